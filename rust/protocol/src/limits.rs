@@ -1,0 +1,141 @@
+//! Limits of what the wire carries, and the checks both ends share: the client refuses before it sends, the
+//! backend before it acts, with the same words.
+
+use std::fmt;
+
+/// Longest display name, in characters.
+pub const MAX_DISPLAY_NAME: usize = 32;
+/// Longest e-mail address, in bytes (RFC 5321 §4.5.3.1.3).
+pub const MAX_EMAIL: usize = 254;
+/// Shortest password, in characters.
+pub const MIN_PASSWORD: usize = 8;
+/// Longest password, in characters.
+pub const MAX_PASSWORD: usize = 128;
+/// Shortest device id, in bytes: long enough not to be guessed.
+pub const MIN_DEVICE_ID: usize = 16;
+/// Longest device id, in bytes.
+pub const MAX_DEVICE_ID: usize = 128;
+/// Longest server or room name, in characters.
+pub const MAX_SERVER_NAME: usize = 64;
+/// Longest map, mode, region, version or tag, in characters.
+pub const MAX_LABEL: usize = 64;
+/// Longest address a server may advertise, in bytes (a DNS name, RFC 1035).
+pub const MAX_ADDRESS: usize = 253;
+/// Most tags on a room or in a query.
+pub const MAX_TAGS: usize = 16;
+/// Most players a server may announce.
+pub const MAX_PLAYERS: u32 = 100_000;
+/// Most rooms on one page.
+pub const MAX_PAGE: u32 = 200;
+/// Rooms on a page when the query does not say.
+pub const DEFAULT_PAGE: u32 = 50;
+/// Longest cursor, in bytes.
+pub const MAX_CURSOR: usize = 512;
+/// Longest token the backend and the client look at, in bytes. Longer ones are refused before any cryptography.
+pub const MAX_TOKEN: usize = 8 * 1024;
+/// Longest document key, in bytes, of `[A-Za-z0-9_.-]`.
+pub const MAX_DOCUMENT_KEY: usize = 64;
+/// Largest document, in bytes of JSON.
+pub const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
+/// Most documents in one save batch.
+pub const MAX_BATCH: usize = 100;
+/// Most players in one load.
+pub const MAX_LOAD: usize = 100;
+
+/// A field that breaks a rule, and the rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldError {
+    /// Path of the field, such as `display_name` or `items[3].key`.
+    pub field: String,
+    /// What is allowed, as a sentence for a person.
+    pub rule: String,
+}
+
+impl FieldError {
+    /// A rule broken by `field`.
+    pub fn new(field: impl Into<String>, rule: impl Into<String>) -> Self {
+        Self { field: field.into(), rule: rule.into() }
+    }
+
+    /// The same error one level further out: `items[3]` + `key` → `items[3].key`.
+    #[must_use]
+    pub fn within(self, outer: &str) -> Self {
+        Self { field: format!("{outer}.{}", self.field), rule: self.rule }
+    }
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}: {}", self.field, self.rule)
+    }
+}
+
+impl std::error::Error for FieldError {}
+
+/// A request that knows its own limits.
+pub trait Check {
+    /// The first broken rule, or `Ok`.
+    fn check(&self) -> Result<(), FieldError>;
+}
+
+/// `value` has `min..=max` characters and no control characters.
+pub fn text(field: &str, value: &str, min: usize, max: usize) -> Result<(), FieldError> {
+    let length = value.chars().count();
+    if length < min || length > max {
+        return Err(FieldError::new(field, format!("must have {min} to {max} characters, has {length}")));
+    }
+    if value.chars().any(char::is_control) {
+        return Err(FieldError::new(field, "must not contain control characters"));
+    }
+    Ok(())
+}
+
+/// `value` has `1..=max` bytes, all of `[A-Za-z0-9_.-]`.
+pub fn identifier(field: &str, value: &str, max: usize) -> Result<(), FieldError> {
+    if value.is_empty() || value.len() > max {
+        return Err(FieldError::new(field, format!("must have 1 to {max} bytes, has {}", value.len())));
+    }
+    if !value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte)) {
+        return Err(FieldError::new(field, "may only contain A-Z, a-z, 0-9, '_', '.' and '-'"));
+    }
+    Ok(())
+}
+
+/// `count` is at most `max`.
+pub fn at_most(field: &str, count: usize, max: usize) -> Result<(), FieldError> {
+    if count > max {
+        return Err(FieldError::new(field, format!("must have at most {max} entries, has {count}")));
+    }
+    Ok(())
+}
+
+/// Every tag is a label and there are at most [`MAX_TAGS`].
+pub fn tags(field: &str, tags: &[String]) -> Result<(), FieldError> {
+    at_most(field, tags.len(), MAX_TAGS)?;
+    for (index, tag) in tags.iter().enumerate() {
+        text(&format!("{field}[{index}]"), tag, 1, MAX_LABEL)?;
+    }
+    Ok(())
+}
+
+/// `value` looks like an address a mail server would take; whether it exists only a mail can tell.
+pub fn email(field: &str, value: &str) -> Result<(), FieldError> {
+    let well_formed = value.len() <= MAX_EMAIL
+        && value.split_once('@').is_some_and(|(local, domain)| {
+            !local.is_empty() && local.len() <= 64 && !domain.is_empty() && !domain.contains('@')
+        })
+        && !value.chars().any(|c| c.is_control() || c.is_whitespace());
+    if well_formed {
+        Ok(())
+    } else {
+        Err(FieldError::new(field, format!("must be an e-mail address of at most {MAX_EMAIL} bytes")))
+    }
+}
+
+/// `value` is a token worth looking at: not empty, at most [`MAX_TOKEN`] bytes.
+pub fn token(field: &str, value: &str) -> Result<(), FieldError> {
+    if value.is_empty() || value.len() > MAX_TOKEN {
+        return Err(FieldError::new(field, format!("must have 1 to {MAX_TOKEN} bytes, has {}", value.len())));
+    }
+    Ok(())
+}

@@ -1,0 +1,196 @@
+//! Players' documents: loading them under a lease, saving them in batches.
+//!
+//! A server that loads a player becomes the holder. The epoch grows whenever the holder changes, and a save is
+//! applied only under the current epoch and with a sequence above the document's last: a replay is harmless, and
+//! a server that lost its player cannot overwrite.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use crate::limits::{self, Check, FieldError};
+
+/// Takes players over and reads their documents.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LoadPlayers {
+    /// The asking server.
+    pub server_id: String,
+    /// 1 to 100 players.
+    pub player_ids: Vec<String>,
+}
+
+/// The players' documents, in the order asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct LoadedPlayers {
+    /// One entry per player asked for that exists.
+    pub players: Vec<LoadedPlayer>,
+}
+
+/// One player, held by the asking server from now on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct LoadedPlayer {
+    /// The account's id.
+    pub player_id: String,
+    /// Epoch of the lease; goes with every save.
+    pub epoch: i64,
+    /// Largest sequence saved under this epoch; the next save uses a larger one.
+    pub sequence: i64,
+    /// All documents of the player.
+    pub documents: Vec<Document>,
+}
+
+/// One document.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Document {
+    /// Name of the document.
+    pub key: String,
+    /// Grows by one with every applied save, from 1.
+    pub version: i64,
+    /// The document itself.
+    pub value: Map<String, Value>,
+    /// RFC 3339 time of the last save, UTC.
+    pub updated_at: String,
+}
+
+/// Documents of one player, read without taking the player over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PlayerDocuments {
+    /// The account's id.
+    pub player_id: String,
+    /// All documents of the player.
+    pub documents: Vec<Document>,
+}
+
+/// Saves a batch. Each item stands for itself: one refused does not hold up the others.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SaveDocuments {
+    /// The saving server.
+    pub server_id: String,
+    /// 1 to 100 documents.
+    pub items: Vec<SaveItem>,
+}
+
+/// One document to save.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SaveItem {
+    /// Whose document.
+    pub player_id: String,
+    /// Name of the document: 1 to 64 of `[A-Za-z0-9_.-]`.
+    pub key: String,
+    /// Epoch under which the server holds the player.
+    pub epoch: i64,
+    /// Counts the server's saves of this player in this epoch, from 1.
+    pub sequence: i64,
+    /// The whole document, at most 256 KiB of JSON.
+    pub value: Map<String, Value>,
+}
+
+/// What became of a batch, item by item, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SavedDocuments {
+    /// One result per item.
+    pub results: Vec<SaveResult>,
+}
+
+/// What became of one item.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SaveResult {
+    /// Whose document.
+    pub player_id: String,
+    /// Name of the document.
+    pub key: String,
+    /// What happened.
+    pub outcome: SaveOutcome,
+    /// Version of the document after this request; 0 when it does not exist.
+    pub version: i64,
+}
+
+/// What happened to one item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SaveOutcome {
+    /// Committed by this request.
+    Applied,
+    /// Committed before by the same save; nothing changed.
+    Replayed,
+    /// A later save of the same epoch was committed before; nothing changed.
+    Superseded,
+    /// Another server holds the player; nothing changed.
+    LeaseLost,
+    /// No such player; nothing changed.
+    PlayerNotFound,
+}
+
+impl Check for LoadPlayers {
+    fn check(&self) -> Result<(), FieldError> {
+        limits::identifier("server_id", &self.server_id, 64)?;
+        batch("player_ids", self.player_ids.len(), limits::MAX_LOAD)?;
+        for (index, id) in self.player_ids.iter().enumerate() {
+            limits::identifier(&format!("player_ids[{index}]"), id, 64)?;
+        }
+        Ok(())
+    }
+}
+
+impl Check for SaveDocuments {
+    fn check(&self) -> Result<(), FieldError> {
+        limits::identifier("server_id", &self.server_id, 64)?;
+        batch("items", self.items.len(), limits::MAX_BATCH)?;
+        for (index, item) in self.items.iter().enumerate() {
+            item.check().map_err(|error| error.within(&format!("items[{index}]")))?;
+        }
+        Ok(())
+    }
+}
+
+impl Check for SaveItem {
+    fn check(&self) -> Result<(), FieldError> {
+        limits::identifier("player_id", &self.player_id, 64)?;
+        limits::identifier("key", &self.key, limits::MAX_DOCUMENT_KEY)?;
+        if self.epoch < 1 {
+            return Err(FieldError::new("epoch", "must be at least 1"));
+        }
+        if self.sequence < 1 {
+            return Err(FieldError::new("sequence", "must be at least 1"));
+        }
+        document("value", &self.value)
+    }
+}
+
+/// `value` fits into [`limits::MAX_DOCUMENT_BYTES`] as JSON.
+pub fn document(field: &str, value: &Map<String, Value>) -> Result<(), FieldError> {
+    let mut counter = ByteCounter(0);
+    let counted = serde_json::to_writer(&mut counter, value);
+    let max = limits::MAX_DOCUMENT_BYTES;
+    if counted.is_err() || counter.0 > max {
+        return Err(FieldError::new(
+            field,
+            format!("must be a JSON object of at most {max} bytes, has {}", counter.0),
+        ));
+    }
+    Ok(())
+}
+
+/// Counts instead of storing, so that checking a document costs no memory.
+struct ByteCounter(usize);
+
+impl std::io::Write for ByteCounter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn batch(field: &str, count: usize, max: usize) -> Result<(), FieldError> {
+    if count == 0 {
+        return Err(FieldError::new(field, "must not be empty"));
+    }
+    limits::at_most(field, count, max)
+}

@@ -1,0 +1,150 @@
+//! Keeping a dedicated server listed.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::limits::{self, Check, FieldError};
+
+/// Lists a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RegisterServer {
+    /// Chosen by the server once per process: registering again under the same instance replaces the old entry
+    /// and keeps its `server_id`, so that tickets and leases stay good when the backend forgot us. `[A-Za-z0-9_.-]`, 1 to 64.
+    pub instance_id: String,
+    /// Name players see. 1 to 64 characters.
+    pub name: String,
+    /// Where players connect: host name or address, at most 253 bytes. The backend never connects to it.
+    pub address: String,
+    /// Port players connect to, 1 to 65535.
+    pub port: u16,
+    /// At most 64 characters.
+    #[serde(default)]
+    pub map: String,
+    /// At most 64 characters.
+    #[serde(default)]
+    pub mode: String,
+    /// At most 64 characters.
+    #[serde(default)]
+    pub region: String,
+    /// Version of the game, at most 64 characters.
+    #[serde(default)]
+    pub version: String,
+    /// At most 16 tags of at most 64 characters.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// Players now.
+    #[serde(default)]
+    pub players: u32,
+    /// Places in all, 1 to 100,000.
+    pub max_players: u32,
+}
+
+/// The backend's answer to a registration: an id and a lease to keep.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ServerLease {
+    /// Id of the server, and of the room players see.
+    pub server_id: String,
+    /// Seconds until the entry expires unless a heartbeat arrives.
+    pub lease_seconds: u32,
+    /// Seconds after which the next heartbeat is wanted.
+    pub heartbeat_seconds: u32,
+}
+
+/// What a server says about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerStatus {
+    /// Takes players.
+    #[default]
+    Ready,
+    /// Finishing; takes nobody in. Listed only when asked for.
+    Draining,
+    /// Alive, but its main loop does not turn. Not listed.
+    Unhealthy,
+}
+
+/// Keeps the lease and refreshes the listing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Heartbeat {
+    /// Grows by at least one with each heartbeat; an older one arriving late changes nothing.
+    pub sequence: u64,
+    /// State of the server.
+    #[serde(default)]
+    pub status: ServerStatus,
+    /// Players now.
+    pub players: u32,
+    /// Changed map, at most 64 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub map: Option<String>,
+    /// Changed mode, at most 64 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// Changed number of places, 1 to 100,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_players: Option<u32>,
+    /// Changed tags.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<Vec<String>>,
+}
+
+/// The backend's answer to a heartbeat.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HeartbeatReply {
+    /// Seconds until the entry expires unless a heartbeat arrives.
+    pub lease_seconds: u32,
+    /// Seconds after which the next heartbeat is wanted.
+    pub heartbeat_seconds: u32,
+    /// True when the operator wants the server to drain and leave.
+    #[serde(default)]
+    pub drain: bool,
+}
+
+impl Check for RegisterServer {
+    fn check(&self) -> Result<(), FieldError> {
+        limits::identifier("instance_id", &self.instance_id, 64)?;
+        limits::text("name", &self.name, 1, limits::MAX_SERVER_NAME)?;
+        limits::text("address", &self.address, 1, limits::MAX_ADDRESS)?;
+        if self.address.chars().any(char::is_whitespace) {
+            return Err(FieldError::new("address", "must be a host name or an address, without spaces"));
+        }
+        if self.port == 0 {
+            return Err(FieldError::new("port", "must be 1 to 65535"));
+        }
+        for (field, value) in
+            [("map", &self.map), ("mode", &self.mode), ("region", &self.region), ("version", &self.version)]
+        {
+            limits::text(field, value, 0, limits::MAX_LABEL)?;
+        }
+        limits::tags("tags", &self.tags)?;
+        player_counts(self.players, Some(self.max_players))
+    }
+}
+
+impl Check for Heartbeat {
+    fn check(&self) -> Result<(), FieldError> {
+        for (field, value) in [("map", &self.map), ("mode", &self.mode)] {
+            if let Some(value) = value {
+                limits::text(field, value, 0, limits::MAX_LABEL)?;
+            }
+        }
+        if let Some(tags) = &self.tags {
+            limits::tags("tags", tags)?;
+        }
+        player_counts(self.players, self.max_players)
+    }
+}
+
+fn player_counts(players: u32, max_players: Option<u32>) -> Result<(), FieldError> {
+    let max = limits::MAX_PLAYERS;
+    if players > max {
+        return Err(FieldError::new("players", format!("must be 0 to {max}")));
+    }
+    match max_players {
+        Some(places) if places == 0 || places > max => {
+            Err(FieldError::new("max_players", format!("must be 1 to {max}")))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,157 @@
+//! Finding a place to play.
+
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::limits::{self, Check, FieldError};
+use crate::registration::ServerStatus;
+
+/// A live server as players see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Room {
+    /// Id of the room: the server's.
+    pub room_id: String,
+    /// Name players see.
+    pub name: String,
+    /// Where to connect.
+    pub address: String,
+    /// Port to connect to.
+    pub port: u16,
+    /// Map being played.
+    pub map: String,
+    /// Mode being played.
+    pub mode: String,
+    /// Where the server stands.
+    pub region: String,
+    /// Version of the game.
+    pub version: String,
+    /// Free tags.
+    pub tags: Vec<String>,
+    /// Players now.
+    pub players: u32,
+    /// Places in all.
+    pub max_players: u32,
+    /// Whether it takes players.
+    pub status: ServerStatus,
+    /// RFC 3339 time of registration, UTC.
+    pub created_at: String,
+}
+
+/// Order of a room list. Ties are broken by id, so that pages never overlap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RoomSort {
+    /// By name.
+    #[default]
+    Name,
+    /// By number of players.
+    Players,
+    /// By time of registration.
+    Created,
+}
+
+/// Which rooms to list, as query parameters. Absent filters do not filter.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct RoomQuery {
+    /// Exact map.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub map: Option<String>,
+    /// Exact mode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// Exact region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Exact game version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Part of the name, without regard to case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<String>,
+    /// Tags the room must all have, separated by commas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<String>,
+    /// Only rooms with a place left.
+    #[serde(default)]
+    pub not_full: bool,
+    /// Only rooms with somebody in them.
+    #[serde(default)]
+    pub not_empty: bool,
+    /// Draining rooms too.
+    #[serde(default)]
+    pub include_draining: bool,
+    /// Order of the list.
+    #[serde(default)]
+    #[param(inline)]
+    pub sort: RoomSort,
+    /// Largest first.
+    #[serde(default)]
+    pub descending: bool,
+    /// Rooms on a page, 1 to 200, 50 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// `next_cursor` of the page before, with the same filters and order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+impl RoomQuery {
+    /// The tags asked for, one by one.
+    pub fn tag_list(&self) -> impl Iterator<Item = &str> {
+        self.tags.as_deref().unwrap_or_default().split(',').map(str::trim).filter(|tag| !tag.is_empty())
+    }
+}
+
+/// One page of rooms.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RoomPage {
+    /// The rooms, in the order asked for.
+    pub rooms: Vec<Room>,
+    /// Present while there are more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+/// Permission for one player to join one server, once, within a minute.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct JoinTicket {
+    /// JWT of type `join+jwt`, to be shown to the game server only.
+    pub ticket: String,
+    /// Seconds it lives, at most 60.
+    pub expires_in: u32,
+    /// The room it is for.
+    pub room: Room,
+}
+
+impl Check for RoomQuery {
+    fn check(&self) -> Result<(), FieldError> {
+        let labels = [
+            ("map", &self.map),
+            ("mode", &self.mode),
+            ("region", &self.region),
+            ("version", &self.version),
+            ("search", &self.search),
+        ];
+        for (field, value) in labels {
+            if let Some(value) = value {
+                limits::text(field, value, 1, limits::MAX_LABEL)?;
+            }
+        }
+        limits::at_most("tags", self.tag_list().count(), limits::MAX_TAGS)?;
+        for tag in self.tag_list() {
+            limits::text("tags", tag, 1, limits::MAX_LABEL)?;
+        }
+        match self.limit {
+            Some(limit) if limit == 0 || limit > limits::MAX_PAGE => {
+                return Err(FieldError::new("limit", format!("must be 1 to {}", limits::MAX_PAGE)));
+            }
+            _ => {}
+        }
+        match &self.cursor {
+            Some(cursor) => limits::text("cursor", cursor, 1, limits::MAX_CURSOR),
+            None => Ok(()),
+        }
+    }
+}

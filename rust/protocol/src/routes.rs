@@ -1,0 +1,64 @@
+//! The paths of the API, named once.
+
+/// `POST`: [`crate::session::AnonymousLogin`] → [`crate::session::Session`].
+pub const AUTH_ANONYMOUS: &str = "/v1/auth/anonymous";
+/// `POST`: [`crate::session::DeviceLogin`] → [`crate::session::Session`].
+pub const AUTH_DEVICE: &str = "/v1/auth/device";
+/// `POST`: [`crate::session::PasswordLogin`] → [`crate::session::Session`].
+pub const AUTH_PASSWORD: &str = "/v1/auth/password";
+/// `POST`: [`crate::session::Register`] → 201 [`crate::session::Session`].
+pub const AUTH_REGISTER: &str = "/v1/auth/register";
+/// `POST`: [`crate::session::Refresh`] → [`crate::session::Session`].
+pub const AUTH_REFRESH: &str = "/v1/auth/refresh";
+/// `POST`: [`crate::session::Logout`] → 204.
+pub const AUTH_LOGOUT: &str = "/v1/auth/logout";
+/// `GET` → [`crate::validation::Jwks`] (RFC 7517).
+pub const JWKS: &str = "/.well-known/jwks.json";
+/// `POST`, server key: [`crate::validation::Validate`] → [`crate::validation::Validated`].
+pub const VALIDATE: &str = "/v1/validate";
+/// `POST`, server key: [`crate::registration::RegisterServer`] → 201 [`crate::registration::ServerLease`].
+pub const SERVERS: &str = "/v1/servers";
+/// `DELETE`, server key → 204, also when the server is already gone.
+pub const SERVER: &str = "/v1/servers/{server_id}";
+/// `POST`, server key: [`crate::registration::Heartbeat`] → [`crate::registration::HeartbeatReply`].
+pub const HEARTBEAT: &str = "/v1/servers/{server_id}/heartbeat";
+/// `GET`, access token or server key: [`crate::rooms::RoomQuery`] → [`crate::rooms::RoomPage`].
+pub const ROOMS: &str = "/v1/rooms";
+/// `GET`, access token or server key → [`crate::rooms::Room`].
+pub const ROOM: &str = "/v1/rooms/{room_id}";
+/// `POST`, access token → [`crate::rooms::JoinTicket`].
+pub const TICKET: &str = "/v1/rooms/{room_id}/ticket";
+/// `POST`, server key: [`crate::player_store::LoadPlayers`] → [`crate::player_store::LoadedPlayers`].
+pub const PLAYERS_LOAD: &str = "/v1/players/load";
+/// `POST`, server key: [`crate::player_store::SaveDocuments`] → [`crate::player_store::SavedDocuments`].
+pub const PLAYERS_SAVE: &str = "/v1/players/save";
+/// `GET`, access token → [`crate::player_store::PlayerDocuments`] of the caller.
+pub const OWN_DOCUMENTS: &str = "/v1/players/me/documents";
+/// `GET`: 200 while the process runs.
+pub const HEALTHZ: &str = "/healthz";
+/// `GET`: 200 while the backend can serve, 503 while it starts, stops or has no database.
+pub const READYZ: &str = "/readyz";
+/// `GET`: Prometheus text format.
+pub const METRICS: &str = "/metrics";
+/// `GET`: this API as OpenAPI 3.1.
+pub const OPENAPI: &str = "/openapi.json";
+
+/// The path of one server: [`SERVER`] with its id filled in.
+pub fn server(server_id: &str) -> String {
+    SERVER.replace("{server_id}", server_id)
+}
+
+/// The heartbeat path of one server.
+pub fn heartbeat(server_id: &str) -> String {
+    HEARTBEAT.replace("{server_id}", server_id)
+}
+
+/// The path of one room.
+pub fn room(room_id: &str) -> String {
+    ROOM.replace("{room_id}", room_id)
+}
+
+/// The ticket path of one room.
+pub fn ticket(room_id: &str) -> String {
+    TICKET.replace("{room_id}", room_id)
+}
