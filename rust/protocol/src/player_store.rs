@@ -156,12 +156,12 @@ impl Check for SaveItem {
         if self.sequence < 1 {
             return Err(FieldError::new("sequence", "must be at least 1"));
         }
-        document("value", &self.value)
+        document("value", &self.value).map(drop)
     }
 }
 
-/// `value` fits into [`limits::MAX_DOCUMENT_BYTES`] as JSON.
-pub fn document(field: &str, value: &Map<String, Value>) -> Result<(), FieldError> {
+/// The size of `value` in bytes of JSON, if it fits into [`limits::MAX_DOCUMENT_BYTES`].
+pub fn document(field: &str, value: &Map<String, Value>) -> Result<usize, FieldError> {
     let mut counter = ByteCounter(0);
     let counted = serde_json::to_writer(&mut counter, value);
     let max = limits::MAX_DOCUMENT_BYTES;
@@ -171,7 +171,7 @@ pub fn document(field: &str, value: &Map<String, Value>) -> Result<(), FieldErro
             format!("must be a JSON object of at most {max} bytes, has {}", counter.0),
         ));
     }
-    Ok(())
+    Ok(counter.0)
 }
 
 /// Counts instead of storing, so that checking a document costs no memory.

@@ -1,0 +1,361 @@
+//! The seam to the backend: one method per thing a game asks for, and its implementation over our own protocol.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use backend_protocol::player_store::{
+    LoadPlayers, LoadedPlayers, PlayerDocuments, SaveDocuments, SavedDocuments,
+};
+use backend_protocol::registration::{Heartbeat, HeartbeatReply, RegisterServer, ServerLease};
+use backend_protocol::rooms::{JoinTicket, Room, RoomPage, RoomQuery};
+use backend_protocol::session::{
+    AnonymousLogin, DeviceLogin, Logout, PasswordLogin, Refresh, Register, Session,
+};
+use backend_protocol::validation::{Jwks, Validate, Validated};
+use backend_protocol::{Check, Problem, problem, routes};
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap};
+use reqwest::{Method, Url};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::error::{ClientError, Fault};
+use crate::retry;
+use crate::secret::ServerKey;
+use crate::transport::{self, HttpReply, HttpRequest, Transport, TransportError};
+
+/// The result of a call.
+pub type Reply<T> = Result<T, ClientError>;
+
+/// A backend. Every call ends within the configured total deadline, retries included.
+#[async_trait]
+#[allow(
+    missing_docs,
+    reason = "each method is the route of the same name, documented in backend_protocol::routes"
+)]
+pub trait Backend: Send + Sync {
+    /// Tells backends apart, in characters that fit a file name.
+    fn name(&self) -> String;
+    async fn login_anonymous(&self, body: &AnonymousLogin) -> Reply<Session>;
+    async fn login_device(&self, body: &DeviceLogin) -> Reply<Session>;
+    async fn login_password(&self, body: &PasswordLogin) -> Reply<Session>;
+    async fn register_account(&self, body: &Register) -> Reply<Session>;
+    async fn refresh(&self, body: &Refresh) -> Reply<Session>;
+    async fn logout(&self, body: &Logout) -> Reply<()>;
+    async fn jwks(&self) -> Reply<Jwks>;
+    async fn validate(&self, key: &ServerKey, body: &Validate) -> Reply<Validated>;
+    async fn register_server(&self, key: &ServerKey, body: &RegisterServer) -> Reply<ServerLease>;
+    async fn heartbeat(&self, key: &ServerKey, server_id: &str, body: &Heartbeat) -> Reply<HeartbeatReply>;
+    async fn deregister_server(&self, key: &ServerKey, server_id: &str) -> Reply<()>;
+    async fn rooms(&self, access_token: &str, query: &RoomQuery) -> Reply<RoomPage>;
+    async fn room(&self, access_token: &str, room_id: &str) -> Reply<Room>;
+    async fn ticket(&self, access_token: &str, room_id: &str) -> Reply<JoinTicket>;
+    async fn load_players(&self, key: &ServerKey, body: &LoadPlayers) -> Reply<LoadedPlayers>;
+    async fn save_documents(&self, key: &ServerKey, body: &SaveDocuments) -> Reply<SavedDocuments>;
+    async fn own_documents(&self, access_token: &str) -> Reply<PlayerDocuments>;
+}
+
+/// Our own backend over HTTP.
+pub struct HttpBackend {
+    config: Config,
+    base: Url,
+    transport: Arc<dyn Transport>,
+    clock: Arc<dyn Clock>,
+    in_flight: Semaphore,
+}
+
+/// One call: what [`HttpBackend::run`] needs to know to send it, repeat it and read it.
+struct Call<'a> {
+    method: Method,
+    path: String,
+    query: Option<String>,
+    credential: Option<&'a str>,
+    body: Option<Vec<u8>>,
+    /// Whether executing it twice is as good as once.
+    repeatable: bool,
+    /// Makes a call repeatable that is not so by itself.
+    idempotency_key: Option<Uuid>,
+}
+
+impl<'a> Call<'a> {
+    fn get(path: impl Into<String>) -> Self {
+        Self {
+            method: Method::GET,
+            path: path.into(),
+            query: None,
+            credential: None,
+            body: None,
+            repeatable: true,
+            idempotency_key: None,
+        }
+    }
+
+    fn post(path: impl Into<String>, body: &(impl Serialize + Check)) -> Reply<Self> {
+        body.check()?;
+        let body = serde_json::to_vec(body)
+            .map_err(|error| ClientError::new(Fault::Internal, format!("request: {error}")))?;
+        Ok(Self { method: Method::POST, body: Some(body), repeatable: false, ..Self::get(path) })
+    }
+
+    /// For calls that the protocol itself makes harmless twice.
+    const fn repeated(mut self) -> Self {
+        self.repeatable = true;
+        self
+    }
+
+    /// For calls that make something: a repetition with the same key gets the first reply.
+    fn once(mut self) -> Self {
+        self.idempotency_key = Some(Uuid::new_v4());
+        self
+    }
+
+    fn with(mut self, credential: &'a str) -> Self {
+        self.credential = Some(credential);
+        self
+    }
+}
+
+impl HttpBackend {
+    /// A backend at `config.base_url`, over `transport`.
+    pub fn new(config: Config, transport: Arc<dyn Transport>, clock: Arc<dyn Clock>) -> Reply<Self> {
+        let mut base = config.check()?;
+        if !base.path().ends_with('/') {
+            base.set_path(&format!("{}/", base.path()));
+        }
+        let in_flight = Semaphore::new(config.max_in_flight);
+        Ok(Self { config, base, transport, clock, in_flight })
+    }
+
+    /// The configuration it was made with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    async fn call<T: DeserializeOwned>(&self, call: Call<'_>) -> Reply<T> {
+        let (reply, request_id) = self.run(call).await?;
+        serde_json::from_slice(&reply.body).map_err(|error| {
+            // The parser's words may quote the body, which may hold a token: only its position is told.
+            let (line, column) = (error.line(), error.column());
+            bad_reply(reply.status, format!("the reply does not parse at line {line}, column {column}"))
+                .with_request_id(&request_id)
+        })
+    }
+
+    async fn call_without_reply(&self, call: Call<'_>) -> Reply<()> {
+        self.run(call).await.map(drop)
+    }
+
+    /// Sends until there is a reply that settles it, the attempts are used up, or the deadline is near.
+    async fn run(&self, call: Call<'_>) -> Reply<(HttpReply, String)> {
+        let request_id = Uuid::new_v4().simple().to_string();
+        let deadline = self.clock.now() + self.config.timeout;
+        let work = self.attempts(&call, &request_id, deadline);
+        let give_up = self.clock.sleep(self.config.timeout);
+        tokio::select! {
+            outcome = work => outcome.map_err(|error| error.with_request_id(&request_id)),
+            () = give_up => Err(timed_out(self.config.timeout).with_request_id(&request_id)),
+        }
+        .map(|reply| (reply, request_id))
+    }
+
+    async fn attempts(&self, call: &Call<'_>, request_id: &str, deadline: Instant) -> Reply<HttpReply> {
+        let Ok(_place) = self.in_flight.acquire().await else {
+            return Err(ClientError::new(Fault::Cancelled, "the client is closing"));
+        };
+        let mut attempt = 0;
+        loop {
+            let left = deadline.saturating_duration_since(self.clock.now());
+            let outcome = self.transport.send(self.request(call, request_id, left)?).await;
+            let (error, asked, may_repeat) = match outcome {
+                Ok(reply) if (200..300).contains(&reply.status) => return Ok(reply),
+                Ok(reply) => {
+                    let asked = retry::retry_after(&reply.headers);
+                    // 429 and 503 are sent instead of executing; other statuses only allow what is harmless twice.
+                    let refused = matches!(reply.status, 429 | 503);
+                    let may_repeat = retry::is_passing(reply.status) && (refused || call.may_repeat());
+                    (refusal(&reply, asked), asked, may_repeat)
+                }
+                Err(error) => {
+                    let final_word = matches!(error, TransportError::Tls(_) | TransportError::TooLarge);
+                    let may_repeat = error.is_unsent() || (call.may_repeat() && !final_word);
+                    (ClientError::from(error), None, may_repeat)
+                }
+            };
+            let pause = asked.unwrap_or_else(|| retry::backoff(attempt));
+            let left = deadline.saturating_duration_since(self.clock.now());
+            if !may_repeat || attempt >= self.config.retry_attempts || pause >= left {
+                return Err(error);
+            }
+            tracing::debug!(path = %call.path, code = error.code(), attempt, "repeating the call");
+            self.clock.sleep(pause).await;
+            attempt += 1;
+        }
+    }
+
+    fn request(&self, call: &Call<'_>, request_id: &str, timeout: Duration) -> Reply<HttpRequest> {
+        let mut url = self
+            .base
+            .join(call.path.trim_start_matches('/'))
+            .map_err(|error| ClientError::new(Fault::InvalidUrl, format!("base_url: {error}")))?;
+        url.set_query(call.query.as_deref());
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, transport::plain("application/json, application/problem+json")?);
+        headers.insert(transport::REQUEST_ID, transport::plain(request_id)?);
+        if let Some(credential) = call.credential {
+            headers.insert(AUTHORIZATION, transport::bearer(credential)?);
+        }
+        if let Some(key) = call.idempotency_key {
+            headers.insert(transport::IDEMPOTENCY_KEY, transport::plain(&key.to_string())?);
+        }
+        Ok(HttpRequest { method: call.method.clone(), url, headers, body: call.body.clone(), timeout })
+    }
+}
+
+impl Call<'_> {
+    const fn may_repeat(&self) -> bool {
+        self.repeatable || self.idempotency_key.is_some()
+    }
+}
+
+fn timed_out(timeout: Duration) -> ClientError {
+    ClientError::new(Fault::Timeout, format!("no reply within {:.1} s", timeout.as_secs_f64()))
+}
+
+fn bad_reply(status: u16, what: impl std::fmt::Display) -> ClientError {
+    let mut error =
+        ClientError::new(Fault::BadReply, format!("the backend's reply is not understood: {what}"));
+    error.http_status = Some(status);
+    error
+}
+
+/// Turns an error reply into a typed error; whatever is not a problem document keeps its status.
+fn refusal(reply: &HttpReply, asked: Option<Duration>) -> ClientError {
+    let media_type = reply.headers.get(reqwest::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let is_problem = media_type.is_some_and(|value| value.starts_with(problem::MEDIA_TYPE));
+    let parsed = is_problem.then(|| serde_json::from_slice::<Problem>(&reply.body).ok()).flatten();
+    let mut error = match parsed {
+        // The status line is what intermediaries acted on; a body that claims another is not believed.
+        Some(problem) => ClientError::from(Problem { status: reply.status, ..problem }),
+        None => bad_reply(reply.status, format!("status {} without a problem document", reply.status)),
+    };
+    error.retryable = retry::is_passing(reply.status);
+    error.retry_after = asked.or(error.retry_after);
+    error
+}
+
+/// Ids become path segments, so nothing but an identifier may pass.
+fn checked_id(field: &str, id: &str) -> Reply<String> {
+    backend_protocol::limits::identifier(field, id, 64)?;
+    Ok(id.to_owned())
+}
+
+#[async_trait]
+impl Backend for HttpBackend {
+    fn name(&self) -> String {
+        self.config.backend_name()
+    }
+
+    async fn login_anonymous(&self, body: &AnonymousLogin) -> Reply<Session> {
+        self.call(Call::post(routes::AUTH_ANONYMOUS, body)?.once()).await
+    }
+
+    async fn login_device(&self, body: &DeviceLogin) -> Reply<Session> {
+        self.call(Call::post(routes::AUTH_DEVICE, body)?.once()).await
+    }
+
+    async fn login_password(&self, body: &PasswordLogin) -> Reply<Session> {
+        self.call(Call::post(routes::AUTH_PASSWORD, body)?).await
+    }
+
+    async fn register_account(&self, body: &Register) -> Reply<Session> {
+        self.call(Call::post(routes::AUTH_REGISTER, body)?.once()).await
+    }
+
+    // Repeatable: an immediate replay of a refresh token gets the same successor.
+    async fn refresh(&self, body: &Refresh) -> Reply<Session> {
+        self.call(Call::post(routes::AUTH_REFRESH, body)?.repeated()).await
+    }
+
+    async fn logout(&self, body: &Logout) -> Reply<()> {
+        self.call_without_reply(Call::post(routes::AUTH_LOGOUT, body)?.repeated()).await
+    }
+
+    async fn jwks(&self) -> Reply<Jwks> {
+        self.call(Call::get(routes::JWKS)).await
+    }
+
+    // Keyed: without it, a ticket whose consumption was answered by a lost reply would look replayed.
+    async fn validate(&self, key: &ServerKey, body: &Validate) -> Reply<Validated> {
+        self.call(Call::post(routes::VALIDATE, body)?.once().with(key.expose())).await
+    }
+
+    async fn register_server(&self, key: &ServerKey, body: &RegisterServer) -> Reply<ServerLease> {
+        self.call(Call::post(routes::SERVERS, body)?.once().with(key.expose())).await
+    }
+
+    // Repeatable: the sequence number makes an old heartbeat harmless.
+    async fn heartbeat(&self, key: &ServerKey, server_id: &str, body: &Heartbeat) -> Reply<HeartbeatReply> {
+        let path = routes::heartbeat(&checked_id("server_id", server_id)?);
+        self.call(Call::post(path, body)?.repeated().with(key.expose())).await
+    }
+
+    async fn deregister_server(&self, key: &ServerKey, server_id: &str) -> Reply<()> {
+        let path = routes::server(&checked_id("server_id", server_id)?);
+        let call = Call { method: Method::DELETE, ..Call::get(path) };
+        self.call_without_reply(call.with(key.expose())).await
+    }
+
+    async fn rooms(&self, access_token: &str, query: &RoomQuery) -> Reply<RoomPage> {
+        query.check()?;
+        let mut call = Call::get(routes::ROOMS).with(access_token);
+        call.query = Some(query_string(query)?);
+        self.call(call).await
+    }
+
+    async fn room(&self, access_token: &str, room_id: &str) -> Reply<Room> {
+        self.call(Call::get(routes::room(&checked_id("room_id", room_id)?)).with(access_token)).await
+    }
+
+    async fn ticket(&self, access_token: &str, room_id: &str) -> Reply<JoinTicket> {
+        let path = routes::ticket(&checked_id("room_id", room_id)?);
+        let call = Call { method: Method::POST, ..Call::get(path) };
+        self.call(call.once().with(access_token)).await
+    }
+
+    // Repeatable: the server that holds a player already keeps its epoch.
+    async fn load_players(&self, key: &ServerKey, body: &LoadPlayers) -> Reply<LoadedPlayers> {
+        self.call(Call::post(routes::PLAYERS_LOAD, body)?.repeated().with(key.expose())).await
+    }
+
+    // Repeatable: (epoch, sequence) makes a replay harmless.
+    async fn save_documents(&self, key: &ServerKey, body: &SaveDocuments) -> Reply<SavedDocuments> {
+        self.call(Call::post(routes::PLAYERS_SAVE, body)?.repeated().with(key.expose())).await
+    }
+
+    async fn own_documents(&self, access_token: &str) -> Reply<PlayerDocuments> {
+        self.call(Call::get(routes::OWN_DOCUMENTS).with(access_token)).await
+    }
+}
+
+/// The query in `application/x-www-form-urlencoded`, through the type's own serialisation.
+fn query_string(query: &RoomQuery) -> Reply<String> {
+    let value = serde_json::to_value(query)
+        .map_err(|error| ClientError::new(Fault::Internal, format!("query: {error}")))?;
+    // A throw-away URL, for its encoder.
+    let mut url = Url::parse("http://query.invalid/")
+        .map_err(|error| ClientError::new(Fault::Internal, format!("query: {error}")))?;
+    for (name, value) in value.as_object().into_iter().flatten() {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        url.query_pairs_mut().append_pair(name, &text);
+    }
+    Ok(url.query().unwrap_or_default().to_owned())
+}
+
+#[cfg(test)]
+#[path = "backend_tests.rs"]
+mod tests;

@@ -1,0 +1,59 @@
+//! Time, so that tests can turn it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
+
+/// A source of time. Durations are measured by the monotonic clock; the wall clock only judges tokens.
+pub trait Clock: Send + Sync {
+    /// Monotonic now.
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    /// Wall clock: seconds since 1970, 0 when the clock reads an earlier time.
+    fn unix_seconds(&self) -> u64;
+
+    /// Resolves after `duration`.
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(tokio::time::sleep(duration))
+    }
+}
+
+/// The machine's clocks. Under tokio's paused time the monotonic one is simulated.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn unix_seconds(&self) -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod simulated {
+    //! A wall clock that moves with tokio's paused time.
+
+    use super::{Clock, Duration, Instant};
+
+    /// Starts at a given second and follows the simulated monotonic clock.
+    pub struct SimulatedClock {
+        start: Instant,
+        start_unix: u64,
+    }
+
+    impl SimulatedClock {
+        pub fn starting_at(start_unix: u64) -> Self {
+            Self { start: Instant::now(), start_unix }
+        }
+    }
+
+    impl Clock for SimulatedClock {
+        fn unix_seconds(&self) -> u64 {
+            let elapsed: Duration = Instant::now() - self.start;
+            self.start_unix + elapsed.as_secs()
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Why a call failed, as a value a game can act on.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use backend_protocol::{Code, FieldError, Problem};
+
+/// Failures that arise on this side of the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// No backend URL, or no server key, is configured.
+    NotConfigured,
+    /// A field breaks a limit; nothing was sent.
+    InvalidField,
+    /// The URL is not one the client connects to.
+    InvalidUrl,
+    /// Plain HTTP to another machine, which the configuration does not allow.
+    InsecureUrl,
+    /// The backend could not be reached, or the connection broke.
+    Network,
+    /// The certificate was not accepted.
+    Tls,
+    /// The total deadline passed.
+    Timeout,
+    /// The caller gave up, or the node left the tree.
+    Cancelled,
+    /// The reply is not what the protocol says.
+    BadReply,
+    /// The reply is larger than the client reads.
+    ReplyTooLarge,
+    /// The call needs a session, and there is none.
+    NotLoggedIn,
+    /// The call needs a registered server, and there is none.
+    NotRegistered,
+    /// The player was not loaded by this store.
+    NotLoaded,
+    /// Too much unsent data is waiting.
+    BacklogFull,
+    /// Local storage failed.
+    Storage,
+    /// A defect of the client.
+    Internal,
+}
+
+impl Fault {
+    /// The stable word for scripts.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotConfigured => "not_configured",
+            Self::InvalidField => "invalid_field",
+            Self::InvalidUrl => "invalid_url",
+            Self::InsecureUrl => "insecure_url",
+            Self::Network => "network",
+            Self::Tls => "tls",
+            Self::Timeout => "timeout",
+            Self::Cancelled => "cancelled",
+            Self::BadReply => "bad_reply",
+            Self::ReplyTooLarge => "reply_too_large",
+            Self::NotLoggedIn => "not_logged_in",
+            Self::NotRegistered => "not_registered",
+            Self::NotLoaded => "not_loaded",
+            Self::BacklogFull => "backlog_full",
+            Self::Storage => "storage",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// Whether the same call may succeed later.
+    const fn is_passing(self) -> bool {
+        matches!(self, Self::Network | Self::Timeout)
+    }
+}
+
+/// Where the failure was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The backend said so.
+    Backend(Code),
+    /// The client found it.
+    Client(Fault),
+}
+
+/// Why a call failed. Holds no secrets.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct ClientError {
+    /// Where it was found, and its stable code.
+    pub cause: Cause,
+    /// One sentence for a person.
+    pub message: Cow<'static, str>,
+    /// Status of the reply, if there was one.
+    pub http_status: Option<u16>,
+    /// Whether the same call may succeed later.
+    pub retryable: bool,
+    /// How long the backend asks to wait.
+    pub retry_after: Option<Duration>,
+    /// Id under which the backend logged the request.
+    pub request_id: Option<String>,
+    /// The field at fault.
+    pub field: Option<String>,
+}
+
+impl ClientError {
+    /// A failure found on this side.
+    pub fn new(fault: Fault, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            cause: Cause::Client(fault),
+            message: message.into(),
+            http_status: None,
+            retryable: fault.is_passing(),
+            retry_after: None,
+            request_id: None,
+            field: None,
+        }
+    }
+
+    /// A field that breaks a limit on this side.
+    pub fn field(field: impl Into<String>, rule: impl AsRef<str>) -> Self {
+        FieldError::new(field, rule.as_ref()).into()
+    }
+
+    /// The stable code: the backend's, or one of [`Fault`].
+    pub fn code(&self) -> &'static str {
+        match self.cause {
+            Cause::Backend(code) => code.as_str(),
+            Cause::Client(fault) => fault.as_str(),
+        }
+    }
+
+    /// Whether the backend answered with `code`.
+    pub fn is(&self, code: Code) -> bool {
+        self.cause == Cause::Backend(code)
+    }
+
+    /// Whether the backend gave no answer that settles the question: it may have acted or not.
+    pub fn is_unanswered(&self) -> bool {
+        match self.cause {
+            Cause::Backend(code) => matches!(code, Code::Unavailable | Code::RateLimited | Code::Internal),
+            Cause::Client(fault) => {
+                matches!(fault, Fault::Network | Fault::Timeout | Fault::BadReply | Fault::ReplyTooLarge)
+            }
+        }
+    }
+
+    pub(crate) fn with_request_id(mut self, id: &str) -> Self {
+        self.request_id.get_or_insert_with(|| id.to_owned());
+        self
+    }
+}
+
+impl From<FieldError> for ClientError {
+    fn from(error: FieldError) -> Self {
+        let mut made = Self::new(Fault::InvalidField, error.to_string());
+        made.field = Some(error.field);
+        made
+    }
+}
+
+impl From<Problem> for ClientError {
+    fn from(problem: Problem) -> Self {
+        let passing = matches!(problem.status, 408 | 425 | 429 | 500 | 502 | 503 | 504);
+        Self {
+            cause: Cause::Backend(problem.code),
+            message: problem.detail.into(),
+            http_status: Some(problem.status),
+            retryable: passing,
+            retry_after: problem.retry_after.map(|seconds| Duration::from_secs(seconds.into())),
+            request_id: (!problem.request_id.is_empty()).then_some(problem.request_id),
+            field: problem.field,
+        }
+    }
+}

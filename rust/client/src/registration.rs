@@ -1,0 +1,315 @@
+//! Keeping a dedicated server listed: registration, heartbeats, draining, deregistration.
+//!
+//! One task per registration beats at the interval the backend asks for, ± 20 %, on a worker thread, so that a long
+//! frame or a map load costs no heartbeat. What does not survive is a main loop that stands still for longer than
+//! allowed: the server is then reported unhealthy until it turns again.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use backend_protocol::Code;
+use backend_protocol::registration::{Heartbeat, RegisterServer, ServerLease, ServerStatus};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::backend::Backend;
+use crate::clock::Clock;
+use crate::error::{ClientError, Fault};
+use crate::retry;
+use crate::secret::ServerKey;
+
+/// Shortest time between two heartbeats, however much changes.
+const BETWEEN_BEATS: Duration = Duration::from_secs(1);
+/// Longest time between two looks at the main loop.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// News of a registration, told on a worker thread.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// Listed under this id.
+    Registered(String),
+    /// The backend forgot the server; it is registering again.
+    Lost(ClientError),
+    /// A heartbeat did not get through; the next one follows.
+    HeartbeatFailed(ClientError),
+    /// The operator wants this server to drain and leave.
+    DrainRequested,
+    /// No longer listed.
+    Deregistered,
+}
+
+/// What players see of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerDescription {
+    /// Name players see, 1 to 64 characters.
+    pub name: String,
+    /// Where players connect.
+    pub address: String,
+    /// Port players connect to.
+    pub port: u16,
+    /// Map being played.
+    pub map: String,
+    /// Mode being played.
+    pub mode: String,
+    /// Where the server stands.
+    pub region: String,
+    /// Version of the game.
+    pub version: String,
+    /// Free tags.
+    pub tags: Vec<String>,
+    /// Places in all.
+    pub max_players: u32,
+}
+
+/// Told about [`Event`]s, on a worker thread.
+pub type OnEvent = Arc<dyn Fn(Event) + Send + Sync>;
+
+/// A server's place in the registry. Cheap to clone.
+#[derive(Clone)]
+pub struct Registration(Arc<Inner>);
+
+struct Inner {
+    backend: Arc<dyn Backend>,
+    clock: Arc<dyn Clock>,
+    key: ServerKey,
+    instance_id: String,
+    on_event: OnEvent,
+    stall: Duration,
+    started: Instant,
+    described: Mutex<Option<ServerDescription>>,
+    listed: Mutex<Option<String>>,
+    beating: Mutex<Option<JoinHandle<()>>>,
+    /// Wakes the task for an early heartbeat.
+    changed: Notify,
+    players: AtomicU32,
+    draining: AtomicBool,
+    sequence: AtomicU64,
+    /// Milliseconds after `started` at which the main loop last turned.
+    turned: AtomicU64,
+}
+
+impl Registration {
+    /// A server that is not listed yet. `stall`: how long the main loop may stand still before it counts as hung.
+    pub fn new(
+        backend: Arc<dyn Backend>,
+        clock: Arc<dyn Clock>,
+        key: ServerKey,
+        stall: Duration,
+        on_event: OnEvent,
+    ) -> Self {
+        let started = clock.now();
+        Self(Arc::new(Inner {
+            backend,
+            clock,
+            key,
+            instance_id: Uuid::new_v4().to_string(),
+            on_event,
+            stall,
+            started,
+            described: Mutex::new(None),
+            listed: Mutex::new(None),
+            beating: Mutex::new(None),
+            changed: Notify::new(),
+            players: AtomicU32::new(0),
+            draining: AtomicBool::new(false),
+            sequence: AtomicU64::new(0),
+            turned: AtomicU64::new(0),
+        }))
+    }
+
+    /// Lists the server and begins to beat. Calling it again updates the entry, which keeps its id.
+    pub async fn register(&self, description: ServerDescription) -> Result<String, ClientError> {
+        *lock(&self.0.described) = Some(description);
+        self.main_loop_turned();
+        let lease = self.0.enlist().await?;
+        let server_id = lease.server_id.clone();
+        let beating = tokio::spawn(beat(Arc::clone(&self.0), lease));
+        if let Some(before) = lock(&self.0.beating).replace(beating) {
+            before.abort();
+        }
+        Ok(server_id)
+    }
+
+    /// Takes the server off the list and stops beating.
+    pub async fn deregister(&self) -> Result<(), ClientError> {
+        if let Some(beating) = lock(&self.0.beating).take() {
+            beating.abort();
+        }
+        let Some(server_id) = lock(&self.0.listed).clone() else { return Ok(()) };
+        self.0.backend.deregister_server(&self.0.key, &server_id).await?;
+        *lock(&self.0.listed) = None;
+        (self.0.on_event)(Event::Deregistered);
+        Ok(())
+    }
+
+    /// Stops beating without telling the backend: for a node that is freed.
+    pub fn stop(&self) {
+        if let Some(beating) = lock(&self.0.beating).take() {
+            beating.abort();
+        }
+    }
+
+    /// The id under which the server is listed.
+    pub fn server_id(&self) -> Option<String> {
+        lock(&self.0.listed).clone()
+    }
+
+    /// The key that proves this server to the backend.
+    pub fn key(&self) -> &ServerKey {
+        &self.0.key
+    }
+
+    /// Players now. A change is told soon, without waiting for the next heartbeat.
+    pub fn set_players(&self, players: u32) {
+        if self.0.players.swap(players, Ordering::Relaxed) != players {
+            self.0.changed.notify_one();
+        }
+    }
+
+    /// Changes what players see. Name, address and port need a new [`Self::register`].
+    pub fn describe(&self, description: ServerDescription) {
+        let mut described = lock(&self.0.described);
+        if described.as_ref() != Some(&description) {
+            *described = Some(description);
+            self.0.changed.notify_one();
+        }
+    }
+
+    /// Whether the server takes players.
+    pub fn set_draining(&self, draining: bool) {
+        if self.0.draining.swap(draining, Ordering::Relaxed) != draining {
+            self.0.changed.notify_one();
+        }
+    }
+
+    /// Called by the main loop once per frame: it turns.
+    pub fn main_loop_turned(&self) {
+        let now = self.0.clock.now().saturating_duration_since(self.0.started);
+        self.0.turned.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
+impl Inner {
+    fn status(&self) -> ServerStatus {
+        let now = self.clock.now().saturating_duration_since(self.started);
+        let turned = Duration::from_millis(self.turned.load(Ordering::Relaxed));
+        if now.saturating_sub(turned) > self.stall {
+            ServerStatus::Unhealthy
+        } else if self.draining.load(Ordering::Relaxed) {
+            ServerStatus::Draining
+        } else {
+            ServerStatus::Ready
+        }
+    }
+
+    async fn enlist(&self) -> Result<ServerLease, ClientError> {
+        let Some(described) = lock(&self.described).clone() else {
+            return Err(ClientError::new(Fault::NotRegistered, "the server was never described"));
+        };
+        let body = RegisterServer {
+            instance_id: self.instance_id.clone(),
+            name: described.name,
+            address: described.address,
+            port: described.port,
+            map: described.map,
+            mode: described.mode,
+            region: described.region,
+            version: described.version,
+            tags: described.tags,
+            players: self.players.load(Ordering::Relaxed),
+            max_players: described.max_players,
+        };
+        let lease = self.backend.register_server(&self.key, &body).await?;
+        *lock(&self.listed) = Some(lease.server_id.clone());
+        (self.on_event)(Event::Registered(lease.server_id.clone()));
+        Ok(lease)
+    }
+
+    fn heartbeat(&self) -> Heartbeat {
+        let described = lock(&self.described).clone();
+        let described = described.as_ref();
+        Heartbeat {
+            sequence: self.sequence.fetch_add(1, Ordering::Relaxed) + 1,
+            status: self.status(),
+            players: self.players.load(Ordering::Relaxed),
+            map: described.map(|server| server.map.clone()),
+            mode: described.map(|server| server.mode.clone()),
+            max_players: described.map(|server| server.max_players),
+            tags: described.map(|server| server.tags.clone()),
+        }
+    }
+}
+
+/// Beats until it is aborted.
+async fn beat(server: Arc<Inner>, lease: ServerLease) {
+    let mut server_id = lease.server_id;
+    let mut nominal = Duration::from_secs(lease.heartbeat_seconds.clamp(1, 600).into());
+    let mut failures: u32 = 0;
+    let mut told = ServerStatus::Ready;
+    let mut drain_told = false;
+    loop {
+        let pause = if failures == 0 { retry::jittered(nominal) } else { retry::backoff(failures + 2) };
+        wait(&server, pause.max(BETWEEN_BEATS), told).await;
+        let heartbeat = server.heartbeat();
+        told = heartbeat.status;
+        match server.backend.heartbeat(&server.key, &server_id, &heartbeat).await {
+            Ok(reply) => {
+                failures = 0;
+                nominal = Duration::from_secs(reply.heartbeat_seconds.clamp(1, 600).into());
+                if reply.drain && !drain_told {
+                    (server.on_event)(Event::DrainRequested);
+                }
+                drain_told = reply.drain;
+            }
+            Err(error) if error.is(Code::ServerUnknown) => {
+                (server.on_event)(Event::Lost(error));
+                match server.enlist().await {
+                    Ok(lease) => {
+                        server_id = lease.server_id;
+                        failures = 0;
+                        // The new entry says "ready"; the next beat says what is.
+                        told = ServerStatus::Ready;
+                    }
+                    Err(error) => {
+                        failures = failures.saturating_add(1);
+                        (server.on_event)(Event::HeartbeatFailed(error));
+                    }
+                }
+            }
+            Err(error) => {
+                failures = failures.saturating_add(1);
+                (server.on_event)(Event::HeartbeatFailed(error));
+            }
+        }
+    }
+}
+
+/// Until the next beat is due: after `pause`, or one second after something changed.
+async fn wait(server: &Inner, pause: Duration, told: ServerStatus) {
+    let until = server.clock.now() + pause;
+    let earliest = server.clock.now() + BETWEEN_BEATS;
+    loop {
+        let left = until.saturating_duration_since(server.clock.now());
+        if left.is_zero() {
+            return;
+        }
+        let changed = tokio::select! {
+            () = server.changed.notified() => true,
+            () = server.clock.sleep(left.min(LOOK)) => server.status() != told,
+        };
+        if changed {
+            return server.clock.sleep(earliest.saturating_duration_since(server.clock.now())).await;
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[path = "registration_tests.rs"]
+mod tests;

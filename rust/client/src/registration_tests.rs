@@ -1,0 +1,118 @@
+//! Heartbeats under a clock that tests turn.
+
+use super::*;
+use crate::clock::SystemClock;
+use crate::simulation::{SimulatedBackend, Trouble, server_key};
+
+fn description() -> ServerDescription {
+    ServerDescription {
+        name: "Pond".into(),
+        address: "127.0.0.1".into(),
+        port: 7777,
+        map: "pond".into(),
+        mode: String::new(),
+        region: String::new(),
+        version: String::new(),
+        tags: Vec::new(),
+        max_players: 2,
+    }
+}
+
+fn registration(backend: &Arc<SimulatedBackend>) -> (Registration, Arc<Mutex<Vec<Event>>>) {
+    let news = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&news);
+    let on_event: OnEvent = Arc::new(move |event| lock(&heard).push(event));
+    (
+        Registration::new(
+            backend.clone(),
+            Arc::new(SystemClock),
+            server_key(),
+            Duration::from_secs(10),
+            on_event,
+        ),
+        news,
+    )
+}
+
+fn last_beat(backend: &SimulatedBackend) -> Option<Heartbeat> {
+    lock(&backend.state).heartbeats.last().cloned()
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_beats_at_the_interval_asked_for_spread_out() {
+    let backend = SimulatedBackend::new();
+    let (registration, _news) = registration(&backend);
+    registration.register(description()).await.expect("registered");
+    let begun = Instant::now();
+    until(|| {
+        registration.main_loop_turned();
+        lock(&backend.state).heartbeats.len() == 10
+    })
+    .await;
+    let average = begun.elapsed() / 10;
+    assert!(average > Duration::from_secs(23) && average < Duration::from_secs(37), "{average:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_is_told_soon_and_in_one_beat() {
+    let backend = SimulatedBackend::new();
+    let (registration, _news) = registration(&backend);
+    registration.register(description()).await.expect("registered");
+    for players in 1..=5 {
+        registration.set_players(players);
+    }
+    until(|| last_beat(&backend).is_some()).await;
+    assert_eq!(last_beat(&backend).expect("beat").players, 5);
+    assert_eq!(lock(&backend.state).heartbeats.len(), 1);
+    registration.set_draining(true);
+    until(|| last_beat(&backend).is_some_and(|beat| beat.status == ServerStatus::Draining)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_main_loop_that_stands_still_is_unhealthy_until_it_turns() {
+    let backend = SimulatedBackend::new();
+    let (registration, _news) = registration(&backend);
+    registration.register(description()).await.expect("registered");
+    until(|| last_beat(&backend).is_some_and(|beat| beat.status == ServerStatus::Unhealthy)).await;
+    registration.main_loop_turned();
+    until(|| {
+        registration.main_loop_turned();
+        last_beat(&backend).is_some_and(|beat| beat.status == ServerStatus::Ready)
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_forgotten_registers_again() {
+    let backend = SimulatedBackend::new();
+    let (registration, news) = registration(&backend);
+    let id = registration.register(description()).await.expect("registered");
+    lock(&backend.state).forgotten = true;
+    until(|| lock(&backend.state).registrations == 2).await;
+    assert_eq!(registration.server_id(), Some(id.clone()));
+    until(|| lock(&news).len() == 3).await;
+    assert!(
+        matches!(&lock(&news)[..], [Event::Registered(_), Event::Lost(_), Event::Registered(again)] if *again == id)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_survived() {
+    let backend = SimulatedBackend::new();
+    let (registration, news) = registration(&backend);
+    registration.register(description()).await.expect("registered");
+    backend.set_outage(Some(Trouble::LostRequest));
+    until(|| lock(&news).iter().filter(|event| matches!(event, Event::HeartbeatFailed(_))).count() >= 3)
+        .await;
+    backend.set_outage(None);
+    until(|| last_beat(&backend).is_some()).await;
+    registration.deregister().await.expect("gone");
+    assert!(lock(&backend.state).deregistered);
+    assert_eq!(registration.server_id(), None);
+}

@@ -1,0 +1,74 @@
+//! When a failed attempt is repeated, and after how long.
+
+use std::time::{Duration, SystemTime};
+
+use rand::RngExt;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+
+const BASE: Duration = Duration::from_millis(200);
+const CAP: Duration = Duration::from_secs(30);
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// Exponential backoff with full jitter: a random time up to 200 ms · 2ⁿ, at most 30 s. `attempt` counts from 0.
+///
+/// Full jitter, because servers that lost the same backend at the same moment must not come back at the same moment.
+pub fn backoff(attempt: u32) -> Duration {
+    let ceiling = BASE.saturating_mul(1 << attempt.min(16)).min(CAP);
+    ceiling.mul_f64(rand::rng().random_range(0.0..=1.0))
+}
+
+/// `nominal` ± 20 %, so that heartbeats of a fleet spread out.
+pub fn jittered(nominal: Duration) -> Duration {
+    nominal.mul_f64(rand::rng().random_range(0.8..=1.2))
+}
+
+/// How long the backend asks to wait (RFC 9110 §10.2.3: seconds or a date), at most 5 minutes.
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let asked = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::now()).unwrap_or_default(),
+    };
+    Some(asked.min(LONGEST_RETRY_AFTER))
+}
+
+/// Statuses that say "not now" rather than "no".
+pub const fn is_passing(status: u16) -> bool {
+    matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use reqwest::header::HeaderValue;
+
+    fn headers(value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_str(value).expect("header"))])
+    }
+
+    #[test]
+    fn retry_after_reads_seconds_and_dates_and_is_clamped() {
+        assert_eq!(retry_after(&headers("7")), Some(Duration::from_secs(7)));
+        assert_eq!(retry_after(&headers("86400")), Some(LONGEST_RETRY_AFTER));
+        assert_eq!(retry_after(&headers("Thu, 01 Jan 1970 00:00:00 GMT")), Some(Duration::ZERO));
+        assert_eq!(retry_after(&headers("Fri, 31 Dec 9999 00:00:00 GMT")), Some(LONGEST_RETRY_AFTER));
+        assert_eq!(retry_after(&headers("-1")), None);
+        assert_eq!(retry_after(&headers("soon")), None);
+    }
+
+    proptest! {
+        #[test]
+        fn backoff_stays_under_its_ceiling(attempt in 0u32..1_000) {
+            prop_assert!(backoff(attempt) <= CAP);
+            prop_assert!(backoff(0) <= BASE);
+        }
+
+        #[test]
+        fn jitter_stays_within_a_fifth(seconds in 1u64..1_000) {
+            let nominal = Duration::from_secs(seconds);
+            let drawn = jittered(nominal);
+            prop_assert!(drawn >= nominal.mul_f64(0.79) && drawn <= nominal.mul_f64(1.21));
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! A player's session: logging in, staying logged in, coming back.
+//!
+//! The access token is refreshed at 80 % of its own life by the monotonic clock, by one flight that all callers share.
+//! A network error never ends a session; only the backend's explicit word does. The refresh token is on disk before
+//! it is used, so that a crash between the two costs no login.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use backend_protocol::player_store::PlayerDocuments;
+use backend_protocol::session::{
+    AnonymousLogin, DeviceLogin, Logout, PasswordLogin, Refresh, Register, Session as Granted,
+};
+use backend_protocol::{Code, limits};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::backend::Backend;
+use crate::clock::Clock;
+use crate::error::{ClientError, Fault};
+use crate::retry;
+use crate::storage::Storage;
+
+/// News of a session, told on a worker thread.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A login or a restore succeeded.
+    LoggedIn(Account),
+    /// The tokens were renewed.
+    Refreshed,
+    /// The backend ended the session; the player must log in again.
+    Expired(ClientError),
+    /// The player logged out.
+    LoggedOut,
+}
+
+/// Who is logged in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// The account's id.
+    pub player_id: String,
+    /// Name shown to others.
+    pub display_name: String,
+    /// Whether the login made the account.
+    pub created: bool,
+}
+
+/// Told about [`Event`]s, on a worker thread.
+pub type OnEvent = Arc<dyn Fn(Event) + Send + Sync>;
+
+/// A session. Cheap to clone; clones are the same session.
+#[derive(Clone)]
+pub struct Session(Arc<Inner>);
+
+struct Inner {
+    backend: Arc<dyn Backend>,
+    storage: Arc<dyn Storage>,
+    clock: Arc<dyn Clock>,
+    profile: String,
+    on_event: OnEvent,
+    active: Mutex<Option<Active>>,
+    /// Held by whoever talks to the backend about tokens, so that there is one flight.
+    flight: tokio::sync::Mutex<()>,
+}
+
+#[derive(Clone)]
+struct Active {
+    account: Account,
+    access_token: SecretString,
+    refresh_token: SecretString,
+    refresh_at: Instant,
+    expires_at: Instant,
+}
+
+/// What is kept on disk. The access token is not: it lives minutes.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    player_id: String,
+    display_name: String,
+    refresh_token: String,
+}
+
+impl Session {
+    /// A session that is not logged in. `profile` names its file, so that several can live side by side.
+    pub fn new(
+        backend: Arc<dyn Backend>,
+        storage: Arc<dyn Storage>,
+        clock: Arc<dyn Clock>,
+        profile: impl Into<String>,
+        on_event: OnEvent,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            backend,
+            storage,
+            clock,
+            profile: profile.into(),
+            on_event,
+            active: Mutex::new(None),
+            flight: tokio::sync::Mutex::default(),
+        }))
+    }
+
+    /// Makes a guest account.
+    pub async fn login_anonymous(&self, display_name: Option<String>) -> Result<Account, ClientError> {
+        let _flight = self.0.flight.lock().await;
+        let granted = self.0.backend.login_anonymous(&AnonymousLogin { display_name }).await?;
+        self.begin(granted).await
+    }
+
+    /// Logs this device in, with an id made and kept on first use when `device_id` is `None`.
+    pub async fn login_device(
+        &self,
+        device_id: Option<String>,
+        display_name: Option<String>,
+    ) -> Result<Account, ClientError> {
+        let _flight = self.0.flight.lock().await;
+        let device_id = match device_id {
+            Some(id) => id,
+            None => self.own_device_id().await?,
+        };
+        let granted = self.0.backend.login_device(&DeviceLogin { device_id, display_name }).await?;
+        self.begin(granted).await
+    }
+
+    /// Logs in with e-mail address and password.
+    pub async fn login_password(&self, email: String, password: String) -> Result<Account, ClientError> {
+        let _flight = self.0.flight.lock().await;
+        let granted = self.0.backend.login_password(&PasswordLogin { email, password }).await?;
+        self.begin(granted).await
+    }
+
+    /// Makes an account with e-mail address and password, and logs in.
+    pub async fn register(
+        &self,
+        email: String,
+        password: String,
+        display_name: String,
+    ) -> Result<Account, ClientError> {
+        let _flight = self.0.flight.lock().await;
+        let granted = self.0.backend.register_account(&Register { email, password, display_name }).await?;
+        self.begin(granted).await
+    }
+
+    /// Takes up the session this profile had when the process last ran. The kept session stays on disk when the
+    /// backend is away.
+    pub async fn restore(&self) -> Result<Account, ClientError> {
+        let _flight = self.0.flight.lock().await;
+        let name = self.file();
+        let bytes = self.on_disk(move |storage| storage.read(&name)).await?;
+        let kept = bytes.and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok());
+        let Some(kept) = kept else {
+            return Err(ClientError::new(Fault::NotLoggedIn, "there is no session to restore"));
+        };
+        let granted = self.exchange(kept.refresh_token).await?;
+        self.begin(granted).await
+    }
+
+    /// Renews the tokens now.
+    pub async fn refresh(&self) -> Result<Account, ClientError> {
+        let before = self.active()?.access_token;
+        self.refresh_from(&before).await?;
+        Ok(self.active()?.account)
+    }
+
+    /// Ends the session here, and at the backend if it answers.
+    pub async fn logout(&self) -> Result<(), ClientError> {
+        let _flight = self.0.flight.lock().await;
+        let Some(active) = self.lock().take() else { return Ok(()) };
+        self.forget().await?;
+        (self.0.on_event)(Event::LoggedOut);
+        let refresh_token = active.refresh_token.expose_secret().to_owned();
+        match self.0.backend.logout(&Logout { refresh_token }).await {
+            Err(error) if error.is_unanswered() => {
+                tracing::warn!(code = error.code(), "logged out here; the backend was not told");
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Who is logged in, if anybody.
+    pub fn account(&self) -> Option<Account> {
+        self.lock().as_ref().map(|active| active.account.clone())
+    }
+
+    /// The player's own documents, as the backend has them.
+    pub async fn own_documents(&self) -> Result<PlayerDocuments, ClientError> {
+        let backend = Arc::clone(&self.0.backend);
+        self.authorized(move |token| {
+            let backend = Arc::clone(&backend);
+            async move { backend.own_documents(&token).await }
+        })
+        .await
+    }
+
+    /// Runs `call` with a valid access token; once more with a new one when the backend no longer takes it.
+    pub async fn authorized<T, F>(&self, call: impl Fn(String) -> F) -> Result<T, ClientError>
+    where
+        F: Future<Output = Result<T, ClientError>>,
+    {
+        let token = self.access_token().await?;
+        match call(token.expose_secret().to_owned()).await {
+            Err(error) if error.is(Code::TokenExpired) || error.is(Code::TokenInvalid) => {
+                self.refresh_from(&token).await?;
+                call(self.active()?.access_token.expose_secret().to_owned()).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn access_token(&self) -> Result<SecretString, ClientError> {
+        let active = self.active()?;
+        let now = self.0.clock.now();
+        if now < active.refresh_at {
+            return Ok(active.access_token);
+        }
+        match self.refresh_from(&active.access_token).await {
+            // Still good, although the backend could not renew it.
+            Err(error) if error.is_unanswered() && now < active.expires_at => Ok(active.access_token),
+            Err(error) => Err(error),
+            Ok(()) => Ok(self.active()?.access_token),
+        }
+    }
+
+    /// Refreshes unless somebody else already did since `seen` was read.
+    async fn refresh_from(&self, seen: &SecretString) -> Result<(), ClientError> {
+        let _flight = self.0.flight.lock().await;
+        let active = self.active()?;
+        if active.access_token.expose_secret() != seen.expose_secret() {
+            return Ok(());
+        }
+        let granted = self.exchange(active.refresh_token.expose_secret().to_owned()).await?;
+        self.adopt(granted).await?;
+        (self.0.on_event)(Event::Refreshed);
+        Ok(())
+    }
+
+    /// Trades a refresh token. The flight is held by the caller.
+    async fn exchange(&self, refresh_token: String) -> Result<Granted, ClientError> {
+        let outcome = self.0.backend.refresh(&Refresh { refresh_token }).await;
+        if let Err(error) = &outcome {
+            let over = [Code::RefreshTokenInvalid, Code::RefreshTokenReused, Code::Banned];
+            if over.into_iter().any(|code| error.is(code)) {
+                *self.lock() = None;
+                if let Err(disk) = self.forget().await {
+                    tracing::warn!(code = disk.code(), "could not remove the ended session's file");
+                }
+                (self.0.on_event)(Event::Expired(error.clone()));
+            }
+        }
+        outcome
+    }
+
+    async fn begin(&self, granted: Granted) -> Result<Account, ClientError> {
+        let account = self.adopt(granted).await?;
+        (self.0.on_event)(Event::LoggedIn(account.clone()));
+        Ok(account)
+    }
+
+    async fn adopt(&self, granted: Granted) -> Result<Account, ClientError> {
+        check_grant(&granted)?;
+        let kept = Kept {
+            player_id: granted.player_id.clone(),
+            display_name: granted.display_name.clone(),
+            refresh_token: granted.refresh_token.clone(),
+        };
+        let bytes = serde_json::to_vec(&kept)
+            .map_err(|error| ClientError::new(Fault::Internal, format!("session: {error}")))?;
+        let name = self.file();
+        // A full disk must not keep a player out: the session then lasts as long as the process.
+        if let Err(error) = self.on_disk(move |storage| storage.write(&name, &bytes)).await {
+            tracing::warn!(message = %error, "the session could not be kept for the next start");
+        }
+        let life = Duration::from_secs(granted.expires_in.into());
+        let now = self.0.clock.now();
+        let account = Account {
+            player_id: granted.player_id,
+            display_name: granted.display_name,
+            created: granted.created,
+        };
+        let refresh_at = now + life.mul_f64(0.8);
+        *self.lock() = Some(Active {
+            account: account.clone(),
+            access_token: granted.access_token.into(),
+            refresh_token: granted.refresh_token.into(),
+            refresh_at,
+            expires_at: now + life,
+        });
+        self.refresh_ahead(refresh_at);
+        Ok(account)
+    }
+
+    /// Waits for 80 % of the token's life and renews it, so that no call has to wait for that.
+    fn refresh_ahead(&self, refresh_at: Instant) {
+        let weak = Arc::downgrade(&self.0);
+        let clock = Arc::clone(&self.0.clock);
+        tokio::spawn(async move {
+            clock.sleep(refresh_at.saturating_duration_since(clock.now())).await;
+            for attempt in 0.. {
+                let Some(session) = weak.upgrade().map(Session) else { return };
+                let Ok(active) = session.active() else { return };
+                // Somebody renewed it meanwhile, and that renewal has its own watch.
+                if active.refresh_at != refresh_at {
+                    return;
+                }
+                match session.refresh_from(&active.access_token).await {
+                    Err(error) if error.is_unanswered() => {
+                        let pause = error.retry_after.unwrap_or_else(|| retry::backoff(attempt + 4));
+                        drop(session);
+                        clock.sleep(pause).await;
+                    }
+                    _ => return,
+                }
+            }
+        });
+    }
+
+    async fn own_device_id(&self) -> Result<String, ClientError> {
+        let name = format!("{}.{}.device", self.0.profile, self.0.backend.name());
+        let bytes = self
+            .on_disk(move |storage| {
+                if let Some(bytes) = storage.read(&name)? {
+                    return Ok(bytes);
+                }
+                let made = Uuid::new_v4().simple().to_string().into_bytes();
+                storage.write(&name, &made)?;
+                Ok(made)
+            })
+            .await?;
+        String::from_utf8(bytes)
+            .map_err(|_| ClientError::new(Fault::Storage, "the kept device id is damaged"))
+    }
+
+    async fn forget(&self) -> Result<(), ClientError> {
+        let name = self.file();
+        self.on_disk(move |storage| storage.remove(&name)).await
+    }
+
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn Storage) -> std::io::Result<T> + Send + 'static,
+    ) -> Result<T, ClientError> {
+        let storage = Arc::clone(&self.0.storage);
+        tokio::task::spawn_blocking(move || work(storage.as_ref()))
+            .await
+            .map_err(|error| ClientError::new(Fault::Internal, error.to_string()))?
+            .map_err(|error| ClientError::new(Fault::Storage, format!("session file: {error}")))
+    }
+
+    fn file(&self) -> String {
+        format!("{}.{}.session", self.0.profile, self.0.backend.name())
+    }
+
+    fn active(&self) -> Result<Active, ClientError> {
+        self.lock().clone().ok_or_else(|| ClientError::new(Fault::NotLoggedIn, "nobody is logged in"))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Active>> {
+        self.0.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Refuses a grant that could not be used: its tokens go into headers and back into requests.
+fn check_grant(granted: &Granted) -> Result<(), ClientError> {
+    let usable =
+        |token: &str| limits::token("token", token).is_ok() && token.bytes().all(|b| b.is_ascii_graphic());
+    if usable(&granted.access_token) && usable(&granted.refresh_token) && !granted.player_id.is_empty() {
+        return Ok(());
+    }
+    Err(ClientError::new(Fault::BadReply, "the backend's reply is not understood: its tokens are not usable"))
+}
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

@@ -1,0 +1,153 @@
+//! The little that is kept on disk: sessions and public keys.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+/// Named blobs. A write is there completely and durably, or not at all.
+pub trait Storage: Send + Sync {
+    /// The blob, or `None` if there is none.
+    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>>;
+    /// Replaces the blob; durable when it returns.
+    fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
+    /// Removes the blob if it is there.
+    fn remove(&self, name: &str) -> io::Result<()>;
+}
+
+/// Files in one folder, readable by the owner only.
+#[derive(Debug)]
+pub struct FileStorage {
+    folder: PathBuf,
+}
+
+impl FileStorage {
+    /// Keeps blobs in `folder`, which is made at the first write.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into() }
+    }
+
+    fn path(&self, name: &str) -> io::Result<PathBuf> {
+        let plain = !name.is_empty()
+            && !name.starts_with('.')
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+        if plain {
+            Ok(self.folder.join(name))
+        } else {
+            Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "storage names hold A-Z, a-z, 0-9, '_', '.', '-'",
+            ))
+        }
+    }
+}
+
+impl Storage for FileStorage {
+    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        match fs::read(self.path(name)?) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    // Temporary file, fsync, rename, fsync of the folder: a crash leaves the old blob or the new one.
+    fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let path = self.path(name)?;
+        fs::create_dir_all(&self.folder)?;
+        let unfinished = self.folder.join(format!(".{name}.{}", uuid::Uuid::new_v4()));
+        let written = private_file(&unfinished).and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.sync_all()
+        });
+        if let Err(error) = written.and_then(|()| fs::rename(&unfinished, &path)) {
+            // The old blob is untouched; a left-over file would only be litter.
+            let _litter = fs::remove_file(&unfinished);
+            return Err(error);
+        }
+        sync_folder(&self.folder)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        match fs::remove_file(self.path(name)?) {
+            Ok(()) => sync_folder(&self.folder),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[cfg(unix)]
+fn private_file(path: &std::path::Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+#[cfg(not(unix))]
+fn private_file(path: &std::path::Path) -> io::Result<File> {
+    fs::OpenOptions::new().write(true).create_new(true).open(path)
+}
+
+#[cfg(unix)]
+fn sync_folder(folder: &std::path::Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+// Windows makes a rename durable with the file itself and cannot open folders.
+#[cfg(not(unix))]
+fn sync_folder(_folder: &std::path::Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// Blobs that live as long as the process: for games that must leave no trace, and for tests.
+#[derive(Debug, Default)]
+pub struct MemoryStorage(Mutex<HashMap<String, Vec<u8>>>);
+
+impl Storage for MemoryStorage {
+    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned())
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), bytes.to_vec());
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blob_is_replaced_whole_and_private() {
+        let folder = tempfile::tempdir().expect("folder");
+        let storage = FileStorage::new(folder.path().join("made at first write"));
+        assert_eq!(storage.read("session").expect("reads"), None);
+        storage.write("session", b"one").expect("writes");
+        storage.write("session", b"two").expect("writes");
+        assert_eq!(storage.read("session").expect("reads").as_deref(), Some(&b"two"[..]));
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let path = folder.path().join("made at first write/session");
+            assert_eq!(fs::metadata(path).expect("there").permissions().mode() & 0o777, 0o600);
+        }
+        storage.remove("session").expect("removes");
+        storage.remove("session").expect("is gone already");
+        assert_eq!(storage.read("session").expect("reads"), None);
+    }
+
+    #[test]
+    fn names_cannot_leave_the_folder() {
+        let storage = FileStorage::new("/nowhere");
+        for name in ["../session", "a/b", "", ".hidden", "nul\0"] {
+            assert_eq!(storage.write(name, b"").expect_err(name).kind(), io::ErrorKind::InvalidInput);
+        }
+    }
+}

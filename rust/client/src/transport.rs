@@ -1,0 +1,197 @@
+//! One HTTP exchange, without judgement: retries and meaning are [`crate::backend`]'s.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Certificate, Client, Method, Url, redirect};
+
+use crate::config::Config;
+use crate::error::{ClientError, Fault};
+
+/// Largest reply body read, in bytes after decompression.
+pub const MAX_REPLY_BYTES: usize = 16 * 1024 * 1024;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const IDLE_CONNECTION: Duration = Duration::from_secs(60);
+
+/// A request ready for the wire.
+#[derive(Clone)]
+pub struct HttpRequest {
+    /// The method.
+    pub method: Method,
+    /// The whole URL.
+    pub url: Url,
+    /// Headers, the sensitive ones marked as such.
+    pub headers: HeaderMap,
+    /// JSON body.
+    pub body: Option<Vec<u8>>,
+    /// Time this attempt may take, from connecting to the last byte.
+    pub timeout: Duration,
+}
+
+/// A reply as it came.
+#[derive(Debug, Clone)]
+pub struct HttpReply {
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body, decompressed, at most [`MAX_REPLY_BYTES`].
+    pub body: Vec<u8>,
+}
+
+/// Why there was no reply.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum TransportError {
+    /// No connection was made: the request was certainly not executed.
+    #[error("could not connect: {0}")]
+    Connect(String),
+    /// The certificate was refused: the request was certainly not executed.
+    #[error("the connection is not trusted: {0}")]
+    Tls(String),
+    /// The attempt took too long; it may have been executed.
+    #[error("no reply in time")]
+    Timeout,
+    /// The connection broke; the request may have been executed.
+    #[error("the connection broke: {0}")]
+    Broken(String),
+    /// The reply is larger than [`MAX_REPLY_BYTES`].
+    #[error("the reply is larger than {MAX_REPLY_BYTES} bytes")]
+    TooLarge,
+}
+
+impl TransportError {
+    /// Whether the backend certainly did not see the request.
+    pub const fn is_unsent(&self) -> bool {
+        matches!(self, Self::Connect(_))
+    }
+}
+
+impl From<TransportError> for ClientError {
+    fn from(error: TransportError) -> Self {
+        let fault = match error {
+            TransportError::Connect(_) | TransportError::Broken(_) => Fault::Network,
+            TransportError::Tls(_) => Fault::Tls,
+            TransportError::Timeout => Fault::Timeout,
+            TransportError::TooLarge => Fault::ReplyTooLarge,
+        };
+        Self::new(fault, error.to_string())
+    }
+}
+
+/// Something that carries HTTP.
+#[async_trait]
+pub trait Transport: Send + Sync {
+    /// Sends one request and reads the whole reply. Dropping the future cancels the exchange.
+    async fn send(&self, request: HttpRequest) -> Result<HttpReply, TransportError>;
+}
+
+/// The real network: one pool of kept-alive connections.
+#[derive(Debug, Clone)]
+pub struct HttpTransport {
+    client: Client,
+}
+
+impl HttpTransport {
+    /// Opens a pool for `config`. No connection is made yet.
+    pub fn new(config: &Config) -> Result<Self, ClientError> {
+        let mut builder = Client::builder()
+            .user_agent(concat!("backend_client/", env!("CARGO_PKG_VERSION")))
+            // Retries are decided where it is known what may be repeated.
+            .retry(reqwest::retry::never())
+            // A redirect could carry a token to another host.
+            .redirect(redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(IDLE_CONNECTION)
+            .pool_max_idle_per_host(config.max_in_flight)
+            .tcp_nodelay(true)
+            .no_proxy();
+        if let Some(path) = &config.tls_roots_file {
+            builder = builder.tls_certs_only(roots(path)?);
+        }
+        let client = builder
+            .build()
+            .map_err(|error| ClientError::new(Fault::Internal, format!("HTTP client: {}", reason(&error))))?;
+        Ok(Self { client })
+    }
+}
+
+fn roots(path: &std::path::Path) -> Result<Vec<Certificate>, ClientError> {
+    let refuse = |why: String| ClientError::field("tls_roots_file", format!("{}: {why}", path.display()));
+    let pem = std::fs::read(path).map_err(|error| refuse(error.to_string()))?;
+    let roots = Certificate::from_pem_bundle(&pem).map_err(|error| refuse(reason(&error)))?;
+    if roots.is_empty() {
+        return Err(refuse("holds no certificate".into()));
+    }
+    Ok(roots)
+}
+
+#[async_trait]
+impl Transport for HttpTransport {
+    async fn send(&self, request: HttpRequest) -> Result<HttpReply, TransportError> {
+        let mut builder = self
+            .client
+            .request(request.method, request.url)
+            .headers(request.headers)
+            .timeout(request.timeout);
+        if let Some(body) = request.body {
+            builder = builder.header(CONTENT_TYPE, "application/json").body(body);
+        }
+        let mut response = builder.send().await.map_err(|error| sort(&error))?;
+        let announced = response.content_length().unwrap_or_default();
+        if usize::try_from(announced).is_ok_and(|length| length > MAX_REPLY_BYTES) {
+            return Err(TransportError::TooLarge);
+        }
+        let status = response.status().as_u16();
+        let headers = std::mem::take(response.headers_mut());
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| sort(&error))? {
+            // Counted after decompression, so that a small bomb is caught as well.
+            if body.len() + chunk.len() > MAX_REPLY_BYTES {
+                return Err(TransportError::TooLarge);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(HttpReply { status, headers, body })
+    }
+}
+
+fn sort(error: &reqwest::Error) -> TransportError {
+    let why = reason(error);
+    // The certificate's fault is wrapped in a connect error; it never passes, so it must not be retried.
+    if error.is_connect() && (why.contains("certificate") || why.contains("TLS") || why.contains("tls")) {
+        TransportError::Tls(why)
+    } else if error.is_connect() {
+        TransportError::Connect(why)
+    } else if error.is_timeout() {
+        TransportError::Timeout
+    } else {
+        TransportError::Broken(why)
+    }
+}
+
+/// The innermost words: reqwest's own stop at "error sending request". Never the URL.
+fn reason(error: &reqwest::Error) -> String {
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+/// A header that logs print as `Sensitive`.
+pub(crate) fn bearer(token: &str) -> Result<HeaderValue, ClientError> {
+    let mut value = HeaderValue::try_from(format!("Bearer {token}"))
+        .map_err(|_| ClientError::new(Fault::Internal, "the credential holds bytes that no header takes"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+pub(crate) fn plain(value: &str) -> Result<HeaderValue, ClientError> {
+    HeaderValue::try_from(value)
+        .map_err(|_| ClientError::new(Fault::Internal, "a header value holds bytes that no header takes"))
+}
+
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static(backend_protocol::REQUEST_ID);
+pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static(backend_protocol::IDEMPOTENCY_KEY);

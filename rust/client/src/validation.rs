@@ -1,0 +1,186 @@
+//! Who is this player: tokens and tickets judged on the game server.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use backend_protocol::validation::{Claims, TokenKind, Validate, access_audience};
+use backend_protocol::{Code, Problem};
+
+use crate::backend::Backend;
+use crate::clock::Clock;
+use crate::error::{ClientError, Fault};
+use crate::jwks::KeyCache;
+use crate::secret::ServerKey;
+use crate::storage::Storage;
+use crate::token::{self, Expectation, LEEWAY, Rejection};
+
+/// Most tickets remembered as used while the backend is away.
+const MAX_REMEMBERED: usize = 10_000;
+
+/// Whom to ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Policy {
+    /// Verify here, then consume tickets at the backend; when it does not answer, what was verified counts.
+    #[default]
+    LocalFirst,
+    /// Verify here and never ask. Tickets are single-use on this server only.
+    LocalOnly,
+    /// Let the backend decide everything.
+    RemoteOnly,
+}
+
+/// A verified player.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Player {
+    /// The account's id.
+    pub player_id: String,
+    /// Name shown to others.
+    pub display_name: String,
+    /// What the player showed.
+    pub kind: TokenKind,
+}
+
+/// What a validator needs to know.
+#[derive(Clone)]
+pub struct ValidatorConfig {
+    /// `iss` that tokens must carry.
+    pub issuer: String,
+    /// The game whose access tokens are accepted.
+    pub game: String,
+    /// Whom to ask.
+    pub policy: Policy,
+    /// Needed to ask the backend.
+    pub server_key: Option<ServerKey>,
+}
+
+/// Validates players' tokens. Cheap to clone.
+#[derive(Clone)]
+pub struct TokenValidator(Arc<Inner>);
+
+struct Inner {
+    backend: Arc<dyn Backend>,
+    clock: Arc<dyn Clock>,
+    config: ValidatorConfig,
+    keys: KeyCache,
+    /// `jti` of used tickets → the second from which on they are refused anyway.
+    used: Mutex<HashMap<String, u64>>,
+}
+
+impl TokenValidator {
+    /// A validator with an empty key cache.
+    pub fn new(
+        backend: Arc<dyn Backend>,
+        storage: Arc<dyn Storage>,
+        clock: Arc<dyn Clock>,
+        config: ValidatorConfig,
+    ) -> Self {
+        let keys = KeyCache::new(Arc::clone(&backend), storage, Arc::clone(&clock));
+        Self(Arc::new(Inner { backend, clock, config, keys, used: Mutex::default() }))
+    }
+
+    /// Gets the public keys before the first player comes.
+    pub async fn prepare(&self) -> Result<(), ClientError> {
+        self.0.keys.prepare().await
+    }
+
+    /// The player `token` belongs to. `server_id` is this server's, which a join ticket must be for; a server's
+    /// ticket is used up by this call.
+    pub async fn validate(&self, token: &str, server_id: Option<&str>) -> Result<Player, ClientError> {
+        backend_protocol::limits::token("token", token)?;
+        if self.0.config.policy == Policy::RemoteOnly {
+            return self.ask(token, server_id).await;
+        }
+        let kind = token::claimed_kind(token).map_err(refused)?;
+        let claims = self.verify(token, kind, server_id).await?;
+        let verified = Player { player_id: claims.sub.clone(), display_name: claims.name.clone(), kind };
+        if kind == TokenKind::Access {
+            return Ok(verified);
+        }
+        // Remembered before the backend is asked: two copies arriving at once must not both be first.
+        self.use_up(&claims)?;
+        if self.0.config.policy == Policy::LocalOnly {
+            return Ok(verified);
+        }
+        match self.ask(token, server_id).await {
+            Ok(player) if player.player_id == verified.player_id => Ok(player),
+            Ok(_) => {
+                Err(ClientError::new(Fault::BadReply, "the backend named another player than the ticket"))
+            }
+            Err(error) if error.is_unanswered() => {
+                tracing::warn!(code = error.code(), "ticket verified here; the backend did not answer");
+                Ok(verified)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn verify(
+        &self,
+        token: &str,
+        kind: TokenKind,
+        server_id: Option<&str>,
+    ) -> Result<Claims, ClientError> {
+        let audience = match (kind, server_id) {
+            (TokenKind::Access, _) => access_audience(&self.0.config.game),
+            (TokenKind::Join, Some(id)) => id.to_owned(),
+            (TokenKind::Join, None) => {
+                return Err(ClientError::new(
+                    Fault::NotRegistered,
+                    "tickets are for registered servers only",
+                ));
+            }
+        };
+        let kid = token::key_name(token).map_err(refused)?;
+        let keys = self.0.keys.keys_for(&kid).await?;
+        let now = self.0.clock.unix_seconds();
+        let expected = Expectation { kind, issuer: &self.0.config.issuer, audience: &audience, now };
+        token::verify(token, &keys, &expected).map_err(refused)
+    }
+
+    fn use_up(&self, claims: &Claims) -> Result<(), ClientError> {
+        let now = self.0.clock.unix_seconds();
+        let mut used = self.0.used.lock().unwrap_or_else(PoisonError::into_inner);
+        if used.len() >= MAX_REMEMBERED {
+            used.retain(|_, until| *until > now);
+        }
+        if used.len() >= MAX_REMEMBERED {
+            // Forgetting one would let it in twice; refusing a newcomer for a minute does not.
+            return Err(Problem::new(Code::RateLimited, "too many tickets at once").into());
+        }
+        let until = claims.exp.saturating_add(LEEWAY.as_secs());
+        match used.insert(claims.jti.clone(), until) {
+            None => Ok(()),
+            Some(_) => Err(Problem::new(Code::TicketUsed, "the ticket was used before").into()),
+        }
+    }
+
+    async fn ask(&self, token: &str, server_id: Option<&str>) -> Result<Player, ClientError> {
+        let Some(key) = &self.0.config.server_key else {
+            return Err(ClientError::new(
+                Fault::NotConfigured,
+                "no server key: set BACKEND_SERVER_KEY or BACKEND_SERVER_KEY_FILE",
+            ));
+        };
+        let body = Validate { token: token.to_owned(), server_id: server_id.map(str::to_owned) };
+        let validated = self.0.backend.validate(key, &body).await?;
+        Ok(Player {
+            player_id: validated.player_id,
+            display_name: validated.display_name,
+            kind: validated.kind,
+        })
+    }
+}
+
+/// One kind of refusal for the peer, the reason for the log.
+fn refused(rejection: Rejection) -> ClientError {
+    tracing::info!(reason = %rejection, "token refused");
+    let (code, detail) = match rejection {
+        Rejection::Expired => (Code::TokenExpired, "the token is past its time"),
+        _ => (Code::TokenInvalid, "the token does not verify"),
+    };
+    Problem::new(code, detail).into()
+}
+
+#[cfg(test)]
+#[path = "validation_tests.rs"]
+mod tests;

@@ -1,0 +1,145 @@
+//! Tickets and keys when the backend is there, and when it is not.
+
+use serde_json::json;
+
+use super::*;
+use crate::clock::simulated::SimulatedClock;
+use crate::simulation::{SimulatedBackend, Trouble, server_key};
+use crate::storage::MemoryStorage;
+use crate::token::tests::Signer;
+
+const NOW: u64 = 1_800_000_000;
+
+struct Bench {
+    backend: Arc<SimulatedBackend>,
+    storage: Arc<MemoryStorage>,
+    signer: Signer,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let signer = Signer::new();
+        let backend = SimulatedBackend::new();
+        backend.state.lock().expect("not poisoned").jwks =
+            Some(backend_protocol::validation::Jwks { keys: vec![signer.jwk("k1")] });
+        Self { backend, storage: Arc::default(), signer }
+    }
+
+    fn validator(&self, policy: Policy) -> TokenValidator {
+        let config = ValidatorConfig {
+            issuer: "us".into(),
+            game: "default".into(),
+            policy,
+            server_key: Some(server_key()),
+        };
+        let clock = Arc::new(SimulatedClock::starting_at(NOW));
+        TokenValidator::new(self.backend.clone(), self.storage.clone(), clock, config)
+    }
+
+    fn ticket(&self, kid: &str, jti: &str) -> String {
+        let claims = json!({"iss": "us", "sub": "ada", "aud": "server-1", "exp": NOW + 60, "iat": NOW, "jti": jti, "name": "Ada"});
+        self.signer.sign(&json!({"alg": "EdDSA", "typ": "join+jwt", "kid": kid}), &claims)
+    }
+
+    fn calls(&self) -> usize {
+        self.backend.calls.load(std::sync::atomic::Ordering::SeqCst)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ticket_is_consumed_at_the_backend() {
+    let bench = Bench::new();
+    let validator = bench.validator(Policy::LocalFirst);
+    let ticket = bench.ticket("k1", "1");
+    assert_eq!(validator.validate(&ticket, Some("server-1")).await.expect("good").player_id, "ada");
+    assert_eq!(validator.validate(&ticket, Some("server-1")).await.expect_err("used").code(), "ticket_used");
+    // Another process of the same server that knows nothing asks, and hears the same.
+    let other = bench.validator(Policy::LocalFirst);
+    assert_eq!(other.validate(&ticket, Some("server-1")).await.expect_err("used").code(), "ticket_used");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_backend_a_ticket_is_still_used_once() {
+    let bench = Bench::new();
+    let validator = bench.validator(Policy::LocalFirst);
+    validator.prepare().await.expect("keys");
+    bench.backend.set_outage(Some(Trouble::LostRequest));
+    let ticket = bench.ticket("k1", "1");
+    validator.validate(&ticket, Some("server-1")).await.expect("verified here");
+    assert_eq!(validator.validate(&ticket, Some("server-1")).await.expect_err("used").code(), "ticket_used");
+    let strict = bench.validator(Policy::RemoteOnly);
+    assert_eq!(
+        strict.validate(&bench.ticket("k1", "2"), Some("server-1")).await.expect_err("away").code(),
+        "network"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ticket_for_another_server_costs_no_call() {
+    let bench = Bench::new();
+    let validator = bench.validator(Policy::LocalFirst);
+    validator.prepare().await.expect("keys");
+    let before = bench.calls();
+    let refused = validator.validate(&bench.ticket("k1", "1"), Some("server-2")).await.expect_err("not ours");
+    assert_eq!((refused.code(), bench.calls()), ("token_invalid", before));
+    let refused = validator.validate(&bench.ticket("k1", "1"), None).await.expect_err("not registered");
+    assert_eq!(refused.code(), "not_registered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ticket_expires() {
+    let bench = Bench::new();
+    let validator = bench.validator(Policy::LocalFirst);
+    tokio::time::advance(std::time::Duration::from_secs(66)).await;
+    let refused = validator.validate(&bench.ticket("k1", "1"), Some("server-1")).await.expect_err("old");
+    assert_eq!(refused.code(), "token_expired");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_unknown_keys_is_not_passed_on() {
+    let bench = Bench::new();
+    let validator = bench.validator(Policy::LocalFirst);
+    validator.prepare().await.expect("keys");
+    let before = bench.calls();
+    for number in 0..5_000 {
+        tokio::time::advance(std::time::Duration::from_millis(12)).await;
+        let forged = bench.ticket(&format!("unknown-{number}"), "1");
+        assert_eq!(
+            validator.validate(&forged, Some("server-1")).await.expect_err("forged").code(),
+            "token_invalid"
+        );
+    }
+    // One minute.
+    assert!(bench.calls() - before <= 3, "{} fetches", bench.calls() - before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_key_is_found_when_it_is_first_seen() {
+    let bench = Bench::new();
+    let validator = bench.validator(Policy::LocalOnly);
+    validator.prepare().await.expect("keys");
+    let rotated =
+        backend_protocol::validation::Jwks { keys: vec![bench.signer.jwk("k1"), Signer::new().jwk("k0")] };
+    bench.backend.state.lock().expect("not poisoned").jwks = Some(backend_protocol::validation::Jwks {
+        keys: vec![bench.signer.jwk("k2"), rotated.keys[1].clone()],
+    });
+    tokio::time::advance(std::time::Duration::from_secs(31)).await;
+    let ticket = {
+        let claims = json!({"iss": "us", "sub": "ada", "aud": "server-1", "exp": NOW + 60, "iat": NOW, "jti": "9", "name": "Ada"});
+        bench.signer.sign(&json!({"alg": "EdDSA", "typ": "join+jwt", "kid": "k2"}), &claims)
+    };
+    validator.validate(&ticket, Some("server-1")).await.expect("rotated in");
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_on_disk_admit_players_after_a_restart_in_an_outage() {
+    let bench = Bench::new();
+    bench.validator(Policy::LocalFirst).prepare().await.expect("keys");
+    while bench.storage.read("simulated.jwks").expect("readable").is_none() {
+        tokio::task::yield_now().await;
+    }
+    bench.backend.set_outage(Some(Trouble::Unavailable));
+    let restarted = bench.validator(Policy::LocalFirst);
+    restarted.prepare().await.expect("from disk");
+    restarted.validate(&bench.ticket("k1", "1"), Some("server-1")).await.expect("admitted");
+}
