@@ -1,0 +1,147 @@
+//! The one database, SQLite or PostgreSQL, behind one set of SQL.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use sqlx::any::{AnyPoolOptions, AnyRow};
+use sqlx::migrate::Migrator;
+use sqlx::{Any, AnyPool, Row, Transaction};
+
+static MIGRATIONS: Migrator = sqlx::migrate!();
+
+/// A transaction, with the database's time at its beginning.
+pub struct Work {
+    /// Run statements on this.
+    pub tx: Transaction<'static, Any>,
+    /// Milliseconds since 1970 by the database's clock.
+    pub now: i64,
+}
+
+impl Work {
+    /// Makes what was done durable.
+    pub async fn commit(self) -> sqlx::Result<()> {
+        self.tx.commit().await
+    }
+}
+
+/// A pool of connections. Cheap to clone.
+#[derive(Clone)]
+pub struct Database {
+    pool: AnyPool,
+    sqlite: bool,
+}
+
+impl Database {
+    /// Opens `location`, a SQLite file (made if absent) or a `postgres://` URL, and brings its schema up to date.
+    pub async fn open(location: &str) -> anyhow::Result<Self> {
+        sqlx::any::install_default_drivers();
+        let sqlite = !(location.starts_with("postgres://") || location.starts_with("postgresql://"));
+        let url = match location.strip_prefix("sqlite://") {
+            _ if !sqlite => location.to_owned(),
+            Some(path) => sqlite_url(path),
+            None => sqlite_url(location),
+        };
+        let pool = AnyPoolOptions::new()
+            .max_connections(if sqlite { 8 } else { 16 })
+            .acquire_timeout(Duration::from_secs(5))
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    if sqlite {
+                        // FULL: NORMAL loses acknowledged saves in a power cut.
+                        for pragma in [
+                            "PRAGMA busy_timeout = 5000",
+                            "PRAGMA journal_mode = WAL",
+                            "PRAGMA synchronous = FULL",
+                            "PRAGMA foreign_keys = ON",
+                        ] {
+                            sqlx::query(pragma).execute(&mut *connection).await?;
+                        }
+                    }
+                    Ok(())
+                })
+            })
+            .connect(&url)
+            .await
+            .context("cannot open the database")?;
+        let database = Self { pool, sqlite };
+        database.refuse_loose_durability().await?;
+        MIGRATIONS.run(&database.pool).await.context("cannot bring the database's schema up to date")?;
+        Ok(database)
+    }
+
+    async fn refuse_loose_durability(&self) -> anyhow::Result<()> {
+        if self.sqlite {
+            let synchronous: i64 =
+                sqlx::query("PRAGMA synchronous").fetch_one(&self.pool).await?.try_get(0)?;
+            if synchronous < 2 {
+                bail!("SQLite does not run with synchronous=FULL");
+            }
+        } else {
+            let commit: String = sqlx::query("SELECT current_setting('synchronous_commit')")
+                .fetch_one(&self.pool)
+                .await?
+                .try_get(0)?;
+            if commit == "off" {
+                bail!("PostgreSQL runs with synchronous_commit=off: acknowledged saves could be lost");
+            }
+        }
+        Ok(())
+    }
+
+    /// For single statements that only read.
+    pub const fn pool(&self) -> &AnyPool {
+        &self.pool
+    }
+
+    /// Begins a transaction that may write.
+    pub async fn begin(&self) -> sqlx::Result<Work> {
+        // IMMEDIATE: a SQLite transaction that first reads and then writes could otherwise fail as busy.
+        let begin = if self.sqlite { "BEGIN IMMEDIATE" } else { "BEGIN" };
+        let mut tx = self.pool.begin_with(begin).await?;
+        let now: i64 = sqlx::query(self.clock()).fetch_one(&mut *tx).await?.try_get(0)?;
+        Ok(Work { tx, now })
+    }
+
+    /// Milliseconds since 1970 by the database's clock.
+    pub async fn now(&self) -> sqlx::Result<i64> {
+        sqlx::query(self.clock()).fetch_one(&self.pool).await?.try_get(0)
+    }
+
+    const fn clock(&self) -> &'static str {
+        if self.sqlite {
+            "SELECT CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER)"
+        } else {
+            "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"
+        }
+    }
+
+    /// Appended to a SELECT whose rows the transaction goes on to change. SQLite has one writer anyway.
+    pub const fn for_update(&self) -> &'static str {
+        if self.sqlite { "" } else { " FOR UPDATE" }
+    }
+
+    /// Waits for running statements and closes all connections.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+fn sqlite_url(path: &str) -> String {
+    // '?' would begin the URL's options, '%' an escape.
+    let escaped = path.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    format!("sqlite://{escaped}?mode=rwc")
+}
+
+/// RFC 3339 in UTC, to the second.
+pub fn rfc3339(milliseconds: i64) -> String {
+    time::OffsetDateTime::from_unix_timestamp(milliseconds / 1000)
+        .ok()
+        .and_then(|at| at.format(&time::format_description::well_known::Rfc3339).ok())
+        .unwrap_or_default()
+}
+
+/// A column that counts and is never negative.
+pub fn unsigned(row: &AnyRow, column: &str) -> sqlx::Result<u32> {
+    let value: i64 = row.try_get(column)?;
+    Ok(u32::try_from(value).unwrap_or_default())
+}

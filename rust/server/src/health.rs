@@ -1,0 +1,54 @@
+//! Is it alive, is it ready, what is it doing.
+
+use std::sync::OnceLock;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use backend_protocol::Code;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+
+use crate::problem::{Outcome, Refusal};
+use crate::state::AppState;
+
+static METRICS: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+
+/// Starts collecting, once per process.
+pub fn collect_metrics() {
+    METRICS.get_or_init(|| match PrometheusBuilder::new().install_recorder() {
+        Ok(handle) => Some(handle),
+        Err(error) => {
+            tracing::warn!(%error, "no metrics");
+            None
+        }
+    });
+}
+
+/// The process runs.
+#[utoipa::path(get, path = "/healthz", tag = "operation", responses((status = 200)))]
+pub async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// The backend can serve: its database answers and it is not on its way out.
+#[utoipa::path(get, path = "/readyz", tag = "operation", responses((status = 200), (status = 503, body = backend_protocol::Problem)))]
+pub async fn readyz(State(state): State<AppState>) -> Outcome<&'static str> {
+    if state.is_stopping() {
+        return Err(Refusal::new(Code::Unavailable, "stopping"));
+    }
+    state.database.now().await?;
+    Ok("ready\n")
+}
+
+/// Prometheus text format.
+#[utoipa::path(get, path = "/metrics", tag = "operation", responses((status = 200, content_type = "text/plain")))]
+pub async fn metrics() -> impl IntoResponse {
+    let handle = METRICS.get().and_then(Option::as_ref);
+    let text = handle.map(|handle| {
+        // Folds histograms, which otherwise grow with every request between two scrapes.
+        handle.run_upkeep();
+        handle.render()
+    });
+    (StatusCode::OK, [(CONTENT_TYPE, "text/plain; version=0.0.4")], text.unwrap_or_default())
+}

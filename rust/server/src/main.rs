@@ -1,0 +1,119 @@
+//! `backend-server`: the reference backend as one binary.
+
+use anyhow::Context;
+use backend_server::database::Database;
+use backend_server::{Config, openapi, player_store, start};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracing_subscriber::filter::LevelFilter;
+
+#[derive(Parser)]
+#[command(version, about = "Backend for Godot dedicated servers and their clients")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serves the API
+    Serve {
+        #[command(flatten)]
+        config: Config,
+        /// Form of the log on standard error
+        #[arg(long, env = "BACKEND_LOG_FORMAT", value_enum, default_value = "text")]
+        log: LogFormat,
+        /// Least important level that is logged: error, warn, info, debug, trace
+        #[arg(long, env = "BACKEND_LOG_LEVEL", default_value = "info")]
+        log_level: LevelFilter,
+    },
+    /// Prints one player's documents as JSON
+    PlayerDocuments {
+        #[command(flatten)]
+        database: DatabaseArgument,
+        /// The account's id
+        #[arg(long)]
+        player: String,
+    },
+    /// Prints the first 1,000 players and their documents as JSON
+    Players {
+        #[command(flatten)]
+        database: DatabaseArgument,
+    },
+    /// Prints the API as OpenAPI 3.1
+    Openapi,
+}
+
+#[derive(Args)]
+struct DatabaseArgument {
+    /// A SQLite file, or `postgres://…`
+    #[arg(long, env = "BACKEND_DATABASE", default_value = "backend.db", hide_env_values = true)]
+    database: String,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Json,
+    Text,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Serve { config, log, log_level } => serve(config, log, log_level).await,
+        Command::PlayerDocuments { database, player } => {
+            let database = Database::open(&database.database).await?;
+            println!("{:#}", player_store::read_back(&database, &player).await?);
+            Ok(())
+        }
+        Command::Players { database } => {
+            let database = Database::open(&database.database).await?;
+            println!("{:#}", player_store::read_back_all(&database).await?);
+            Ok(())
+        }
+        Command::Openapi => {
+            print!("{}", openapi::document()?);
+            Ok(())
+        }
+    }
+}
+
+async fn serve(config: Config, log: LogFormat, level: LevelFilter) -> anyhow::Result<()> {
+    let subscriber = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
+    match log {
+        LogFormat::Json => subscriber.json().init(),
+        LogFormat::Text => subscriber.with_ansi(false).init(),
+    }
+    // Before listening: a signal that arrives right after the ready line must find its handler.
+    let stop = stop_requested()?;
+    let running = start(config).await?;
+    if let Some(key) = &running.new_server_key {
+        println!("server key (shown once): {key}");
+    }
+    println!("listening on http://{}", running.address);
+    stop.await;
+    tracing::info!("stopping");
+    running.stop().await
+}
+
+#[cfg(unix)]
+fn stop_requested() -> anyhow::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("cannot watch SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+#[cfg(not(unix))]
+fn stop_requested() -> anyhow::Result<impl Future<Output = ()>> {
+    Ok(async {
+        if let Err(error) = tokio::signal::ctrl_c().await.context("cannot watch Ctrl-C") {
+            tracing::error!("{error:#}");
+            std::future::pending::<()>().await;
+        }
+    })
+}

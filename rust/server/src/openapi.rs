@@ -1,0 +1,37 @@
+//! The API as OpenAPI 3.1, made from the handlers and the wire types.
+
+use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "backend_client", description = "Backend for Godot dedicated servers and their clients."),
+    paths(
+        crate::session::login_anonymous, crate::session::login_device, crate::session::login_password,
+        crate::session::register, crate::session::refresh, crate::session::logout,
+        crate::validation::jwks, crate::validation::validate,
+        crate::registration::register, crate::registration::heartbeat, crate::registration::deregister,
+        crate::rooms::list, crate::rooms::get, crate::rooms::ticket,
+        crate::player_store::load, crate::player_store::save, crate::player_store::own_documents,
+        crate::health::healthz, crate::health::readyz, crate::health::metrics,
+    ),
+    modifiers(&Credentials)
+)]
+struct Api;
+
+struct Credentials;
+
+impl utoipa::Modify for Credentials {
+    fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
+        let components = api.components.get_or_insert_default();
+        for (name, format) in [("access_token", "JWT"), ("server_key", "gsk_…")] {
+            let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format(format).build();
+            components.add_security_scheme(name, SecurityScheme::Http(scheme));
+        }
+    }
+}
+
+/// The document, pretty-printed, ending in a newline.
+pub fn document() -> anyhow::Result<String> {
+    Ok(format!("{}\n", Api::openapi().to_pretty_json()?))
+}

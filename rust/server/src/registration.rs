@@ -1,0 +1,166 @@
+//! The registry of game servers.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use backend_protocol::registration::{Heartbeat, HeartbeatReply, RegisterServer, ServerLease, ServerStatus};
+use backend_protocol::{Code, Problem, limits};
+use sqlx::Row;
+use uuid::Uuid;
+
+use crate::idempotency::IdempotencyKey;
+use crate::problem::{JsonBody, Outcome, Refusal};
+use crate::state::{AppState, ServerAuth};
+
+pub const fn status_text(status: ServerStatus) -> &'static str {
+    match status {
+        ServerStatus::Ready => "ready",
+        ServerStatus::Draining => "draining",
+        ServerStatus::Unhealthy => "unhealthy",
+    }
+}
+
+pub fn status_of(text: &str) -> ServerStatus {
+    match text {
+        "ready" => ServerStatus::Ready,
+        "draining" => ServerStatus::Draining,
+        _ => ServerStatus::Unhealthy,
+    }
+}
+
+/// Tags as one column, in which `,tag,` can be searched.
+fn tags_text(tags: &[String]) -> Outcome<String> {
+    if tags.iter().any(|tag| tag.contains(',')) {
+        return Err(Refusal::field("tags", "must not contain commas"));
+    }
+    Ok(if tags.is_empty() { String::new() } else { format!(",{},", tags.join(",")) })
+}
+
+/// Lists a server, or renews the entry it had under the same instance.
+#[utoipa::path(post, path = "/v1/servers", tag = "registration", request_body = RegisterServer, security(("server_key" = [])),
+    responses((status = 201, body = ServerLease), (status = 4XX, body = Problem)))]
+pub async fn register(
+    State(state): State<AppState>,
+    server: ServerAuth,
+    _key: IdempotencyKey,
+    body: JsonBody<RegisterServer>,
+) -> Outcome<(StatusCode, Json<ServerLease>)> {
+    let entry = body.value;
+    let tags = tags_text(&entry.tags)?;
+    let mut work = state.database.begin().await?;
+    let lease_until = work.now + i64::from(state.config.lease_seconds) * 1000;
+    let row = sqlx::query(
+        "INSERT INTO servers (server_id, key_hash, instance_id, name, address, port, map, mode, region, version, \
+         tags, players, max_players, status, heartbeat_sequence, created_at, lease_until) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 'ready', 0, $14, $15) \
+         ON CONFLICT (key_hash, instance_id) DO UPDATE SET name = excluded.name, address = excluded.address, \
+         port = excluded.port, map = excluded.map, mode = excluded.mode, region = excluded.region, \
+         version = excluded.version, tags = excluded.tags, players = excluded.players, \
+         max_players = excluded.max_players, status = excluded.status, lease_until = excluded.lease_until \
+         RETURNING server_id",
+    )
+    .bind(Uuid::now_v7().to_string())
+    .bind(&server.key_hash)
+    .bind(&entry.instance_id)
+    .bind(&entry.name)
+    .bind(&entry.address)
+    .bind(i64::from(entry.port))
+    .bind(&entry.map)
+    .bind(&entry.mode)
+    .bind(&entry.region)
+    .bind(&entry.version)
+    .bind(tags)
+    .bind(i64::from(entry.players))
+    .bind(i64::from(entry.max_players))
+    .bind(work.now)
+    .bind(lease_until)
+    .fetch_one(&mut *work.tx)
+    .await?;
+    let server_id: String = row.try_get("server_id")?;
+    work.commit().await?;
+    tracing::info!(server_id, name = entry.name, "a server registered");
+    let lease = ServerLease {
+        server_id,
+        lease_seconds: state.config.lease_seconds,
+        heartbeat_seconds: state.config.heartbeat_seconds,
+    };
+    Ok((StatusCode::CREATED, Json(lease)))
+}
+
+/// Keeps a server's lease.
+#[utoipa::path(post, path = "/v1/servers/{server_id}/heartbeat", tag = "registration", request_body = Heartbeat,
+    security(("server_key" = [])), params(("server_id" = String, Path)),
+    responses((status = 200, body = HeartbeatReply), (status = 404, body = Problem), (status = 4XX, body = Problem)))]
+pub async fn heartbeat(
+    State(state): State<AppState>,
+    server: ServerAuth,
+    Path(server_id): Path<String>,
+    body: JsonBody<Heartbeat>,
+) -> Outcome<Json<HeartbeatReply>> {
+    limits::identifier("server_id", &server_id, 64)?;
+    let beat = body.value;
+    let sequence =
+        i64::try_from(beat.sequence).map_err(|_| Refusal::field("sequence", "must fit into 63 bits"))?;
+    let tags = beat.tags.as_deref().map(tags_text).transpose()?;
+    let mut work = state.database.begin().await?;
+    let lease_until = work.now + i64::from(state.config.lease_seconds) * 1000;
+    let beaten = sqlx::query(
+        "UPDATE servers SET lease_until = $1, heartbeat_sequence = $2, status = $3, players = $4, \
+         map = COALESCE($5, map), mode = COALESCE($6, mode), max_players = COALESCE($7, max_players), \
+         tags = COALESCE($8, tags) \
+         WHERE server_id = $9 AND key_hash = $10 AND lease_until > $11 AND heartbeat_sequence < $2",
+    )
+    .bind(lease_until)
+    .bind(sequence)
+    .bind(status_text(beat.status))
+    .bind(i64::from(beat.players))
+    .bind(beat.map)
+    .bind(beat.mode)
+    .bind(beat.max_players.map(i64::from))
+    .bind(tags)
+    .bind(&server_id)
+    .bind(&server.key_hash)
+    .bind(work.now)
+    .execute(&mut *work.tx)
+    .await?;
+    if beaten.rows_affected() == 0 {
+        // Late and overtaken, or not listed: only the latter is told.
+        sqlx::query(
+            "SELECT server_id FROM servers WHERE server_id = $1 AND key_hash = $2 AND lease_until > $3",
+        )
+        .bind(&server_id)
+        .bind(&server.key_hash)
+        .bind(work.now)
+        .fetch_optional(&mut *work.tx)
+        .await?
+        .ok_or_else(|| Refusal::new(Code::ServerUnknown, "not listed (any more); register again"))?;
+    }
+    work.commit().await?;
+    Ok(Json(HeartbeatReply {
+        lease_seconds: state.config.lease_seconds,
+        heartbeat_seconds: state.config.heartbeat_seconds,
+        drain: false,
+    }))
+}
+
+/// Takes a server off the list.
+#[utoipa::path(delete, path = "/v1/servers/{server_id}", tag = "registration", security(("server_key" = [])),
+    params(("server_id" = String, Path)), responses((status = 204), (status = 4XX, body = Problem)))]
+pub async fn deregister(
+    State(state): State<AppState>,
+    server: ServerAuth,
+    Path(server_id): Path<String>,
+) -> Outcome<StatusCode> {
+    limits::identifier("server_id", &server_id, 64)?;
+    let mut work = state.database.begin().await?;
+    let gone = sqlx::query("UPDATE servers SET lease_until = 0 WHERE server_id = $1 AND key_hash = $2")
+        .bind(&server_id)
+        .bind(&server.key_hash)
+        .execute(&mut *work.tx)
+        .await?;
+    work.commit().await?;
+    if gone.rows_affected() > 0 {
+        tracing::info!(server_id, "a server left");
+    }
+    Ok(StatusCode::NO_CONTENT)
+}

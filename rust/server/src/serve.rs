@@ -1,0 +1,82 @@
+//! Starting and stopping.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::config::Config;
+use crate::database::Database;
+use crate::password::Passwords;
+use crate::state::{AppState, Shared};
+use crate::tokens::Tokens;
+use crate::{health, router, server_keys, sweep};
+
+/// Longest wait for requests in progress when stopping.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// A backend that serves.
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// A server key that was made just now and is nowhere else.
+    pub new_server_key: Option<String>,
+    state: AppState,
+    stop: watch::Sender<bool>,
+    serving: JoinHandle<std::io::Result<()>>,
+    sweeping: JoinHandle<()>,
+}
+
+/// Opens the database, loads the keys and begins to serve.
+pub async fn start(config: Config) -> anyhow::Result<Running> {
+    // Err means that one is installed already, which is what we want.
+    let _already_installed = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
+    health::collect_metrics();
+    let database = Database::open(&config.database).await?;
+    let tokens = Tokens::load(&database, &config).await?;
+    let new_server_key = server_keys::provide(&database, config.server_key_file.as_deref()).await?;
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.listen))?;
+    let address = listener.local_addr()?;
+    let passwords = Passwords::new()?;
+    let stopping = AtomicBool::new(false);
+    let state = AppState(Arc::new(Shared { config, database, tokens, passwords, stopping }));
+    sweep::grace_after_start(&state).await?;
+
+    let (stop, mut stopped) = watch::channel(false);
+    let app = router::app(state.clone());
+    let serving = tokio::spawn(async move {
+        let signal = async move {
+            // Err: whoever could stop us is gone, which is a stop as well.
+            let _sender_gone = stopped.wait_for(|stop| *stop).await;
+        };
+        axum::serve(listener, app).with_graceful_shutdown(signal).await
+    });
+    let sweeping = tokio::spawn(sweep::run(state.clone()));
+    Ok(Running { address, new_server_key, state, stop, serving, sweeping })
+}
+
+impl Running {
+    /// Stops taking requests, finishes those in progress within ten seconds, and closes the database.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        self.state.stopping.store(true, Ordering::Relaxed);
+        self.stop.send_replace(true);
+        self.sweeping.abort();
+        let finished = tokio::time::timeout(DRAIN, &mut self.serving).await;
+        if finished.is_err() {
+            tracing::warn!("requests were still running after {} s", DRAIN.as_secs());
+            self.serving.abort();
+        }
+        self.state.database.close().await;
+        match finished {
+            Ok(served) => Ok(served??),
+            Err(_) => Ok(()),
+        }
+    }
+}

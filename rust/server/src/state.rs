@@ -1,0 +1,103 @@
+//! What every handler can reach, and who is asking.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::extract::FromRequestParts;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use backend_protocol::Code;
+use backend_protocol::validation::{Claims, TokenKind};
+
+use crate::config::Config;
+use crate::database::Database;
+use crate::password::Passwords;
+use crate::problem::{Outcome, Refusal};
+use crate::server_keys;
+use crate::tokens::Tokens;
+
+/// Shared by all requests. Cheap to clone.
+#[derive(Clone)]
+pub struct AppState(pub Arc<Shared>);
+
+pub struct Shared {
+    pub config: Config,
+    pub database: Database,
+    pub tokens: Tokens,
+    pub passwords: Passwords,
+    /// Set when the process is on its way out: not ready any more.
+    pub stopping: AtomicBool,
+}
+
+impl Shared {
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+}
+
+impl std::ops::Deref for AppState {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+fn bearer(parts: &Parts) -> Outcome<&str> {
+    let value = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    value
+        .and_then(|value| value.strip_prefix("Bearer "))
+        .ok_or_else(|| Refusal::new(Code::Unauthorized, "send Authorization: Bearer …"))
+}
+
+/// A player with a valid access token.
+pub struct PlayerAuth(pub Claims);
+
+impl FromRequestParts<AppState> for PlayerAuth {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Outcome<Self> {
+        let token = bearer(parts)?;
+        if token.starts_with(server_keys::PREFIX) {
+            return Err(Refusal::new(
+                Code::Unauthorized,
+                "this needs a player's access token, not a server key",
+            ));
+        }
+        let now = state.database.now().await?;
+        match state.tokens.read(token, None, now)? {
+            (TokenKind::Access, claims) => Ok(Self(claims)),
+            (TokenKind::Join, _) => Err(Code::TokenInvalid.into()),
+        }
+    }
+}
+
+/// A game server with a valid key.
+pub struct ServerAuth {
+    /// SHA-256 of the key.
+    pub key_hash: String,
+}
+
+impl FromRequestParts<AppState> for ServerAuth {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Outcome<Self> {
+        let key_hash = server_keys::verify(&state.database, bearer(parts)?).await?;
+        Ok(Self { key_hash })
+    }
+}
+
+/// Either of the two: whoever may look at rooms.
+pub struct AnyAuth;
+
+impl FromRequestParts<AppState> for AnyAuth {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Outcome<Self> {
+        if bearer(parts)?.starts_with(server_keys::PREFIX) {
+            ServerAuth::from_request_parts(parts, state).await.map(|_| Self)
+        } else {
+            PlayerAuth::from_request_parts(parts, state).await.map(|_| Self)
+        }
+    }
+}

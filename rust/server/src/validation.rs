@@ -1,0 +1,97 @@
+//! Public keys, and the backend's own word on a token.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header::{CACHE_CONTROL, HeaderMap};
+use axum::response::Response;
+use backend_protocol::validation::{Claims, Jwks, TokenKind, Validate, Validated};
+use backend_protocol::{Code, Problem};
+use sqlx::Row;
+
+use crate::idempotency::IdempotencyKey;
+use crate::problem::{JsonBody, Outcome, Refusal};
+use crate::rooms::unless_unchanged;
+use crate::state::{AppState, ServerAuth};
+
+/// The public keys tokens are verified with (RFC 7517).
+#[utoipa::path(get, path = "/.well-known/jwks.json", tag = "validation", responses((status = 200, body = Jwks), (status = 304)))]
+pub async fn jwks(State(state): State<AppState>, headers: HeaderMap) -> Outcome<Response> {
+    let mut response = unless_unchanged(&headers, &state.tokens.jwks())?;
+    let value = axum::http::HeaderValue::from_static("public, max-age=600");
+    response.headers_mut().insert(CACHE_CONTROL, value);
+    Ok(response)
+}
+
+/// Says whom a token belongs to. A join ticket is used up.
+#[utoipa::path(post, path = "/v1/validate", tag = "validation", request_body = Validate, security(("server_key" = [])),
+    responses((status = 200, body = Validated), (status = 401, body = Problem), (status = 409, body = Problem), (status = 4XX, body = Problem)))]
+pub async fn validate(
+    State(state): State<AppState>,
+    server: ServerAuth,
+    key: IdempotencyKey,
+    body: JsonBody<Validate>,
+) -> Outcome<Json<Validated>> {
+    let Validate { token, server_id } = body.value;
+    let now = state.database.now().await?;
+    let (kind, claims) = state.tokens.read(&token, server_id.as_deref(), now)?;
+    let banned = sqlx::query("SELECT banned_at FROM players WHERE player_id = $1")
+        .bind(&claims.sub)
+        .fetch_optional(state.database.pool())
+        .await?
+        .ok_or_else(|| Refusal::new(Code::TokenInvalid, "the token does not verify"))?
+        .try_get::<Option<i64>, _>("banned_at")?;
+    if banned.is_some() {
+        return Err(Refusal::new(Code::Banned, "this account may not play"));
+    }
+    if let (TokenKind::Join, Some(server_id)) = (kind, &server_id) {
+        consume(&state, &server.key_hash, server_id, &claims, &key).await?;
+    }
+    let expires_in = claims.exp.saturating_sub(u64::try_from(now / 1000).unwrap_or_default());
+    Ok(Json(Validated {
+        player_id: claims.sub,
+        display_name: claims.name,
+        kind,
+        expires_in: u32::try_from(expires_in).unwrap_or(u32::MAX),
+    }))
+}
+
+/// Uses a ticket up, once. The same request repeated under its idempotency key is still the same use.
+async fn consume(
+    state: &AppState,
+    key_hash: &str,
+    server_id: &str,
+    claims: &Claims,
+    key: &IdempotencyKey,
+) -> Outcome<()> {
+    let mut work = state.database.begin().await?;
+    let owner = sqlx::query("SELECT key_hash FROM servers WHERE server_id = $1")
+        .bind(server_id)
+        .fetch_optional(&mut *work.tx)
+        .await?;
+    let owner = owner.map(|row| row.try_get::<String, _>("key_hash")).transpose()?;
+    if owner.as_deref() != Some(key_hash) {
+        return Err(Refusal::new(Code::TokenInvalid, "the ticket is not for a server of this key"));
+    }
+    let key = key.0.clone().unwrap_or_default();
+    let expires_at = i64::try_from(claims.exp).unwrap_or(i64::MAX / 1000) * 1000;
+    let used = sqlx::query(
+        "INSERT INTO used_tickets (jti, idempotency_key, expires_at) VALUES ($1, $2, $3) ON CONFLICT (jti) DO NOTHING",
+    )
+    .bind(&claims.jti)
+    .bind(&key)
+    .bind(expires_at)
+    .execute(&mut *work.tx)
+    .await?;
+    if used.rows_affected() == 0 {
+        let row = sqlx::query("SELECT idempotency_key FROM used_tickets WHERE jti = $1")
+            .bind(&claims.jti)
+            .fetch_one(&mut *work.tx)
+            .await?;
+        let by: String = row.try_get("idempotency_key")?;
+        if key.is_empty() || by != key {
+            return Err(Refusal::new(Code::TicketUsed, "the ticket was used before"));
+        }
+    }
+    work.commit().await?;
+    Ok(())
+}

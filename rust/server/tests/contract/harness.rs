@@ -1,0 +1,177 @@
+//! A running backend with a database of its own, and a client that says what it expects.
+
+use backend_server::{Config, Running, start};
+use reqwest::{Client, Method, RequestBuilder, StatusCode};
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+/// Declares each `async fn name(backend: Backend)` as two tests: `name::sqlite` and `name::postgres`.
+macro_rules! on_both_databases {
+    ($($(#[$doc:meta])* async fn $name:ident($backend:ident) $body:block)+) => {
+        $($(#[$doc])* mod $name {
+            #[allow(unused_imports)]
+            use super::*;
+
+            async fn run($backend: &$crate::harness::Backend) $body
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite() {
+                let backend = $crate::harness::Backend::on_sqlite().await;
+                run(&backend).await;
+                backend.stop().await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn postgres() {
+                let backend = $crate::harness::Backend::on_postgres().await;
+                run(&backend).await;
+                backend.stop().await;
+            }
+        })+
+    };
+}
+pub(crate) use on_both_databases;
+
+pub struct Backend {
+    running: Running,
+    config: Config,
+    pub http: Client,
+    pub key: String,
+    /// Holds the database; gone with the backend.
+    folder: TempDir,
+}
+
+/// A reply, read whole.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: reqwest::header::HeaderMap,
+    pub body: Value,
+}
+
+impl Answer {
+    pub fn code(&self) -> &str {
+        self.body["code"].as_str().unwrap_or_default()
+    }
+
+    pub fn field(&self) -> &str {
+        self.body["field"].as_str().unwrap_or_default()
+    }
+
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{}", self.body);
+        self.body
+    }
+
+    #[track_caller]
+    pub fn refused(&self, status: u16, code: &str) {
+        assert_eq!((self.status.as_u16(), self.code()), (status, code), "{}", self.body);
+        assert_eq!(self.headers["content-type"], "application/problem+json");
+        assert_eq!(self.body["request_id"], self.headers["x-request-id"].to_str().expect("text"));
+    }
+}
+
+impl Backend {
+    pub async fn on_sqlite() -> Self {
+        let folder = tempfile::tempdir().expect("folder");
+        let database = folder.path().join("backend.db").display().to_string();
+        Self::begin(database, folder, |_| {}).await
+    }
+
+    pub async fn on_sqlite_with(change: impl FnOnce(&mut Config)) -> Self {
+        let folder = tempfile::tempdir().expect("folder");
+        let database = folder.path().join("backend.db").display().to_string();
+        Self::begin(database, folder, change).await
+    }
+
+    /// A new database in the server that `TEST_POSTGRES_URL` names.
+    pub async fn on_postgres() -> Self {
+        let admin = std::env::var("TEST_POSTGRES_URL")
+            .expect("TEST_POSTGRES_URL is not set: run `cargo xtask test`, which provides PostgreSQL");
+        let name = format!("test_{}", Uuid::new_v4().simple());
+        let mut connection = PgConnection::connect(&admin).await.expect("PostgreSQL answers");
+        sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}")))
+            .execute(&mut connection)
+            .await
+            .expect("database made");
+        let (base, _) = admin.rsplit_once('/').expect("URL with a database");
+        Self::begin(format!("{base}/{name}"), tempfile::tempdir().expect("folder"), |_| {}).await
+    }
+
+    async fn begin(database: String, folder: TempDir, change: impl FnOnce(&mut Config)) -> Self {
+        let key_file = folder.path().join("server.key");
+        let mut config = Config {
+            listen: ([127, 0, 0, 1], 0).into(),
+            database,
+            server_key_file: Some(key_file.clone()),
+            ..Config::default()
+        };
+        change(&mut config);
+        let running = start(config.clone()).await.expect("backend starts");
+        let key = std::fs::read_to_string(key_file).expect("key").trim().to_owned();
+        Self { running, config, http: Client::new(), key, folder }
+    }
+
+    pub async fn stop(self) {
+        self.running.stop().await.expect("stops cleanly");
+    }
+
+    /// Stops and starts again on the same database.
+    pub async fn restart(self) -> Self {
+        let Self { running, config, http, key, folder } = self;
+        running.stop().await.expect("stops cleanly");
+        let running = start(config.clone()).await.expect("backend starts again");
+        Self { running, config, http, key, folder }
+    }
+
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("http://{}{path}", self.running.address))
+    }
+
+    pub async fn send(&self, request: RequestBuilder) -> Answer {
+        let response = request.send().await.expect("a reply");
+        let (status, headers) = (response.status(), response.headers().clone());
+        let bytes = response.bytes().await.expect("a whole reply");
+        let body = serde_json::from_slice(&bytes)
+            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
+        Answer { status, headers, body }
+    }
+
+    pub async fn post(&self, path: &str, bearer: &str, body: &Value) -> Answer {
+        let mut request = self.request(Method::POST, path).json(body);
+        if !bearer.is_empty() {
+            request = request.bearer_auth(bearer);
+        }
+        self.send(request).await
+    }
+
+    pub async fn get(&self, path: &str, bearer: &str) -> Answer {
+        self.send(self.request(Method::GET, path).bearer_auth(bearer)).await
+    }
+
+    /// Posts with the server key.
+    pub async fn serve(&self, path: &str, body: &Value) -> Answer {
+        self.post(path, &self.key, body).await
+    }
+
+    pub async fn guest(&self, name: &str) -> Value {
+        self.post("/v1/auth/anonymous", "", &json!({"display_name": name})).await.expect(200)
+    }
+
+    /// Registers a server and gives its id.
+    pub async fn server(&self, name: &str, change: Value) -> String {
+        let mut body = json!({"instance_id": Uuid::new_v4(), "name": name, "address": "127.0.0.1", "port": 7777,
+            "max_players": 2});
+        for (member, value) in change.as_object().into_iter().flatten() {
+            body[member] = value.clone();
+        }
+        text(&self.serve("/v1/servers", &body).await.expect(201)["server_id"])
+    }
+}
+
+pub fn text(value: &Value) -> String {
+    value.as_str().expect("a string").to_owned()
+}

@@ -1,0 +1,48 @@
+//! The checked-in description of the API is the served one.
+
+use backend_protocol::routes;
+
+use crate::harness::Backend;
+
+#[test]
+fn the_checked_in_file_is_current() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
+    let checked_in = std::fs::read_to_string(file).unwrap_or_default();
+    let current = backend_server::openapi::document().expect("document");
+    assert!(
+        checked_in == current,
+        "docs/openapi.json is stale: cargo run -p backend-server -- openapi > docs/openapi.json"
+    );
+}
+
+#[tokio::test]
+async fn it_is_served_and_names_every_route() {
+    let backend = Backend::on_sqlite().await;
+    let api = backend.get("/openapi.json", "").await.expect(200);
+    assert!(api["openapi"].as_str().expect("version").starts_with("3.1"));
+    for route in [
+        routes::AUTH_ANONYMOUS,
+        routes::AUTH_DEVICE,
+        routes::AUTH_PASSWORD,
+        routes::AUTH_REGISTER,
+        routes::AUTH_REFRESH,
+        routes::AUTH_LOGOUT,
+        routes::JWKS,
+        routes::VALIDATE,
+        routes::SERVERS,
+        routes::SERVER,
+        routes::HEARTBEAT,
+        routes::ROOMS,
+        routes::ROOM,
+        routes::TICKET,
+        routes::PLAYERS_LOAD,
+        routes::PLAYERS_SAVE,
+        routes::OWN_DOCUMENTS,
+        routes::HEALTHZ,
+        routes::READYZ,
+        routes::METRICS,
+    ] {
+        assert!(api["paths"][route].is_object(), "{route}");
+    }
+    backend.stop().await;
+}

@@ -1,0 +1,77 @@
+//! The registry of game servers.
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::harness::{Backend, on_both_databases, text};
+
+fn entry(instance: &str) -> serde_json::Value {
+    json!({"instance_id": instance, "name": "Pond", "address": "127.0.0.1", "port": 7777, "max_players": 2})
+}
+
+async fn listed(backend: &Backend) -> Vec<serde_json::Value> {
+    backend.get("/v1/rooms?include_draining=true", &backend.key).await.expect(200)["rooms"]
+        .as_array()
+        .expect("list")
+        .clone()
+}
+
+on_both_databases! {
+    async fn the_same_instance_keeps_its_id(backend) {
+        let first = backend.serve("/v1/servers", &entry("one")).await.expect(201);
+        let mut changed = entry("one");
+        changed["name"] = "Lake".into();
+        let again = backend.serve("/v1/servers", &changed).await.expect(201);
+        let other = backend.serve("/v1/servers", &entry("two")).await.expect(201);
+        assert_eq!(first["server_id"], again["server_id"]);
+        assert_ne!(first["server_id"], other["server_id"]);
+        let names: Vec<String> = listed(backend).await.iter().map(|room| text(&room["name"])).collect();
+        assert_eq!(names, ["Lake", "Pond"]);
+    }
+
+    async fn a_heartbeat_carries_what_changed(backend) {
+        let id = backend.server("Pond", json!({"map": "old"})).await;
+        let path = format!("/v1/servers/{id}/heartbeat");
+        let beat = json!({"sequence": 1, "players": 1, "map": "new", "status": "draining", "tags": ["a", "b"]});
+        backend.serve(&path, &beat).await.expect(200);
+        let room = &listed(backend).await[0];
+        assert_eq!((&room["players"], &room["map"], &room["status"]), (&json!(1), &json!("new"), &json!("draining")));
+        assert_eq!(room["tags"], json!(["a", "b"]));
+        // Overtaken on the way: changes nothing, and is no error.
+        backend.serve(&path, &json!({"sequence": 1, "players": 9})).await.expect(200);
+        assert_eq!(listed(backend).await[0]["players"], 1);
+        backend.serve(&path, &json!({"sequence": 2, "players": 0, "status": "unhealthy"})).await.expect(200);
+        assert!(listed(backend).await.is_empty());
+        backend.serve(&path, &json!({"sequence": 3, "players": 0})).await.expect(200);
+        assert_eq!(listed(backend).await.len(), 1);
+    }
+
+    async fn who_left_is_unknown_until_it_registers_again(backend) {
+        let first = text(&backend.serve("/v1/servers", &entry("one")).await.expect(201)["server_id"]);
+        let delete = || backend.request(Method::DELETE, &format!("/v1/servers/{first}")).bearer_auth(&backend.key);
+        backend.send(delete()).await.expect(204);
+        backend.send(delete()).await.expect(204);
+        assert!(listed(backend).await.is_empty());
+        let beat = json!({"sequence": 5, "players": 0});
+        backend.serve(&format!("/v1/servers/{first}/heartbeat"), &beat).await.refused(404, "server_unknown");
+        backend.serve("/v1/servers/nobody/heartbeat", &beat).await.refused(404, "server_unknown");
+        let again = backend.serve("/v1/servers", &entry("one")).await.expect(201);
+        assert_eq!(again["server_id"], first.as_str());
+    }
+}
+
+#[tokio::test]
+async fn a_silent_server_expires_and_a_restart_gives_grace() {
+    let backend = Backend::on_sqlite_with(|config| config.lease_seconds = 1).await;
+    let id = backend.server("Pond", json!({})).await;
+    assert_eq!(listed(&backend).await.len(), 1);
+    while !listed(&backend).await.is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let beat = json!({"sequence": 1, "players": 0});
+    backend.serve(&format!("/v1/servers/{id}/heartbeat"), &beat).await.refused(404, "server_unknown");
+    // Whoever was listed when the backend went away gets a lease to be heard again.
+    let backend = backend.restart().await;
+    backend.serve(&format!("/v1/servers/{id}/heartbeat"), &beat).await.expect(200);
+    backend.stop().await;
+}
