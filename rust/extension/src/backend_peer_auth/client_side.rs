@@ -1,0 +1,111 @@
+//! The client's side: shows who this is, and takes the server's answer.
+
+use backend_client::error::{ClientError, Fault};
+use godot::prelude::*;
+
+use super::{BackendPeerAuth, api_of, node};
+use crate::backend_error::Failure;
+use crate::handshake::Packet;
+use crate::multiplayer_link::PeerEvent;
+use crate::peer_roster::PeerId;
+use crate::{hand_off, runtime};
+
+/// The server's id in Godot's multiplayer.
+const SERVER: PeerId = 1;
+
+/// Something happened on a client.
+pub fn happened(this: Gd<BackendPeerAuth>, event: PeerEvent) {
+    match event {
+        PeerEvent::Authenticating(SERVER) => introduce(this),
+        PeerEvent::Packet(SERVER, bytes) => match Packet::decode(&bytes) {
+            Ok(Packet::Accepted) => {
+                if let Some(mut api) = api_of(&this) {
+                    api.complete(SERVER);
+                }
+            }
+            Ok(Packet::Refused(reason)) => give_up(this, Failure::new(reason.code, reason.message)),
+            Ok(Packet::Credential(_)) | Err(_) => {
+                give_up(this, Failure::new("handshake_invalid", "The server does not speak this protocol."));
+            }
+        },
+        PeerEvent::Aside(SERVER, bytes) => {
+            if let Ok(Packet::Refused(reason)) = Packet::decode(&bytes) {
+                give_up(this, Failure::new(reason.code, reason.message));
+            }
+        }
+        PeerEvent::Connected(SERVER) => {
+            this.clone().bind_mut().entering = false;
+            this.signals().authenticated().emit();
+        }
+        PeerEvent::Gone(SERVER) => lost(this),
+        // Other clients, seen through the server.
+        _ => {}
+    }
+}
+
+/// Shows the server who this is.
+fn introduce(mut this: Gd<BackendPeerAuth>) {
+    let (ticket, session) = {
+        let mut auth = this.bind_mut();
+        auth.told = false;
+        auth.entering = true;
+        (std::mem::take(&mut auth.ticket), auth.session.clone())
+    };
+    if !ticket.is_empty() {
+        return show(&this, Ok(ticket.to_string()));
+    }
+    let session = session.filter(Gd::is_instance_valid);
+    let connected = match session {
+        Some(session) => session.bind().connected(),
+        None => Err(ClientError::new(Fault::NotLoggedIn, "there is neither a ticket nor a session to show")),
+    };
+    let id = this.instance_id();
+    runtime::spawn(async move {
+        let token = match connected {
+            Ok(connected) => connected.session.authorized(async |token| Ok(token)).await,
+            Err(error) => Err(error),
+        };
+        hand_off::post(move || {
+            if let Some(this) = node(id) {
+                show(&this, token);
+            }
+        });
+    });
+}
+
+fn show(this: &Gd<BackendPeerAuth>, token: Result<String, ClientError>) {
+    match token {
+        Ok(token) => {
+            if let Some(mut api) = api_of(this) {
+                api.send(SERVER, &Packet::Credential(token));
+            }
+        }
+        Err(error) => give_up(this.clone(), error.into()),
+    }
+}
+
+/// Client: tells why, and closes the connection.
+fn give_up(mut this: Gd<BackendPeerAuth>, failure: Failure) {
+    {
+        let mut auth = this.bind_mut();
+        if std::mem::replace(&mut auth.told, true) {
+            return;
+        }
+        auth.entering = false;
+    }
+    if let Some(mut api) = api_of(&this) {
+        api.close();
+    }
+    this.signals().refused().emit(&failure.into_object());
+}
+
+/// Client: the connection ended while getting in, without a reason.
+pub fn lost(this: Gd<BackendPeerAuth>) {
+    let entering = this.bind().entering;
+    if entering {
+        give_up(
+            this,
+            Failure::new("auth_timeout", "The server closed the connection before letting this player in."),
+        );
+    }
+}

@@ -1,0 +1,126 @@
+//! The server's side: carries out what the roster decides.
+
+use backend_client::error::ClientError;
+use backend_client::validation::Player;
+use godot::prelude::*;
+
+use super::{BackendPeerAuth, LINGER, api_of, node};
+use crate::backend_error::Failure;
+use crate::backend_player::BackendPlayer;
+use crate::handshake::{Packet, Reason};
+use crate::multiplayer_link::PeerEvent;
+use crate::peer_roster::{Attempt, Effect, PeerId, Roster};
+use crate::{hand_off, runtime};
+
+/// Something happened on a server.
+pub fn happened(this: Gd<BackendPeerAuth>, event: PeerEvent) {
+    match event {
+        PeerEvent::Authenticating(peer) => with_roster(this, |roster, closed| roster.knock(peer, closed)),
+        PeerEvent::Packet(peer, bytes) => {
+            with_roster(this, |roster, _| roster.packet(peer, Packet::decode(&bytes).ok()));
+        }
+        PeerEvent::Connected(peer) => with_roster(this, |roster, _| roster.admitted(peer)),
+        PeerEvent::Gone(peer) => with_roster(this, |roster, _| roster.gone(peer)),
+        // The game's own packets.
+        PeerEvent::Aside(..) | PeerEvent::Lost => {}
+    }
+}
+
+/// Changes the roster, then carries out what follows from it.
+pub fn with_roster(
+    mut this: Gd<BackendPeerAuth>,
+    change: impl FnOnce(&mut Roster, Option<Reason>) -> Vec<Effect>,
+) {
+    let (effects, count) = {
+        let mut auth = this.bind_mut();
+        let closed = auth.closed();
+        let before = auth.roster.count();
+        let effects = change(&mut auth.roster, closed);
+        let count = auth.roster.count();
+        (effects, (count != before).then_some(count))
+    };
+    let registration = this.bind().registration().cloned();
+    if let (Some(mut registration), Some(count)) = (registration, count) {
+        registration.bind_mut().set_players(count as i64);
+    }
+    for effect in effects {
+        // A handler of the one before may have freed the node.
+        if this.is_instance_valid() {
+            carry_out(&this, effect);
+        }
+    }
+}
+
+fn carry_out(this: &Gd<BackendPeerAuth>, effect: Effect) {
+    let id = this.instance_id();
+    match effect {
+        Effect::Watch(peer, attempt) => {
+            let patience = this.bind().patience();
+            runtime::after(patience, move || {
+                if let Some(this) = node(id) {
+                    with_roster(this, |roster, _| roster.timed_out(peer, attempt));
+                }
+            });
+        }
+        Effect::Validate(peer, attempt, token) => validate(this, peer, attempt, token),
+        Effect::Accept(peer) => {
+            if let Some(mut api) = api_of(this) {
+                api.send(peer, &Packet::Accepted);
+                api.complete(peer);
+            }
+        }
+        Effect::Refuse(peer, reason) => {
+            if let Some(mut api) = api_of(this) {
+                api.send(peer, &Packet::Refused(reason.clone()));
+            }
+            disconnect_soon(id, peer);
+            let error = Failure::new(reason.code, reason.message).into_object();
+            this.signals().peer_refused().emit(i64::from(peer), &error);
+        }
+        Effect::Dismiss(peer, reason) => {
+            if let Some(mut api) = api_of(this) {
+                api.send_aside(peer, &Packet::Refused(reason));
+            }
+            disconnect_soon(id, peer);
+        }
+        Effect::Disconnect(peer) => {
+            if let Some(mut api) = api_of(this) {
+                api.cut(peer);
+            }
+        }
+        Effect::Joined(peer, player) => {
+            tracing::debug!(peer, player = %player.player_id, "a player is in");
+            this.signals().peer_verified().emit(i64::from(peer), &BackendPlayer::object(Ok(player)));
+        }
+        Effect::Left(peer, player) => {
+            this.signals().peer_left().emit(i64::from(peer), &BackendPlayer::object(Ok(player)));
+        }
+    }
+}
+
+fn validate(this: &Gd<BackendPeerAuth>, peer: PeerId, attempt: Attempt, token: String) {
+    let id = this.instance_id();
+    let judge = this.clone().bind_mut().judge();
+    let conclude = move |verdict: Result<Player, ClientError>| {
+        let Some(this) = node(id) else { return };
+        let places = this.bind().places();
+        let verdict = verdict.map_err(|error| Reason::new(error.code(), error.message.to_string()));
+        with_roster(this, |roster, closed| roster.judged(peer, attempt, verdict, places, closed));
+    };
+    runtime::spawn(async move {
+        let verdict = match judge {
+            Ok((validator, server_id)) => validator.validate(&token, server_id.as_deref()).await,
+            Err(error) => Err(error),
+        };
+        hand_off::post(move || conclude(verdict));
+    });
+}
+
+/// Closes the connection to `peer` once what was sent had time to arrive, unless it is gone by then.
+fn disconnect_soon(id: InstanceId, peer: PeerId) {
+    runtime::after(LINGER, move || {
+        if let Some(mut api) = node(id).and_then(|this| api_of(&this)) {
+            api.hang_up(peer);
+        }
+    });
+}

@@ -1,0 +1,143 @@
+//! `BackendRooms`: finding a room.
+
+use std::sync::Arc;
+
+use backend_client::error::ClientError;
+use backend_client::protocol::rooms::RoomQuery;
+use backend_client::rooms::Rooms;
+use godot::meta::conv::ByRef;
+use godot::meta::{GodotConvert, GodotImmutable};
+use godot::prelude::*;
+
+use crate::backend_config::BackendConfig;
+use crate::backend_error::not_configured;
+use crate::backend_request::BackendRequest;
+use crate::backend_room::{BackendJoinTicket, BackendRoomPage, BackendRoomResult};
+use crate::backend_room_query::BackendRoomQuery;
+use crate::backend_session::BackendSession;
+use crate::runtime::Calls;
+use crate::{configuration, hand_off};
+
+const NO_SESSION: &str = "assign \"Session\": rooms are listed for a logged-in player";
+
+/// Lists the rooms a player can join, and gets tickets to join them.
+/// ```gdscript
+/// var page: BackendRoomPage = await $BackendRooms.list_rooms().wait()
+/// for index in page.size():
+///     list.add_item(page.get_room(index).name)
+/// ```
+#[derive(GodotClass)]
+#[class(tool, init, base = Node)]
+pub struct BackendRooms {
+    /// Where the backend is. Empty: the session's backend.
+    #[export]
+    config: Option<Gd<BackendConfig>>,
+    /// The player in whose name rooms are listed. Required.
+    #[export]
+    #[var(set = set_session)]
+    session: Option<Gd<BackendSession>>,
+    calls: Calls,
+    base: Base<Node>,
+}
+
+#[godot_api]
+impl INode for BackendRooms {
+    fn exit_tree(&mut self) {
+        let owner = self.calls.owner();
+        // Open to handlers that call back into this node.
+        let _reentrant = self.base_mut();
+        hand_off::abandon(owner);
+    }
+
+    fn get_configuration_warnings(&self) -> PackedStringArray {
+        let warning = self
+            .session
+            .is_none()
+            .then(|| GString::from("Assign \"Session\": rooms are listed for a logged-in player."));
+        warning.into_iter().collect()
+    }
+}
+
+#[godot_api]
+impl BackendRooms {
+    /// Lists rooms; without a query, the first 50 by name. Gives a [BackendRoomPage].
+    #[func]
+    fn list_rooms(&self, #[opt(default = &OptionalQuery::NONE)] query: OptionalQuery) -> Gd<BackendRequest> {
+        let query = query.0.map_or_else(|| Ok(RoomQuery::default()), |query| query.bind().to_wire());
+        let work = query.and_then(|query| {
+            let rooms = self.rooms()?;
+            Ok(async move { rooms.list(&query).await.map(Arc::new) })
+        });
+        self.calls.try_start(work, BackendRoomPage::answer)
+    }
+
+    /// Reads one room. Gives a [BackendRoomResult].
+    #[func]
+    fn get_room(&self, room_id: GString) -> Gd<BackendRequest> {
+        let room_id = room_id.to_string();
+        let work = self.rooms().map(|rooms| async move { rooms.get(&room_id).await });
+        self.calls.try_start(work, BackendRoomResult::answer)
+    }
+
+    /// Asks for permission to join a room, good once and for a minute. Gives a [BackendJoinTicket].
+    #[func]
+    fn request_ticket(&self, room_id: GString) -> Gd<BackendRequest> {
+        let room_id = room_id.to_string();
+        let work = self.rooms().map(|rooms| async move { rooms.ticket(&room_id).await });
+        self.calls.try_start(work, BackendJoinTicket::answer)
+    }
+
+    #[func(rename = _get_configuration_warnings)]
+    fn warnings(&self) -> PackedStringArray {
+        INode::get_configuration_warnings(self)
+    }
+
+    #[func]
+    fn set_session(&mut self, session: Option<Gd<BackendSession>>) {
+        self.session = session;
+        self.base_mut().update_configuration_warnings();
+    }
+
+    fn rooms(&self) -> Result<Rooms, ClientError> {
+        let session = self.session.as_ref().filter(|session| session.is_instance_valid());
+        let connected = session.ok_or_else(|| not_configured(NO_SESSION))?.bind().connected()?;
+        let backend = match &self.config {
+            Some(config) => configuration::connect(configuration::resolve(Some(config))?)?,
+            None => connected.backend,
+        };
+        Ok(Rooms::new(backend, connected.session))
+    }
+}
+
+/// A query that may be left out. gdext has no default for object parameters of its own.
+#[derive(Clone, Debug)]
+pub struct OptionalQuery(Option<Gd<BackendRoomQuery>>);
+
+impl OptionalQuery {
+    const NONE: Self = Self(None);
+}
+
+impl GodotConvert for OptionalQuery {
+    type Via = Option<Gd<BackendRoomQuery>>;
+
+    fn godot_shape() -> godot::meta::shape::GodotShape {
+        Self::Via::godot_shape()
+    }
+}
+
+impl ToGodot for OptionalQuery {
+    type Pass = ByRef;
+
+    fn to_godot(&self) -> &Self::Via {
+        &self.0
+    }
+}
+
+impl FromGodot for OptionalQuery {
+    fn try_from_godot(via: Self::Via) -> Result<Self, ConvertError> {
+        Ok(Self(via))
+    }
+}
+
+// SAFETY: the one default ever made of it is `NONE`, which holds no object.
+unsafe impl GodotImmutable for OptionalQuery {}

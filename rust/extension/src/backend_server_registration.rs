@@ -1,0 +1,415 @@
+//! `BackendServerRegistration`: keeping a dedicated server listed.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backend_client::error::ClientError;
+use backend_client::host::Host;
+use backend_client::registration::{Event, Registration, ServerDescription};
+use godot::prelude::*;
+
+use crate::backend_config::BackendConfig;
+use crate::backend_error::{BackendError, Failure};
+use crate::backend_request::BackendRequest;
+use crate::backend_session::BackendDone;
+use crate::frame_hook::FrameHook;
+use crate::result_class::result_class;
+use crate::runtime::{self, Calls};
+use crate::{backend_shutdown, configuration, hand_off, last_words, shutdown_parts};
+
+/// Group by which [BackendShutdown] finds the registrations.
+pub const GROUP: &str = "backend_server_registration";
+/// Pause before [member auto_register] tries again.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
+
+result_class! {
+    /// Outcome of [method BackendServerRegistration.register].
+    BackendRegistrationResult(String) {
+        /// Id of the server, and of the room players see.
+        server_id (get_server_id): GString = |server_id| GString::from(server_id);
+    }
+}
+
+/// Lists a dedicated server, so that players find it, and keeps it listed.
+///
+/// Heartbeats run in the background: a long frame or a map load costs none. When the backend forgot the server, it
+/// registers again by itself under the same id. When the main loop stands still for longer than
+/// [member main_loop_stall_seconds], the server is reported as unhealthy and no longer listed until it turns again.
+///
+/// The server key comes from [code]BACKEND_SERVER_KEY[/code], [code]BACKEND_SERVER_KEY_FILE[/code] or
+/// [code]--backend-server-key-file=[/code].
+#[derive(GodotClass)]
+#[class(tool, init, base = Node)]
+pub struct BackendServerRegistration {
+    /// Where the backend is. Empty: Project Settings → Backend Client.
+    #[export]
+    #[var(set = set_config)]
+    config: Option<Gd<BackendConfig>>,
+    /// Whether to call [method register] when the node is ready, and again until it worked.
+    #[export]
+    auto_register: bool,
+    /// Name players see, 1 to 64 characters.
+    #[export]
+    #[var(set = set_server_name)]
+    #[export_group(name = "Listing")]
+    server_name: GString,
+    /// Map being played, at most 64 characters. May change while registered.
+    #[export]
+    #[var(set = set_map)]
+    map: GString,
+    /// Mode being played, at most 64 characters. May change while registered.
+    #[export]
+    #[var(set = set_mode)]
+    mode: GString,
+    /// Where the server stands, at most 64 characters.
+    #[export]
+    region: GString,
+    /// Version of the game, at most 64 characters.
+    #[export]
+    version: GString,
+    /// At most 16 tags of at most 64 characters. May change while registered.
+    #[export]
+    #[var(set = set_tags)]
+    tags: PackedStringArray,
+    /// Places in all, 1 to 100000. May change while registered.
+    #[export(range = (1.0, 64.0, or_greater))]
+    #[var(set = set_max_players)]
+    #[init(val = 8)]
+    max_players: i64,
+    /// Host name or address players connect to. Empty: the project setting. [code]BACKEND_PUBLIC_ADDRESS[/code] and
+    /// [code]--backend-public-address=[/code] override it.
+    #[export]
+    #[export_group(name = "Address")]
+    public_address: GString,
+    /// Port players connect to, 1 to 65535.
+    #[export(range = (0.0, 65535.0))]
+    #[var(set = set_port)]
+    port: i64,
+    /// Seconds the main loop may stand still before the server is reported as unhealthy.
+    #[export(range = (1.0, 120.0, 0.5, or_greater, suffix = "s"))]
+    #[export_group(name = "Health")]
+    #[init(val = 10.0)]
+    main_loop_stall_seconds: f64,
+    /// Players now. [BackendPeerAuth] counts them if this node is its [member BackendPeerAuth.registration];
+    /// otherwise set it yourself.
+    #[var(set = set_players)]
+    players: i64,
+    /// Id under which the server is listed, empty if it is not.
+    #[var(get = get_server_id, no_set)]
+    server_id: PhantomVar<GString>,
+    draining: bool,
+    connected: RefCell<Option<Connected>>,
+    calls: Calls,
+    base: Base<Node>,
+}
+
+struct Connected {
+    /// The node's own, kept because a node that is being freed cannot be asked for it.
+    node: InstanceId,
+    registration: Registration,
+    _each_frame: FrameHook,
+}
+
+#[godot_api]
+impl INode for BackendServerRegistration {
+    fn enter_tree(&mut self) {
+        if !godot::init::is_editor_hint() {
+            self.base_mut().add_to_group(GROUP);
+        }
+    }
+
+    fn ready(&mut self) {
+        if self.auto_register && !godot::init::is_editor_hint() {
+            self.register_until_it_works();
+        }
+    }
+
+    fn exit_tree(&mut self) {
+        let owner = self.calls.owner();
+        // Open to handlers that call back into this node.
+        let _reentrant = self.base_mut();
+        hand_off::abandon(owner);
+    }
+
+    fn get_configuration_warnings(&self) -> PackedStringArray {
+        let mut warnings = Vec::new();
+        if let Err(error) = configuration::resolve(self.config.as_ref()).and_then(|config| config.check()) {
+            warnings.push(error.message.to_string());
+        }
+        if self.server_name.is_empty() {
+            warnings.push("Set \"Server Name\": it is what players see in the list.".to_owned());
+        }
+        if !(1..=65_535).contains(&self.port) {
+            warnings.push("Set \"Port\", here or by script before registering: 1 to 65535.".to_owned());
+        }
+        if self.max_players < 1 {
+            warnings.push("Set \"Max Players\": at least 1.".to_owned());
+        }
+        warnings.iter().map(GString::from).collect()
+    }
+}
+
+impl Drop for BackendServerRegistration {
+    fn drop(&mut self) {
+        let Some(connected) = self.connected.take() else { return };
+        shutdown_parts::gone(connected.node);
+        connected.registration.stop();
+        // Players should not be sent to a server that is gone. Nobody waits for the answer.
+        if connected.registration.server_id().is_some() {
+            last_words::leave(async move {
+                if let Err(error) = connected.registration.deregister().await {
+                    tracing::warn!(code = error.code(), "a freed server stays listed until its lease ends");
+                }
+            });
+        }
+    }
+}
+
+#[godot_api]
+impl BackendServerRegistration {
+    /// Emitted when the server is listed, also when it is listed again after the backend forgot it.
+    #[signal]
+    pub fn registered(server_id: GString);
+
+    /// Emitted when the backend forgot the server. It registers again by itself.
+    #[signal]
+    pub fn registration_lost(error: Gd<BackendError>);
+
+    /// Emitted when a heartbeat, or an attempt to register automatically, did not get through. The next one follows.
+    #[signal]
+    pub fn heartbeat_failed(error: Gd<BackendError>);
+
+    /// Emitted when the server is no longer listed.
+    #[signal]
+    pub fn deregistered();
+
+    /// Emitted when the operator wants this server to finish and leave. [BackendShutdown] acts on it.
+    #[signal]
+    pub fn drain_requested();
+
+    /// Lists the server and begins to send heartbeats. Calling it again updates the entry, which keeps its id. Gives
+    /// a [BackendRegistrationResult].
+    #[func]
+    fn register(&self) -> Gd<BackendRequest> {
+        self.calls.try_start(self.registering(), BackendRegistrationResult::answer)
+    }
+
+    /// Takes the server off the list. Gives a [BackendDone].
+    #[func]
+    fn deregister(&self) -> Gd<BackendRequest> {
+        let registration = self.handle();
+        let work = async move {
+            match registration {
+                Some(registration) => registration.deregister().await,
+                None => Ok(()),
+            }
+        };
+        self.calls.start(work, BackendDone::answer)
+    }
+
+    /// Says whether the server finishes. A draining server is not listed and gives no tickets.
+    #[func]
+    pub fn set_draining(&mut self, draining: bool) {
+        self.draining = draining;
+        if let Some(registration) = self.handle() {
+            registration.set_draining(draining);
+        }
+    }
+
+    /// Returns whether the server was said to finish.
+    #[func]
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// Returns whether the server is listed, as far as is known here.
+    #[func]
+    pub fn is_registered(&self) -> bool {
+        self.listed_as().is_some()
+    }
+
+    #[func]
+    fn get_server_id(&self) -> GString {
+        self.listed_as().as_ref().map(GString::from).unwrap_or_default()
+    }
+
+    #[func]
+    pub fn set_players(&mut self, players: i64) {
+        self.players = players;
+        if let (Some(registration), Ok(players)) = (self.handle(), u32::try_from(players)) {
+            registration.set_players(players);
+        }
+    }
+
+    #[func(rename = _get_configuration_warnings)]
+    fn warnings(&self) -> PackedStringArray {
+        INode::get_configuration_warnings(self)
+    }
+
+    #[func]
+    fn set_config(&mut self, config: Option<Gd<BackendConfig>>) {
+        self.config = config;
+        if let Some(before) = self.connected.take() {
+            shutdown_parts::gone(before.node);
+            before.registration.stop();
+        }
+        self.base_mut().update_configuration_warnings();
+    }
+
+    #[func]
+    fn set_server_name(&mut self, server_name: GString) {
+        self.server_name = server_name;
+        self.base_mut().update_configuration_warnings();
+    }
+
+    #[func]
+    fn set_port(&mut self, port: i64) {
+        self.port = port;
+        self.base_mut().update_configuration_warnings();
+    }
+
+    #[func]
+    fn set_map(&mut self, map: GString) {
+        self.map = map;
+        self.describe_again();
+    }
+
+    #[func]
+    fn set_mode(&mut self, mode: GString) {
+        self.mode = mode;
+        self.describe_again();
+    }
+
+    #[func]
+    fn set_tags(&mut self, tags: PackedStringArray) {
+        self.tags = tags;
+        self.describe_again();
+    }
+
+    #[func]
+    fn set_max_players(&mut self, max_players: i64) {
+        self.max_players = max_players;
+        self.describe_again();
+        self.base_mut().update_configuration_warnings();
+    }
+
+    /// Players now, as the node says.
+    pub fn count(&self) -> i64 {
+        self.players
+    }
+
+    /// Places in all, as the node says.
+    pub fn places(&self) -> i64 {
+        self.max_players
+    }
+
+    /// The id under which the server is listed.
+    pub fn listed_as(&self) -> Option<String> {
+        self.handle().and_then(|registration| registration.server_id())
+    }
+
+    /// The registration, if anything was asked of it yet.
+    pub fn handle(&self) -> Option<Registration> {
+        self.connected.borrow().as_ref().map(|connected| connected.registration.clone())
+    }
+
+    /// The registration, made on first use.
+    pub fn connected(&self) -> Result<Registration, ClientError> {
+        if let Some(registration) = self.handle() {
+            return Ok(registration);
+        }
+        let backend = configuration::connect(configuration::resolve(self.config.as_ref())?)?;
+        let stall = Duration::try_from_secs_f64(self.main_loop_stall_seconds)
+            .map_err(|_| ClientError::field("main_loop_stall_seconds", "must be 1 or more"))?;
+        let id = self.base().instance_id();
+        let on_event = Arc::new(move |event| hand_off::post(move || announce(id, event)));
+        let registration =
+            Registration::new(backend, configuration::clock(), configuration::server_key()?, stall, on_event);
+        registration.set_draining(self.draining);
+        let turning = registration.clone();
+        let each_frame = FrameHook::new(move || turning.main_loop_turned());
+        shutdown_parts::registration_made(id, registration.clone());
+        self.connected.replace(Some(Connected {
+            node: id,
+            registration: registration.clone(),
+            _each_frame: each_frame,
+        }));
+        Ok(registration)
+    }
+
+    fn registering(
+        &self,
+    ) -> Result<impl Future<Output = Result<String, ClientError>> + Send + 'static, ClientError> {
+        let description = self.description()?;
+        let players =
+            u32::try_from(self.players).map_err(|_| ClientError::field("players", "must be 0 to 100000"))?;
+        let registration = self.connected()?;
+        registration.set_players(players);
+        Ok(async move { registration.register(description).await })
+    }
+
+    fn register_until_it_works(&self) {
+        let id = self.base().instance_id();
+        let answer = move |outcome: Result<String, Failure>| {
+            if let Err(failure) = outcome
+                && failure.code != "cancelled"
+                && let Ok(node) = Gd::<Self>::try_from_instance_id(id)
+            {
+                tracing::error!(code = %failure.code, "not registered: {}", failure.message);
+                node.signals().heartbeat_failed().emit(&failure.clone().into_object());
+                if failure.retryable {
+                    runtime::after(TRY_AGAIN.max(failure.retry_after), move || try_again(id));
+                }
+            }
+            Variant::nil()
+        };
+        drop(self.calls.try_start(self.registering(), answer));
+    }
+
+    fn describe_again(&self) {
+        if let (Some(registration), Ok(description)) = (self.handle(), self.description()) {
+            registration.describe(description);
+        }
+    }
+
+    fn description(&self) -> Result<ServerDescription, ClientError> {
+        Ok(ServerDescription {
+            name: self.server_name.to_string(),
+            address: configuration::host(&self.public_address.to_string(), 0.0).public_address(),
+            port: u16::try_from(self.port).map_err(|_| ClientError::field("port", "must be 1 to 65535"))?,
+            map: self.map.to_string(),
+            mode: self.mode.to_string(),
+            region: self.region.to_string(),
+            version: self.version.to_string(),
+            tags: self.tags.as_slice().iter().map(ToString::to_string).collect(),
+            max_players: u32::try_from(self.max_players)
+                .map_err(|_| ClientError::field("max_players", "must be 1 to 100000"))?,
+        })
+    }
+}
+
+fn try_again(id: InstanceId) {
+    if let Ok(node) = Gd::<BackendServerRegistration>::try_from_instance_id(id)
+        && node.is_inside_tree()
+        && !node.bind().is_registered()
+    {
+        node.bind().register_until_it_works();
+    }
+}
+
+fn announce(id: InstanceId, event: Event) {
+    // The node may be gone by now.
+    let Ok(node) = Gd::<BackendServerRegistration>::try_from_instance_id(id) else { return };
+    let object = |error: ClientError| Failure::from(error).into_object();
+    match event {
+        Event::Registered(server_id) => node.signals().registered().emit(&server_id),
+        Event::Lost(error) => node.signals().registration_lost().emit(&object(error)),
+        Event::HeartbeatFailed(error) => node.signals().heartbeat_failed().emit(&object(error)),
+        Event::DrainRequested => {
+            node.signals().drain_requested().emit();
+            backend_shutdown::trigger("drain_requested");
+        }
+        Event::Deregistered => node.signals().deregistered().emit(),
+    }
+}

@@ -1,0 +1,245 @@
+//! The tie between `BackendPeerAuth` and its tree's `SceneMultiplayer`: installs the authentication callback, turns
+//! the engine's signals into [`PeerEvent`]s, and notices when the game swaps the API or the peer.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use godot::classes::multiplayer_peer::ConnectionStatus;
+use godot::classes::{MultiplayerApi, OfflineMultiplayerPeer, SceneMultiplayer};
+use godot::global::Error;
+use godot::prelude::*;
+
+use crate::handshake::{MAX_PACKET, Packet};
+use crate::peer_roster::PeerId;
+
+/// Packets of one peer that are looked at. The protocol needs one; the second refuses the peer.
+const MAX_PACKETS: u8 = 2;
+
+/// What the engine tells, as plain data that can wait for the end of the frame.
+pub enum PeerEvent {
+    /// A connection exists; the peer is not in yet.
+    Authenticating(PeerId),
+    /// A handshake packet; empty when it was too long to keep.
+    Packet(PeerId, Vec<u8>),
+    /// A packet outside of the handshake that has its form.
+    Aside(PeerId, Vec<u8>),
+    /// The engine let the peer in.
+    Connected(PeerId),
+    /// A peer that was in, or was to get in, is gone.
+    Gone(PeerId),
+    /// This end is no longer connected to anything.
+    Lost,
+}
+
+/// The multiplayer API, asked and told what the handshake needs. Calls may run the game's signal handlers, so none of
+/// them is made with a bind held.
+#[derive(Clone)]
+pub struct Api(pub Gd<SceneMultiplayer>);
+
+/// An installed callback with its connected signals.
+pub struct MultiplayerLink {
+    pub api: Api,
+    peer: Option<InstanceId>,
+    callback: Callable,
+    connections: Vec<(&'static str, Callable)>,
+}
+
+impl MultiplayerLink {
+    /// Takes over the authentication of `api`. `tell` is called while the engine polls.
+    pub fn install(
+        mut api: Gd<SceneMultiplayer>,
+        timeout_seconds: f64,
+        tell: impl Fn(PeerEvent) + 'static,
+    ) -> Self {
+        let tell = Rc::new(tell);
+        let counts: Rc<RefCell<HashMap<PeerId, u8>>> = Rc::default();
+
+        let (on_packet, counted) = (Rc::clone(&tell), Rc::clone(&counts));
+        let callback = Callable::from_fn("BackendPeerAuth", move |arguments: &[&Variant]| {
+            let Some((peer, bytes)) = peer_and_bytes(arguments) else { return };
+            let mut counts = counted.borrow_mut();
+            let count = counts.entry(peer).or_default();
+            // A peer that floods must not fill the queue to the main loop's end.
+            if *count < MAX_PACKETS {
+                *count += 1;
+                drop(counts);
+                let kept = if bytes.len() > MAX_PACKET { Vec::new() } else { bytes.to_vec() };
+                on_packet(PeerEvent::Packet(peer, kept));
+            }
+        });
+
+        let mut connections = Vec::new();
+        let mut listen = |signal: &'static str, callable: Callable| {
+            api.connect(signal, &callable);
+            connections.push((signal, callable));
+        };
+        let fresh = Rc::clone(&counts);
+        listen(
+            "peer_authenticating",
+            on_peer(&tell, move |peer| {
+                // To a client every server is peer 1, and closing its own end tells nobody that the last one is gone.
+                fresh.borrow_mut().remove(&peer);
+                PeerEvent::Authenticating(peer)
+            }),
+        );
+        listen("peer_connected", on_peer(&tell, PeerEvent::Connected));
+        for signal in ["peer_authentication_failed", "peer_disconnected"] {
+            let (tell, counts) = (Rc::clone(&tell), Rc::clone(&counts));
+            listen(
+                signal,
+                on_peer(&tell.clone(), move |peer| {
+                    counts.borrow_mut().remove(&peer);
+                    PeerEvent::Gone(peer)
+                }),
+            );
+            drop(tell);
+        }
+        let on_aside = Rc::clone(&tell);
+        listen(
+            "peer_packet",
+            Callable::from_fn("BackendPeerAuth.aside", move |arguments: &[&Variant]| {
+                // Packets of the game itself pass here as well; they are none of our business.
+                if let Some((peer, bytes)) =
+                    peer_and_bytes(arguments).filter(|(_, bytes)| bytes.len() <= MAX_PACKET)
+                {
+                    on_aside(PeerEvent::Aside(peer, bytes.to_vec()));
+                }
+            }),
+        );
+        listen(
+            "server_disconnected",
+            Callable::from_fn("BackendPeerAuth.lost", move |_: &[&Variant]| tell(PeerEvent::Lost)),
+        );
+
+        api.set_auth_callback(&callback);
+        api.set_auth_timeout(timeout_seconds);
+        let mut api = Api(api);
+        let peer = api.peer_id();
+        Self { api, peer, callback, connections }
+    }
+
+    /// Whether `api` is still the one this link is tied to.
+    pub fn is_tied_to(&self, api: &Gd<MultiplayerApi>) -> bool {
+        self.api.0.instance_id() == api.instance_id()
+    }
+
+    /// Whether the game has put in another peer since the last question.
+    pub fn peer_changed(&mut self) -> bool {
+        let peer = self.api.peer_id();
+        std::mem::replace(&mut self.peer, peer) != peer
+    }
+
+    /// Lets go of the signals, and of the callback unless strangers could then walk in.
+    pub fn release(mut self) {
+        let serving = self.api.is_serving();
+        let mut api = self.api.0;
+        for (signal, callable) in &self.connections {
+            if api.is_connected(*signal, callable) {
+                api.disconnect(*signal, callable);
+            }
+        }
+        // A server without its gatekeeper admits nobody: the callback stays and never completes anyone.
+        if !serving && api.get_auth_callback() == self.callback {
+            api.set_auth_callback(&Callable::invalid());
+        }
+    }
+}
+
+impl Api {
+    /// Whether others can reach this end and it decides who gets in.
+    pub fn is_serving(&mut self) -> bool {
+        self.is_connected() && self.0.is_server()
+    }
+
+    /// Whether there is a live connection to send on.
+    pub fn is_connected(&mut self) -> bool {
+        self.0.get_multiplayer_peer().is_some_and(|peer| {
+            peer.get_connection_status() == ConnectionStatus::CONNECTED
+                && peer.try_cast::<OfflineMultiplayerPeer>().is_err()
+        })
+    }
+
+    /// Sends a handshake packet if `peer` still waits for one.
+    pub fn send(&mut self, peer: PeerId, packet: &Packet) {
+        if self.is_waiting(peer) {
+            let error = self.0.send_auth(peer, &PackedByteArray::from(packet.encode()));
+            if error != Error::OK {
+                tracing::debug!(peer, ?error, "handshake packet not sent");
+            }
+        }
+    }
+
+    /// Says that this end has nothing against `peer`.
+    pub fn complete(&mut self, peer: PeerId) {
+        if self.is_waiting(peer) {
+            let error = self.0.complete_auth(peer);
+            if error != Error::OK {
+                tracing::debug!(peer, ?error, "authentication not completed");
+            }
+        }
+    }
+
+    /// Sends a packet to a peer that is in.
+    pub fn send_aside(&mut self, peer: PeerId, packet: &Packet) {
+        if self.is_in(peer) {
+            let bytes = PackedByteArray::from(packet.encode());
+            let error = self.0.send_bytes_ex(&bytes).id(peer).done();
+            if error != Error::OK {
+                tracing::debug!(peer, ?error, "reason not sent");
+            }
+        }
+    }
+
+    /// Closes the connection to a peer so that the game hears `peer_disconnected`, which
+    /// `SceneMultiplayer.disconnect_peer` would swallow.
+    pub fn hang_up(&mut self, peer: PeerId) {
+        let there = self.is_connected() && (self.is_waiting(peer) || self.is_in(peer));
+        if let Some(mut connection) = self.0.get_multiplayer_peer().filter(|_| there) {
+            connection.disconnect_peer(peer);
+        }
+    }
+
+    /// Closes the connection to a peer that was never let in, at once.
+    pub fn cut(&mut self, peer: PeerId) {
+        if self.is_connected() {
+            self.0.disconnect_peer(peer);
+        }
+    }
+
+    /// Closes this end.
+    pub fn close(&mut self) {
+        if let Some(mut connection) = self.0.get_multiplayer_peer() {
+            connection.close();
+        }
+    }
+
+    fn is_waiting(&self, peer: PeerId) -> bool {
+        self.0.get_authenticating_peers().as_slice().contains(&peer)
+    }
+
+    fn is_in(&mut self, peer: PeerId) -> bool {
+        self.0.get_peers().as_slice().contains(&peer)
+    }
+
+    fn peer_id(&mut self) -> Option<InstanceId> {
+        self.0.get_multiplayer_peer().map(|peer| peer.instance_id())
+    }
+}
+
+fn on_peer<F: Fn(PeerEvent) + 'static>(
+    tell: &Rc<F>,
+    event: impl Fn(PeerId) -> PeerEvent + 'static,
+) -> Callable {
+    let tell = Rc::clone(tell);
+    Callable::from_fn("BackendPeerAuth.peer", move |arguments: &[&Variant]| {
+        if let Some(peer) = arguments.first().and_then(|peer| peer.try_to::<PeerId>().ok()) {
+            tell(event(peer));
+        }
+    })
+}
+
+fn peer_and_bytes(arguments: &[&Variant]) -> Option<(PeerId, PackedByteArray)> {
+    let [peer, bytes] = arguments else { return None };
+    Some((peer.try_to().ok()?, bytes.try_to().ok()?))
+}

@@ -1,0 +1,228 @@
+//! Who is on the server, and who is being verified: the state behind the server side of `BackendPeerAuth`.
+//!
+//! No engine types: each event answers with [`Effect`]s, which the node carries out. A peer gets one credential
+//! packet; whatever else it sends refuses it. Every answer from elsewhere names the attempt it belongs to, so that
+//! one that comes too late hits nobody else.
+
+use std::collections::HashMap;
+
+use backend_client::validation::Player;
+
+use crate::handshake::{Packet, Reason};
+
+/// Most peers being verified at a time. More are turned away, so that strangers cannot fill the memory.
+pub const MAX_PENDING: usize = 256;
+
+/// A peer's id in the engine.
+pub type PeerId = i32;
+
+/// What the node has to do.
+#[derive(Clone, PartialEq, Eq)]
+#[cfg_attr(test, derive(Debug))]
+pub enum Effect {
+    /// Watch the clock for this attempt, then call [`Roster::timed_out`].
+    Watch(PeerId, Attempt),
+    /// Ask who the token belongs to, then call [`Roster::judged`].
+    Validate(PeerId, Attempt, String),
+    /// Send the acceptance and complete the authentication.
+    Accept(PeerId),
+    /// Send the reason, tell the game, and disconnect once the reason had time to arrive.
+    Refuse(PeerId, Reason),
+    /// Send the reason to a peer that was in, and disconnect once the reason had time to arrive.
+    Dismiss(PeerId, Reason),
+    /// Disconnect now.
+    Disconnect(PeerId),
+    /// Tell the game that a player is in.
+    Joined(PeerId, Player),
+    /// Tell the game that a player is out.
+    Left(PeerId, Player),
+}
+
+/// One attempt of one peer to get in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attempt(u64);
+
+enum Stage {
+    /// Nothing came yet.
+    Silent,
+    /// The token is being judged.
+    Judged,
+    /// Verified; the engine has not admitted the peer yet.
+    Accepted(Player),
+    /// Told to go.
+    Refused,
+}
+
+struct Candidate {
+    attempt: Attempt,
+    stage: Stage,
+}
+
+/// The server's peers.
+#[derive(Default)]
+pub struct Roster {
+    candidates: HashMap<PeerId, Candidate>,
+    players: HashMap<PeerId, Player>,
+    attempts: u64,
+}
+
+impl Roster {
+    /// A peer connected and has to show who it is. `closed`: why nobody gets in at the moment.
+    pub fn knock(&mut self, peer: PeerId, closed: Option<Reason>) -> Vec<Effect> {
+        if self.candidates.len() >= MAX_PENDING {
+            return vec![Effect::Disconnect(peer)];
+        }
+        self.attempts += 1;
+        let attempt = Attempt(self.attempts);
+        self.candidates.insert(peer, Candidate { attempt, stage: Stage::Silent });
+        match closed {
+            Some(reason) => self.refuse(peer, reason),
+            None => vec![Effect::Watch(peer, attempt)],
+        }
+    }
+
+    /// A packet came from a peer that is not in yet; `None` when it is not of the protocol.
+    pub fn packet(&mut self, peer: PeerId, packet: Option<Packet>) -> Vec<Effect> {
+        let Some(candidate) = self.candidates.get_mut(&peer) else { return Vec::new() };
+        match (&candidate.stage, packet) {
+            (Stage::Refused, _) => Vec::new(),
+            (Stage::Silent, Some(Packet::Credential(token))) => {
+                candidate.stage = Stage::Judged;
+                vec![Effect::Validate(peer, candidate.attempt, token)]
+            }
+            _ => self.refuse(
+                peer,
+                Reason::new("handshake_invalid", "The peer sent something other than one token or ticket."),
+            ),
+        }
+    }
+
+    /// The token of `attempt` was judged. `places`: how many players fit, `None` for any number.
+    pub fn judged(
+        &mut self,
+        peer: PeerId,
+        attempt: Attempt,
+        verdict: Result<Player, Reason>,
+        places: Option<usize>,
+        closed: Option<Reason>,
+    ) -> Vec<Effect> {
+        let Some(candidate) = self.candidates.get_mut(&peer) else { return Vec::new() };
+        if candidate.attempt != attempt || !matches!(candidate.stage, Stage::Judged) {
+            return Vec::new();
+        }
+        let player = match (verdict, closed) {
+            (Err(reason), _) | (_, Some(reason)) => return self.refuse(peer, reason),
+            (Ok(player), None) => player,
+        };
+        // The newer login counts: the older one may be a connection that died without saying so.
+        let mut effects = self.dismiss_player(&player.player_id);
+        if places.is_some_and(|places| self.count() >= places) {
+            effects.extend(self.refuse(peer, Reason::new("room_full", "The room has no place left.")));
+            return effects;
+        }
+        if let Some(candidate) = self.candidates.get_mut(&peer) {
+            candidate.stage = Stage::Accepted(player);
+        }
+        effects.push(Effect::Accept(peer));
+        effects
+    }
+
+    /// The time of `attempt` is up.
+    pub fn timed_out(&mut self, peer: PeerId, attempt: Attempt) -> Vec<Effect> {
+        match self.candidates.get(&peer) {
+            Some(candidate)
+                if candidate.attempt == attempt
+                    && !matches!(candidate.stage, Stage::Refused | Stage::Accepted(_)) =>
+            {
+                self.refuse(peer, Reason::new("auth_timeout", "The peer was not verified in time."))
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The engine let a peer in.
+    pub fn admitted(&mut self, peer: PeerId) -> Vec<Effect> {
+        match self.candidates.remove(&peer) {
+            Some(Candidate { stage: Stage::Accepted(player), .. }) => {
+                self.players.insert(peer, player.clone());
+                vec![Effect::Joined(peer, player)]
+            }
+            // In without having been verified: somebody else's authentication callback. Not here.
+            _ => vec![Effect::Disconnect(peer)],
+        }
+    }
+
+    /// The peer is gone.
+    pub fn gone(&mut self, peer: PeerId) -> Vec<Effect> {
+        self.candidates.remove(&peer);
+        self.players.remove(&peer).map(|player| Effect::Left(peer, player)).into_iter().collect()
+    }
+
+    /// The game wants a peer out.
+    pub fn kick(&mut self, peer: PeerId, reason: Reason) -> Vec<Effect> {
+        match self.players.remove(&peer) {
+            Some(player) => vec![Effect::Left(peer, player), Effect::Dismiss(peer, reason)],
+            None if self.candidates.contains_key(&peer) => self.refuse(peer, reason),
+            None => Vec::new(),
+        }
+    }
+
+    /// All connections are gone.
+    pub fn clear(&mut self) -> Vec<Effect> {
+        self.candidates.clear();
+        std::mem::take(&mut self.players)
+            .into_iter()
+            .map(|(peer, player)| Effect::Left(peer, player))
+            .collect()
+    }
+
+    /// The player behind a peer that is verified.
+    pub fn player(&self, peer: PeerId) -> Option<&Player> {
+        self.players.get(&peer).or_else(|| match &self.candidates.get(&peer)?.stage {
+            Stage::Accepted(player) => Some(player),
+            _ => None,
+        })
+    }
+
+    /// The peer of a player who is in.
+    pub fn peer_of(&self, player_id: &str) -> Option<PeerId> {
+        self.players.iter().find(|(_, player)| player.player_id == player_id).map(|(peer, _)| *peer)
+    }
+
+    /// The players who are in.
+    pub fn players(&self) -> impl Iterator<Item = &Player> {
+        self.players.values()
+    }
+
+    /// Players who are in, and those who are about to be.
+    pub fn count(&self) -> usize {
+        let accepted = |candidate: &&Candidate| matches!(candidate.stage, Stage::Accepted(_));
+        self.players.len() + self.candidates.values().filter(accepted).count()
+    }
+
+    fn refuse(&mut self, peer: PeerId, reason: Reason) -> Vec<Effect> {
+        if let Some(candidate) = self.candidates.get_mut(&peer) {
+            candidate.stage = Stage::Refused;
+        }
+        vec![Effect::Refuse(peer, reason)]
+    }
+
+    fn dismiss_player(&mut self, player_id: &str) -> Vec<Effect> {
+        let reason = || Reason::new("replaced", "The same player connected again.");
+        let mut effects = Vec::new();
+        while let Some(peer) = self.peer_of(player_id) {
+            effects.extend(self.kick(peer, reason()));
+        }
+        let same = |stage: &Stage| matches!(stage, Stage::Accepted(player) if player.player_id == player_id);
+        let waiting =
+            self.candidates.iter().find(|(_, candidate)| same(&candidate.stage)).map(|(peer, _)| *peer);
+        if let Some(peer) = waiting {
+            effects.extend(self.refuse(peer, reason()));
+        }
+        effects
+    }
+}
+
+#[cfg(test)]
+#[path = "peer_roster_tests.rs"]
+mod tests;

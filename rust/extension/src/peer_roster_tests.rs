@@ -1,0 +1,175 @@
+use backend_client::protocol::validation::TokenKind;
+
+use super::*;
+
+fn ada() -> Player {
+    Player { player_id: "ada".into(), display_name: "Ada".into(), kind: TokenKind::Join }
+}
+
+fn bo() -> Player {
+    Player { player_id: "bo".into(), display_name: "Bo".into(), kind: TokenKind::Join }
+}
+
+fn token() -> Packet {
+    Packet::Credential("token".into())
+}
+
+/// Brings a peer up to the question who it is.
+fn asked(roster: &mut Roster, peer: PeerId) -> Attempt {
+    roster.knock(peer, None);
+    match roster.packet(peer, Some(token())).as_slice() {
+        [Effect::Validate(asked, attempt, text)] if *asked == peer && text == "token" => *attempt,
+        other => panic!("expected a validation, got {other:?}"),
+    }
+}
+
+/// Brings a peer in.
+fn joined(roster: &mut Roster, peer: PeerId, player: Player) {
+    let attempt = asked(roster, peer);
+    let effects = roster.judged(peer, attempt, Ok(player.clone()), None, None);
+    assert!(effects.contains(&Effect::Accept(peer)));
+    assert_eq!(roster.admitted(peer), [Effect::Joined(peer, player)]);
+}
+
+fn code_of(effects: &[Effect]) -> &str {
+    match effects {
+        [.., Effect::Refuse(_, reason) | Effect::Dismiss(_, reason)] => &reason.code,
+        other => panic!("expected a refusal, got {other:?}"),
+    }
+}
+
+#[test]
+fn a_verified_peer_is_in_until_it_leaves() {
+    let mut roster = Roster::default();
+    joined(&mut roster, 2, ada());
+    assert_eq!(roster.player(2), Some(&ada()));
+    assert_eq!(roster.peer_of("ada"), Some(2));
+    assert_eq!(roster.count(), 1);
+    assert_eq!(roster.gone(2), [Effect::Left(2, ada())]);
+    assert_eq!(roster.count(), 0);
+    assert_eq!(roster.gone(2), []);
+}
+
+#[test]
+fn a_peer_counts_and_is_known_from_acceptance_on() {
+    let mut roster = Roster::default();
+    let attempt = asked(&mut roster, 2);
+    assert_eq!(roster.player(2), None);
+    roster.judged(2, attempt, Ok(ada()), None, None);
+    assert_eq!((roster.player(2), roster.count()), (Some(&ada()), 1));
+    // The client never completes: the engine drops it.
+    assert_eq!(roster.gone(2), []);
+    assert_eq!(roster.count(), 0);
+}
+
+#[test]
+fn one_packet_is_all_a_peer_gets() {
+    let mut roster = Roster::default();
+    asked(&mut roster, 2);
+    assert_eq!(code_of(&roster.packet(2, Some(token()))), "handshake_invalid");
+    assert_eq!(roster.packet(2, Some(token())), []);
+    roster.knock(3, None);
+    assert_eq!(code_of(&roster.packet(3, None)), "handshake_invalid");
+    roster.knock(4, None);
+    assert_eq!(code_of(&roster.packet(4, Some(Packet::Accepted))), "handshake_invalid");
+}
+
+#[test]
+fn a_packet_after_acceptance_refuses_the_peer() {
+    let mut roster = Roster::default();
+    let attempt = asked(&mut roster, 2);
+    roster.judged(2, attempt, Ok(ada()), None, None);
+    assert_eq!(code_of(&roster.packet(2, Some(token()))), "handshake_invalid");
+    assert_eq!(roster.admitted(2), [Effect::Disconnect(2)]);
+}
+
+#[test]
+fn a_verdict_for_an_earlier_attempt_lets_nobody_in() {
+    let mut roster = Roster::default();
+    let earlier = asked(&mut roster, 2);
+    roster.gone(2);
+    asked(&mut roster, 2);
+    assert_eq!(roster.judged(2, earlier, Ok(ada()), None, None), []);
+    assert_eq!(roster.player(2), None);
+}
+
+#[test]
+fn a_silent_peer_and_a_slow_verdict_time_out() {
+    let mut roster = Roster::default();
+    let effects = roster.knock(2, None);
+    let [Effect::Watch(2, attempt)] = effects.as_slice() else { panic!("no watch: {effects:?}") };
+    assert_eq!(code_of(&roster.timed_out(2, *attempt)), "auth_timeout");
+    assert_eq!(roster.timed_out(2, *attempt), []);
+    let attempt = asked(&mut roster, 3);
+    assert_eq!(code_of(&roster.timed_out(3, attempt)), "auth_timeout");
+    assert_eq!(roster.judged(3, attempt, Ok(ada()), None, None), []);
+}
+
+#[test]
+fn nobody_gets_in_unverified() {
+    let mut roster = Roster::default();
+    assert_eq!(roster.admitted(9), [Effect::Disconnect(9)]);
+    asked(&mut roster, 2);
+    assert_eq!(roster.admitted(2), [Effect::Disconnect(2)]);
+}
+
+#[test]
+fn a_full_room_refuses_the_next_player() {
+    let mut roster = Roster::default();
+    joined(&mut roster, 2, ada());
+    let attempt = asked(&mut roster, 3);
+    assert_eq!(code_of(&roster.judged(3, attempt, Ok(bo()), Some(1), None)), "room_full");
+    assert_eq!(roster.peer_of("ada"), Some(2));
+}
+
+#[test]
+fn the_same_player_again_takes_the_old_place_even_in_a_full_room() {
+    let mut roster = Roster::default();
+    joined(&mut roster, 2, ada());
+    let attempt = asked(&mut roster, 3);
+    let effects = roster.judged(3, attempt, Ok(ada()), Some(1), None);
+    let [Effect::Left(2, left), Effect::Dismiss(2, reason), Effect::Accept(3)] = effects.as_slice() else {
+        panic!("{effects:?}")
+    };
+    assert_eq!((left, reason.code.as_str()), (&ada(), "replaced"));
+    roster.admitted(3);
+    assert_eq!(roster.gone(2), []);
+    assert_eq!(roster.peer_of("ada"), Some(3));
+}
+
+#[test]
+fn a_closed_room_refuses_before_and_after_the_verdict() {
+    let closed = || Some(Reason::new("server_draining", "The server is about to leave."));
+    let mut roster = Roster::default();
+    assert_eq!(code_of(&roster.knock(2, closed())), "server_draining");
+    let attempt = asked(&mut roster, 3);
+    assert_eq!(code_of(&roster.judged(3, attempt, Ok(ada()), None, closed())), "server_draining");
+}
+
+#[test]
+fn strangers_cannot_pile_up() {
+    let mut roster = Roster::default();
+    for peer in 0..MAX_PENDING {
+        assert!(matches!(roster.knock(peer as PeerId + 2, None).as_slice(), [Effect::Watch(..)]));
+    }
+    assert_eq!(roster.knock(100_000, None), [Effect::Disconnect(100_000)]);
+}
+
+#[test]
+fn a_kicked_player_is_out_at_once() {
+    let mut roster = Roster::default();
+    joined(&mut roster, 2, ada());
+    let effects = roster.kick(2, Reason::new("kicked", "Bye."));
+    assert!(matches!(effects.as_slice(), [Effect::Left(2, _), Effect::Dismiss(2, _)]), "{effects:?}");
+    assert_eq!(roster.kick(2, Reason::new("kicked", "Bye.")), []);
+    assert_eq!(roster.player(2), None);
+}
+
+#[test]
+fn lost_connections_leave_nobody_behind() {
+    let mut roster = Roster::default();
+    joined(&mut roster, 2, ada());
+    asked(&mut roster, 3);
+    assert_eq!(roster.clear(), [Effect::Left(2, ada())]);
+    assert_eq!((roster.count(), roster.players().count()), (0, 0));
+}

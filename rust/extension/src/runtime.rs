@@ -1,0 +1,177 @@
+//! The worker threads: started on first use, gone before the library is unmapped.
+
+use std::future::Future;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use backend_client::error::{ClientError, Fault};
+use godot::prelude::*;
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use crate::backend_error::Failure;
+use crate::backend_request::BackendRequest;
+use crate::hand_off::{self, Outcome, OwnerId, cancelled};
+use crate::last_words;
+
+/// Network work is waiting, not computing: two threads serve thousands of requests.
+const WORKERS: usize = 2;
+/// How long the process waits at its end for work that cannot be interrupted, such as a name look-up.
+const EXIT_GRACE: Duration = Duration::from_secs(2);
+
+enum State {
+    Idle,
+    Running(Runtime),
+    Stopped,
+}
+
+static STATE: Mutex<State> = Mutex::new(State::Idle);
+/// When the process has promised to be gone.
+static DEADLINE: Mutex<Option<Instant>> = Mutex::new(None);
+
+/// The workers, started if they are not running.
+pub fn handle() -> Result<Handle, ClientError> {
+    let mut state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
+    if matches!(*state, State::Idle) {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(WORKERS)
+            .thread_name("backend-client")
+            .enable_all()
+            .build()
+            .map_err(|error| ClientError::new(Fault::Internal, format!("no worker threads: {error}")))?;
+        *state = State::Running(runtime);
+    }
+    match &*state {
+        State::Running(runtime) => Ok(runtime.handle().clone()),
+        State::Idle | State::Stopped => {
+            Err(ClientError::new(Fault::Cancelled, "the extension is being unloaded"))
+        }
+    }
+}
+
+/// Main thread. Statics survive where the library is not really unmapped, so the state is set rather than assumed.
+pub fn open() {
+    drop(replace(State::Idle));
+}
+
+/// Main thread. No thread runs our code once this has returned.
+pub fn stop() {
+    let State::Running(runtime) = replace(State::Stopped) else { return };
+    if godot::init::is_editor_hint() {
+        // Hot reload: a thread that outlives us would run unmapped code. Wait, however long.
+        drop(runtime);
+    } else {
+        let said =
+            runtime.block_on(async { tokio::time::timeout(exit_grace(), last_words::finished()).await });
+        if said.is_err() {
+            tracing::warn!("the process ends before the backend was told everything; see BackendShutdown");
+        }
+        runtime.shutdown_timeout(exit_grace());
+    }
+}
+
+/// Any thread. Keeps [`stop`] from outlasting a shutdown's deadline.
+pub fn end_by(deadline: Instant) {
+    *DEADLINE.lock().unwrap_or_else(PoisonError::into_inner) = Some(deadline);
+}
+
+fn exit_grace() -> Duration {
+    let deadline = *DEADLINE.lock().unwrap_or_else(PoisonError::into_inner);
+    deadline.map_or(EXIT_GRACE, |deadline| deadline.saturating_duration_since(Instant::now()).min(EXIT_GRACE))
+}
+
+/// Any thread. Runs `work` on a worker; nobody waits for it.
+pub fn spawn(work: impl Future<Output = ()> + Send + 'static) {
+    match handle() {
+        Ok(handle) => drop(handle.spawn(work)),
+        Err(error) => tracing::debug!(code = error.code(), "work dropped"),
+    }
+}
+
+/// Any thread. Runs `letter` on the main thread after `delay`.
+pub fn after(delay: Duration, letter: impl FnOnce() + Send + 'static) {
+    spawn(async move {
+        tokio::time::sleep(delay).await;
+        hand_off::post(letter);
+    });
+}
+
+/// A node's requests. They are cancelled when it leaves the tree ([`hand_off::abandon`]) or is freed (drop).
+pub struct Calls(OwnerId);
+
+impl Default for Calls {
+    fn default() -> Self {
+        Self(hand_off::new_owner())
+    }
+}
+
+impl Drop for Calls {
+    fn drop(&mut self) {
+        hand_off::cancel_all(self.0);
+    }
+}
+
+impl Calls {
+    /// Main thread. Runs `work` on a worker; `answer` makes the request's result of its outcome, on the main thread
+    /// in a later frame, whatever happens to the worker.
+    pub fn start<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, ClientError>> + Send + 'static,
+        answer: impl FnOnce(Result<T, Failure>) -> Variant + 'static,
+    ) -> Gd<BackendRequest> {
+        let request = BackendRequest::pending();
+        let answer = move |outcome: Outcome| {
+            answer(
+                outcome
+                    .and_then(|found| found.downcast().map(|found| *found).map_err(|_| crashed()))
+                    .map_err(Failure::from),
+            )
+        };
+        let id = hand_off::register(&request, self.0, Box::new(answer));
+        request.clone().bind_mut().named(id);
+        let deliver = move |outcome: Result<T, ClientError>| {
+            hand_off::post(move || hand_off::complete(id, outcome.map(|found| Box::new(found) as _)));
+        };
+        match handle() {
+            Err(error) => deliver(Err(error)),
+            Ok(handle) => {
+                let work = handle.spawn(work);
+                hand_off::attach(id, work.abort_handle());
+                handle.spawn(async move {
+                    let outcome = work.await;
+                    deliver(
+                        outcome.unwrap_or_else(|error| {
+                            Err(if error.is_panic() { crashed() } else { cancelled() })
+                        }),
+                    );
+                });
+            }
+        }
+        request
+    }
+
+    /// Main thread. [`Self::start`] for work that may turn out to be impossible before it begins.
+    pub fn try_start<T: Send + 'static, W: Future<Output = Result<T, ClientError>> + Send + 'static>(
+        &self,
+        work: Result<W, ClientError>,
+        answer: impl FnOnce(Result<T, Failure>) -> Variant + 'static,
+    ) -> Gd<BackendRequest> {
+        match work {
+            Ok(work) => self.start(work, answer),
+            Err(error) => self.start(std::future::ready(Err(error)), answer),
+        }
+    }
+
+    /// For [`hand_off::abandon`], which runs handlers and so must not be called on a borrowed node.
+    pub fn owner(&self) -> OwnerId {
+        self.0
+    }
+}
+
+/// The panic itself is in Godot's log already.
+fn crashed() -> ClientError {
+    ClientError::new(Fault::Internal, "a worker failed; see the log")
+}
+
+fn replace(state: State) -> State {
+    std::mem::replace(&mut *STATE.lock().unwrap_or_else(PoisonError::into_inner), state)
+}
