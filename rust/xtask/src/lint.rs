@@ -1,0 +1,118 @@
+//! `cargo xtask fmt` and `cargo xtask lint`: Rust with the toolchain's own tools, GDScript with gdtoolkit.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{interrupt, process, workspace};
+
+/// Pinned: a new release must not turn a green tree red.
+const GDTOOLKIT: &str = "gdtoolkit==4.5.0";
+/// How to get gdtoolkit where we cannot.
+pub const HOW_TO_GET: &str = "install Python with its venv module (Debian: apt-get install python3-venv)";
+const PROJECTS: [&str; 4] = ["addons", "demo", "godot", "tests/fixtures"];
+
+/// Formats everything in place.
+pub fn format() -> Result<()> {
+    let mut command = workspace::cargo();
+    command.args(["fmt", "--all"]);
+    process::run("cargo fmt", command)?;
+    gdscript("gdformat", &[])
+}
+
+/// Checks format and lints, all of it; changes nothing.
+pub fn run() -> Result<()> {
+    let cargo = |what: &str, arguments: &[&str]| {
+        let mut command = workspace::cargo();
+        command.args(arguments);
+        process::run(what, command)
+    };
+    let checks: [(&str, &dyn Fn() -> Result<()>); 4] = [
+        ("cargo fmt --check", &|| cargo("cargo fmt", &["fmt", "--all", "--check"])),
+        ("cargo clippy", &|| {
+            cargo("cargo clippy", &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])
+        }),
+        ("gdformat --check", &|| gdscript("gdformat", &["--check"])),
+        ("gdlint", &|| gdscript("gdlint", &[])),
+    ];
+    let mut failed = Vec::new();
+    for (name, check) in checks {
+        interrupt::check()?;
+        println!("== {name}");
+        if let Err(error) = check() {
+            println!("{error:#}");
+            failed.push(name);
+        }
+    }
+    ensure!(failed.is_empty(), "failed: {}; `cargo xtask fmt` formats", failed.join(", "));
+    Ok(())
+}
+
+fn gdscript(tool: &str, arguments: &[&str]) -> Result<()> {
+    let program = match tool_path(tool) {
+        Ok(program) => program,
+        // Not everybody who changes Rust has Python; what is not checked is said.
+        Err(error) => {
+            println!("GDScript is NOT checked with {tool}: {error:#}");
+            return Ok(());
+        }
+    };
+    let mut command = Command::new(program);
+    command.current_dir(workspace::root()).args(arguments).args(scripts()?);
+    process::run(tool, command)
+}
+
+/// The tool on the PATH, or one installed into `target/gdtoolkit/`.
+fn tool_path(tool: &str) -> Result<PathBuf> {
+    if let Some(path) = workspace::on_path(&[tool]) {
+        return Ok(path);
+    }
+    let folder = workspace::provisions().join("gdtoolkit");
+    let complete = folder.join("complete");
+    if !complete.is_file() {
+        println!("fetching {GDTOOLKIT} into {}", folder.display());
+        install(&folder).with_context(|| format!("{HOW_TO_GET}, or `pip install {GDTOOLKIT}`"))?;
+        fs::write(&complete, GDTOOLKIT)?;
+    }
+    Ok(folder.join("bin").join(tool))
+}
+
+fn install(folder: &Path) -> Result<()> {
+    let mut command = Command::new("python3");
+    command.args(["-m", "venv", "--clear"]).arg(folder);
+    process::output(command)?;
+    let mut command = Command::new(folder.join("bin/pip"));
+    command.args(["install", "--quiet", "--disable-pip-version-check", GDTOOLKIT]);
+    process::output(command)?;
+    Ok(())
+}
+
+/// Every script we wrote, relative to the workspace.
+fn scripts() -> Result<Vec<PathBuf>> {
+    let root = workspace::root();
+    let mut found = Vec::new();
+    for project in PROJECTS {
+        collect(&root.join(project), &mut found)?;
+    }
+    found.sort();
+    Ok(found.iter().filter_map(|path| path.strip_prefix(&root).ok().map(Path::to_owned)).collect())
+}
+
+fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+    let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
+    for entry in entries {
+        let entry = entry?;
+        let path = entry.path();
+        // The addon is linked into the projects: links are not followed, so each script is seen once.
+        let kind = entry.file_type()?;
+        let hidden = entry.file_name().to_string_lossy().starts_with('.');
+        if kind.is_dir() && !hidden && entry.file_name() != "export" {
+            collect(&path, found)?;
+        } else if kind.is_file() && path.extension().is_some_and(|extension| extension == "gd") {
+            found.push(path);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,95 @@
+//! The developer's commands, `cargo xtask …`: one file each.
+
+mod apt_sources;
+mod backend;
+mod demo;
+mod display;
+mod doctor;
+mod engine;
+mod export;
+mod fetch;
+mod godot;
+mod interrupt;
+mod library;
+mod lint;
+mod packages;
+mod postgres;
+mod process;
+mod relocate;
+mod story;
+mod summary;
+mod test;
+mod workspace;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Builds, tests and shows the addon", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Builds the extension library into `addons/backend_client/bin/`
+    Build {
+        /// Optimised and stripped, as players get it
+        #[arg(long)]
+        release: bool,
+    },
+    /// Shows the whole story: backend, dedicated server, two clients, one race, saved progress
+    Demo(demo::Options),
+    /// Gets what the tests need and runs all of them, with one summary at the end
+    Test(test::Options),
+    /// Exports client and dedicated server of the demo into `target/export/`
+    Export,
+    /// Runs the Godot that the other commands use: `cargo xtask godot -- ARGS`
+    Godot {
+        /// Arguments of the engine; none prints the path of its binary
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Formats Rust and GDScript
+    Fmt,
+    /// Checks formatting and lints of Rust and GDScript
+    Lint,
+    /// Gets Godot, PostgreSQL and Xvfb ahead of time, and tries them
+    Fetch,
+    /// Says what is present, what is missing, and how to get it
+    Doctor,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    interrupt::watch()?;
+    match command {
+        Command::Build { release } => {
+            let profile = if release { library::Profile::Release } else { library::Profile::Debug };
+            let built = library::build(profile)?;
+            println!("{} ({:.1} MB)", built.path.display(), built.bytes as f64 / 1e6);
+        }
+        Command::Demo(options) => demo::run(&options)?,
+        Command::Test(options) => return Ok(test::run(&options)),
+        Command::Export => export::run()?,
+        Command::Godot { arguments } => return godot::run(&arguments),
+        Command::Fetch => fetch::run()?,
+        Command::Fmt => lint::format()?,
+        Command::Lint => lint::run()?,
+        Command::Doctor => return Ok(doctor::run()),
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,252 @@
+//! `cargo xtask test`: everything that can be checked, in stages, with one summary.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, ValueEnum};
+
+use crate::godot::Engine;
+use crate::postgres::Postgres;
+use crate::process::Running;
+use crate::summary::{self, Counts, Stage};
+use crate::{backend, display, engine, godot, interrupt, library, postgres, workspace};
+
+/// Bounds for builds and stages that hang: far above what they take on two cores.
+const BUILD: Duration = Duration::from_mins(40);
+const STAGE: Duration = Duration::from_mins(25);
+
+/// Options of `cargo xtask test`.
+#[derive(Args)]
+pub struct Options {
+    /// Runs only this stage; may be repeated
+    #[arg(long, value_enum)]
+    only: Vec<Kind>,
+    /// Runs only tests whose name contains this
+    filter: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// Unit, property, simulation and contract tests
+    Rust,
+    /// Suites inside the engine
+    Engine,
+    /// Real backend, real Godot processes, real signals and faults
+    EndToEnd,
+}
+
+/// What the stages share. A failure to build or get a need fails those stages that have it.
+struct Needs {
+    engine: Result<Engine, String>,
+    postgres: Result<Postgres, String>,
+    xvfb: Result<PathBuf, String>,
+    backend: Result<PathBuf, String>,
+}
+
+/// Runs it all; fails unless all passed.
+pub fn run(options: &Options) -> ExitCode {
+    let wants = |kind| options.only.is_empty() || options.only.contains(&kind);
+    let mut stages = Vec::new();
+    let mut prepared = None;
+    timed(&mut stages, "prepare", || {
+        prepared = Some(prepare(wants)?);
+        Ok(Counts::default())
+    });
+    if let Some(needs) = prepared {
+        let filter = options.filter.as_deref();
+        if wants(Kind::Rust) {
+            timed(&mut stages, "rust", || rust_tests(&needs, filter));
+            if filter.is_none() {
+                timed(&mut stages, "doc examples", || doc_tests(&needs));
+            }
+        }
+        if wants(Kind::Engine) {
+            timed(&mut stages, "engine", || {
+                engine::run(found(&needs.engine)?, found(&needs.backend)?, filter)
+            });
+        }
+        if wants(Kind::EndToEnd) {
+            timed(&mut stages, "end-to-end", || end_to_end(&needs, filter));
+        }
+    }
+    let total = summary::total(&stages);
+    let good = total.failed == 0 && total.passed > 0;
+    if total.passed == 0 && total.failed == 0 {
+        eprintln!("no test ran");
+    }
+    println!("{}", summary::report(&stages));
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn timed(stages: &mut Vec<Stage>, name: &str, work: impl FnOnce() -> Result<Counts>) {
+    println!("\n== {name}");
+    let begin = Instant::now();
+    let result = interrupt::check().and_then(|()| work());
+    let took = begin.elapsed();
+    let (counts, failure) = match result {
+        Ok(counts) => (counts, None),
+        Err(error) => (Counts::default(), Some(format!("{error:#}"))),
+    };
+    let stage = Stage { name: name.to_owned(), counts, failure, took };
+    if let Some(failure) = &stage.failure {
+        println!("{name} failed: {failure}");
+    }
+    println!("== {name} took {:.1} s", took.as_secs_f64());
+    stages.push(stage);
+}
+
+fn prepare(wants: impl Fn(Kind) -> bool) -> Result<Needs> {
+    let unneeded = || "not needed".to_owned();
+    let with_engine = wants(Kind::Engine) || wants(Kind::EndToEnd);
+    let backend = said(backend::build());
+    let engine = if with_engine {
+        said(library::build(library::Profile::Debug).and_then(|_in_place| godot::provide()))
+    } else {
+        Err(unneeded())
+    };
+    let postgres = if wants(Kind::Rust) || wants(Kind::EndToEnd) {
+        println!("starting PostgreSQL");
+        said(postgres::provide().and_then(|programs| Postgres::start(&programs)))
+    } else {
+        Err(unneeded())
+    };
+    let xvfb = if wants(Kind::EndToEnd) { said(display::provide()) } else { Err(unneeded()) };
+    interrupt::check()?;
+    Ok(Needs { engine, postgres, xvfb, backend })
+}
+
+fn said<T>(result: Result<T>) -> Result<T, String> {
+    result.map_err(|error| {
+        let text = format!("{error:#}");
+        println!("{text}");
+        text
+    })
+}
+
+fn found<T>(need: &Result<T, String>) -> Result<&T> {
+    need.as_ref().map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+fn rust_tests(needs: &Needs, filter: Option<&str>) -> Result<Counts> {
+    let packages = ["--workspace", "--exclude", "end-to-end"];
+    build_tests(&packages)?;
+    let postgres = found(&needs.postgres)?;
+    let mut command = test_command(&packages, None, filter)?;
+    command.env("TEST_POSTGRES_URL", postgres.url()).env("BACKEND_SERVER_BIN", found(&needs.backend)?);
+    counted("rust", command)
+}
+
+fn doc_tests(needs: &Needs) -> Result<Counts> {
+    let mut command = workspace::cargo();
+    command.args(["test", "--doc", "--workspace", "--no-fail-fast", "--color=never"]);
+    command.env("TEST_POSTGRES_URL", found(&needs.postgres)?.url());
+    let mut run = Running::start_echoing("doc-examples", command, |line| line.contains("FAILED"))?;
+    let status = run.wait(BUILD)?;
+    let counts = Counts::of_cargo(&run.lines());
+    ensure!(status.success() || counts.failed > 0, "cargo test --doc failed ({status})\n{}", run.tail());
+    Ok(counts)
+}
+
+fn end_to_end(needs: &Needs, filter: Option<&str>) -> Result<Counts> {
+    let packages = ["--package", "end-to-end"];
+    build_tests(&packages)?;
+    let engine = found(&needs.engine)?;
+    // Imported once here, so that no test pays for it.
+    for project in ["demo", "tests/fixtures/game"] {
+        println!("importing {project}");
+        engine.import(&workspace::root().join(project))?;
+    }
+    // Each test runs a backend and up to three engines.
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let mut command = test_command(&packages, Some((cores / 2).clamp(1, 4)), filter)?;
+    command
+        .env("GODOT4_BIN", &engine.binary)
+        .env("BACKEND_SERVER_BIN", found(&needs.backend)?)
+        .env("TEST_POSTGRES_URL", found(&needs.postgres)?.url())
+        .env("XVFB_BIN", found(&needs.xvfb)?)
+        .env_remove("BACKEND_URL")
+        .env_remove("BACKEND_SERVER_KEY");
+    match &engine.dri {
+        Some(dri) => command.env("LIBGL_DRIVERS_PATH", dri),
+        None => {
+            command.env("LIBGL_DRIVERS_PATH", env::var_os("LIBGL_DRIVERS_PATH").unwrap_or_else(system_dri))
+        }
+    };
+    counted("end-to-end", command)
+}
+
+/// Where a machine with its own Godot has Mesa's drivers.
+fn system_dri() -> std::ffi::OsString {
+    let candidates =
+        fs::read_dir("/usr/lib").into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let found = candidates.map(|path| path.join("dri")).find(|path| path.is_dir());
+    found.unwrap_or_else(|| Path::new("/usr/lib/dri").to_owned()).into_os_string()
+}
+
+fn has_nextest() -> bool {
+    workspace::on_path(&["cargo-nextest"]).is_some()
+}
+
+fn build_tests(packages: &[&str]) -> Result<()> {
+    println!("building the tests");
+    let mut command = workspace::cargo();
+    if has_nextest() {
+        command.args(["nextest", "run", "--no-run"]).args(packages);
+    } else {
+        command.args(["test", "--no-run", "--lib", "--bins", "--tests"]).args(packages);
+    }
+    crate::process::run("building the tests", command)
+}
+
+/// The runner: nextest where it is installed, else cargo's own.
+fn test_command(packages: &[&str], parallel: Option<usize>, filter: Option<&str>) -> Result<Command> {
+    let mut command = workspace::cargo();
+    let parallel = parallel.map(|count| count.to_string());
+    if has_nextest() {
+        // A hanging test is ended and fails, and so does one that leaves processes behind it.
+        let configuration = workspace::provisions().join("nextest.toml");
+        fs::write(
+            &configuration,
+            "[profile.default]\nslow-timeout = { period = \"60s\", terminate-after = 5 }\n\
+             final-status-level = \"fail\"\n",
+        )?;
+        command.args([
+            "nextest",
+            "run",
+            "--no-fail-fast",
+            "--color=never",
+            "--no-tests=pass",
+            "--config-file",
+        ]);
+        command.arg(configuration).args(packages);
+        if let Some(count) = parallel {
+            command.args(["--test-threads", &count]);
+        }
+        command.args(filter);
+    } else {
+        command
+            .args(["test", "--no-fail-fast", "--color=never", "--lib", "--bins", "--tests"])
+            .args(packages);
+        command.args(filter);
+        if let Some(count) = parallel {
+            command.args(["--", "--test-threads", &count]);
+        }
+    }
+    Ok(command)
+}
+
+fn counted(name: &str, command: Command) -> Result<Counts> {
+    let nextest = has_nextest();
+    let mut run = Running::start_echoing(name, command, |_| true)?;
+    let status = run.wait(STAGE).context("the tests hang")?;
+    let lines = run.lines();
+    let counts = if nextest { Counts::of_nextest(&lines) } else { Counts::of_cargo(&lines) };
+    if !status.success() && counts.failed == 0 {
+        bail!("the test runner failed ({status})\n{}", run.tail());
+    }
+    Ok(counts)
+}
