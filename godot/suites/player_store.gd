@@ -1,0 +1,293 @@
+## Saving players' documents, and reading back what the backend really holds.
+extends "res://backend_suite.gd"
+
+const SAVE_PATIENCE := 30.0
+
+var _registration: BackendServerRegistration
+var _store: BackendPlayerStore
+
+
+func test_a_save_arrives() -> void:
+	await open_store()
+	var session := await load_new_player()
+	var saves := record(_store.saved)
+	var progress := {
+		"wins": 3, "xp": 120.5, "name": "Ada", "tags": ["a", "b"], "deep": {"on": true, "off": null}
+	}
+	_store.save(session.player_id, "progress", progress)
+	check_eq(_store.get_dirty_count(), 1, "dirty")
+	check_eq(_store.get_document(session.player_id, "progress")["wins"], 3, "own copy")
+	await until(func() -> bool: return not saves.is_empty(), SAVE_PATIENCE, "saved")
+	check_eq(saves, [[session.player_id, "progress", 1]], "emissions of saved")
+	check_eq(_store.get_dirty_count(), 0, "dirty after the save")
+	var documents: BackendPlayerDocuments = await session.read_documents().wait()
+	if succeeded(documents, "read back"):
+		check_eq(documents.keys(), PackedStringArray(["progress"]), "keys")
+		check_eq(documents.has_document("progress"), true, "has progress")
+		check_eq(documents.get_version("progress"), 1, "version")
+		check_eq(documents.get_document("progress"), progress, "document")
+
+
+func test_the_game_may_go_on_changing_what_it_saved() -> void:
+	await open_store()
+	var session := await load_new_player()
+	var progress := {"wins": 1, "deep": {"list": [1]}}
+	_store.save(session.player_id, "progress", progress)
+	progress["wins"] = 2
+	progress["deep"]["list"].append(2)
+	succeeded(await _store.flush().wait(), "flush")
+	var documents: BackendPlayerDocuments = await session.read_documents().wait()
+	check_eq(documents.get_document("progress"), {"wins": 1, "deep": {"list": [1]}}, "document")
+
+
+func test_saves_in_a_row_become_one() -> void:
+	await open_store()
+	var session := await load_new_player()
+	var saves := record(_store.saved)
+	for wins in 50:
+		_store.save(session.player_id, "progress", {"wins": wins})
+	check_eq(_store.get_dirty_count(), 1, "dirty")
+	var flushed: BackendFlushResult = await _store.flush().wait()
+	if succeeded(flushed, "flush"):
+		check_eq(flushed.unsaved, 0, "unsaved")
+	await until(
+		func() -> bool: return _store.get_dirty_count() == 0, SAVE_PATIENCE, "nothing dirty"
+	)
+	var documents: BackendPlayerDocuments = await session.read_documents().wait()
+	check_eq(documents.get_document("progress"), {"wins": 49}, "document")
+	check(
+		documents.get_version("progress") <= 2,
+		"%d versions for one burst" % documents.get_version("progress")
+	)
+	check(saves.size() <= 2, "%d emissions of saved for one burst" % saves.size())
+
+
+func test_versions_grow_with_each_save() -> void:
+	await open_store()
+	var session := await load_new_player()
+	for version: int in [1, 2, 3]:
+		_store.save(session.player_id, "progress", {"wins": version})
+		succeeded(await _store.save_now(session.player_id).wait(), "save %d" % version)
+		var documents: BackendPlayerDocuments = await session.read_documents().wait()
+		check_eq(documents.get_version("progress"), version, "version")
+		check_eq(documents.get_document("progress"), {"wins": version}, "document")
+
+
+func test_save_now_does_not_wait_for_company() -> void:
+	await open_store()
+	_store.debounce_seconds = 3600.0
+	_store.max_delay_seconds = 3600.0
+	var session := await load_new_player()
+	_store.save(session.player_id, "progress", {"wins": 1})
+	await frames(60)
+	check_eq(_store.get_dirty_count(), 1, "dirty while it waits for company")
+	var flushed: BackendFlushResult = await _store.save_now(session.player_id).wait()
+	if succeeded(flushed, "save_now"):
+		check_eq(flushed.saved, 1, "saved")
+		check_eq(flushed.unsaved, 0, "unsaved")
+	check_eq(_store.get_dirty_count(), 0, "dirty afterwards")
+	var documents: BackendPlayerDocuments = await session.read_documents().wait()
+	check_eq(documents.get_document("progress"), {"wins": 1}, "document")
+
+
+func test_flush_sends_everybody() -> void:
+	await open_store()
+	_store.debounce_seconds = 3600.0
+	_store.max_delay_seconds = 3600.0
+	var players: Array[BackendSession] = []
+	for index in 12:
+		var session := await load_new_player()
+		players.append(session)
+		_store.save(session.player_id, "progress", {"wins": index})
+		_store.save(session.player_id, "settings", {"volume": index})
+	check_eq(_store.get_dirty_count(), 24, "dirty")
+	var flushed: BackendFlushResult = await _store.flush().wait()
+	if succeeded(flushed, "flush"):
+		check_eq(flushed.saved, 24, "saved")
+		check_eq(flushed.unsaved, 0, "unsaved")
+	check_eq(_store.get_dirty_count(), 0, "dirty after the flush")
+	for index in players.size():
+		var documents: BackendPlayerDocuments = await players[index].read_documents().wait()
+		check_eq(
+			documents.get_document("progress"), {"wins": index}, "progress of player %d" % index
+		)
+		check_eq(
+			documents.get_document("settings"), {"volume": index}, "settings of player %d" % index
+		)
+
+
+func test_flush_with_nothing_to_do() -> void:
+	await open_store()
+	var flushed: BackendFlushResult = await _store.flush().wait()
+	if succeeded(flushed, "flush"):
+		check_eq(flushed.saved, 0, "saved")
+		check_eq(flushed.unsaved, 0, "unsaved")
+
+
+func test_release_saves_then_forgets() -> void:
+	await open_store()
+	var session := await load_new_player()
+	_store.save(session.player_id, "progress", {"wins": 7})
+	succeeded(await _store.release_player(session.player_id).wait(), "release")
+	check_eq(_store.get_dirty_count(), 0, "dirty")
+	check_eq(_store.get_document(session.player_id, "progress"), {}, "own copy")
+	var loaded: BackendPlayerDocuments = await _store.load_player(session.player_id).wait()
+	if succeeded(loaded, "load again"):
+		check_eq(loaded.get_document("progress"), {"wins": 7}, "document")
+	_store.save(session.player_id, "progress", {"wins": 8})
+	succeeded(await _store.flush().wait(), "save after loading again")
+
+
+func test_what_one_server_saved_the_next_one_loads() -> void:
+	await open_store()
+	var session := await load_new_player()
+	_store.save(session.player_id, "progress", {"wins": 7})
+	succeeded(await _store.release_player(session.player_id).wait(), "release")
+	var first := _store
+	await open_store()
+	var loaded: BackendPlayerDocuments = await _store.load_player(session.player_id).wait()
+	if succeeded(loaded, "load by the next server"):
+		check_eq(loaded.get_document("progress"), {"wins": 7}, "document")
+		check_eq(loaded.get_version("progress"), 1, "version")
+	check(first != _store, "one store twice")
+
+
+func test_a_server_that_lost_the_player_cannot_overwrite() -> void:
+	await open_store()
+	var session := await load_new_player()
+	var first := _store
+	var failures_told := record(first.save_failed)
+	await open_store()
+	succeeded(await _store.load_player(session.player_id).wait(), "load by the next server")
+	_store.save(session.player_id, "progress", {"wins": 2})
+	succeeded(await _store.flush().wait(), "save by the next server")
+	first.save(session.player_id, "progress", {"wins": 1})
+	await until(func() -> bool: return not failures_told.is_empty(), SAVE_PATIENCE, "save_failed")
+	if not failures_told.is_empty():
+		check_eq(failures_told[0][0], session.player_id, "player")
+		check_eq(failures_told[0][1], "progress", "key")
+		check_eq((failures_told[0][2] as BackendError).code, "lease_lost", "code")
+	var documents: BackendPlayerDocuments = await session.read_documents().wait()
+	check_eq(documents.get_document("progress"), {"wins": 2}, "document")
+
+
+func test_what_cannot_be_saved_is_refused_with_a_reason() -> void:
+	await open_store()
+	var session := await load_new_player()
+	var player := session.player_id
+	var cyclic := {}
+	cyclic["itself"] = cyclic
+	await expect_refused(player, "progress", {"blob": "x".repeat(256 * 1024)}, "value", "too large")
+	await expect_refused(player, "progress", {"score": NAN}, "value", "not a number")
+	await expect_refused(player, "progress", {"score": -INF}, "value", "infinite")
+	await expect_refused(player, "progress", {"node": self}, "value", "an object")
+	await expect_refused(player, "progress", {"call": open_store}, "value", "a callable")
+	await expect_refused(player, "progress", {7: "seven"}, "value", "a key that is no text")
+	await expect_refused(player, "progress", cyclic, "value", "a dictionary inside itself")
+	await expect_refused(player, "", {"wins": 1}, "key", "no key")
+	await expect_refused(player, "with space", {"wins": 1}, "key", "a key with a space")
+	await expect_refused(player, "x".repeat(65), {"wins": 1}, "key", "a long key")
+	cyclic.clear()
+	check_eq(_store.get_dirty_count(), 0, "dirty")
+	_store.save(player, "progress", {"wins": 1})
+	succeeded(await _store.flush().wait(), "a good save afterwards")
+
+
+func test_a_player_that_was_never_loaded_cannot_be_saved() -> void:
+	await open_store()
+	var stranger := "00000000-0000-7000-8000-000000000000"
+	var told := record(_store.save_failed)
+	_store.save(stranger, "progress", {"wins": 1})
+	await until(func() -> bool: return not told.is_empty(), PATIENCE, "save_failed")
+	if not told.is_empty():
+		check_eq((told[0][2] as BackendError).code, "not_loaded", "code")
+	check_eq(_store.get_dirty_count(), 0, "dirty")
+
+
+func test_loading_somebody_who_does_not_exist() -> void:
+	await open_store()
+	var stranger := "00000000-0000-7000-8000-000000000000"
+	failed_with(await _store.load_player(stranger).wait(), "player_not_found", "load")
+	failed_with(await _store.load_player("no id at all").wait(), "invalid_field", "load")
+
+
+func test_an_outage_keeps_saves_dirty_until_it_ends() -> void:
+	timeout_seconds = 120.0
+	var relay := new_relay()
+	var config := config_for(relay.url())
+	config.timeout_seconds = 2.0
+	await open_store(config)
+	var session := await load_new_player()
+	var saves := record(_store.saved)
+	relay.cut_line()
+	_store.save(session.player_id, "progress", {"wins": 1})
+	_store.save_now(session.player_id)
+	_store.save(session.player_id, "progress", {"wins": 2})
+	# Either answer is right, "not saved" now or "saved" later, but the save itself must outlive
+	# every attempt.
+	await frames(120)
+	check_eq(_store.get_dirty_count(), 1, "dirty during the outage")
+	check_eq(saves.size(), 0, "emissions of saved during the outage")
+	check_eq(_store.get_document(session.player_id, "progress"), {"wins": 2}, "own copy")
+	relay.connect_line()
+	await until(func() -> bool: return _store.get_dirty_count() == 0, 60.0, "nothing dirty")
+	var documents: BackendPlayerDocuments = await session.read_documents().wait()
+	check_eq(documents.get_document("progress"), {"wins": 2}, "document")
+
+
+func test_collect_saves_comes_at_the_interval() -> void:
+	await open_store()
+	var session := await load_new_player()
+	_store.collect_saves.connect(
+		func() -> void: _store.save(session.player_id, "progress", {"collected": true}),
+		CONNECT_ONE_SHOT
+	)
+	var saves := record(_store.saved)
+	_store.autosave_interval = 0.5
+	await until(func() -> bool: return not saves.is_empty(), SAVE_PATIENCE, "saved")
+	var documents: BackendPlayerDocuments = await session.read_documents().wait()
+	check_eq(documents.get_document("progress"), {"collected": true}, "document")
+
+
+func test_whole_numbers_stay_whole() -> void:
+	await open_store()
+	var session := await load_new_player()
+	var numbers := {"zero": 0, "small": -7, "large": 9_007_199_254_740_993, "half": 0.5}
+	_store.save(session.player_id, "numbers", numbers)
+	succeeded(await _store.flush().wait(), "flush")
+	var back: Dictionary = (
+		(await session.read_documents().wait() as BackendPlayerDocuments).get_document("numbers")
+	)
+	for key: String in numbers:
+		check_eq(back.get(key), numbers[key], key)
+
+
+func open_store(config: BackendConfig = null) -> void:
+	_registration = await new_server("Store", config)
+	_store = BackendPlayerStore.new()
+	_store.config = config
+	_store.registration = _registration
+	add_child(_store)
+
+
+## A new player, loaded by the store; the session reads back on the player's own account.
+func load_new_player() -> BackendSession:
+	var session := await new_player("Ada")
+	var loaded: BackendPlayerDocuments = await _store.load_player(session.player_id).wait()
+	succeeded(loaded, "load")
+	return session
+
+
+func expect_refused(
+	player: String, key: String, value: Dictionary, field: String, what: String
+) -> void:
+	var told := record(_store.save_failed)
+	_store.save(player, key, value)
+	await until(func() -> bool: return not told.is_empty(), PATIENCE, "save_failed for %s" % what)
+	if told.is_empty():
+		return
+	check_eq(told[0].slice(0, 2), [player, key], "what failed: %s" % what)
+	var error: BackendError = told[0][2]
+	check_eq(error.code, "invalid_field", "%s: code" % what)
+	check(error.field.begins_with(field), "%s: field is %s" % [what, error.field])
+	check_eq(error.retryable, false, "%s: retryable" % what)

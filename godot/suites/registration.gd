@@ -1,0 +1,171 @@
+## Keeping a server listed, and taking it off the list.
+extends "res://backend_suite.gd"
+
+## A heartbeat carries what changed; it may take as long as the backend's heartbeat interval, 30 s
+## by default.
+const HEARTBEAT_PATIENCE := 45.0
+
+
+func test_register_gives_an_id_and_lists_the_server() -> void:
+	var registration := new_registration(unique("Listed"))
+	var registrations := record(registration.registered)
+	check_eq(registration.is_registered(), false, "registered before")
+	var registered: BackendRegistrationResult = await registration.register().wait()
+	if not succeeded(registered, "register"):
+		return
+	check_eq(registration.is_registered(), true, "registered")
+	check_eq(registration.server_id, registered.server_id, "server id of the node")
+	check_eq(registrations, [[registered.server_id]], "emissions of registered")
+	var page := await rooms_named(new_rooms(await new_player()), registration.server_name)
+	check_eq(page.size(), 1, "rooms")
+
+
+func test_registering_again_keeps_the_id() -> void:
+	var registration := await new_server("Again")
+	var server_id := registration.server_id
+	var again: BackendRegistrationResult = await registration.register().wait()
+	succeeded(again, "register again")
+	check_eq(again.server_id, server_id, "server id")
+	var page := await rooms_named(new_rooms(await new_player()), registration.server_name)
+	check_eq(page.size(), 1, "rooms")
+
+
+func test_two_servers_in_one_process_are_two_rooms() -> void:
+	var first := await new_server("One")
+	var second := await new_server("Two")
+	check(first.server_id != second.server_id, "two servers have one id")
+
+
+func test_auto_register_registers_by_itself() -> void:
+	var registration := BackendServerRegistration.new()
+	registration.server_name = unique("Auto")
+	registration.port = 7777
+	registration.max_players = 4
+	registration.auto_register = true
+	var registrations := record(registration.registered)
+	add_child(registration)
+	await until(func() -> bool: return registrations.size() == 1, PATIENCE, "registered")
+	check_eq(registration.is_registered(), true, "registered")
+
+
+func test_the_player_count_follows_the_heartbeat() -> void:
+	timeout_seconds = 120.0
+	var registration := await new_server("Count")
+	var rooms := new_rooms(await new_player())
+	registration.players = 5
+	var seen: Array[int] = [-1]
+	var deadline := Time.get_ticks_msec() + int(HEARTBEAT_PATIENCE * 1000.0)
+	while seen[0] != 5 and Time.get_ticks_msec() < deadline:
+		var result: BackendRoomResult = await rooms.get_room(registration.server_id).wait()
+		seen[0] = result.room.players if result.ok() else -1
+		await frames(10)
+	check_eq(seen[0], 5, "players")
+
+
+func test_a_draining_server_is_hidden_and_gives_no_tickets() -> void:
+	timeout_seconds = 120.0
+	var registration := await new_server("Drain")
+	var rooms := new_rooms(await new_player())
+	registration.set_draining(true)
+	await until_listed(rooms, registration.server_name, 0)
+	failed_with(
+		await rooms.request_ticket(registration.server_id).wait(), "room_draining", "ticket"
+	)
+	registration.set_draining(false)
+	await until_listed(rooms, registration.server_name, 1)
+
+
+func test_deregister_takes_the_server_off_the_list() -> void:
+	var registration := await new_server("Gone")
+	var server_id := registration.server_id
+	var departures := record(registration.deregistered)
+	succeeded(await registration.deregister().wait(), "deregister")
+	check_eq(registration.is_registered(), false, "registered")
+	check_eq(departures.size(), 1, "emissions of deregistered")
+	var rooms := new_rooms(await new_player())
+	failed_with(await rooms.get_room(server_id).wait(), "room_not_found", "get_room")
+	succeeded(await registration.deregister().wait(), "deregister twice")
+
+
+func test_a_server_can_come_back_after_deregistering() -> void:
+	var registration := await new_server("Back")
+	succeeded(await registration.deregister().wait(), "deregister")
+	succeeded(await registration.register().wait(), "register")
+	check_eq(registration.is_registered(), true, "registered")
+	var page := await rooms_named(new_rooms(await new_player()), registration.server_name)
+	check_eq(page.size(), 1, "rooms")
+
+
+func test_bad_input_names_the_field() -> void:
+	for bad: Array in [
+		["server_name", "", "name"],
+		["server_name", "x".repeat(65), "name"],
+		["server_name", "a\tb", "name"],
+		["port", 0, "port"],
+		["port", 65_536, "port"],
+		["port", -1, "port"],
+		["max_players", 0, "max_players"],
+		["max_players", -4, "max_players"],
+		["max_players", 100_001, "max_players"],
+		["players", -1, "players"],
+		["map", "x".repeat(65), "map"],
+		["tags", PackedStringArray(["x".repeat(65)]), "tags[0]"],
+		["public_address", "two words", "address"],
+	]:
+		var registration := new_registration(unique("Bad"))
+		registration.set(str(bad[0]), bad[1])
+		var registered: BackendRegistrationResult = await registration.register().wait()
+		failed_with(registered, "invalid_field", "%s = %s" % [bad[0], bad[1]], str(bad[2]))
+		check_eq(registration.is_registered(), false, "registered")
+		registration.free()
+
+
+func test_a_wrong_server_key_is_refused() -> void:
+	var key_file := OS.get_environment("BACKEND_SERVER_KEY_FILE")
+	var wrong_file := ProjectSettings.globalize_path("user://wrong.key")
+	var file := FileAccess.open(wrong_file, FileAccess.WRITE)
+	# Well formed up to its checksum, which the backend alone can judge together with the key.
+	file.store_string("gsk_test_%s000000" % "A".repeat(43))
+	file.close()
+	OS.set_environment("BACKEND_SERVER_KEY_FILE", wrong_file)
+	var registration := new_registration(unique("Intruder"))
+	var request := registration.register()
+	OS.set_environment("BACKEND_SERVER_KEY_FILE", key_file)
+	var registered: BackendRegistrationResult = await request.wait()
+	check(registered.failed(), "a wrong key registered a server")
+	if registered.failed():
+		check(
+			registered.error.code in ["server_key_invalid", "not_configured", "invalid_field"],
+			"code: %s" % registered.error.code,
+		)
+		check(not registered.error.message.contains("AAAA"), "the error tells the key")
+		check_eq(registered.error.retryable, false, "retryable")
+	DirAccess.remove_absolute(wrong_file)
+
+
+func test_an_outage_is_told_and_survived() -> void:
+	timeout_seconds = 180.0
+	var relay := new_relay()
+	var registration := await new_server("Outage", config_for(relay.url()))
+	var failures_told := record(registration.heartbeat_failed)
+	relay.cut_line()
+	registration.set_draining(true)
+	await until(
+		func() -> bool: return not failures_told.is_empty(), HEARTBEAT_PATIENCE, "heartbeat_failed"
+	)
+	var error: BackendError = failures_told[0][0] if not failures_told.is_empty() else null
+	check(error != null and error.retryable, "the error is not retryable")
+	relay.connect_line()
+	registration.set_draining(false)
+	var rooms := new_rooms(await new_player())
+	await until_listed(rooms, registration.server_name, 1)
+
+
+func until_listed(rooms: BackendRooms, server_name: String, count: int) -> void:
+	var listed := -1
+	var deadline := Time.get_ticks_msec() + int(HEARTBEAT_PATIENCE * 1000.0)
+	while listed != count and Time.get_ticks_msec() < deadline:
+		var page := await rooms_named(rooms, server_name)
+		listed = page.size() if page.ok() else -1
+		await frames(10)
+	check_eq(listed, count, "rooms named %s" % server_name)

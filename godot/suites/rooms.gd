@@ -1,0 +1,186 @@
+## Finding a room and getting a ticket for it.
+extends "res://backend_suite.gd"
+
+
+func test_a_registered_server_is_listed_with_what_it_said() -> void:
+	var registration := new_registration(unique("Pond"))
+	registration.map = "lily"
+	registration.mode = "race"
+	registration.region = "eu-north"
+	registration.version = "1.2.3"
+	registration.tags = PackedStringArray(["ranked", "calm"])
+	registration.public_address = "192.0.2.7"
+	registration.port = 41_234
+	registration.max_players = 6
+	registration.players = 2
+	var registered: BackendRegistrationResult = await registration.register().wait()
+	if not succeeded(registered, "register"):
+		return
+	var rooms := new_rooms(await new_player())
+	var page := await rooms_named(rooms, registration.server_name)
+	if not (succeeded(page, "list") and check_eq(page.size(), 1, "rooms")):
+		return
+	var room := page.get_room(0)
+	check_eq(room.room_id, registered.server_id, "room id")
+	check_eq(room.name, registration.server_name, "name")
+	check_eq(room.address, "192.0.2.7", "address")
+	check_eq(room.port, 41_234, "port")
+	check_eq(room.map, "lily", "map")
+	check_eq(room.mode, "race", "mode")
+	check_eq(room.region, "eu-north", "region")
+	check_eq(room.version, "1.2.3", "version")
+	check_eq(room.tags, PackedStringArray(["ranked", "calm"]), "tags")
+	check_eq(room.players, 2, "players")
+	check_eq(room.max_players, 6, "max players")
+	check_eq(room.is_full, false, "full")
+	check_eq(room.status, "ready", "status")
+	check_eq(page.has_more, false, "has more")
+	check_eq(page.next_cursor, "", "next cursor")
+	check_eq(page.get_room(1), null, "room beyond the end")
+	check_eq(page.get_room(-1), null, "room before the start")
+
+
+func test_one_room_by_its_id() -> void:
+	var server := await new_server("Single")
+	var rooms := new_rooms(await new_player())
+	var result: BackendRoomResult = await rooms.get_room(server.server_id).wait()
+	if succeeded(result, "get_room"):
+		check_eq(result.room.room_id, server.server_id, "room id")
+		check_eq(result.room.name, server.server_name, "name")
+
+
+func test_a_room_that_does_not_exist() -> void:
+	var rooms := new_rooms(await new_player())
+	var absent := "00000000-0000-7000-8000-000000000000"
+	var result: BackendRoomResult = await rooms.get_room(absent).wait()
+	failed_with(result, "room_not_found", "get_room")
+	check_eq(result.room, null, "room")
+	failed_with(await rooms.request_ticket(absent).wait(), "room_not_found", "request_ticket")
+
+
+func test_a_room_id_that_is_none_never_reaches_another_path() -> void:
+	var rooms := new_rooms(await new_player())
+	for room_id: String in ["", "../players/me/documents", "a b", "x".repeat(65), "ä"]:
+		var result: BackendRoomResult = await rooms.get_room(room_id).wait()
+		failed_with(result, "invalid_field", "get_room(%s)" % room_id, "room_id")
+
+
+func test_filters_keep_what_matches() -> void:
+	var word := unique("Filter")
+	var small := new_registration(word + " small")
+	small.map = "lily"
+	small.tags = PackedStringArray(["a", "b"])
+	small.max_players = 1
+	small.players = 1
+	var large := new_registration(word + " large")
+	large.map = "reed"
+	large.tags = PackedStringArray(["b"])
+	large.max_players = 9
+	succeeded(await small.register().wait(), "register small")
+	succeeded(await large.register().wait(), "register large")
+	var rooms := new_rooms(await new_player())
+	var query := BackendRoomQuery.new()
+	query.search = word.to_upper()
+	query.sort = BackendRoomQuery.SORT_NAME
+	check_eq(await names(rooms, query), [large.server_name, small.server_name], "by name")
+	query.descending = true
+	check_eq(
+		await names(rooms, query), [small.server_name, large.server_name], "by name, descending"
+	)
+	query.map = "lily"
+	check_eq(await names(rooms, query), [small.server_name], "map")
+	query.map = ""
+	query.tags = PackedStringArray(["b", "a"])
+	check_eq(await names(rooms, query), [small.server_name], "tags")
+	query.tags = PackedStringArray()
+	query.not_full = true
+	check_eq(await names(rooms, query), [large.server_name], "not full")
+	query.not_full = false
+	query.not_empty = true
+	check_eq(await names(rooms, query), [small.server_name], "not empty")
+	query.mode = "nobody plays this"
+	check_eq(await names(rooms, query), [], "mode")
+
+
+func test_pages_hold_every_room_once() -> void:
+	var word := unique("Page")
+	var expected: Array[String] = []
+	for index in 5:
+		var registration := new_registration("%s %d" % [word, index])
+		succeeded(await registration.register().wait(), "register %d" % index)
+		expected.append(registration.server_name)
+	var rooms := new_rooms(await new_player())
+	var query := BackendRoomQuery.new()
+	query.search = word
+	query.sort = BackendRoomQuery.SORT_NAME
+	query.limit = 2
+	var seen: Array[String] = []
+	for _page in 3:
+		var page: BackendRoomPage = await rooms.list_rooms(query).wait()
+		if not succeeded(page, "page"):
+			return
+		for index in page.size():
+			seen.append(page.get_room(index).name)
+		check_eq(page.has_more, seen.size() < 5, "has more after %d" % seen.size())
+		query.cursor = page.next_cursor
+	check_eq(seen, expected, "rooms over all pages")
+
+
+func test_bad_queries_name_the_field() -> void:
+	var rooms := new_rooms(await new_player())
+	var query := BackendRoomQuery.new()
+	query.limit = 201
+	failed_with(await rooms.list_rooms(query).wait(), "invalid_field", "limit", "limit")
+	query.limit = -1
+	failed_with(await rooms.list_rooms(query).wait(), "invalid_field", "negative limit", "limit")
+	query.limit = 50
+	query.search = "x".repeat(65)
+	failed_with(await rooms.list_rooms(query).wait(), "invalid_field", "search", "search")
+	query.search = ""
+	query.cursor = "from-elsewhere"
+	failed_with(await rooms.list_rooms(query).wait(), "invalid_cursor", "cursor")
+
+
+func test_a_ticket_names_the_place_to_go() -> void:
+	var server := await new_server("Ticket")
+	var rooms := new_rooms(await new_player())
+	var ticket: BackendJoinTicket = await rooms.request_ticket(server.server_id).wait()
+	if succeeded(ticket, "ticket"):
+		check_eq(ticket.ticket.split(".").size(), 3, "parts of the ticket")
+		check_eq(ticket.room_id, server.server_id, "room id")
+		check_eq(ticket.address, "127.0.0.1", "address")
+		check_eq(ticket.port, server.port, "port")
+		check(
+			ticket.expires_in_seconds > 0 and ticket.expires_in_seconds <= 60, "life of the ticket"
+		)
+
+
+func test_a_full_room_gives_no_ticket() -> void:
+	var registration := new_registration(unique("Full"))
+	registration.max_players = 1
+	registration.players = 1
+	succeeded(await registration.register().wait(), "register")
+	var rooms := new_rooms(await new_player())
+	var ticket: BackendJoinTicket = await rooms.request_ticket(registration.server_id).wait()
+	failed_with(ticket, "room_full", "ticket")
+	check_eq(ticket.ticket, "", "ticket")
+
+
+func test_rooms_need_a_session_that_is_logged_in() -> void:
+	var rooms := new_rooms(new_session())
+	failed_with(await rooms.list_rooms().wait(), "not_logged_in", "list")
+	failed_with(await rooms.request_ticket("somewhere").wait(), "not_logged_in", "ticket")
+
+
+func test_rooms_without_a_session_say_what_is_missing() -> void:
+	var rooms := BackendRooms.new()
+	add_child(rooms)
+	var page: BackendRoomPage = await rooms.list_rooms().wait()
+	failed_with(page, "not_configured", "list")
+	check_eq(page.size(), 0, "size of a failed page")
+
+
+func names(rooms: BackendRooms, query: BackendRoomQuery) -> Array:
+	var page: BackendRoomPage = await rooms.list_rooms(query).wait()
+	succeeded(page, "list")
+	return range(page.size()).map(func(index: int) -> String: return page.get_room(index).name)
