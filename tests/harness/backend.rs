@@ -1,0 +1,189 @@
+//! The real backend on a database of its own.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Signal;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use tempfile::TempDir;
+
+use crate::api::Api;
+use crate::process::Process;
+use crate::{programs, until};
+
+/// A `backend-server` on a fixed loopback port, a fresh SQLite file and a server key file.
+pub struct Backend {
+    folder: TempDir,
+    address: SocketAddr,
+    extra: Vec<String>,
+    process: Option<Process>,
+}
+
+/// One player as the backend's operator sees them.
+#[derive(Debug, Clone, Deserialize)]
+pub struct StoredPlayer {
+    /// The account's id.
+    pub player_id: String,
+    /// Name shown to others.
+    pub display_name: String,
+    /// Documents by key.
+    pub documents: Map<String, Value>,
+}
+
+impl StoredPlayer {
+    /// A whole number of the document `progress`; 0 when there is none.
+    pub fn progress(&self, field: &str) -> i64 {
+        self.documents.get("progress").and_then(|document| document.get(field)).map_or(0, as_whole)
+    }
+}
+
+impl Backend {
+    /// Starts a backend with default leases.
+    pub fn start() -> Result<Self> {
+        Self::start_with(&[])
+    }
+
+    /// Starts a backend with further arguments of `backend-server serve`.
+    pub fn start_with(extra: &[&str]) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("backend-").tempdir()?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        let extra = extra.iter().map(|argument| (*argument).to_owned()).collect();
+        let mut backend = Self { folder, address, extra, process: None };
+        backend.resume()?;
+        Ok(backend)
+    }
+
+    /// Where it listens, also while it is stopped.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its base URL.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The file with its server key.
+    pub fn server_key_file(&self) -> PathBuf {
+        self.folder.path().join("server.key")
+    }
+
+    /// A client for the test itself, past any proxy.
+    pub fn api(&self) -> Result<Api> {
+        let key = fs::read_to_string(self.server_key_file()).context("the backend wrote no server key")?;
+        Api::new(&self.url(), key.trim())
+    }
+
+    /// Starts it again after [`Backend::stop`] or [`Backend::kill`], on the same port and database.
+    pub fn resume(&mut self) -> Result<()> {
+        ensure!(self.process.is_none(), "the backend already runs");
+        let mut command = Command::new(programs::backend_server()?);
+        command
+            .current_dir(self.folder.path())
+            .args(["serve", "--listen", &self.address.to_string()])
+            .arg("--database")
+            .arg(self.database())
+            .arg("--server-key-file")
+            .arg(self.server_key_file())
+            .args(&self.extra);
+        let process = Process::start("backend-server", command)?;
+        process.log().wait_for(&format!("listening on {}", self.url()))?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Stops it as an operator would and checks that it went in good order.
+    pub fn stop(&mut self) -> Result<()> {
+        let mut process = self.process.take().context("the backend does not run")?;
+        process.signal(Signal::TERM)?;
+        process.wait_for_exit(0)?;
+        // It prints its first server key once, for the operator.
+        process.log().check_clean(&["gsk_"])
+    }
+
+    /// Ends it without warning.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.take().context("the backend does not run")?.kill()
+    }
+
+    /// Throws its database away, keys and accounts and all; the server key stays. Only while it is stopped.
+    pub fn erase(&mut self) -> Result<()> {
+        ensure!(self.process.is_none(), "the backend runs");
+        for suffix in ["", "-wal", "-shm"] {
+            let mut path = self.database().into_os_string();
+            path.push(suffix);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What the backend logged since it was last started.
+    pub fn log(&self) -> Result<&crate::log::Log> {
+        Ok(self.process.as_ref().context("the backend does not run")?.log())
+    }
+
+    /// All players and documents, read from the database by `backend-server players`. Works while it is stopped.
+    pub fn players(&self) -> Result<Vec<StoredPlayer>> {
+        let output = Command::new(programs::backend_server()?)
+            .arg("players")
+            .arg("--database")
+            .arg(self.database())
+            .output()?;
+        if !output.status.success() {
+            bail!("backend-server players failed: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        serde_json::from_slice(&output.stdout).context("backend-server players printed no JSON list")
+    }
+
+    /// Waits until the player called `name` satisfies `wanted`.
+    pub fn wait_for_player(
+        &self,
+        name: &str,
+        what: &str,
+        wanted: impl Fn(&StoredPlayer) -> bool,
+    ) -> Result<StoredPlayer> {
+        let mut seen = None;
+        let found = until(&format!("{what} of player {name} in the backend"), || {
+            seen = self.players()?.into_iter().find(|player| player.display_name == name);
+            Ok(seen.clone().filter(&wanted))
+        });
+        found.with_context(|| format!("last seen: {seen:?}"))
+    }
+
+    fn database(&self) -> PathBuf {
+        self.folder.path().join("backend.db")
+    }
+}
+
+/// A JSON number as a whole one. Godot writes every number of a parsed document as a float.
+pub fn as_whole(value: &Value) -> i64 {
+    value.as_i64().or_else(|| value.as_f64().map(|number| number as i64)).unwrap_or_default()
+}
+
+/// A port free for TCP and UDP, below the range from which the kernel gives ports to outgoing connections: a
+/// server that restarts finds its port still free.
+pub fn free_port() -> Result<u16> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    const FIRST: u32 = 20_000;
+    const COUNT: u32 = 12_000;
+
+    // Different processes begin at different places; within a process no port is handed out twice.
+    let begin = std::process::id().wrapping_mul(61);
+    for _ in 0..COUNT {
+        let offset = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        let port = u16::try_from(FIRST + offset)?;
+        let address = (Ipv4Addr::LOCALHOST, port);
+        if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no free port on the loopback interface")
+}

@@ -1,0 +1,324 @@
+//! A TCP proxy between a game and its backend that misbehaves on demand.
+//!
+//! It forwards HTTP/1.1 byte for byte. The one thing it understands is the request line, so that a fault can be
+//! aimed at one route, and that without pipelining the bytes coming back belong to the request just sent.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::backend::free_port;
+use crate::until;
+
+/// How often a closed or silent proxy looks whether the fault has changed.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// How long a connection listens to one side before it turns to the other; the delay a reply can suffer.
+const TURN: Duration = Duration::from_millis(2);
+
+/// What the proxy does to traffic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// Forwards.
+    None,
+    /// Nobody listens: connections are refused, open ones are cut.
+    Refuse,
+    /// Takes connections and bytes and answers nothing.
+    Blackhole,
+    /// Cuts each connection with a reset as soon as it carries data.
+    Reset,
+    /// Forwards requests after this pause.
+    Delay(Duration),
+    /// Lets the backend execute requests to this path and throws the replies away, then cuts the connection.
+    DropReply {
+        /// Start of the path, such as `/v1/players/save`.
+        path: String,
+    },
+}
+
+/// A proxy on a fixed loopback port.
+pub struct FaultProxy {
+    address: SocketAddr,
+    state: Arc<State>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+struct State {
+    upstream: SocketAddr,
+    inner: Mutex<Inner>,
+    closing: AtomicBool,
+}
+
+struct Inner {
+    fault: Fault,
+    requests: Vec<String>,
+    dropped: usize,
+}
+
+impl FaultProxy {
+    /// A proxy to `upstream` that forwards everything for now.
+    pub fn start(upstream: SocketAddr) -> Result<Self> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        let inner = Inner { fault: Fault::None, requests: Vec::new(), dropped: 0 };
+        let state = Arc::new(State { upstream, inner: Mutex::new(inner), closing: AtomicBool::new(false) });
+        let listener = listen(address).context("the proxy cannot listen")?;
+        let acceptor = thread::spawn({
+            let state = state.clone();
+            move || accept(&state, address, listener)
+        });
+        Ok(Self { address, state, acceptor: Some(acceptor) })
+    }
+
+    /// The base URL a game uses instead of the backend's.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Misbehaves like this from now on, open connections included.
+    pub fn set(&self, fault: Fault) {
+        self.state.inner().fault = fault;
+    }
+
+    /// How many requests to paths that begin with `path` came by, in whatever way they ended.
+    pub fn requests(&self, path: &str) -> usize {
+        self.state.inner().requests.iter().filter(|seen| seen.starts_with(path)).count()
+    }
+
+    /// How many replies were thrown away.
+    pub fn dropped_replies(&self) -> usize {
+        self.state.inner().dropped
+    }
+
+    /// Waits until at least `count` replies were thrown away.
+    pub fn wait_for_dropped_replies(&self, count: usize) -> Result<()> {
+        until(&format!("{count} dropped replies"), || Ok((self.dropped_replies() >= count).then_some(())))
+    }
+
+    /// Waits until at least `count` requests to `path` came by.
+    pub fn wait_for_requests(&self, path: &str, count: usize) -> Result<()> {
+        until(&format!("{count} requests to {path}"), || Ok((self.requests(path) >= count).then_some(())))
+    }
+}
+
+impl Drop for FaultProxy {
+    fn drop(&mut self) {
+        self.state.closing.store(true, Ordering::SeqCst);
+        if let Some(acceptor) = self.acceptor.take() {
+            let _a_panic_there_has_been_printed = acceptor.join();
+        }
+    }
+}
+
+impl State {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fault(&self) -> Fault {
+        self.inner().fault.clone()
+    }
+
+    fn closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn accept(state: &Arc<State>, address: SocketAddr, listener: TcpListener) {
+    // A refused connection needs a closed listener, not one that accepts and hangs up.
+    let mut listener = Some(listener);
+    while !state.closing() {
+        if state.fault() == Fault::Refuse {
+            listener = None;
+            thread::sleep(LOOK);
+            continue;
+        }
+        let Some(open) = &listener else {
+            listener = listen(address).ok();
+            thread::sleep(LOOK);
+            continue;
+        };
+        match open.accept() {
+            Ok((game, _)) => {
+                let state = state.clone();
+                // An I/O error ends one connection, which is what connections do here.
+                thread::spawn(move || drop(serve(&state, game)));
+            }
+            Err(_) => thread::sleep(TURN),
+        }
+    }
+}
+
+/// Forwards one connection in lock step: what the game sends, then what the backend answers.
+fn serve(state: &State, mut game: TcpStream) -> Result<()> {
+    // Accepted sockets inherit nothing on Linux, elsewhere they may.
+    game.set_nonblocking(false)?;
+    game.set_read_timeout(Some(TURN))?;
+    let mut backend: Option<TcpStream> = None;
+    let mut drop_replies = false;
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let fault = state.fault();
+        if state.closing() || fault == Fault::Refuse {
+            return Ok(());
+        }
+        if let Some(count) = read_some(&mut game, &mut buffer)? {
+            if count == 0 {
+                return Ok(());
+            }
+            let bytes = &buffer[..count];
+            if let Some(path) = request_path(bytes) {
+                drop_replies =
+                    matches!(&fault, Fault::DropReply { path: prefix } if path.starts_with(prefix.as_str()));
+                state.inner().requests.push(path);
+            }
+            match fault {
+                Fault::Reset => return reset(&game),
+                Fault::Blackhole => return swallow(state, game),
+                Fault::Delay(pause) => thread::sleep(pause),
+                Fault::None | Fault::Refuse | Fault::DropReply { .. } => {}
+            }
+            let upstream = match &mut backend {
+                Some(open) => open,
+                None => backend.insert(connect(state.upstream)?),
+            };
+            upstream.write_all(bytes)?;
+        }
+        let Some(upstream) = &mut backend else { continue };
+        if let Some(count) = read_some(upstream, &mut buffer)? {
+            if count == 0 {
+                game.shutdown(Shutdown::Both)?;
+                return Ok(());
+            }
+            if drop_replies {
+                // The reply has begun, so the backend has committed; nothing of it reaches the game.
+                state.inner().dropped += 1;
+                return reset(&game);
+            }
+            game.write_all(&buffer[..count])?;
+        }
+    }
+}
+
+fn connect(upstream: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect(upstream)?;
+    stream.set_read_timeout(Some(TURN))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Keeps a connection open and silent until the fault changes; then cuts it, since an answer would come from
+/// nowhere.
+fn swallow(state: &State, game: TcpStream) -> Result<()> {
+    while state.fault() == Fault::Blackhole && !state.closing() {
+        thread::sleep(LOOK);
+    }
+    reset(&game)
+}
+
+/// Closes with a reset rather than an orderly end: an unsent linger of zero does that (tcp(7)).
+fn reset(game: &TcpStream) -> Result<()> {
+    rustix::net::sockopt::set_socket_linger(game, Some(Duration::ZERO))?;
+    Ok(())
+}
+
+/// `None` when nothing came for now, 0 at the end of the stream.
+fn read_some(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<Option<usize>> {
+    match stream.read(buffer) {
+        Ok(count) => Ok(Some(count)),
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The path of a request that begins with these bytes; `None` for the rest of a body.
+fn request_path(bytes: &[u8]) -> Option<String> {
+    let line = bytes.split(|byte| *byte == b'\r').next()?;
+    let line = std::str::from_utf8(line).ok()?;
+    let mut words = line.split(' ');
+    let method = words.next()?;
+    let path = words.next()?;
+    let version = words.next()?;
+    let is_request = method.bytes().all(|byte| byte.is_ascii_uppercase()) && version.starts_with("HTTP/1");
+    is_request.then(|| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A backend that answers each request with its number.
+    fn counting_backend() -> (SocketAddr, Arc<Mutex<usize>>) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
+        let address = listener.local_addr().expect("has an address");
+        let executed = Arc::new(Mutex::new(0));
+        let counter = executed.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.expect("accepts");
+                let counter = counter.clone();
+                thread::spawn(move || {
+                    let mut buffer = [0; 1024];
+                    while stream.read(&mut buffer).is_ok_and(|count| count > 0) {
+                        *counter.lock().expect("not poisoned") += 1;
+                        if stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        (address, executed)
+    }
+
+    fn request(proxy: &FaultProxy) -> std::io::Result<usize> {
+        let mut stream = TcpStream::connect(proxy.address)?;
+        stream.set_read_timeout(Some(Duration::from_millis(300)))?;
+        stream.write_all(b"GET /here HTTP/1.1\r\n\r\n")?;
+        stream.read(&mut [0; 64])
+    }
+
+    #[test]
+    fn every_fault_is_what_its_name_says() {
+        let (upstream, executed) = counting_backend();
+        let proxy = FaultProxy::start(upstream).expect("starts");
+        assert!(request(&proxy).expect("forwards") > 0);
+
+        proxy.set(Fault::DropReply { path: "/here".to_owned() });
+        let error = request(&proxy).expect_err("no reply");
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        assert_eq!((proxy.dropped_replies(), *executed.lock().expect("not poisoned")), (1, 2));
+
+        proxy.set(Fault::DropReply { path: "/elsewhere".to_owned() });
+        assert!(request(&proxy).expect("forwards") > 0);
+
+        proxy.set(Fault::Reset);
+        assert_eq!(request(&proxy).expect_err("cut").kind(), ErrorKind::ConnectionReset);
+
+        proxy.set(Fault::Blackhole);
+        assert!(matches!(
+            request(&proxy).expect_err("silent").kind(),
+            ErrorKind::WouldBlock | ErrorKind::TimedOut
+        ));
+
+        proxy.set(Fault::Refuse);
+        until("refusal", || {
+            Ok(request(&proxy).is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused).then_some(()))
+        })
+        .expect("refuses");
+
+        proxy.set(Fault::None);
+        until("recovery", || Ok(request(&proxy).is_ok().then_some(()))).expect("recovers");
+        assert_eq!(proxy.requests("/here"), 6);
+    }
+}

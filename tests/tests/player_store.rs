@@ -1,0 +1,118 @@
+//! Nothing a game handed over is lost, and nothing is applied twice.
+
+use anyhow::{Context, Result, ensure};
+use end_to_end::api::Player;
+use end_to_end::backend::{Backend, as_whole};
+use end_to_end::fault_proxy::{Fault, FaultProxy};
+use end_to_end::fixture::{self, Fixture};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+/// A server behind `proxy` that holds `player`.
+fn server_holding(player: &Player, backend: &Backend, proxy: &FaultProxy) -> Result<(Fixture, String)> {
+    let mut server = fixture::server("Keeper", &proxy.url(), &backend.server_key_file())?.start()?;
+    let registered = server.ask(&json!({ "do": "register" }))?;
+    let server_id = registered["server_id"].as_str().with_context(|| registered.to_string())?.to_owned();
+    let loaded = server.ask(&json!({ "do": "load_players", "player_ids": [player.id()] }))?;
+    ensure!(loaded["documents"].get(player.id()).is_some(), "{loaded}");
+    Ok((server, server_id))
+}
+
+fn save(server: &mut Fixture, coins: i64) -> Result<Value> {
+    server.ask(&json!({ "do": "save", "key": "purse", "value": { "coins": coins } }))
+}
+
+/// Waits until the backend holds `coins` and says at which version.
+fn version_with(player: &Player, coins: i64) -> Result<i64> {
+    let document = player.wait_for_document("purse", |document| {
+        document.value.get("coins").is_some_and(|n| as_whole(n) == coins)
+    })?;
+    Ok(document.version)
+}
+
+fn flushed(server: &mut Fixture) -> Result<()> {
+    let flush = server.ask(&json!({ "do": "flush" }))?;
+    ensure!(flush["unsaved"] == 0.0, "{flush}");
+    let dirty = server.ask(&json!({ "do": "dirty" }))?;
+    ensure!(dirty["dirty"] == 0.0, "{dirty}");
+    Ok(())
+}
+
+fn stop(mut server: Fixture) -> Result<()> {
+    server.godot().signal(Signal::TERM)?;
+    server.godot().finish(0)
+}
+
+#[test]
+fn a_save_whose_reply_was_lost_is_applied_once() -> Result<()> {
+    let backend = Backend::start()?;
+    let proxy = FaultProxy::start(backend.address())?;
+    let ada = backend.api()?.log_in("Ada")?;
+    let (mut server, _) = server_holding(&ada, &backend, &proxy)?;
+
+    proxy.set(Fault::DropReply { path: "/v1/players/save".to_owned() });
+    save(&mut server, 10)?;
+    proxy.wait_for_dropped_replies(2)?;
+    ensure!(version_with(&ada, 10)? == 1, "the backend executed it, once");
+    let dirty = server.ask(&json!({ "do": "dirty" }))?;
+    ensure!(dirty["dirty"] == 1.0, "nothing has acknowledged it yet: {dirty}");
+    proxy.set(Fault::None);
+    flushed(&mut server)?;
+    ensure!(version_with(&ada, 10)? == 1, "a repeated save made another version");
+    let saved = server.log().wait_for("EVENT saved")?;
+    ensure!(saved.ends_with("version=1"), "{saved}");
+
+    save(&mut server, 20)?;
+    ensure!(version_with(&ada, 20)? == 2, "the next save is the next version");
+    flushed(&mut server)?;
+    stop(server)
+}
+
+#[test]
+fn saves_made_while_the_backend_is_down_arrive_when_it_is_back() -> Result<()> {
+    let mut backend = Backend::start()?;
+    let proxy = FaultProxy::start(backend.address())?;
+    let ada = backend.api()?.log_in("Ada")?;
+    let (mut server, _) = server_holding(&ada, &backend, &proxy)?;
+
+    backend.kill()?;
+    for coins in 1..=50 {
+        save(&mut server, coins)?;
+    }
+    proxy.wait_for_requests("/v1/players/save", 2)?;
+    let dirty = server.ask(&json!({ "do": "dirty" }))?;
+    ensure!(dirty["dirty"] == 1.0, "{dirty}");
+    backend.resume()?;
+    let version = version_with(&ada, 50)?;
+    ensure!(version < 50, "fifty saves within an outage should travel together, made {version} versions");
+    flushed(&mut server)?;
+
+    // The same with a network that swallows everything instead of refusing.
+    proxy.set(Fault::Blackhole);
+    save(&mut server, 51)?;
+    proxy.set(Fault::None);
+    version_with(&ada, 51)?;
+    flushed(&mut server)?;
+    stop(server)
+}
+
+#[test]
+fn a_server_that_lost_its_player_cannot_overwrite() -> Result<()> {
+    let backend = Backend::start()?;
+    let proxy = FaultProxy::start(backend.address())?;
+    let api = backend.api()?;
+    let ada = api.log_in("Ada")?;
+    let (mut server, _) = server_holding(&ada, &backend, &proxy)?;
+    save(&mut server, 10)?;
+    ensure!(version_with(&ada, 10)? == 1, "saved");
+    flushed(&mut server)?;
+
+    let other = api.register_server("Other")?;
+    let taken = api.take_over(&other.server_id, ada.id())?;
+    ensure!(taken.players.len() == 1, "{taken:?}");
+    save(&mut server, 999)?;
+    let failed = server.log().wait_for("EVENT save_failed")?;
+    ensure!(failed.ends_with("code=lease_lost"), "{failed}");
+    ensure!(version_with(&ada, 10)? == 1, "the player's new server must find what was saved last");
+    stop(server)
+}
