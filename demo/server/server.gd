@@ -31,6 +31,7 @@ func _ready() -> void:
 	_peer_auth.peer_left.connect(_on_peer_left)
 	_store.saved.connect(_on_saved)
 	_store.save_failed.connect(_on_save_failed)
+	_store.player_wanted.connect(_on_player_wanted)
 	_store.collect_saves.connect(_save_everyone)
 	_shutdown.draining.connect(_on_draining)
 	_shutdown.collect_saves.connect(_save_everyone)
@@ -73,6 +74,9 @@ func _on_peer_verified(peer_id: int, player: BackendPlayer) -> void:
 	)
 	# Gone again while the progress was on its way.
 	if _peer_auth.get_player(peer_id) == null:
+		if _peer_auth.get_peer_id(player.player_id) == 0:
+			_progress.erase(player.player_id)
+			_store.release_player(player.player_id)
 		return
 	_race.add_racer(peer_id, player.display_name)
 	if _race.get_racers().size() == 2 and _race.stage != Race.Stage.RUNNING:
@@ -149,6 +153,17 @@ func _on_saved(player_id: String, _key: String, version: int) -> void:
 
 func _on_save_failed(player_id: String, _key: String, error: BackendError) -> void:
 	Story.tell("save_failed", {"player": player_id, "code": error.code})
+
+
+## The player has joined another server, which waits for the progress. What is saved here is the
+## last that this server has to say.
+func _on_player_wanted(player_id: String) -> void:
+	if _progress.has(player_id):
+		_store.save(player_id, DOCUMENT, _progress[player_id])
+		_progress.erase(player_id)
+	var peer_id := _peer_auth.get_peer_id(player_id)
+	if peer_id != 0:
+		_peer_auth.kick(peer_id, "you have joined another server")
 
 
 func _save_everyone() -> void:

@@ -95,11 +95,12 @@ func test_flush_sends_everybody() -> void:
 	_store.debounce_seconds = 3600.0
 	_store.max_delay_seconds = 3600.0
 	var players: Array[BackendSession] = []
+	# First, because a load sends what waits.
+	for _index in 12:
+		players.append(await load_new_player())
 	for index in 12:
-		var session := await load_new_player()
-		players.append(session)
-		_store.save(session.player_id, "progress", {"wins": index})
-		_store.save(session.player_id, "settings", {"volume": index})
+		_store.save(players[index].player_id, "progress", {"wins": index})
+		_store.save(players[index].player_id, "settings", {"volume": index})
 	check_eq(_store.get_dirty_count(), 24, "dirty")
 	var flushed: BackendFlushResult = await _store.flush().wait()
 	if succeeded(flushed, "flush"):
@@ -152,23 +153,49 @@ func test_what_one_server_saved_the_next_one_loads() -> void:
 	check(first != _store, "one store twice")
 
 
-func test_a_server_that_lost_the_player_cannot_overwrite() -> void:
+func test_a_patch_changes_what_it_names() -> void:
 	await open_store()
 	var session := await load_new_player()
-	var first := _store
-	var failures_told := record(first.save_failed)
-	await open_store()
-	succeeded(await _store.load_player(session.player_id).wait(), "load by the next server")
-	_store.save(session.player_id, "progress", {"wins": 2})
-	succeeded(await _store.flush().wait(), "save by the next server")
-	first.save(session.player_id, "progress", {"wins": 1})
-	await until(func() -> bool: return not failures_told.is_empty(), SAVE_PATIENCE, "save_failed")
-	if not failures_told.is_empty():
-		check_eq(failures_told[0][0], session.player_id, "player")
-		check_eq(failures_told[0][1], "progress", "key")
-		check_eq((failures_told[0][2] as BackendError).code, "lease_lost", "code")
+	var player := session.player_id
+	_store.save(player, "progress", {"wins": 1, "rank": "b", "deep": {"on": true, "off": false}})
+	_store.save_patch(player, "progress", {"wins": 2, "rank": null, "deep": {"off": null}})
+	_store.save_patch(player, "settings", {"volume": 3, "never": null})
+	var expected := {"wins": 2, "deep": {"on": true}}
+	check_eq(_store.get_document(player, "progress"), expected, "own copy")
+	succeeded(await _store.flush().wait(), "flush")
 	var documents: BackendPlayerDocuments = await session.read_documents().wait()
-	check_eq(documents.get_document("progress"), {"wins": 2}, "document")
+	check_eq(documents.get_document("progress"), expected, "document")
+	check_eq(documents.get_document("settings"), {"volume": 3}, "document made by a patch")
+	var told := record(_store.save_failed)
+	_store.save_patch(player, "progress", {"score": NAN})
+	_store.save_patch("nobody", "progress", {"wins": 3})
+	await until(func() -> bool: return told.size() == 2, PATIENCE, "save_failed")
+	if told.size() == 2:
+		check_eq(
+			(told[0][2] as BackendError).code, "invalid_field", "code for what JSON cannot hold"
+		)
+		check_eq((told[1][2] as BackendError).code, "not_loaded", "code for a stranger")
+
+
+func test_the_same_again_is_no_save() -> void:
+	await open_store()
+	var session := await load_new_player()
+	_store.save(session.player_id, "progress", {"wins": 1})
+	succeeded(await _store.flush().wait(), "flush")
+	_store.save(session.player_id, "progress", {"wins": 1})
+	check_eq(_store.get_dirty_count(), 0, "dirty")
+	var documents: BackendPlayerDocuments = await session.read_documents().wait()
+	check_eq(documents.get_version("progress"), 1, "version")
+
+
+func test_who_is_held() -> void:
+	await open_store()
+	var session := await new_player("Ada")
+	check_eq(_store.is_holding(session.player_id), false, "held before")
+	succeeded(await _store.load_player(session.player_id).wait(), "load")
+	check_eq(_store.is_holding(session.player_id), true, "held")
+	succeeded(await _store.release_player(session.player_id).wait(), "release")
+	check_eq(_store.is_holding(session.player_id), false, "held afterwards")
 
 
 func test_what_cannot_be_saved_is_refused_with_a_reason() -> void:
@@ -219,6 +246,7 @@ func test_an_outage_keeps_saves_dirty_until_it_ends() -> void:
 	await open_store(config)
 	var session := await load_new_player()
 	var saves := record(_store.saved)
+	var backlog := record(_store.backlog_changed)
 	relay.cut_line()
 	_store.save(session.player_id, "progress", {"wins": 1})
 	_store.save_now(session.player_id)
@@ -231,6 +259,9 @@ func test_an_outage_keeps_saves_dirty_until_it_ends() -> void:
 	check_eq(_store.get_document(session.player_id, "progress"), {"wins": 2}, "own copy")
 	relay.connect_line()
 	await until(func() -> bool: return _store.get_dirty_count() == 0, 60.0, "nothing dirty")
+	await until(func() -> bool: return backlog.size() >= 2, PATIENCE, "backlog_changed")
+	check_eq(backlog[0][0], 1, "documents in the first backlog")
+	check_eq(backlog[-1], [0, 0.0], "the last backlog")
 	var documents: BackendPlayerDocuments = await session.read_documents().wait()
 	check_eq(documents.get_document("progress"), {"wins": 2}, "document")
 

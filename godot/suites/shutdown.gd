@@ -12,6 +12,8 @@ var _story: PackedStringArray = []
 
 func test_the_phases_come_in_order() -> void:
 	await open_server()
+	_store.debounce_seconds = 3600.0
+	_store.max_delay_seconds = 3600.0
 	var session := await load_new_player()
 	_store.save(session.player_id, "progress", {"wins": 1})
 	_shutdown.request_shutdown("suite")
@@ -26,9 +28,20 @@ func test_the_phases_come_in_order() -> void:
 	check(announced < collected and collected < completed, "wrong order: %s" % _story)
 	check(_story.count("collect_saves") == 1, "collect_saves more than once: %s" % _story)
 	check_eq(summary.reason, "suite", "reason")
+	check_eq(summary.players, 1, "players")
+	check_eq(summary.saved_locally, 1, "saved locally")
+	check_eq(summary.saved, 1, "saved")
+	check_eq(summary.conflicted, 0, "conflicted")
+	check_eq(summary.left_in_journal, 0, "left in the journal")
 	check_eq(summary.unsaved, 0, "unsaved")
 	check_eq(summary.deregistered, true, "deregistered")
-	check(summary.duration_ms >= 0, "negative duration")
+	check_eq(summary.exit_code, 0, "exit code")
+	var parts := summary.collect_ms + summary.journal_ms + summary.send_ms + summary.release_ms
+	# Each is rounded down by less than a millisecond.
+	check(
+		parts <= summary.duration_ms and summary.duration_ms <= parts + 4,
+		"%d ms in all, %d ms in parts" % [summary.duration_ms, parts]
+	)
 
 
 func test_what_collect_saves_hands_in_is_in_the_backend() -> void:
@@ -107,10 +120,14 @@ func test_asking_twice_shuts_down_once() -> void:
 
 func test_the_phases_are_told() -> void:
 	await open_server()
-	var phases := record(_shutdown.progress)
+	var phases: PackedStringArray = []
+	_shutdown.progress.connect(func(phase: String) -> void: phases.append(phase))
 	_shutdown.request_shutdown("suite")
 	await completion()
-	check(phases.size() >= 3, "only %s" % [phases])
+	var expected: PackedStringArray = [
+		"draining", "collecting", "journalling", "sending", "releasing", "completed"
+	]
+	check_eq(phases, expected, "phases")
 
 
 func test_a_server_with_nothing_to_save_shuts_down_too() -> void:
@@ -126,7 +143,19 @@ func test_a_server_with_nothing_to_save_shuts_down_too() -> void:
 		check_eq(summary.deregistered, true, "not listed at the end")
 
 
-func test_without_the_backend_it_ends_all_the_same_and_says_what_is_lost() -> void:
+func test_players_are_let_go() -> void:
+	await open_server()
+	var session := await load_new_player()
+	_store.save(session.player_id, "progress", {"wins": 1})
+	_shutdown.request_shutdown("suite")
+	await completion()
+	# Without a release, the next server would wait for the end of the lease.
+	await open_server()
+	var documents := await _loaded(session)
+	check_eq(documents.get_document("progress"), {"wins": 1}, "progress on the next server")
+
+
+func test_without_the_backend_it_ends_all_the_same_and_says_what_is_left() -> void:
 	timeout_seconds = 120.0
 	var relay := new_relay()
 	var config := config_for(relay.url())
@@ -139,8 +168,12 @@ func test_without_the_backend_it_ends_all_the_same_and_says_what_is_lost() -> vo
 	_shutdown.request_shutdown("suite")
 	var summary := await completion()
 	if summary != null:
-		check_eq(summary.unsaved, 1, "unsaved")
+		check_eq(summary.saved_locally, 1, "saved locally")
+		check_eq(summary.saved, 0, "saved")
+		check_eq(summary.left_in_journal, 1, "left in the journal")
+		check_eq(summary.unsaved, 0, "unsaved")
 		check_eq(summary.deregistered, false, "deregistered")
+		check_eq(summary.exit_code, 75, "exit code")
 
 
 func open_server(config: BackendConfig = null) -> void:
@@ -175,5 +208,11 @@ func completion() -> BackendShutdownSummary:
 
 func load_new_player() -> BackendSession:
 	var session := await new_player("Ada")
-	succeeded(await _store.load_player(session.player_id).wait(), "load")
+	await _loaded(session)
 	return session
+
+
+func _loaded(session: BackendSession) -> BackendPlayerDocuments:
+	var documents: BackendPlayerDocuments = await _store.load_player(session.player_id).wait()
+	succeeded(documents, "load")
+	return documents

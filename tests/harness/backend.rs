@@ -1,5 +1,6 @@
 //! The real backend on a database of its own.
 
+use std::ffi::OsString;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
@@ -16,10 +17,12 @@ use crate::api::Api;
 use crate::process::Process;
 use crate::{programs, until};
 
-/// A `backend-server` on a fixed loopback port, a fresh SQLite file and a server key file.
+/// A `backend-server` on a fixed loopback port, a database of its own and a server key file.
 pub struct Backend {
     folder: TempDir,
     address: SocketAddr,
+    /// Another database than the file in the folder.
+    database_url: Option<String>,
     extra: Vec<String>,
     process: Option<Process>,
 }
@@ -50,10 +53,15 @@ impl Backend {
 
     /// Starts a backend with further arguments of `backend-server serve`.
     pub fn start_with(extra: &[&str]) -> Result<Self> {
+        Self::start_on(None, extra)
+    }
+
+    /// Starts a backend on the database at this URL; `None`: a fresh SQLite file.
+    pub fn start_on(database_url: Option<String>, extra: &[&str]) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("backend-").tempdir()?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
         let extra = extra.iter().map(|argument| (*argument).to_owned()).collect();
-        let mut backend = Self { folder, address, extra, process: None };
+        let mut backend = Self { folder, address, database_url, extra, process: None };
         backend.resume()?;
         Ok(backend)
     }
@@ -87,7 +95,7 @@ impl Backend {
             .current_dir(self.folder.path())
             .args(["serve", "--listen", &self.address.to_string()])
             .arg("--database")
-            .arg(self.database())
+            .arg(self.location())
             .arg("--server-key-file")
             .arg(self.server_key_file())
             .args(&self.extra);
@@ -111,7 +119,7 @@ impl Backend {
         self.process.take().context("the backend does not run")?.kill()
     }
 
-    /// Throws its database away, keys and accounts and all; the server key stays. Only while it is stopped.
+    /// Throws its SQLite file away, keys and accounts and all; the server key stays. Only while it is stopped.
     pub fn erase(&mut self) -> Result<()> {
         ensure!(self.process.is_none(), "the backend runs");
         for suffix in ["", "-wal", "-shm"] {
@@ -135,7 +143,7 @@ impl Backend {
         let output = Command::new(programs::backend_server()?)
             .arg("players")
             .arg("--database")
-            .arg(self.database())
+            .arg(self.location())
             .output()?;
         if !output.status.success() {
             bail!("backend-server players failed: {}", String::from_utf8_lossy(&output.stderr));
@@ -156,6 +164,16 @@ impl Backend {
             Ok(seen.clone().filter(&wanted))
         });
         found.with_context(|| format!("last seen: {seen:?}"))
+    }
+
+    /// The URL of its database.
+    pub fn database_url(&self) -> String {
+        let own = || format!("sqlite://{}", self.database().display());
+        self.database_url.clone().unwrap_or_else(own)
+    }
+
+    fn location(&self) -> OsString {
+        self.database_url.clone().map_or_else(|| self.database().into_os_string(), OsString::from)
     }
 
     fn database(&self) -> PathBuf {

@@ -1,7 +1,7 @@
 //! A TCP proxy between a game and its backend that misbehaves on demand.
 //!
-//! It forwards HTTP/1.1 byte for byte. The one thing it understands is the request line, so that a fault can be
-//! aimed at one route, and that without pipelining the bytes coming back belong to the request just sent.
+//! It forwards HTTP/1.1 byte for byte. What it understands is the request line, so that a fault can be aimed at one
+//! route, where a message ends, and that without pipelining the bytes coming back belong to the request just sent.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::backend::free_port;
-use crate::until;
+use crate::{http_message, until};
 
 /// How often a closed or silent proxy looks whether the fault has changed.
 const LOOK: Duration = Duration::from_millis(20);
@@ -39,6 +39,35 @@ pub enum Fault {
         /// Start of the path, such as `/v1/players/save`.
         path: String,
     },
+    /// Sends requests to this path to the backend twice, at the same time on two connections, and passes one reply on.
+    DuplicateRequest {
+        /// Start of the path.
+        path: String,
+    },
+    /// Lets the backend execute requests to this path and ends the connection in the middle of the reply's body.
+    TruncateReply {
+        /// Start of the path.
+        path: String,
+    },
+}
+
+/// How often a proxy did what its faults say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Struck {
+    /// Replies thrown away.
+    pub dropped: usize,
+    /// Requests sent twice.
+    pub duplicated: usize,
+    /// Replies cut.
+    pub truncated: usize,
+}
+
+/// What happens to the reply that comes next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ReplyFate {
+    Forwarded,
+    Dropped,
+    Truncated,
 }
 
 /// A proxy on a fixed loopback port.
@@ -57,14 +86,14 @@ struct State {
 struct Inner {
     fault: Fault,
     requests: Vec<String>,
-    dropped: usize,
+    struck: Struck,
 }
 
 impl FaultProxy {
     /// A proxy to `upstream` that forwards everything for now.
     pub fn start(upstream: SocketAddr) -> Result<Self> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
-        let inner = Inner { fault: Fault::None, requests: Vec::new(), dropped: 0 };
+        let inner = Inner { fault: Fault::None, requests: Vec::new(), struck: Struck::default() };
         let state = Arc::new(State { upstream, inner: Mutex::new(inner), closing: AtomicBool::new(false) });
         let listener = listen(address).context("the proxy cannot listen")?;
         let acceptor = thread::spawn({
@@ -91,7 +120,12 @@ impl FaultProxy {
 
     /// How many replies were thrown away.
     pub fn dropped_replies(&self) -> usize {
-        self.state.inner().dropped
+        self.struck().dropped
+    }
+
+    /// How often the faults took effect.
+    pub fn struck(&self) -> Struck {
+        self.state.inner().struck
     }
 
     /// Waits until at least `count` replies were thrown away.
@@ -110,6 +144,20 @@ impl Drop for FaultProxy {
         self.state.closing.store(true, Ordering::SeqCst);
         if let Some(acceptor) = self.acceptor.take() {
             let _a_panic_there_has_been_printed = acceptor.join();
+        }
+    }
+}
+
+impl Fault {
+    fn duplicates(&self, path: &str) -> bool {
+        matches!(self, Self::DuplicateRequest { path: prefix } if path.starts_with(prefix.as_str()))
+    }
+
+    fn fate(&self, path: &str) -> ReplyFate {
+        match self {
+            Self::DropReply { path: prefix } if path.starts_with(prefix.as_str()) => ReplyFate::Dropped,
+            Self::TruncateReply { path: prefix } if path.starts_with(prefix.as_str()) => ReplyFate::Truncated,
+            _ => ReplyFate::Forwarded,
         }
     }
 }
@@ -165,7 +213,7 @@ fn serve(state: &State, mut game: TcpStream) -> Result<()> {
     game.set_nonblocking(false)?;
     game.set_read_timeout(Some(TURN))?;
     let mut backend: Option<TcpStream> = None;
-    let mut drop_replies = false;
+    let mut fate = ReplyFate::Forwarded;
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let fault = state.fault();
@@ -177,21 +225,27 @@ fn serve(state: &State, mut game: TcpStream) -> Result<()> {
                 return Ok(());
             }
             let bytes = &buffer[..count];
-            if let Some(path) = request_path(bytes) {
-                drop_replies =
-                    matches!(&fault, Fault::DropReply { path: prefix } if path.starts_with(prefix.as_str()));
+            let path = request_path(bytes);
+            let twice = path.as_deref().is_some_and(|path| fault.duplicates(path));
+            if let Some(path) = path {
+                fate = fault.fate(&path);
                 state.inner().requests.push(path);
             }
             match fault {
                 Fault::Reset => return reset(&game),
                 Fault::Blackhole => return swallow(state, game),
                 Fault::Delay(pause) => thread::sleep(pause),
-                Fault::None | Fault::Refuse | Fault::DropReply { .. } => {}
+                _ => {}
             }
             let upstream = match &mut backend {
                 Some(open) => open,
                 None => backend.insert(connect(state.upstream)?),
             };
+            if twice {
+                let reply = send_twice(state, &mut game, upstream, bytes)?;
+                game.write_all(&reply)?;
+                continue;
+            }
             upstream.write_all(bytes)?;
         }
         let Some(upstream) = &mut backend else { continue };
@@ -200,14 +254,47 @@ fn serve(state: &State, mut game: TcpStream) -> Result<()> {
                 game.shutdown(Shutdown::Both)?;
                 return Ok(());
             }
-            if drop_replies {
-                // The reply has begun, so the backend has committed; nothing of it reaches the game.
-                state.inner().dropped += 1;
-                return reset(&game);
+            match fate {
+                ReplyFate::Forwarded => game.write_all(&buffer[..count])?,
+                ReplyFate::Dropped => {
+                    // The reply has begun, so the backend has committed; nothing of it reaches the game.
+                    state.inner().struck.dropped += 1;
+                    return reset(&game);
+                }
+                ReplyFate::Truncated => {
+                    let mut reply = buffer[..count].to_vec();
+                    http_message::complete(upstream, &mut reply, || !state.closing())?;
+                    let start = http_message::body_start(&reply).unwrap_or_default();
+                    // Of a reply without a body, half of the head.
+                    let cut =
+                        if start < reply.len() { usize::midpoint(start, reply.len()) } else { start / 2 };
+                    state.inner().struck.truncated += 1;
+                    game.write_all(&reply[..cut])?;
+                    game.shutdown(Shutdown::Both)?;
+                    return Ok(());
+                }
             }
-            game.write_all(&buffer[..count])?;
         }
     }
+}
+
+/// Has the backend execute the request that begins with `bytes` twice and returns one of its replies.
+fn send_twice(
+    state: &State,
+    game: &mut TcpStream,
+    upstream: &mut TcpStream,
+    bytes: &[u8],
+) -> Result<Vec<u8>> {
+    let mut request = bytes.to_vec();
+    http_message::complete(game, &mut request, || !state.closing())?;
+    let mut twin = connect(state.upstream)?;
+    upstream.write_all(&request)?;
+    twin.write_all(&request)?;
+    let (mut reply, mut other) = (Vec::new(), Vec::new());
+    http_message::complete(upstream, &mut reply, || !state.closing())?;
+    http_message::complete(&mut twin, &mut other, || !state.closing())?;
+    state.inner().struck.duplicated += 1;
+    Ok(reply)
 }
 
 fn connect(upstream: SocketAddr) -> Result<TcpStream> {
@@ -257,7 +344,9 @@ fn request_path(bytes: &[u8]) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// A backend that answers each request with its number.
+    const REPLY: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n0123456789";
+
+    /// A backend that counts the requests it answers.
     fn counting_backend() -> (SocketAddr, Arc<Mutex<usize>>) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
         let address = listener.local_addr().expect("has an address");
@@ -271,7 +360,7 @@ mod tests {
                     let mut buffer = [0; 1024];
                     while stream.read(&mut buffer).is_ok_and(|count| count > 0) {
                         *counter.lock().expect("not poisoned") += 1;
-                        if stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").is_err() {
+                        if stream.write_all(REPLY).is_err() {
                             return;
                         }
                     }
@@ -279,6 +368,23 @@ mod tests {
             }
         });
         (address, executed)
+    }
+
+    /// All that comes back for one request.
+    fn exchange(proxy: &FaultProxy) -> std::io::Result<Vec<u8>> {
+        let mut stream = TcpStream::connect(proxy.address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.write_all(b"POST /here HTTP/1.1\r\ncontent-length: 4\r\n\r\nbody")?;
+        let mut reply = vec![0; REPLY.len()];
+        let mut filled = 0;
+        while filled < reply.len() {
+            match stream.read(&mut reply[filled..])? {
+                0 => break,
+                count => filled += count,
+            }
+        }
+        reply.truncate(filled);
+        Ok(reply)
     }
 
     fn request(proxy: &FaultProxy) -> std::io::Result<usize> {
@@ -320,5 +426,30 @@ mod tests {
         proxy.set(Fault::None);
         until("recovery", || Ok(request(&proxy).is_ok().then_some(()))).expect("recovers");
         assert_eq!(proxy.requests("/here"), 6);
+    }
+
+    #[test]
+    fn a_duplicated_request_is_executed_twice_and_answered_once() {
+        let (upstream, executed) = counting_backend();
+        let proxy = FaultProxy::start(upstream).expect("starts");
+        proxy.set(Fault::DuplicateRequest { path: "/here".to_owned() });
+        let reply = exchange(&proxy).expect("forwards");
+        assert_eq!(reply, REPLY);
+        assert_eq!((proxy.struck().duplicated, *executed.lock().expect("not poisoned")), (1, 2));
+
+        proxy.set(Fault::DuplicateRequest { path: "/elsewhere".to_owned() });
+        assert_eq!(exchange(&proxy).expect("forwards"), REPLY);
+        assert_eq!((proxy.struck().duplicated, *executed.lock().expect("not poisoned")), (1, 3));
+    }
+
+    #[test]
+    fn a_truncated_reply_ends_inside_its_body() {
+        let (upstream, executed) = counting_backend();
+        let proxy = FaultProxy::start(upstream).expect("starts");
+        proxy.set(Fault::TruncateReply { path: "/here".to_owned() });
+        let reply = exchange(&proxy).expect("begins");
+        let start = http_message::body_start(&reply).expect("a whole head");
+        assert!(REPLY.starts_with(&reply) && start < reply.len() && reply.len() < REPLY.len(), "{reply:?}");
+        assert_eq!((proxy.struck().truncated, *executed.lock().expect("not poisoned")), (1, 1));
     }
 }

@@ -80,6 +80,13 @@ impl FixtureLaunch {
         self
     }
 
+    /// Keeps what belongs to its user in `home`, with other processes there and after its end.
+    #[must_use]
+    pub fn with_home(mut self, home: &Path) -> Self {
+        self.launch = self.launch.with_home(home);
+        self
+    }
+
     /// Starts it and waits until it takes commands.
     pub fn start(self) -> Result<Fixture> {
         let mut godot = self.launch.start()?;

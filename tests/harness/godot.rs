@@ -21,13 +21,14 @@ pub struct Launch {
     user: Vec<String>,
     environment: Vec<(String, String)>,
     pid_one: bool,
+    home: Option<PathBuf>,
 }
 
 /// A running Godot process. Dropping it kills it.
 pub struct Godot {
     process: Process,
     signalled: u32,
-    _home: TempDir,
+    _home: Option<TempDir>,
 }
 
 impl Launch {
@@ -50,6 +51,7 @@ impl Launch {
             user: Vec::new(),
             environment: Vec::new(),
             pid_one: false,
+            home: None,
         }
     }
 
@@ -81,12 +83,23 @@ impl Launch {
         self
     }
 
+    /// Keeps what belongs to its user in `home`, with other processes there and after its end.
+    #[must_use]
+    pub fn with_home(mut self, home: &Path) -> Self {
+        self.home = Some(home.to_owned());
+        self
+    }
+
     /// Starts it.
     pub fn start(self) -> Result<Godot> {
         import(&self.project)?;
         let engine = programs::godot()?;
         // Its own home: saved sessions of one process must not log in another, nor those of an earlier run.
-        let home = tempfile::Builder::new().prefix("godot-").tempdir()?;
+        let own = match self.home {
+            Some(_) => None,
+            None => Some(tempfile::Builder::new().prefix("godot-").tempdir()?),
+        };
+        let home = self.home.as_deref().or(own.as_ref().map(TempDir::path)).context("no home")?;
         let mut command = if self.pid_one { in_a_namespace(&engine) } else { Command::new(&engine) };
         command
             .arg("--path")
@@ -95,12 +108,12 @@ impl Launch {
             .arg("--")
             .args(&self.user)
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
-        at_home_in(&mut command, home.path());
+        at_home_in(&mut command, home);
         let process = Process::start(&self.name, command)?;
         // The engine's banner: from here on it has replaced whatever launched it.
         process.log().wait_for("Godot Engine v")?;
         let signalled = if self.pid_one { first_process(process.id())? } else { process.id() };
-        Ok(Godot { process, signalled, _home: home })
+        Ok(Godot { process, signalled, _home: own })
     }
 }
 

@@ -15,6 +15,7 @@ pub mod fault_proxy;
 pub mod fixture;
 pub mod forgery;
 pub mod godot;
+pub mod http_message;
 pub mod log;
 pub mod picture;
 pub mod process;

@@ -20,6 +20,11 @@ pub fn xvfb() -> Result<PathBuf> {
     provided("XVFB_BIN", "Xvfb, or a DISPLAY")
 }
 
+/// The Python that runs what is not part of the product.
+pub fn python() -> PathBuf {
+    env::var_os("PYTHON").map_or_else(|| PathBuf::from("python3"), PathBuf::from)
+}
+
 /// Root of the workspace.
 pub fn workspace() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))

@@ -5,6 +5,7 @@ use end_to_end::api::Player;
 use end_to_end::backend::{Backend, as_whole};
 use end_to_end::fault_proxy::{Fault, FaultProxy};
 use end_to_end::fixture::{self, Fixture};
+use end_to_end::until;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -98,21 +99,34 @@ fn saves_made_while_the_backend_is_down_arrive_when_it_is_back() -> Result<()> {
 
 #[test]
 fn a_server_that_lost_its_player_cannot_overwrite() -> Result<()> {
-    let backend = Backend::start()?;
+    let backend = Backend::start_with(&["--lease-seconds", "2", "--heartbeat-seconds", "1"])?;
     let proxy = FaultProxy::start(backend.address())?;
     let api = backend.api()?;
     let ada = api.log_in("Ada")?;
-    let (mut server, _) = server_holding(&ada, &backend, &proxy)?;
+    let (mut server, server_id) = server_holding(&ada, &backend, &proxy)?;
     save(&mut server, 10)?;
-    ensure!(version_with(&ada, 10)? == 1, "saved");
+    let version = version_with(&ada, 10)?;
     flushed(&mut server)?;
 
+    // Cut off for longer than its lease, it knows nothing of the other one.
+    proxy.set(Fault::Refuse);
     let other = api.register_server("Other")?;
-    let taken = api.take_over(&other.server_id, ada.id())?;
-    ensure!(taken.players.len() == 1, "{taken:?}");
+    until("the lease to run out", || {
+        let taken = api.take_over(&other.server_id, ada.id())?;
+        ensure!(taken.held.iter().all(|held| held.server_id == server_id), "{taken:?}");
+        Ok(taken.players.into_iter().next())
+    })?;
     save(&mut server, 999)?;
-    let failed = server.log().wait_for("EVENT save_failed")?;
-    ensure!(failed.ends_with("code=lease_lost"), "{failed}");
-    ensure!(version_with(&ada, 10)? == 1, "the player's new server must find what was saved last");
+    proxy.set(Fault::None);
+    server.log().wait_for("EVENT lease_lost")?;
+    server.log().wait_for("EVENT conflicted")?;
+    let held = server.ask(&json!({ "do": "is_holding", "player_id": ada.id() }))?;
+    ensure!(held["holding"] == false, "{held}");
+    let again = version_with(&ada, 10)?;
+    ensure!(again == version, "the player's new server must find what was saved last");
+    // Nothing is dropped: what it saved is there for whoever holds the player.
+    let conflicts = server.ask(&json!({ "do": "list_conflicts", "player_id": ada.id() }))?;
+    let kept = &conflicts["conflicts"][0];
+    ensure!(kept["server_id"] == server_id.as_str() && kept["value"]["coins"] == 999.0, "{conflicts}");
     stop(server)
 }

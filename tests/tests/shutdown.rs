@@ -1,18 +1,28 @@
 //! A server that is told to go saves everybody, says so, and goes.
 
-use anyhow::{Result, ensure};
+use std::collections::HashMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
 use end_to_end::backend::{Backend, as_whole};
 use end_to_end::fixture::{self, Fixture, FixtureLaunch};
+use end_to_end::until;
 use rustix::process::Signal;
 use serde_json::json;
 
-/// The end-of-shutdown line of the addon.
-const SUMMARY: &str = "backend_client: shutdown complete";
+/// How the end-of-shutdown line of the addon begins.
+const LINE: &str = "backend_client: shutdown ";
+const COMPLETE: &str = "backend_client: shutdown complete";
 
 /// A fixture server that sends nothing on its own for an hour, so that every save waits for the shutdown.
 fn quiet_server(backend: &Backend, name: &str) -> Result<FixtureLaunch> {
     let launch = fixture::server(name, &backend.url(), &backend.server_key_file())?;
     Ok(launch.arg("--debounce-seconds=3600").arg("--max-delay-seconds=3600"))
+}
+
+/// [`quiet_server`] whose journal outlives it.
+fn quiet_server_with(backend: &Backend, name: &str, journal: &Path) -> Result<FixtureLaunch> {
+    Ok(quiet_server(backend, name)?.env("BACKEND_JOURNAL_FOLDER", &journal.to_string_lossy()))
 }
 
 /// Registers `server` and makes it hold `count` new players with an unsaved document each.
@@ -41,6 +51,50 @@ fn all_saved(backend: &Backend, count: usize, last_words: bool) -> Result<()> {
     Ok(())
 }
 
+/// Nothing of it has reached the backend.
+fn none_saved(backend: &Backend) -> Result<()> {
+    ensure!(backend.players()?.iter().all(|player| player.documents.is_empty()), "{:?}", backend.players()?);
+    Ok(())
+}
+
+/// The next server with this journal delivers what is left in it, without being asked, and then leaves in good order.
+fn next_start_delivers(backend: &Backend, journal: &Path, count: usize, last_words: bool) -> Result<()> {
+    let mut server = quiet_server_with(backend, "Successor", journal)?.start()?;
+    let registered = server.ask(&json!({ "do": "register" }))?;
+    ensure!(registered["server_id"].is_string(), "{registered}");
+    let delivered = until("what was left in the journal in the backend", || {
+        Ok(all_saved(backend, count, last_words).is_ok().then_some(()))
+    });
+    delivered.with_context(|| server.log().tail())?;
+    server.godot().signal(Signal::TERM)?;
+    server.godot().finish(0)?;
+    summary(&server)?.has("left_in_journal", "0")
+}
+
+/// The one line that says what a shutdown achieved.
+struct Summary(String, HashMap<String, String>);
+
+fn summary(server: &Fixture) -> Result<Summary> {
+    let line = server.log().wait_for(LINE)?;
+    let count = server.log().lines().iter().filter(|line| line.contains(LINE)).count();
+    ensure!(count == 1, "{count} lines of summary\n{}", server.log().tail());
+    let fields = line.split_whitespace().filter_map(|word| word.split_once('='));
+    let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    Ok(Summary(line, fields))
+}
+
+impl Summary {
+    fn has(&self, name: &str, value: &str) -> Result<()> {
+        let found = self.1.get(name);
+        ensure!(found.is_some_and(|found| found == value), "no {name}={value} in {}", self.0);
+        Ok(())
+    }
+
+    fn has_all(&self, wanted: &[(&str, &str)]) -> Result<()> {
+        wanted.iter().try_for_each(|(name, value)| self.has(name, value))
+    }
+}
+
 fn orderly(signal: Signal, reason: &str) -> Result<()> {
     const PLAYERS: usize = 50;
     let backend = Backend::start()?;
@@ -48,9 +102,26 @@ fn orderly(signal: Signal, reason: &str) -> Result<()> {
     with_dirty_players(&mut server, &backend, PLAYERS)?;
     server.godot().signal(signal)?;
     server.godot().finish(0)?;
-    let summary = server.log().wait_for(SUMMARY)?;
-    for part in [reason, "saved=", "unsaved=0", "deregistered=true"] {
-        ensure!(summary.contains(part), "no {part:?} in {summary}");
+    let summary = summary(&server)?;
+    ensure!(summary.0.contains(COMPLETE), "{}", summary.0);
+    // One document each from before the signal, one from the game's last words.
+    summary.has_all(&[
+        ("reason", reason),
+        ("players", "50"),
+        ("saved_locally", "100"),
+        ("saved", "100"),
+        ("conflicted", "0"),
+        ("left_in_journal", "0"),
+        ("unsaved", "0"),
+        ("deregistered", "true"),
+        ("exit_code", "0"),
+    ])?;
+    for phase in ["collect_ms", "journal_ms", "send_ms", "release_ms", "total_ms"] {
+        ensure!(
+            summary.1.get(phase).is_some_and(|ms| ms.parse::<u64>().is_ok()),
+            "no {phase} in {}",
+            summary.0
+        );
     }
     all_saved(&backend, PLAYERS, true)?;
     ensure!(backend.api()?.rooms()?.is_empty(), "it is still listed");
@@ -59,12 +130,12 @@ fn orderly(signal: Signal, reason: &str) -> Result<()> {
 
 #[test]
 fn sigterm_saves_fifty_players_and_exits_with_zero() -> Result<()> {
-    orderly(Signal::TERM, "reason=SIGTERM")
+    orderly(Signal::TERM, "SIGTERM")
 }
 
 #[test]
 fn sigint_does_the_same() -> Result<()> {
-    orderly(Signal::INT, "reason=SIGINT")
+    orderly(Signal::INT, "SIGINT")
 }
 
 #[test]
@@ -74,7 +145,25 @@ fn sigterm_works_as_process_one_of_a_container() -> Result<()> {
     with_dirty_players(&mut server, &backend, 5)?;
     server.godot().signal(Signal::TERM)?;
     server.godot().finish(0)?;
+    summary(&server)?.has_all(&[("saved", "10"), ("unsaved", "0"), ("deregistered", "true")])?;
     all_saved(&backend, 5, true)
+}
+
+#[test]
+fn a_second_signal_ends_process_one_of_a_container_too() -> Result<()> {
+    let mut backend = Backend::start()?;
+    let mut server = quiet_server(&backend, "Impatient container")?
+        .env("BACKEND_SHUTDOWN_GRACE_SECONDS", "3600")
+        .with_pid_one()
+        .start()?;
+    with_dirty_players(&mut server, &backend, 1)?;
+    backend.kill()?;
+    server.godot().signal(Signal::TERM)?;
+    server.log().wait_for("EVENT progress phase=sending")?;
+    server.godot().signal(Signal::TERM)?;
+    let code = server.godot().wait()?;
+    ensure!(code == 143, "exit code {code}\n{}", server.log().tail());
+    Ok(())
 }
 
 #[test]
@@ -82,48 +171,105 @@ fn a_blocked_main_thread_does_not_stop_the_saves() -> Result<()> {
     let backend = Backend::start()?;
     let mut server = quiet_server(&backend, "Blocked")?.env("BACKEND_SHUTDOWN_GRACE_SECONDS", "6").start()?;
     with_dirty_players(&mut server, &backend, 10)?;
-    let folder = tempfile::tempdir()?;
-    server.ask(&json!({ "do": "hang", "until": folder.path().join("never") }))?;
-    server.log().wait_for("EVENT hanging")?;
+    hang(&mut server, Path::new("/nowhere/never"))?;
     server.godot().signal(Signal::TERM)?;
-    // The main thread never wakes up; that the process ends at all is the watchdog's doing.
+    // The main thread never wakes up; that the process ends at all is not its doing.
     let code = server.godot().wait()?;
     ensure!(!server.log().contains("EVENT unhung"), "{}", server.log().tail());
-    ensure!(server.log().contains("saved=10"), "exit code {code}\n{}", server.log().tail());
+    ensure!(code == 0, "exit code {code}\n{}", server.log().tail());
+    summary(&server)?.has_all(&[("saved_locally", "10"), ("saved", "10"), ("unsaved", "0")])?;
     all_saved(&backend, 10, false)?;
     backend.api()?.wait_for_no_room("Blocked")
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() -> Result<()> {
+fn a_blocked_main_thread_and_no_backend_leave_everything_in_the_journal() -> Result<()> {
+    let journal = tempfile::tempdir()?;
     let mut backend = Backend::start()?;
-    // Nothing but the second signal ends this within the patience of a test.
-    let mut server =
-        quiet_server(&backend, "Impatient")?.env("BACKEND_SHUTDOWN_GRACE_SECONDS", "3600").start()?;
-    with_dirty_players(&mut server, &backend, 3)?;
+    let mut server = quiet_server_with(&backend, "Blocked alone", journal.path())?
+        .env("BACKEND_SHUTDOWN_GRACE_SECONDS", "6")
+        .start()?;
+    with_dirty_players(&mut server, &backend, 10)?;
+    hang(&mut server, Path::new("/nowhere/never"))?;
     backend.kill()?;
     server.godot().signal(Signal::TERM)?;
-    server.log().wait_for("EVENT draining")?;
-    ensure!(server.godot().is_running()?, "it should still be trying to save\n{}", server.log().tail());
-    server.godot().signal(Signal::TERM)?;
     let code = server.godot().wait()?;
-    ensure!(code != 0, "unsaved players and exit code 0\n{}", server.log().tail());
-    Ok(())
+    ensure!(code == 75, "exit code {code}\n{}", server.log().tail());
+    summary(&server)?.has_all(&[("left_in_journal", "10"), ("unsaved", "0"), ("exit_code", "75")])?;
+    backend.resume()?;
+    none_saved(&backend)?;
+    next_start_delivers(&backend, journal.path(), 10, false)
 }
 
 #[test]
-fn with_the_backend_down_it_ends_in_time_and_says_what_is_unsaved() -> Result<()> {
+fn a_second_signal_ends_it_at_once_with_everything_in_the_journal() -> Result<()> {
+    let journal = tempfile::tempdir()?;
     let mut backend = Backend::start()?;
-    let mut server = quiet_server(&backend, "Alone")?.env("BACKEND_SHUTDOWN_GRACE_SECONDS", "5").start()?;
+    // Nothing but the second signal ends this within the patience of a test.
+    let mut server = quiet_server_with(&backend, "Impatient", journal.path())?
+        .env("BACKEND_SHUTDOWN_GRACE_SECONDS", "3600")
+        .start()?;
+    with_dirty_players(&mut server, &backend, 3)?;
+    backend.kill()?;
+    server.godot().signal(Signal::TERM)?;
+    server.log().wait_for("EVENT progress phase=sending")?;
+    ensure!(server.godot().is_running()?, "it should still be trying to save\n{}", server.log().tail());
+    server.godot().signal(Signal::INT)?;
+    let code = server.godot().wait()?;
+    ensure!(code == 130, "exit code {code}\n{}", server.log().tail());
+    let summary = summary(&server)?;
+    ensure!(summary.0.contains("cut short by a second request"), "{}", summary.0);
+    summary.has_all(&[("left_in_journal", "6"), ("unsaved", "0"), ("exit_code", "130")])?;
+    backend.resume()?;
+    next_start_delivers(&backend, journal.path(), 3, true)
+}
+
+#[test]
+fn with_the_backend_down_everything_waits_in_the_journal_for_the_next_start() -> Result<()> {
+    let journal = tempfile::tempdir()?;
+    let mut backend = Backend::start()?;
+    let mut server = quiet_server_with(&backend, "Alone", journal.path())?
+        .env("BACKEND_SHUTDOWN_GRACE_SECONDS", "5")
+        .start()?;
     with_dirty_players(&mut server, &backend, 3)?;
     backend.kill()?;
     server.godot().signal(Signal::TERM)?;
     let code = server.godot().wait()?;
-    let summary = server.log().wait_for(SUMMARY)?;
-    ensure!(summary.contains("unsaved=") && !summary.contains("unsaved=0"), "{summary}");
-    ensure!(summary.contains("deregistered=false"), "{summary}");
-    ensure!(code != 0, "three players are unsaved, and the exit code is 0\n{}", server.log().tail());
-    Ok(())
+    ensure!(code == 75, "exit code {code}\n{}", server.log().tail());
+    let summary = summary(&server)?;
+    ensure!(summary.0.contains("6 documents are safe in the journal"), "{}", summary.0);
+    summary.has_all(&[
+        ("saved_locally", "6"),
+        ("saved", "0"),
+        ("left_in_journal", "6"),
+        ("unsaved", "0"),
+        ("deregistered", "false"),
+        ("exit_code", "75"),
+    ])?;
+    // Its own deadline ended the attempt, and not a kill: the plan aims at 80 % of the grace, and ends at 95 %.
+    ensure!(summary.0.contains(COMPLETE), "{}", summary.0);
+    let total: u64 = summary.1["total_ms"].parse()?;
+    ensure!(total <= 5_000, "{}", summary.0);
+    backend.resume()?;
+    none_saved(&backend)?;
+    next_start_delivers(&backend, journal.path(), 3, true)
+}
+
+#[test]
+fn with_neither_disk_nor_backend_it_says_that_documents_are_lost() -> Result<()> {
+    let mut backend = Backend::start()?;
+    // No folder can be made below a file.
+    let mut server = quiet_server_with(&backend, "Lost", &backend.server_key_file().join("journal"))?
+        .env("BACKEND_SHUTDOWN_GRACE_SECONDS", "5")
+        .start()?;
+    with_dirty_players(&mut server, &backend, 2)?;
+    backend.kill()?;
+    server.godot().signal(Signal::TERM)?;
+    let code = server.godot().wait()?;
+    ensure!(code == 75, "exit code {code}\n{}", server.log().tail());
+    let summary = summary(&server)?;
+    ensure!(summary.0.contains("documents are lost"), "{}", summary.0);
+    summary.has_all(&[("saved_locally", "0"), ("left_in_journal", "0"), ("unsaved", "4")])
 }
 
 #[test]
@@ -133,7 +279,7 @@ fn a_shutdown_can_be_asked_for_by_the_game() -> Result<()> {
     with_dirty_players(&mut server, &backend, 2)?;
     server.send(&json!({ "do": "request_shutdown", "reason": "maintenance" }))?;
     server.godot().finish(0)?;
-    ensure!(server.log().wait_for(SUMMARY)?.contains("reason=maintenance"), "{}", server.log().tail());
+    summary(&server)?.has("reason", "maintenance")?;
     all_saved(&backend, 2, true)
 }
 
@@ -143,7 +289,137 @@ fn a_server_without_players_closes_itself() -> Result<()> {
     let mut server = quiet_server(&backend, "Empty")?.arg("--empty-server-timeout=1").start()?;
     with_dirty_players(&mut server, &backend, 1)?;
     server.godot().finish(0)?;
-    ensure!(server.log().wait_for(SUMMARY)?.contains("reason=empty"), "{}", server.log().tail());
+    summary(&server)?.has("reason", "empty")?;
     all_saved(&backend, 1, true)?;
     backend.api()?.wait_for_no_room("Empty")
+}
+
+/// Blocks the main thread until the file exists.
+fn hang(server: &mut Fixture, until: &Path) -> Result<()> {
+    let before = server.log().len();
+    server.ask(&json!({ "do": "hang", "until": until }))?;
+    server.log().wait_after(before, "EVENT hanging")?;
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+mod systemd {
+    use std::io::ErrorKind;
+    use std::os::unix::net::UnixDatagram;
+    use std::time::{Duration, Instant};
+
+    use anyhow::bail;
+    use end_to_end::PATIENCE;
+
+    use super::*;
+
+    /// Short enough to be waited for, long enough for the machine to be busy with something else.
+    const WATCHDOG: Duration = Duration::from_secs(2);
+
+    /// The receiving end of a service manager.
+    struct Manager {
+        socket: UnixDatagram,
+        heard: Vec<String>,
+    }
+
+    impl Manager {
+        fn listen(path: &Path) -> Result<Self> {
+            Ok(Self { socket: UnixDatagram::bind(path)?, heard: Vec::new() })
+        }
+
+        /// The next message, if one comes within `patience`.
+        fn next(&mut self, patience: Duration) -> Result<Option<String>> {
+            let mut buffer = [0; 4_096];
+            self.socket.set_read_timeout(Some(patience))?;
+            match self.socket.recv(&mut buffer) {
+                Ok(length) => {
+                    let message = String::from_utf8(buffer[..length].to_vec())?;
+                    self.heard.push(message.clone());
+                    Ok(Some(message))
+                }
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        }
+
+        /// The first message with this line.
+        fn wait_for(&mut self, line: &str) -> Result<String> {
+            let end = Instant::now() + PATIENCE;
+            while let Some(message) =
+                self.next(end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)))?
+            {
+                if message.lines().any(|found| found == line) {
+                    return Ok(message);
+                }
+            }
+            bail!("{line} was not told; heard {:?}", self.heard)
+        }
+
+        /// What systemd would take for a hang: no sign of life for [`WATCHDOG`].
+        fn wait_for_silence(&mut self) -> Result<()> {
+            let end = Instant::now() + PATIENCE;
+            while Instant::now() < end {
+                if self.next(WATCHDOG)?.is_none() {
+                    return Ok(());
+                }
+            }
+            bail!("it goes on saying that it is well; heard {:?}", self.heard)
+        }
+    }
+
+    #[test]
+    fn systemd_is_told_that_it_is_ready_well_and_stopping() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let mut manager = Manager::listen(&folder.path().join("notify"))?;
+        let backend = Backend::start()?;
+        let mut server = quiet_server(&backend, "Service")?
+            .env("NOTIFY_SOCKET", &folder.path().join("notify").to_string_lossy())
+            .env("WATCHDOG_USEC", &WATCHDOG.as_micros().to_string())
+            .start()?;
+
+        // Alive before it is ready: registering may take as long as it likes.
+        manager.wait_for("WATCHDOG=1")?;
+        ensure!(!manager.heard.iter().any(|message| message.contains("READY=1")), "{:?}", manager.heard);
+        with_dirty_players(&mut server, &backend, 2)?;
+        let ready = manager.wait_for("READY=1")?;
+        ensure!(ready.contains("STATUS=Listed as "), "{ready}");
+        for _ in 0..3 {
+            manager.wait_for("WATCHDOG=1")?;
+        }
+
+        let wake = folder.path().join("wake");
+        hang(&mut server, &wake)?;
+        manager.wait_for_silence()?;
+        std::fs::write(&wake, "")?;
+        manager.wait_for("WATCHDOG=1")?;
+
+        server.godot().signal(Signal::TERM)?;
+        let stopping = manager.wait_for("STOPPING=1")?;
+        ensure!(stopping.contains("EXTEND_TIMEOUT_USEC=25000000\n"), "{stopping}");
+        ensure!(stopping.contains("STATUS=Shutting down: SIGTERM\n"), "{stopping}");
+        server.godot().finish(0)?;
+        while manager.next(Duration::from_millis(1))?.is_some() {}
+        let told = |part: &str| manager.heard.iter().filter(|message| message.contains(part)).count();
+        ensure!(told("READY=1") == 1 && told("STOPPING=1") == 1, "{:?}", manager.heard);
+        ensure!(told("STATUS=shutdown complete reason=SIGTERM") == 1, "{:?}", manager.heard);
+        all_saved(&backend, 2, true)
+    }
+
+    #[test]
+    fn the_watchdog_of_another_process_is_left_alone() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let mut manager = Manager::listen(&folder.path().join("notify"))?;
+        let backend = Backend::start()?;
+        let mut server = quiet_server(&backend, "Child")?
+            .env("NOTIFY_SOCKET", &folder.path().join("notify").to_string_lossy())
+            .env("WATCHDOG_USEC", "20000")
+            .env("WATCHDOG_PID", &std::process::id().to_string())
+            .start()?;
+        with_dirty_players(&mut server, &backend, 1)?;
+        server.godot().signal(Signal::TERM)?;
+        server.godot().finish(0)?;
+        manager.wait_for("STOPPING=1")?;
+        ensure!(!manager.heard.iter().any(|message| message.contains("WATCHDOG")), "{:?}", manager.heard);
+        Ok(())
+    }
 }

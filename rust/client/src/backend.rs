@@ -1,11 +1,14 @@
 //! The seam to the backend: one method per thing a game asks for, and its implementation over our own protocol.
 
+mod worlds;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use backend_protocol::player_store::{
-    LoadPlayers, LoadedPlayers, PlayerDocuments, SaveDocuments, SavedDocuments,
+    LoadPlayers, LoadedPlayers, PlayerConflicts, PlayerDocuments, ReleasePlayers, ResolveConflicts,
+    SaveDocuments, SavedDocuments,
 };
 use backend_protocol::registration::{Heartbeat, HeartbeatReply, RegisterServer, ServerLease};
 use backend_protocol::rooms::{JoinTicket, Room, RoomPage, RoomQuery};
@@ -22,6 +25,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+pub use self::worlds::{ObjectPart, WorldBackend};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{ClientError, Fault};
@@ -57,7 +61,14 @@ pub trait Backend: Send + Sync {
     async fn ticket(&self, access_token: &str, room_id: &str) -> Reply<JoinTicket>;
     async fn load_players(&self, key: &ServerKey, body: &LoadPlayers) -> Reply<LoadedPlayers>;
     async fn save_documents(&self, key: &ServerKey, body: &SaveDocuments) -> Reply<SavedDocuments>;
+    async fn release_players(&self, key: &ServerKey, body: &ReleasePlayers) -> Reply<()>;
+    async fn player_conflicts(&self, key: &ServerKey, player_id: &str) -> Reply<PlayerConflicts>;
+    async fn resolve_conflicts(&self, key: &ServerKey, body: &ResolveConflicts) -> Reply<()>;
     async fn own_documents(&self, access_token: &str) -> Reply<PlayerDocuments>;
+    /// The same backend as one that keeps worlds; `None` if it keeps none.
+    fn worlds(self: Arc<Self>) -> Option<Arc<dyn WorldBackend>> {
+        None
+    }
 }
 
 /// Our own backend over HTTP.
@@ -337,8 +348,29 @@ impl Backend for HttpBackend {
         self.call(Call::post(routes::PLAYERS_SAVE, body)?.repeated().with(key.expose())).await
     }
 
+    // Repeatable: it names the epoch, and ends no later lease.
+    async fn release_players(&self, key: &ServerKey, body: &ReleasePlayers) -> Reply<()> {
+        self.call_without_reply(Call::post(routes::PLAYERS_RELEASE, body)?.repeated().with(key.expose()))
+            .await
+    }
+
+    async fn player_conflicts(&self, key: &ServerKey, player_id: &str) -> Reply<PlayerConflicts> {
+        let path = routes::player_conflicts(&checked_id("player_id", player_id)?);
+        self.call(Call::get(path).with(key.expose())).await
+    }
+
+    // Repeatable: a conflict that is gone stays gone.
+    async fn resolve_conflicts(&self, key: &ServerKey, body: &ResolveConflicts) -> Reply<()> {
+        self.call_without_reply(Call::post(routes::CONFLICTS_RESOLVE, body)?.repeated().with(key.expose()))
+            .await
+    }
+
     async fn own_documents(&self, access_token: &str) -> Reply<PlayerDocuments> {
         self.call(Call::get(routes::OWN_DOCUMENTS).with(access_token)).await
+    }
+
+    fn worlds(self: Arc<Self>) -> Option<Arc<dyn WorldBackend>> {
+        Some(worlds::of(self))
     }
 }
 

@@ -20,6 +20,16 @@ pub trait Clock: Send + Sync {
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(tokio::time::sleep(duration))
     }
+
+    /// Runs `work` after `duration`, on a thread of its own: a runtime whose workers are all stuck holds it up no more
+    /// than a main thread that is.
+    fn run_after(&self, duration: Duration, work: Box<dyn FnOnce() + Send>) -> std::io::Result<()> {
+        let wait = move || {
+            std::thread::sleep(duration);
+            work();
+        };
+        std::thread::Builder::new().name("backend-watchdog".into()).spawn(wait).map(drop)
+    }
 }
 
 /// The machine's clocks. Under tokio's paused time the monotonic one is simulated.

@@ -38,6 +38,8 @@ pub enum Fault {
     BacklogFull,
     /// Local storage failed.
     Storage,
+    /// The journal on local disk cannot be used: saves are not safe until the backend has them.
+    Journal,
     /// A defect of the client.
     Internal,
 }
@@ -61,6 +63,7 @@ impl Fault {
             Self::NotLoaded => "not_loaded",
             Self::BacklogFull => "backlog_full",
             Self::Storage => "storage",
+            Self::Journal => "journal",
             Self::Internal => "internal",
         }
     }

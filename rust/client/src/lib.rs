@@ -8,8 +8,10 @@
 pub mod backend;
 pub mod clock;
 pub mod config;
+mod entropy;
 pub mod error;
 pub mod host;
+pub mod journal;
 pub mod jwks;
 pub mod player_store;
 pub mod registration;
@@ -24,6 +26,7 @@ pub mod storage;
 pub mod token;
 pub mod transport;
 pub mod validation;
+pub mod world_store;
 
 pub use backend::{Backend, HttpBackend};
 pub use config::Config;

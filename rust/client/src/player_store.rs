@@ -1,25 +1,32 @@
-//! Players' documents: loaded under a lease, changed in memory, sent behind the game's back.
+//! Players' documents: loaded under a lease, changed in memory, journalled to local disk, sent behind the game's back.
 //!
-//! `save` returns at once. A document stays dirty until the backend has committed it, however long that takes; what is
-//! saved again before it was sent replaces what was waiting. Each attempt carries the lease's epoch and a sequence:
-//! the same content sent again keeps its sequence, so a lost reply applies nothing twice.
+//! `save` returns at once. One task gives every change a number under the lease's epoch and writes it to the journal;
+//! when that is durable, the save is acknowledged locally. Another task sends what is journalled, under that number and
+//! for as long as it takes, and books what the backend made of it. What a dead process left in its journal is sent
+//! before its players are loaded again.
 
-mod writer;
+mod held;
+mod journalling;
+mod lease;
+mod merge;
+mod sending;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use backend_protocol::limits;
-use backend_protocol::player_store::{LoadPlayers, document};
+use backend_protocol::player_store::{Conflict, document};
 use serde_json::{Map, Value};
-use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
+use tokio::sync::Notify;
 
 use crate::backend::Backend;
 use crate::clock::Clock;
 use crate::error::{ClientError, Fault};
+use crate::journal::JournalSource;
 use crate::registration::Registration;
+use held::{Held, JournalState};
+
+pub use merge::{Resolution, merge_patch};
 
 /// Most bytes of unsent documents held in memory.
 pub const MAX_BACKLOG_BYTES: usize = 256 * 1024 * 1024;
@@ -30,6 +37,8 @@ pub type Content = Map<String, Value>;
 /// News of the store, told on a worker thread.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
+    /// These saves are durable on local disk: they reach the backend even if this process or machine dies now.
+    Journalled(Vec<LocalSave>),
     /// The backend has committed the document.
     Saved {
         /// Whose document.
@@ -38,8 +47,14 @@ pub enum Event {
         key: String,
         /// Its version at the backend.
         version: i64,
+        /// The change that is committed, and with it all before it.
+        generation: u64,
+        /// Epoch it was saved under.
+        epoch: i64,
+        /// Its number within the epoch.
+        sequence: i64,
     },
-    /// The backend refused the document. With `lease_lost` it is no longer sent.
+    /// The backend refused the document. It stays dirty and is sent again.
     SaveFailed {
         /// Whose document.
         player_id: String,
@@ -48,12 +63,74 @@ pub enum Event {
         /// Why.
         error: ClientError,
     },
+    /// Another server has taken the player over without waiting for this one. Saves are refused from now on.
+    LeaseLost {
+        /// The player.
+        player_id: String,
+    },
+    /// A save came after another server had taken the player over. The backend keeps it, and tells that server.
+    Conflicted {
+        /// Whose document.
+        player_id: String,
+        /// Name of the document.
+        key: String,
+        /// Epoch it was saved under.
+        epoch: i64,
+        /// Its number within the epoch.
+        sequence: i64,
+    },
+    /// A player of this server has a conflict to merge.
+    ConflictFound(Conflict),
+    /// Another server waits for this player: save the final state, then call [`PlayerStore::release`]. It is done anyway
+    /// after two seconds.
+    PlayerWanted {
+        /// The player.
+        player_id: String,
+    },
+    /// The journal cannot be used. Saves go on being sent, but are not safe before the backend has them.
+    JournalFailed(ClientError),
+    /// Something about the journal that the operator should know, while it works.
+    JournalWarning(String),
+    /// The journal works again.
+    JournalRecovered,
+    /// The backend does not take saves, or takes them again. At most once per second.
+    BacklogChanged(Backlog),
+}
+
+/// A save that is durable on local disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalSave {
+    /// Whose document.
+    pub player_id: String,
+    /// Name of the document.
+    pub key: String,
+    /// The change that is durable, and with it all before it. See [`PlayerStore::save`].
+    pub generation: u64,
+    /// Epoch it was saved under.
+    pub epoch: i64,
+    /// Its number within the epoch.
+    pub sequence: i64,
+}
+
+/// What waits for the backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Backlog {
+    /// Documents the backend does not have.
+    pub documents: usize,
+    /// Those of them that are durable on local disk.
+    pub journalled: usize,
+    /// Their bytes of JSON.
+    pub bytes: usize,
+    /// Time since the oldest of them changed.
+    pub oldest: Duration,
+    /// Time the last committed document took from its change to its commit.
+    pub last_flush: Duration,
 }
 
 /// Told about [`Event`]s, on a worker thread.
 pub type OnEvent = Arc<dyn Fn(Event) + Send + Sync>;
 
-/// How long changes wait for company.
+/// How long changes wait for company on their way to the backend. The journal gets them at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
     /// Time without further changes after which a document is sent.
@@ -73,8 +150,12 @@ impl Default for Pace {
 pub struct Flushed {
     /// Committed by the backend.
     pub saved: usize,
-    /// Still waiting, or refused.
+    /// Not at the backend yet.
     pub unsaved: usize,
+    /// Those of the unsaved that are durable on local disk.
+    pub journalled: usize,
+    /// At the backend, but as conflicts: another server had taken the player over.
+    pub conflicted: usize,
 }
 
 /// One document as the store knows it.
@@ -86,6 +167,22 @@ pub struct Snapshot {
     pub version: i64,
 }
 
+/// What a store is made of.
+pub struct Setup {
+    /// Where documents go.
+    pub backend: Arc<dyn Backend>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The server that holds the players.
+    pub registration: Registration,
+    /// Where unsent saves are kept on local disk.
+    pub journal: Arc<dyn JournalSource>,
+    /// How long changes wait for company.
+    pub pace: Pace,
+    /// Told what happens.
+    pub on_event: OnEvent,
+}
+
 /// The documents of the players this server holds. Cheap to clone.
 #[derive(Clone)]
 pub struct PlayerStore(Arc<Inner>);
@@ -94,158 +191,59 @@ struct Inner {
     backend: Arc<dyn Backend>,
     clock: Arc<dyn Clock>,
     registration: Registration,
+    journal: Arc<dyn JournalSource>,
     on_event: OnEvent,
     held: Mutex<Held>,
-    wake: Arc<Notify>,
-    /// Changes whenever a document is settled or refused, for those who wait for a flush.
-    settled: watch::Sender<u64>,
-}
-
-struct Held {
-    pace: Pace,
-    players: HashMap<String, Player>,
-    backlog_bytes: usize,
-    /// Flushes in progress: while there are any, everything dirty is due.
-    flushing: usize,
-}
-
-struct Player {
-    epoch: i64,
-    next_sequence: i64,
-    /// Another server has taken the player over.
-    lost: bool,
-    /// Forget the player once nothing is dirty.
-    leaving: bool,
-    documents: HashMap<String, Document>,
-}
-
-#[derive(Default)]
-struct Document {
-    content: Arc<Content>,
-    bytes: usize,
-    version: i64,
-    /// Counts changes, so that a reply settles only what it was sent for.
-    generation: u64,
-    dirty: Option<Dirty>,
-    /// The last attempt, if its outcome is unknown.
-    sent: Option<Sent>,
-}
-
-#[derive(Clone, Copy)]
-struct Dirty {
-    first: Instant,
-    last: Instant,
-}
-
-#[derive(Clone, Copy)]
-struct Sent {
-    epoch: i64,
-    sequence: i64,
-    generation: u64,
+    wake_journal: Arc<Notify>,
+    wake_sender: Arc<Notify>,
+    /// Changes whenever something is journalled, settled, released or given up, for those who wait for it.
+    progress: Notify,
 }
 
 impl PlayerStore {
-    /// An empty store whose writer runs on the current tokio runtime until the last clone is dropped.
-    pub fn new(
-        backend: Arc<dyn Backend>,
-        clock: Arc<dyn Clock>,
-        registration: Registration,
-        pace: Pace,
-        on_event: OnEvent,
-    ) -> Self {
-        let held = Held { pace, players: HashMap::new(), backlog_bytes: 0, flushing: 0 };
+    /// An empty store. Its tasks run on the current tokio runtime until the last clone is dropped.
+    pub fn new(setup: Setup) -> Self {
+        let notices = setup.registration.notices();
         let inner = Arc::new(Inner {
-            backend,
-            clock,
-            registration,
-            on_event,
-            held: Mutex::new(held),
-            wake: Arc::new(Notify::new()),
-            settled: watch::channel(0).0,
+            backend: setup.backend,
+            clock: setup.clock,
+            registration: setup.registration,
+            journal: setup.journal,
+            on_event: setup.on_event,
+            held: Mutex::new(Held::new(setup.pace)),
+            wake_journal: Arc::new(Notify::new()),
+            wake_sender: Arc::new(Notify::new()),
+            progress: Notify::new(),
         });
-        tokio::spawn(writer::run(Arc::downgrade(&inner), Arc::clone(&inner.wake)));
+        tokio::spawn(journalling::run(Arc::downgrade(&inner), Arc::clone(&inner.wake_journal)));
+        tokio::spawn(sending::run(Arc::downgrade(&inner), Arc::clone(&inner.wake_sender)));
+        tokio::spawn(lease::listen(Arc::downgrade(&inner), notices));
         Self(inner)
     }
 
     /// Changes how long documents wait for company.
     pub fn set_pace(&self, pace: Pace) {
         self.0.lock().pace = pace;
-        self.0.wake.notify_one();
+        self.0.wake_sender.notify_one();
     }
 
-    /// Takes a player over and reads the documents. What is dirty here stays as it is: it is newer.
-    pub async fn load(&self, player_id: &str) -> Result<HashMap<String, Snapshot>, ClientError> {
-        let server_id = self.0.server_id()?;
-        let body = LoadPlayers { server_id, player_ids: vec![player_id.to_owned()] };
-        let reply = self.0.backend.load_players(self.0.registration.key(), &body).await?;
-        let loaded = reply.players.into_iter().find(|player| player.player_id == player_id);
-        let Some(loaded) = loaded else {
-            return Err(backend_protocol::Problem::new(
-                backend_protocol::Code::PlayerNotFound,
-                "the backend does not know this player",
-            )
-            .into());
-        };
-        let mut held = self.0.lock();
-        let player = held.players.entry(player_id.to_owned()).or_insert_with(|| Player {
-            epoch: 0,
-            next_sequence: 1,
-            lost: false,
-            leaving: false,
-            documents: HashMap::new(),
-        });
-        if player.epoch != loaded.epoch {
-            player.next_sequence = 1;
-        }
-        player.epoch = loaded.epoch;
-        player.next_sequence = player.next_sequence.max(loaded.sequence.saturating_add(1));
-        player.lost = false;
-        player.leaving = false;
-        for fresh in loaded.documents {
-            let document = player.documents.entry(fresh.key).or_default();
-            document.version = document.version.max(fresh.version);
-            if document.dirty.is_none() {
-                document.content = Arc::new(fresh.value);
-            }
-        }
-        Ok(player.snapshots())
-    }
-
-    /// Replaces a document. Costs microseconds, never blocks on the network, never waits.
-    pub fn save(&self, player_id: &str, key: &str, content: Content) -> Result<(), ClientError> {
+    /// Replaces a document. Costs microseconds, never blocks on disk or network, never waits. The number returned counts
+    /// the changes of this document: [`Event::Journalled`] and [`Event::Saved`] name the one they cover.
+    pub fn save(&self, player_id: &str, key: &str, content: Content) -> Result<u64, ClientError> {
         limits::identifier("key", key, limits::MAX_DOCUMENT_KEY)?;
         let bytes = document("value", &content)?;
         let now = self.0.clock.now();
-        let mut held = self.0.lock();
-        let backlog = held.backlog_bytes;
-        let Some(player) = held.players.get_mut(player_id) else {
-            return Err(ClientError::new(Fault::NotLoaded, "load the player before saving"));
-        };
-        if player.lost {
-            return Err(lease_lost());
-        }
-        let before = player.documents.get(key);
-        // Autosave hands in everything: what the backend has already is not sent again.
-        if before.is_some_and(|known| known.dirty.is_none() && known.version > 0 && *known.content == content)
-        {
-            return Ok(());
-        }
-        let freed = before.filter(|document| document.dirty.is_some()).map_or(0, |document| document.bytes);
-        let backlog = backlog - freed + bytes;
-        if backlog > MAX_BACKLOG_BYTES {
-            let message = format!("more than {MAX_BACKLOG_BYTES} bytes are waiting for the backend");
-            return Err(ClientError::new(Fault::BacklogFull, message));
-        }
-        let document = player.documents.entry(key.to_owned()).or_default();
-        document.content = Arc::new(content);
-        document.bytes = bytes;
-        document.generation += 1;
-        let first = document.dirty.map_or(now, |dirty| dirty.first);
-        document.dirty = Some(Dirty { first, last: now });
-        held.backlog_bytes = backlog;
-        drop(held);
-        self.0.wake.notify_one();
-        Ok(())
+        let generation = self.0.lock().save(player_id, key, content, bytes, now)?;
+        self.0.wake_journal.notify_one();
+        self.0.wake_sender.notify_one();
+        Ok(generation)
+    }
+
+    /// Changes a document by a merge patch (RFC 7396): members that are null are removed, objects are merged, anything else
+    /// is replaced. Otherwise as [`Self::save`].
+    pub fn merge_patch(&self, player_id: &str, key: &str, patch: &Content) -> Result<u64, ClientError> {
+        let before = self.document(player_id, key).unwrap_or_default();
+        self.save(player_id, key, merge_patch(&before, patch))
     }
 
     /// The newest content of a document, sent or not.
@@ -260,56 +258,77 @@ impl PlayerStore {
         self.0.lock().dirty(None)
     }
 
+    /// Documents that are neither durable on local disk nor at the backend.
+    pub fn unjournalled_count(&self) -> usize {
+        self.0.lock().unjournalled(None)
+    }
+
     /// Players this store holds.
     pub fn player_count(&self) -> usize {
         self.0.lock().players.len()
     }
 
-    /// Sends everything that is dirty, of one player or of all, and waits until it is committed or `within` is over.
-    /// What is left stays dirty and goes on being sent.
-    pub async fn flush(&self, player_id: Option<&str>, within: Duration) -> Flushed {
-        let before = self.0.lock().dirty(player_id);
-        let lost_before = self.0.lock().lost(player_id);
-        if before == 0 {
-            return Flushed { saved: 0, unsaved: lost_before };
-        }
-        let _all_due = AllDue::begin(&self.0);
-        let mut settled = self.0.settled.subscribe();
-        let everything = async {
-            while self.0.lock().dirty(player_id) > 0 {
-                if settled.changed().await.is_err() {
-                    return;
-                }
-            }
-        };
-        tokio::select! {
-            () = everything => {}
-            () = self.0.clock.sleep(within) => {}
-        }
-        let held = self.0.lock();
-        let unsaved = held.dirty(player_id) + held.lost(player_id);
-        Flushed { saved: (before + lost_before).saturating_sub(unsaved), unsaved }
+    /// Whether this store holds the player, and saves of the player are accepted.
+    pub fn is_holding(&self, player_id: &str) -> bool {
+        self.0.lock().players.get(player_id).is_some_and(|player| !player.lost)
     }
 
-    /// Flushes a player and forgets them; with something left unsaved, forgets them once it is committed.
-    pub async fn release(&self, player_id: &str, within: Duration) -> Flushed {
-        let flushed = self.flush(Some(player_id), within).await;
-        let mut held = self.0.lock();
-        if let Some(player) = held.players.get_mut(player_id) {
-            player.leaving = true;
+    /// What waits for the backend.
+    pub fn backlog(&self) -> Backlog {
+        self.0.lock().backlog(self.0.clock.now())
+    }
+
+    /// Waits until everything is durable on local disk, at most `within`. Returns how many documents are not.
+    pub async fn flush_local(&self, within: Duration) -> usize {
+        self.0.wake_journal.notify_one();
+        self.0.wait_until(within, |held| held.unjournalled(None) == 0).await;
+        self.0.lock().unjournalled(None)
+    }
+
+    /// Whether it is still unknown what an earlier run left in the journal.
+    pub fn is_recovering(&self) -> bool {
+        self.0.lock().journal == JournalState::Opening
+    }
+
+    /// Sends everything that is dirty, of one player or of all, and waits until it is committed or `within` is over.
+    /// What is left stays dirty and goes on being sent. While it is unknown what an earlier run left in the journal, that
+    /// counts as one unsaved document.
+    pub async fn flush(&self, player_id: Option<&str>, within: Duration) -> Flushed {
+        let until = self.0.clock.now() + within;
+        if !self.0.wait_until(within, |held| held.journal != JournalState::Opening).await {
+            let held = self.0.lock();
+            let (dirty, unjournalled) = (held.dirty(player_id), held.unjournalled(player_id));
+            return Flushed {
+                unsaved: dirty + 1,
+                journalled: dirty + 1 - unjournalled,
+                ..Flushed::default()
+            };
         }
-        held.forget_leavers();
-        flushed
+        let (before, conflicted) = {
+            let held = self.0.lock();
+            (held.dirty(player_id), held.conflicted)
+        };
+        if before == 0 {
+            return Flushed::default();
+        }
+        let _all_due = AllDue::begin(&self.0);
+        let left = until.saturating_duration_since(self.0.clock.now());
+        self.0.wait_until(left, |held| held.dirty(player_id) == 0).await;
+        let held = self.0.lock();
+        let unsaved = held.dirty(player_id);
+        let journalled = unsaved.saturating_sub(held.unjournalled(player_id));
+        let conflicted = (held.conflicted - conflicted).min(before.saturating_sub(unsaved));
+        Flushed { saved: before.saturating_sub(unsaved + conflicted), unsaved, journalled, conflicted }
     }
 }
 
-/// While this lives, nothing waits for company.
+/// While this lives, nothing waits for company, and attempts follow each other quickly.
 struct AllDue<'a>(&'a Inner);
 
 impl<'a> AllDue<'a> {
     fn begin(inner: &'a Inner) -> Self {
         inner.lock().flushing += 1;
-        inner.wake.notify_one();
+        inner.wake_sender.notify_one();
         Self(inner)
     }
 }
@@ -321,7 +340,7 @@ impl Drop for AllDue<'_> {
 }
 
 impl Inner {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Held> {
+    fn lock(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -330,58 +349,41 @@ impl Inner {
             .server_id()
             .ok_or_else(|| ClientError::new(Fault::NotRegistered, "register the server first"))
     }
+
+    fn tell(&self, news: impl IntoIterator<Item = Event>) {
+        news.into_iter().for_each(|event| (self.on_event)(event));
+    }
+
+    /// Wakes those who wait for something to be journalled, settled or released.
+    fn progressed(&self) {
+        self.progress.notify_waiters();
+    }
+
+    /// Waits until `done` holds; false when `within` is over first.
+    async fn wait_until(&self, within: Duration, done: impl Fn(&Held) -> bool) -> bool {
+        let reached = async {
+            loop {
+                // Hears everything from here on, also what comes before it is awaited.
+                let progressed = self.progress.notified();
+                if done(&self.lock()) {
+                    return;
+                }
+                progressed.await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = reached => true,
+            () = self.clock.sleep(within) => false,
+        }
+    }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // The writer holds no strong reference; wake it so that it sees that nobody is left.
-        self.wake.notify_one();
-    }
-}
-
-impl Held {
-    fn of<'a>(&'a self, player_id: Option<&'a str>) -> impl Iterator<Item = &'a Player> {
-        self.players
-            .iter()
-            .filter(move |(id, _)| player_id.is_none_or(|wanted| wanted == *id))
-            .map(|(_, player)| player)
-    }
-
-    fn dirty(&self, player_id: Option<&str>) -> usize {
-        let of_player =
-            |player: &Player| player.documents.values().filter(|document| document.dirty.is_some()).count();
-        self.of(player_id).filter(|player| !player.lost).map(of_player).sum()
-    }
-
-    /// Documents that were dirty when their player was lost.
-    fn lost(&self, player_id: Option<&str>) -> usize {
-        let of_player =
-            |player: &Player| player.documents.values().filter(|document| document.dirty.is_some()).count();
-        self.of(player_id).filter(|player| player.lost).map(of_player).sum()
-    }
-
-    fn forget_leavers(&mut self) {
-        let mut freed = 0;
-        self.players.retain(|_, player| {
-            let clean = player.documents.values().all(|document| document.dirty.is_none());
-            let forget = player.leaving && (clean || player.lost);
-            if forget {
-                let dirty = player.documents.values().filter(|document| document.dirty.is_some());
-                freed += dirty.map(|document| document.bytes).sum::<usize>();
-            }
-            !forget
-        });
-        self.backlog_bytes = self.backlog_bytes.saturating_sub(freed);
-    }
-}
-
-impl Player {
-    fn snapshots(&self) -> HashMap<String, Snapshot> {
-        let snapshot = |document: &Document| Snapshot {
-            content: Arc::clone(&document.content),
-            version: document.version,
-        };
-        self.documents.iter().map(|(key, document)| (key.clone(), snapshot(document))).collect()
+        // The tasks hold no strong reference; wake them so that they see that nobody is left.
+        self.wake_journal.notify_one();
+        self.wake_sender.notify_one();
     }
 }
 

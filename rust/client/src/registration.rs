@@ -10,19 +10,21 @@ use std::time::Duration;
 
 use backend_protocol::Code;
 use backend_protocol::registration::{Heartbeat, RegisterServer, ServerLease, ServerStatus};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use crate::backend::Backend;
 use crate::clock::Clock;
+use crate::entropy;
 use crate::error::{ClientError, Fault};
 use crate::retry;
 use crate::secret::ServerKey;
 
 /// Shortest time between two heartbeats, however much changes.
 const BETWEEN_BEATS: Duration = Duration::from_secs(1);
+/// Notices kept for a listener that is slow; the next heartbeat repeats what was missed.
+const NOTICES: usize = 64;
 /// Longest time between two looks at the main loop.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -39,6 +41,15 @@ pub enum Event {
     DrainRequested,
     /// No longer listed.
     Deregistered,
+}
+
+/// What a heartbeat's reply asks of the player store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// Another server waits for these players.
+    Wanted(Vec<String>),
+    /// These players have conflicts to merge.
+    Conflicts(Vec<String>),
 }
 
 /// What players see of a server.
@@ -82,6 +93,7 @@ struct Inner {
     described: Mutex<Option<ServerDescription>>,
     listed: Mutex<Option<String>>,
     beating: Mutex<Option<JoinHandle<()>>>,
+    notices: broadcast::Sender<Notice>,
     /// Wakes the task for an early heartbeat.
     changed: Notify,
     players: AtomicU32,
@@ -105,13 +117,14 @@ impl Registration {
             backend,
             clock,
             key,
-            instance_id: Uuid::new_v4().to_string(),
+            instance_id: entropy::id().to_string(),
             on_event,
             stall,
             started,
             described: Mutex::new(None),
             listed: Mutex::new(None),
             beating: Mutex::new(None),
+            notices: broadcast::channel(NOTICES).0,
             changed: Notify::new(),
             players: AtomicU32::new(0),
             draining: AtomicBool::new(false),
@@ -155,6 +168,11 @@ impl Registration {
     /// The id under which the server is listed.
     pub fn server_id(&self) -> Option<String> {
         lock(&self.0.listed).clone()
+    }
+
+    /// What the backend asks of this server's player store, from now on.
+    pub fn notices(&self) -> broadcast::Receiver<Notice> {
+        self.0.notices.subscribe()
     }
 
     /// The key that proves this server to the backend.
@@ -202,6 +220,13 @@ impl Inner {
             ServerStatus::Draining
         } else {
             ServerStatus::Ready
+        }
+    }
+
+    fn notice(&self, players: Vec<String>, kind: impl FnOnce(Vec<String>) -> Notice) {
+        if !players.is_empty() {
+            // Without a player store nobody listens, and nothing is held.
+            let _nobody_listens = self.notices.send(kind(players));
         }
     }
 
@@ -263,6 +288,8 @@ async fn beat(server: Arc<Inner>, lease: ServerLease) {
                     (server.on_event)(Event::DrainRequested);
                 }
                 drain_told = reply.drain;
+                server.notice(reply.wanted, Notice::Wanted);
+                server.notice(reply.conflicts, Notice::Conflicts);
             }
             Err(error) if error.is(Code::ServerUnknown) => {
                 (server.on_event)(Event::Lost(error));
@@ -297,6 +324,7 @@ async fn wait(server: &Inner, pause: Duration, told: ServerStatus) {
             return;
         }
         let changed = tokio::select! {
+            biased;
             () = server.changed.notified() => true,
             () = server.clock.sleep(left.min(LOOK)) => server.status() != told,
         };

@@ -113,6 +113,6 @@ async fn an_outage_is_survived() {
     backend.set_outage(None);
     until(|| last_beat(&backend).is_some()).await;
     registration.deregister().await.expect("gone");
-    assert!(lock(&backend.state).deregistered);
+    assert_eq!(lock(&backend.state).deregistered, ["server-1"]);
     assert_eq!(registration.server_id(), None);
 }

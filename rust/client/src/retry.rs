@@ -2,8 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use rand::RngExt;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
+
+use crate::entropy;
 
 const BASE: Duration = Duration::from_millis(200);
 const CAP: Duration = Duration::from_secs(30);
@@ -14,12 +15,12 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 /// Full jitter, because servers that lost the same backend at the same moment must not come back at the same moment.
 pub fn backoff(attempt: u32) -> Duration {
     let ceiling = BASE.saturating_mul(1 << attempt.min(16)).min(CAP);
-    ceiling.mul_f64(rand::rng().random_range(0.0..=1.0))
+    ceiling.mul_f64(entropy::fraction())
 }
 
 /// `nominal` ± 20 %, so that heartbeats of a fleet spread out.
 pub fn jittered(nominal: Duration) -> Duration {
-    nominal.mul_f64(rand::rng().random_range(0.8..=1.2))
+    nominal.mul_f64(0.8 + 0.4 * entropy::fraction())
 }
 
 /// How long the backend asks to wait (RFC 9110 §10.2.3: seconds or a date), at most 5 minutes.

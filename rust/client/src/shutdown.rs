@@ -1,29 +1,51 @@
-//! One orderly shutdown with a deadline: draining → collecting → flushing → deregistering → completed.
+//! One orderly shutdown with a deadline: draining → collecting → journalling → sending → releasing → completed.
 //!
 //! The plan runs on a worker. The main thread is asked for final state and told the outcome, but not waited for longer
 //! than it deserves: when it is stuck, the plan goes on with what the game had handed over, and a watchdog thread ends
 //! the process at the deadline whatever else happens.
+//!
+//! | phase | may last until | then |
+//! |---|---|---|
+//! | collecting | 2 s, at most 30 % of the grace | what the game handed over so far has to do |
+//! | journalling | a quarter of the grace | sending begins; the journal goes on trying |
+//! | sending | 80 % of the grace | what is left stays in the journal for the next start |
+//! | releasing | 88 %, and leaving the registry 95 % | leases run out by themselves |
+
+mod ending;
+mod store;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::player_store::Flushed;
 
-/// Longest wait for the main thread to hand in final state.
+pub use ending::{EXIT_UNSAVED, Ending, Summary};
+pub use store::{Pending, Store};
+
+/// Longest wait for the main thread to hand in final state, and the part of the grace it may take.
 const COLLECT: Duration = Duration::from_secs(2);
+const COLLECT_SHARE: f64 = 0.3;
+/// Part of the grace for which sending waits for the journal.
+const JOURNAL_SHARE: f64 = 0.25;
+/// Parts of the grace at which sending, releasing and leaving the registry are over.
+const SENT_BY: f64 = 0.8;
+const RELEASED_BY: f64 = 0.88;
+const DEREGISTERED_BY: f64 = 0.95;
 /// Longest wait for the main thread to leave once all is done.
 const LEAVE: Duration = Duration::from_secs(2);
-/// Part of the grace the flush may use.
-const FLUSH_SHARE: f64 = 0.8;
-
-/// Exit code of a process that had to leave with documents unsaved (`EX_TEMPFAIL` of sysexits.h).
-pub const EXIT_UNSAVED: i32 = 75;
+/// Longest last chance of the journal before the process is ended, and the part of the grace it may take.
+const LAST_CHANCE: Duration = Duration::from_secs(1);
+const LAST_CHANCE_SHARE: f64 = 0.05;
+/// What a store may need to notice that its time is over.
+const OVERRUN: Duration = Duration::from_millis(100);
 
 /// Where a shutdown is.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,40 +54,14 @@ pub enum Phase {
     Draining(String, Duration),
     /// The game hands in final state and then calls [`Shutdown::collected`].
     Collecting,
-    /// Everything dirty is on its way.
-    Flushing,
-    /// The server leaves the registry.
-    Deregistering,
+    /// Everything that is unsent is brought to local disk. When this is over, a kill loses nothing.
+    Journalling,
+    /// Everything that is unsent is on its way to the backend.
+    Sending,
+    /// Players without anything unsent are let go, and the server leaves the registry.
+    Releasing,
     /// All is done; the main thread quits and the process ends.
     Completed(Summary),
-}
-
-/// What a shutdown achieved.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Summary {
-    /// Why it was asked for.
-    pub reason: String,
-    /// Documents committed during the shutdown.
-    pub saved: usize,
-    /// Documents the backend does not have.
-    pub unsaved: usize,
-    /// Whether the server left the registry, or never was in it.
-    pub deregistered: bool,
-    /// From the request to the game's final state.
-    pub collect: Duration,
-    /// From there to the last committed document.
-    pub flush: Duration,
-    /// From there to the registry's answer.
-    pub deregister: Duration,
-    /// All of it.
-    pub total: Duration,
-}
-
-impl Summary {
-    /// 0 when everything is saved, [`EXIT_UNSAVED`] otherwise.
-    pub const fn exit_code(&self) -> i32 {
-        if self.unsaved == 0 { 0 } else { EXIT_UNSAVED }
-    }
 }
 
 /// What has to be brought in order before the process may end.
@@ -73,16 +69,17 @@ impl Summary {
 pub trait Participants: Send + Sync {
     /// Stop taking players in.
     fn drain(&self);
-    /// Save what is dirty.
-    async fn flush(&self, within: Duration) -> Flushed;
+    /// What holds unsaved documents. Asked at the beginning of each phase.
+    fn stores(&self) -> Vec<Arc<dyn Store>>;
     /// Leave the registry; true when it is done.
     async fn deregister(&self) -> bool;
 }
 
 /// Told about each [`Phase`], on a worker thread.
 pub type OnPhase = Arc<dyn Fn(Phase) + Send + Sync>;
-/// Ends the process with an exit code. `std::process::exit` outside of tests.
-pub type Exit = Arc<dyn Fn(i32) + Send + Sync>;
+/// Ends the process with an exit code, having said what the shutdown achieved. On any thread; outside of tests it does
+/// not return. It must not wait for the main thread.
+pub type Exit = Arc<dyn Fn(i32, &Summary) + Send + Sync>;
 
 /// A shutdown that happens at most once. Cheap to clone.
 #[derive(Clone)]
@@ -94,10 +91,22 @@ struct Inner {
     on_phase: OnPhase,
     exit: Exit,
     requested: AtomicBool,
+    stays: AtomicBool,
     collected: Notify,
     leaving: Notify,
-    /// Known once the flush is over; the watchdog exits with it.
-    exit_code: Mutex<i32>,
+    /// Where the stores do their work: known once the shutdown has begun.
+    runtime: OnceLock<Handle>,
+    so_far: Mutex<SoFar>,
+}
+
+/// What is known if the plan ends now.
+#[derive(Default)]
+struct SoFar {
+    summary: Summary,
+    begun: Option<Instant>,
+    /// The game's final state is in, or was waited for long enough.
+    collected: bool,
+    complete: bool,
 }
 
 impl Shutdown {
@@ -114,9 +123,11 @@ impl Shutdown {
             on_phase,
             exit,
             requested: AtomicBool::new(false),
+            stays: AtomicBool::new(false),
             collected: Notify::new(),
             leaving: Notify::new(),
-            exit_code: Mutex::new(EXIT_UNSAVED),
+            runtime: OnceLock::new(),
+            so_far: Mutex::default(),
         }))
     }
 
@@ -125,10 +136,15 @@ impl Shutdown {
         if self.0.requested.swap(true, Ordering::SeqCst) {
             return false;
         }
+        self.0.runtime.get_or_init(Handle::current);
+        {
+            let mut so_far = self.0.so_far();
+            so_far.begun = Some(self.0.clock.now());
+            reason.clone_into(&mut so_far.summary.reason);
+        }
         self.guard(grace);
         let inner = Arc::clone(&self.0);
-        let reason = reason.to_owned();
-        tokio::spawn(async move { inner.run(reason, grace).await });
+        tokio::spawn(async move { inner.run(grace).await });
         true
     }
 
@@ -147,75 +163,207 @@ impl Shutdown {
         self.0.leaving.notify_one();
     }
 
-    /// A thread of its own, because a runtime whose workers are all stuck could not keep the deadline.
+    /// All is done, but the process is to go on: whoever wants to leave later decides when.
+    pub fn stay(&self) {
+        self.0.stays.store(true, Ordering::SeqCst);
+        self.0.leaving.notify_one();
+    }
+
+    /// For somebody who does not want to wait any longer, with a shutdown under way: brings what is unsent to local
+    /// disk, at most a second, and says where everything is. Blocks; not for a worker thread. Needs no main thread.
+    pub fn cut_short(&self) -> Summary {
+        self.0.cut_short(Ending::Impatience, LAST_CHANCE)
+    }
+
+    /// Keeps the deadline even when the runtime's workers are all stuck.
     fn guard(&self, grace: Duration) {
         let inner = Arc::downgrade(&self.0);
-        let watch = move || {
-            std::thread::sleep(grace);
-            if let Some(inner) = inner.upgrade() {
-                tracing::error!(
-                    grace_ms = grace.as_millis(),
-                    "the shutdown's deadline has passed; ending the process"
-                );
-                (inner.exit)(inner.code());
+        let last_chance = LAST_CHANCE.min(grace.mul_f64(LAST_CHANCE_SHARE));
+        let end = move || {
+            if let Some(inner) = inner.upgrade().filter(|inner| !inner.stays.load(Ordering::SeqCst)) {
+                let summary = inner.cut_short(Ending::Deadline, last_chance);
+                (inner.exit)(summary.exit_code(), &summary);
             }
         };
-        let spawned = std::thread::Builder::new().name("backend-shutdown-watchdog".into()).spawn(watch);
-        if let Err(error) = spawned {
+        if let Err(error) = self.0.clock.run_after(grace.saturating_sub(last_chance), Box::new(end)) {
             tracing::error!(%error, "no watchdog: the shutdown's deadline is not enforced");
         }
     }
 }
 
 impl Inner {
-    async fn run(&self, reason: String, grace: Duration) {
-        let begun = self.clock.now();
-        (self.on_phase)(Phase::Draining(reason.clone(), grace));
+    async fn run(&self, grace: Duration) {
+        let begun = self.so_far().begun.unwrap_or_else(|| self.clock.now());
+        let reason = self.so_far().summary.reason.clone();
+        (self.on_phase)(Phase::Draining(reason, grace));
         self.participants.drain();
+
         (self.on_phase)(Phase::Collecting);
-        let _stuck_or_not = self.at_most(COLLECT.min(grace.mul_f64(0.3)), self.collected.notified()).await;
+        let stores = self.participants.stores();
+        self.so_far().summary.players = stores.iter().map(|store| store.players()).sum();
+        let in_time = self
+            .at_most(COLLECT.min(grace.mul_f64(COLLECT_SHARE)), self.collected.notified())
+            .await
+            .is_some();
+        if !in_time {
+            tracing::warn!(
+                "the game did not hand in its final state in time; what it handed over before is saved"
+            );
+        }
+        let unsent = self.pending().documents;
         let collected = self.clock.now();
+        {
+            let mut so_far = self.so_far();
+            so_far.collected = true;
+            so_far.summary.collect = since(begun, collected);
+        }
 
-        (self.on_phase)(Phase::Flushing);
-        let flush_until = begun + grace.mul_f64(FLUSH_SHARE);
-        let flushed = self.participants.flush(flush_until.saturating_duration_since(collected)).await;
-        *self.exit_code.lock().unwrap_or_else(PoisonError::into_inner) =
-            if flushed.unsaved == 0 { 0 } else { EXIT_UNSAVED };
-        let flushed_at = self.clock.now();
+        (self.on_phase)(Phase::Journalling);
+        let not_durable: usize =
+            self.each(grace.mul_f64(JOURNAL_SHARE), |store, within| async move {
+                store.flush_local(within).await
+            })
+            .await
+            .into_iter()
+            .sum();
+        let journalled = self.clock.now();
+        {
+            let mut so_far = self.so_far();
+            so_far.summary.saved_locally = unsent.saturating_sub(not_durable);
+            so_far.summary.journal = since(collected, journalled);
+        }
+        if not_durable > 0 {
+            tracing::error!(
+                documents = not_durable,
+                "not on local disk; only the backend can keep these saves"
+            );
+        }
 
-        (self.on_phase)(Phase::Deregistering);
-        let deregister_until = begun + grace.mul_f64(0.95);
-        let left = deregister_until.saturating_duration_since(flushed_at);
-        let deregistered = self.at_most(left, self.participants.deregister()).await.unwrap_or(false);
+        (self.on_phase)(Phase::Sending);
+        // What was journalled may have been sent meanwhile.
+        self.so_far().summary.saved = unsent.saturating_sub(self.pending().documents);
+        let within = since(self.clock.now(), begun + grace.mul_f64(SENT_BY));
+        let flushed = self.each(within, |store, within| async move { store.flush(within).await }).await;
+        self.so_far().add(&flushed);
+        let sent = self.clock.now();
+        self.so_far().summary.send = since(journalled, sent);
+
+        (self.on_phase)(Phase::Releasing);
+        let within = since(sent, begun + grace.mul_f64(RELEASED_BY));
+        let released = self.each(within, |store, within| async move { store.release(within).await }).await;
+        self.so_far().add(&released);
+        let within = since(self.clock.now(), begun + grace.mul_f64(DEREGISTERED_BY));
+        let deregistered = self.at_most(within, self.participants.deregister()).await.unwrap_or(false);
         let done = self.clock.now();
 
-        let summary = Summary {
-            reason,
-            saved: flushed.saved,
-            unsaved: flushed.unsaved,
-            deregistered,
-            collect: since(begun, collected),
-            flush: since(collected, flushed_at),
-            deregister: since(flushed_at, done),
-            total: since(begun, done),
+        let pending = self.pending();
+        let summary = {
+            let mut so_far = self.so_far();
+            so_far.summary.deregistered = deregistered;
+            so_far.summary.release = since(sent, done);
+            so_far.summary.total = since(begun, done);
+            so_far.summary.left(pending);
+            so_far.complete = true;
+            so_far.summary.clone()
         };
-        let code = summary.exit_code();
-        (self.on_phase)(Phase::Completed(summary));
+        (self.on_phase)(Phase::Completed(summary.clone()));
         if self.at_most(LEAVE, self.leaving.notified()).await.is_none() {
             tracing::warn!("the main thread does not answer; ending the process without it");
-            (self.exit)(code);
+            (self.exit)(summary.exit_code(), &summary);
         }
+    }
+
+    /// Lets every store do the same, side by side: a slow one takes nothing from the others.
+    async fn each<T, W>(&self, within: Duration, work: impl Fn(Arc<dyn Store>, Duration) -> W) -> Vec<T>
+    where
+        T: Send + 'static,
+        W: Future<Output = T> + Send + 'static,
+    {
+        let mut tasks: JoinSet<T> =
+            self.participants.stores().into_iter().map(|store| work(store, within)).collect();
+        let mut results = Vec::new();
+        let all = async {
+            while let Some(outcome) = tasks.join_next().await {
+                match outcome {
+                    Ok(result) => results.push(result),
+                    Err(error) => tracing::error!(%error, "a store failed while shutting down"),
+                }
+            }
+        };
+        if self.at_most(within + OVERRUN, all).await.is_none() {
+            tracing::error!("a store does not keep to its time; the shutdown goes on without it");
+        }
+        results
+    }
+
+    fn pending(&self) -> Pending {
+        self.participants.stores().iter().map(|store| store.pending()).sum()
+    }
+
+    /// Any thread that is no worker. Gives the journal its last chance, and says where everything is.
+    fn cut_short(self: &Arc<Self>, ending: Ending, within: Duration) -> Summary {
+        if self.so_far().complete {
+            return self.so_far().summary.clone();
+        }
+        let pending = self.last_chance(within);
+        let now = self.clock.now();
+        let so_far = self.so_far();
+        let mut summary = so_far.summary.clone();
+        if !so_far.complete {
+            summary.total = since(so_far.begun.unwrap_or(now), now);
+            summary.left(pending.unwrap_or_default());
+            summary.ending = match (pending, so_far.collected) {
+                (None, _) => Ending::Unknown,
+                (Some(_), false) => Ending::TooEarly,
+                (Some(_), true) => ending,
+            };
+        }
+        summary
+    }
+
+    /// `None` if the stores do not even answer. On a thread of its own, because a stuck store must not hold up whoever
+    /// has to end the process.
+    fn last_chance(self: &Arc<Self>, within: Duration) -> Option<Pending> {
+        let runtime = self.runtime.get()?.clone();
+        let inner = Arc::clone(self);
+        let (answer, answered) = std::sync::mpsc::channel();
+        let work = move || {
+            runtime.block_on(async {
+                let mut tasks: JoinSet<usize> = JoinSet::new();
+                for store in inner.participants.stores() {
+                    tasks.spawn(async move { store.flush_local(within).await });
+                }
+                while tasks.join_next().await.is_some() {}
+            });
+            // Whoever asked may have left: then nobody needs the answer.
+            let _late = answer.send(inner.pending());
+        };
+        if let Err(error) = std::thread::Builder::new().name("backend-shutdown-journal".into()).spawn(work) {
+            tracing::error!(%error, "the journal gets no last chance");
+            return None;
+        }
+        answered.recv_timeout(within + OVERRUN).ok()
     }
 
     async fn at_most<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
+            biased;
             done = work => Some(done),
             () = self.clock.sleep(limit) => None,
         }
     }
 
-    fn code(&self) -> i32 {
-        *self.exit_code.lock().unwrap_or_else(PoisonError::into_inner)
+    fn so_far(&self) -> MutexGuard<'_, SoFar> {
+        self.so_far.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SoFar {
+    fn add(&mut self, flushed: &[Flushed]) {
+        for flushed in flushed {
+            self.summary.saved += flushed.saved;
+            self.summary.conflicted += flushed.conflicted;
+        }
     }
 }
 

@@ -79,24 +79,24 @@ impl Storage for FileStorage {
 }
 
 #[cfg(unix)]
-fn private_file(path: &std::path::Path) -> io::Result<File> {
+pub(crate) fn private_file(path: &std::path::Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
     fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
 #[cfg(not(unix))]
-fn private_file(path: &std::path::Path) -> io::Result<File> {
+pub(crate) fn private_file(path: &std::path::Path) -> io::Result<File> {
     fs::OpenOptions::new().write(true).create_new(true).open(path)
 }
 
 #[cfg(unix)]
-fn sync_folder(folder: &std::path::Path) -> io::Result<()> {
+pub(crate) fn sync_folder(folder: &std::path::Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
 // Windows makes a rename durable with the file itself and cannot open folders.
 #[cfg(not(unix))]
-fn sync_folder(_folder: &std::path::Path) -> io::Result<()> {
+pub(crate) fn sync_folder(_folder: &std::path::Path) -> io::Result<()> {
     Ok(())
 }
 

@@ -24,7 +24,7 @@ pub struct HttpRequest {
     pub url: Url,
     /// Headers, the sensitive ones marked as such.
     pub headers: HeaderMap,
-    /// JSON body.
+    /// The body: JSON, unless the headers say otherwise.
     pub body: Option<Vec<u8>>,
     /// Time this attempt may take, from connecting to the last byte.
     pub timeout: Duration,
@@ -130,13 +130,15 @@ fn roots(path: &std::path::Path) -> Result<Vec<Certificate>, ClientError> {
 #[async_trait]
 impl Transport for HttpTransport {
     async fn send(&self, request: HttpRequest) -> Result<HttpReply, TransportError> {
+        let typed = request.headers.contains_key(CONTENT_TYPE);
         let mut builder = self
             .client
             .request(request.method, request.url)
             .headers(request.headers)
             .timeout(request.timeout);
         if let Some(body) = request.body {
-            builder = builder.header(CONTENT_TYPE, "application/json").body(body);
+            builder = if typed { builder } else { builder.header(CONTENT_TYPE, "application/json") };
+            builder = builder.body(body);
         }
         let mut response = builder.send().await.map_err(|error| sort(&error))?;
         let announced = response.content_length().unwrap_or_default();

@@ -1,23 +1,30 @@
 //! `BackendPlayerStore`: players' documents on a server.
 
+mod merging;
+mod news;
+
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backend_client::error::ClientError;
-use backend_client::player_store::{Content, Event, Flushed, Pace, PlayerStore};
+use backend_client::journal::JournalFolder;
+use backend_client::player_store::{Content, Event, Flushed, Pace, PlayerStore, Setup};
 use godot::builtin::AnyDictionary;
 use godot::prelude::*;
+use tokio::sync::oneshot;
 
 use crate::backend_config::BackendConfig;
-use crate::backend_error::{BackendError, Failure, not_configured};
+use crate::backend_error::{BackendError, not_configured};
 use crate::backend_flush_result::BackendFlushResult;
 use crate::backend_player::{BackendPlayerDocuments, Documents};
 use crate::backend_request::BackendRequest;
+use crate::backend_save_conflict::{BackendConflictList, BackendSaveConflict};
 use crate::backend_server_registration::BackendServerRegistration;
 use crate::frame_hook::FrameHook;
 use crate::runtime::{self, Calls};
-use crate::{configuration, hand_off, json, last_words, shutdown_parts};
+use crate::{backlog_monitor, configuration, hand_off, json, last_words, shutdown_parts};
 
 /// Group by which [BackendShutdown] finds the stores.
 pub const GROUP: &str = "backend_player_store";
@@ -26,14 +33,24 @@ const LAST_FLUSH: Duration = Duration::from_secs(30);
 
 /// Loads and saves players' documents on a server.
 ///
-/// [method save] costs microseconds and returns at once: the document is sent in the background, together with others,
-/// and again until the backend has committed it. [signal saved] tells when that is so; nothing is saved before.
-/// A player who was loaded is held by this server until [method release_player]: no other server can overwrite.
+/// [method save] costs microseconds and returns at once. The document is written to a journal on local disk
+/// ([signal saved_locally]: it reaches the backend even if this process or machine dies now), then sent in the
+/// background, together with others, and again until the backend has committed it ([signal saved]). What a dead process
+/// left in the journal is sent when the next one has registered, before its players are loaded again.
+///
+/// A player who was loaded is held by this server until [method release_player]: no other server can overwrite. When
+/// another server asks for the player, [signal player_wanted] asks for the final state, and the player is let go.
 /// ```gdscript
 /// func _on_peer_verified(_peer_id: int, player: BackendPlayer) -> void:
 ///     var documents: BackendPlayerDocuments = await store.load_player(player.player_id).wait()
 ///     var progress := documents.get_document("progress")
 /// ```
+/// The journal is kept in the folder that [code]BACKEND_JOURNAL_FOLDER[/code], [code]--backend-journal-folder=[/code] or
+/// the project setting [code]backend_client/journal/folder[/code] names, otherwise below
+/// [code]user://backend_client[/code]. In a container, it has to be on a volume.
+///
+/// Godot's debugger shows the monitors [code]backend_client/backlog_documents[/code],
+/// [code]backend_client/oldest_unsent_seconds[/code] and [code]backend_client/flush_latency_ms[/code].
 #[derive(GodotClass)]
 #[class(tool, init, base = Node)]
 pub struct BackendPlayerStore {
@@ -60,7 +77,35 @@ pub struct BackendPlayerStore {
     #[var(set = set_max_delay_seconds)]
     #[init(val = 5.0)]
     max_delay_seconds: f64,
+    /// Seconds [method load_player] waits for another server to let the player go, and for what an earlier run of this
+    /// server saved of the player to reach the backend.
+    #[export(range = (0.0, 300.0, 0.5, or_greater, suffix = "s"))]
+    #[export_group(name = "Handover")]
+    #[init(val = 30.0)]
+    handover_timeout: f64,
+    /// What becomes of a save that came too late, once this server holds the player: [constant OURS], [constant THEIRS],
+    /// [constant MERGE_PATCH] or [constant MANUAL]. A valid [member merge_hook] wins over it.
+    #[export(enum = (Ours = 0, Theirs = 1, MergePatch = 2, Manual = 3))]
+    #[init(val = Self::MANUAL)]
+    conflict_resolution: i64,
+    /// Makes one document of two: called with the player's id, the key, what this server has and what came too late, and
+    /// returns the merged Dictionary. It may be called again with the same conflict after a crash, so merging twice must
+    /// do no harm. Without a Dictionary in return, the conflict stays where it is.
+    /// ```gdscript
+    /// store.merge_hook = func(_player_id: String, _key: String, ours: Dictionary, theirs: Dictionary) -> Dictionary:
+    ///     ours["best_ms"] = mini(ours["best_ms"], theirs["best_ms"])
+    ///     return ours
+    /// ```
+    #[var]
+    #[init(val = Callable::invalid())]
+    merge_hook: Callable,
     connected: RefCell<Option<Connected>>,
+    /// Whether the store was tried to be made without being asked for anything.
+    tried: Cell<bool>,
+    /// Conflicts that are merged, but not off the backend's list yet: their id and the change that covers them.
+    merged: RefCell<HashMap<String, Option<u64>>>,
+    /// While the node is outside the tree: tells whoever flushes it that it came back.
+    outside: Option<oneshot::Sender<()>>,
     collected_at: Cell<Option<Instant>>,
     each_frame: Option<FrameHook>,
     calls: Calls,
@@ -75,7 +120,11 @@ impl INode for BackendPlayerStore {
         }
         self.base_mut().add_to_group(GROUP);
         let id = self.base().instance_id();
-        self.each_frame = Some(FrameHook::new(move || autosave(id)));
+        self.each_frame = Some(FrameHook::new(move || each_frame(id)));
+        if let Some(outside) = self.outside.take() {
+            // Err when the flush is over: then nobody needs to know.
+            let _flushed_already = outside.send(());
+        }
     }
 
     fn exit_tree(&mut self) {
@@ -86,15 +135,15 @@ impl INode for BackendPlayerStore {
             let _reentrant = self.base_mut();
             hand_off::abandon(owner);
         }
-        let Some(store) = store else { return };
-        if store.dirty_count() > 0 {
-            last_words::flush(async move {
-                let flushed = store.flush(None, LAST_FLUSH).await;
-                if flushed.unsaved > 0 {
-                    tracing::error!(unsaved = flushed.unsaved, "documents of a freed store were not saved");
-                }
-            });
-        }
+        let Some(store) = store.filter(holds_something) else { return };
+        // Begun here and not when the node is freed: a server that is freed in the same frame leaves after it.
+        let (outside, back) = oneshot::channel();
+        self.outside = Some(outside);
+        last_words::flush(async move {
+            let flushed = store.flush(None, LAST_FLUSH).await;
+            let freed = back.await.is_err();
+            report(if freed { store.release_all(LAST_FLUSH).await } else { flushed });
+        });
     }
 
     fn get_configuration_warnings(&self) -> PackedStringArray {
@@ -104,6 +153,15 @@ impl INode for BackendPlayerStore {
         }
         if self.registration.is_none() {
             warnings.push("Assign \"Registration\": players are held by a registered server.".to_owned());
+        }
+        if let Err(error) = configuration::resolve(self.config.as_ref())
+            .and_then(|config| configuration::journal_folder(self.config.as_ref(), &config))
+        {
+            warnings
+                .push(format!("Project Settings → Backend Client → Journal → Folder: {}.", error.message));
+        }
+        if self.handover_timeout < 0.0 {
+            warnings.push("\"Handover Timeout\" must be 0 (do not wait) or more.".to_owned());
         }
         if self.max_delay_seconds < self.debounce_seconds {
             warnings.push(
@@ -117,8 +175,12 @@ impl INode for BackendPlayerStore {
 
 impl Drop for BackendPlayerStore {
     fn drop(&mut self) {
-        if let Some(connected) = self.connected.take() {
-            shutdown_parts::gone(connected.node);
+        let Some(Connected { node, store }) = self.connected.take() else { return };
+        shutdown_parts::gone(node);
+        backlog_monitor::forget(node);
+        // Otherwise `exit_tree` has begun to say it.
+        if self.outside.is_none() && holds_something(&store) {
+            last_words::flush(async move { report(store.release_all(LAST_FLUSH).await) });
         }
     }
 }
@@ -131,7 +193,26 @@ struct Connected {
 
 #[godot_api]
 impl BackendPlayerStore {
-    /// Emitted when the backend has committed a document.
+    /// The conflict is dropped, what this server has stays.
+    #[constant]
+    pub const OURS: i64 = 0;
+    /// What came too late replaces what this server has.
+    #[constant]
+    pub const THEIRS: i64 = 1;
+    /// What came too late is applied to what this server has as a merge patch (RFC 7396): members that it has replace
+    /// ours, members that only we have stay.
+    #[constant]
+    pub const MERGE_PATCH: i64 = 2;
+    /// Only [signal conflict_found] is emitted; the game decides by [method resolve_conflict].
+    #[constant]
+    pub const MANUAL: i64 = 3;
+
+    /// Emitted when a document is durable on local disk: from here on it reaches the backend even if this process or
+    /// machine dies. Covers everything saved under [param key] until then that was not announced yet.
+    #[signal]
+    pub fn saved_locally(player_id: GString, key: GString);
+
+    /// Emitted when the backend has committed a document, also one that an earlier run of this server left in the journal.
     #[signal]
     pub fn saved(player_id: GString, key: GString, version: i64);
 
@@ -140,33 +221,79 @@ impl BackendPlayerStore {
     #[signal]
     pub fn save_failed(player_id: GString, key: GString, error: Gd<BackendError>);
 
+    /// Emitted when it turns out that another server has taken the player over without waiting for this one, because it was
+    /// not heard of for too long. Saves are refused from now on: remove the player from the game.
+    #[signal]
+    pub fn lease_lost(player_id: GString);
+
+    /// Emitted when a save of this server came too late: another server had taken the player over. Nothing was
+    /// overwritten; the backend keeps the save, and the other server gets [signal conflict_found].
+    #[signal]
+    pub fn conflicted(player_id: GString, key: GString);
+
+    /// Emitted when a player of this server has a save that came too late. [member merge_hook] or
+    /// [member conflict_resolution] acts right after the handlers have returned.
+    #[signal]
+    pub fn conflict_found(conflict: Gd<BackendSaveConflict>);
+
+    /// Emitted when another server waits for the player. Handlers [method save] the final state; once they have returned,
+    /// it is sent and the player is let go, as by [method release_player]. Remove the player from the game: later saves
+    /// fail with [code]not_loaded[/code].
+    #[signal]
+    pub fn player_wanted(player_id: GString);
+
+    /// Emitted when the journal cannot be used: the disk is full, the folder cannot be written, a file is damaged. Saves go
+    /// on being sent, but until [signal journal_recovered] they are safe only once [signal saved] is emitted.
+    #[signal]
+    pub fn journal_failed(error: Gd<BackendError>);
+
+    /// Emitted when the journal works again. Everything unsent is in it.
+    #[signal]
+    pub fn journal_recovered();
+
+    /// Emitted at most once per second while the backend does not take saves, and when it has taken them all:
+    /// [param documents] wait, the oldest for [param oldest_seconds].
+    #[signal]
+    pub fn backlog_changed(documents: i64, oldest_seconds: f64);
+
     /// Asks the game to call [method save] for its live state: every [member autosave_interval], and at shutdown. What
     /// is saved before the handlers return is part of it.
     #[signal]
     pub fn collect_saves();
 
-    /// Takes a player over and reads the documents. Gives a [BackendPlayerDocuments].
+    /// Takes a player over and reads the documents. Waits up to [member handover_timeout] for another server to save and let
+    /// go, and fails with [code]player_held[/code] if it does not; a server that is gone loses the player when its lease
+    /// ends. Gives a [BackendPlayerDocuments].
     #[func]
     fn load_player(&self, player_id: GString) -> Gd<BackendRequest> {
         let player_id = player_id.to_string();
+        let within = duration(self.handover_timeout);
         let work = self.connected().map(|store| async move {
-            let documents = store.load(&player_id).await?;
+            let documents = store.load(&player_id, within).await?;
             Ok(Documents { player_id, documents })
         });
         self.calls.try_start(work, BackendPlayerDocuments::answer)
     }
 
     /// Replaces the document under [param key], 1 to 64 of letters, digits, [code]_[/code], [code].[/code] and
-    /// [code]-[/code]. Returns at once; [signal saved] or [signal save_failed] follows. [param value] holds what JSON
-    /// holds, at most 256 KiB of it; its keys are strings.
+    /// [code]-[/code]. Returns at once; [signal saved_locally] and [signal saved], or [signal save_failed], follow.
+    /// [param value] holds what JSON holds, at most 256 KiB of it; its keys are strings. Nothing happens if the document is
+    /// the same already.
     #[func]
     fn save(&self, player_id: GString, key: GString, value: AnyDictionary) {
-        let outcome = self.save_content(&player_id, &key, &value);
-        if let Err(error) = outcome {
-            let (id, player_id, key) = (self.base().instance_id(), player_id.to_string(), key.to_string());
-            // Later, like every other outcome: handlers need not expect to run inside this call.
-            hand_off::post(move || announce(id, Event::SaveFailed { player_id, key, error }));
-        }
+        let outcome =
+            self.save_by(&value, |store, value| store.save(&player_id.to_string(), &key.to_string(), value));
+        self.refused(&player_id, &key, outcome);
+    }
+
+    /// Changes the document under [param key] by a merge patch (RFC 7396): members of [param patch] that are
+    /// [code]null[/code] are removed, Dictionaries are merged, anything else is replaced. Otherwise as [method save].
+    #[func]
+    fn save_patch(&self, player_id: GString, key: GString, patch: AnyDictionary) {
+        let outcome = self.save_by(&patch, |store, patch| {
+            store.merge_patch(&player_id.to_string(), &key.to_string(), &patch)
+        });
+        self.refused(&player_id, &key, outcome);
     }
 
     /// Sends a player's documents now and waits for the backend, as long as a call may take. Gives a
@@ -183,18 +310,75 @@ impl BackendPlayerStore {
         self.flushing(async move |store: PlayerStore, within| store.flush(None, within).await)
     }
 
-    /// Sends a player's documents, then forgets the player. Call it when a player has left. What could not be sent in
-    /// time is sent later. Gives a [BackendFlushResult].
+    /// Waits until everything is durable on local disk, as long as a call may take. Gives a [BackendFlushResult]; if its
+    /// [member BackendFlushResult.journalled] is less than its [member BackendFlushResult.unsaved], the difference is at
+    /// risk.
+    #[func]
+    fn flush_local(&self) -> Gd<BackendRequest> {
+        self.flushing(async move |store: PlayerStore, within| {
+            store.flush_local(within).await;
+            let backlog = store.backlog();
+            Flushed { unsaved: backlog.documents, journalled: backlog.journalled, ..Flushed::default() }
+        })
+    }
+
+    /// Sends a player's documents, lets other servers have the player, and forgets the player. Call it when a player has
+    /// left. What could not be sent in time is sent later, and the player is let go then. Gives a [BackendFlushResult].
     #[func]
     fn release_player(&self, player_id: GString) -> Gd<BackendRequest> {
         let player_id = player_id.to_string();
         self.flushing(async move |store: PlayerStore, within| store.release(&player_id, within).await)
     }
 
+    /// Reads a player's saves that came too late. Gives a [BackendConflictList].
+    #[func]
+    fn list_conflicts(&self, player_id: GString) -> Gd<BackendRequest> {
+        let player_id = player_id.to_string();
+        let work = self.connected().map(|store| async move {
+            let conflicts = store.conflicts(&player_id).await?;
+            Ok(conflicts.into_iter().map(Arc::new).collect())
+        });
+        self.calls.try_start(work, BackendConflictList::answer)
+    }
+
+    /// Changes the document as [param resolution] says ([constant OURS], [constant THEIRS] or [constant MERGE_PATCH]), and
+    /// takes the conflict off the backend's list once that is committed. The player must be loaded. Gives a [BackendDone].
+    #[func]
+    fn resolve_conflict(
+        &self,
+        conflict: Option<Gd<BackendSaveConflict>>,
+        resolution: i64,
+    ) -> Gd<BackendRequest> {
+        self.resolving(conflict, merging::resolution(resolution))
+    }
+
+    /// Replaces the document by [param value], which the game has made of both, and takes the conflict off the backend's
+    /// list once that is committed. The player must be loaded. Gives a [BackendDone].
+    #[func]
+    fn resolve_conflict_with(
+        &self,
+        conflict: Option<Gd<BackendSaveConflict>>,
+        value: AnyDictionary,
+    ) -> Gd<BackendRequest> {
+        self.resolving(conflict, merging::merged_by_the_game(&value))
+    }
+
     /// Returns how many documents the backend has not committed yet.
     #[func]
     fn get_dirty_count(&self) -> i64 {
         self.handle().map_or(0, |store| store.dirty_count() as i64)
+    }
+
+    /// Returns how many documents are neither durable on local disk nor committed by the backend.
+    #[func]
+    fn get_unjournalled_count(&self) -> i64 {
+        self.handle().map_or(0, |store| store.unjournalled_count() as i64)
+    }
+
+    /// Returns whether this server holds the player, as far as it knows.
+    #[func]
+    fn is_holding(&self, player_id: GString) -> bool {
+        self.handle().is_some_and(|store| store.is_holding(&player_id.to_string()))
     }
 
     /// Returns a copy of the newest document under [param key], sent or not, or an empty Dictionary.
@@ -248,26 +432,42 @@ impl BackendPlayerStore {
                 not_configured("assign \"Registration\": players are held by a registered server")
             })?;
         let registration = registration.bind().connected()?;
-        let backend = configuration::connect(configuration::resolve(self.config.as_ref())?)?;
+        let config = configuration::resolve(self.config.as_ref())?;
+        let journal = JournalFolder::new(configuration::journal_folder(self.config.as_ref(), &config)?);
+        let backend = configuration::connect(config)?;
         let id = self.base().instance_id();
-        let on_event = Arc::new(move |event| hand_off::post(move || announce(id, event)));
+        let on_event = Arc::new(move |event| hand_off::post(move || news::announce(id, event)));
         let runtime = runtime::handle()?;
-        // The store's writer is spawned on the runtime of the moment.
+        // The store's tasks are spawned on the runtime of the moment.
         let _entered = runtime.enter();
-        let store = PlayerStore::new(backend, configuration::clock(), registration, self.pace(), on_event);
+        let store = PlayerStore::new(Setup {
+            backend,
+            clock: configuration::clock(),
+            registration,
+            journal: Arc::new(journal),
+            pace: self.pace(),
+            on_event,
+        });
         shutdown_parts::store_made(id, store.clone());
+        backlog_monitor::watch(id, store.clone());
         self.connected.replace(Some(Connected { node: id, store: store.clone() }));
         Ok(store)
     }
 
-    fn save_content(
+    fn save_by(
         &self,
-        player_id: &GString,
-        key: &GString,
         value: &AnyDictionary,
-    ) -> Result<(), ClientError> {
+        save: impl FnOnce(&PlayerStore, Content) -> Result<u64, ClientError>,
+    ) -> Result<u64, ClientError> {
         let content = json::from_dictionary(value)?;
-        self.connected()?.save(&player_id.to_string(), &key.to_string(), content)
+        save(&self.connected()?, content)
+    }
+
+    fn refused(&self, player_id: &GString, key: &GString, outcome: Result<u64, ClientError>) {
+        let Err(error) = outcome else { return };
+        let (id, player_id, key) = (self.base().instance_id(), player_id.to_string(), key.to_string());
+        // Later, like every other outcome: handlers need not expect to run inside this call.
+        hand_off::post(move || news::announce(id, Event::SaveFailed { player_id, key, error }));
     }
 
     fn flushing<W>(&self, work: impl FnOnce(PlayerStore, Duration) -> W) -> Gd<BackendRequest>
@@ -281,9 +481,7 @@ impl BackendPlayerStore {
     }
 
     fn pace(&self) -> Pace {
-        let seconds =
-            |seconds: f64| Duration::try_from_secs_f64(seconds.clamp(0.0, 3_600.0)).unwrap_or_default();
-        Pace { debounce: seconds(self.debounce_seconds), max_delay: seconds(self.max_delay_seconds) }
+        Pace { debounce: duration(self.debounce_seconds), max_delay: duration(self.max_delay_seconds) }
     }
 
     fn pace_changed(&mut self) {
@@ -306,24 +504,48 @@ impl BackendPlayerStore {
         }
         due && self.handle().is_some_and(|store| store.player_count() > 0)
     }
+
+    /// What an earlier run left in the journal is sent as soon as the server is registered, whoever asks for what.
+    fn send_what_is_left(&self) {
+        if self.tried.get() || self.connected.borrow().is_some() {
+            return;
+        }
+        let registration = self.registration.as_ref().filter(|node| node.is_instance_valid());
+        if registration.is_some_and(|registration| registration.bind().listed_as().is_some()) {
+            self.tried.set(true);
+            if let Err(error) = self.connected() {
+                tracing::error!(code = error.code(), "players cannot be saved: {error}");
+            }
+        }
+    }
 }
 
-/// Each frame.
-fn autosave(id: InstanceId) {
+fn each_frame(id: InstanceId) {
     let Ok(node) = Gd::<BackendPlayerStore>::try_from_instance_id(id) else { return };
-    let due = node.bind().is_collection_due();
+    let due = {
+        let node = node.bind();
+        node.send_what_is_left();
+        node.is_collection_due()
+    };
     if due {
         node.signals().collect_saves().emit();
     }
 }
 
-fn announce(id: InstanceId, event: Event) {
-    // The node may be gone by now.
-    let Ok(node) = Gd::<BackendPlayerStore>::try_from_instance_id(id) else { return };
-    match event {
-        Event::Saved { player_id, key, version } => node.signals().saved().emit(&player_id, &key, version),
-        Event::SaveFailed { player_id, key, error } => {
-            node.signals().save_failed().emit(&player_id, &key, &Failure::from(error).into_object());
-        }
+fn duration(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds.clamp(0.0, 3_600.0)).unwrap_or_default()
+}
+
+fn holds_something(store: &PlayerStore) -> bool {
+    store.player_count() > 0 || store.dirty_count() > 0
+}
+
+/// Any thread. What a freed node could not do any more.
+fn report(flushed: Flushed) {
+    let Flushed { unsaved, journalled, .. } = flushed;
+    if unsaved > journalled {
+        tracing::error!(unsaved, journalled, "documents of a freed store are lost");
+    } else if unsaved > 0 {
+        tracing::warn!(unsaved, "documents of a freed store wait in the journal for the next one");
     }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backend_client::error::ClientError;
-use backend_client::host::Host;
 use backend_client::registration::{Event, Registration, ServerDescription};
 use godot::prelude::*;
 
@@ -16,7 +15,7 @@ use crate::backend_session::BackendDone;
 use crate::frame_hook::FrameHook;
 use crate::result_class::result_class;
 use crate::runtime::{self, Calls};
-use crate::{backend_shutdown, configuration, hand_off, last_words, shutdown_parts};
+use crate::{backend_shutdown, configuration, hand_off, last_words, shutdown_parts, supervision};
 
 /// Group by which [BackendShutdown] finds the registrations.
 pub const GROUP: &str = "backend_server_registration";
@@ -403,7 +402,10 @@ fn announce(id: InstanceId, event: Event) {
     let Ok(node) = Gd::<BackendServerRegistration>::try_from_instance_id(id) else { return };
     let object = |error: ClientError| Failure::from(error).into_object();
     match event {
-        Event::Registered(server_id) => node.signals().registered().emit(&server_id),
+        Event::Registered(server_id) => {
+            supervision::listed(&server_id);
+            node.signals().registered().emit(&server_id);
+        }
         Event::Lost(error) => node.signals().registration_lost().emit(&object(error)),
         Event::HeartbeatFailed(error) => node.signals().heartbeat_failed().emit(&object(error)),
         Event::DrainRequested => {

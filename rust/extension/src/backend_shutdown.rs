@@ -5,7 +5,6 @@ use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use backend_client::host::Host;
 use backend_client::shutdown::{Phase, Shutdown, Summary};
 use godot::prelude::*;
 
@@ -15,7 +14,7 @@ use crate::backend_server_registration::{self, BackendServerRegistration};
 use crate::frame_hook::FrameHook;
 use crate::result_class::result_class;
 use crate::shutdown_parts::Parts;
-use crate::{configuration, hand_off, runtime, termination};
+use crate::{configuration, hand_off, last_words, runtime, supervision, termination};
 
 /// Time between two looks at who is there.
 const LOOK: Duration = Duration::from_millis(500);
@@ -29,33 +28,51 @@ result_class! {
     /// What a shutdown achieved.
     BackendShutdownSummary(Summary) {
         /// Why it was asked for: [code]SIGTERM[/code], [code]SIGINT[/code], [code]empty[/code],
-        /// [code]drain_requested[/code], or what the script said.
+        /// [code]drain_requested[/code], [code]CTRL_CLOSE[/code] and the like on Windows, or what the script said.
         reason (get_reason): GString = |summary| GString::from(&summary.reason);
-        /// Documents committed during the shutdown.
+        /// Players this server held when it began.
+        players (get_players): i64 = |summary| summary.players as i64;
+        /// Unsent documents that were durable on local disk before they were sent.
+        saved_locally (get_saved_locally): i64 = |summary| summary.saved_locally as i64;
+        /// Documents committed by the backend during the shutdown.
         saved (get_saved): i64 = |summary| summary.saved as i64;
-        /// Documents the backend does not have.
+        /// Documents the backend keeps as conflicts, because another server had taken the player over.
+        conflicted (get_conflicted): i64 = |summary| summary.conflicted as i64;
+        /// Documents the backend does not have, but the journal. The next server with this journal sends them.
+        left_in_journal (get_left_in_journal): i64 = |summary| summary.left_in_journal as i64;
+        /// Documents that neither the backend nor the journal has. They are lost.
         unsaved (get_unsaved): i64 = |summary| summary.unsaved as i64;
         /// Whether the server left the list, or never was on it.
         deregistered (get_deregistered): bool = |summary| summary.deregistered;
+        /// The exit code that goes with it: 0, or 75 when something is left in the journal or lost.
+        exit_code (get_exit_code): i64 = |summary| summary.exit_code().into();
         /// Milliseconds in all.
         duration_ms (get_duration_ms): i64 = |summary| summary.total.as_millis() as i64;
         /// Milliseconds until the game had handed in its state.
         collect_ms (get_collect_ms): i64 = |summary| summary.collect.as_millis() as i64;
-        /// Milliseconds from there until all documents were committed.
-        flush_ms (get_flush_ms): i64 = |summary| summary.flush.as_millis() as i64;
-        /// Milliseconds from there until the server had left the list.
-        deregister_ms (get_deregister_ms): i64 = |summary| summary.deregister.as_millis() as i64;
+        /// Milliseconds from there until everything was on local disk.
+        journal_ms (get_journal_ms): i64 = |summary| summary.journal.as_millis() as i64;
+        /// Milliseconds from there until everything was at the backend.
+        send_ms (get_send_ms): i64 = |summary| summary.send.as_millis() as i64;
+        /// Milliseconds from there until players were let go and the server had left the list.
+        release_ms (get_release_ms): i64 = |summary| summary.release.as_millis() as i64;
     }
 }
 
-/// Turns SIGTERM, SIGINT and an empty server into one orderly shutdown: no new players, collect and save their
-/// progress, leave the list, quit.
+/// Turns SIGTERM, SIGINT, what Windows has in their place, and an empty server into one orderly shutdown: no new players,
+/// collect their progress, bring it to the journal, send it, let players go, leave the list, quit.
 ///
-/// Put one into the server's scene. While it is in the tree, the first signal starts the shutdown; a second one ends
-/// the process at once, with exit code 0 if everything is saved and 128 + signal otherwise. The process ends within
-/// [member grace_seconds], even if the main loop hangs: saving then goes on in the background with what the game had
-/// handed over. The exit code is 0 if everything is saved, otherwise 75. Without this node, signals do what they do in
-/// any Godot game.
+/// Put one into the server's scene. While it is in the tree, the first signal starts the shutdown. A second one ends
+/// the process as soon as the journal is synced, after a second at most, with exit code 0 if everything is at the
+/// backend and 128 + signal otherwise. The process ends within [member grace_seconds], even if the main loop hangs:
+/// saving then goes on in the background with what the game had handed over.
+///
+/// The exit code is 0 if everything is at the backend. It is 75 if documents are left in the journal, from where the next
+/// server with the same journal sends them, or lost; the last line of the log says which. Without this node, signals do
+/// what they do in any Godot game.
+///
+/// As a service of systemd ([code]Type=notify[/code]), the server says that it is ready when it is first listed, that it
+/// is stopping, and, with [code]WatchdogSec[/code], that its main loop turns.
 #[derive(GodotClass)]
 #[class(tool, init, base = Node)]
 pub struct BackendShutdown {
@@ -98,14 +115,6 @@ struct Plan {
     shutdown: Shutdown,
     parts: Arc<Parts>,
     grace: Mutex<Duration>,
-    progress: Arc<Mutex<Progress>>,
-}
-
-#[derive(Default)]
-struct Progress {
-    /// Whether the game's state was handed in, or waited for long enough.
-    collected: bool,
-    summary: Option<Summary>,
 }
 
 impl Plan {
@@ -114,8 +123,9 @@ impl Plan {
     }
 
     /// Any thread. False when it has begun already.
-    fn request(&self, reason: &str) -> bool {
+    fn request(&self, reason: &str, at_most: Option<Duration>) -> bool {
         let grace = self.grace();
+        let grace = at_most.map_or(grace, |at_most| grace.min(at_most));
         match runtime::handle() {
             Ok(handle) => {
                 let _entered = handle.enter();
@@ -126,10 +136,12 @@ impl Plan {
         }
     }
 
-    /// Any thread. 0 if leaving now loses nothing.
-    fn exit_code_now(&self) -> Option<i32> {
-        let collected = self.progress.lock().unwrap_or_else(PoisonError::into_inner).collected;
-        (collected && self.parts.dirty_count() == 0).then_some(0)
+    /// Any thread but a worker. Ends the process once the journal is synced.
+    fn leave(&self, code_if_unsaved: i32) {
+        let summary = self.shutdown.cut_short();
+        let code = if summary.exit_code() == 0 { 0 } else { code_if_unsaved };
+        last_line(code, &summary);
+        termination::exit_now(code);
     }
 }
 
@@ -141,12 +153,13 @@ impl INode for BackendShutdown {
         }
         let id = self.base().instance_id();
         self.each_frame = Some(FrameHook::new(move || each_frame(id)));
+        supervision::begin();
         ACTIVE.set(Some(id));
         let plan = self.plan();
-        let (trigger, code) = (Arc::clone(&plan), plan);
+        let (trigger, leave) = (Arc::clone(&plan), plan);
         termination::answer_with(
-            Arc::new(move |reason| trigger.request(reason)),
-            Arc::new(move || code.exit_code_now()),
+            Arc::new(move |reason, at_most| trigger.request(reason, at_most)),
+            Arc::new(move |code_if_unsaved| leave.leave(code_if_unsaved)),
         );
     }
 
@@ -186,8 +199,8 @@ impl BackendShutdown {
     #[signal]
     pub fn collect_saves();
 
-    /// Emitted when a phase begins: [code]draining[/code], [code]collecting[/code], [code]flushing[/code],
-    /// [code]deregistering[/code], [code]completed[/code].
+    /// Emitted when a phase begins: [code]draining[/code], [code]collecting[/code], [code]journalling[/code],
+    /// [code]sending[/code], [code]releasing[/code], [code]completed[/code].
     #[signal]
     pub fn progress(phase: GString);
 
@@ -200,7 +213,7 @@ impl BackendShutdown {
     fn request_shutdown(&mut self, reason: GString) {
         let plan = self.plan();
         self.choose();
-        if !plan.request(&reason.to_string()) {
+        if !plan.request(&reason.to_string(), None) {
             tracing::debug!("shutdown requested again");
         }
     }
@@ -244,19 +257,17 @@ impl BackendShutdown {
         }
         let id = self.base().instance_id();
         let parts = Arc::new(Parts::default());
-        let progress = Arc::new(Mutex::new(Progress::default()));
-        let (noted, known) = (Arc::clone(&progress), Arc::clone(&progress));
         let on_phase = Arc::new(move |phase: Phase| {
-            note(&noted, &phase);
+            tell_host(&phase);
             hand_off::post(move || on_phase(id, phase));
         });
-        let exit = Arc::new(move |code| {
-            last_line(&known);
+        let exit = Arc::new(|code: i32, summary: &Summary| {
+            last_line(code, summary);
             termination::exit_now(code);
         });
         let shutdown = Shutdown::new(configuration::clock(), Arc::clone(&parts) as _, on_phase, exit);
         let grace = Mutex::new(configuration::host("", self.grace_seconds).shutdown_grace());
-        let plan = Arc::new(Plan { shutdown, parts, grace, progress });
+        let plan = Arc::new(Plan { shutdown, parts, grace });
         self.plan = Some(Arc::clone(&plan));
         self.choose();
         plan
@@ -323,36 +334,26 @@ pub fn trigger(reason: &str) {
     }
 }
 
-/// Worker. Keeps what a process that leaves without its main thread has to know.
-fn note(progress: &Mutex<Progress>, phase: &Phase) {
-    let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
+/// Worker. The host hears of it also when the main thread is stuck.
+fn tell_host(phase: &Phase) {
     match phase {
-        Phase::Draining(..) | Phase::Collecting => {}
-        Phase::Flushing | Phase::Deregistering => progress.collected = true,
-        Phase::Completed(summary) => progress.summary = Some(summary.clone()),
+        Phase::Draining(reason, grace) => supervision::stopping(reason, *grace),
+        Phase::Collecting => {}
+        Phase::Journalling => supervision::status("Shutting down: bringing saves to local disk"),
+        Phase::Sending => supervision::status("Shutting down: sending saves"),
+        Phase::Releasing => supervision::status("Shutting down: letting players go"),
+        Phase::Completed(summary) => supervision::status(&summary.to_string()),
     }
 }
 
 /// Any thread. The log's last line, past the engine's buffers, which nobody empties any more.
-fn last_line(progress: &Mutex<Progress>) {
-    let summary = progress.lock().unwrap_or_else(PoisonError::into_inner).summary.clone();
-    let line = match summary {
-        Some(summary) => describe(&summary),
-        None => "backend_client: shutdown not complete at its deadline".to_owned(),
-    };
+fn last_line(code: i32, summary: &Summary) {
     // Nobody is left to be told about a closed pipe.
-    let _closed = writeln!(std::io::stdout(), "{line}");
+    let _closed = writeln!(std::io::stdout(), "{}", describe(code, summary));
 }
 
-fn describe(summary: &Summary) -> String {
-    format!(
-        "backend_client: shutdown complete reason={} saved={} unsaved={} deregistered={} total_ms={}",
-        summary.reason,
-        summary.saved,
-        summary.unsaved,
-        summary.deregistered,
-        summary.total.as_millis()
-    )
+fn describe(code: i32, summary: &Summary) -> String {
+    format!("backend_client: {summary} exit_code={code}")
 }
 
 fn each_frame(id: InstanceId) {
@@ -396,7 +397,7 @@ fn on_phase(id: InstanceId, phase: Phase) {
     let Ok(mut node) = Gd::<BackendShutdown>::try_from_instance_id(id) else {
         // Freed meanwhile: the plan goes on, and the process ends with it.
         if let Phase::Completed(summary) = phase {
-            godot_print!("{}", describe(&summary));
+            godot_print!("{}", describe(summary.exit_code(), &summary));
         }
         return;
     };
@@ -415,25 +416,28 @@ fn on_phase(id: InstanceId, phase: Phase) {
             node.signals().draining().emit(&reason, grace.as_secs_f64());
         }
         Phase::Collecting => node.bind_mut().collect_in = Some(1),
-        Phase::Flushing => node.signals().progress().emit("flushing"),
-        Phase::Deregistering => node.signals().progress().emit("deregistering"),
+        Phase::Journalling => node.signals().progress().emit("journalling"),
+        Phase::Sending => node.signals().progress().emit("sending"),
+        Phase::Releasing => node.signals().progress().emit("releasing"),
         Phase::Completed(summary) => complete(node, summary),
     }
 }
 
 fn complete(mut node: Gd<BackendShutdown>, summary: Summary) {
     let code = summary.exit_code();
-    godot_print!("{}", describe(&summary));
+    godot_print!("{}", describe(code, &summary));
     let (plan, quit) = {
         let mut shutdown = node.bind_mut();
         let quit = shutdown.quit_on_completed;
-        // Without its plan the watchdog has nothing to watch: the game decides when to leave.
         (if quit { shutdown.plan.clone() } else { shutdown.plan.take() }, quit)
     };
     if let Some(plan) = plan {
-        plan.shutdown.leaving();
         if quit {
+            plan.shutdown.leaving();
+            last_words::nothing_more();
             runtime::end_by(Instant::now() + plan.grace().saturating_sub(summary.total));
+        } else {
+            plan.shutdown.stay();
         }
     }
     node.signals().progress().emit("completed");

@@ -4,12 +4,16 @@
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+#[cfg(target_os = "linux")]
+use std::sync::Once;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use backend_client::backend::{Backend, HttpBackend};
 use backend_client::clock::{Clock, SystemClock};
 use backend_client::error::{ClientError, Fault};
+#[cfg(target_os = "linux")]
+use backend_client::host::Systemd;
 use backend_client::host::{Host, PlainHost};
 use backend_client::storage::{FileStorage, Storage};
 use backend_client::transport::{HttpTransport, Transport};
@@ -89,6 +93,23 @@ pub fn storage(config: &Config) -> Arc<dyn Storage> {
     Arc::new(FileStorage::new(globalized(STORAGE_FOLDER).join(folder_name(config))))
 }
 
+/// Where the unsent saves of a node whose `config` is `own` are kept; `config` is what it resolves to. Unless said
+/// otherwise, each backend has a folder of its own: no backend is sent what was saved for another one.
+pub fn journal_folder(own: Option<&Gd<BackendConfig>>, config: &Config) -> Result<PathBuf, ClientError> {
+    let overrides = own.is_none_or(|own| own.bind().values().use_overrides);
+    let outside = || override_for("--backend-journal-folder", "BACKEND_JOURNAL_FOLDER");
+    let named = if overrides { outside() } else { None };
+    let named = named.unwrap_or_else(|| settings::text(settings::JOURNAL_FOLDER));
+    match named.trim() {
+        "" => Ok(globalized(STORAGE_FOLDER).join(folder_name(config)).join("journal")),
+        inside if inside.starts_with("res://") => Err(ClientError::field(
+            "journal_folder",
+            "must not be in res://, which cannot be written in an exported game; use user:// or an absolute path",
+        )),
+        named => Ok(globalized(named)),
+    }
+}
+
 /// The server key: from the environment or a file, and from nowhere else.
 pub fn server_key() -> Result<ServerKey, ClientError> {
     if let Some(path) = argument("--backend-server-key-file") {
@@ -106,11 +127,21 @@ pub fn server_key() -> Result<ServerKey, ClientError> {
 }
 
 /// What runs this process. An orchestrator that knows better than our settings would be another [`Host`], chosen here.
-pub fn host(own_address: &str, own_grace_seconds: f64) -> impl Host {
-    PlainHost {
+pub fn host(own_address: &str, own_grace_seconds: f64) -> Arc<dyn Host> {
+    let plain = PlainHost {
         public_address: public_address(own_address),
         shutdown_grace: shutdown_grace(own_grace_seconds),
+    };
+    #[cfg(target_os = "linux")]
+    match Systemd::from_environment(plain.clone(), environment, std::process::id()) {
+        Some(Ok(systemd)) => return Arc::new(systemd),
+        Some(Err(error)) => {
+            static SAID: Once = Once::new();
+            SAID.call_once(|| tracing::warn!("the service manager is not told anything: {error}"));
+        }
+        None => {}
     }
+    Arc::new(plain)
 }
 
 /// Where players reach this machine, unless the node says so itself.

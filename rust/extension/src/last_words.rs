@@ -1,6 +1,7 @@
 //! What freed nodes still have to say: unsaved documents are sent, then servers leave the list. The process waits for
 //! it a moment at its end.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,9 +16,20 @@ const FLUSHES_FIRST: Duration = Duration::from_secs(30);
 /// Flushes under way.
 static FLUSHES: LazyLock<watch::Sender<usize>> = LazyLock::new(|| watch::channel(0).0);
 static SPOKEN: Mutex<Vec<JoinHandle<()>>> = Mutex::new(Vec::new());
+/// Whether a shutdown has said all there is to say.
+static SAID: AtomicBool = AtomicBool::new(false);
+
+/// Main thread. An orderly shutdown has brought everything in order as far as it could be: the process ends without
+/// another attempt.
+pub fn nothing_more() {
+    SAID.store(true, Ordering::Relaxed);
+}
 
 /// Sends what a freed store still holds.
 pub fn flush(work: impl Future<Output = ()> + Send + 'static) {
+    if SAID.load(Ordering::Relaxed) {
+        return;
+    }
     // Counted before this returns, so that a server freed in the same frame waits for it.
     FLUSHES.send_modify(|count| *count += 1);
     speak(async move {
@@ -28,6 +40,9 @@ pub fn flush(work: impl Future<Output = ()> + Send + 'static) {
 
 /// Takes a freed server off the list, once its players' documents are sent.
 pub fn leave(work: impl Future<Output = ()> + Send + 'static) {
+    if SAID.load(Ordering::Relaxed) {
+        return;
+    }
     speak(async move {
         let mut flushes = FLUSHES.subscribe();
         let quiet = async { flushes.wait_for(|count| *count == 0).await.is_ok() };

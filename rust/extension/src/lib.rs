@@ -13,10 +13,12 @@ mod backend_request;
 mod backend_room;
 mod backend_room_query;
 mod backend_rooms;
+mod backend_save_conflict;
 mod backend_server_registration;
 mod backend_session;
 mod backend_shutdown;
 mod backend_token_validator;
+mod backlog_monitor;
 mod configuration;
 mod deferred_transport;
 mod frame_hook;
@@ -31,6 +33,7 @@ mod result_class;
 mod runtime;
 mod settings;
 mod shutdown_parts;
+mod supervision;
 mod termination;
 
 use godot::prelude::*;
@@ -61,6 +64,7 @@ unsafe impl ExtensionLibrary for BackendExtension {
             // The scene tree is gone: drop what holds objects.
             InitStage::MainLoop => {
                 termination::unwatch();
+                backlog_monitor::close();
                 hand_off::close();
             }
             // No thread of ours may outlive this call: the library may be unmapped after it.

@@ -12,6 +12,7 @@ pub const ALLOW_INSECURE_HTTP: &str = "backend_client/network/allow_insecure_htt
 pub const ISSUER: &str = "backend_client/auth/issuer";
 pub const GAME: &str = "backend_client/auth/game";
 pub const PUBLIC_ADDRESS: &str = "backend_client/server/public_address";
+pub const JOURNAL_FOLDER: &str = "backend_client/journal/folder";
 pub const GRACE_SECONDS: &str = "backend_client/shutdown/grace_seconds";
 pub const LOG_LEVEL: &str = "backend_client/log/level";
 
@@ -26,6 +27,7 @@ pub fn register() {
     define(ISSUER, "backend_client".to_variant(), Hint::NONE, "");
     define(GAME, "default".to_variant(), Hint::NONE, "");
     define(PUBLIC_ADDRESS, "127.0.0.1".to_variant(), Hint::NONE, "");
+    define(JOURNAL_FOLDER, "".to_variant(), Hint::PLACEHOLDER_TEXT, "below user://backend_client");
     define(GRACE_SECONDS, 25.0.to_variant(), Hint::RANGE, "1,3600,0.5,suffix:s");
     define(LOG_LEVEL, "info".to_variant(), Hint::ENUM, "error,warn,info,debug,trace");
 }

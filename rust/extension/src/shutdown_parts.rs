@@ -1,14 +1,15 @@
 //! What a shutdown brings in order, reachable from worker threads: the main thread may be stuck by then.
 
 use std::collections::HashMap;
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use backend_client::player_store::{Flushed, PlayerStore};
+use backend_client::player_store::PlayerStore;
 use backend_client::registration::Registration;
-use backend_client::shutdown::Participants;
+use backend_client::shutdown::{Participants, Store};
 use godot::obj::InstanceId;
+
+use crate::supervision;
 
 /// Everything in this process that a shutdown may have to bring in order, from the moment it is made.
 static LIVE: LazyLock<Mutex<Live>> = LazyLock::new(Mutex::default);
@@ -16,6 +17,8 @@ static LIVE: LazyLock<Mutex<Live>> = LazyLock::new(Mutex::default);
 #[derive(Default)]
 struct Live {
     stores: HashMap<InstanceId, PlayerStore>,
+    /// Stores of something else than players. They take part in every shutdown.
+    others: HashMap<InstanceId, Arc<dyn Store>>,
     registrations: HashMap<InstanceId, Registration>,
 }
 
@@ -24,15 +27,22 @@ pub fn store_made(node: InstanceId, store: PlayerStore) {
     live().stores.insert(node, store);
 }
 
+/// Main thread. A node has made a store of something else than players.
+#[allow(dead_code, reason = "for stores of other kinds")]
+pub fn other_store_made(node: InstanceId, store: Arc<dyn Store>) {
+    live().others.insert(node, store);
+}
+
 /// Main thread. A node has made its registration.
 pub fn registration_made(node: InstanceId, registration: Registration) {
     live().registrations.insert(node, registration);
+    supervision::begin();
 }
 
 /// Main thread. A node is gone, or has let go of what it made.
 pub fn gone(node: InstanceId) {
     let mut live = live();
-    let dropped = (live.stores.remove(&node), live.registrations.remove(&node));
+    let dropped = (live.stores.remove(&node), live.others.remove(&node), live.registrations.remove(&node));
     drop(live);
     drop(dropped);
 }
@@ -53,17 +63,8 @@ impl Parts {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Only { store, registration };
     }
 
-    /// Documents the backend does not have yet.
-    pub fn dirty_count(&self) -> usize {
-        self.stores().iter().map(PlayerStore::dirty_count).sum()
-    }
-
-    fn stores(&self) -> Vec<PlayerStore> {
-        chosen(&live().stores, self.chosen().store)
-    }
-
     fn registrations(&self) -> Vec<Registration> {
-        chosen(&live().registrations, self.chosen().registration)
+        chosen(&live().registrations, self.chosen().registration).cloned().collect()
     }
 
     fn chosen(&self) -> Only {
@@ -71,8 +72,8 @@ impl Parts {
     }
 }
 
-fn chosen<T: Clone>(all: &HashMap<InstanceId, T>, only: Option<InstanceId>) -> Vec<T> {
-    all.iter().filter(|(id, _)| only.is_none_or(|only| only == **id)).map(|(_, part)| part.clone()).collect()
+fn chosen<T>(all: &HashMap<InstanceId, T>, only: Option<InstanceId>) -> impl Iterator<Item = &T> {
+    all.iter().filter(move |(id, _)| only.is_none_or(|only| only == **id)).map(|(_, part)| part)
 }
 
 fn live() -> MutexGuard<'static, Live> {
@@ -85,15 +86,11 @@ impl Participants for Parts {
         self.registrations().iter().for_each(|registration| registration.set_draining(true));
     }
 
-    async fn flush(&self, within: Duration) -> Flushed {
-        let until = Instant::now() + within;
-        let mut sum = Flushed::default();
-        for store in self.stores() {
-            let flushed = store.flush(None, until.saturating_duration_since(Instant::now())).await;
-            sum.saved += flushed.saved;
-            sum.unsaved += flushed.unsaved;
-        }
-        sum
+    fn stores(&self) -> Vec<Arc<dyn Store>> {
+        let only = self.chosen().store;
+        let live = live();
+        let players = chosen(&live.stores, only).map(|store| Arc::new(store.clone()) as Arc<dyn Store>);
+        players.chain(live.others.values().cloned()).collect()
     }
 
     async fn deregister(&self) -> bool {

@@ -3,25 +3,30 @@
 //! The watcher is installed by the first `BackendShutdown` in the tree and stays for the life of the process: a signal
 //! handler cannot be taken out again. Without a shutdown to trigger it does what the system would have done. It is
 //! never installed in the editor, where a reload would leave the handler pointing into unmapped memory.
+//!
+//! A thread of its own waits for the system: neither a stuck main thread nor busy workers hold it up.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-/// Begins a shutdown for a reason. False: it has begun already, and whoever asks again does not want to wait.
-pub type Trigger = Arc<dyn Fn(&str) -> bool + Send + Sync>;
-/// The exit code for leaving in the middle of a shutdown: 0 if nothing would be lost.
-pub type ExitCode = Arc<dyn Fn() -> Option<i32> + Send + Sync>;
+/// Begins a shutdown for a reason, with at most so much time if the system gives no more. False: it has begun already,
+/// and whoever asks again does not want to wait.
+pub type Trigger = Arc<dyn Fn(&str, Option<Duration>) -> bool + Send + Sync>;
+/// Ends the process in the middle of a shutdown, once the journal is synced: with 0 if nothing would be lost, else with
+/// this exit code.
+pub type Leave = Arc<dyn Fn(i32) + Send + Sync>;
 
 #[derive(Clone)]
 struct Answer {
     trigger: Trigger,
-    exit_code: ExitCode,
+    leave: Leave,
 }
 
 static ANSWER: Mutex<Option<Answer>> = Mutex::new(None);
 
 /// Main thread. Answers signals with `trigger` from now on.
-pub fn answer_with(trigger: Trigger, exit_code: ExitCode) {
-    *lock() = Some(Answer { trigger, exit_code });
+pub fn answer_with(trigger: Trigger, leave: Leave) {
+    *lock() = Some(Answer { trigger, leave });
     imp::watch();
 }
 
@@ -34,6 +39,15 @@ pub use imp::{exit_now, unwatch};
 
 fn lock() -> std::sync::MutexGuard<'static, Option<Answer>> {
     ANSWER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The watcher's thread. False if nobody answers: then the system's own way is left.
+fn received(name: &str, at_most: Option<Duration>, exit_code: i32) -> bool {
+    let Some(answer) = lock().clone() else { return false };
+    if !(answer.trigger)(name, at_most) {
+        (answer.leave)(exit_code);
+    }
+    true
 }
 
 #[cfg(unix)]
@@ -85,60 +99,113 @@ mod imp {
     }
 
     fn received(signal: i32) {
-        let Some(answer) = super::lock().clone() else {
-            // Returns only if the system ignores the signal as well.
-            let _ignored = low_level::emulate_default_handler(signal);
-            return;
-        };
         let name = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };
-        if !(answer.trigger)(name) {
-            tracing::warn!("{name} again: leaving at once");
-            exit_now((answer.exit_code)().unwrap_or(128 + signal));
+        if super::received(name, None, 128 + signal) {
+            return;
         }
+        if std::process::id() == 1 {
+            // The kernel ignores the default action for the first process, and a container would wait for a kill.
+            exit_now(128 + signal);
+        }
+        // Returns only if the system ignores the signal as well.
+        let _ignored = low_level::emulate_default_handler(signal);
     }
 }
 
 #[cfg(windows)]
 mod imp {
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::io;
+    use std::sync::{Mutex, PoisonError};
+    use std::thread::JoinHandle;
+    use std::time::Duration;
 
-    use tokio::signal::windows;
+    use tokio::runtime::Builder;
+    use tokio::signal::windows::{self, CtrlBreak, CtrlC, CtrlClose, CtrlShutdown};
+    use tokio::sync::oneshot;
 
     /// What Windows itself uses for a process ended by Ctrl+C.
     const CONTROL_C_EXIT: i32 = 0xC000_013A_u32 as i32;
+    /// Windows ends the process five seconds after a console was closed.
+    const CLOSE: Duration = Duration::from_secs(4);
 
-    static WATCHED: AtomicBool = AtomicBool::new(false);
+    static WATCHER: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>> = Mutex::new(None);
+
+    /// What the console says. After "close" and "shutdown" the process would be ended as soon as their handler
+    /// returns; tokio's never returns, so that the shutdown has its time and ends the process itself.
+    ///
+    /// Not `CTRL_LOGOFF`: only services get it, whenever anybody logs off, and those have to go on.
+    struct Events {
+        c: CtrlC,
+        r#break: CtrlBreak,
+        close: CtrlClose,
+        shutdown: CtrlShutdown,
+    }
+
+    impl Events {
+        fn listen() -> io::Result<Self> {
+            Ok(Self {
+                c: windows::ctrl_c()?,
+                r#break: windows::ctrl_break()?,
+                close: windows::ctrl_close()?,
+                shutdown: windows::ctrl_shutdown()?,
+            })
+        }
+
+        /// The next event, and the time there is for it if the system sets one.
+        async fn next(&mut self) -> (&'static str, Option<Duration>) {
+            tokio::select! {
+                _ = self.c.recv() => ("CTRL_C", None),
+                _ = self.r#break.recv() => ("CTRL_BREAK", None),
+                _ = self.close.recv() => ("CTRL_CLOSE", Some(CLOSE)),
+                _ = self.shutdown.recv() => ("CTRL_SHUTDOWN", Some(CLOSE)),
+            }
+        }
+    }
 
     pub fn watch() {
-        if WATCHED.swap(true, Ordering::SeqCst) {
+        let mut watcher = WATCHER.lock().unwrap_or_else(PoisonError::into_inner);
+        if watcher.is_some() {
             return;
         }
-        crate::runtime::spawn(async {
-            let sources =
-                (windows::ctrl_c(), windows::ctrl_break(), windows::ctrl_close(), windows::ctrl_shutdown());
-            let (Ok(mut c), Ok(mut r#break), Ok(mut close), Ok(mut shutdown)) = sources else {
-                return tracing::error!("console events cannot be watched");
-            };
+        // Needs neither timers nor I/O: the console's handler wakes it from a thread of the system's.
+        let (runtime, mut events) = match (Builder::new_current_thread().build(), Events::listen()) {
+            (Ok(runtime), Ok(events)) => (runtime, events),
+            (Err(error), _) | (_, Err(error)) => {
+                return tracing::error!(%error, "console events cannot be watched");
+            }
+        };
+        let (stop, mut stopped) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("backend-signals".into()).spawn(move || {
             loop {
-                let name = tokio::select! {
-                    _ = c.recv() => "CTRL_C",
-                    _ = r#break.recv() => "CTRL_BREAK",
-                    _ = close.recv() => "CTRL_CLOSE",
-                    _ = shutdown.recv() => "CTRL_SHUTDOWN",
-                };
-                let answer = super::lock().clone();
-                match answer {
-                    Some(answer) if (answer.trigger)(name) => {}
-                    Some(answer) => exit_now((answer.exit_code)().unwrap_or(CONTROL_C_EXIT)),
-                    None => exit_now(CONTROL_C_EXIT),
+                let next = runtime.block_on(async {
+                    tokio::select! {
+                        _ = &mut stopped => None,
+                        event = events.next() => Some(event),
+                    }
+                });
+                let Some((name, at_most)) = next else { return };
+                // Outside of `block_on`: leaving waits for the journal, which blocks.
+                if !super::received(name, at_most, CONTROL_C_EXIT) {
+                    exit_now(CONTROL_C_EXIT);
                 }
             }
         });
+        match thread {
+            Ok(thread) => *watcher = Some((stop, thread)),
+            Err(error) => tracing::error!(%error, "console events cannot be watched"),
+        }
     }
 
+    /// Main thread, before the library goes.
     pub fn unwatch() {
         super::answer_no_more();
-        WATCHED.store(false, Ordering::SeqCst);
+        let watcher = WATCHER.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((stop, thread)) = watcher {
+            // It has ended already if nobody listens.
+            let _ended = stop.send(());
+            // A watcher that panicked has nothing more to watch.
+            let _panicked = thread.join();
+        }
     }
 
     pub fn exit_now(code: i32) -> ! {

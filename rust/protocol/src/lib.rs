@@ -14,6 +14,7 @@ pub mod rooms;
 pub mod routes;
 pub mod session;
 pub mod validation;
+pub mod world_store;
 
 pub use limits::{Check, FieldError};
 pub use problem::{Code, Problem};

@@ -1,8 +1,9 @@
 //! Players' documents: loading them under a lease, saving them in batches.
 //!
-//! A server that loads a player becomes the holder. The epoch grows whenever the holder changes, and a save is
-//! applied only under the current epoch and with a sequence above the document's last: a replay is harmless, and
-//! a server that lost its player cannot overwrite.
+//! A server that loads a player becomes the holder. While another one holds the player, that one is asked to save and
+//! to let go, and the load is to be repeated. The epoch grows whenever a lease is taken anew, and a save is applied only
+//! under the current epoch and with a sequence above the document's last: a replay is harmless, and a server that lost
+//! its player cannot overwrite. What it sends then is kept as a [`Conflict`], neither dropped nor applied.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -20,11 +21,25 @@ pub struct LoadPlayers {
     pub player_ids: Vec<String>,
 }
 
-/// The players' documents, in the order asked for.
+/// The players' documents, in the order asked for. A player in neither list does not exist.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct LoadedPlayers {
-    /// One entry per player asked for that exists.
+    /// Players that the asking server holds now.
     pub players: Vec<LoadedPlayer>,
+    /// Players that another server still holds. It was asked to let go; ask again.
+    #[serde(default)]
+    pub held: Vec<HeldPlayer>,
+}
+
+/// A player whose lease another server has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HeldPlayer {
+    /// The account's id.
+    pub player_id: String,
+    /// The server that holds the player.
+    pub server_id: String,
+    /// Milliseconds until the lease ends if its holder is never heard of again.
+    pub expires_in_ms: i64,
 }
 
 /// One player, held by the asking server from now on.
@@ -38,6 +53,9 @@ pub struct LoadedPlayer {
     pub sequence: i64,
     /// All documents of the player.
     pub documents: Vec<Document>,
+    /// Saves of servers that had lost this player, waiting to be merged; the oldest first, at most 100.
+    #[serde(default)]
+    pub conflicts: Vec<Conflict>,
 }
 
 /// One document.
@@ -93,6 +111,9 @@ pub struct SaveItem {
 pub struct SavedDocuments {
     /// One result per item.
     pub results: Vec<SaveResult>,
+    /// Players of this server that another one waits for, at most 100. Save them and let them go.
+    #[serde(default)]
+    pub wanted: Vec<String>,
 }
 
 /// What became of one item.
@@ -118,10 +139,68 @@ pub enum SaveOutcome {
     Replayed,
     /// A later save of the same epoch was committed before; nothing changed.
     Superseded,
-    /// Another server holds the player; nothing changed.
-    LeaseLost,
-    /// No such player; nothing changed.
-    PlayerNotFound,
+    /// The epoch is not the current one: another server has taken the player since, or there is no such player. The
+    /// document is unchanged, the save is kept as a [`Conflict`].
+    Conflicted,
+}
+
+/// A save that came too late: its server had lost the player.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Conflict {
+    /// Id of the conflict.
+    pub conflict_id: String,
+    /// Whose document.
+    pub player_id: String,
+    /// Name of the document.
+    pub key: String,
+    /// The server that saved.
+    pub server_id: String,
+    /// Its epoch.
+    pub epoch: i64,
+    /// Its sequence.
+    pub sequence: i64,
+    /// What it saved.
+    pub value: Map<String, Value>,
+    /// RFC 3339 time at which the backend received it, UTC.
+    pub received_at: String,
+}
+
+/// A player's conflicts, the oldest first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PlayerConflicts {
+    /// At most 100.
+    pub conflicts: Vec<Conflict>,
+}
+
+/// Takes conflicts off the list once what they hold is merged, or not wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResolveConflicts {
+    /// The server that holds the player.
+    pub server_id: String,
+    /// 1 to 100 conflicts. Ids that are not there (any more) change nothing.
+    pub conflict_ids: Vec<String>,
+}
+
+/// Lets players go, so that another server need not wait.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReleasePlayers {
+    /// The server that holds them.
+    pub server_id: String,
+    /// 1 to 100 players; absent: all that the server holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub players: Option<Vec<ReleasePlayer>>,
+}
+
+/// One player to let go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReleasePlayer {
+    /// The account's id.
+    pub player_id: String,
+    /// Epoch of the lease: a release that arrives late ends no later lease.
+    pub epoch: i64,
 }
 
 impl Check for LoadPlayers {
@@ -130,6 +209,29 @@ impl Check for LoadPlayers {
         batch("player_ids", self.player_ids.len(), limits::MAX_LOAD)?;
         for (index, id) in self.player_ids.iter().enumerate() {
             limits::identifier(&format!("player_ids[{index}]"), id, 64)?;
+        }
+        Ok(())
+    }
+}
+
+impl Check for ReleasePlayers {
+    fn check(&self) -> Result<(), FieldError> {
+        limits::identifier("server_id", &self.server_id, 64)?;
+        let Some(players) = &self.players else { return Ok(()) };
+        batch("players", players.len(), limits::MAX_LOAD)?;
+        for (index, player) in players.iter().enumerate() {
+            limits::identifier(&format!("players[{index}].player_id"), &player.player_id, 64)?;
+        }
+        Ok(())
+    }
+}
+
+impl Check for ResolveConflicts {
+    fn check(&self) -> Result<(), FieldError> {
+        limits::identifier("server_id", &self.server_id, 64)?;
+        batch("conflict_ids", self.conflict_ids.len(), limits::MAX_BATCH)?;
+        for (index, id) in self.conflict_ids.iter().enumerate() {
+            limits::identifier(&format!("conflict_ids[{index}]"), id, 64)?;
         }
         Ok(())
     }

@@ -81,8 +81,18 @@ codes! {
     RoomDraining = "room_draining", 409;
     /// Another server holds the player now.
     LeaseLost = "lease_lost", 409;
+    /// Another server still holds the player and was asked to let go; try again.
+    PlayerHeld = "player_held", 409;
     /// No such player.
     PlayerNotFound = "player_not_found", 404;
+    /// Another server still holds the world; try again.
+    WorldHeld = "world_held", 409;
+    /// No chunk of this name.
+    ChunkNotFound = "chunk_not_found", 404;
+    /// A commit names an object that is not stored (any more): send it, then commit again.
+    ObjectMissing = "object_missing", 409;
+    /// The bytes sent are not those of the object they were sent as.
+    ObjectInvalid = "object_invalid", 422;
     /// The same idempotency key came with another body.
     IdempotencyKeyReused = "idempotency_key_reused", 422;
     /// Too many requests; wait `retry_after` seconds.

@@ -99,6 +99,12 @@ pub struct HeartbeatReply {
     /// True when the operator wants the server to drain and leave.
     #[serde(default)]
     pub drain: bool,
+    /// Players of this server that another one waits for, at most 100. Save them and let them go.
+    #[serde(default)]
+    pub wanted: Vec<String>,
+    /// Players of this server with conflicts to merge, at most 100.
+    #[serde(default)]
+    pub conflicts: Vec<String>,
 }
 
 impl Check for RegisterServer {

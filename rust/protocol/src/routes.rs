@@ -32,8 +32,28 @@ pub const TICKET: &str = "/v1/rooms/{room_id}/ticket";
 pub const PLAYERS_LOAD: &str = "/v1/players/load";
 /// `POST`, server key: [`crate::player_store::SaveDocuments`] → [`crate::player_store::SavedDocuments`].
 pub const PLAYERS_SAVE: &str = "/v1/players/save";
+/// `POST`, server key: [`crate::player_store::ReleasePlayers`] → 204.
+pub const PLAYERS_RELEASE: &str = "/v1/players/release";
+/// `GET`, server key → [`crate::player_store::PlayerConflicts`].
+pub const PLAYER_CONFLICTS: &str = "/v1/players/{player_id}/conflicts";
+/// `POST`, server key: [`crate::player_store::ResolveConflicts`] → 204.
+pub const CONFLICTS_RESOLVE: &str = "/v1/players/conflicts/resolve";
 /// `GET`, access token → [`crate::player_store::PlayerDocuments`] of the caller.
 pub const OWN_DOCUMENTS: &str = "/v1/players/me/documents";
+/// `POST`, server key: [`crate::world_store::OpenWorld`] → [`crate::world_store::WorldLease`].
+pub const WORLD_OPEN: &str = "/v1/worlds/{world_id}/open";
+/// `GET`, server key: [`crate::world_store::ChunkQuery`] → [`crate::world_store::ChunkPage`].
+pub const WORLD_CHUNKS: &str = "/v1/worlds/{world_id}/chunks";
+/// `POST`, server key: [`crate::world_store::RequestUploads`] → [`crate::world_store::Uploads`].
+pub const WORLD_UPLOADS: &str = "/v1/worlds/{world_id}/uploads";
+/// `POST`, server key: [`crate::world_store::RequestDownloads`] → [`crate::world_store::Downloads`].
+pub const WORLD_DOWNLOADS: &str = "/v1/worlds/{world_id}/downloads";
+/// Server key. `PUT`: an object, compressed → 204. `GET`, with `Range` if wanted (RFC 9110 §14) → the object.
+pub const WORLD_OBJECT: &str = "/v1/worlds/{world_id}/objects/{hash}";
+/// `POST`, server key: [`crate::world_store::CommitWorld`] → [`crate::world_store::CommittedWorld`].
+pub const WORLD_COMMIT: &str = "/v1/worlds/{world_id}/commit";
+/// `POST`, server key: [`crate::world_store::ReleaseWorld`] → 204.
+pub const WORLD_RELEASE: &str = "/v1/worlds/{world_id}/release";
 /// `GET`: 200 while the process runs.
 pub const HEALTHZ: &str = "/healthz";
 /// `GET`: 200 while the backend can serve, 503 while it starts, stops or has no database.
@@ -61,4 +81,19 @@ pub fn room(room_id: &str) -> String {
 /// The ticket path of one room.
 pub fn ticket(room_id: &str) -> String {
     TICKET.replace("{room_id}", room_id)
+}
+
+/// The conflicts path of one player.
+pub fn player_conflicts(player_id: &str) -> String {
+    PLAYER_CONFLICTS.replace("{player_id}", player_id)
+}
+
+/// `route`, one of the `WORLD_…` paths, for one world.
+pub fn of_world(route: &str, world_id: &str) -> String {
+    route.replace("{world_id}", world_id)
+}
+
+/// The path of one object of a world.
+pub fn world_object(world_id: &str, hash: &str) -> String {
+    of_world(WORLD_OBJECT, world_id).replace("{hash}", hash)
 }

@@ -14,12 +14,22 @@ pub struct Config {
     /// A SQLite file, or `postgres://…`
     #[arg(long, env = "BACKEND_DATABASE", default_value = "backend.db", hide_env_values = true)]
     pub database: String,
+    /// Where worlds lie: a folder, `s3://bucket/prefix` or `az://container/prefix`, with credentials from `AWS_…` or
+    /// `AZURE_…` variables. Default: a folder `worlds` beside the SQLite file
+    #[arg(long, env = "BACKEND_WORLD_STORAGE")]
+    pub world_storage: Option<String>,
     /// `iss` of the tokens
     #[arg(long, env = "BACKEND_ISSUER", default_value = "backend_client")]
     pub issuer: String,
     /// The game whose players log in here
     #[arg(long, env = "BACKEND_GAME", default_value = "default")]
     pub game: String,
+    /// The environment the servers' keys must be for, such as `live` or `staging`
+    #[arg(long, env = "BACKEND_ENVIRONMENT", default_value = "live", value_parser = crate::server_keys::environment)]
+    pub environment: String,
+    /// Network or address of a proxy whose `X-Forwarded-For` is believed; may be given several times
+    #[arg(long = "trusted-proxy", env = "BACKEND_TRUSTED_PROXIES", value_delimiter = ',', value_parser = crate::client_address::network)]
+    pub trusted_proxies: Vec<ipnet::IpNet>,
     /// File with the server key; written on first start, read afterwards
     #[arg(long, env = "BACKEND_SERVER_KEY_FILE")]
     pub server_key_file: Option<PathBuf>,
@@ -29,6 +39,9 @@ pub struct Config {
     /// Seconds between heartbeats that servers are asked for
     #[arg(long, env = "BACKEND_HEARTBEAT_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=600))]
     pub heartbeat_seconds: u32,
+    /// The same for servers that hold players: the longest time until one hears that another server waits for a player
+    #[arg(long, env = "BACKEND_HOLDER_HEARTBEAT_SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=600))]
+    pub holder_heartbeat_seconds: u32,
     /// Seconds an access token lives
     #[arg(long, env = "BACKEND_ACCESS_TOKEN_SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub access_token_seconds: u32,
@@ -45,11 +58,15 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8420)),
             database: "backend.db".into(),
+            world_storage: None,
             issuer: "backend_client".into(),
             game: "default".into(),
+            environment: "live".into(),
+            trusted_proxies: Vec::new(),
             server_key_file: None,
             lease_seconds: 60,
             heartbeat_seconds: 30,
+            holder_heartbeat_seconds: 5,
             access_token_seconds: 600,
             ticket_seconds: 60,
             refresh_token_seconds: 30 * 24 * 3600,

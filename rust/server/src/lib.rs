@@ -1,6 +1,8 @@
 //! The reference backend: login, validation, registry, rooms and players' documents over SQLite or PostgreSQL.
 #![deny(missing_docs)]
 
+mod audit;
+mod client_address;
 pub mod config;
 pub mod database;
 mod health;
@@ -20,6 +22,7 @@ mod state;
 mod sweep;
 mod tokens;
 mod validation;
+mod world_store;
 
 pub use config::Config;
 pub use serve::{Running, start};

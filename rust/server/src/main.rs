@@ -1,5 +1,7 @@
 //! `backend-server`: the reference backend as one binary.
 
+mod key_commands;
+
 use anyhow::Context;
 use backend_server::database::Database;
 use backend_server::{Config, openapi, player_store, start};
@@ -26,6 +28,8 @@ enum Command {
         #[arg(long, env = "BACKEND_LOG_LEVEL", default_value = "info")]
         log_level: LevelFilter,
     },
+    /// Makes, lists, rotates and revokes server keys
+    Keys(key_commands::KeyCommands),
     /// Prints one player's documents as JSON
     PlayerDocuments {
         #[command(flatten)]
@@ -60,6 +64,14 @@ enum LogFormat {
 async fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Serve { config, log, log_level } => serve(config, log, log_level).await,
+        Command::Keys(commands) => {
+            tracing_subscriber::fmt()
+                .with_max_level(LevelFilter::INFO)
+                .with_writer(std::io::stderr)
+                .with_ansi(false)
+                .init();
+            key_commands::run(commands).await
+        }
         Command::PlayerDocuments { database, player } => {
             let database = Database::open(&database.database).await?;
             println!("{:#}", player_store::read_back(&database, &player).await?);

@@ -12,7 +12,12 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
         crate::validation::jwks, crate::validation::validate,
         crate::registration::register, crate::registration::heartbeat, crate::registration::deregister,
         crate::rooms::list, crate::rooms::get, crate::rooms::ticket,
-        crate::player_store::load, crate::player_store::save, crate::player_store::own_documents,
+        crate::player_store::load, crate::player_store::saves::save, crate::player_store::own_documents,
+        crate::player_store::leases::release,
+        crate::player_store::conflicts::player_conflicts, crate::player_store::conflicts::resolve_conflicts,
+        crate::world_store::open, crate::world_store::chunks, crate::world_store::release,
+        crate::world_store::transfer::uploads, crate::world_store::transfer::downloads,
+        crate::world_store::transfer::put, crate::world_store::transfer::get, crate::world_store::commit::commit,
         crate::health::healthz, crate::health::readyz, crate::health::metrics,
     ),
     modifiers(&Credentials)

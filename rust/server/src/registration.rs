@@ -9,8 +9,10 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use crate::idempotency::IdempotencyKey;
+use crate::player_store::{conflicts, leases};
 use crate::problem::{JsonBody, Outcome, Refusal};
 use crate::state::{AppState, ServerAuth};
+use crate::world_store;
 
 pub const fn status_text(status: ServerStatus) -> &'static str {
     match status {
@@ -48,7 +50,7 @@ pub async fn register(
     let entry = body.value;
     let tags = tags_text(&entry.tags)?;
     let mut work = state.database.begin().await?;
-    let lease_until = work.now + i64::from(state.config.lease_seconds) * 1000;
+    let lease_until = leases::lease_until(&state, &work);
     let row = sqlx::query(
         "INSERT INTO servers (server_id, key_hash, instance_id, name, address, port, map, mode, region, version, \
          tags, players, max_players, status, heartbeat_sequence, created_at, lease_until) \
@@ -77,6 +79,9 @@ pub async fn register(
     .fetch_one(&mut *work.tx)
     .await?;
     let server_id: String = row.try_get("server_id")?;
+    // Whoever was forgotten and comes back still holds the players that nobody has taken.
+    leases::renew_all(&state, &mut work, &server_id).await?;
+    world_store::renew_all(&mut work, &server_id, lease_until).await?;
     work.commit().await?;
     tracing::info!(server_id, name = entry.name, "a server registered");
     let lease = ServerLease {
@@ -87,7 +92,7 @@ pub async fn register(
     Ok((StatusCode::CREATED, Json(lease)))
 }
 
-/// Keeps a server's lease.
+/// Keeps a server's lease, and those of its players.
 #[utoipa::path(post, path = "/v1/servers/{server_id}/heartbeat", tag = "registration", request_body = Heartbeat,
     security(("server_key" = [])), params(("server_id" = String, Path)),
     responses((status = 200, body = HeartbeatReply), (status = 404, body = Problem), (status = 4XX, body = Problem)))]
@@ -103,7 +108,7 @@ pub async fn heartbeat(
         i64::try_from(beat.sequence).map_err(|_| Refusal::field("sequence", "must fit into 63 bits"))?;
     let tags = beat.tags.as_deref().map(tags_text).transpose()?;
     let mut work = state.database.begin().await?;
-    let lease_until = work.now + i64::from(state.config.lease_seconds) * 1000;
+    let lease_until = leases::lease_until(&state, &work);
     let beaten = sqlx::query(
         "UPDATE servers SET lease_until = $1, heartbeat_sequence = $2, status = $3, players = $4, \
          map = COALESCE($5, map), mode = COALESCE($6, mode), max_players = COALESCE($7, max_players), \
@@ -123,6 +128,7 @@ pub async fn heartbeat(
     .bind(work.now)
     .execute(&mut *work.tx)
     .await?;
+    let mut holds = 0;
     if beaten.rows_affected() == 0 {
         // Late and overtaken, or not listed: only the latter is told.
         sqlx::query(
@@ -134,16 +140,28 @@ pub async fn heartbeat(
         .fetch_optional(&mut *work.tx)
         .await?
         .ok_or_else(|| Refusal::new(Code::ServerUnknown, "not listed (any more); register again"))?;
+    } else {
+        holds = leases::renew_all(&state, &mut work, &server_id).await?;
+        world_store::renew_all(&mut work, &server_id, lease_until).await?;
     }
+    let wanted = leases::wanted(&mut *work.tx, &server_id, work.now).await?;
+    let conflicts = conflicts::of_server(&mut *work.tx, &server_id).await?;
     work.commit().await?;
     Ok(Json(HeartbeatReply {
         lease_seconds: state.config.lease_seconds,
-        heartbeat_seconds: state.config.heartbeat_seconds,
+        // Whoever holds players is to hear soon when another server waits for one of them.
+        heartbeat_seconds: if holds > 0 {
+            state.config.heartbeat_seconds.min(state.config.holder_heartbeat_seconds)
+        } else {
+            state.config.heartbeat_seconds
+        },
         drain: false,
+        wanted,
+        conflicts,
     }))
 }
 
-/// Takes a server off the list.
+/// Takes a server off the list. Its players' leases go on: it may still have to save.
 #[utoipa::path(delete, path = "/v1/servers/{server_id}", tag = "registration", security(("server_key" = [])),
     params(("server_id" = String, Path)), responses((status = 204), (status = 4XX, body = Problem)))]
 pub async fn deregister(

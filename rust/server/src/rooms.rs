@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
+use crate::config::Config;
 use crate::database::{rfc3339, unsigned};
 use crate::idempotency::IdempotencyKey;
 use crate::problem::{Outcome, QueryString, Refusal};
@@ -23,6 +24,9 @@ use crate::tokens::sha256;
 
 const COLUMNS: &str = "server_id, name, address, port, map, mode, region, version, tags, players, max_players, \
                        status, created_at";
+/// Games and environments may share a database; a room is for the players of its own.
+const OF_GAME: &str = "key_hash IN (SELECT key_hash FROM server_keys WHERE game = ?)";
+const OF_ENVIRONMENT: &str = "key_hash IN (SELECT key_hash FROM server_keys WHERE environment = ?)";
 
 /// Where a page ended. Bound to the query it continues.
 #[derive(Serialize, Deserialize)]
@@ -103,9 +107,11 @@ fn contains(text: &str) -> Bind {
     Bind::Text(format!("%{literal}%"))
 }
 
-fn conditions(query: &RoomQuery, now: i64) -> Outcome<Conditions> {
+fn conditions(query: &RoomQuery, config: &Config, now: i64) -> Outcome<Conditions> {
     let mut conditions = Conditions::default();
     conditions.and("lease_until > ?", Bind::Number(now));
+    conditions.and(OF_GAME, Bind::Text(config.game.clone()));
+    conditions.and(OF_ENVIRONMENT, Bind::Text(config.environment.clone()));
     conditions.and("status <> ?", Bind::Text("unhealthy".into()));
     if !query.include_draining {
         conditions.and("status <> ?", Bind::Text("draining".into()));
@@ -170,7 +176,7 @@ pub async fn list(
 ) -> Outcome<Response> {
     let now = state.database.now().await?;
     let limit = query.limit.unwrap_or(limits::DEFAULT_PAGE);
-    let mut conditions = conditions(&query, now)?;
+    let mut conditions = conditions(&query, &state.config, now)?;
     let direction = if query.descending { "DESC" } else { "ASC" };
     let column = sort_column(query.sort);
     conditions.sql += &format!(" ORDER BY {column} {direction}, server_id {direction}");
@@ -236,11 +242,16 @@ async fn live(state: &AppState, room_id: &str) -> Outcome<Room> {
     limits::identifier("room_id", room_id, 64)?;
     let now = state.database.now().await?;
     let sql = format!(
-        "SELECT {COLUMNS} FROM servers WHERE server_id = $1 AND lease_until > $2 AND status <> 'unhealthy'"
+        "SELECT {COLUMNS} FROM servers WHERE server_id = $1 AND lease_until > $2 AND status <> 'unhealthy' \
+         AND {} AND {}",
+        OF_GAME.replace('?', "$3"),
+        OF_ENVIRONMENT.replace('?', "$4"),
     );
     let row = sqlx::query(AssertSqlSafe(sql))
         .bind(room_id)
         .bind(now)
+        .bind(&state.config.game)
+        .bind(&state.config.environment)
         .fetch_optional(state.database.pool())
         .await?
         .ok_or_else(|| Refusal::new(Code::RoomNotFound, "there is no such room (any more)"))?;

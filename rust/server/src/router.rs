@@ -3,12 +3,15 @@
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use backend_protocol::{Code, routes};
 
 use crate::problem::{Outcome, Refusal};
 use crate::state::AppState;
-use crate::{health, openapi, player_store, registration, request_id, rooms, session, validation};
+use crate::{
+    client_address, health, openapi, player_store, registration, request_id, rooms, session, validation,
+    world_store,
+};
 
 pub fn app(state: AppState) -> Router {
     Router::new()
@@ -27,8 +30,18 @@ pub fn app(state: AppState) -> Router {
         .route(routes::ROOM, get(rooms::get))
         .route(routes::TICKET, post(rooms::ticket))
         .route(routes::PLAYERS_LOAD, post(player_store::load))
-        .route(routes::PLAYERS_SAVE, post(player_store::save))
+        .route(routes::PLAYERS_SAVE, post(player_store::saves::save))
+        .route(routes::PLAYERS_RELEASE, post(player_store::leases::release))
+        .route(routes::PLAYER_CONFLICTS, get(player_store::conflicts::player_conflicts))
+        .route(routes::CONFLICTS_RESOLVE, post(player_store::conflicts::resolve_conflicts))
         .route(routes::OWN_DOCUMENTS, get(player_store::own_documents))
+        .route(routes::WORLD_OPEN, post(world_store::open))
+        .route(routes::WORLD_CHUNKS, get(world_store::chunks))
+        .route(routes::WORLD_UPLOADS, post(world_store::transfer::uploads))
+        .route(routes::WORLD_DOWNLOADS, post(world_store::transfer::downloads))
+        .route(routes::WORLD_OBJECT, put(world_store::transfer::put).get(world_store::transfer::get))
+        .route(routes::WORLD_COMMIT, post(world_store::commit::commit))
+        .route(routes::WORLD_RELEASE, post(world_store::release))
         .route(routes::HEALTHZ, get(health::healthz))
         .route(routes::READYZ, get(health::readyz))
         .route(routes::METRICS, get(health::metrics))
@@ -37,6 +50,7 @@ pub fn app(state: AppState) -> Router {
         .method_not_allowed_fallback(|| async {
             Refusal::new(Code::MethodNotAllowed, "not with this method")
         })
+        .layer(middleware::from_fn_with_state(state.clone(), client_address::find))
         .layer(middleware::from_fn(request_id::identify))
         .with_state(state)
 }

@@ -15,7 +15,8 @@ use crate::database::Database;
 use crate::password::Passwords;
 use crate::state::{AppState, Shared};
 use crate::tokens::Tokens;
-use crate::{health, router, server_keys, sweep};
+use crate::world_store::objects::Objects;
+use crate::{health, router, server_keys, sweep, world_store};
 
 /// Longest wait for requests in progress when stopping.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -39,18 +40,19 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     health::collect_metrics();
     let database = Database::open(&config.database).await?;
     let tokens = Tokens::load(&database, &config).await?;
-    let new_server_key = server_keys::provide(&database, config.server_key_file.as_deref()).await?;
+    let objects = Arc::new(Objects::open(&config, &database).await?);
+    let new_server_key = server_keys::provide(&database, &config).await?;
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {}", config.listen))?;
     let address = listener.local_addr()?;
     let passwords = Passwords::new()?;
     let stopping = AtomicBool::new(false);
-    let state = AppState(Arc::new(Shared { config, database, tokens, passwords, stopping }));
+    let state = AppState(Arc::new(Shared { config, database, tokens, passwords, objects, stopping }));
     sweep::grace_after_start(&state).await?;
 
     let (stop, mut stopped) = watch::channel(false);
-    let app = router::app(state.clone());
+    let app = router::app(state.clone()).into_make_service_with_connect_info::<SocketAddr>();
     let serving = tokio::spawn(async move {
         let signal = async move {
             // Err: whoever could stop us is gone, which is a stop as well.
@@ -63,6 +65,11 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
 }
 
 impl Running {
+    /// Removes worlds' objects that nothing refers to now, rather than within the next minute.
+    pub async fn sweep_worlds(&self) -> anyhow::Result<()> {
+        world_store::sweep::once(&self.state, 0).await
+    }
+
     /// Stops taking requests, finishes those in progress within ten seconds, and closes the database.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         self.state.stopping.store(true, Ordering::Relaxed);

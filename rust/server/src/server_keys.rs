@@ -1,4 +1,6 @@
-//! Server keys: made here, shown once, stored as a hash.
+//! Server keys: what they look like, and which are accepted.
+
+mod records;
 
 use std::path::Path;
 
@@ -8,18 +10,28 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sqlx::Row;
 
+use crate::config::Config;
 use crate::database::Database;
 use crate::problem::{Outcome, Refusal};
 use crate::tokens::sha256;
 
+pub use records::{KeyRecord, MadeKey, NewKey, create, list, revoke, rotate};
+
 /// Every key begins with this, so that a scanner finds one that leaked.
 pub const PREFIX: &str = "gsk_";
+/// The use of a key is noted at most this often.
+const NOTED_EVERY_MS: i64 = 60_000;
 
-/// A new key: `gsk_live_` + 43 random characters + 6 characters of checksum.
-pub fn generate() -> anyhow::Result<String> {
+/// A new key: `gsk_<environment>_` + 43 random characters + 6 characters of checksum.
+pub fn generate(environment: &str) -> anyhow::Result<String> {
+    generate_with(PREFIX, environment)
+}
+
+/// A new key of any kind: `<prefix><environment>_` + 43 random characters + 6 characters of checksum.
+pub(crate) fn generate_with(prefix: &str, environment: &str) -> anyhow::Result<String> {
     let mut bytes = [0_u8; 32];
     aws_lc_rs::rand::fill(&mut bytes).context("no randomness")?;
-    let body = format!("{PREFIX}live_{}", URL_SAFE_NO_PAD.encode(bytes));
+    let body = format!("{prefix}{environment}_{}", URL_SAFE_NO_PAD.encode(bytes));
     let checksum = checksum(&body);
     Ok(format!("{body}{checksum}"))
 }
@@ -28,77 +40,124 @@ fn checksum(body: &str) -> String {
     format!("{:06x}", crc32fast::hash(body.as_bytes()) & 0x00ff_ffff)
 }
 
-/// Whether `key` is a key at all: a mistyped one is found without asking the database.
+/// Whether `key` is a server key at all: a mistyped one is found without asking the database.
 pub fn is_well_formed(key: &str) -> bool {
-    key.starts_with(PREFIX)
+    is_well_formed_with(PREFIX, key)
+}
+
+pub(crate) fn is_well_formed_with(prefix: &str, key: &str) -> bool {
+    key.starts_with(prefix)
         && key.is_ascii()
-        && key.len() > PREFIX.len() + 6
+        && key.len() > prefix.len() + 6
         && key.len() <= 256
         && checksum(&key[..key.len() - 6]) == key[key.len() - 6..]
 }
 
-/// The hash of a key that is accepted.
-pub(crate) async fn verify(database: &Database, key: &str) -> Outcome<String> {
-    let refusal = || Refusal::new(Code::ServerKeyInvalid, "the server key is not one of this backend's");
+/// The environment that a well-formed key names.
+fn environment_of(key: &str) -> &str {
+    key.strip_prefix(PREFIX).and_then(|rest| rest.split('_').next()).unwrap_or_default()
+}
+
+/// The name of an environment: 1 to 16 of `[a-z0-9-]`. It stands in every key, between underscores.
+pub fn environment(text: &str) -> Result<String, String> {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if (1..=16).contains(&text.len()) && text.bytes().all(allowed) {
+        Ok(text.to_owned())
+    } else {
+        Err("must have 1 to 16 characters of a-z, 0-9 and '-'".to_owned())
+    }
+}
+
+/// Whose key is accepted: the hash of the first key of its line. Asks the database each time, so that a revoked key is
+/// refused from the next request on, by every replica.
+pub(crate) async fn verify(database: &Database, config: &Config, key: &str) -> Outcome<String> {
+    let refusal = |words| Refusal::new(Code::ServerKeyInvalid, words);
+    let foreign = "the server key is not one of this backend's";
     if !is_well_formed(key) {
         return Err(if key.starts_with(PREFIX) {
-            refusal()
+            refusal(foreign)
         } else {
             Refusal::new(Code::Unauthorized, "this needs a server key, not a player's token")
         });
     }
-    let hash = sha256(key.as_bytes());
-    let row = sqlx::query("SELECT key_hash FROM server_keys WHERE key_hash = $1 AND revoked_at IS NULL")
-        .bind(&hash)
-        .fetch_optional(database.pool())
-        .await?;
-    row.map(|_| hash).ok_or_else(refusal)
+    let row = sqlx::query(
+        "SELECT owner, game, environment, expires_at, revoked_at, last_used_at FROM server_keys WHERE key_hash = $1",
+    )
+    .bind(sha256(key.as_bytes()))
+    .fetch_optional(database.pool())
+    .await?
+    .ok_or_else(|| refusal(foreign))?;
+    let now = database.now().await?;
+    if row.try_get::<Option<i64>, _>("revoked_at")?.is_some()
+        || row.try_get::<Option<i64>, _>("expires_at")?.is_some_and(|end| end <= now)
+    {
+        return Err(refusal("the server key was revoked, or replaced by a newer one"));
+    }
+    let scope: (Option<String>, Option<String>) = (row.try_get("game")?, row.try_get("environment")?);
+    if scope != (Some(config.game.clone()), Some(config.environment.clone())) {
+        return Err(refusal("the server key is for another game or environment"));
+    }
+    if row.try_get::<Option<i64>, _>("last_used_at")?.is_none_or(|at| at < now - NOTED_EVERY_MS) {
+        records::note_use(database, key, now).await;
+    }
+    Ok(row.try_get("owner")?)
 }
 
-/// Makes sure there is a key. With `file`, the key is the file's: written if absent, accepted if present. Returns a
-/// key that was made and must be shown, because nothing keeps it.
-pub async fn provide(database: &Database, file: Option<&Path>) -> anyhow::Result<Option<String>> {
-    if let Some(path) = file {
-        let key = match std::fs::read_to_string(path) {
-            Ok(text) => text.trim().to_owned(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let key = generate()?;
-                write_private(path, &key)
-                    .with_context(|| format!("cannot write the server key to {}", path.display()))?;
-                key
-            }
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-        };
+/// Makes sure there is a key for this game and environment. With a key file, the key is the file's: written if absent,
+/// accepted if present. Returns a key that was made and must be shown, because nothing keeps it.
+pub(crate) async fn provide(database: &Database, config: &Config) -> anyhow::Result<Option<String>> {
+    records::take_over(database, config).await?;
+    if let Some(path) = config.server_key_file.as_deref() {
+        let key = read_or_write(path, || generate(&config.environment))?;
         if !is_well_formed(&key) {
             bail!("{} does not hold a server key", path.display());
         }
-        accept(database, &key).await?;
+        let named = environment_of(&key);
+        if named != config.environment {
+            bail!(
+                "{} holds a key of the environment {named:?}; this is {:?}",
+                path.display(),
+                config.environment
+            );
+        }
+        records::accept(database, config, &key).await?;
         return Ok(None);
     }
-    let count: i64 =
-        sqlx::query("SELECT COUNT(*) FROM server_keys").fetch_one(database.pool()).await?.try_get(0)?;
+    let count: i64 = sqlx::query("SELECT COUNT(*) FROM server_keys WHERE game = $1 AND environment = $2")
+        .bind(&config.game)
+        .bind(&config.environment)
+        .fetch_one(database.pool())
+        .await?
+        .try_get(0)?;
     if count > 0 {
         return Ok(None);
     }
-    let key = generate()?;
-    accept(database, &key).await?;
-    Ok(Some(key))
+    let new = NewKey {
+        game: config.game.clone(),
+        environment: config.environment.clone(),
+        label: "first".to_owned(),
+    };
+    Ok(Some(create(database, &new).await?.key))
 }
 
-async fn accept(database: &Database, key: &str) -> anyhow::Result<()> {
-    let mut work = database.begin().await?;
-    sqlx::query(
-        "INSERT INTO server_keys (key_hash, created_at) VALUES ($1, $2) ON CONFLICT (key_hash) DO NOTHING",
-    )
-    .bind(sha256(key.as_bytes()))
-    .bind(work.now)
-    .execute(&mut *work.tx)
-    .await?;
-    work.commit().await?;
-    Ok(())
+/// The trimmed text of `path`; made by `make` and written for its owner alone when there is no such file.
+pub(crate) fn read_or_write(
+    path: &Path,
+    make: impl FnOnce() -> anyhow::Result<String>,
+) -> anyhow::Result<String> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(text.trim().to_owned()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let key = make()?;
+            write_private(path, &key).with_context(|| format!("cannot write a key to {}", path.display()))?;
+            Ok(key)
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
 }
 
-fn write_private(path: &Path, key: &str) -> std::io::Result<()> {
+/// Writes a new file that only its owner may read.
+pub fn write_private(path: &Path, key: &str) -> std::io::Result<()> {
     use std::io::Write;
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
@@ -118,12 +177,20 @@ mod tests {
 
     #[test]
     fn a_mistyped_key_is_found_by_its_checksum() {
-        let key = generate().expect("key");
+        let key = generate("live").expect("key");
         assert!(is_well_formed(&key));
         let mut wrong = key.clone().into_bytes();
         wrong[12] = if wrong[12] == b'a' { b'b' } else { b'a' };
         assert!(!is_well_formed(&String::from_utf8(wrong).expect("ascii")));
         assert!(!is_well_formed("gsk_"));
         assert!(!is_well_formed(&key[..key.len() - 1]));
+    }
+
+    #[test]
+    fn a_key_names_its_environment() {
+        assert_eq!(environment_of(&generate("staging-2").expect("key")), "staging-2");
+        for bad in ["", "Live", "a_b", "x y", &"x".repeat(17)] {
+            assert!(environment(bad).is_err(), "{bad:?}");
+        }
     }
 }

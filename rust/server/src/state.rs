@@ -15,6 +15,7 @@ use crate::password::Passwords;
 use crate::problem::{Outcome, Refusal};
 use crate::server_keys;
 use crate::tokens::Tokens;
+use crate::world_store::objects::Objects;
 
 /// Shared by all requests. Cheap to clone.
 #[derive(Clone)]
@@ -25,6 +26,8 @@ pub struct Shared {
     pub database: Database,
     pub tokens: Tokens,
     pub passwords: Passwords,
+    /// Where worlds' chunks lie.
+    pub objects: Arc<Objects>,
     /// Set when the process is on its way out: not ready any more.
     pub stopping: AtomicBool,
 }
@@ -74,7 +77,7 @@ impl FromRequestParts<AppState> for PlayerAuth {
 
 /// A game server with a valid key.
 pub struct ServerAuth {
-    /// SHA-256 of the key.
+    /// SHA-256 of the first key of this key's line: the same before and after a rotation.
     pub key_hash: String,
 }
 
@@ -82,7 +85,7 @@ impl FromRequestParts<AppState> for ServerAuth {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Outcome<Self> {
-        let key_hash = server_keys::verify(&state.database, bearer(parts)?).await?;
+        let key_hash = server_keys::verify(&state.database, &state.config, bearer(parts)?).await?;
         Ok(Self { key_hash })
     }
 }

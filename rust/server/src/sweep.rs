@@ -2,17 +2,26 @@
 
 use std::time::Duration;
 
+use sqlx::AssertSqlSafe;
+
 use crate::idempotency;
+use crate::player_store::leases;
 use crate::state::AppState;
+use crate::world_store;
 
 const EVERY: Duration = Duration::from_secs(60);
 /// A server's row is kept this long after its lease, so that one that comes back keeps its id.
 const SERVER_KEPT_MS: i64 = 24 * 3_600 * 1_000;
+/// Resolved conflicts and former epochs are remembered this long, for saves that lie in the journal of a server that is down.
+const REMEMBERED_MS: i64 = 90 * 24 * 3_600 * 1_000;
 
 /// Runs until the task is aborted. Expired servers are not listed even before they are swept.
 pub async fn run(state: AppState) {
-    loop {
+    for round in 0.. {
         tokio::time::sleep(EVERY).await;
+        if let Err(error) = world_store::sweep::once(&state, round).await {
+            tracing::warn!("worlds were not swept; the next round follows: {error:#}");
+        }
         if let Err(error) = once(&state).await {
             tracing::warn!(%error, "the sweep failed; the next one follows");
         }
@@ -26,24 +35,35 @@ async fn once(state: &AppState) -> sqlx::Result<()> {
         ("DELETE FROM used_tickets WHERE expires_at < $1", now - 60_000),
         ("DELETE FROM refresh_tokens WHERE expires_at < $1", now),
         ("DELETE FROM idempotency_keys WHERE created_at < $1", now - idempotency::KEPT_MS),
-        ("DELETE FROM servers WHERE lease_until < $1 AND created_at < $1", now - SERVER_KEPT_MS),
+        // One that left still saves and releases the players it holds.
+        (
+            "DELETE FROM servers WHERE lease_until < $1 AND created_at < $1 \
+             AND NOT EXISTS (SELECT 1 FROM player_leases WHERE player_leases.server_id = servers.server_id)",
+            now - SERVER_KEPT_MS,
+        ),
+        ("DELETE FROM save_conflicts WHERE resolved_at < $1", now - REMEMBERED_MS),
+        ("DELETE FROM former_epochs WHERE ended_at < $1", now - REMEMBERED_MS),
     ] {
         sqlx::query(statement).bind(before).execute(&mut *work.tx).await?;
     }
     work.commit().await
 }
 
-/// A backend that was away could not hear heartbeats: servers listed when it stopped get one lease to be heard again.
+/// A backend that was away could not hear heartbeats: servers listed when it stopped, and the holders of players, get one
+/// lease to be heard again.
 pub async fn grace_after_start(state: &AppState) -> sqlx::Result<()> {
     let mut work = state.database.begin().await?;
-    let lease = i64::from(state.config.lease_seconds) * 1000;
-    // Only those that would have lived had the backend been there: deregistered ones are at 0.
-    sqlx::query(
-        "UPDATE servers SET lease_until = $1 WHERE lease_until > 0 AND lease_until < $1 AND lease_until > $2",
-    )
-    .bind(work.now + lease)
-    .bind(work.now - SERVER_KEPT_MS)
-    .execute(&mut *work.tx)
-    .await?;
+    let lease_until = leases::lease_until(state, &work);
+    // Only those that would have lived had the backend been there: deregistered and released ones are at 0.
+    for table in ["servers", "player_leases", "worlds"] {
+        let sql = format!(
+            "UPDATE {table} SET lease_until = $1 WHERE lease_until > 0 AND lease_until < $1 AND lease_until > $2"
+        );
+        sqlx::query(AssertSqlSafe(sql))
+            .bind(lease_until)
+            .bind(work.now - SERVER_KEPT_MS)
+            .execute(&mut *work.tx)
+            .await?;
+    }
     work.commit().await
 }

@@ -150,7 +150,7 @@ pub fn sha256(bytes: &[u8]) -> String {
 }
 
 /// The secret all replicas share under `name`; the first of them to start brings `offered`.
-async fn shared_secret(database: &Database, name: &str, offered: &[u8]) -> anyhow::Result<Vec<u8>> {
+pub async fn shared_secret(database: &Database, name: &str, offered: &[u8]) -> anyhow::Result<Vec<u8>> {
     sqlx::query("INSERT INTO secrets (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
         .bind(name)
         .bind(STANDARD.encode(offered))

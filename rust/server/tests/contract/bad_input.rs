@@ -61,6 +61,11 @@ on_both_databases! {
             ("/v1/servers/x/heartbeat", json!({"sequence": -1, "players": 0}), "sequence"),
             ("/v1/servers/x/heartbeat", json!({"sequence": 1, "players": 0, "status": "odd"}), "status"),
             ("/v1/players/load", json!({"server_id": "s", "player_ids": []}), "player_ids"),
+            ("/v1/players/release", json!({"server_id": "s", "players": []}), "players"),
+            ("/v1/players/release", json!({"server_id": "s", "players": [{"player_id": "p"}]}), "players[0].epoch"),
+            ("/v1/players/release", json!({"server_id": "s", "players": [{"player_id": "a b", "epoch": 1}]}), "players[0].player_id"),
+            ("/v1/players/conflicts/resolve", json!({"server_id": "s", "conflict_ids": []}), "conflict_ids"),
+            ("/v1/players/conflicts/resolve", json!({"server_id": "s", "conflict_ids": vec!["x"; 101]}), "conflict_ids"),
             ("/v1/players/save", json!({"server_id": "s", "items": [{"player_id": "p"}]}), "items[0].key"),
             ("/v1/players/save", json!({"server_id": "s", "items": [{"player_id": "p", "key": "a/b", "epoch": 1, "sequence": 1, "value": {}}]}), "items[0].key"),
             ("/v1/players/save", json!({"server_id": "s", "items": [{"player_id": "p", "key": "k", "epoch": 0, "sequence": 1, "value": {}}]}), "items[0].epoch"),
@@ -111,6 +116,7 @@ fn any_json() -> impl Strategy<Value = Value> {
         Just("server_id"),
         Just("items"),
         Just("player_ids"),
+        Just("conflict_ids"),
         Just("name"),
         Just("port"),
         Just("sequence"),
@@ -142,6 +148,11 @@ async fn no_json_makes_a_5xx() {
         "/v1/servers/x/heartbeat",
         "/v1/players/load",
         "/v1/players/save",
+        "/v1/worlds/x/open",
+        "/v1/worlds/x/uploads",
+        "/v1/worlds/x/commit",
+        "/v1/players/release",
+        "/v1/players/conflicts/resolve",
     ];
     let runtime = tokio::runtime::Handle::current();
     let strategy = (any_json(), proptest::sample::select(paths.to_vec()));

@@ -7,9 +7,12 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-/// Declares each `async fn name(backend: Backend)` as two tests: `name::sqlite` and `name::postgres`.
+/// Declares each `async fn name(backend: Backend)` as two tests: `name::sqlite` and `name::postgres`. A second argument
+/// changes the settings: `|config| config.lease_seconds = 1`.
 macro_rules! on_both_databases {
-    ($($(#[$doc:meta])* async fn $name:ident($backend:ident) $body:block)+) => {
+    (@change) => { |_| {} };
+    (@change $change:expr) => { $change };
+    ($($(#[$doc:meta])* async fn $name:ident($backend:ident $(, $change:expr)?) $body:block)+) => {
         $($(#[$doc])* mod $name {
             #[allow(unused_imports)]
             use super::*;
@@ -18,14 +21,14 @@ macro_rules! on_both_databases {
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn sqlite() {
-                let backend = $crate::harness::Backend::on_sqlite().await;
+                let backend = $crate::harness::Backend::on_sqlite_with($crate::harness::on_both_databases!(@change $($change)?)).await;
                 run(&backend).await;
                 backend.stop().await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn postgres() {
-                let backend = $crate::harness::Backend::on_postgres().await;
+                let backend = $crate::harness::Backend::on_postgres_with($crate::harness::on_both_databases!(@change $($change)?)).await;
                 run(&backend).await;
                 backend.stop().await;
             }
@@ -76,9 +79,7 @@ impl Answer {
 
 impl Backend {
     pub async fn on_sqlite() -> Self {
-        let folder = tempfile::tempdir().expect("folder");
-        let database = folder.path().join("backend.db").display().to_string();
-        Self::begin(database, folder, |_| {}).await
+        Self::on_sqlite_with(|_| {}).await
     }
 
     pub async fn on_sqlite_with(change: impl FnOnce(&mut Config)) -> Self {
@@ -88,7 +89,7 @@ impl Backend {
     }
 
     /// A new database in the server that `TEST_POSTGRES_URL` names.
-    pub async fn on_postgres() -> Self {
+    pub async fn on_postgres_with(change: impl FnOnce(&mut Config)) -> Self {
         let admin = std::env::var("TEST_POSTGRES_URL")
             .expect("TEST_POSTGRES_URL is not set: run `cargo xtask test`, which provides PostgreSQL");
         let name = format!("test_{}", Uuid::new_v4().simple());
@@ -98,7 +99,7 @@ impl Backend {
             .await
             .expect("database made");
         let (base, _) = admin.rsplit_once('/').expect("URL with a database");
-        Self::begin(format!("{base}/{name}"), tempfile::tempdir().expect("folder"), |_| {}).await
+        Self::begin(format!("{base}/{name}"), tempfile::tempdir().expect("folder"), change).await
     }
 
     async fn begin(database: String, folder: TempDir, change: impl FnOnce(&mut Config)) -> Self {
@@ -107,6 +108,7 @@ impl Backend {
             listen: ([127, 0, 0, 1], 0).into(),
             database,
             server_key_file: Some(key_file.clone()),
+            world_storage: Some(folder.path().join("worlds").display().to_string()),
             ..Config::default()
         };
         change(&mut config);
@@ -115,13 +117,41 @@ impl Backend {
         Self { running, config, http: Client::new(), key, folder }
     }
 
+    /// Runs a statement on the backend's database, behind its back.
+    pub async fn execute(&self, sql: &'static str) {
+        let database = backend_server::database::Database::open(&self.config.database).await.expect("opens");
+        sqlx::query(sql).execute(database.pool()).await.expect("executed");
+        database.close().await;
+    }
+
+    /// Where the database is, as `--database` takes it.
+    pub fn database(&self) -> &str {
+        &self.config.database
+    }
+
+    /// A second backend on the same database, with other settings and a key file of its own.
+    pub async fn beside(&self, change: impl FnOnce(&mut Config)) -> Self {
+        let folder = tempfile::tempdir().expect("folder");
+        Self::begin(self.config.database.clone(), folder, change).await
+    }
+
+    pub async fn sweep_worlds(&self) {
+        self.running.sweep_worlds().await.expect("swept");
+    }
+
     pub async fn stop(self) {
         self.running.stop().await.expect("stops cleanly");
     }
 
     /// Stops and starts again on the same database.
     pub async fn restart(self) -> Self {
-        let Self { running, config, http, key, folder } = self;
+        self.restart_with(|_| {}).await
+    }
+
+    /// Stops and starts again on the same database with other settings.
+    pub async fn restart_with(self, change: impl FnOnce(&mut Config)) -> Self {
+        let Self { running, mut config, http, key, folder } = self;
+        change(&mut config);
         running.stop().await.expect("stops cleanly");
         let running = start(config.clone()).await.expect("backend starts again");
         Self { running, config, http, key, folder }
@@ -174,4 +204,25 @@ impl Backend {
 
 pub fn text(value: &Value) -> String {
     value.as_str().expect("a string").to_owned()
+}
+
+/// Runs all at once and gives the results in order.
+pub async fn at_once<T>(all: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    let mut running: Vec<_> = all.map(|one| (Box::pin(one), None)).collect();
+    std::future::poll_fn(|context| {
+        for (future, result) in &mut running {
+            if result.is_none()
+                && let std::task::Poll::Ready(value) = future.as_mut().poll(context)
+            {
+                *result = Some(value);
+            }
+        }
+        if running.iter().all(|(_, result)| result.is_some()) {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+    running.into_iter().filter_map(|(_, result)| result).collect()
 }

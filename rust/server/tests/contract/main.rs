@@ -1,11 +1,15 @@
 //! The backend's contract, over real HTTP, each test against SQLite and against PostgreSQL.
 
 mod bad_input;
+mod conflicts;
 mod harness;
 mod health;
+mod leases;
 mod openapi;
 mod player_store;
 mod registration;
 mod rooms;
+mod server_keys;
 mod session;
 mod validation;
+mod world_store;

@@ -1,19 +1,30 @@
-//! Players' documents: leases, versions, replays.
+//! Players' documents: versions, replays, limits.
 
 use serde_json::{Value, json};
 
 use crate::harness::{Backend, on_both_databases, text};
 
-async fn load(backend: &Backend, server_id: &str, player_id: &str) -> Value {
-    let body = json!({"server_id": server_id, "player_ids": [player_id]});
-    backend.serve("/v1/players/load", &body).await.expect(200)["players"][0].clone()
+/// What asking for one player comes to: in `players` or in `held`.
+pub async fn ask(backend: &Backend, server_id: &str, player_id: &str) -> Value {
+    backend
+        .serve("/v1/players/load", &json!({"server_id": server_id, "player_ids": [player_id]}))
+        .await
+        .expect(200)
 }
 
-fn item(player_id: &str, epoch: i64, sequence: i64, value: &Value) -> Value {
+/// Takes one player that nobody else holds.
+pub async fn load(backend: &Backend, server_id: &str, player_id: &str) -> Value {
+    let reply = ask(backend, server_id, player_id).await;
+    assert_eq!(reply["held"], json!([]));
+    reply["players"][0].clone()
+}
+
+pub fn item(player_id: &str, epoch: i64, sequence: i64, value: &Value) -> Value {
     json!({"player_id": player_id, "key": "progress", "epoch": epoch, "sequence": sequence, "value": value})
 }
 
-async fn save(backend: &Backend, server_id: &str, items: Vec<Value>) -> Vec<(String, i64)> {
+/// The outcome of each item and the version after it.
+pub async fn save(backend: &Backend, server_id: &str, items: Vec<Value>) -> Vec<(String, i64)> {
     let saved =
         backend.serve("/v1/players/save", &json!({"server_id": server_id, "items": items})).await.expect(200);
     let results = saved["results"].as_array().expect("list");
@@ -21,6 +32,22 @@ async fn save(backend: &Backend, server_id: &str, items: Vec<Value>) -> Vec<(Str
         .iter()
         .map(|result| (text(&result["outcome"]), result["version"].as_i64().expect("number")))
         .collect()
+}
+
+/// Saves one document of one player, and gives the outcome as a word.
+pub async fn save_one(
+    backend: &Backend,
+    server_id: &str,
+    player_id: &str,
+    number: (i64, i64),
+    value: Value,
+) -> String {
+    save(backend, server_id, vec![item(player_id, number.0, number.1, &value)]).await.remove(0).0
+}
+
+pub async fn release(backend: &Backend, server_id: &str, player_id: &str, epoch: i64) {
+    let body = json!({"server_id": server_id, "players": [{"player_id": player_id, "epoch": epoch}]});
+    backend.serve("/v1/players/release", &body).await.expect(204);
 }
 
 fn outcome(word: &str, version: i64) -> Vec<(String, i64)> {
@@ -48,11 +75,12 @@ on_both_databases! {
         let (a, b) = (backend.server("A", json!({})).await, backend.server("B", json!({})).await);
         assert_eq!(load(backend, &a, &player).await["epoch"], 1);
         assert_eq!(save(backend, &a, vec![item(&player, 1, 1, &json!({"at": "a"}))]).await, outcome("applied", 1));
+        release(backend, &a, &player, 1).await;
         assert_eq!(load(backend, &b, &player).await["epoch"], 2);
-        assert_eq!(save(backend, &a, vec![item(&player, 1, 2, &json!({"at": "a, late"}))]).await, outcome("lease_lost", 1));
-        assert_eq!(save(backend, &a, vec![item(&player, 2, 2, &json!({"at": "a, lying"}))]).await, outcome("lease_lost", 1));
-        assert_eq!(save(backend, &b, vec![item(&player, 1, 2, &json!({"at": "b, old epoch"}))]).await, outcome("lease_lost", 1));
+        assert_eq!(save(backend, &a, vec![item(&player, 1, 2, &json!({"at": "a, late"}))]).await, outcome("conflicted", 1));
+        assert_eq!(save(backend, &b, vec![item(&player, 3, 2, &json!({"at": "b, never given"}))]).await, outcome("conflicted", 1));
         assert_eq!(save(backend, &b, vec![item(&player, 2, 1, &json!({"at": "b"}))]).await, outcome("applied", 2));
+        assert_eq!(save(backend, &a, vec![item(&player, 1, 3, &json!({"at": "a, later"}))]).await, outcome("conflicted", 2));
         assert_eq!(load(backend, &b, &player).await["documents"][0]["value"], json!({"at": "b"}));
     }
 
@@ -63,7 +91,7 @@ on_both_databases! {
         let items = vec![item(&one, 1, 1, &json!({})), item(&two, 1, 1, &json!({})), item("nobody", 1, 1, &json!({})), item(&one, 1, 2, &json!({"n": 2}))];
         let results = save(backend, &server, items).await;
         let words: Vec<&str> = results.iter().map(|(word, _)| word.as_str()).collect();
-        assert_eq!(words, ["applied", "lease_lost", "player_not_found", "applied"]);
+        assert_eq!(words, ["applied", "conflicted", "conflicted", "applied"]);
         assert_eq!(results[3].1, 2);
     }
 

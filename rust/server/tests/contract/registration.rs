@@ -4,6 +4,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::harness::{Backend, on_both_databases, text};
+use crate::player_store::{ask, load};
 
 fn entry(instance: &str) -> serde_json::Value {
     json!({"instance_id": instance, "name": "Pond", "address": "127.0.0.1", "port": 7777, "max_players": 2})
@@ -63,15 +64,20 @@ on_both_databases! {
 #[tokio::test]
 async fn a_silent_server_expires_and_a_restart_gives_grace() {
     let backend = Backend::on_sqlite_with(|config| config.lease_seconds = 1).await;
+    let other = backend.server("Lake", json!({})).await;
+    let player = text(&backend.guest("Ada").await["player_id"]);
     let id = backend.server("Pond", json!({})).await;
-    assert_eq!(listed(&backend).await.len(), 1);
+    assert!(listed(&backend).await.iter().any(|room| room["name"] == "Pond"));
+    load(&backend, &id, &player).await;
     while !listed(&backend).await.is_empty() {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     let beat = json!({"sequence": 1, "players": 0});
     backend.serve(&format!("/v1/servers/{id}/heartbeat"), &beat).await.refused(404, "server_unknown");
-    // Whoever was listed when the backend went away gets a lease to be heard again.
-    let backend = backend.restart().await;
-    backend.serve(&format!("/v1/servers/{id}/heartbeat"), &beat).await.expect(200);
+    // Whoever was listed when the backend went away gets a lease to be heard again, and keeps its players meanwhile.
+    let backend = backend.restart_with(|config| config.lease_seconds = 60).await;
+    assert_eq!(ask(&backend, &other, &player).await["held"][0]["server_id"], id.as_str());
+    let reply = backend.serve(&format!("/v1/servers/{id}/heartbeat"), &beat).await.expect(200);
+    assert_eq!(reply["wanted"], json!([player]));
     backend.stop().await;
 }

@@ -82,7 +82,7 @@ on_both_databases! {
         let (body, last) = backend.key.split_at(backend.key.len() - 1);
         let mistyped = format!("{body}{}", if last == "0" { "1" } else { "0" });
         backend.post("/v1/servers", &mistyped, &entry).await.refused(401, "server_key_invalid");
-        let unknown = backend_server::server_keys::generate().expect("key");
+        let unknown = backend_server::server_keys::generate("live").expect("key");
         backend.post("/v1/servers", &unknown, &entry).await.refused(401, "server_key_invalid");
     }
 

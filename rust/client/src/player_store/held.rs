@@ -1,0 +1,360 @@
+//! What the store knows: players, their documents, and what of it is durable where.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Backlog, Content, MAX_BACKLOG_BYTES, Pace, Snapshot, lease_lost};
+use crate::error::{ClientError, Fault};
+use crate::journal::{Record, Settled};
+
+/// A document: player and key.
+pub(super) type Name = (Arc<str>, Arc<str>);
+/// A document under an epoch.
+pub(super) type Epoched = (Arc<str>, Arc<str>, i64);
+
+// Ordered maps, so that one seed of the simulation gives one trace.
+pub(super) struct Held {
+    pub pace: Pace,
+    pub players: BTreeMap<Arc<str>, Player>,
+    /// Saves without a living document: of dead processes, and of leases that were lost.
+    pub left_over: BTreeMap<Epoched, LeftOver>,
+    /// Documents the backend does not have in their newest state.
+    pub unsent: BTreeSet<Name>,
+    /// Documents that changed since they were numbered for the journal.
+    pub unnumbered: BTreeSet<Name>,
+    /// Leases to let go: player → epoch.
+    pub releases: BTreeMap<Arc<str>, i64>,
+    /// Players being loaded.
+    pub loading: BTreeMap<Arc<str>, usize>,
+    /// Players that another server waits for and that are on their way out.
+    pub wanted: BTreeSet<Arc<str>>,
+    pub announced_conflicts: BTreeSet<String>,
+    pub journal: JournalState,
+    /// What the next transaction of the journal does beside keeping saves.
+    pub settled: Vec<Settled>,
+    pub buried: Vec<String>,
+    /// Write everything unsettled again: the journal is a new one.
+    pub rewrite: bool,
+    /// Ids of this process.
+    pub own_ids: BTreeSet<String>,
+    /// The id that the journal knows this process by.
+    pub named: Option<String>,
+    /// Ids of dead processes whose leases wait to be let go.
+    pub predecessors: Vec<String>,
+    /// Bytes of everything unsent.
+    pub bytes: usize,
+    /// Flushes and loads in progress: while there are any, everything dirty is due.
+    pub flushing: usize,
+    /// Saves that became conflicts, in all.
+    pub conflicted: usize,
+    pub last_flush: Duration,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum JournalState {
+    /// What dead processes left is not known yet.
+    Opening,
+    Good,
+    Failed,
+}
+
+pub(super) struct Player {
+    pub epoch: i64,
+    pub next_sequence: i64,
+    /// Another server has taken the player over.
+    pub lost: bool,
+    /// Let the player go once nothing is unsent.
+    pub leaving: bool,
+    pub documents: BTreeMap<Arc<str>, Document>,
+}
+
+#[derive(Default)]
+pub(super) struct Document {
+    pub content: Arc<Content>,
+    pub bytes: usize,
+    pub version: i64,
+    /// Counts changes.
+    pub generation: u64,
+    /// The change the backend has.
+    pub committed: u64,
+    /// The newest change that has a number.
+    pub numbered: Option<Stamp>,
+    /// The newest change that is in the journal.
+    pub durable: Option<Stamp>,
+    /// When it changed; `None` when the backend has all.
+    pub dirty: Option<Dirty>,
+}
+
+/// A change with its number. The content goes with it for ever: the same number never stands for something else.
+#[derive(Clone)]
+pub(super) struct Stamp {
+    pub sequence: i64,
+    pub generation: u64,
+    pub content: Arc<Content>,
+    pub bytes: usize,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Dirty {
+    pub first: Instant,
+    pub last: Instant,
+}
+
+pub(super) struct LeftOver {
+    pub sequence: i64,
+    pub content: Arc<Content>,
+    pub bytes: usize,
+    pub journalled: bool,
+}
+
+impl Held {
+    pub fn new(pace: Pace) -> Self {
+        Self {
+            pace,
+            players: BTreeMap::new(),
+            left_over: BTreeMap::new(),
+            unsent: BTreeSet::new(),
+            unnumbered: BTreeSet::new(),
+            releases: BTreeMap::new(),
+            loading: BTreeMap::new(),
+            wanted: BTreeSet::new(),
+            announced_conflicts: BTreeSet::new(),
+            journal: JournalState::Opening,
+            settled: Vec::new(),
+            buried: Vec::new(),
+            rewrite: false,
+            own_ids: BTreeSet::new(),
+            named: None,
+            predecessors: Vec::new(),
+            bytes: 0,
+            flushing: 0,
+            conflicted: 0,
+            last_flush: Duration::ZERO,
+        }
+    }
+
+    /// Replaces a document in memory.
+    pub fn save(
+        &mut self,
+        player_id: &str,
+        key: &str,
+        content: Content,
+        bytes: usize,
+        now: Instant,
+    ) -> Result<u64, ClientError> {
+        let Some((id, player)) = self.players.get_key_value(player_id) else {
+            return Err(ClientError::new(Fault::NotLoaded, "load the player before saving"));
+        };
+        if player.lost {
+            return Err(lease_lost());
+        }
+        let before = player.documents.get(key);
+        // Autosave hands in everything: what is known already is neither journalled nor sent again.
+        if let Some(known) =
+            before.filter(|known| (known.generation > 0 || known.version > 0) && *known.content == content)
+        {
+            return Ok(known.generation);
+        }
+        let freed = before.filter(|document| document.dirty.is_some()).map_or(0, |document| document.bytes);
+        let sum = self.bytes - freed + bytes;
+        if sum > MAX_BACKLOG_BYTES {
+            let message = format!("more than {MAX_BACKLOG_BYTES} bytes are waiting for the backend");
+            return Err(ClientError::new(Fault::BacklogFull, message));
+        }
+        let name: Name = match player.documents.get_key_value(key) {
+            Some((known, _)) => (Arc::clone(id), Arc::clone(known)),
+            None => (Arc::clone(id), key.into()),
+        };
+        let Some(player) = self.players.get_mut(player_id) else { return Err(lease_lost()) };
+        let document = player.documents.entry(Arc::clone(&name.1)).or_default();
+        document.content = Arc::new(content);
+        document.bytes = bytes;
+        document.generation += 1;
+        let first = document.dirty.map_or(now, |dirty| dirty.first);
+        document.dirty = Some(Dirty { first, last: now });
+        let generation = document.generation;
+        self.bytes = sum;
+        self.unsent.insert(name.clone());
+        self.unnumbered.insert(name);
+        Ok(generation)
+    }
+
+    pub fn document(&self, name: &Name) -> Option<(&Player, &Document)> {
+        let player = self.players.get(&name.0)?;
+        Some((player, player.documents.get(&name.1)?))
+    }
+
+    /// Documents of one player or of all that the backend does not have.
+    pub fn dirty(&self, player_id: Option<&str>) -> usize {
+        match player_id {
+            None => self.unsent.len() + self.left_over.len(),
+            Some(id) => {
+                self.unsent.iter().filter(|name| &*name.0 == id).count()
+                    + self.left_over.keys().filter(|name| &*name.0 == id).count()
+            }
+        }
+    }
+
+    /// Those of the dirty documents that are not in the journal.
+    pub fn unjournalled(&self, player_id: Option<&str>) -> usize {
+        let wanted = |id: &str| player_id.is_none_or(|wanted| wanted == id);
+        let durable = |name: &&Name| {
+            self.document(name).is_none_or(|(_, document)| {
+                document.durable.as_ref().is_some_and(|stamp| stamp.generation == document.generation)
+            })
+        };
+        let living = self.unsent.iter().filter(|name| wanted(&name.0)).filter(|name| !durable(name)).count();
+        let left = self.left_over.iter().filter(|(name, left)| wanted(&name.0) && !left.journalled).count();
+        living + left
+    }
+
+    pub fn has_left_over(&self, player_id: &str) -> bool {
+        self.left_over.keys().any(|name| &*name.0 == player_id)
+    }
+
+    pub fn backlog(&self, now: Instant) -> Backlog {
+        let first = |name: &Name| self.document(name)?.1.dirty.map(|dirty| dirty.first);
+        let oldest = self.unsent.iter().filter_map(first).min();
+        let documents = self.dirty(None);
+        Backlog {
+            documents,
+            journalled: documents - self.unjournalled(None),
+            bytes: self.bytes,
+            oldest: oldest.map_or(Duration::ZERO, |first| now.saturating_duration_since(first)),
+            last_flush: self.last_flush,
+        }
+    }
+
+    /// Gives every new change its number. Numbers are given here and nowhere else.
+    pub fn number(&mut self) -> Vec<Name> {
+        let mut numbered = Vec::with_capacity(self.unnumbered.len());
+        for name in std::mem::take(&mut self.unnumbered) {
+            let Some(player) = self.players.get_mut(&name.0) else { continue };
+            if player.number(&name.1) {
+                numbered.push(name);
+            }
+        }
+        numbered
+    }
+
+    /// Another server has the player. Saves that it does not know about are kept apart, and sent: the backend keeps them as
+    /// conflicts.
+    pub fn lose(&mut self, player_id: &str) {
+        let Some((id, _)) = self.players.get_key_value(player_id) else { return };
+        let id = Arc::clone(id);
+        let Some(player) = self.players.get_mut(player_id) else { return };
+        player.lost = true;
+        let epoch = player.epoch;
+        let keys: Vec<Arc<str>> = player.documents.keys().cloned().collect();
+        for key in keys {
+            player.number(&key);
+            let Some(document) = player.documents.get_mut(&key) else { continue };
+            let name = (Arc::clone(&id), Arc::clone(&key));
+            self.unnumbered.remove(&name);
+            if !self.unsent.remove(&name) {
+                continue;
+            }
+            document.dirty = None;
+            self.bytes = self.bytes.saturating_sub(document.bytes);
+            let Some(stamp) = document.numbered.take() else { continue };
+            let journalled =
+                document.durable.take().is_some_and(|durable| durable.sequence == stamp.sequence);
+            self.bytes += stamp.bytes;
+            let left =
+                LeftOver { sequence: stamp.sequence, content: stamp.content, bytes: stamp.bytes, journalled };
+            self.left_over.insert((Arc::clone(&id), key, epoch), left);
+        }
+        self.wanted.remove(player_id);
+        self.forget_leavers();
+    }
+
+    /// What a journal had, unless this process knows better.
+    pub fn adopt(&mut self, records: Vec<Record>) {
+        for record in records {
+            let player_id: Arc<str> = record.player_id.into();
+            let living =
+                self.players.get(&player_id).filter(|player| player.epoch == record.epoch && !player.lost);
+            // An earlier or equal number of a document that is alive here is covered by it.
+            if living.is_some_and(|player| player.next_sequence > record.sequence) {
+                continue;
+            }
+            let bytes = serde_json::to_vec(&*record.value).map_or(0, |json| json.len());
+            let left = LeftOver { sequence: record.sequence, content: record.value, bytes, journalled: true };
+            let name = (player_id, record.key.into(), record.epoch);
+            if self.left_over.get(&name).is_some_and(|known| known.sequence >= left.sequence) {
+                continue;
+            }
+            self.bytes += left.bytes;
+            if let Some(before) = self.left_over.insert(name, left) {
+                self.bytes = self.bytes.saturating_sub(before.bytes);
+            }
+        }
+    }
+
+    /// A left-over save is with the backend.
+    pub fn settle_left_over(&mut self, name: &Epoched, sequence: i64) {
+        if self.left_over.get(name).is_some_and(|left| left.sequence <= sequence)
+            && let Some(left) = self.left_over.remove(name)
+        {
+            self.bytes = self.bytes.saturating_sub(left.bytes);
+        }
+        self.settled.push(Settled {
+            player_id: name.0.to_string(),
+            key: name.1.to_string(),
+            epoch: name.2,
+            sequence,
+        });
+    }
+
+    /// Lets go of players who left and have nothing unsent.
+    pub fn forget_leavers(&mut self) {
+        let done: Vec<Arc<str>> = self
+            .players
+            .iter()
+            .filter(|(_, player)| player.leaving)
+            .filter(|(_, player)| player.documents.values().all(|document| document.dirty.is_none()))
+            .map(|(id, _)| Arc::clone(id))
+            .collect();
+        for id in done {
+            let Some(player) = self.players.remove(&id) else { continue };
+            if !player.lost {
+                self.releases.insert(id, player.epoch);
+            }
+        }
+    }
+}
+
+impl Player {
+    pub const fn new() -> Self {
+        Self { epoch: 0, next_sequence: 1, lost: false, leaving: false, documents: BTreeMap::new() }
+    }
+
+    /// Numbers a document's newest change; false if it has a number already.
+    fn number(&mut self, key: &str) -> bool {
+        let Some(document) = self.documents.get_mut(key) else { return false };
+        if document.numbered.as_ref().is_some_and(|stamp| stamp.generation >= document.generation)
+            || document.dirty.is_none()
+        {
+            return false;
+        }
+        document.numbered = Some(Stamp {
+            sequence: self.next_sequence,
+            generation: document.generation,
+            content: Arc::clone(&document.content),
+            bytes: document.bytes,
+        });
+        self.next_sequence += 1;
+        true
+    }
+
+    pub fn snapshots(&self) -> std::collections::HashMap<String, Snapshot> {
+        let snapshot = |document: &Document| Snapshot {
+            content: Arc::clone(&document.content),
+            version: document.version,
+        };
+        self.documents.iter().map(|(key, document)| (key.to_string(), snapshot(document))).collect()
+    }
+}

@@ -1,0 +1,244 @@
+//! The one task that writes the journal: everything that changed since the last transaction becomes the next one.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::held::{Epoched, Held, JournalState, LeftOver, Name, Stamp};
+use super::{Event, Inner, LocalSave};
+use crate::error::ClientError;
+use crate::journal::{Changes, Journal, JournalError, Record, Recovered};
+use crate::retry;
+
+/// Time without anything to write after which the journal gives disk space back.
+const REST: Duration = Duration::from_secs(2);
+/// Longest pause between attempts to open a journal that failed.
+const REOPEN: Duration = Duration::from_secs(5);
+/// Planted fault, for the tests that must notice it: time between a false acknowledgement and the write.
+const EARLY: Duration = Duration::from_millis(100);
+
+/// A transaction, and what becomes durable with it.
+#[derive(Default)]
+struct Group {
+    changes: Changes,
+    living: Vec<(Name, i64, Stamp)>,
+    left_over: Vec<(Epoched, i64)>,
+}
+
+pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
+    let mut journal: Option<Box<dyn Journal>> = None;
+    let mut failures: u32 = 0;
+    let mut rested = true;
+    loop {
+        let Some(inner) = store.upgrade() else { break };
+        let open = match &mut journal {
+            Some(open) => open,
+            None => match inner.journal.open().await {
+                Ok((opened, recovered)) => {
+                    inner.opened(recovered, failures > 0);
+                    failures = 0;
+                    rested = false;
+                    journal.insert(opened)
+                }
+                Err(error) => {
+                    inner.journal_failed(error, failures == 0);
+                    failures = failures.saturating_add(1);
+                    let clock = Arc::clone(&inner.clock);
+                    drop(inner);
+                    wait_to_reopen(&store, &wake, &clock, retry::backoff(failures).min(REOPEN)).await;
+                    continue;
+                }
+            },
+        };
+        let group = inner.lock().group(inner.registration.server_id());
+        if group.changes.is_empty() {
+            let clock = Arc::clone(&inner.clock);
+            // Strong references end here: an idle store can be dropped.
+            drop(inner);
+            tokio::select! {
+                biased;
+                () = wake.notified() => continue,
+                () = clock.sleep(REST), if !rested => {}
+            }
+            rested = true;
+            if let Err(error) = open.rest().await {
+                tracing::warn!(%error, "the journal could not give disk space back");
+            }
+            continue;
+        }
+        rested = false;
+        if cfg!(feature = "planted-early-ack") {
+            inner.journalled(&group);
+            inner.clock.sleep(EARLY).await;
+        }
+        match open.write(&group.changes).await {
+            Ok(()) => inner.journalled(&group),
+            Err(error) => {
+                inner.give_back(group);
+                inner.journal_failed(error, true);
+                failures = 1;
+                // What a failed sync left on disk is not known: this journal is not written to again.
+                if let Some(failed) = journal.take() {
+                    failed.close().await;
+                }
+            }
+        }
+    }
+    if let Some(journal) = journal {
+        journal.close().await;
+    }
+}
+
+/// Sleeps, but goes on numbering what changes: without a journal, saves are sent all the same.
+async fn wait_to_reopen(
+    store: &Weak<Inner>,
+    wake: &Notify,
+    clock: &Arc<dyn crate::clock::Clock>,
+    pause: Duration,
+) {
+    let until = clock.now() + pause;
+    loop {
+        match store.upgrade() {
+            Some(inner) => {
+                inner.lock().number();
+                inner.wake_sender.notify_one();
+            }
+            None => return,
+        }
+        let left = until.saturating_duration_since(clock.now());
+        tokio::select! {
+            biased;
+            () = wake.notified() => {}
+            () = clock.sleep(left) => return,
+        }
+    }
+}
+
+impl Inner {
+    fn opened(&self, recovered: Recovered, again: bool) {
+        let mut news: Vec<Event> = recovered.warnings.into_iter().map(Event::JournalWarning).collect();
+        if !recovered.saves.is_empty() {
+            tracing::info!(saves = recovered.saves.len(), "unsent saves of an earlier run are sent now");
+        }
+        if again {
+            news.push(Event::JournalRecovered);
+        }
+        {
+            let mut held = self.lock();
+            held.adopt(recovered.saves);
+            let foreign = |id: &String| !held.own_ids.contains(id) && !held.predecessors.contains(id);
+            let foreign: Vec<String> = recovered.server_ids.into_iter().filter(foreign).collect();
+            held.predecessors.extend(foreign);
+            held.journal = JournalState::Good;
+            held.rewrite = again;
+        }
+        self.tell(news);
+        self.wake_sender.notify_one();
+        self.progressed();
+    }
+
+    fn journal_failed(&self, error: JournalError, tell: bool) {
+        tracing::error!(%error, "the journal cannot be used; saves are safe only when the backend has them");
+        self.lock().journal = JournalState::Failed;
+        if tell {
+            self.tell([Event::JournalFailed(ClientError::from(error))]);
+        }
+        self.wake_sender.notify_one();
+        self.progressed();
+    }
+
+    fn journalled(&self, group: &Group) {
+        let mut local = Vec::with_capacity(group.living.len());
+        {
+            let mut held = self.lock();
+            for (name, epoch, stamp) in &group.living {
+                held.mark_durable(name, *epoch, stamp);
+                local.push(LocalSave {
+                    player_id: name.0.to_string(),
+                    key: name.1.to_string(),
+                    generation: stamp.generation,
+                    epoch: *epoch,
+                    sequence: stamp.sequence,
+                });
+            }
+            if group.changes.server_id.is_some() {
+                held.named.clone_from(&group.changes.server_id);
+            }
+            for (name, sequence) in &group.left_over {
+                if let Some(left) = held.left_over.get_mut(name).filter(|left| left.sequence == *sequence) {
+                    left.journalled = true;
+                }
+            }
+        }
+        if !local.is_empty() {
+            self.tell([Event::Journalled(local)]);
+            self.wake_sender.notify_one();
+        }
+        self.progressed();
+    }
+
+    fn give_back(&self, group: Group) {
+        let mut held = self.lock();
+        held.settled.splice(0..0, group.changes.settled);
+        held.buried.splice(0..0, group.changes.buried);
+        held.rewrite = true;
+    }
+}
+
+impl Held {
+    /// The next transaction.
+    fn group(&mut self, server_id: Option<String>) -> Group {
+        let numbered = self.number();
+        let mut group = Group::default();
+        let rewrite = std::mem::take(&mut self.rewrite);
+        let living: Vec<Name> = if rewrite { self.unsent.iter().cloned().collect() } else { numbered };
+        for name in living {
+            let Some((player, document)) = self.document(&name) else { continue };
+            let Some(stamp) = document.numbered.clone().filter(|stamp| stamp.generation > document.committed)
+            else {
+                continue;
+            };
+            group.changes.saves.push(record(&name.0, &name.1, player.epoch, stamp.sequence, &stamp.content));
+            group.living.push((name, player.epoch, stamp));
+        }
+        for (name, left) in &self.left_over {
+            if rewrite || !left.journalled {
+                let LeftOver { sequence, content, .. } = left;
+                group.changes.saves.push(record(&name.0, &name.1, name.2, *sequence, content));
+                group.left_over.push((name.clone(), *sequence));
+            }
+        }
+        group.changes.settled = std::mem::take(&mut self.settled);
+        group.changes.buried = std::mem::take(&mut self.buried);
+        group.changes.server_id = server_id.filter(|id| rewrite || self.named.as_ref() != Some(id));
+        self.own_ids.extend(group.changes.server_id.clone());
+        group
+    }
+
+    fn mark_durable(&mut self, name: &Name, epoch: i64, stamp: &Stamp) {
+        let left = self.left_over.get_mut(&(Arc::clone(&name.0), Arc::clone(&name.1), epoch));
+        if let Some(left) = left.filter(|left| left.sequence == stamp.sequence) {
+            left.journalled = true;
+        }
+        let Some(player) =
+            self.players.get_mut(&name.0).filter(|player| player.epoch == epoch && !player.lost)
+        else {
+            return;
+        };
+        let Some(document) = player.documents.get_mut(&name.1) else { return };
+        if document.dirty.is_some() {
+            document.durable = Some(stamp.clone());
+        }
+    }
+}
+
+fn record(player_id: &str, key: &str, epoch: i64, sequence: i64, content: &Arc<super::Content>) -> Record {
+    Record {
+        player_id: player_id.to_owned(),
+        key: key.to_owned(),
+        epoch,
+        sequence,
+        value: Arc::clone(content),
+    }
+}

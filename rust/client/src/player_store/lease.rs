@@ -1,0 +1,349 @@
+//! Who holds a player: taking players over, letting them go, and what becomes of saves that came too late.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use backend_protocol::player_store::{Conflict, LoadPlayers, LoadedPlayer, ResolveConflicts};
+use backend_protocol::{Code, Problem, limits};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Instant;
+
+use super::held::{JournalState, Player};
+use super::{AllDue, Event, Flushed, Inner, PlayerStore, Resolution, Snapshot};
+use crate::error::{ClientError, Fault};
+use crate::registration::Notice;
+
+/// First and longest time between two questions whether another server has let a player go.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+const ASK_AGAIN_LONGEST: Duration = Duration::from_secs(1);
+/// Time the game has to save the final state of a player that another server waits for.
+const FINAL_STATE: Duration = Duration::from_secs(2);
+/// Longest time such a player is flushed before the attempt is given up; the lease is let go when it succeeds later.
+const HAND_OVER: Duration = Duration::from_secs(30);
+/// Longest time a merged document may take to reach the backend.
+const MERGE: Duration = Duration::from_secs(30);
+/// Conflicts remembered as announced.
+const MOST_ANNOUNCED: usize = 10_000;
+
+impl PlayerStore {
+    /// Takes a player over and reads the documents. Waits, at most `within` in all, until what an earlier run saved of the
+    /// player is with the backend, and until another server has let the player go. What is dirty here stays as it is: it
+    /// is newer.
+    pub async fn load(
+        &self,
+        player_id: &str,
+        within: Duration,
+    ) -> Result<HashMap<String, Snapshot>, ClientError> {
+        limits::identifier("player_id", player_id, 64)?;
+        let inner = &self.0;
+        let until = inner.clock.now() + within;
+        let server_id = inner.server_id()?;
+        let _hurry = AllDue::begin(inner);
+        inner.wake_journal.notify_one();
+        // The journal knows who takes the lease before it is taken: otherwise nobody could let it go after a crash.
+        let ready = inner.wait_until(within, |held| {
+            held.journal != JournalState::Opening
+                && (held.journal == JournalState::Failed || held.named.as_deref() == Some(&*server_id))
+                && !held.has_left_over(player_id)
+                && !held.releases.contains_key(player_id)
+        });
+        if !ready.await {
+            return Err(ClientError {
+                retryable: true,
+                ..ClientError::new(
+                    Fault::Journal,
+                    "earlier saves of this player are still on their way to the backend",
+                )
+            });
+        }
+        let _loading = Loading::begin(inner, player_id);
+        let mut pause = ASK_AGAIN;
+        loop {
+            let body = LoadPlayers { server_id: server_id.clone(), player_ids: vec![player_id.to_owned()] };
+            let reply = inner.backend.load_players(inner.registration.key(), &body).await?;
+            if let Some(loaded) = reply.players.into_iter().find(|player| player.player_id == player_id) {
+                return Ok(inner.take(loaded));
+            }
+            let Some(held) = reply.held.into_iter().find(|player| player.player_id == player_id) else {
+                return Err(
+                    Problem::new(Code::PlayerNotFound, "the backend does not know this player").into()
+                );
+            };
+            let left = until.saturating_duration_since(inner.clock.now());
+            if left.is_zero() {
+                let detail = format!("server {} still holds the player", held.server_id);
+                let mut error = ClientError::from(Problem::new(Code::PlayerHeld, detail));
+                error.retryable = true;
+                return Err(error);
+            }
+            inner.clock.sleep(pause.min(left)).await;
+            pause = (pause * 2).min(ASK_AGAIN_LONGEST);
+        }
+    }
+
+    /// Flushes a player, lets the lease go and forgets the player. With something left unsaved, that happens once it is
+    /// committed.
+    pub async fn release(&self, player_id: &str, within: Duration) -> Flushed {
+        let until = self.0.clock.now() + within;
+        let flushed = self.flush(Some(player_id), within).await;
+        {
+            let mut held = self.0.lock();
+            if let Some(player) = held.players.get_mut(player_id) {
+                player.leaving = true;
+            }
+            held.forget_leavers();
+        }
+        self.let_go(Some(player_id), until).await;
+        flushed
+    }
+
+    /// [`Self::release`] for all players, at the end of the process.
+    pub async fn release_all(&self, within: Duration) -> Flushed {
+        let until = self.0.clock.now() + within;
+        let flushed = self.flush(None, within).await;
+        {
+            let mut held = self.0.lock();
+            held.players.values_mut().for_each(|player| player.leaving = true);
+            held.forget_leavers();
+        }
+        self.let_go(None, until).await;
+        flushed
+    }
+
+    async fn let_go(&self, player_id: Option<&str>, until: Instant) {
+        let _hurry = AllDue::begin(&self.0);
+        let left = until.saturating_duration_since(self.0.clock.now());
+        let gone = self.0.wait_until(left, |held| match player_id {
+            Some(id) => !held.releases.contains_key(id),
+            None => held.releases.is_empty(),
+        });
+        if !gone.await {
+            tracing::warn!("leases were not let go in time; they run out by themselves");
+        }
+    }
+
+    /// Saves of this player that came too late and wait to be merged.
+    pub async fn conflicts(&self, player_id: &str) -> Result<Vec<Conflict>, ClientError> {
+        let reply = self.0.backend.player_conflicts(self.0.registration.key(), player_id).await?;
+        Ok(reply.conflicts)
+    }
+
+    /// Makes one document of two states, and then takes the conflict off the backend's list. The player must be loaded here.
+    pub async fn resolve(&self, conflict: &Conflict, resolution: Resolution) -> Result<(), ClientError> {
+        let merged = self.merge(conflict, resolution)?;
+        self.settle(conflict, merged).await
+    }
+
+    /// The first half of [`Self::resolve`]: changes the document at once, and returns the change, if it made one. Called by
+    /// the thread that saves, it cannot overwrite what that thread saves meanwhile.
+    pub fn merge(&self, conflict: &Conflict, resolution: Resolution) -> Result<Option<u64>, ClientError> {
+        let (player_id, key) = (conflict.player_id.as_str(), conflict.key.as_str());
+        let merged = match resolution {
+            Resolution::Ours => Ok(None),
+            Resolution::Theirs => self.save(player_id, key, conflict.value.clone()).map(Some),
+            Resolution::MergePatch => self.merge_patch(player_id, key, &conflict.value).map(Some),
+            Resolution::Value(merged) => self.save(player_id, key, merged).map(Some),
+        };
+        merged.inspect_err(|_| self.announce_again(conflict))
+    }
+
+    /// The second half of [`Self::resolve`]: takes a conflict off the backend's list once the change that covers it is
+    /// committed. When it fails, the conflict is announced again.
+    pub async fn settle(&self, conflict: &Conflict, merged: Option<u64>) -> Result<(), ClientError> {
+        self.settle_once(conflict, merged).await.inspect_err(|_| self.announce_again(conflict))
+    }
+
+    async fn settle_once(&self, conflict: &Conflict, merged: Option<u64>) -> Result<(), ClientError> {
+        let (player_id, key) = (conflict.player_id.as_str(), conflict.key.as_str());
+        if let Some(generation) = merged {
+            let _hurry = AllDue::begin(&self.0);
+            // The conflict goes only when what was made of it is committed.
+            let committed = |player: &Player| {
+                player
+                    .documents
+                    .get(key)
+                    .is_some_and(|document| document.committed >= generation || document.dirty.is_none())
+            };
+            let settled = self.0.wait_until(MERGE, |held| {
+                held.players.get(player_id).is_none_or(|player| player.lost || committed(player))
+            });
+            let settled = settled.await;
+            let held = self.0.lock();
+            if !settled || held.players.get(player_id).is_none_or(|player| player.lost || !committed(player))
+            {
+                return Err(ClientError::new(
+                    Fault::Timeout,
+                    "the merged document is not at the backend yet",
+                ));
+            }
+        }
+        let body = ResolveConflicts {
+            server_id: self.0.server_id()?,
+            conflict_ids: vec![conflict.conflict_id.clone()],
+        };
+        self.0.backend.resolve_conflicts(self.0.registration.key(), &body).await
+    }
+
+    /// The next heartbeat tells of it again.
+    fn announce_again(&self, conflict: &Conflict) {
+        self.0.lock().announced_conflicts.remove(&conflict.conflict_id);
+    }
+}
+
+/// While this lives, a notice that somebody waits for the player is for later.
+struct Loading<'a>(&'a Inner, Arc<str>);
+
+impl<'a> Loading<'a> {
+    fn begin(inner: &'a Inner, player_id: &str) -> Self {
+        let id: Arc<str> = player_id.into();
+        *inner.lock().loading.entry(Arc::clone(&id)).or_default() += 1;
+        Self(inner, id)
+    }
+}
+
+impl Drop for Loading<'_> {
+    fn drop(&mut self) {
+        let mut held = self.0.lock();
+        if let Some(count) = held.loading.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                held.loading.remove(&self.1);
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// The player is ours now.
+    fn take(&self, loaded: LoadedPlayer) -> HashMap<String, Snapshot> {
+        let LoadedPlayer { player_id, epoch, sequence, documents, conflicts } = loaded;
+        let snapshots = {
+            let mut held = self.lock();
+            // Under another epoch, what is unsent here was made of an older state.
+            if held.players.get(&*player_id).is_some_and(|player| player.epoch != epoch || player.lost) {
+                held.lose(&player_id);
+                held.players.remove(&*player_id);
+            }
+            held.wanted.remove(&*player_id);
+            let player = held.players.entry(player_id.into()).or_insert_with(Player::new);
+            player.epoch = epoch;
+            player.next_sequence = player.next_sequence.max(sequence.saturating_add(1));
+            player.leaving = false;
+            for fresh in documents {
+                let document = player.documents.entry(fresh.key.into()).or_default();
+                // A reply can be older than a save that was committed while it was on its way.
+                if document.dirty.is_none() && fresh.version >= document.version {
+                    document.content = Arc::new(fresh.value);
+                }
+                document.version = document.version.max(fresh.version);
+            }
+            let snapshots = player.snapshots();
+            // The game that has the player now has not heard of them.
+            for conflict in &conflicts {
+                held.announced_conflicts.remove(&conflict.conflict_id);
+            }
+            snapshots
+        };
+        self.announce(conflicts);
+        snapshots
+    }
+
+    fn announce(&self, conflicts: Vec<Conflict>) {
+        let fresh: Vec<Conflict> = {
+            let mut held = self.lock();
+            if held.announced_conflicts.len() > MOST_ANNOUNCED {
+                held.announced_conflicts.clear();
+            }
+            let new = |conflict: &Conflict| held.announced_conflicts.insert(conflict.conflict_id.clone());
+            conflicts.into_iter().filter(new).collect()
+        };
+        self.tell(fresh.into_iter().map(Event::ConflictFound));
+    }
+}
+
+/// Follows what heartbeats ask of the store.
+pub(super) async fn listen(store: Weak<Inner>, mut notices: broadcast::Receiver<Notice>) {
+    loop {
+        let notice = match notices.recv().await {
+            Ok(notice) => notice,
+            // The next heartbeat says it again.
+            Err(RecvError::Lagged(_)) => continue,
+            Err(RecvError::Closed) => return,
+        };
+        let Some(inner) = store.upgrade() else { return };
+        match notice {
+            Notice::Wanted(players) => wanted(&inner, players),
+            Notice::Conflicts(players) => {
+                for player_id in players {
+                    let ours = inner.lock().players.get(&*player_id).is_some_and(|player| !player.lost);
+                    if !ours {
+                        continue;
+                    }
+                    match inner.backend.player_conflicts(inner.registration.key(), &player_id).await {
+                        Ok(reply) => inner.announce(reply.conflicts),
+                        // The next heartbeat says it again.
+                        Err(error) => tracing::debug!(code = error.code(), "conflicts not read: {error}"),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Another server waits for these players.
+pub(super) fn wanted(inner: &Arc<Inner>, players: Vec<String>) {
+    for player_id in players {
+        let known = {
+            let mut held = inner.lock();
+            let on_its_way =
+                held.loading.contains_key(&*player_id) || held.releases.contains_key(&*player_id);
+            if on_its_way || !held.wanted.insert(player_id.as_str().into()) {
+                continue;
+            }
+            held.players.get(&*player_id).is_some_and(|player| !player.lost)
+        };
+        let store = Arc::downgrade(inner);
+        if known {
+            inner.tell([Event::PlayerWanted { player_id: player_id.clone() }]);
+            tokio::spawn(hand_over(store, player_id));
+        } else {
+            tokio::spawn(let_go_unknown(store, player_id));
+        }
+    }
+}
+
+async fn hand_over(store: Weak<Inner>, player_id: String) {
+    let Some(clock) = store.upgrade().map(|inner| Arc::clone(&inner.clock)) else { return };
+    clock.sleep(FINAL_STATE).await;
+    let Some(inner) = store.upgrade() else { return };
+    let still = inner.lock().wanted.contains(&*player_id);
+    if still {
+        PlayerStore(inner).release(&player_id, HAND_OVER).await;
+    }
+}
+
+/// The backend thinks that this server holds the player: the reply to a load was lost. Asking again tells the epoch.
+async fn let_go_unknown(store: Weak<Inner>, player_id: String) {
+    let Some(inner) = store.upgrade() else { return };
+    let Ok(server_id) = inner.server_id() else { return };
+    let body = LoadPlayers { server_id, player_ids: vec![player_id.clone()] };
+    let reply = inner.backend.load_players(inner.registration.key(), &body).await;
+    {
+        let mut held = inner.lock();
+        let found = reply
+            .ok()
+            .and_then(|reply| reply.players.into_iter().find(|player| player.player_id == player_id));
+        let ours = held.players.contains_key(&*player_id) || held.loading.contains_key(&*player_id);
+        match found {
+            Some(found) if !ours => {
+                held.releases.insert(player_id.as_str().into(), found.epoch);
+            }
+            _ => {
+                held.wanted.remove(&*player_id);
+            }
+        }
+    }
+    inner.wake_sender.notify_one();
+}

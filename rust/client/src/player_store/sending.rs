@@ -1,0 +1,396 @@
+//! The one task that speaks to the backend on its own: sends what is journalled and due, books what became of it, lets
+//! leases go, and settles what dead processes left.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use backend_protocol::Code;
+use backend_protocol::limits::{MAX_BATCH, MAX_LOAD};
+use backend_protocol::player_store::{
+    ReleasePlayer, ReleasePlayers, SaveDocuments, SaveItem, SaveOutcome, SaveResult, SavedDocuments,
+};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::held::{Dirty, Document, Held, JournalState, Name, Stamp};
+use super::{Event, Inner, lease};
+use crate::error::{ClientError, Fault};
+use crate::journal::Settled;
+use crate::retry;
+
+/// Most bytes of documents in one batch; the backend reads twice as much.
+const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// Longest pause between attempts while somebody waits for a flush.
+const FLUSH_PAUSE: Duration = Duration::from_millis(500);
+/// Time between two looks whether the server is registered.
+const UNREGISTERED: Duration = Duration::from_secs(1);
+/// Shortest time between two reports of the backlog.
+const REPORT: Duration = Duration::from_secs(1);
+const NOTHING_DUE: Duration = Duration::from_secs(3_600);
+
+/// What is to be done next.
+enum Work {
+    Save(Vec<SaveItem>, Vec<Sent>),
+    Release(Vec<ReleasePlayer>),
+    Bury(String),
+    Idle(Duration),
+}
+
+/// What a sent item was, for booking its result.
+struct Sent {
+    name: Name,
+    epoch: i64,
+    sequence: i64,
+    generation: u64,
+}
+
+pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
+    let mut failures: u32 = 0;
+    let mut reported: Option<Instant> = None;
+    loop {
+        let Some(inner) = store.upgrade() else { return };
+        let (work, hurry) = inner.next_work();
+        let done = match work {
+            Work::Idle(pause) => {
+                let clock = Arc::clone(&inner.clock);
+                // Strong references end here: an idle store can be dropped.
+                drop(inner);
+                tokio::select! {
+                    biased;
+                    () = wake.notified() => {}
+                    () = clock.sleep(pause) => {}
+                }
+                continue;
+            }
+            Work::Save(items, sent) => inner.save_batch(items, &sent).await,
+            Work::Release(players) => inner.let_go(players).await,
+            Work::Bury(server_id) => inner.bury(server_id).await,
+        };
+        let now = inner.clock.now();
+        match done {
+            Ok(()) => {
+                failures = 0;
+                let backlog = reported.map(|_| inner.lock().backlog(now));
+                if let Some(backlog) = backlog.filter(|backlog| backlog.documents == 0) {
+                    reported = None;
+                    inner.tell([Event::BacklogChanged(backlog)]);
+                }
+            }
+            Err(error) => {
+                let pause = error.retry_after.unwrap_or_else(|| retry::backoff(failures));
+                failures = failures.saturating_add(1);
+                if reported.is_none_or(|at| now >= at + REPORT) {
+                    reported = Some(now);
+                    let backlog = inner.lock().backlog(now);
+                    tracing::warn!(
+                        code = error.code(),
+                        documents = backlog.documents,
+                        "saves wait for the backend"
+                    );
+                    inner.tell([Event::BacklogChanged(backlog)]);
+                }
+                let clock = Arc::clone(&inner.clock);
+                let pause = if hurry { pause.min(FLUSH_PAUSE) } else { pause };
+                drop(inner);
+                pause_unless_flushed(&store, &wake, &clock, pause).await;
+            }
+        }
+    }
+}
+
+/// Sleeps, but not through a flush: somebody who waits gets another attempt soon.
+async fn pause_unless_flushed(
+    store: &Weak<Inner>,
+    wake: &Notify,
+    clock: &Arc<dyn crate::clock::Clock>,
+    pause: Duration,
+) {
+    let until = clock.now() + pause;
+    loop {
+        let left = until.saturating_duration_since(clock.now());
+        if left.is_zero() {
+            return;
+        }
+        tokio::select! {
+            biased;
+            () = clock.sleep(left) => return,
+            () = wake.notified() => {
+                let flushing = store.upgrade().is_none_or(|inner| inner.lock().flushing > 0);
+                if flushing {
+                    return clock.sleep(left.min(FLUSH_PAUSE)).await;
+                }
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn next_work(&self) -> (Work, bool) {
+        let now = self.clock.now();
+        let registered = self.registration.server_id().is_some();
+        let mut held = self.lock();
+        let hurry = held.flushing > 0;
+        let work = if registered {
+            held.next_work(now)
+        } else {
+            Work::Idle(if held.dirty(None) > 0 { UNREGISTERED } else { NOTHING_DUE })
+        };
+        (work, hurry)
+    }
+
+    async fn save_batch(self: &Arc<Self>, items: Vec<SaveItem>, sent: &[Sent]) -> Result<(), ClientError> {
+        let count = items.len();
+        let body = SaveDocuments { server_id: self.server_id()?, items };
+        let reply = self.backend.save_documents(self.registration.key(), &body).await;
+        let SavedDocuments { results, wanted } = match reply {
+            Ok(reply) if reply.results.len() == count => reply,
+            Ok(reply) => {
+                let message = format!("{} results for {count} documents", reply.results.len());
+                return Err(ClientError::new(Fault::BadReply, message));
+            }
+            Err(error) => {
+                self.refused(sent, &error);
+                return Err(error);
+            }
+        };
+        let news = self.lock().book(sent, results, self.clock.now());
+        self.tell(news);
+        self.wake_journal.notify_one();
+        self.progressed();
+        lease::wanted(self, wanted);
+        Ok(())
+    }
+
+    /// A whole batch that did not go through. Everything stays dirty; only what will not mend itself is told.
+    fn refused(&self, sent: &[Sent], error: &ClientError) {
+        if error.is_unanswered() || error.is(Code::ServerUnknown) {
+            return;
+        }
+        self.tell(sent.iter().map(|sent| Event::SaveFailed {
+            player_id: sent.name.0.to_string(),
+            key: sent.name.1.to_string(),
+            error: error.clone(),
+        }));
+    }
+
+    async fn let_go(&self, players: Vec<ReleasePlayer>) -> Result<(), ClientError> {
+        let body = ReleasePlayers { server_id: self.server_id()?, players: Some(players.clone()) };
+        match self.backend.release_players(self.registration.key(), &body).await {
+            Err(error) if error.is_unanswered() => return Err(error),
+            Err(error) => tracing::warn!(code = error.code(), "leases run out by themselves: {error}"),
+            Ok(()) => {}
+        }
+        {
+            let mut held = self.lock();
+            for player in players {
+                if held.releases.get(&*player.player_id) == Some(&player.epoch) {
+                    held.releases.remove(&*player.player_id);
+                }
+                held.wanted.remove(&*player.player_id);
+            }
+        }
+        self.progressed();
+        Ok(())
+    }
+
+    /// A dead process of this journal: all it saved is settled, so nobody needs to wait for its leases to run out.
+    async fn bury(&self, server_id: String) -> Result<(), ClientError> {
+        let body = ReleasePlayers { server_id: server_id.clone(), players: None };
+        let key = self.registration.key();
+        for outcome in [
+            self.backend.release_players(key, &body).await,
+            self.backend.deregister_server(key, &server_id).await,
+        ] {
+            match outcome {
+                Err(error) if error.is_unanswered() => return Err(error),
+                // The backend forgot it, or the key is another one now: its leases run out by themselves.
+                Err(error) => {
+                    tracing::debug!(code = error.code(), "an earlier run is unknown to the backend");
+                }
+                Ok(()) => {}
+            }
+        }
+        {
+            let mut held = self.lock();
+            held.predecessors.retain(|known| *known != server_id);
+            held.buried.push(server_id);
+        }
+        self.wake_journal.notify_one();
+        self.progressed();
+        Ok(())
+    }
+}
+
+impl Held {
+    fn next_work(&mut self, now: Instant) -> Work {
+        if let Some((items, sent)) = self.collect(now) {
+            return Work::Save(items, sent);
+        }
+        if !self.releases.is_empty() {
+            let release =
+                |(id, epoch): (&Arc<str>, &i64)| ReleasePlayer { player_id: id.to_string(), epoch: *epoch };
+            return Work::Release(self.releases.iter().take(MAX_LOAD).map(release).collect());
+        }
+        if self.left_over.is_empty()
+            && let Some(server_id) = self.predecessors.first()
+        {
+            return Work::Bury(server_id.clone());
+        }
+        Work::Idle(self.due_in(now))
+    }
+
+    fn is_due(&self, dirty: Dirty, leaving: bool, now: Instant) -> bool {
+        leaving
+            || self.flushing > 0
+            || now >= dirty.last + self.pace.debounce
+            || now >= dirty.first + self.pace.max_delay
+    }
+
+    /// The newest change that may be sent: one that is in the journal, or any while there is no journal.
+    fn sendable<'a>(&self, document: &'a Document) -> Option<&'a Stamp> {
+        let stamp = match self.journal {
+            JournalState::Failed => document.numbered.as_ref(),
+            JournalState::Opening | JournalState::Good => document.durable.as_ref(),
+        };
+        stamp.filter(|stamp| stamp.generation > document.committed)
+    }
+
+    /// Up to one batch of what is due, left-over saves first.
+    fn collect(&mut self, now: Instant) -> Option<(Vec<SaveItem>, Vec<Sent>)> {
+        let mut items = Vec::new();
+        let mut sent = Vec::new();
+        let mut bytes = 0;
+        let mut add = |name: &Name, epoch, sequence, generation, content: &super::Content, size: usize| {
+            if items.len() == MAX_BATCH || (bytes > 0 && bytes + size > MAX_BATCH_BYTES) {
+                return false;
+            }
+            bytes += size;
+            items.push(SaveItem {
+                player_id: name.0.to_string(),
+                key: name.1.to_string(),
+                epoch,
+                sequence,
+                value: content.clone(),
+            });
+            sent.push(Sent { name: name.clone(), epoch, sequence, generation });
+            true
+        };
+        let all_left =
+            self.left_over.iter().filter(|(_, left)| left.journalled || self.journal == JournalState::Failed);
+        let mut room = true;
+        for (name, left) in all_left {
+            room = room
+                && add(
+                    &(Arc::clone(&name.0), Arc::clone(&name.1)),
+                    name.2,
+                    left.sequence,
+                    0,
+                    &left.content,
+                    left.bytes,
+                );
+        }
+        if cfg!(feature = "planted-fresh-sequence") {
+            self.renumber();
+        }
+        for name in &self.unsent {
+            let Some((player, document)) = self.document(name) else { continue };
+            let (Some(dirty), Some(stamp)) = (document.dirty, self.sendable(document)) else { continue };
+            let due = self.is_due(dirty, player.leaving, now);
+            room = room
+                && (!due
+                    || add(
+                        name,
+                        player.epoch,
+                        stamp.sequence,
+                        stamp.generation,
+                        &stamp.content,
+                        stamp.bytes,
+                    ));
+            if !room {
+                break;
+            }
+        }
+        (!items.is_empty()).then_some((items, sent))
+    }
+
+    /// Planted fault, for the tests that must notice it: every attempt counts as a new save.
+    fn renumber(&mut self) {
+        for name in self.unsent.clone() {
+            let Some(player) = self.players.get_mut(&name.0) else { continue };
+            let next = player.next_sequence;
+            let Some(durable) =
+                player.documents.get_mut(&name.1).and_then(|document| document.durable.as_mut())
+            else {
+                continue;
+            };
+            durable.sequence = next;
+            player.next_sequence += 1;
+        }
+    }
+
+    /// Time until the next document is due.
+    fn due_in(&self, now: Instant) -> Duration {
+        let due = self.unsent.iter().filter_map(|name| {
+            let (_, document) = self.document(name)?;
+            self.sendable(document)?;
+            let dirty = document.dirty?;
+            Some((dirty.last + self.pace.debounce).min(dirty.first + self.pace.max_delay))
+        });
+        due.min().map_or(NOTHING_DUE, |at| at.saturating_duration_since(now))
+    }
+
+    fn book(&mut self, sent: &[Sent], results: Vec<SaveResult>, now: Instant) -> Vec<Event> {
+        let mut news = Vec::with_capacity(sent.len());
+        for (sent, result) in sent.iter().zip(results) {
+            let (player_id, key) = (sent.name.0.to_string(), sent.name.1.to_string());
+            let &Sent { epoch, sequence, generation, .. } = sent;
+            self.settle(sent, result.version, now);
+            if result.outcome == SaveOutcome::Conflicted {
+                self.conflicted += 1;
+                let held = self.players.get(&sent.name.0);
+                if held.is_some_and(|player| player.epoch == epoch && !player.lost) {
+                    self.lose(&player_id);
+                    news.push(Event::LeaseLost { player_id: player_id.clone() });
+                }
+                news.push(Event::Conflicted { player_id, key, epoch, sequence });
+            } else {
+                let version = result.version;
+                news.push(Event::Saved { player_id, key, version, generation, epoch, sequence });
+            }
+        }
+        self.forget_leavers();
+        news
+    }
+
+    /// The backend has this save, as the document or as a conflict.
+    fn settle(&mut self, sent: &Sent, version: i64, now: Instant) {
+        let living =
+            self.players.get_mut(&sent.name.0).filter(|player| player.epoch == sent.epoch && !player.lost);
+        let Some(document) = living.and_then(|player| player.documents.get_mut(&sent.name.1)) else {
+            let name = (Arc::clone(&sent.name.0), Arc::clone(&sent.name.1), sent.epoch);
+            return self.settle_left_over(&name, sent.sequence);
+        };
+        document.version = document.version.max(version);
+        document.committed = document.committed.max(sent.generation);
+        if let Some(dirty) = document.dirty {
+            self.last_flush = now.saturating_duration_since(dirty.first);
+        }
+        if document.generation == document.committed {
+            if document.dirty.take().is_some() {
+                self.bytes = self.bytes.saturating_sub(document.bytes);
+            }
+            document.numbered = None;
+            document.durable = None;
+            self.unsent.remove(&sent.name);
+        } else if let Some(dirty) = &mut document.dirty {
+            // Changed while it was on its way: what waits now is younger.
+            dirty.first = dirty.last;
+        }
+        self.settled.push(Settled {
+            player_id: sent.name.0.to_string(),
+            key: sent.name.1.to_string(),
+            epoch: sent.epoch,
+            sequence: sent.sequence,
+        });
+    }
+}

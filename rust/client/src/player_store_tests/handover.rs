@@ -1,0 +1,151 @@
+//! Several servers: one player at a time on one of them, and nothing lost on the way.
+
+use super::*;
+
+async fn two_servers() -> (Arc<SimulatedBackend>, Server, Server) {
+    let backend = SimulatedBackend::new();
+    backend.state.lock().expect("not poisoned").heartbeat_seconds = 5;
+    let one = Server::start(&backend, &disk()).await;
+    let other = Server::start(&backend, &disk()).await;
+    (backend, one, other)
+}
+
+/// `one` is cut off until its lease has run out and `other` has taken the player; then it speaks again.
+async fn fenced() -> (Arc<SimulatedBackend>, Server, Server) {
+    let (backend, one, other) = two_servers().await;
+    one.load("ada").await;
+    one.save("ada", 1);
+    one.store.flush(None, LONG).await;
+    one.save("ada", 2);
+    one.store.flush_local(LONG).await;
+    one.power.freeze();
+    assert_eq!(number_of(&other.load("ada").await, "progress"), Some(1));
+    one.power.resume();
+    (backend, one, other)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_player_who_moves_finds_the_last_save() {
+    let (_backend, one, other) = two_servers().await;
+    one.load("ada").await;
+    for round in 1..=10 {
+        let (from, to) = if round % 2 == 1 { (&one, &other) } else { (&other, &one) };
+        from.save("ada", round);
+        let (flushed, loaded) = tokio::join!(from.store.release("ada", LONG), to.load("ada"));
+        assert_eq!(flushed.unsaved, 0);
+        assert_eq!(number_of(&loaded, "progress"), Some(round));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_nobody_told_lets_a_wanted_player_go() {
+    let (_backend, one, other) = two_servers().await;
+    one.load("ada").await;
+    one.save("ada", 1);
+    let (loaded, ()) = tokio::join!(other.load("ada"), async {
+        until(|| one.heard(|event| matches!(event, Event::PlayerWanted { .. }))).await;
+        one.save("ada", 2);
+    });
+    assert_eq!(number_of(&loaded, "progress"), Some(2), "with the final state");
+    assert_eq!(one.store.player_count(), 0);
+    assert_eq!(one.store.save("ada", "progress", content(3)).expect_err("gone").code(), "not_loaded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_too_long_for_a_player_is_told_why() {
+    let (_backend, one, other) = two_servers().await;
+    one.load("ada").await;
+    one.power.freeze();
+    let error = other.store.load("ada", Duration::from_secs(5)).await.expect_err("held");
+    assert_eq!((error.code(), error.retryable), ("player_held", true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_save_that_comes_too_late_is_kept_and_both_are_told() {
+    let (backend, one, other) = fenced().await;
+    until(|| one.heard(|event| matches!(event, Event::Conflicted { epoch: 1, sequence: 2, .. }))).await;
+    assert!(one.heard(|event| matches!(event, Event::LeaseLost { .. })));
+    assert_eq!(stored(&backend, "ada", "progress"), Some(content(1)), "nothing was overwritten");
+    assert_eq!(one.store.save("ada", "progress", content(3)).expect_err("lost").code(), "lease_lost");
+    assert_eq!((one.store.dirty_count(), one.store.backlog().bytes), (0, 0));
+    until(|| {
+        other.heard(|event| matches!(event, Event::ConflictFound(conflict) if conflict.value == content(2)))
+    })
+    .await;
+    assert_eq!(other.store.conflicts("ada").await.expect("read").len(), 1);
+    assert_eq!(one.disk.saves(), []);
+}
+
+/// What ada's document is after the conflict between 1 (+ what `other` made of it) and 2 was resolved.
+async fn resolved(resolution: Resolution) -> Content {
+    let (backend, _one, other) = fenced().await;
+    other.store.save("ada", "progress", json!({"m": 7}).as_object().expect("object").clone()).expect("taken");
+    until(|| other.heard(|event| matches!(event, Event::ConflictFound(_)))).await;
+    let conflicts = other.store.conflicts("ada").await.expect("read");
+    other.store.resolve(&conflicts[0], resolution).await.expect("resolved");
+    assert_eq!(other.store.conflicts("ada").await.expect("read"), []);
+    other.store.flush(None, LONG).await;
+    stored(&backend, "ada", "progress").expect("there")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conflict_is_resolved_as_the_game_says() {
+    let object = |value: Value| value.as_object().expect("object").clone();
+    assert_eq!(resolved(Resolution::Ours).await, object(json!({"m": 7})));
+    assert_eq!(resolved(Resolution::Theirs).await, object(json!({"n": 2})));
+    assert_eq!(resolved(Resolution::MergePatch).await, object(json!({"m": 7, "n": 2})));
+    assert_eq!(
+        resolved(Resolution::Value(object(json!({"both": true})))).await,
+        object(json!({"both": true}))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conflict_that_nobody_resolved_is_told_again_at_the_next_load() {
+    let (_backend, _one, other) = fenced().await;
+    let found = || other.news().iter().filter(|event| matches!(event, Event::ConflictFound(_))).count();
+    until(|| found() == 1).await;
+    other.store.release("ada", LONG).await;
+    other.load("ada").await;
+    until(|| found() == 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_lost_a_player_can_take_it_again() {
+    let (backend, one, other) = fenced().await;
+    until(|| one.heard(|event| matches!(event, Event::LeaseLost { .. }))).await;
+    other.save("ada", 5);
+    other.store.release("ada", LONG).await;
+    assert_eq!(number_of(&one.load("ada").await, "progress"), Some(5));
+    one.save("ada", 6);
+    one.store.flush(None, LONG).await;
+    assert_eq!(stored(&backend, "ada", "progress"), Some(content(6)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_taken_without_knowing_is_let_go_when_wanted() {
+    let (backend, one, other) = two_servers().await;
+    // The request arrives, its answer does not, and nobody asks again.
+    backend
+        .state
+        .lock()
+        .expect("not poisoned")
+        .troubles
+        .extend([Some(crate::simulation::Trouble::LostReply)]);
+    one.store.load("ada", LONG).await.expect_err("no answer");
+    let begun = tokio::time::Instant::now();
+    other.load("ada").await;
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_orderly_end_leaves_nothing_and_holds_nobody() {
+    let (backend, one, other) = two_servers().await;
+    for (number, player) in ["ada", "eve", "kim"].into_iter().enumerate() {
+        one.load(player).await;
+        one.save(player, i64::try_from(number).expect("few"));
+    }
+    assert_eq!(one.store.release_all(LONG).await, all_saved(3));
+    assert!(backend.state.lock().expect("not poisoned").leases.values().all(|lease| lease.holder.is_none()));
+    assert_eq!(number_of(&other.load("kim").await, "progress"), Some(2));
+}

@@ -1,0 +1,111 @@
+//! What a shutdown achieved, and the exit code that says so.
+
+use std::fmt::{self, Display, Formatter};
+use std::time::Duration;
+
+use super::Pending;
+
+/// Exit code of a process that had to leave with documents the backend does not have (`EX_TEMPFAIL` of sysexits.h).
+pub const EXIT_UNSAVED: i32 = 75;
+
+/// How a shutdown came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ending {
+    /// By going through all its phases.
+    #[default]
+    Complete,
+    /// At its deadline.
+    Deadline,
+    /// Because it was asked for again.
+    Impatience,
+    /// Before the game could hand in its final state.
+    TooEarly,
+    /// Without an answer from what keeps the documents.
+    Unknown,
+}
+
+/// What a shutdown achieved. Its text is the one line for the log.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Summary {
+    /// How it ended.
+    pub ending: Ending,
+    /// Why it was asked for.
+    pub reason: String,
+    /// Players who were held when it began.
+    pub players: usize,
+    /// Unsent documents that were durable on local disk before they were sent.
+    pub saved_locally: usize,
+    /// Documents committed by the backend during the shutdown.
+    pub saved: usize,
+    /// Documents that the backend keeps as conflicts: another server had taken the player over.
+    pub conflicted: usize,
+    /// Documents the backend does not have, but the journal: they are sent at the next start.
+    pub left_in_journal: usize,
+    /// Documents that neither the backend nor the journal has: they are lost.
+    pub unsaved: usize,
+    /// Whether the server left the registry, or never was in it.
+    pub deregistered: bool,
+    /// From the request to the game's final state.
+    pub collect: Duration,
+    /// From there until everything was on local disk.
+    pub journal: Duration,
+    /// From there until everything was at the backend.
+    pub send: Duration,
+    /// From there until players were let go and the registry had answered.
+    pub release: Duration,
+    /// All of it.
+    pub total: Duration,
+}
+
+impl Summary {
+    /// 0 when everything is at the backend; [`EXIT_UNSAVED`] when something is left in the journal or lost, or may be.
+    pub const fn exit_code(&self) -> i32 {
+        let all_in = !matches!(self.ending, Ending::TooEarly | Ending::Unknown);
+        if all_in && self.left_in_journal == 0 && self.unsaved == 0 { 0 } else { EXIT_UNSAVED }
+    }
+
+    pub(super) const fn left(&mut self, pending: Pending) {
+        self.left_in_journal =
+            if pending.journalled < pending.documents { pending.journalled } else { pending.documents };
+        self.unsaved = pending.documents - self.left_in_journal;
+    }
+}
+
+impl Display for Summary {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let how = match self.ending {
+            Ending::Complete => "complete",
+            Ending::Deadline => "cut short at its deadline",
+            Ending::Impatience => "cut short by a second request",
+            Ending::TooEarly => "cut short before the game had handed in its final state",
+            Ending::Unknown => "cut short, and what is unsaved is not known",
+        };
+        let Self {
+            reason,
+            players,
+            saved_locally,
+            saved,
+            conflicted,
+            left_in_journal,
+            unsaved,
+            deregistered,
+            ..
+        } = self;
+        write!(
+            f,
+            "shutdown {how} reason={reason} players={players} saved_locally={saved_locally} saved={saved} \
+             conflicted={conflicted} left_in_journal={left_in_journal} unsaved={unsaved} \
+             deregistered={deregistered} collect_ms={} journal_ms={} send_ms={} release_ms={} total_ms={}",
+            self.collect.as_millis(),
+            self.journal.as_millis(),
+            self.send.as_millis(),
+            self.release.as_millis(),
+            self.total.as_millis(),
+        )?;
+        match (*left_in_journal, *unsaved) {
+            (0, 0) => Ok(()),
+            (left, 0) => write!(f, " ({left} documents are safe in the journal and sent at the next start)"),
+            (_, lost) => write!(f, " ({lost} documents are lost)"),
+        }
+    }
+}

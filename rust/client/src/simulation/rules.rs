@@ -1,0 +1,360 @@
+//! What the backend knows, and its rules for leases, saves and conflicts.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use backend_protocol::player_store::{
+    Conflict, Document, HeldPlayer, LoadPlayers, LoadedPlayer, LoadedPlayers, ReleasePlayers,
+    ResolveConflicts, SaveDocuments, SaveItem, SaveOutcome, SaveResult, SavedDocuments,
+};
+use backend_protocol::registration::{Heartbeat, HeartbeatReply, RegisterServer, ServerLease};
+use backend_protocol::validation::Jwks;
+use backend_protocol::{Code, Problem};
+use tokio::time::Instant;
+
+use super::Trouble;
+use crate::backend::Reply;
+use crate::player_store::Content;
+
+/// A server that waits asks again and again; one that has not for this long has given up.
+const WANTED: Duration = Duration::from_secs(10);
+
+/// The backend's memory. Public fields are for tests to look at and to turn.
+pub struct State {
+    /// Faults of the next calls, in order; `None` is a call that goes well.
+    pub troubles: VecDeque<Option<Trouble>>,
+    /// Every call fails with this until it is taken away.
+    pub outage: Option<Trouble>,
+    pub jwks: Option<Jwks>,
+    pub heartbeats: Vec<Heartbeat>,
+    /// The registry has lost its entries.
+    pub forgotten: bool,
+    pub registrations: usize,
+    pub deregistered: Vec<String>,
+    pub refresh_tokens_used: Vec<String>,
+    pub revoked: bool,
+    pub tickets_used: Vec<String>,
+    /// Of servers and of players.
+    pub lease: Duration,
+    pub heartbeat_seconds: u32,
+    /// Instance → entry.
+    pub servers: BTreeMap<String, Server>,
+    pub leases: BTreeMap<String, Lease>,
+    pub documents: BTreeMap<(String, String), Stored>,
+    /// By document and epoch; resolved ones stay, for repetitions.
+    pub conflicts: BTreeMap<(String, String, i64), Kept>,
+    /// What happened, for who checks it. Empty it from time to time.
+    pub facts: Vec<Fact>,
+    conflict_count: u64,
+}
+
+pub struct Server {
+    pub server_id: String,
+    pub until: Option<Instant>,
+    pub sequence: u64,
+}
+
+pub struct Lease {
+    pub holder: Option<String>,
+    pub epoch: i64,
+    pub until: Instant,
+    pub wanted_at: Option<Instant>,
+}
+
+pub struct Stored {
+    pub document: Document,
+    /// Epoch → the largest sequence applied.
+    pub last: BTreeMap<i64, i64>,
+    /// (epoch, sequence) of every save that was applied.
+    pub applied: Vec<(i64, i64)>,
+}
+
+pub struct Kept {
+    pub conflict: Conflict,
+    pub resolved: bool,
+}
+
+/// What the backend did.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fact {
+    Received { player_id: String, key: String, epoch: i64, sequence: i64, value: Content },
+    Applied { player_id: String, key: String, epoch: i64, sequence: i64, version: i64, value: Content },
+    Kept { player_id: String, key: String, epoch: i64, sequence: i64, value: Content },
+    Resolved { player_id: String, key: String, epoch: i64, sequence: i64 },
+    Given { player_id: String, server_id: String, epoch: i64 },
+    LetGo { player_id: String, server_id: String, epoch: i64 },
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            troubles: VecDeque::new(),
+            outage: None,
+            jwks: None,
+            heartbeats: Vec::new(),
+            forgotten: false,
+            registrations: 0,
+            deregistered: Vec::new(),
+            refresh_tokens_used: Vec::new(),
+            revoked: false,
+            tickets_used: Vec::new(),
+            lease: Duration::from_secs(60),
+            heartbeat_seconds: 30,
+            servers: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            documents: BTreeMap::new(),
+            conflicts: BTreeMap::new(),
+            facts: Vec::new(),
+            conflict_count: 0,
+        }
+    }
+}
+
+impl State {
+    pub fn register(&mut self, body: &RegisterServer) -> ServerLease {
+        self.registrations += 1;
+        self.forgotten = false;
+        let number = self.servers.len() + 1;
+        let until = Some(Instant::now() + self.lease);
+        let server = self.servers.entry(body.instance_id.clone());
+        let server =
+            server.or_insert_with(|| Server { server_id: format!("server-{number}"), until, sequence: 0 });
+        server.until = until;
+        let server_id = server.server_id.clone();
+        self.renew_all(&server_id);
+        let lease_seconds = u32::try_from(self.lease.as_secs()).unwrap_or(u32::MAX);
+        ServerLease { server_id, lease_seconds, heartbeat_seconds: self.heartbeat_seconds }
+    }
+
+    pub fn heartbeat(&mut self, server_id: &str, beat: &Heartbeat) -> Reply<HeartbeatReply> {
+        let now = Instant::now();
+        let lease = self.lease;
+        let forgotten = self.forgotten;
+        let listed = self.servers.values_mut().find(|server| server.server_id == server_id);
+        let listed = listed.filter(|server| !forgotten && server.until.is_some_and(|until| until > now));
+        let Some(server) = listed else { return Err(unknown_server()) };
+        if server.sequence < beat.sequence {
+            server.sequence = beat.sequence;
+            server.until = Some(now + lease);
+            self.renew_all(server_id);
+        }
+        self.heartbeats.push(beat.clone());
+        let held =
+            |(id, lease): (&String, &Lease)| (lease.holder.as_deref() == Some(server_id)).then(|| id.clone());
+        let conflicts =
+            self.leases.iter().filter_map(held).filter(|id| self.open_conflicts(id).next().is_some());
+        Ok(HeartbeatReply {
+            lease_seconds: u32::try_from(lease.as_secs()).unwrap_or(u32::MAX),
+            heartbeat_seconds: self.heartbeat_seconds,
+            drain: false,
+            wanted: self.wanted(server_id),
+            conflicts: conflicts.collect(),
+        })
+    }
+
+    pub fn deregister(&mut self, server_id: &str) {
+        self.deregistered.push(server_id.to_owned());
+        if let Some(server) = self.servers.values_mut().find(|server| server.server_id == server_id) {
+            server.until = None;
+        }
+    }
+
+    pub fn load(&mut self, body: &LoadPlayers) -> Reply<LoadedPlayers> {
+        self.own(&body.server_id)?;
+        let now = Instant::now();
+        let mut loaded = LoadedPlayers { players: Vec::new(), held: Vec::new() };
+        for player_id in body.player_ids.iter().filter(|id| *id != "nobody") {
+            let fresh = || Lease { holder: None, epoch: 0, until: now, wanted_at: None };
+            let lease = self.leases.entry(player_id.clone()).or_insert_with(fresh);
+            let ours = lease.holder.as_deref() == Some(&*body.server_id);
+            if let Some(holder) = lease.holder.clone().filter(|_| !ours && lease.until > now) {
+                lease.wanted_at = Some(now);
+                let expires_in_ms = i64::try_from((lease.until - now).as_millis()).unwrap_or(i64::MAX);
+                loaded.held.push(HeldPlayer {
+                    player_id: player_id.clone(),
+                    server_id: holder,
+                    expires_in_ms,
+                });
+                continue;
+            }
+            *lease = Lease {
+                holder: Some(body.server_id.clone()),
+                epoch: lease.epoch + i64::from(!ours),
+                until: now + self.lease,
+                wanted_at: None,
+            };
+            let epoch = lease.epoch;
+            if !ours {
+                let server_id = body.server_id.clone();
+                self.facts.push(Fact::Given { player_id: player_id.clone(), server_id, epoch });
+            }
+            let documents = || self.documents.iter().filter(|((owner, _), _)| owner == player_id);
+            loaded.players.push(LoadedPlayer {
+                player_id: player_id.clone(),
+                epoch,
+                sequence: documents()
+                    .filter_map(|(_, stored)| stored.last.get(&epoch))
+                    .max()
+                    .copied()
+                    .unwrap_or(0),
+                documents: documents().map(|(_, stored)| stored.document.clone()).collect(),
+                conflicts: self.open_conflicts(player_id).cloned().collect(),
+            });
+        }
+        Ok(loaded)
+    }
+
+    pub fn save(&mut self, body: &SaveDocuments) -> Reply<SavedDocuments> {
+        self.own(&body.server_id)?;
+        let until = Instant::now() + self.lease;
+        for item in &body.items {
+            let lease = self.leases.get_mut(&item.player_id);
+            if let Some(lease) = lease.filter(|lease| lease.holder.as_deref() == Some(&*body.server_id)) {
+                lease.until = until;
+            }
+        }
+        let results = body.items.iter().map(|item| self.save_one(&body.server_id, item)).collect();
+        Ok(SavedDocuments { results, wanted: self.wanted(&body.server_id) })
+    }
+
+    fn save_one(&mut self, server_id: &str, item: &SaveItem) -> SaveResult {
+        let SaveItem { player_id, key, epoch, sequence, value } = item.clone();
+        self.facts.push(Fact::Received {
+            player_id: player_id.clone(),
+            key: key.clone(),
+            epoch,
+            sequence,
+            value: value.clone(),
+        });
+        let name = (player_id.clone(), key.clone());
+        let current = self.leases.get(&player_id).map(|lease| lease.epoch);
+        let stored = self.documents.get(&name);
+        let version = stored.map_or(0, |stored| stored.document.version);
+        let result = |outcome, version| SaveResult {
+            player_id: item.player_id.clone(),
+            key: item.key.clone(),
+            outcome,
+            version,
+        };
+        if let Some(last) =
+            stored.and_then(|stored| stored.last.get(&epoch)).filter(|last| **last >= sequence)
+        {
+            let outcome = if *last == sequence { SaveOutcome::Replayed } else { SaveOutcome::Superseded };
+            return result(outcome, version);
+        }
+        if current != Some(epoch) {
+            return result(self.keep(server_id, item), version);
+        }
+        let version = version + 1;
+        let updated_at = String::new();
+        let document = Document { key: key.clone(), version, value: value.clone(), updated_at };
+        let mut stored = self.documents.remove(&name);
+        let (mut last, mut applied) =
+            stored.take().map(|stored| (stored.last, stored.applied)).unwrap_or_default();
+        last.insert(epoch, sequence);
+        applied.push((epoch, sequence));
+        self.documents.insert(name, Stored { document, last, applied });
+        self.facts.push(Fact::Applied { player_id, key, epoch, sequence, version, value });
+        result(SaveOutcome::Applied, version)
+    }
+
+    fn keep(&mut self, server_id: &str, item: &SaveItem) -> SaveOutcome {
+        let SaveItem { player_id, key, epoch, sequence, value } = item.clone();
+        let name = (player_id.clone(), key.clone(), epoch);
+        match self.conflicts.get(&name).map(|kept| kept.conflict.sequence) {
+            // A repetition gets the first answer again, also after the conflict was resolved.
+            Some(known) if known == sequence => return SaveOutcome::Conflicted,
+            Some(known) if known > sequence => return SaveOutcome::Superseded,
+            _ => {}
+        }
+        self.conflict_count += 1;
+        let conflict = Conflict {
+            conflict_id: format!("conflict-{}", self.conflict_count),
+            player_id: player_id.clone(),
+            key: key.clone(),
+            server_id: server_id.to_owned(),
+            epoch,
+            sequence,
+            value: value.clone(),
+            received_at: String::new(),
+        };
+        self.conflicts.insert(name, Kept { conflict, resolved: false });
+        self.facts.push(Fact::Kept { player_id, key, epoch, sequence, value });
+        SaveOutcome::Conflicted
+    }
+
+    pub fn release(&mut self, body: &ReleasePlayers) -> Reply<()> {
+        self.own(&body.server_id)?;
+        for (player_id, lease) in &mut self.leases {
+            let named = body.players.as_ref().is_none_or(|players| {
+                players.iter().any(|player| player.player_id == *player_id && player.epoch == lease.epoch)
+            });
+            if named && lease.holder.as_deref() == Some(&*body.server_id) {
+                lease.holder = None;
+                lease.wanted_at = None;
+                let (player_id, server_id) = (player_id.clone(), body.server_id.clone());
+                self.facts.push(Fact::LetGo { player_id, server_id, epoch: lease.epoch });
+            }
+        }
+        Ok(())
+    }
+
+    /// A player's unresolved conflicts, the oldest first.
+    pub fn open_conflicts(&self, player_id: &str) -> impl Iterator<Item = &Conflict> {
+        let kept =
+            self.conflicts.iter().filter(move |((owner, ..), kept)| owner == player_id && !kept.resolved);
+        kept.map(|(_, kept)| &kept.conflict)
+    }
+
+    pub fn resolve(&mut self, body: &ResolveConflicts) -> Reply<()> {
+        self.own(&body.server_id)?;
+        for kept in self.conflicts.values_mut() {
+            if kept.resolved || !body.conflict_ids.contains(&kept.conflict.conflict_id) {
+                continue;
+            }
+            let holder = self.leases.get(&kept.conflict.player_id).and_then(|lease| lease.holder.as_deref());
+            if holder != Some(&*body.server_id) {
+                return Err(Problem::new(Code::LeaseLost, "the player is not held by this server").into());
+            }
+            kept.resolved = true;
+            let Conflict { player_id, key, epoch, sequence, .. } = kept.conflict.clone();
+            self.facts.push(Fact::Resolved { player_id, key, epoch, sequence });
+        }
+        Ok(())
+    }
+
+    /// The backend comes back: who was alive when it went has one lease to be heard again.
+    pub fn restarted(&mut self) {
+        let until = Instant::now() + self.lease;
+        for server in self.servers.values_mut().filter(|server| server.until.is_some()) {
+            server.until = Some(until);
+        }
+        for lease in self.leases.values_mut().filter(|lease| lease.holder.is_some()) {
+            lease.until = until;
+        }
+    }
+
+    fn own(&self, server_id: &str) -> Reply<()> {
+        let known = self.servers.values().any(|server| server.server_id == server_id);
+        if known { Ok(()) } else { Err(unknown_server()) }
+    }
+
+    fn renew_all(&mut self, server_id: &str) {
+        let until = Instant::now() + self.lease;
+        for lease in self.leases.values_mut().filter(|lease| lease.holder.as_deref() == Some(server_id)) {
+            lease.until = until;
+        }
+    }
+
+    fn wanted(&self, server_id: &str) -> Vec<String> {
+        let now = Instant::now();
+        let wanted = self.leases.iter().filter(|(_, lease)| {
+            lease.holder.as_deref() == Some(server_id) && lease.wanted_at.is_some_and(|at| at + WANTED > now)
+        });
+        wanted.map(|(id, _)| id.clone()).collect()
+    }
+}
+
+fn unknown_server() -> crate::error::ClientError {
+    Problem::new(Code::ServerUnknown, "who?").into()
+}

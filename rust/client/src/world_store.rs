@@ -1,0 +1,405 @@
+//! A world: named binary chunks, held by this server under a lease, with a copy on local disk.
+//!
+//! [`WorldStore::put`] hands the bytes over and returns at once. A worker compresses and hashes them, writes them to the
+//! local copy and notes them in an index; then they are durable here, and acknowledged. What the backend lacks of them is
+//! sent, and the names are committed in order. A commit has a number, given before it is first sent, so that a lost reply
+//! applies nothing twice. What was not committed when the process ended is committed by the next one that opens the world,
+//! under the epoch it was made under; if another server has taken the world since, it is put aside on disk, never dropped.
+
+mod index;
+mod keeping;
+mod local_copy;
+mod opening;
+mod queue;
+mod reading;
+mod sending;
+mod state;
+
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use backend_protocol::world_store::{MAX_CHUNK_BYTES, ReleaseWorld, chunk_name};
+use backend_protocol::{Code, Problem};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
+use tokio::task::AbortHandle;
+
+use self::index::Index;
+use self::local_copy::LocalCopy;
+use self::state::{Incoming, State};
+use crate::backend::WorldBackend;
+use crate::clock::Clock;
+use crate::error::{ClientError, Fault};
+use crate::registration::Registration;
+
+/// Most raw bytes of chunks that wait to be written to local disk.
+pub const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
+/// Most objects on the wire at a time, in each direction.
+const IN_FLIGHT: usize = 4;
+/// Most bytes of objects on the wire at a time, in each direction, in KiB. One object always fits.
+const IN_FLIGHT_KIB: usize = 33 * 1024;
+
+/// News of a world, told on a worker thread.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The change of a chunk is durable on local disk.
+    SavedLocally {
+        /// Name of the chunk.
+        name: String,
+    },
+    /// The backend has committed the change of a chunk.
+    Saved {
+        /// Name of the chunk.
+        name: String,
+        /// Version of the world that holds it.
+        version: i64,
+    },
+    /// A change was not made durable, or the backend refuses it. In the latter case it is sent again.
+    SaveFailed {
+        /// Name of the chunk.
+        name: String,
+        /// Why.
+        error: ClientError,
+    },
+    /// Another server has taken the world. Nothing more is taken or sent.
+    LeaseLost,
+    /// Changes that were not committed before another server took the world were put aside.
+    PutAside {
+        /// Where they are: `changes.json` and their objects.
+        folder: PathBuf,
+        /// Names of the chunks.
+        names: Vec<String>,
+    },
+}
+
+/// Told about [`Event`]s, on a worker thread.
+pub type OnEvent = Arc<dyn Fn(Event) + Send + Sync>;
+
+/// What a world store needs.
+#[derive(Clone)]
+pub struct Setup {
+    /// Where the world is kept.
+    pub backend: Arc<dyn WorldBackend>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The server that holds the world.
+    pub registration: Registration,
+    /// Where local copies are kept, each in a folder of the world's id.
+    pub folder: PathBuf,
+    /// How long a change waits for company before it is sent.
+    pub delay: Duration,
+    /// Told what happens.
+    pub on_event: OnEvent,
+}
+
+/// What a flush achieved, in chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Flushed {
+    /// Committed by the backend.
+    pub saved: usize,
+    /// Still waiting for the backend.
+    pub unsaved: usize,
+    /// Of the unsaved: durable on local disk. The next process that opens the world sends them.
+    pub local: usize,
+}
+
+/// The content of a chunk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChunkContent {
+    /// The raw bytes.
+    pub data: Arc<Vec<u8>>,
+    /// Version of the world that wrote it, 0 while the backend does not have it.
+    pub version: i64,
+}
+
+/// Resolves when a change is durable on local disk, or is known not to become so.
+pub struct LocalAck(oneshot::Receiver<Result<(), ClientError>>);
+
+impl LocalAck {
+    /// Waits for it.
+    pub async fn done(self) -> Result<(), ClientError> {
+        self.0.await.unwrap_or_else(|_| Err(ClientError::new(Fault::Cancelled, "the world was closed")))
+    }
+}
+
+/// A world this server holds. Cheap to clone; the last clone that goes stops the work, and lets nothing go.
+#[derive(Clone)]
+pub struct WorldStore(Arc<Held>);
+
+/// Stops the work when the last handle goes.
+struct Held(Arc<Inner>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+impl Deref for Held {
+    type Target = Arc<Inner>;
+
+    fn deref(&self) -> &Arc<Inner> {
+        &self.0
+    }
+}
+
+struct Inner {
+    setup: Setup,
+    world_id: String,
+    local_copy: LocalCopy,
+    /// Also orders every change of what is waiting and outgoing, so that file and memory say the same.
+    index: tokio::sync::Mutex<KeptIndex>,
+    state: Mutex<State>,
+    wake_keeper: Notify,
+    wake_sender: Notify,
+    /// Changes whenever the state does, for those who wait for a flush.
+    progress: watch::Sender<u64>,
+    places: Arc<Semaphore>,
+    budget: Arc<Semaphore>,
+    reading: Semaphore,
+    reading_budget: Semaphore,
+    /// Downloads in progress, by hash: two of the same object would write the same file.
+    downloads: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+struct KeptIndex {
+    /// `None` once the world is closed.
+    index: Option<Index>,
+    /// A write failed: the file is opened anew before the next.
+    failed: bool,
+}
+
+impl WorldStore {
+    /// Takes a world and reads which chunks it has, at most `within`. What an earlier process left uncommitted is
+    /// committed first. While another server holds the world, it is asked for again and again.
+    pub async fn open(setup: Setup, world_id: &str, within: Duration) -> Result<Self, ClientError> {
+        opening::open(setup, world_id, within).await.map(|inner| Self(Arc::new(Held(inner))))
+    }
+
+    /// Id of the world.
+    pub fn world_id(&self) -> &str {
+        &self.0.world_id
+    }
+
+    /// Changes a chunk. Costs as much as taking the bytes; never waits for disk or network. A change that waits while
+    /// another one of the same chunk is made may be left out.
+    pub fn put(&self, name: &str, data: Vec<u8>) -> Result<LocalAck, ClientError> {
+        if data.len() > MAX_CHUNK_BYTES {
+            let rule = format!("must have at most {MAX_CHUNK_BYTES} bytes, has {}", data.len());
+            return Err(ClientError::field("data", rule));
+        }
+        self.change(name, Some(Arc::new(data)))
+    }
+
+    /// Removes a chunk. Removing what is not there changes nothing.
+    pub fn remove(&self, name: &str) -> Result<LocalAck, ClientError> {
+        self.change(name, None)
+    }
+
+    fn change(&self, name: &str, data: Option<Arc<Vec<u8>>>) -> Result<LocalAck, ClientError> {
+        chunk_name("name", name)?;
+        let bytes = data.as_ref().map_or(0, |data| data.len());
+        let mut state = self.0.lock();
+        if state.lost {
+            return Err(lease_lost());
+        }
+        if state.closing {
+            return Err(ClientError::new(Fault::Cancelled, "the world is being closed"));
+        }
+        let freed = state.incoming.get(name).map_or(0, Incoming::bytes);
+        let waiting = state.incoming_bytes - freed + bytes;
+        if waiting > MAX_WAITING_BYTES {
+            let message = format!("more than {MAX_WAITING_BYTES} bytes wait to be written to local disk");
+            let mut error = ClientError::new(Fault::BacklogFull, message);
+            error.retryable = true;
+            return Err(error);
+        }
+        let (told, ack) = oneshot::channel();
+        let mut acks = vec![told];
+        if let Some(before) = state.incoming.remove(name) {
+            // Covered by this change: whoever waits for it waits for this one.
+            acks.extend(before.acks);
+        }
+        state.incoming.push(name, Incoming { data, acks });
+        state.incoming_bytes = waiting;
+        drop(state);
+        self.0.wake_keeper.notify_one();
+        Ok(LocalAck(ack))
+    }
+
+    /// Reads the newest content of a chunk, committed or not: from memory, from the local copy, else from the backend.
+    pub async fn get(&self, name: &str) -> Result<ChunkContent, ClientError> {
+        reading::get(&self.0, name).await
+    }
+
+    /// Names of all chunks, uncommitted changes included, in order.
+    pub fn names(&self) -> Vec<String> {
+        self.0.lock().names()
+    }
+
+    /// Whether there is a chunk of this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.0.lock().find(name).is_some()
+    }
+
+    /// Chunks whose change the backend has not committed yet.
+    pub fn dirty_count(&self) -> usize {
+        self.0.lock().dirty_count()
+    }
+
+    /// Chunks whose change is not durable on local disk yet.
+    pub fn unkept_count(&self) -> usize {
+        self.0.lock().unkept_count()
+    }
+
+    /// Whether another server has taken the world.
+    pub fn is_lost(&self) -> bool {
+        self.0.lock().lost
+    }
+
+    /// Waits until every change is durable on local disk, at most `within`. Gives how many are not.
+    pub async fn flush_local(&self, within: Duration) -> usize {
+        self.0.wait_until(within, |state| state.unkept_count() == 0).await;
+        self.unkept_count()
+    }
+
+    /// Sends every change now and waits until all are committed, at most `within`. What is left goes on being sent. Changes
+    /// that are put aside meanwhile count as unsaved.
+    pub async fn flush(&self, within: Duration) -> Flushed {
+        let (before, gone) = {
+            let state = self.0.lock();
+            (state.dirty_count(), (state.aside, state.failed))
+        };
+        let _all_due = AllDue::begin(&self.0);
+        self.0.wait_until(within, |state| state.dirty_count() == 0 || state.lost).await;
+        let state = self.0.lock();
+        let (aside, failed) = (state.aside - gone.0, state.failed - gone.1);
+        let unsaved = state.dirty_count() + aside + failed;
+        let local = unsaved.saturating_sub(state.unkept_count() + failed);
+        Flushed { saved: before.saturating_sub(unsaved), unsaved, local }
+    }
+
+    /// Takes no more changes, flushes, and lets the world go if nothing is left unsaved. Otherwise the lease stays, and
+    /// the next process that opens the world here sends what is left. The store is of no use afterwards.
+    pub async fn close(&self, within: Duration) -> Flushed {
+        let begun = self.0.setup.clock.now();
+        self.0.lock().closing = true;
+        let flushed = self.flush(within).await;
+        let left = within.saturating_sub(self.0.setup.clock.now().saturating_duration_since(begun));
+        if flushed.unsaved == 0 && !self.is_lost() {
+            tokio::select! {
+                () = self.0.let_go() => {}
+                () = self.0.setup.clock.sleep(left) => {}
+            }
+        }
+        self.0.stop();
+        // For the next process, or the next store of this one.
+        if let Some(index) = self.0.index.lock().await.index.take() {
+            index.close().await;
+        }
+        flushed
+    }
+}
+
+/// While this lives, nothing waits for company.
+struct AllDue<'a>(&'a Inner);
+
+impl<'a> AllDue<'a> {
+    fn begin(inner: &'a Inner) -> Self {
+        inner.lock().flushing += 1;
+        inner.wake_sender.notify_one();
+        Self(inner)
+    }
+}
+
+impl Drop for AllDue<'_> {
+    fn drop(&mut self) {
+        self.0.lock().flushing -= 1;
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, event: Event) {
+        (self.setup.on_event)(event);
+    }
+
+    fn progressed(&self) {
+        self.progress.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    async fn wait_until(&self, within: Duration, done: impl Fn(&State) -> bool) {
+        let mut progress = self.progress.subscribe();
+        let all = async {
+            while !done(&self.lock()) {
+                if progress.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = all => {}
+            () = self.setup.clock.sleep(within) => {}
+        }
+    }
+
+    fn server_id(&self) -> Result<String, ClientError> {
+        self.setup
+            .registration
+            .server_id()
+            .ok_or_else(|| ClientError::new(Fault::NotRegistered, "register the server first"))
+    }
+
+    /// Releases the lease. If that fails, it runs out by itself, and the next process here releases it.
+    async fn let_go(&self) {
+        let (server_id, epoch) = {
+            let state = self.lock();
+            (state.session.server_id.clone(), state.session.epoch)
+        };
+        let body = ReleaseWorld { server_id, epoch };
+        let released =
+            self.setup.backend.release_world(self.setup.registration.key(), &self.world_id, &body).await;
+        if let Err(error) = released {
+            tracing::warn!(code = error.code(), "the world is not released, its lease will run out: {error}");
+            return;
+        }
+        if let Some(index) = &mut self.index.lock().await.index
+            && let Err(error) = index.end_session().await
+        {
+            tracing::debug!(%error, "the next process will release the world once more");
+        }
+    }
+
+    fn stop(&self) {
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        tasks.iter().for_each(AbortHandle::abort);
+    }
+}
+
+fn lease_lost() -> ClientError {
+    Problem::new(Code::LeaseLost, "another server holds the world now; nothing was overwritten").into()
+}
+
+fn storage(error: impl std::fmt::Display) -> ClientError {
+    ClientError::new(Fault::Storage, format!("the world's local copy: {error}"))
+}
+
+/// Runs blocking `work` on the disk.
+async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T, ClientError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(storage),
+        Err(error) => Err(ClientError::new(Fault::Internal, format!("disk worker: {error}"))),
+    }
+}
+
+#[cfg(test)]
+#[path = "world_store_tests.rs"]
+mod tests;

@@ -1,0 +1,174 @@
+//! Taking a world: what an earlier process left is dealt with before anybody sees the world.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use backend_protocol::Code;
+use backend_protocol::world_store::{
+    ChunkQuery, MAX_CHUNK_BYTES, MAX_CHUNK_PAGE, OpenWorld, ReleaseWorld, chunk_name, object_hash, world_id,
+};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::Instant;
+
+use super::index::{Index, IndexError, Recovered, Session};
+use super::keeping::Write;
+use super::local_copy::LocalCopy;
+use super::sending::{Delivery, Sent};
+use super::state::{Committed, State};
+use super::{IN_FLIGHT, IN_FLIGHT_KIB, Inner, KeptIndex, Setup, keeping, on_disk, sending, storage};
+use crate::error::{ClientError, Fault};
+
+/// Pause between two questions whether the world is free.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+
+pub(super) async fn open(setup: Setup, world: &str, within: Duration) -> Result<Arc<Inner>, ClientError> {
+    world_id("world_id", world)?;
+    let deadline = setup.clock.now() + within;
+    let folder = setup.folder.join(world);
+    let local_copy = on_disk(move || LocalCopy::open(&folder)).await?;
+    let (index, recovered) = open_index(&setup, world, deadline).await?;
+    let Recovered { session, outgoing, waiting } = recovered;
+    let predecessor = session.clone();
+    let session = session.unwrap_or(Session { server_id: String::new(), epoch: 0, sequence: 0 });
+    let inner = Arc::new(Inner {
+        world_id: world.to_owned(),
+        local_copy,
+        index: tokio::sync::Mutex::new(KeptIndex { index: Some(index), failed: false }),
+        state: Mutex::new(State::new(session, outgoing, waiting)),
+        wake_keeper: Notify::new(),
+        wake_sender: Notify::new(),
+        progress: watch::channel(0).0,
+        places: Arc::new(Semaphore::new(IN_FLIGHT)),
+        budget: Arc::new(Semaphore::new(IN_FLIGHT_KIB)),
+        reading: Semaphore::new(IN_FLIGHT),
+        reading_budget: Semaphore::new(IN_FLIGHT_KIB),
+        downloads: Mutex::default(),
+        tasks: Mutex::default(),
+        setup,
+    });
+    let taken = async {
+        if let Some(predecessor) = predecessor {
+            inner.finish_for(&predecessor).await?;
+        }
+        inner.take(deadline).await?;
+        inner.read_chunks().await
+    };
+    let left = deadline.saturating_duration_since(inner.setup.clock.now());
+    tokio::select! {
+        taken = taken => taken?,
+        () = inner.setup.clock.sleep(left) => {
+            let seconds = within.as_secs_f64();
+            return Err(ClientError::new(Fault::Timeout, format!("the world was not open within {seconds:.1} s")));
+        }
+    }
+    inner.sweep().await?;
+    let tasks = [
+        tokio::spawn(keeping::run(Arc::clone(&inner))).abort_handle(),
+        tokio::spawn(sending::run(Arc::clone(&inner))).abort_handle(),
+    ];
+    inner.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(tasks);
+    Ok(inner)
+}
+
+/// Opens the index. A process that is just leaving has it for a moment longer.
+async fn open_index(
+    setup: &Setup,
+    world: &str,
+    deadline: Instant,
+) -> Result<(Index, Recovered), ClientError> {
+    let folder = setup.folder.join(world);
+    loop {
+        match Index::open(&folder).await {
+            Err(IndexError::InUse) if setup.clock.now() + ASK_AGAIN < deadline => {
+                setup.clock.sleep(ASK_AGAIN).await;
+            }
+            opened => return opened.map_err(storage),
+        }
+    }
+}
+
+impl Inner {
+    /// Commits what a dead process left, under its own epoch, and lets go of its lease.
+    async fn finish_for(self: &Arc<Self>, predecessor: &Session) -> Result<(), ClientError> {
+        let mut sent = Sent::new();
+        while self.lock().has_changes() {
+            match self.deliver(&mut sent).await {
+                Ok(Delivery::Done) => sent.clear(),
+                // Put aside, and told. The world is another server's as of now; perhaps it will be ours again.
+                Ok(Delivery::Lost) => {
+                    self.lock().lost = false;
+                    return Ok(());
+                }
+                Err(error) if error.is(Code::ObjectMissing) => self.setup.clock.sleep(ASK_AGAIN).await,
+                Err(error) => return Err(error),
+            }
+        }
+        if predecessor.server_id == self.server_id()? {
+            return Ok(());
+        }
+        let body = ReleaseWorld { server_id: predecessor.server_id.clone(), epoch: predecessor.epoch };
+        match self.setup.backend.release_world(self.setup.registration.key(), &self.world_id, &body).await {
+            // A server the backend has forgotten: its lease is over, or will be.
+            Err(error) if error.is(Code::ServerUnknown) => Ok(()),
+            released => released,
+        }
+    }
+
+    async fn take(&self, deadline: Instant) -> Result<(), ClientError> {
+        let server_id = self.server_id()?;
+        let body = OpenWorld { server_id: server_id.clone() };
+        let lease = loop {
+            let asked =
+                self.setup.backend.open_world(self.setup.registration.key(), &self.world_id, &body).await;
+            match asked {
+                Err(error) if error.is(Code::WorldHeld) => {
+                    if self.setup.clock.now() + ASK_AGAIN >= deadline {
+                        return Err(error);
+                    }
+                    self.setup.clock.sleep(ASK_AGAIN).await;
+                }
+                asked => break asked?,
+            }
+        };
+        let session = Session { server_id, epoch: lease.epoch, sequence: lease.sequence };
+        self.write(&mut *self.index.lock().await, Write::Begin(&session)).await?;
+        let mut state = self.lock();
+        state.session = session;
+        state.version = lease.version;
+        Ok(())
+    }
+
+    async fn read_chunks(&self) -> Result<(), ClientError> {
+        let mut query = ChunkQuery { limit: Some(MAX_CHUNK_PAGE), cursor: None };
+        loop {
+            let key = self.setup.registration.key();
+            let page = self.setup.backend.world_chunks(key, &self.world_id, &query).await?;
+            let mut state = self.lock();
+            for chunk in page.chunks {
+                let sound = chunk_name("name", &chunk.name).and_then(|()| object_hash("hash", &chunk.hash));
+                if sound.is_err() || chunk.bytes > MAX_CHUNK_BYTES as u64 {
+                    return Err(ClientError::new(
+                        Fault::BadReply,
+                        "the backend listed a chunk that cannot be one",
+                    ));
+                }
+                state.refer_to(&chunk.hash);
+                let committed = Committed { hash: chunk.hash, bytes: chunk.bytes, version: chunk.version };
+                state.committed.insert(chunk.name, committed);
+            }
+            drop(state);
+            match page.next_cursor {
+                Some(next) => query.cursor = Some(next),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Removes from the local copy what nothing refers to.
+    async fn sweep(&self) -> Result<(), ClientError> {
+        let wanted: HashSet<String> = self.lock().referred().cloned().collect();
+        let local_copy = self.local_copy.clone();
+        on_disk(move || local_copy.sweep(&wanted)).await
+    }
+}

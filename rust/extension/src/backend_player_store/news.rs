@@ -1,0 +1,68 @@
+//! What happened to the store, as signals.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backend_client::player_store::{Event, LocalSave};
+use godot::prelude::*;
+
+use super::{BackendPlayerStore, merging};
+use crate::backend_error::Failure;
+use crate::runtime;
+
+/// Longest time a player that another server waits for is flushed before the attempt is given up. The store lets go when it
+/// succeeds later.
+const HAND_OVER: Duration = Duration::from_secs(30);
+
+/// Main thread, without a borrow: handlers call back into the node.
+pub(super) fn announce(id: InstanceId, event: Event) {
+    // The node may be gone by now.
+    let Ok(node) = Gd::<BackendPlayerStore>::try_from_instance_id(id) else { return };
+    match event {
+        Event::Journalled(saves) => saved_locally(&node, &saves),
+        Event::Saved { player_id, key, version, .. } => {
+            node.signals().saved().emit(&player_id, &key, version);
+        }
+        Event::SaveFailed { player_id, key, error } => {
+            node.signals().save_failed().emit(&player_id, &key, &Failure::from(error).into_object());
+        }
+        Event::LeaseLost { player_id } => node.signals().lease_lost().emit(&player_id),
+        Event::Conflicted { player_id, key, .. } => node.signals().conflicted().emit(&player_id, &key),
+        Event::ConflictFound(conflict) => merging::found(&node, Arc::new(conflict)),
+        Event::PlayerWanted { player_id } => wanted(&node, player_id),
+        Event::JournalFailed(error) => {
+            node.signals().journal_failed().emit(&Failure::from(error).into_object());
+        }
+        Event::JournalWarning(warning) => tracing::warn!("{warning}"),
+        Event::JournalRecovered => node.signals().journal_recovered().emit(),
+        Event::BacklogChanged(backlog) => {
+            node.signals().backlog_changed().emit(backlog.documents as i64, backlog.oldest.as_secs_f64());
+        }
+    }
+}
+
+/// A commit of the journal may hold a thousand documents: most games do not listen.
+fn saved_locally(node: &Gd<BackendPlayerStore>, saves: &[LocalSave]) {
+    if node.has_connections("saved_locally") {
+        for save in saves {
+            node.signals().saved_locally().emit(&save.player_id, &save.key);
+        }
+    }
+}
+
+/// What the handlers save is part of what the next server finds.
+fn wanted(node: &Gd<BackendPlayerStore>, player_id: String) {
+    node.signals().player_wanted().emit(&player_id);
+    let store = if node.is_instance_valid() { node.bind().handle() } else { None };
+    if let Some(store) = store {
+        runtime::spawn(async move {
+            let flushed = store.release(&player_id, HAND_OVER).await;
+            if flushed.unsaved > 0 {
+                tracing::warn!(
+                    unsaved = flushed.unsaved,
+                    "another server has to wait for a player: the backend does not take the saves"
+                );
+            }
+        });
+    }
+}

@@ -1,0 +1,156 @@
+//! Saves that came under an epoch that was over: kept, told to the holder, merged by it.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use backend_protocol::player_store::{Conflict, PlayerConflicts, ResolveConflicts, SaveItem, SaveOutcome};
+use backend_protocol::{Code, Problem, limits};
+use sqlx::{Any, AssertSqlSafe, Executor, Row};
+use uuid::Uuid;
+
+use super::{leases, object};
+use crate::database::{Work, rfc3339};
+use crate::problem::{JsonBody, Outcome, Refusal};
+use crate::state::{AppState, ServerAuth};
+
+/// Keeps a save that cannot be applied. It replaces an older one of the same document and epoch, which it covers.
+pub async fn keep(work: &mut Work, server_id: &str, item: &SaveItem, value: &str) -> Outcome<SaveOutcome> {
+    let kept = sqlx::query(
+        "INSERT INTO save_conflicts (conflict_id, player_id, document_key, epoch, sequence, server_id, value, received_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+         ON CONFLICT (player_id, document_key, epoch) DO UPDATE SET \
+         conflict_id = excluded.conflict_id, sequence = excluded.sequence, server_id = excluded.server_id, \
+         value = excluded.value, received_at = excluded.received_at, resolved_at = NULL \
+         WHERE save_conflicts.sequence < excluded.sequence RETURNING conflict_id",
+    )
+    // A new id for each content: whoever has merged the former one has not seen this.
+    .bind(Uuid::now_v7().to_string())
+    .bind(&item.player_id)
+    .bind(&item.key)
+    .bind(item.epoch)
+    .bind(item.sequence)
+    .bind(server_id)
+    .bind(value)
+    .bind(work.now)
+    .fetch_optional(&mut *work.tx)
+    .await?;
+    if kept.is_some() {
+        let SaveItem { player_id, key, epoch, sequence, .. } = item;
+        tracing::warn!(player_id, key, epoch, sequence, server_id, "a save came too late and was kept");
+        metrics::counter!("backend_save_conflicts_total").increment(1);
+        return Ok(SaveOutcome::Conflicted);
+    }
+    let sequence: i64 = sqlx::query(
+        "SELECT sequence FROM save_conflicts WHERE player_id = $1 AND document_key = $2 AND epoch = $3",
+    )
+    .bind(&item.player_id)
+    .bind(&item.key)
+    .bind(item.epoch)
+    .fetch_one(&mut *work.tx)
+    .await?
+    .try_get("sequence")?;
+    // A repetition gets the first answer again, also after the conflict was resolved.
+    Ok(if sequence == item.sequence { SaveOutcome::Conflicted } else { SaveOutcome::Superseded })
+}
+
+/// The unresolved conflicts of a player, the oldest first, at most 100.
+pub async fn of_player<'c>(
+    executor: impl Executor<'c, Database = Any>,
+    player_id: &str,
+) -> Outcome<Vec<Conflict>> {
+    let rows = sqlx::query(
+        "SELECT conflict_id, player_id, document_key, server_id, epoch, sequence, value, received_at \
+         FROM save_conflicts WHERE player_id = $1 AND resolved_at IS NULL \
+         ORDER BY received_at, conflict_id LIMIT 100",
+    )
+    .bind(player_id)
+    .fetch_all(executor)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Conflict {
+                conflict_id: row.try_get("conflict_id")?,
+                player_id: row.try_get("player_id")?,
+                key: row.try_get("document_key")?,
+                server_id: row.try_get("server_id")?,
+                epoch: row.try_get("epoch")?,
+                sequence: row.try_get("sequence")?,
+                value: object(&row.try_get::<String, _>("value")?)?,
+                received_at: rfc3339(row.try_get("received_at")?),
+            })
+        })
+        .collect()
+}
+
+/// Players that `server_id` holds and that have unresolved conflicts, at most 100.
+pub async fn of_server<'c>(
+    executor: impl Executor<'c, Database = Any>,
+    server_id: &str,
+) -> Outcome<Vec<String>> {
+    let rows = sqlx::query(
+        "SELECT player_id FROM player_leases WHERE server_id = $1 AND EXISTS \
+         (SELECT 1 FROM save_conflicts WHERE save_conflicts.player_id = player_leases.player_id \
+         AND resolved_at IS NULL) ORDER BY player_id LIMIT 100",
+    )
+    .bind(server_id)
+    .fetch_all(executor)
+    .await?;
+    Ok(rows.iter().map(|row| row.try_get("player_id")).collect::<sqlx::Result<_>>()?)
+}
+
+/// A player's unresolved conflicts.
+#[utoipa::path(get, path = "/v1/players/{player_id}/conflicts", tag = "player store", security(("server_key" = [])),
+    params(("player_id" = String, Path)), responses((status = 200, body = PlayerConflicts), (status = 4XX, body = Problem)))]
+pub async fn player_conflicts(
+    State(state): State<AppState>,
+    _server: ServerAuth,
+    Path(player_id): Path<String>,
+) -> Outcome<Json<PlayerConflicts>> {
+    limits::identifier("player_id", &player_id, 64)?;
+    let conflicts = of_player(state.database.pool(), &player_id).await?;
+    Ok(Json(PlayerConflicts { conflicts }))
+}
+
+/// Takes conflicts off the list, all or none. Only the holder of their players may.
+#[utoipa::path(post, path = "/v1/players/conflicts/resolve", tag = "player store", request_body = ResolveConflicts, security(("server_key" = [])),
+    responses((status = 204), (status = 409, body = Problem), (status = 4XX, body = Problem)))]
+pub async fn resolve_conflicts(
+    State(state): State<AppState>,
+    server: ServerAuth,
+    body: JsonBody<ResolveConflicts>,
+) -> Outcome<StatusCode> {
+    let ResolveConflicts { server_id, conflict_ids } = body.value;
+    let mut work = state.database.begin().await?;
+    leases::own(&mut work, &server, &server_id).await?;
+    let sql = format!(
+        "SELECT DISTINCT player_id FROM save_conflicts WHERE resolved_at IS NULL AND conflict_id IN ({})",
+        leases::placeholders(1, conflict_ids.len())
+    );
+    let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
+    for conflict_id in &conflict_ids {
+        query = query.bind(conflict_id);
+    }
+    let rows = query.fetch_all(&mut *work.tx).await?;
+    let players: Vec<String> =
+        rows.iter().map(|row| row.try_get("player_id")).collect::<sqlx::Result<_>>()?;
+    if players.is_empty() {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    let players: Vec<&str> = players.iter().map(String::as_str).collect();
+    let held = leases::lock(&state, &mut work, &server_id, &players).await?;
+    if held.len() < players.len() {
+        return Err(Refusal::new(Code::LeaseLost, "the player is not held by this server"));
+    }
+    // What was merged need not be kept twice; the number must, for a repetition of the save.
+    let sql = format!(
+        "UPDATE save_conflicts SET resolved_at = $1, value = '{{}}' WHERE resolved_at IS NULL AND conflict_id IN ({})",
+        leases::placeholders(2, conflict_ids.len())
+    );
+    let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false).bind(work.now);
+    for conflict_id in &conflict_ids {
+        query = query.bind(conflict_id);
+    }
+    query.execute(&mut *work.tx).await?;
+    work.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,204 @@
+//! Who holds which player, until when, and who waits.
+//!
+//! Rows of several players are always locked in the order of their ids, so that two requests cannot wait for each other.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use backend_protocol::player_store::{HeldPlayer, ReleasePlayers};
+use backend_protocol::{Code, Problem};
+use sqlx::{Any, AssertSqlSafe, Executor, Row};
+
+use crate::database::Work;
+use crate::problem::{JsonBody, Outcome, Refusal};
+use crate::state::{AppState, ServerAuth};
+
+/// A server that waits asks again and again; one that has not for this long has given up.
+const WANTED_MS: i64 = 10_000;
+
+/// Refuses a server id that is not one of this key's. Its place in the registry may be lost: what it saves is still due.
+pub async fn own(work: &mut Work, server: &ServerAuth, server_id: &str) -> Outcome<()> {
+    sqlx::query("SELECT server_id FROM servers WHERE server_id = $1 AND key_hash = $2")
+        .bind(server_id)
+        .bind(&server.key_hash)
+        .fetch_optional(&mut *work.tx)
+        .await?
+        .map(drop)
+        .ok_or_else(|| Refusal::new(Code::ServerUnknown, "no server of this key has this id; register first"))
+}
+
+/// When a lease ends that is given or renewed by `work`.
+pub fn lease_until(state: &AppState, work: &Work) -> i64 {
+    work.now + i64::from(state.config.lease_seconds) * 1000
+}
+
+/// What became of a request for a player.
+pub enum Asked {
+    /// The asking server holds the player.
+    Given {
+        /// Epoch of the lease.
+        epoch: i64,
+        /// The former holder, if its lease had run out and was not given back.
+        taken_from: Option<String>,
+    },
+    /// Another server does, and will be told that the player is wanted.
+    Held(HeldPlayer),
+    /// There is no such player.
+    Missing,
+}
+
+/// Makes `server_id` the holder if nobody is, it is already, or the holder's lease has run out.
+pub async fn ask(work: &mut Work, server_id: &str, player_id: &str, until: i64) -> Outcome<Asked> {
+    let given = sqlx::query(
+        "INSERT INTO player_leases (player_id, server_id, epoch, lease_until) \
+         SELECT player_id, $2, 1, $3 FROM players WHERE player_id = $1 \
+         ON CONFLICT (player_id) DO UPDATE SET \
+         epoch = player_leases.epoch + CASE WHEN player_leases.server_id = excluded.server_id THEN 0 ELSE 1 END, \
+         taken_from = CASE WHEN player_leases.server_id = excluded.server_id THEN NULL ELSE player_leases.server_id END, \
+         server_id = excluded.server_id, lease_until = excluded.lease_until, wanted_by = NULL, wanted_at = NULL \
+         WHERE player_leases.server_id IS NULL OR player_leases.server_id = excluded.server_id \
+         OR player_leases.lease_until <= $4 \
+         RETURNING epoch, taken_from",
+    )
+    .bind(player_id)
+    .bind(server_id)
+    .bind(until)
+    .bind(work.now)
+    .fetch_optional(&mut *work.tx)
+    .await?;
+    if let Some(row) = given {
+        return Ok(Asked::Given { epoch: row.try_get("epoch")?, taken_from: row.try_get("taken_from")? });
+    }
+    let held = sqlx::query(
+        "UPDATE player_leases SET wanted_by = $2, wanted_at = $3 WHERE player_id = $1 \
+         RETURNING server_id, lease_until",
+    )
+    .bind(player_id)
+    .bind(server_id)
+    .bind(work.now)
+    .fetch_optional(&mut *work.tx)
+    .await?;
+    let Some(row) = held else { return Ok(Asked::Missing) };
+    Ok(Asked::Held(HeldPlayer {
+        player_id: player_id.to_owned(),
+        server_id: row.try_get("server_id")?,
+        expires_in_ms: row.try_get::<i64, _>("lease_until")? - work.now,
+    }))
+}
+
+/// `$first, $second, …`, one for each of `count` values.
+pub fn placeholders(first: usize, count: usize) -> String {
+    (first..first + count).map(|number| format!("${number}")).collect::<Vec<_>>().join(", ")
+}
+
+/// Keeps the leases of `player_ids` as they are until `work` ends, and gives the players that `server_id` holds.
+/// Without it, a player could be taken over and read between the check of an epoch and the commit of what was saved
+/// under it.
+pub async fn lock(
+    state: &AppState,
+    work: &mut Work,
+    server_id: &str,
+    player_ids: &[&str],
+) -> Outcome<Vec<String>> {
+    let sql = format!(
+        "SELECT player_id, server_id FROM player_leases WHERE player_id IN ({}) ORDER BY player_id{}",
+        placeholders(1, player_ids.len()),
+        state.database.for_update()
+    );
+    // Not persistent: a statement for each number of players would crowd the others out of the cache.
+    let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
+    for player_id in player_ids {
+        query = query.bind(*player_id);
+    }
+    let mut held = Vec::new();
+    for row in query.fetch_all(&mut *work.tx).await? {
+        if row.try_get::<Option<String>, _>("server_id")?.as_deref() == Some(server_id) {
+            held.push(row.try_get("player_id")?);
+        }
+    }
+    Ok(held)
+}
+
+/// Renews the leases of `player_ids`, which [`lock`] said that `server_id` holds.
+pub async fn renew(work: &mut Work, player_ids: &[String], until: i64) -> Outcome<()> {
+    if player_ids.is_empty() {
+        return Ok(());
+    }
+    let sql = format!(
+        "UPDATE player_leases SET lease_until = $1 WHERE player_id IN ({})",
+        placeholders(2, player_ids.len())
+    );
+    let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false).bind(until);
+    for player_id in player_ids {
+        query = query.bind(player_id);
+    }
+    query.execute(&mut *work.tx).await?;
+    Ok(())
+}
+
+/// Renews all leases of `server_id`, for it is alive, and says how many players it holds.
+pub async fn renew_all(state: &AppState, work: &mut Work, server_id: &str) -> Outcome<u64> {
+    let sql = format!(
+        "UPDATE player_leases SET lease_until = $2 WHERE player_id IN \
+         (SELECT player_id FROM player_leases WHERE server_id = $1 ORDER BY player_id{}) AND server_id = $1",
+        state.database.for_update()
+    );
+    let renewed = sqlx::query(AssertSqlSafe(sql))
+        .bind(server_id)
+        .bind(lease_until(state, work))
+        .execute(&mut *work.tx)
+        .await?;
+    Ok(renewed.rows_affected())
+}
+
+/// Players of `server_id` that others wait for, the longest unheard of first, at most 100.
+pub async fn wanted<'c>(
+    executor: impl Executor<'c, Database = Any>,
+    server_id: &str,
+    now: i64,
+) -> Outcome<Vec<String>> {
+    let rows = sqlx::query(
+        "SELECT player_id FROM player_leases WHERE server_id = $1 AND wanted_at > $2 \
+         ORDER BY wanted_at, player_id LIMIT 100",
+    )
+    .bind(server_id)
+    .bind(now - WANTED_MS)
+    .fetch_all(executor)
+    .await?;
+    Ok(rows.iter().map(|row| row.try_get("player_id")).collect::<sqlx::Result<_>>()?)
+}
+
+const RELEASE: &str = "UPDATE player_leases SET server_id = NULL, lease_until = 0, taken_from = NULL, wanted_by = NULL, \
+     wanted_at = NULL WHERE server_id = $1 AND ";
+
+/// Lets players go. What was saved before counts; saves under the same epoch still do until another server loads them.
+#[utoipa::path(post, path = "/v1/players/release", tag = "player store", request_body = ReleasePlayers, security(("server_key" = [])),
+    responses((status = 204), (status = 4XX, body = Problem)))]
+pub async fn release(
+    State(state): State<AppState>,
+    server: ServerAuth,
+    body: JsonBody<ReleasePlayers>,
+) -> Outcome<StatusCode> {
+    let ReleasePlayers { server_id, players } = body.value;
+    let mut work = state.database.begin().await?;
+    own(&mut work, &server, &server_id).await?;
+    if let Some(mut players) = players {
+        players.sort_by(|one, other| one.player_id.cmp(&other.player_id));
+        let sql = format!("{RELEASE}player_id = $2 AND epoch = $3");
+        for player in players {
+            sqlx::query(AssertSqlSafe(sql.as_str()))
+                .bind(&server_id)
+                .bind(player.player_id)
+                .bind(player.epoch)
+                .execute(&mut *work.tx)
+                .await?;
+        }
+    } else {
+        let sql = format!(
+            "{RELEASE}player_id IN (SELECT player_id FROM player_leases WHERE server_id = $1 ORDER BY player_id{})",
+            state.database.for_update()
+        );
+        sqlx::query(AssertSqlSafe(sql)).bind(&server_id).execute(&mut *work.tx).await?;
+    }
+    work.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}

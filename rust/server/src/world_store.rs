@@ -1,0 +1,156 @@
+//! Worlds: chunks under a lease. The chunks' bytes lie in the object store, their names here.
+
+pub mod commit;
+pub mod objects;
+pub mod sweep;
+pub mod transfer;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use backend_protocol::world_store::{
+    Chunk, ChunkPage, ChunkQuery, MAX_CHUNK_PAGE, OpenWorld, ReleaseWorld, WorldLease, chunk_name, world_id,
+};
+use backend_protocol::{Code, Problem};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sqlx::Row;
+
+use crate::database::Work;
+use crate::player_store::leases;
+use crate::problem::{JsonBody, Outcome, QueryString, Refusal};
+use crate::state::{AppState, ServerAuth};
+
+/// Takes a world, which is made if there is none of this id. While another server holds it, the answer is `world_held`.
+#[utoipa::path(post, path = "/v1/worlds/{world_id}/open", tag = "world store", request_body = OpenWorld,
+    params(("world_id" = String, Path)), security(("server_key" = [])),
+    responses((status = 200, body = WorldLease), (status = 409, body = Problem), (status = 4XX, body = Problem)))]
+pub async fn open(
+    State(state): State<AppState>,
+    server: ServerAuth,
+    Path(id): Path<String>,
+    body: JsonBody<OpenWorld>,
+) -> Outcome<Json<WorldLease>> {
+    world_id("world_id", &id)?;
+    let server_id = body.value.server_id;
+    let mut work = state.database.begin().await?;
+    leases::own(&mut work, &server, &server_id).await?;
+    let lease_until = leases::lease_until(&state, &work);
+    // One statement decides who gets it. The holder who asks again keeps the epoch; whoever takes it anew gets the next.
+    let row = sqlx::query(
+        "INSERT INTO worlds (world_id, server_id, epoch, sequence, lease_until, version, created_at) \
+         VALUES ($1, $2, 1, 0, $3, 0, $4) ON CONFLICT (world_id) DO UPDATE SET \
+         epoch = worlds.epoch + CASE WHEN worlds.server_id = excluded.server_id THEN 0 ELSE 1 END, \
+         sequence = CASE WHEN worlds.server_id = excluded.server_id THEN worlds.sequence ELSE 0 END, \
+         server_id = excluded.server_id, lease_until = excluded.lease_until \
+         WHERE worlds.server_id IS NULL OR worlds.server_id = excluded.server_id OR worlds.lease_until <= $4 \
+         RETURNING epoch, sequence, version",
+    )
+    .bind(&id)
+    .bind(&server_id)
+    .bind(lease_until)
+    .bind(work.now)
+    .fetch_optional(&mut *work.tx)
+    .await?;
+    let Some(row) = row else {
+        return Err(Refusal::new(Code::WorldHeld, "another server holds the world; try again"));
+    };
+    let lease = WorldLease {
+        epoch: row.try_get("epoch")?,
+        sequence: row.try_get("sequence")?,
+        version: row.try_get("version")?,
+        lease_seconds: state.config.lease_seconds,
+    };
+    work.commit().await?;
+    tracing::info!(world_id = id, server_id, epoch = lease.epoch, "a world was taken");
+    Ok(Json(lease))
+}
+
+/// Lets a world go. What comes under an epoch that is over changes nothing.
+#[utoipa::path(post, path = "/v1/worlds/{world_id}/release", tag = "world store", request_body = ReleaseWorld,
+    params(("world_id" = String, Path)), security(("server_key" = [])),
+    responses((status = 204), (status = 4XX, body = Problem)))]
+pub async fn release(
+    State(state): State<AppState>,
+    server: ServerAuth,
+    Path(id): Path<String>,
+    body: JsonBody<ReleaseWorld>,
+) -> Outcome<StatusCode> {
+    world_id("world_id", &id)?;
+    let ReleaseWorld { server_id, epoch } = body.value;
+    let mut work = state.database.begin().await?;
+    leases::own(&mut work, &server, &server_id).await?;
+    sqlx::query(
+        "UPDATE worlds SET server_id = NULL, lease_until = 0 \
+         WHERE world_id = $1 AND server_id = $2 AND epoch = $3",
+    )
+    .bind(&id)
+    .bind(&server_id)
+    .bind(epoch)
+    .execute(&mut *work.tx)
+    .await?;
+    work.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Lists a world's chunks. A world that was never opened has none.
+#[utoipa::path(get, path = "/v1/worlds/{world_id}/chunks", tag = "world store",
+    params(("world_id" = String, Path), ChunkQuery), security(("server_key" = [])),
+    responses((status = 200, body = ChunkPage), (status = 4XX, body = Problem)))]
+pub async fn chunks(
+    State(state): State<AppState>,
+    _server: ServerAuth,
+    Path(id): Path<String>,
+    QueryString(query): QueryString<ChunkQuery>,
+) -> Outcome<Json<ChunkPage>> {
+    world_id("world_id", &id)?;
+    let limit = query.limit.unwrap_or(MAX_CHUNK_PAGE);
+    let after = query.cursor.as_deref().map_or(Ok(String::new()), read_cursor)?;
+    let version = sqlx::query("SELECT version FROM worlds WHERE world_id = $1")
+        .bind(&id)
+        .fetch_optional(state.database.pool())
+        .await?
+        .map_or(Ok(0), |row| row.try_get("version"))?;
+    let rows = sqlx::query(
+        "SELECT name, hash, bytes, version FROM world_chunks WHERE world_id = $1 AND name > $2 ORDER BY name LIMIT $3",
+    )
+    .bind(&id)
+    .bind(&after)
+    // One more than asked for tells whether there is a next page.
+    .bind(i64::from(limit) + 1)
+    .fetch_all(state.database.pool())
+    .await?;
+    let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut chunks = Vec::with_capacity(rows.len().min(wanted));
+    for row in rows.iter().take(wanted) {
+        chunks.push(Chunk {
+            name: row.try_get("name")?,
+            hash: row.try_get("hash")?,
+            bytes: row.try_get::<i64, _>("bytes")?.unsigned_abs(),
+            version: row.try_get("version")?,
+        });
+    }
+    let more = rows.len() > wanted;
+    let next_cursor = chunks.last().filter(|_| more).map(|last| URL_SAFE_NO_PAD.encode(&last.name));
+    Ok(Json(ChunkPage { version, chunks, next_cursor }))
+}
+
+/// Where the last page ended: the name of its last chunk.
+fn read_cursor(cursor: &str) -> Outcome<String> {
+    let name = URL_SAFE_NO_PAD.decode(cursor).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    name.filter(|name| chunk_name("cursor", name).is_ok()).ok_or_else(|| {
+        let mut problem = Problem::new(Code::InvalidCursor, "cursor: not one this list handed out");
+        problem.field = Some("cursor".into());
+        problem.into()
+    })
+}
+
+/// Lengthens the leases of all worlds of a server that was heard of.
+pub async fn renew_all(work: &mut Work, server_id: &str, lease_until: i64) -> sqlx::Result<()> {
+    sqlx::query("UPDATE worlds SET lease_until = $1 WHERE server_id = $2")
+        .bind(lease_until)
+        .bind(server_id)
+        .execute(&mut *work.tx)
+        .await
+        .map(drop)
+}

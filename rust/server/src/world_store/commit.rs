@@ -1,0 +1,221 @@
+//! Changing a world: all of a commit or nothing of it, once.
+
+use std::collections::{HashMap, HashSet};
+
+use axum::Json;
+use axum::extract::{Path, State};
+use backend_protocol::world_store::{
+    ChunkChange, CommitWorld, CommittedWorld, MAX_COMMIT_BODY_BYTES, world_id,
+};
+use backend_protocol::{Code, Problem};
+use sqlx::Row;
+
+use super::objects::Objects;
+use crate::database::{Database, Work};
+use crate::player_store::leases;
+use crate::problem::{JsonBody, Outcome, Refusal};
+use crate::state::{AppState, ServerAuth};
+use crate::tokens::sha256;
+
+/// Changes a world in one transaction. The same epoch and sequence again give the first result.
+#[utoipa::path(post, path = "/v1/worlds/{world_id}/commit", tag = "world store", request_body = CommitWorld,
+    params(("world_id" = String, Path)), security(("server_key" = [])),
+    responses((status = 200, body = CommittedWorld), (status = 409, body = Problem), (status = 4XX, body = Problem)))]
+pub async fn commit(
+    State(state): State<AppState>,
+    server: ServerAuth,
+    Path(id): Path<String>,
+    body: JsonBody<CommitWorld, MAX_COMMIT_BODY_BYTES>,
+) -> Outcome<Json<CommittedWorld>> {
+    world_id("world_id", &id)?;
+    let commit = body.value;
+    let content = content_hash(&commit);
+    // Before the transaction: the object store may be far away, and SQLite has one writer.
+    let sent = find_sent(&state.database, &state.objects, &commit.chunks).await?;
+    let mut work = state.database.begin().await?;
+    leases::own(&mut work, &server, &commit.server_id).await?;
+    let lease_until = leases::lease_until(&state, &work);
+    // Also takes the row's lock: commits to one world come one after the other.
+    let world = sqlx::query(
+        "UPDATE worlds SET lease_until = CASE WHEN server_id = $2 THEN $3 ELSE lease_until END \
+         WHERE world_id = $1 AND epoch = $4 RETURNING sequence, version",
+    )
+    .bind(&id)
+    .bind(&commit.server_id)
+    .bind(lease_until)
+    .bind(commit.epoch)
+    .fetch_optional(&mut *work.tx)
+    .await?;
+    // Looked up first: a commit of an epoch that is over may have been applied while it lasted.
+    if let Some(version) = first_result(&mut work, &id, &commit, &content).await? {
+        work.commit().await?;
+        return Ok(Json(CommittedWorld { version, replayed: true }));
+    }
+    let Some(world) = world else {
+        return Err(Refusal::new(
+            Code::LeaseLost,
+            "another server has taken the world since; nothing was changed",
+        ));
+    };
+    if commit.sequence <= world.try_get::<i64, _>("sequence")? {
+        return Err(Refusal::field("sequence", "must be higher than that of the last commit"));
+    }
+    let version = world.try_get::<i64, _>("version")? + 1;
+    for (hash, (location, stored_bytes)) in &sent {
+        note_object(&mut work, hash, location, *stored_bytes).await?;
+    }
+    apply(&mut work, &id, &commit, version).await?;
+    sqlx::query("UPDATE worlds SET sequence = $1, version = $2 WHERE world_id = $3")
+        .bind(commit.sequence)
+        .bind(version)
+        .bind(&id)
+        .execute(&mut *work.tx)
+        .await?;
+    sqlx::query(
+        "INSERT INTO world_commits (world_id, epoch, sequence, content_hash, version, committed_at) \
+         VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(&id)
+    .bind(commit.epoch)
+    .bind(commit.sequence)
+    .bind(&content)
+    .bind(version)
+    .bind(work.now)
+    .execute(&mut *work.tx)
+    .await?;
+    work.commit().await?;
+    metrics::counter!("backend_world_commits_total").increment(1);
+    Ok(Json(CommittedWorld { version, replayed: false }))
+}
+
+/// The version a commit of this number made before. Refuses the number when it came with another content.
+async fn first_result(
+    work: &mut Work,
+    id: &str,
+    commit: &CommitWorld,
+    content: &str,
+) -> Outcome<Option<i64>> {
+    let row = sqlx::query(
+        "SELECT content_hash, version FROM world_commits WHERE world_id = $1 AND epoch = $2 AND sequence = $3",
+    )
+    .bind(id)
+    .bind(commit.epoch)
+    .bind(commit.sequence)
+    .fetch_optional(&mut *work.tx)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    if row.try_get::<String, _>("content_hash")? != content {
+        return Err(Refusal::field("sequence", "came with other changes before"));
+    }
+    Ok(Some(row.try_get("version")?))
+}
+
+/// What a commit does, whoever sends it and however its objects came here.
+fn content_hash(commit: &CommitWorld) -> String {
+    let mut lines: Vec<String> =
+        commit.chunks.iter().map(|chunk| format!("{} {}\n", chunk.name, chunk.hash)).collect();
+    lines.extend(commit.removed.iter().map(|name| format!("{name} -\n")));
+    lines.sort_unstable();
+    sha256(lines.concat().as_bytes())
+}
+
+async fn apply(work: &mut Work, id: &str, commit: &CommitWorld, version: i64) -> Outcome<()> {
+    // One order for all commits, so that two of them cannot wait for each other's objects.
+    let mut order: Vec<(usize, &ChunkChange)> = commit.chunks.iter().enumerate().collect();
+    order.sort_by(|(_, one), (_, other)| one.hash.cmp(&other.hash));
+    for (index, chunk) in order {
+        let stored = sqlx::query(
+            "INSERT INTO world_chunks (world_id, name, hash, bytes, version, updated_at) \
+             SELECT $1, $2, hash, $4, $5, $6 FROM world_objects WHERE hash = $3 \
+             ON CONFLICT (world_id, name) DO UPDATE SET hash = excluded.hash, bytes = excluded.bytes, \
+             version = excluded.version, updated_at = excluded.updated_at",
+        )
+        .bind(id)
+        .bind(&chunk.name)
+        .bind(&chunk.hash)
+        .bind(i64::try_from(chunk.bytes).unwrap_or(i64::MAX))
+        .bind(version)
+        .bind(work.now)
+        .execute(&mut *work.tx)
+        .await?;
+        if stored.rows_affected() == 0 {
+            let field = format!("chunks[{index}].hash");
+            let mut problem = Problem::new(Code::ObjectMissing, format!("{field}: the object is not stored"));
+            problem.field = Some(field);
+            return Err(problem.into());
+        }
+    }
+    for name in &commit.removed {
+        sqlx::query("DELETE FROM world_chunks WHERE world_id = $1 AND name = $2")
+            .bind(id)
+            .bind(name)
+            .execute(&mut *work.tx)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Objects of `chunks` that were sent to a signed address and are whole there, with their location and size. Their
+/// content is what a holder of a server key says it is; whoever reads it checks it against the hash.
+async fn find_sent(
+    database: &Database,
+    objects: &std::sync::Arc<Objects>,
+    chunks: &[ChunkChange],
+) -> Outcome<HashMap<String, (String, u64)>> {
+    let mut looking = tokio::task::JoinSet::new();
+    let mut seen = HashSet::new();
+    for chunk in chunks {
+        let Some(upload) = &chunk.upload else { continue };
+        if !seen.insert(&chunk.hash) || is_known(database, &chunk.hash).await? {
+            continue;
+        }
+        let location = objects.location(&chunk.hash, upload);
+        let (objects, hash, stored_bytes) =
+            (std::sync::Arc::clone(objects), chunk.hash.clone(), chunk.stored_bytes);
+        looking.spawn(async move {
+            objects.size(&location).await.map(|size| (hash, location, stored_bytes, size))
+        });
+    }
+    let mut sent = HashMap::new();
+    while let Some(looked) = looking.join_next().await {
+        let looked = looked.map_err(anyhow::Error::from)?;
+        let (hash, location, stored_bytes, size) = looked.map_err(|error| unavailable(&error))?;
+        if size == Some(stored_bytes) {
+            sent.insert(hash, (location, stored_bytes));
+        }
+    }
+    Ok(sent)
+}
+
+async fn is_known(database: &Database, hash: &str) -> Outcome<bool> {
+    let row = sqlx::query("SELECT hash FROM world_objects WHERE hash = $1");
+    Ok(row.bind(hash).fetch_optional(database.pool()).await?.is_some())
+}
+
+/// Notes where an object lies, unless one of its hash is there already. Gives whether it was noted.
+pub async fn note_object(
+    work: &mut Work,
+    hash: &str,
+    location: &str,
+    stored_bytes: u64,
+) -> sqlx::Result<bool> {
+    let noted = sqlx::query(
+        "INSERT INTO world_objects (hash, location, stored_bytes, wanted_at) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (hash) DO NOTHING",
+    )
+    .bind(hash)
+    .bind(location)
+    .bind(i64::try_from(stored_bytes).unwrap_or(i64::MAX))
+    .bind(work.now)
+    .execute(&mut *work.tx)
+    .await?;
+    Ok(noted.rows_affected() > 0)
+}
+
+/// The object store failed: nothing of the request was carried out.
+pub fn unavailable(error: &object_store::Error) -> Refusal {
+    tracing::error!(%error, "the object store failed");
+    let mut problem = Problem::new(Code::Unavailable, "the object store does not answer; try again");
+    problem.retry_after = Some(1);
+    problem.into()
+}

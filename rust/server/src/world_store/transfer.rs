@@ -1,0 +1,211 @@
+//! Objects on their way: addresses for them, and the way through the backend for stores that sign none.
+
+use std::ops::Range;
+
+use axum::Json;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Path, Request, State};
+use axum::http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use backend_protocol::world_store::{
+    Download, Downloads, MAX_OBJECT_BYTES, RequestDownloads, RequestUploads, Upload, Uploads, object_hash,
+    world_id,
+};
+use backend_protocol::{Code, Problem};
+use sqlx::Row;
+
+use super::commit::{note_object, unavailable};
+use super::objects::{is_object, new_upload};
+use crate::problem::{JsonBody, Outcome, Refusal};
+use crate::state::{AppState, ServerAuth};
+
+/// Says which objects are wanted, and where to send them.
+#[utoipa::path(post, path = "/v1/worlds/{world_id}/uploads", tag = "world store", request_body = RequestUploads,
+    params(("world_id" = String, Path)), security(("server_key" = [])),
+    responses((status = 200, body = Uploads), (status = 4XX, body = Problem)))]
+pub async fn uploads(
+    State(state): State<AppState>,
+    _server: ServerAuth,
+    Path(id): Path<String>,
+    body: JsonBody<RequestUploads>,
+) -> Outcome<Json<Uploads>> {
+    world_id("world_id", &id)?;
+    let hashes = body.value.hashes;
+    let mut known = vec![false; hashes.len()];
+    let mut work = state.database.begin().await?;
+    // One order for all, so that two requests cannot wait for each other's rows.
+    let mut order: Vec<usize> = (0..hashes.len()).collect();
+    order.sort_by_key(|&index| &hashes[index]);
+    for index in order {
+        // Whoever is told that an object is here has hours to commit before it could be swept.
+        let touched = sqlx::query("UPDATE world_objects SET wanted_at = $1 WHERE hash = $2");
+        let touched = touched.bind(work.now).bind(&hashes[index]).execute(&mut *work.tx).await?;
+        known[index] = touched.rows_affected() > 0;
+    }
+    work.commit().await?;
+    let mut objects = Vec::with_capacity(hashes.len());
+    for (hash, present) in hashes.into_iter().zip(known) {
+        let upload = new_upload();
+        let address = if present {
+            None
+        } else {
+            state.objects.address(Method::PUT, &state.objects.location(&hash, &upload)).await
+        };
+        let upload = address.is_some().then_some(upload);
+        objects.push(Upload { hash, present, address, upload });
+    }
+    Ok(Json(Uploads { objects }))
+}
+
+/// Says where objects are to be read.
+#[utoipa::path(post, path = "/v1/worlds/{world_id}/downloads", tag = "world store", request_body = RequestDownloads,
+    params(("world_id" = String, Path)), security(("server_key" = [])),
+    responses((status = 200, body = Downloads), (status = 4XX, body = Problem)))]
+pub async fn downloads(
+    State(state): State<AppState>,
+    _server: ServerAuth,
+    Path(id): Path<String>,
+    body: JsonBody<RequestDownloads>,
+) -> Outcome<Json<Downloads>> {
+    world_id("world_id", &id)?;
+    let mut objects = Vec::with_capacity(body.value.hashes.len());
+    for hash in body.value.hashes {
+        let Some((location, stored_bytes)) = find(&state, &hash).await? else { continue };
+        let address = state.objects.address(Method::GET, &location).await;
+        objects.push(Download { hash, stored_bytes, address });
+    }
+    Ok(Json(Downloads { objects }))
+}
+
+/// Takes an object, compressed, and checks that it is the one it is sent as.
+#[utoipa::path(put, path = "/v1/worlds/{world_id}/objects/{hash}", tag = "world store",
+    request_body(content = Vec<u8>, content_type = "application/zstd"),
+    params(("world_id" = String, Path), ("hash" = String, Path)), security(("server_key" = [])),
+    responses((status = 204), (status = 422, body = Problem), (status = 4XX, body = Problem)))]
+pub async fn put(
+    State(state): State<AppState>,
+    _server: ServerAuth,
+    Path((id, hash)): Path<(String, String)>,
+    request: Request,
+) -> Outcome<StatusCode> {
+    world_id("world_id", &id)?;
+    object_hash("hash", &hash)?;
+    let _place = state.objects.checks.acquire().await.map_err(anyhow::Error::from)?;
+    let stored = read(request.into_body()).await?;
+    let (checked, expected) = (stored.clone(), hash.clone());
+    let good = tokio::task::spawn_blocking(move || is_object(&checked, &expected));
+    if !good.await.map_err(anyhow::Error::from)? {
+        return Err(Refusal::new(
+            Code::ObjectInvalid,
+            "the body is not the zstd-compressed form of what has this hash, or too large",
+        ));
+    }
+    if find(&state, &hash).await?.is_none() {
+        let location = state.objects.location(&hash, &new_upload());
+        let stored_bytes = stored.len() as u64;
+        state.objects.put(&location, stored).await.map_err(|error| unavailable(&error))?;
+        let mut work = state.database.begin().await?;
+        let noted = note_object(&mut work, &hash, &location, stored_bytes).await?;
+        work.commit().await?;
+        if !noted && let Err(error) = state.objects.delete(&location).await {
+            // Somebody else sent the same; the sweep finds what is left of ours.
+            tracing::debug!(%error, "a surplus object stays for the sweep");
+        }
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Gives an object, compressed, or a part of it.
+#[utoipa::path(get, path = "/v1/worlds/{world_id}/objects/{hash}", tag = "world store",
+    params(("world_id" = String, Path), ("hash" = String, Path)), security(("server_key" = [])),
+    responses((status = 200, content_type = "application/zstd"), (status = 206, content_type = "application/zstd"),
+        (status = 404, body = Problem), (status = 4XX, body = Problem)))]
+pub async fn get(
+    State(state): State<AppState>,
+    _server: ServerAuth,
+    Path((id, hash)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Outcome<Response> {
+    world_id("world_id", &id)?;
+    object_hash("hash", &hash)?;
+    let found = find(&state, &hash).await?;
+    let (location, size) = found.ok_or_else(|| Refusal::new(Code::NotFound, "there is no such object"))?;
+    let range = wanted_range(&headers, size)?;
+    let part = state.objects.get(&location, range.clone()).await.map_err(|error| unavailable(&error))?;
+    let mut response = Body::from_stream(part.into_stream()).into_response();
+    let length = range.as_ref().map_or(size, |range| range.end - range.start);
+    let reply = response.headers_mut();
+    reply.insert(CONTENT_TYPE, HeaderValue::from_static("application/zstd"));
+    reply.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    reply.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    if let Some(range) = range {
+        let described = format!("bytes {}-{}/{size}", range.start, range.end - 1);
+        reply.insert(CONTENT_RANGE, HeaderValue::try_from(described).map_err(anyhow::Error::from)?);
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
+    Ok(response)
+}
+
+async fn find(state: &AppState, hash: &str) -> Outcome<Option<(String, u64)>> {
+    let row = sqlx::query("SELECT location, stored_bytes FROM world_objects WHERE hash = $1")
+        .bind(hash)
+        .fetch_optional(state.database.pool())
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some((row.try_get("location")?, row.try_get::<i64, _>("stored_bytes")?.unsigned_abs())))
+}
+
+async fn read(body: Body) -> Outcome<Bytes> {
+    to_bytes(body, MAX_OBJECT_BYTES).await.map_err(|error| {
+        let limit =
+            std::error::Error::source(&error).is_some_and(|source| source.to_string().contains("limit"));
+        if limit {
+            Refusal::new(Code::BodyTooLarge, format!("an object has at most {MAX_OBJECT_BYTES} bytes"))
+        } else {
+            Refusal::new(Code::ObjectInvalid, "the body ended before it was complete")
+        }
+    })
+}
+
+/// One range, from a byte on or between two (RFC 9110 §14.1.2). Other forms are ignored, as the RFC allows.
+fn wanted_range(headers: &HeaderMap, size: u64) -> Outcome<Option<Range<u64>>> {
+    let Some(text) = headers.get(RANGE).and_then(|value| value.to_str().ok()) else { return Ok(None) };
+    let Some((first, last)) = text.strip_prefix("bytes=").and_then(|range| range.split_once('-')) else {
+        return Ok(None);
+    };
+    let Ok(first) = first.trim().parse::<u64>() else { return Ok(None) };
+    let end = match last.trim() {
+        "" => size,
+        last => match last.parse::<u64>() {
+            Ok(last) if last >= first => last.saturating_add(1).min(size),
+            _ => return Ok(None),
+        },
+    };
+    if first >= end {
+        return Err(Refusal::field("range", &format!("must begin before {size}, where the object ends")));
+    }
+    Ok(Some(first..end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(text: &'static str) -> Option<Range<u64>> {
+        wanted_range(&HeaderMap::from_iter([(RANGE, HeaderValue::from_static(text))]), 100)
+            .expect("satisfiable")
+    }
+
+    #[test]
+    fn ranges_are_read_as_the_rfc_says() {
+        assert_eq!(range("bytes=0-"), Some(0..100));
+        assert_eq!(range("bytes=10-19"), Some(10..20));
+        assert_eq!(range("bytes=10-1000"), Some(10..100));
+        for ignored in ["bytes=-5", "bytes=1-2,4-5", "bytes=9-3", "lines=1-2", "bytes=x-"] {
+            assert_eq!(range(ignored), None, "{ignored}");
+        }
+        let beyond = HeaderMap::from_iter([(RANGE, HeaderValue::from_static("bytes=100-"))]);
+        assert!(wanted_range(&beyond, 100).is_err());
+    }
+}
