@@ -2,6 +2,8 @@
 
 mod apt_sources;
 mod backend;
+mod bench;
+mod chaos;
 mod demo;
 mod display;
 mod doctor;
@@ -14,6 +16,7 @@ mod library;
 mod lint;
 mod packages;
 mod postgres;
+mod powercut;
 mod process;
 mod relocate;
 mod story;
@@ -46,6 +49,12 @@ enum Command {
     Demo(demo::Options),
     /// Gets what the tests need and runs all of them, with one summary at the end
     Test(test::Options),
+    /// Plays trials with real processes and real faults, and has each judged by an independent checker
+    Chaos(chaos::Options),
+    /// Measures: `cargo xtask bench saves`
+    Bench(bench::Options),
+    /// Cuts the power of a file system while the journal is written (root and loop devices), and looks what survived
+    Powercut(powercut::Options),
     /// Exports client and dedicated server of the demo into `target/export/`
     Export,
     /// Runs the Godot that the other commands use: `cargo xtask godot -- ARGS`
@@ -84,6 +93,9 @@ fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Demo(options) => demo::run(&options)?,
         Command::Test(options) => return Ok(test::run(&options)),
+        Command::Chaos(options) => return chaos::run(&options),
+        Command::Bench(options) => return bench::run(&options),
+        Command::Powercut(options) => return powercut::run(&options),
         Command::Export => export::run()?,
         Command::Godot { arguments } => return godot::run(&arguments),
         Command::Fetch => fetch::run()?,

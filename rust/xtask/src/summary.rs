@@ -54,6 +54,14 @@ impl Counts {
     }
 }
 
+/// What a stage came to.
+pub enum Outcome {
+    /// Its tests ran.
+    Ran(Counts),
+    /// This machine cannot run it, for this reason: nothing was shown.
+    NotRun(String),
+}
+
 /// How one stage went.
 pub struct Stage {
     /// Its name.
@@ -62,6 +70,8 @@ pub struct Stage {
     pub counts: Counts,
     /// Why it failed, beyond failed tests.
     pub failure: Option<String>,
+    /// Why this machine could not run it.
+    pub not_run: Option<String>,
     /// How long it took.
     pub took: Duration,
 }
@@ -70,6 +80,14 @@ impl Stage {
     /// Whether it failed, in a test or as a whole.
     pub fn has_failed(&self) -> bool {
         self.failure.is_some() || self.counts.failed > 0
+    }
+
+    fn result(&self) -> &'static str {
+        match (self.has_failed(), &self.not_run) {
+            (true, _) => "FAILED",
+            (false, Some(_)) => "not run",
+            (false, None) => "ok",
+        }
     }
 
     /// Its failed tests; a stage that failed without counting one counts as one.
@@ -81,20 +99,22 @@ impl Stage {
 /// The table of all stages, and as its last line exactly `N passed, N failed`.
 pub fn report(stages: &[Stage]) -> String {
     let width = stages.iter().map(|stage| stage.name.len()).max().unwrap_or(0).max(5);
-    let mut rows = vec![format!("\n{:width$}  result  passed  failed  seconds", "stage")];
+    let mut rows = vec![format!("\n{:width$}  result   passed  failed  seconds", "stage")];
     rows.extend(stages.iter().map(|stage| {
         format!(
-            "{:width$}  {:6}  {:6}  {:6}  {:7.1}",
+            "{:width$}  {:7}  {:6}  {:6}  {:7.1}",
             stage.name,
-            if stage.has_failed() { "FAILED" } else { "ok" },
+            stage.result(),
             stage.counts.passed,
             stage.failures(),
             stage.took.as_secs_f64(),
         )
     }));
     // The rest of a failure, with the tail of a log, was shown when it came.
-    let reasons =
-        stages.iter().filter_map(|stage| Some((&stage.name, stage.failure.as_ref()?.lines().next()?)));
+    let reasons = stages.iter().filter_map(|stage| {
+        let reason = stage.failure.as_ref().or(stage.not_run.as_ref())?;
+        Some((&stage.name, reason.lines().next()?))
+    });
     rows.extend(reasons.map(|(name, reason)| format!("\n{name}: {reason}")));
     let total = total(stages);
     rows.push(format!("\n{} passed, {} failed", total.passed, total.failed));
@@ -149,6 +169,7 @@ mod tests {
             name: "stage".to_owned(),
             counts: Counts { passed, failed },
             failure: failure.map(str::to_owned),
+            not_run: None,
             took: Duration::ZERO,
         };
         let stages =
@@ -157,5 +178,19 @@ mod tests {
         let text = report(&stages);
         assert_eq!(text.lines().last(), Some("4 passed, 3 failed"));
         assert!(text.contains("no database"));
+    }
+
+    #[test]
+    fn a_stage_that_could_not_run_says_so() {
+        let stage = Stage {
+            name: "powercut".to_owned(),
+            counts: Counts::default(),
+            failure: None,
+            not_run: Some("needs root".to_owned()),
+            took: Duration::ZERO,
+        };
+        let text = report(&[stage]);
+        assert!(text.contains("not run"), "{text}");
+        assert!(text.contains("powercut: needs root"), "{text}");
     }
 }

@@ -12,8 +12,8 @@ use clap::{Args, ValueEnum};
 use crate::godot::Engine;
 use crate::postgres::Postgres;
 use crate::process::Running;
-use crate::summary::{self, Counts, Stage};
-use crate::{backend, display, engine, godot, interrupt, library, postgres, workspace};
+use crate::summary::{self, Counts, Outcome, Stage};
+use crate::{backend, chaos, display, engine, godot, interrupt, library, postgres, powercut, workspace};
 
 /// Bounds for builds and stages that hang: far above what they take on two cores.
 const BUILD: Duration = Duration::from_mins(40);
@@ -37,6 +37,10 @@ enum Kind {
     Engine,
     /// Real backend, real Godot processes, real signals and faults
     EndToEnd,
+    /// Trials with random faults, judged by an independent checker, and the planted bugs that it has to notice
+    Chaos,
+    /// Power cuts under the journal, and the planted bugs that have to lose data
+    Powercut,
 }
 
 /// What the stages share. A failure to build or get a need fails those stages that have it.
@@ -54,23 +58,32 @@ pub fn run(options: &Options) -> ExitCode {
     let mut prepared = None;
     timed(&mut stages, "prepare", || {
         prepared = Some(prepare(wants)?);
-        Ok(Counts::default())
+        Ok(Outcome::Ran(Counts::default()))
     });
     if let Some(needs) = prepared {
         let filter = options.filter.as_deref();
         if wants(Kind::Rust) {
-            timed(&mut stages, "rust", || rust_tests(&needs, filter));
+            timed(&mut stages, "rust", || Ok(Outcome::Ran(rust_tests(&needs, filter)?)));
             if filter.is_none() {
-                timed(&mut stages, "doc examples", || doc_tests(&needs));
+                timed(&mut stages, "doc examples", || Ok(Outcome::Ran(doc_tests(&needs)?)));
             }
         }
         if wants(Kind::Engine) {
             timed(&mut stages, "engine", || {
-                engine::run(found(&needs.engine)?, found(&needs.backend)?, filter)
+                engine::run(found(&needs.engine)?, found(&needs.backend)?, filter).map(Outcome::Ran)
             });
         }
         if wants(Kind::EndToEnd) {
-            timed(&mut stages, "end-to-end", || end_to_end(&needs, filter));
+            timed(&mut stages, "end-to-end", || Ok(Outcome::Ran(end_to_end(&needs, filter)?)));
+        }
+        // These have no tests to choose from.
+        if wants(Kind::Chaos) && filter.is_none() {
+            timed(&mut stages, "chaos", || {
+                chaos::stage(found(&needs.backend)?, found(&needs.postgres)?.url()).map(Outcome::Ran)
+            });
+        }
+        if wants(Kind::Powercut) && filter.is_none() {
+            timed(&mut stages, "powercut", powercut::stage);
         }
     }
     let total = summary::total(&stages);
@@ -82,18 +95,23 @@ pub fn run(options: &Options) -> ExitCode {
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn timed(stages: &mut Vec<Stage>, name: &str, work: impl FnOnce() -> Result<Counts>) {
+fn timed(stages: &mut Vec<Stage>, name: &str, work: impl FnOnce() -> Result<Outcome>) {
     println!("\n== {name}");
     let begin = Instant::now();
     let result = interrupt::check().and_then(|()| work());
     let took = begin.elapsed();
-    let (counts, failure) = match result {
-        Ok(counts) => (counts, None),
-        Err(error) => (Counts::default(), Some(format!("{error:#}"))),
-    };
-    let stage = Stage { name: name.to_owned(), counts, failure, took };
-    if let Some(failure) = &stage.failure {
-        println!("{name} failed: {failure}");
+    let mut stage =
+        Stage { name: name.to_owned(), counts: Counts::default(), failure: None, not_run: None, took };
+    match result {
+        Ok(Outcome::Ran(counts)) => stage.counts = counts,
+        Ok(Outcome::NotRun(why)) => {
+            println!("{name} was not run: {why}");
+            stage.not_run = Some(why);
+        }
+        Err(error) => {
+            println!("{name} failed: {error:#}");
+            stage.failure = Some(format!("{error:#}"));
+        }
     }
     println!("== {name} took {:.1} s", took.as_secs_f64());
     stages.push(stage);
@@ -108,7 +126,7 @@ fn prepare(wants: impl Fn(Kind) -> bool) -> Result<Needs> {
     } else {
         Err(unneeded())
     };
-    let postgres = if wants(Kind::Rust) || wants(Kind::EndToEnd) {
+    let postgres = if wants(Kind::Rust) || wants(Kind::EndToEnd) || wants(Kind::Chaos) {
         println!("starting PostgreSQL");
         said(postgres::provide().and_then(|programs| Postgres::start(&programs)))
     } else {

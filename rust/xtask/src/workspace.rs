@@ -41,6 +41,11 @@ pub fn cargo() -> Command {
     command
 }
 
+/// The Python that runs what is not part of the product (`PYTHON`, or the PATH's).
+pub fn python() -> Command {
+    Command::new(env::var_os("PYTHON").unwrap_or_else(|| "python3".into()))
+}
+
 /// First program called one of `names` on the PATH.
 pub fn on_path(names: &[&str]) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;

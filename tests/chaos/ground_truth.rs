@@ -1,0 +1,177 @@
+//! What the backend really did, taken from its database behind its back: triggers write every application of a save,
+//! every kept conflict and every new epoch into a log of our own, in the transaction that does it.
+
+use std::future::Future;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, AssertSqlSafe, Connection, Row};
+use tokio::runtime::Runtime;
+
+use crate::history::History;
+
+const SQLITE: &[&str] = &[
+    "CREATE TABLE IF NOT EXISTS chaos_log (id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, player_id TEXT NOT NULL, \
+     document_key TEXT, version BIGINT, epoch BIGINT, sequence BIGINT, value TEXT)",
+    "CREATE INDEX IF NOT EXISTS chaos_log_player ON chaos_log (player_id)",
+    "CREATE TRIGGER IF NOT EXISTS chaos_insert AFTER INSERT ON documents BEGIN \
+     INSERT INTO chaos_log (kind, player_id, document_key, version, epoch, sequence, value) \
+     VALUES ('applied', NEW.player_id, NEW.document_key, NEW.version, NEW.epoch, NEW.sequence, NEW.value); END",
+    "CREATE TRIGGER IF NOT EXISTS chaos_update AFTER UPDATE ON documents BEGIN \
+     INSERT INTO chaos_log (kind, player_id, document_key, version, epoch, sequence, value) \
+     VALUES ('applied', NEW.player_id, NEW.document_key, NEW.version, NEW.epoch, NEW.sequence, NEW.value); END",
+    "CREATE TRIGGER IF NOT EXISTS chaos_conflict AFTER INSERT ON save_conflicts BEGIN \
+     INSERT INTO chaos_log (kind, player_id, document_key, epoch, sequence, value) \
+     VALUES ('conflict', NEW.player_id, NEW.document_key, NEW.epoch, NEW.sequence, NEW.value); END",
+    "CREATE TRIGGER IF NOT EXISTS chaos_newer_conflict AFTER UPDATE ON save_conflicts \
+     WHEN NEW.resolved_at IS NULL AND NEW.sequence <> OLD.sequence BEGIN \
+     INSERT INTO chaos_log (kind, player_id, document_key, epoch, sequence, value) \
+     VALUES ('conflict', NEW.player_id, NEW.document_key, NEW.epoch, NEW.sequence, NEW.value); END",
+    "CREATE TRIGGER IF NOT EXISTS chaos_lease AFTER INSERT ON player_leases BEGIN \
+     INSERT INTO chaos_log (kind, player_id, epoch) VALUES ('lease', NEW.player_id, NEW.epoch); END",
+    "CREATE TRIGGER IF NOT EXISTS chaos_next_lease AFTER UPDATE ON player_leases WHEN NEW.epoch <> OLD.epoch BEGIN \
+     INSERT INTO chaos_log (kind, player_id, epoch) VALUES ('lease', NEW.player_id, NEW.epoch); END",
+];
+
+// An identity column draws its number while the rows that the transaction changes are locked: the order of the numbers
+// is the order of the changes to a player, if the backend locks what it has to.
+const POSTGRES: &[&str] = &[
+    "CREATE TABLE IF NOT EXISTS chaos_log (id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, kind TEXT NOT NULL, \
+     player_id TEXT NOT NULL, document_key TEXT, version BIGINT, epoch BIGINT, sequence BIGINT, value TEXT)",
+    "CREATE INDEX IF NOT EXISTS chaos_log_player ON chaos_log (player_id)",
+    "CREATE OR REPLACE FUNCTION chaos_applied() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+     INSERT INTO chaos_log (kind, player_id, document_key, version, epoch, sequence, value) \
+     VALUES ('applied', NEW.player_id, NEW.document_key, NEW.version, NEW.epoch, NEW.sequence, NEW.value); \
+     RETURN NEW; END $$",
+    "CREATE OR REPLACE FUNCTION chaos_conflict() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+     INSERT INTO chaos_log (kind, player_id, document_key, epoch, sequence, value) \
+     VALUES ('conflict', NEW.player_id, NEW.document_key, NEW.epoch, NEW.sequence, NEW.value); \
+     RETURN NEW; END $$",
+    "CREATE OR REPLACE FUNCTION chaos_lease() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+     INSERT INTO chaos_log (kind, player_id, epoch) VALUES ('lease', NEW.player_id, NEW.epoch); \
+     RETURN NEW; END $$",
+    "CREATE OR REPLACE TRIGGER chaos_applied AFTER INSERT OR UPDATE ON documents \
+     FOR EACH ROW EXECUTE FUNCTION chaos_applied()",
+    "CREATE OR REPLACE TRIGGER chaos_conflict AFTER INSERT ON save_conflicts \
+     FOR EACH ROW EXECUTE FUNCTION chaos_conflict()",
+    "CREATE OR REPLACE TRIGGER chaos_newer_conflict AFTER UPDATE ON save_conflicts FOR EACH ROW \
+     WHEN (NEW.resolved_at IS NULL AND NEW.sequence <> OLD.sequence) EXECUTE FUNCTION chaos_conflict()",
+    "CREATE OR REPLACE TRIGGER chaos_lease AFTER INSERT ON player_leases \
+     FOR EACH ROW EXECUTE FUNCTION chaos_lease()",
+    "CREATE OR REPLACE TRIGGER chaos_next_lease AFTER UPDATE ON player_leases FOR EACH ROW \
+     WHEN (NEW.epoch <> OLD.epoch) EXECUTE FUNCTION chaos_lease()",
+];
+
+/// A way into the backend's database that is not the backend's.
+pub struct GroundTruth {
+    runtime: Runtime,
+    url: String,
+    sqlite: bool,
+}
+
+impl GroundTruth {
+    /// The database at `url`; nothing is opened yet.
+    pub fn new(url: &str) -> Result<Self> {
+        sqlx::any::install_default_drivers();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Self { runtime, url: url.to_owned(), sqlite: url.starts_with("sqlite:") })
+    }
+
+    /// Installs the triggers. The backend has made its tables.
+    pub fn install(&self) -> Result<()> {
+        self.with(async |connection| {
+            for statement in if self.sqlite { SQLITE } else { POSTGRES } {
+                sqlx::query(AssertSqlSafe(*statement)).execute(&mut *connection).await?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Runs one statement, such as the creation of a database.
+    pub fn execute(&self, statement: &str) -> Result<()> {
+        self.with(async |connection| {
+            sqlx::query(AssertSqlSafe(statement)).execute(&mut *connection).await?;
+            Ok(())
+        })
+    }
+
+    /// Writes what the database knows of these players into the history.
+    pub fn dump(&self, players: &[String], history: &History) -> Result<()> {
+        self.with(async |connection| {
+            for player in players {
+                let log = "SELECT id, kind, player_id, document_key, version, epoch, sequence, value FROM chaos_log \
+                           WHERE player_id = $1 ORDER BY id";
+                for row in sqlx::query(log).bind(player).fetch_all(&mut *connection).await? {
+                    history.note(log_row(&row)?);
+                }
+                let documents = "SELECT player_id, document_key, version, epoch, sequence, value FROM documents \
+                                 WHERE player_id = $1 ORDER BY document_key";
+                for row in sqlx::query(documents).bind(player).fetch_all(&mut *connection).await? {
+                    let mut document = saved(&row)?;
+                    document["event"] = json!("document");
+                    document["version"] = json!(row.try_get::<i64, _>("version")?);
+                    history.note(document);
+                }
+                let conflicts = "SELECT player_id, document_key, epoch, sequence, value FROM save_conflicts \
+                                 WHERE player_id = $1 ORDER BY received_at";
+                for row in sqlx::query(conflicts).bind(player).fetch_all(&mut *connection).await? {
+                    let mut conflict = saved(&row)?;
+                    conflict["event"] = json!("conflict");
+                    history.note(conflict);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn with<T>(&self, work: impl AsyncFnOnce(&mut AnyConnection) -> Result<T>) -> Result<T> {
+        self.within(Duration::from_secs(30), async {
+            let mut connection = AnyConnection::connect(&self.url).await?;
+            if self.sqlite {
+                sqlx::query("PRAGMA busy_timeout = 10000").execute(&mut connection).await?;
+            }
+            let result = work(&mut connection).await;
+            connection.close().await?;
+            result
+        })
+    }
+
+    fn within<T>(&self, patience: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.runtime
+            .block_on(async { tokio::time::timeout(patience, work).await })
+            .context("the backend's database does not answer")?
+            .with_context(|| "the backend's database".to_owned())
+    }
+}
+
+fn log_row(row: &AnyRow) -> Result<Value> {
+    let kind: String = row.try_get("kind")?;
+    let mut event = if kind == "lease" {
+        json!({ "player": row.try_get::<String, _>("player_id")?, "epoch": row.try_get::<i64, _>("epoch")? })
+    } else {
+        saved(row)?
+    };
+    event["event"] = json!("log");
+    event["id"] = json!(row.try_get::<i64, _>("id")?);
+    event["version"] = json!(row.try_get::<Option<i64>, _>("version")?);
+    event["kind"] = json!(kind);
+    Ok(event)
+}
+
+/// Of a document, only what the checker looks at: the ballast stays behind.
+fn saved(row: &AnyRow) -> Result<Value> {
+    let value: String = row.try_get("value")?;
+    let mut value: Value = serde_json::from_str(&value).context("a stored document")?;
+    if let Value::Object(content) = &mut value {
+        content.remove("pad");
+    }
+    Ok(json!({
+        "player": row.try_get::<String, _>("player_id")?,
+        "key": row.try_get::<String, _>("document_key")?,
+        "epoch": row.try_get::<i64, _>("epoch")?,
+        "sequence": row.try_get::<i64, _>("sequence")?,
+        "value": value,
+    }))
+}

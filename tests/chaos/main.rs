@@ -1,0 +1,220 @@
+//! `chaos`: plays trials with real processes and real faults, several at a time, and has each judged by the checker.
+//!
+//! The orchestrator only makes things happen and writes down what it sees. Whether that is right is decided by
+//! `check_history.py`, which shares no code with anything here.
+
+mod faults;
+mod game_server;
+mod ground_truth;
+mod history;
+mod plan;
+mod players;
+mod trial;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::Parser;
+use end_to_end::backend::Backend;
+use end_to_end::programs;
+use serde::Deserialize;
+
+use ground_truth::GroundTruth;
+use plan::{Database, Plan};
+use trial::Arena;
+
+/// Most trials at a time unless asked for: each may take a dozen connections of PostgreSQL.
+const MOST_JOBS: usize = 12;
+
+#[derive(Parser)]
+#[command(name = "chaos", about = "Fault injection with real processes")]
+struct Options {
+    /// How many trials
+    #[arg(long, default_value_t = 20)]
+    trials: u64,
+    /// Decides the trials
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Plays the plan in the first line of this history instead
+    #[arg(long)]
+    replay: Option<PathBuf>,
+    /// Trials at a time
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Plays on after a failure, to find more of them
+    #[arg(long)]
+    keep_going: bool,
+    /// Keeps the histories of trials that pass as well
+    #[arg(long)]
+    keep_histories: bool,
+    /// The built game server
+    #[arg(long, env = "CHAOS_SERVER_BIN")]
+    server: PathBuf,
+    /// The checker
+    #[arg(long, env = "CHAOS_CHECKER")]
+    checker: PathBuf,
+    /// A PostgreSQL in which databases may be made
+    #[arg(long, env = "TEST_POSTGRES_URL")]
+    postgres_url: String,
+    /// Where trials leave their histories; those that pass are removed
+    #[arg(long, env = "CHAOS_FOLDER")]
+    folder: PathBuf,
+}
+
+/// What all workers share.
+struct Run {
+    options: Options,
+    folder: PathBuf,
+    replayed: Option<Plan>,
+    next: AtomicU64,
+    stop: Arc<AtomicBool>,
+}
+
+#[derive(Deserialize)]
+struct FirstLine {
+    plan: Plan,
+}
+
+fn main() -> ExitCode {
+    match run(Options::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("chaos: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(options: Options) -> Result<bool> {
+    let replayed = options.replay.as_deref().map(read_plan).transpose()?;
+    let folder = options.folder.join(format!("run-{}-{}", options.seed, std::process::id()));
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    let cores = thread::available_parallelism().map_or(2, usize::from);
+    // Trials mostly wait; each of them runs a backend and two or three servers.
+    let jobs = options.jobs.unwrap_or((cores * 2).min(MOST_JOBS));
+    let jobs = jobs.clamp(1, usize::try_from(options.trials.max(1))?);
+    let run = Run { options, folder, replayed, next: AtomicU64::new(0), stop };
+    let run = &run;
+    let results: Vec<Result<()>> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..jobs).map(|number| scope.spawn(move || run.work(number))).collect();
+        workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| Err(anyhow!("a worker")))).collect()
+    });
+    // A run whose harness broke has no verdict.
+    results.into_iter().collect::<Result<Vec<()>>>()?;
+    run.sum_up()
+}
+
+fn read_plan(path: &Path) -> Result<Plan> {
+    let mut line = String::new();
+    let file = fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    BufReader::new(file).read_line(&mut line)?;
+    let first: FirstLine =
+        serde_json::from_str(&line).with_context(|| format!("{} holds no plan", path.display()))?;
+    Ok(first.plan)
+}
+
+impl Run {
+    /// Plays trials until there are no more.
+    fn work(&self, number: usize) -> Result<()> {
+        let result = self.play_all(number);
+        if result.is_err() {
+            // The others need not go on: a broken harness proves nothing.
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+
+    fn play_all(&self, number: usize) -> Result<()> {
+        let mut sqlite = None;
+        let mut postgres = None;
+        loop {
+            let index = self.next.fetch_add(1, Ordering::Relaxed);
+            if index >= self.options.trials || self.stop.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            let drawn = || plan::draw(plan::trial_seed(self.options.seed, index), false);
+            let plan = self.replayed.clone().unwrap_or_else(drawn);
+            let slot = if plan.database == Database::Sqlite { &mut sqlite } else { &mut postgres };
+            let arena = match slot {
+                Some(arena) => arena,
+                None => slot.insert(self.arena(plan.database, number)?),
+            };
+            let folder = self.folder.join(format!("trial-{index}"));
+            fs::create_dir_all(&folder)?;
+            arena.play(&plan, &folder, &self.stop).with_context(|| format!("trial {index}"))?;
+            if self.stop.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            self.judge(&folder, arena)?;
+        }
+    }
+
+    fn arena(&self, database: Database, number: usize) -> Result<Arena> {
+        let url = match database {
+            Database::Sqlite => None,
+            Database::Postgres => Some(self.make_database(number)?),
+        };
+        let lease = plan::LEASE_SECONDS.to_string();
+        let heartbeat = plan::HEARTBEAT_SECONDS.to_string();
+        let backend =
+            Backend::start_on(url, &["--lease-seconds", &lease, "--heartbeat-seconds", &heartbeat])?;
+        let truth = GroundTruth::new(&backend.database_url())?;
+        truth.install()?;
+        Ok(Arena { backend: Mutex::new(backend), truth, server_program: self.options.server.clone() })
+    }
+
+    /// A database of its own for one worker.
+    fn make_database(&self, number: usize) -> Result<String> {
+        let url = &self.options.postgres_url;
+        let name = format!("chaos_{}_{number}", std::process::id());
+        GroundTruth::new(url)?.execute(&format!("CREATE DATABASE {name}"))?;
+        let (server, _) = url.rsplit_once('/').context("the URL of PostgreSQL names no database")?;
+        Ok(format!("{server}/{name}"))
+    }
+
+    /// Has the trial in `folder` judged. Of one that passed nothing is kept but the verdict.
+    fn judge(&self, folder: &Path, arena: &Arena) -> Result<()> {
+        let status = self.checker().arg("--verdicts").arg(self.verdicts()).arg(folder).status()?;
+        match status.code() {
+            Some(0) if self.options.keep_histories => {}
+            Some(0) => fs::remove_dir_all(folder)?,
+            Some(1) => {
+                let backend = arena.backend.lock().map_err(|_| anyhow!("a trial's thread panicked"))?;
+                fs::write(folder.join("backend.log"), backend.log()?.lines().join("\n"))?;
+                if !self.options.keep_going {
+                    self.stop.store(true, Ordering::Relaxed);
+                }
+            }
+            _ => bail!("the checker failed ({status})"),
+        }
+        Ok(())
+    }
+
+    /// The one line of the run, by the checker.
+    fn sum_up(&self) -> Result<bool> {
+        let seed = self.options.seed.to_string();
+        let status = self.checker().args(["--seed", &seed, "--summary"]).arg(self.verdicts()).status()?;
+        Ok(status.success())
+    }
+
+    fn checker(&self) -> Command {
+        let mut command = Command::new(programs::python());
+        command.arg(&self.options.checker);
+        command
+    }
+
+    fn verdicts(&self) -> PathBuf {
+        self.folder.join("verdicts.jsonl")
+    }
+}

@@ -1,0 +1,120 @@
+//! Which operation is which change of which document, and what is said about them.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use backend_client::player_store::Event;
+use serde_json::{Value, json};
+
+/// Says one thing to the trial: at once and whole, because the process may be killed after it.
+pub fn say(event: &Value) {
+    let mut line = event.to_string();
+    line.push('\n');
+    if std::io::stdout().lock().write_all(line.as_bytes()).is_err() {
+        // Nobody listens: the trial is over.
+        std::process::exit(1);
+    }
+}
+
+/// The operations of this process.
+pub struct Book {
+    pages: Mutex<Pages>,
+}
+
+/// The open book. While it is open nothing is saved and no acknowledgement is told.
+pub struct Pages {
+    next_own_op: i64,
+    /// By player and key: changes with their operations, the oldest first, that are not acknowledged yet.
+    local: HashMap<(String, String), Vec<(u64, i64)>>,
+    remote: HashMap<(String, String), Vec<(u64, i64)>>,
+}
+
+impl Book {
+    /// The book of one incarnation of server number `index`.
+    pub fn new(index: i64, incarnation: i64) -> Self {
+        // Operations that the plan does not know, such as the last save of a player who has to go.
+        let next_own_op = (index + 1) * 10_000_000 + incarnation * 10_000;
+        Self { pages: Mutex::new(Pages { next_own_op, local: HashMap::new(), remote: HashMap::new() }) }
+    }
+
+    /// Opens it.
+    pub fn open(&self) -> MutexGuard<'_, Pages> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the trial what the store said.
+    pub fn hear(&self, event: &Event) {
+        match event {
+            Event::Journalled(saves) => {
+                let mut pages = self.open();
+                for save in saves {
+                    let ops = covered(&mut pages.local, &save.player_id, &save.key, save.generation);
+                    say(&json!({
+                        "event": "journalled", "player": save.player_id, "key": save.key, "ops": ops,
+                        "generation": save.generation, "epoch": save.epoch, "sequence": save.sequence,
+                    }));
+                }
+            }
+            Event::Saved { player_id, key, version, generation, epoch, sequence } => {
+                let mut pages = self.open();
+                let ops = covered(&mut pages.remote, player_id, key, *generation);
+                say(&json!({
+                    "event": "saved", "player": player_id, "key": key, "ops": ops, "generation": generation,
+                    "epoch": epoch, "sequence": sequence, "version": version,
+                }));
+            }
+            Event::Conflicted { player_id, key, epoch, sequence } => say(&json!({
+                "event": "conflicted", "player": player_id, "key": key, "epoch": epoch, "sequence": sequence,
+            })),
+            Event::SaveFailed { player_id, key, error } => say(&json!({
+                "event": "save_failed", "player": player_id, "key": key, "code": error.code(),
+            })),
+            Event::LeaseLost { player_id } => say(&json!({ "event": "lease_lost", "player": player_id })),
+            Event::PlayerWanted { player_id } => say(&json!({ "event": "wanted", "player": player_id })),
+            Event::ConflictFound(conflict) => say(&json!({
+                "event": "conflict_found", "player": conflict.player_id, "key": conflict.key,
+                "epoch": conflict.epoch, "sequence": conflict.sequence, "op": conflict.value.get("op"),
+            })),
+            Event::JournalFailed(error) => {
+                say(&json!({ "event": "journal_failed", "error": error.to_string() }));
+            }
+            Event::JournalWarning(warning) => say(&json!({ "event": "journal_warning", "warning": warning })),
+            Event::JournalRecovered => say(&json!({ "event": "journal_recovered" })),
+            Event::BacklogChanged(backlog) => {
+                say(&json!({ "event": "backlog", "documents": backlog.documents }));
+            }
+        }
+    }
+}
+
+impl Pages {
+    /// A number for an operation that the plan does not know.
+    pub fn own_op(&mut self) -> i64 {
+        self.next_own_op += 1;
+        self.next_own_op
+    }
+
+    /// `op` is this change of the document.
+    pub fn enter(&mut self, player_id: &str, key: &str, generation: u64, op: i64) {
+        for side in [&mut self.local, &mut self.remote] {
+            let changes = side.entry((player_id.to_owned(), key.to_owned())).or_default();
+            // The store counts anew when it has forgotten the player in between.
+            changes.retain(|(earlier, _)| *earlier < generation);
+            changes.push((generation, op));
+        }
+    }
+}
+
+/// Takes out the operations that an acknowledgement of `generation` covers.
+fn covered(
+    side: &mut HashMap<(String, String), Vec<(u64, i64)>>,
+    player_id: &str,
+    key: &str,
+    generation: u64,
+) -> Vec<i64> {
+    let Some(changes) = side.get_mut(&(player_id.to_owned(), key.to_owned())) else { return Vec::new() };
+    let ops = changes.iter().filter(|(change, _)| *change <= generation).map(|(_, op)| *op).collect();
+    changes.retain(|(change, _)| *change > generation);
+    ops
+}

@@ -1,0 +1,244 @@
+//! What the game does: as it is told, and by itself when the store says that something has happened.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use backend_client::player_store::{Content, Event, PlayerStore, Resolution};
+use backend_client::protocol::player_store::Conflict;
+use backend_client::registration::Registration;
+use clap::ValueEnum;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::book::{Book, Pages, say};
+
+/// How long a player who has to go is flushed.
+const LET_GO: Duration = Duration::from_secs(1);
+/// Pause between two attempts of a server that is not registered yet.
+const NOT_YET: Duration = Duration::from_millis(20);
+
+/// What the game does with a save that came too late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnConflict {
+    /// Leaves it at the backend.
+    Keep,
+    /// Drops it in favour of what the player has now.
+    Ours,
+    /// Writes a new document that is built on both.
+    Merge,
+}
+
+/// What the game is told to do.
+#[derive(Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub enum Command {
+    /// A player joins.
+    Join { player: String, within_ms: u64, id: u64 },
+    /// A player does something worth saving.
+    Save { player: String, key: String, op: i64, pad: usize, patch: bool },
+    /// A player leaves in good order.
+    Leave { player: String, within_ms: u64, id: u64 },
+    /// Sends what is left.
+    Flush { within_ms: u64, id: u64 },
+}
+
+/// A game without a game.
+pub struct Game {
+    /// The store under test.
+    pub store: PlayerStore,
+    /// Which operation is which change.
+    pub book: Arc<Book>,
+    /// What becomes of conflicts.
+    pub on_conflict: OnConflict,
+}
+
+impl Game {
+    /// Does what it is told; what takes time is done beside the rest.
+    pub fn obey(self: &Arc<Self>, command: Command) {
+        let game = Arc::clone(self);
+        match command {
+            Command::Save { player, key, op, pad, patch } => {
+                self.save(&mut self.book.open(), &player, &key, op, pad, patch);
+            }
+            Command::Join { player, within_ms, id } => {
+                tokio::spawn(async move { game.join(&player, Duration::from_millis(within_ms), id).await });
+            }
+            Command::Leave { player, within_ms, id } => {
+                tokio::spawn(async move {
+                    game.leave(&player, Duration::from_millis(within_ms), Some(id)).await;
+                });
+            }
+            Command::Flush { within_ms, id } => {
+                tokio::spawn(async move {
+                    let flushed = game.store.flush(None, Duration::from_millis(within_ms)).await;
+                    say(&json!({
+                        "event": "flushed", "id": id, "saved": flushed.saved, "unsaved": flushed.unsaved,
+                        "journalled": flushed.journalled, "conflicted": flushed.conflicted,
+                    }));
+                });
+            }
+        }
+    }
+
+    /// Does what a game does when the store has news.
+    pub async fn react(self: Arc<Self>, mut news: UnboundedReceiver<Event>) {
+        while let Some(event) = news.recv().await {
+            let game = Arc::clone(&self);
+            match event {
+                Event::PlayerWanted { player_id } => {
+                    self.final_state(&player_id);
+                    tokio::spawn(async move { game.leave(&player_id, LET_GO, None).await });
+                }
+                // The player plays elsewhere: out with what we know of them.
+                Event::LeaseLost { player_id } => {
+                    tokio::spawn(async move { game.leave(&player_id, LET_GO, None).await });
+                }
+                Event::ConflictFound(conflict) if self.on_conflict != OnConflict::Keep => {
+                    tokio::spawn(async move { game.resolve(conflict).await });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Final saves, then everything is sent, leases are let go, the server leaves the list. Returns what is left.
+    pub async fn shut_down(&self, registration: &Registration, grace: Duration) -> usize {
+        say(&json!({ "event": "stopping" }));
+        let flushed = self.store.release_all(grace).await;
+        say(&json!({
+            "event": "stopped", "saved": flushed.saved, "unsaved": flushed.unsaved, "journalled": flushed.journalled,
+            "conflicted": flushed.conflicted,
+        }));
+        let deregistered = tokio::time::timeout(grace / 2, registration.deregister()).await;
+        if !matches!(deregistered, Ok(Ok(()))) {
+            say(&json!({ "event": "registration", "news": "not deregistered" }));
+        }
+        flushed.unsaved
+    }
+
+    async fn join(&self, player: &str, within: Duration, id: u64) {
+        say(&json!({ "event": "joining", "join": id, "player": player }));
+        let until = Instant::now() + within;
+        let mut loaded = self.store.load(player, within).await;
+        // A game that has just started lets nobody in before it is registered.
+        while loaded.as_ref().is_err_and(|error| error.code() == "not_registered") && Instant::now() < until {
+            tokio::time::sleep(NOT_YET).await;
+            loaded = self.store.load(player, until.saturating_duration_since(Instant::now())).await;
+        }
+        match loaded {
+            Ok(documents) => {
+                let seen: Map<String, Value> = documents
+                    .iter()
+                    .map(|(key, seen)| {
+                        let op = seen.content.get("op").cloned().unwrap_or_default();
+                        (key.clone(), json!({ "op": op, "version": seen.version }))
+                    })
+                    .collect();
+                say(&json!({ "event": "loaded", "id": id, "player": player, "documents": seen }));
+            }
+            Err(error) => {
+                let (code, message) = (error.code(), error.to_string());
+                say(
+                    &json!({ "event": "load_failed", "id": id, "player": player, "code": code, "error": message }),
+                );
+            }
+        }
+    }
+
+    async fn leave(&self, player: &str, within: Duration, id: Option<u64>) {
+        let leave = self.book.open().own_op();
+        say(&json!({ "event": "leaving", "leave": leave, "player": player }));
+        let released = self.store.release(player, within).await;
+        say(&json!({
+            "event": "released", "id": id, "leave": leave, "player": player, "saved": released.saved, "unsaved": released.unsaved,
+            "journalled": released.journalled, "conflicted": released.conflicted,
+        }));
+    }
+
+    /// The last thing a game saves for a player who has to go.
+    fn final_state(&self, player: &str) {
+        let mut pages = self.book.open();
+        for key in ["purse", "place"] {
+            if self.store.document(player, key).is_some() {
+                let op = pages.own_op();
+                self.save(&mut pages, player, key, op, 0, false);
+            }
+        }
+    }
+
+    /// Saves `op`, built on what the server knows. The book is open: nobody else saves in between, and the store's
+    /// acknowledgement is told after the operation is entered.
+    fn save(&self, pages: &mut Pages, player: &str, key: &str, op: i64, pad: usize, patch: bool) {
+        let from: Vec<Value> = self.base(player, key).into_iter().collect();
+        say(&json!({ "event": "attempted", "player": player, "key": key, "op": op, "from": from }));
+        let content = content(op, &from, pad);
+        let saved = if patch {
+            self.store.merge_patch(player, key, &content)
+        } else {
+            self.store.save(player, key, content)
+        };
+        match saved {
+            Ok(generation) => {
+                pages.enter(player, key, generation, op);
+                say(&json!({
+                    "event": "accepted", "player": player, "key": key, "op": op, "generation": generation,
+                }));
+            }
+            Err(error) => {
+                say(
+                    &json!({ "event": "refused", "player": player, "key": key, "op": op, "code": error.code() }),
+                );
+            }
+        }
+    }
+
+    /// The operation whose content the server has.
+    fn base(&self, player: &str, key: &str) -> Option<Value> {
+        self.store.document(player, key)?.get("op").cloned()
+    }
+
+    async fn resolve(&self, conflict: Conflict) {
+        let (player, key) = (conflict.player_id.as_str(), conflict.key.as_str());
+        let theirs = conflict.value.get("op").cloned();
+        let resolved = if self.on_conflict == OnConflict::Merge {
+            let (early, resolving) = {
+                let mut pages = self.book.open();
+                let from: Vec<Value> = self.base(player, key).into_iter().chain(theirs.clone()).collect();
+                let op = pages.own_op();
+                say(&json!({ "event": "attempted", "player": player, "key": key, "op": op, "from": from }));
+                let merged = Resolution::Value(content(op, &from, 0));
+                let mut resolving = Box::pin(self.store.resolve(&conflict, merged));
+                // Up to its first wait: the merged document is saved while nobody else saves.
+                (first_step(resolving.as_mut()), resolving)
+            };
+            match early {
+                Some(done) => done,
+                None => resolving.await,
+            }
+        } else {
+            self.store.resolve(&conflict, Resolution::Ours).await
+        };
+        say(&json!({
+            "event": "resolved", "player": player, "key": key, "op": theirs,
+            "error": resolved.err().map(|error| error.code().to_owned()),
+        }));
+    }
+}
+
+fn first_step<T>(future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    match future.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(done) => Some(done),
+        Poll::Pending => None,
+    }
+}
+
+fn content(op: i64, from: &[Value], pad: usize) -> Content {
+    let mut content = Content::new();
+    content.insert("op".to_owned(), op.into());
+    content.insert("from".to_owned(), from.to_vec().into());
+    content.insert("pad".to_owned(), "x".repeat(pad).into());
+    content
+}

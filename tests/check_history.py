@@ -1,0 +1,515 @@
+#!/usr/bin/env python3
+"""Judges what `cargo xtask chaos` wrote down. Shares no code with the product or with the orchestrator.
+
+    check_history.py [--verdicts FILE] TRIAL     judges one trial's folder, adds its verdict to FILE
+    check_history.py --summary FILE --seed S     the one line of a run, from its verdicts
+    check_history.py --self-test                 does the checker notice what it has to notice?
+
+Exit code 0: nothing wrong; 1: something is; 2: could not judge.
+
+Every save carries a number of its own, `op`, and the numbers of the saves it was built on, `from`. So the ancestors
+of a document are known: a save is *contained* in another one that is built on it, directly or not.
+
+What the backend really did comes from triggers in its database, in the order in which it happened: every application
+of a save, every save kept as a conflict, every new epoch of a player. What is left on local disk comes from the
+journal files.
+"""
+
+import argparse
+import json
+import pathlib
+import shutil
+import sqlite3
+import sys
+import tempfile
+
+UNSAFE_EVENTS = {
+    "crashed": "a game server ended by itself",
+    "hang": "a game server did not obey SIGTERM",
+    "garbled": "a game server said something that is no JSON",
+    "undelivered": "a game server did not deliver what it had although all was healed",
+    "unreachable": "a player could not be loaded although all was healed",
+    "journal_failed": "a journal failed on a healthy disk",
+}
+
+
+class Trial:
+    """One history, sorted by what it is about."""
+
+    def __init__(self, events, journal_rows):
+        self.events = events
+        self.journal = [row for row in journal_rows if row["player"] in players_of(events)]
+        named = {}
+        for event in events:
+            named.setdefault(event["event"], []).append(event)
+        self.named = named
+        self.log = sorted(self.of("log"), key=lambda row: row["id"])
+        self.applied = [row for row in self.log if row["kind"] == "applied"]
+        self.fenced = [row for row in self.log if row["kind"] == "conflict"]
+        self.built_on = {}
+        for event in self.of("attempted"):
+            self.built_on[event["op"]] = [int(op) for op in event["from"]]
+        self._ancestors = {}
+
+    def of(self, name):
+        return self.named.get(name, [])
+
+    def ancestors(self, op):
+        """`op` and everything it was built on."""
+        known = self._ancestors.get(op)
+        if known is None:
+            known, ahead = set(), [op]
+            while ahead:
+                step = ahead.pop()
+                if step not in known:
+                    known.add(step)
+                    ahead.extend(self.built_on.get(step, []))
+            self._ancestors[op] = known
+        return known
+
+    def documents(self):
+        """The applications of each document, in order."""
+        rows = {}
+        for row in self.applied:
+            rows.setdefault(document(row), []).append(row)
+        return rows
+
+
+def players_of(events):
+    return {player for event in events if event["event"] == "players" for player in event["players"]}
+
+
+def document(row):
+    return (row["player"], row["key"])
+
+
+def number(row):
+    return (row["player"], row["key"], row["epoch"], row["sequence"])
+
+
+def op_of(row):
+    return int(row["value"]["op"])
+
+
+def local_acknowledgements_are_covered(trial):
+    """(1) What was acknowledged locally is applied, kept as a conflict or in a journal: itself, or something built on it."""
+    held = {}
+    for row in trial.applied + trial.fenced + trial.journal:
+        held.setdefault(document(row), set()).update(trial.ancestors(op_of(row)))
+    for event in trial.of("journalled"):
+        for op in event["ops"]:
+            if op not in held.get(document(event), ()):
+                yield f"op {op} was acknowledged locally and is lost: {event}"
+
+
+def everything_is_applied_once(trial):
+    """(2) No number and no save is applied twice."""
+    numbers, ops = {}, {}
+    for row in trial.applied:
+        if number(row) in numbers:
+            yield f"applied twice under one number: {numbers[number(row)]} and {row}"
+        if op_of(row) in ops:
+            yield f"op {op_of(row)} is applied twice: {ops[op_of(row)]} and {row}"
+        numbers[number(row)] = ops[op_of(row)] = row
+
+
+def versions_epochs_and_sequences_grow(trial):
+    """(3) Versions grow by one, epochs never go down, sequences grow within an epoch."""
+    for rows in trial.documents().values():
+        if rows[0]["version"] != 1:
+            yield f"the first version is not 1: {rows[0]}"
+        for before, after in zip(rows, rows[1:]):
+            if after["version"] != before["version"] + 1:
+                yield f"the version does not grow by one: {before} then {after}"
+            if after["epoch"] < before["epoch"]:
+                yield f"the epoch goes down: {before} then {after}"
+            if after["epoch"] == before["epoch"] and after["sequence"] <= before["sequence"]:
+                yield f"the sequence does not grow: {before} then {after}"
+
+
+def nothing_fenced_is_applied(trial):
+    """(4) A save is applied under the player's current epoch only; nothing is both applied and kept as a conflict."""
+    current = {}
+    for row in trial.log:
+        if row["kind"] == "lease":
+            if row["epoch"] <= current.get(row["player"], 0):
+                yield f"an epoch was given twice: {row}"
+            current[row["player"]] = row["epoch"]
+        elif row["kind"] == "applied" and row["epoch"] != current.get(row["player"]):
+            yield f"applied under another epoch than {current.get(row['player'])}: {row}"
+    fenced = {op_of(row): row for row in trial.fenced}
+    for row in trial.applied:
+        if op_of(row) in fenced:
+            yield f"op {op_of(row)} is both applied and a conflict: {row} and {fenced[op_of(row)]}"
+
+
+def remote_acknowledgements_are_true(trial):
+    """(5) What was acknowledged as committed is committed, itself or something built on it."""
+    applied = trial.documents()
+    for event in trial.of("saved"):
+        rows = [
+            row
+            for row in applied.get(document(event), [])
+            if row["epoch"] == event["epoch"] and row["sequence"] >= event["sequence"]
+        ]
+        if not rows:
+            yield f"acknowledged as committed, but not applied: {event}"
+            continue
+        held = set().union(*(trial.ancestors(op_of(row)) for row in rows))
+        for op in event["ops"]:
+            if op not in held:
+                yield f"op {op} was acknowledged as committed, but not applied: {event}"
+        if event["version"] < rows[0]["version"]:
+            yield f"committed as version {event['version']}, but applied as {rows[0]['version']}: {event}"
+    fenced = {(document(row), row["epoch"]): row["sequence"] for row in trial.fenced}
+    for event in trial.of("conflicted"):
+        if fenced.get((document(event), event["epoch"]), 0) < event["sequence"]:
+            yield f"told to be kept as a conflict, but it is not: {event}"
+
+
+def a_handover_shows_the_last_save(trial):
+    """(6) Who leaves a server in good order finds the last save made there on the next one."""
+    accepted, leaving, expected, joining = {}, {}, {}, {}
+    fenced = {op_of(row) for row in trial.fenced}
+    for event in trial.events:
+        name, process = event["event"], (event.get("server"), event.get("incarnation"))
+        if name == "accepted":
+            accepted[process, document(event)] = event["op"]
+        elif name == "leaving":
+            player = event["player"]
+            leaving[process, event["leave"]] = {
+                where: op for (who, where), op in accepted.items() if who == process and where[0] == player
+            }
+        elif name == "released":
+            saves = leaving.pop((process, event["leave"]), {})
+            if event["unsaved"] == 0 and event["conflicted"] == 0:
+                expected.update({where: op for where, op in saves.items() if op not in fenced})
+        elif name == "joining":
+            player = event["player"]
+            joining[process, event["join"]] = {where: op for where, op in expected.items() if where[0] == player}
+        elif name == "loaded":
+            for (player, key), op in joining.pop((process, event["id"]), {}).items():
+                seen = event["documents"].get(key, {}).get("op")
+                if seen is None or op not in trial.ancestors(int(seen)):
+                    yield f"the player left with op {op} of {key} and finds {seen} on the next server: {event}"
+
+
+def every_application_builds_on_the_one_before(trial):
+    """(7) No save overwrites one that its server did not know: that would be a loss, too."""
+    for rows in trial.documents().values():
+        for before, after in zip(rows, rows[1:]):
+            if op_of(before) not in trial.ancestors(op_of(after)):
+                yield f"overwritten unseen: {before} by {after}"
+
+
+def a_number_stands_for_one_save(trial):
+    """(8) Wherever a number turns up, it stands for the same save."""
+    known = {}
+    for row in trial.applied + trial.fenced + trial.journal:
+        before = known.setdefault(number(row), row)
+        if op_of(before) != op_of(row):
+            yield f"one number, two saves: {before} and {row}"
+    for event in trial.of("journalled"):
+        row = known.get(number(event))
+        if row is not None and event["ops"] and op_of(row) not in event["ops"]:
+            yield f"acknowledged as {event['ops']}, but the number stands for {op_of(row)}: {event} and {row}"
+
+
+def a_shutdown_leaves_nothing_unsafe(trial):
+    """(9) After SIGTERM everything is committed or in the journal, and the exit code says which."""
+    left = {}
+    for event in trial.of("stopped"):
+        if event.get("server") is None:
+            continue
+        left[event["server"], event["incarnation"]] = event["unsaved"]
+        if event["unsaved"] != event["journalled"]:
+            yield f"ended with saves that are nowhere: {event}"
+    for event in trial.of("terminated"):
+        unsaved = left.get((event["server"], event["incarnation"]))
+        expected = 75 if unsaved else 0
+        if unsaved is not None and event["code"] != expected:
+            yield f"ended with code {event['code']} instead of {expected}: {event}"
+
+
+def what_is_reported_delivered_is_delivered(trial):
+    """(10) When the last incarnation of every server ended with code 0, nothing is in a journal only."""
+    last = {}
+    for event in trial.of("started") + trial.of("terminated") + trial.of("killed") + trial.of("crashed"):
+        server = event["server"]
+        order = (event["incarnation"], event["event"] != "started")
+        if order >= last.get(server, ((0, False), None))[0]:
+            last[server] = (order, event.get("code"))
+    if not last or any(code != 0 for _, code in last.values()):
+        return
+    held = {}
+    for row in trial.applied + trial.fenced:
+        held.setdefault(document(row), set()).update(trial.ancestors(op_of(row)))
+    for row in trial.journal:
+        if op_of(row) not in held.get(document(row), ()):
+            yield f"every server said that nothing is left, but this is: {row}"
+
+
+def nothing_went_wrong_by_itself(trial):
+    """(11) Processes end when they are told to, and everything is delivered once all is healed."""
+    for name, meaning in UNSAFE_EVENTS.items():
+        for event in trial.of(name):
+            yield f"{meaning}: {event}"
+    if not trial.of("end"):
+        yield "the history has no end"
+
+
+def the_documents_are_what_was_applied(trial):
+    """(12) The log of applications is whole: the documents are what was applied last."""
+    last = {where: rows[-1] for where, rows in trial.documents().items()}
+    stored = {document(event): event for event in trial.of("document")}
+    for where in last.keys() | stored.keys():
+        row, event = last.get(where), stored.get(where)
+        if row is None or event is None or (number(row), op_of(row)) != (number(event), op_of(event)):
+            yield f"applied last: {row}, stored: {event}"
+
+
+RULES = [
+    local_acknowledgements_are_covered,
+    everything_is_applied_once,
+    versions_epochs_and_sequences_grow,
+    nothing_fenced_is_applied,
+    remote_acknowledgements_are_true,
+    a_handover_shows_the_last_save,
+    every_application_builds_on_the_one_before,
+    a_number_stands_for_one_save,
+    a_shutdown_leaves_nothing_unsafe,
+    what_is_reported_delivered_is_delivered,
+    nothing_went_wrong_by_itself,
+    the_documents_are_what_was_applied,
+]
+
+
+def judge(trial):
+    return [f"{rule.__name__}: {failure}" for rule in RULES for failure in rule(trial)]
+
+
+def read_journal(path):
+    """The saves in a journal file. Read from a copy: the original stays as its process left it, log and all."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        copy = pathlib.Path(folder) / "journal.db"
+        shutil.copy(path, copy)
+        log = pathlib.Path(f"{path}-wal")
+        if log.exists():
+            shutil.copy(log, f"{copy}-wal")
+        connection = sqlite3.connect(copy)
+        try:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+            if "saves" in tables:
+                for player, key, epoch, sequence, value in connection.execute(
+                    "SELECT player_id, document_key, epoch, sequence, value FROM saves"
+                ):
+                    rows.append(
+                        {"player": player, "key": key, "epoch": epoch, "sequence": sequence, "value": json.loads(value)}
+                    )
+        finally:
+            connection.close()
+    return rows
+
+
+def read_trial(folder):
+    with open(folder / "history.jsonl", encoding="utf-8") as lines:
+        events = [json.loads(line) for line in lines]
+    journals = [event["path"] for event in events if event["event"] == "journal"]
+    return Trial(events, [row for path in journals for row in read_journal(path)])
+
+
+def judge_folder(folder, verdicts):
+    trial = read_trial(folder)
+    failures = judge(trial)
+    verdict = {
+        "trial": str(folder),
+        "failures": failures,
+        "acked": sum(len(event["ops"]) for event in trial.of("journalled")),
+        "applied": len(trial.applied),
+        "conflicts": len(trial.fenced),
+        "faults": sum(1 for event in trial.of("fault_over") if event["struck"]),
+        "godot": any(event.get("kind") == "godot" for event in trial.of("started")),
+    }
+    if verdicts:
+        with open(verdicts, "a", encoding="utf-8") as out:
+            out.write(json.dumps(verdict) + "\n")
+    for failure in failures[:5]:
+        print(f"{folder}: {failure}")
+    if len(failures) > 5:
+        print(f"{folder}: and {len(failures) - 5} more")
+    return 1 if failures else 0
+
+
+def summarize(path, seed):
+    try:
+        with open(path, encoding="utf-8") as lines:
+            verdicts = [json.loads(line) for line in lines]
+    except FileNotFoundError:
+        verdicts = []
+    failed = [verdict for verdict in verdicts if verdict["failures"]]
+    sums = {name: sum(verdict[name] for verdict in verdicts) for name in ("acked", "applied", "conflicts", "faults", "godot")}
+    figures = " ".join(f"{name}={value}" for name, value in sums.items())
+    if failed or not verdicts:
+        reason = f"{failed[0]['failures'][0]} in {failed[0]['trial']}" if failed else "no trial was judged"
+        print(f"chaos: FAIL trials={len(verdicts)} failed={len(failed)} {figures} seed={seed}: {reason}")
+        return 1
+    print(f"chaos: PASS trials={len(verdicts)} {figures} seed={seed}")
+    return 0
+
+
+# What follows tests the checker itself.
+
+
+def honest():
+    """A small history with everything in it, and a journal."""
+
+    def saved(kind, identity, op, built_on, epoch, sequence, version=None):
+        value = {"op": op, "from": built_on}
+        row = {"event": "log", "id": identity, "kind": kind, "player": "ada", "key": "purse", "epoch": epoch}
+        return row | {"sequence": sequence, "version": version, "value": value}
+
+    def told(server, event, **more):
+        return {"event": event, "server": server, "incarnation": 1, "player": "ada", "key": "purse"} | more
+
+    def attempt(server, op, built_on, generation):
+        yield told(server, "attempted", op=op, **{"from": built_on})
+        yield told(server, "accepted", op=op, generation=generation)
+
+    events = [{"event": "players", "players": ["ada"]}]
+    events += attempt(0, 1, [], 1)
+    events += attempt(0, 2, [1], 2)
+    events += [
+        told(1, "started"),
+        told(0, "journalled", ops=[1, 2], generation=2, epoch=1, sequence=1),
+        told(0, "leaving", leave=1),
+        told(0, "saved", ops=[1, 2], generation=2, epoch=1, sequence=1, version=1),
+        told(0, "released", leave=1, unsaved=0, conflicted=0),
+        told(1, "joining", join=7),
+        told(1, "loaded", id=7, documents={"purse": {"op": 2, "version": 1}}),
+    ]
+    events += attempt(1, 3, [2], 1)
+    events += attempt(0, 4, [2], 3)
+    events += attempt(1, 5, [3], 2)
+    events += [
+        told(1, "journalled", ops=[3], generation=1, epoch=2, sequence=1),
+        told(0, "journalled", ops=[4], generation=3, epoch=1, sequence=2),
+        told(0, "conflicted", epoch=1, sequence=2),
+        told(1, "saved", ops=[3], generation=1, epoch=2, sequence=1, version=2),
+        told(1, "journalled", ops=[5], generation=2, epoch=2, sequence=2),
+        told(1, "stopped", unsaved=1, journalled=1),
+        told(1, "terminated", code=75),
+        {"event": "log", "id": 1, "kind": "lease", "player": "ada", "epoch": 1},
+        saved("applied", 2, 2, [1], 1, 1, 1),
+        {"event": "log", "id": 3, "kind": "lease", "player": "ada", "epoch": 2},
+        saved("applied", 4, 3, [2], 2, 1, 2),
+        saved("conflict", 5, 4, [2], 1, 2),
+        saved("applied", 0, 3, [2], 2, 1, 2) | {"event": "document"},
+        {"event": "end"},
+    ]
+    left = {"player": "ada", "key": "purse", "epoch": 2, "sequence": 2, "value": {"op": 5, "from": [3]}}
+    return events, [left]
+
+
+def self_test():
+    def log(events, identity):
+        return next(event for event in events if event["event"] == "log" and event["id"] == identity)
+
+    def last(events, name):
+        return [event for event in events if event["event"] == name][-1]
+
+    def first(events, name):
+        return next(event for event in events if event["event"] == name)
+
+    def attempted(events, op):
+        return next(event for event in events if event["event"] == "attempted" and event["op"] == op)
+
+    def applied_again(events, **changes):
+        events.append(log(events, 4) | {"id": 9, "version": 3} | changes)
+
+    # What is done to the honest history, and the rule that has to notice.
+    crimes = [
+        (local_acknowledgements_are_covered, lambda events, journal: journal.clear()),
+        (local_acknowledgements_are_covered, lambda events, journal: events.remove(log(events, 5))),
+        (everything_is_applied_once, lambda events, journal: applied_again(events)),
+        (everything_is_applied_once, lambda events, journal: applied_again(events, sequence=7)),
+        (versions_epochs_and_sequences_grow, lambda events, journal: log(events, 4).update(version=3)),
+        (versions_epochs_and_sequences_grow, lambda events, journal: log(events, 2).update(version=2)),
+        (versions_epochs_and_sequences_grow, lambda events, journal: applied_again(events, epoch=1)),
+        (versions_epochs_and_sequences_grow, lambda events, journal: applied_again(events, sequence=1)),
+        (nothing_fenced_is_applied, lambda events, journal: log(events, 4).update(epoch=1)),
+        (nothing_fenced_is_applied, lambda events, journal: log(events, 3).update(epoch=1)),
+        (nothing_fenced_is_applied, lambda events, journal: log(events, 5).update(value={"op": 3, "from": [2]})),
+        (remote_acknowledgements_are_true, lambda events, journal: events.remove(log(events, 4))),
+        (remote_acknowledgements_are_true, lambda events, journal: last(events, "saved").update(version=1)),
+        (remote_acknowledgements_are_true, lambda events, journal: last(events, "conflicted").update(sequence=3)),
+        (a_handover_shows_the_last_save, lambda events, journal: first(events, "loaded").update(documents={})),
+        (
+            a_handover_shows_the_last_save,
+            lambda events, journal: first(events, "loaded").update(documents={"purse": {"op": 1, "version": 1}}),
+        ),
+        (
+            every_application_builds_on_the_one_before,
+            lambda events, journal: attempted(events, 3).update({"from": [1]}),
+        ),
+        (a_number_stands_for_one_save, lambda events, journal: journal[0].update(sequence=1)),
+        (a_number_stands_for_one_save, lambda events, journal: journal[0].update(value={"op": 3, "from": [2]})),
+        (a_shutdown_leaves_nothing_unsafe, lambda events, journal: last(events, "stopped").update(journalled=0)),
+        (a_shutdown_leaves_nothing_unsafe, lambda events, journal: last(events, "terminated").update(code=0)),
+        (what_is_reported_delivered_is_delivered, lambda events, journal: last(events, "terminated").update(code=0)),
+        (nothing_went_wrong_by_itself, lambda events, journal: events.pop()),
+        (nothing_went_wrong_by_itself, lambda events, journal: events.append({"event": "crashed"})),
+        (the_documents_are_what_was_applied, lambda events, journal: events.remove(first(events, "document"))),
+    ]
+    events, journal = honest()
+    assert judge(Trial(events, journal)) == [], judge(Trial(events, journal))
+    accused = set()
+    for rule, crime in crimes:
+        events, journal = honest()
+        crime(events, journal)
+        assert list(rule(Trial(events, journal))), f"{rule.__name__} did not notice a crime"
+        accused.add(rule)
+    assert accused == set(RULES), "a rule was never tried"
+    read_back()
+    print(f"check_history: {len(crimes)} crimes noticed, {len(RULES)} rules tried")
+    return 0
+
+
+def read_back():
+    """A journal whose process was killed: its saves are in the log beside the file, which nobody has closed."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "journal-0.db"
+        connection = sqlite3.connect(path)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE saves (player_id, document_key, epoch, sequence, value)")
+        connection.execute("INSERT INTO saves VALUES ('ada', 'purse', 1, 2, '{\"op\": 3}')")
+        connection.commit()
+        rows = read_journal(path)
+        assert rows == [{"player": "ada", "key": "purse", "epoch": 1, "sequence": 2, "value": {"op": 3}}], rows
+        connection.close()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("trial", nargs="?", type=pathlib.Path)
+    parser.add_argument("--verdicts", type=pathlib.Path)
+    parser.add_argument("--summary", type=pathlib.Path)
+    parser.add_argument("--seed", default="?")
+    parser.add_argument("--self-test", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.self_test:
+        return self_test()
+    if arguments.summary:
+        return summarize(arguments.summary, arguments.seed)
+    if arguments.trial:
+        return judge_folder(arguments.trial, arguments.verdicts)
+    parser.print_usage()
+    return 2
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (OSError, ValueError, KeyError, sqlite3.Error) as trouble:
+        print(f"check_history: cannot judge: {trouble!r}", file=sys.stderr)
+        sys.exit(2)

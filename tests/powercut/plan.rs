@@ -1,0 +1,77 @@
+//! What each cut does, decided by the seed and the number of the cut. Only the timing of real processes varies.
+
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt as _, SeedableRng as _};
+
+/// One cut.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Names the cut, and begins the ids of its players.
+    pub index: u64,
+    /// When the power goes.
+    pub moment: Moment,
+    /// The process that the cut meets.
+    pub writer: WriterPlan,
+}
+
+/// When the power goes, in microseconds.
+#[derive(Debug, Clone)]
+pub enum Moment {
+    /// In the middle of saving: this long after the first acknowledgement.
+    Saving {
+        /// Time after the first acknowledgement.
+        after: u64,
+    },
+    /// Around the first save into a folder that did not exist.
+    Creation {
+        /// Whether the time counts from the first acknowledgement, or from before the journal is opened.
+        acknowledged: bool,
+        /// Time from there.
+        after: u64,
+    },
+    /// While a process takes over what others left that were killed.
+    Recovery {
+        /// Those processes: each has a journal of the same folder.
+        killed: Vec<WriterPlan>,
+        /// How long they live after their first acknowledgements.
+        lifetime: u64,
+        /// Time after the journal begins to be opened.
+        after: u64,
+    },
+}
+
+/// One process.
+#[derive(Debug, Clone)]
+pub struct WriterPlan {
+    /// Decides what it saves.
+    pub seed: u64,
+    /// The whole store, or the journal alone.
+    pub store: bool,
+    /// Whether the backend takes what the store sends.
+    pub backend_takes: bool,
+}
+
+impl Plan {
+    /// Cut number `index` of the run with this seed.
+    pub fn draw(seed: u64, index: u64) -> Self {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed.wrapping_mul(1_000_003).wrapping_add(index));
+        let moment = match rng.random_range(0..20) {
+            0..10 => Moment::Saving { after: rng.random_range(2_000..=120_000) },
+            10..14 => {
+                let acknowledged = rng.random_bool(0.5);
+                let longest = if acknowledged { 3_000 } else { 40_000 };
+                Moment::Creation { acknowledged, after: rng.random_range(0..=longest) }
+            }
+            _ => Moment::Recovery {
+                killed: (0..rng.random_range(1..=3)).map(|_| writer(&mut rng)).collect(),
+                lifetime: rng.random_range(0..=60_000),
+                after: rng.random_range(0..=60_000),
+            },
+        };
+        Self { index, moment, writer: writer(&mut rng) }
+    }
+}
+
+fn writer(rng: &mut Xoshiro256PlusPlus) -> WriterPlan {
+    WriterPlan { seed: rng.random(), store: rng.random_bool(0.5), backend_takes: rng.random_bool(0.3) }
+}

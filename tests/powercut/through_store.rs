@@ -1,0 +1,115 @@
+//! Saves as a game does: through the player store, in bursts.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use backend_client::clock::SystemClock;
+use backend_client::journal::JournalFolder;
+use backend_client::player_store::{Event, Pace, PlayerStore, Setup};
+use backend_client::registration::{Registration, ServerDescription};
+use backend_client::{Config, HttpBackend, ServerKey};
+use rand::RngExt as _;
+use rand::rngs::Xoshiro256PlusPlus;
+
+use crate::content;
+use crate::distant_backend::DistantBackend;
+use crate::line::{Line, Name, hash, monotonic};
+use crate::say::say;
+
+/// Longest time anything takes that has to succeed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Saves until the process ends.
+pub async fn run(
+    folder: PathBuf,
+    mut rng: Xoshiro256PlusPlus,
+    players: &str,
+    backend_takes: bool,
+) -> Result<()> {
+    let epoch = rng.random_range(1..1_000_000);
+    let transport = DistantBackend {
+        epoch,
+        takes: backend_takes,
+        versions: AtomicI64::new(0),
+        server_id: format!("server-{players}"),
+    };
+    let clock = Arc::new(SystemClock);
+    let config = Config { base_url: "http://127.0.0.1:9".into(), retry_attempts: 0, ..Config::default() };
+    let backend = Arc::new(HttpBackend::new(config, Arc::new(transport), clock.clone())?);
+    let key = ServerKey::parse("gsk_for_a_backend_that_is_away")?;
+    let registration = Registration::new(backend.clone(), clock.clone(), key, PATIENCE, Arc::new(|_| {}));
+    registration.register(description()).await?;
+    say(&[Line::Opening]);
+    let store = PlayerStore::new(Setup {
+        backend,
+        clock,
+        registration,
+        journal: Arc::new(JournalFolder::new(folder)),
+        pace: Pace { debounce: Duration::from_millis(5), max_delay: Duration::from_millis(20) },
+        on_event: Arc::new(tell),
+    });
+    let count = rng.random_range(1..=8);
+    let ids: Vec<String> = (0..count).map(|index| format!("{players}-{index}")).collect();
+    for id in &ids {
+        store.load(id, PATIENCE).await?;
+    }
+    let mut numbers: HashMap<Name, u64> = HashMap::new();
+    loop {
+        let burst = if rng.random_ratio(1, 8) { 64 } else { rng.random_range(1..=8) };
+        for _ in 0..burst {
+            let player = ids[rng.random_range(0..ids.len())].clone();
+            let name = Name { player, key: format!("document.{}", rng.random_range(0..3)), epoch };
+            let number = numbers.entry(name.clone()).or_default();
+            *number += 1;
+            let value = content::draw(&mut rng, *number);
+            say(&[Line::Try { name: name.clone(), number: *number, hash: hash(&value)? }]);
+            let generation = store.save(&name.player, &name.key, value)?;
+            ensure!(generation == *number, "{name}: generation {generation} for content {number}");
+        }
+        match rng.random_range(0..4) {
+            0 => {}
+            1 => tokio::time::sleep(Duration::from_micros(rng.random_range(0..5_000))).await,
+            _ => {
+                store.flush_local(PATIENCE).await;
+            }
+        }
+    }
+}
+
+/// Passes every acknowledgement on at once; a journal that fails here is a matter for the orchestrator.
+fn tell(event: Event) {
+    match event {
+        Event::Journalled(saves) => {
+            let at = monotonic();
+            let line = |save: backend_client::player_store::LocalSave| Line::Acknowledged {
+                at,
+                name: Name { player: save.player_id, key: save.key, epoch: save.epoch },
+                sequence: save.sequence,
+                number: save.generation,
+            };
+            say(&saves.into_iter().map(line).collect::<Vec<_>>());
+        }
+        Event::JournalFailed(_) | Event::JournalWarning(_) | Event::Conflicted { .. } => {
+            eprintln!("{event:?}");
+        }
+        _ => {}
+    }
+}
+
+fn description() -> ServerDescription {
+    ServerDescription {
+        name: "Power cut".into(),
+        address: "127.0.0.1".into(),
+        port: 9,
+        map: String::new(),
+        mode: String::new(),
+        region: String::new(),
+        version: String::new(),
+        tags: Vec::new(),
+        max_players: 64,
+    }
+}
