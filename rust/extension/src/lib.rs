@@ -21,6 +21,7 @@ mod backend_token_validator;
 mod backlog_monitor;
 mod configuration;
 mod deferred_transport;
+mod editor_plugin;
 mod frame_hook;
 mod hand_off;
 mod handshake;

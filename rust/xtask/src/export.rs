@@ -1,7 +1,8 @@
 //! `cargo xtask export`: the demo as client and dedicated server, ready to run without the editor.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -25,6 +26,7 @@ pub fn run() -> Result<()> {
     engine.import(&project)?;
     let home = tempfile::Builder::new().prefix("export-").tempdir()?;
     place_templates(&engine, home.path())?;
+    let mut exported = Vec::new();
     for (name, path) in presets {
         let into = project.join(&path);
         let (folder, file) = into.parent().zip(into.file_name()).context("a preset exports to no file")?;
@@ -39,13 +41,33 @@ pub fn run() -> Result<()> {
         if !status.success() || complaint.is_some() || !into.is_file() {
             bail!("exporting {name} failed ({status}) {}\n{}", complaint.unwrap_or_default(), export.tail());
         }
+        exported.push(folder.to_owned());
     }
+    let status = verifying(&engine, &exported)?.wait(PATIENCE)?;
+    ensure!(status.success(), "the exports were not found free of secrets ({status})");
     if engine.templates.is_some() {
         println!(
             "These exports run on this machine, with the libraries in target/godot/. For players, use the templates of godotengine.org."
         );
     }
     Ok(())
+}
+
+/// Looks for keys and secrets in `files` with the addon's own script. Exits as that does: 1 when there is one.
+pub fn verify(files: &[PathBuf]) -> Result<ExitCode> {
+    let status = verifying(&godot::provide()?, files)?.wait(PATIENCE)?;
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+fn verifying(engine: &Engine, files: &[PathBuf]) -> Result<Running> {
+    let home = tempfile::Builder::new().prefix("export-").tempdir()?;
+    let mut command = engine.command(home.path());
+    command.args(["--headless", "--no-header", "--script"]);
+    command.arg(workspace::root().join("addons/backend_client/export/verify_export.gd")).arg("--");
+    for file in files {
+        command.arg(file.canonicalize().with_context(|| format!("no {}", file.display()))?);
+    }
+    Running::start_echoing("verify-export", command, |_| true)
 }
 
 /// Puts the distribution's templates where the engine will look for them in `home`, or makes it look in the
@@ -68,7 +90,7 @@ fn place_templates(engine: &Engine, home: &Path) -> Result<()> {
     link(&templates.release, &version.join(format!("linux_release.{architecture}")))
 }
 
-fn own_templates() -> Option<std::path::PathBuf> {
+fn own_templates() -> Option<PathBuf> {
     let data = std::env::var_os("XDG_DATA_HOME").map_or_else(
         || std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/share")),
         |folder| Some(folder.into()),

@@ -25,6 +25,7 @@ mod test;
 mod workspace;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -57,6 +58,12 @@ enum Command {
     Powercut(powercut::Options),
     /// Exports client and dedicated server of the demo into `target/export/`
     Export,
+    /// Looks for keys and secrets in exported files and folders; exits with 1 when there is one
+    VerifyExport {
+        /// Executables, packs, archives, or the folders they are in
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
     /// Runs the Godot that the other commands use: `cargo xtask godot -- ARGS`
     Godot {
         /// Arguments of the engine; none prints the path of its binary
@@ -97,6 +104,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Bench(options) => return bench::run(&options),
         Command::Powercut(options) => return powercut::run(&options),
         Command::Export => export::run()?,
+        Command::VerifyExport { files } => return export::verify(&files),
         Command::Godot { arguments } => return godot::run(&arguments),
         Command::Fetch => fetch::run()?,
         Command::Fmt => lint::format()?,

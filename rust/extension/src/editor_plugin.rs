@@ -1,0 +1,38 @@
+//! Loads the addon's export plugin into the editor, so that there is no plugin to enable.
+
+use godot::classes::{EditorExportPlugin, EditorPlugin, IEditorPlugin, Script};
+use godot::prelude::*;
+
+const EXPORT_PLUGIN: &str = "res://addons/backend_client/export/export_plugin.gd";
+
+/// Adds what the addon does at export. Internal: the editor makes it.
+#[derive(GodotClass)]
+#[class(tool, init, internal, base = EditorPlugin)]
+struct BackendClientEditor {
+    export_plugin: Option<Gd<EditorExportPlugin>>,
+    base: Base<EditorPlugin>,
+}
+
+#[godot_api]
+impl IEditorPlugin for BackendClientEditor {
+    fn enter_tree(&mut self) {
+        let Ok(mut script) = try_load::<Script>(EXPORT_PLUGIN) else {
+            tracing::warn!("{EXPORT_PLUGIN} is missing: exports are not checked for keys");
+            return;
+        };
+        let plugin = script.call("new", &[]).try_to::<Gd<EditorExportPlugin>>();
+        match plugin {
+            Ok(plugin) => {
+                self.base_mut().add_export_plugin(&plugin);
+                self.export_plugin = Some(plugin);
+            }
+            Err(error) => tracing::warn!("exports are not checked for keys: {error}"),
+        }
+    }
+
+    fn exit_tree(&mut self) {
+        if let Some(plugin) = self.export_plugin.take() {
+            self.base_mut().remove_export_plugin(&plugin);
+        }
+    }
+}
