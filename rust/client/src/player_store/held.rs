@@ -28,7 +28,7 @@ pub(super) struct Held {
     /// Leases to let go: player → epoch.
     pub releases: BTreeMap<Arc<str>, i64>,
     /// Players being loaded.
-    pub loading: BTreeMap<Arc<str>, usize>,
+    pub loading: BTreeMap<Arc<str>, Loads>,
     /// Players that another server waits for and that are on their way out.
     pub wanted: BTreeSet<Arc<str>>,
     pub announced_conflicts: BTreeSet<String>,
@@ -51,6 +51,14 @@ pub(super) struct Held {
     /// Saves that became conflicts, in all.
     pub conflicted: usize,
     pub last_flush: Duration,
+}
+
+/// Loads of one player that are under way.
+#[derive(Default)]
+pub(super) struct Loads {
+    pub running: usize,
+    /// How often the player was forgotten meanwhile. A reply that was asked for before shows a player of the past.
+    pub forgotten: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -309,6 +317,14 @@ impl Held {
         });
     }
 
+    /// Takes a player out.
+    pub fn forget(&mut self, player_id: &str) -> Option<Player> {
+        if let Some(loads) = self.loading.get_mut(player_id) {
+            loads.forgotten += 1;
+        }
+        self.players.remove(player_id)
+    }
+
     /// Lets go of players who left and have nothing unsent.
     pub fn forget_leavers(&mut self) {
         let done: Vec<Arc<str>> = self
@@ -319,7 +335,7 @@ impl Held {
             .map(|(id, _)| Arc::clone(id))
             .collect();
         for id in done {
-            let Some(player) = self.players.remove(&id) else { continue };
+            let Some(player) = self.forget(&id) else { continue };
             if !player.lost {
                 self.releases.insert(id, player.epoch);
             }

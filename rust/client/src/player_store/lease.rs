@@ -42,29 +42,35 @@ impl PlayerStore {
         let server_id = inner.server_id()?;
         let _hurry = AllDue::begin(inner);
         inner.wake_journal.notify_one();
-        // The journal knows who takes the lease before it is taken: otherwise nobody could let it go after a crash.
-        let ready = inner.wait_until(within, |held| {
-            held.journal != JournalState::Opening
-                && (held.journal == JournalState::Failed || held.named.as_deref() == Some(&*server_id))
-                && !held.has_left_over(player_id)
-                && !held.releases.contains_key(player_id)
-        });
-        if !ready.await {
-            return Err(ClientError {
-                retryable: true,
-                ..ClientError::new(
-                    Fault::Journal,
-                    "earlier saves of this player are still on their way to the backend",
-                )
-            });
-        }
-        let _loading = Loading::begin(inner, player_id);
+        let loading = Loading::begin(inner, player_id);
         let mut pause = ASK_AGAIN;
         loop {
+            let forgotten = loading.forgotten();
+            let left = until.saturating_duration_since(inner.clock.now());
+            // The journal knows who takes the lease before it is taken: otherwise nobody could let it go after a crash.
+            let ready = inner.wait_until(left, |held| {
+                held.journal != JournalState::Opening
+                    && (held.journal == JournalState::Failed || held.named.as_deref() == Some(&*server_id))
+                    && !held.has_left_over(player_id)
+                    && !held.releases.contains_key(player_id)
+            });
+            if !ready.await {
+                return Err(ClientError {
+                    retryable: true,
+                    ..ClientError::new(
+                        Fault::Journal,
+                        "earlier saves of this player are still on their way to the backend",
+                    )
+                });
+            }
             let body = LoadPlayers { server_id: server_id.clone(), player_ids: vec![player_id.to_owned()] };
             let reply = inner.backend.load_players(inner.registration.key(), &body).await?;
             if let Some(loaded) = reply.players.into_iter().find(|player| player.player_id == player_id) {
-                return Ok(inner.take(loaded));
+                match inner.take(loaded, forgotten) {
+                    Some(snapshots) => return Ok(snapshots),
+                    // The player left while the reply was on its way, with saves that it does not know.
+                    None => continue,
+                }
             }
             let Some(held) = reply.held.into_iter().find(|player| player.player_id == player_id) else {
                 return Err(
@@ -198,17 +204,22 @@ struct Loading<'a>(&'a Inner, Arc<str>);
 impl<'a> Loading<'a> {
     fn begin(inner: &'a Inner, player_id: &str) -> Self {
         let id: Arc<str> = player_id.into();
-        *inner.lock().loading.entry(Arc::clone(&id)).or_default() += 1;
+        inner.lock().loading.entry(Arc::clone(&id)).or_default().running += 1;
         Self(inner, id)
+    }
+
+    /// How often the player was forgotten since loads are under way.
+    fn forgotten(&self) -> u64 {
+        self.0.lock().loading.get(&self.1).map_or(0, |loads| loads.forgotten)
     }
 }
 
 impl Drop for Loading<'_> {
     fn drop(&mut self) {
         let mut held = self.0.lock();
-        if let Some(count) = held.loading.get_mut(&self.1) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(loads) = held.loading.get_mut(&self.1) {
+            loads.running -= 1;
+            if loads.running == 0 {
                 held.loading.remove(&self.1);
             }
         }
@@ -216,15 +227,18 @@ impl Drop for Loading<'_> {
 }
 
 impl Inner {
-    /// The player is ours now.
-    fn take(&self, loaded: LoadedPlayer) -> HashMap<String, Snapshot> {
+    /// The player is ours now; `None` if the player was forgotten after this was asked for.
+    fn take(&self, loaded: LoadedPlayer, forgotten: u64) -> Option<HashMap<String, Snapshot>> {
         let LoadedPlayer { player_id, epoch, sequence, documents, conflicts } = loaded;
         let snapshots = {
             let mut held = self.lock();
+            if held.loading.get(&*player_id).is_some_and(|loads| loads.forgotten != forgotten) {
+                return None;
+            }
             // Under another epoch, what is unsent here was made of an older state.
             if held.players.get(&*player_id).is_some_and(|player| player.epoch != epoch || player.lost) {
                 held.lose(&player_id);
-                held.players.remove(&*player_id);
+                held.forget(&player_id);
             }
             held.wanted.remove(&*player_id);
             let player = held.players.entry(player_id.into()).or_insert_with(Player::new);
@@ -247,7 +261,7 @@ impl Inner {
             snapshots
         };
         self.announce(conflicts);
-        snapshots
+        Some(snapshots)
     }
 
     fn announce(&self, conflicts: Vec<Conflict>) {

@@ -149,3 +149,28 @@ async fn an_orderly_end_leaves_nothing_and_holds_nobody() {
     assert!(backend.state.lock().expect("not poisoned").leases.values().all(|lease| lease.holder.is_none()));
     assert_eq!(number_of(&other.load("kim").await, "progress"), Some(2));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_late_reply_does_not_bring_back_a_player_of_the_past() {
+    let (backend, one, _other) = two_servers().await;
+    one.load("ada").await;
+    one.save("ada", 1);
+    one.store.flush(None, LONG).await;
+    // The player reconnects: the backend answers at once, the answer takes long.
+    backend
+        .state
+        .lock()
+        .expect("not poisoned")
+        .troubles
+        .extend([Some(crate::simulation::Trouble::LateReply(Duration::from_secs(3)))]);
+    let (loaded, ()) = tokio::join!(one.load("ada"), async {
+        // Meanwhile there is one more save, and the player leaves.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        one.save("ada", 2);
+        one.store.release("ada", LONG).await;
+    });
+    assert_eq!(number_of(&loaded, "progress"), Some(2), "the reply was older than the save");
+    one.save("ada", 3);
+    assert_eq!(one.store.flush(None, LONG).await, all_saved(1));
+    assert_eq!(stored(&backend, "ada", "progress"), Some(content(3)), "superseded by an older number");
+}

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use backend_protocol::player_store::{
@@ -28,6 +29,8 @@ pub enum Trouble {
     LostRequest,
     /// The request is executed, its reply never arrives.
     LostReply,
+    /// The request is executed at once, its reply takes this long.
+    LateReply(Duration),
     /// 503.
     Unavailable,
 }
@@ -69,17 +72,22 @@ impl SimulatedBackend {
         }
         // Somewhere else gets a turn, as on a network.
         tokio::task::yield_now().await;
-        let mut state = self.state.lock().expect("not poisoned");
-        let trouble = state.outage.or_else(|| state.troubles.pop_front().flatten());
-        match trouble {
-            None => work(&mut state),
-            Some(Trouble::LostRequest) => Err(ClientError::new(Fault::Network, "lost request")),
-            Some(Trouble::Unavailable) => Err(Problem::new(Code::Unavailable, "away").into()),
-            Some(Trouble::LostReply) => {
-                let _lost = work(&mut state);
-                Err(ClientError::new(Fault::Timeout, "lost reply"))
+        let (reply, late) = {
+            let mut state = self.state.lock().expect("not poisoned");
+            let trouble = state.outage.or_else(|| state.troubles.pop_front().flatten());
+            match trouble {
+                None => return work(&mut state),
+                Some(Trouble::LostRequest) => return Err(ClientError::new(Fault::Network, "lost request")),
+                Some(Trouble::Unavailable) => return Err(Problem::new(Code::Unavailable, "away").into()),
+                Some(Trouble::LostReply) => {
+                    let _lost = work(&mut state);
+                    return Err(ClientError::new(Fault::Timeout, "lost reply"));
+                }
+                Some(Trouble::LateReply(late)) => (work(&mut state), late),
             }
-        }
+        };
+        tokio::time::sleep(late).await;
+        reply
     }
 
     fn session(number: usize, created: bool) -> Session {
