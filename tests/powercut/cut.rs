@@ -1,21 +1,22 @@
 //! One cut from beginning to end.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
-use backend_client::journal::{JournalFolder, JournalSource as _, Record};
 
-use crate::line::{Line, Name, monotonic};
+use crate::Subject;
+use crate::inspection;
+use crate::line::{Line, monotonic};
 use crate::model::{Complaints, Model};
 use crate::plan::{Moment, Plan};
 use crate::volume::Volume;
 use crate::writer_process::Writer;
 
-/// Folder of the journals that live through many cuts.
+/// Folders of the journals and the world that live through many cuts.
 const JOURNALS: &str = "journals";
+const WORLDS: &str = "worlds";
 
 /// A file system and what has to be in it.
 pub struct Site {
@@ -27,7 +28,7 @@ pub struct Site {
 pub struct Outcome {
     /// Saves acknowledged before it.
     pub acknowledged: u64,
-    /// Whether it met a process that had acknowledged nothing yet: one that was making or taking over journals.
+    /// Whether it met a process that had acknowledged nothing yet: one that was making or taking over journals or a world.
     pub early: bool,
     /// What is wrong.
     pub complaints: Complaints,
@@ -44,31 +45,40 @@ impl Site {
     /// Does as planned, with `program` as the writer.
     pub fn cut(&mut self, plan: &Plan, program: &Path, runtime: &tokio::runtime::Runtime) -> Result<Outcome> {
         let players = |number: usize| format!("cut-{}-{number}", plan.index);
-        let mut folder = self.volume.path().join(JOURNALS);
+        let name = match plan.subject {
+            Subject::Players => JOURNALS,
+            Subject::World => WORLDS,
+        };
+        let mut folder = self.volume.path().join(name);
+        if matches!(plan.moment, Moment::Creation { .. }) {
+            // Two folders deep: both names have to survive.
+            folder = self.volume.path().join(format!("fresh-{}", plan.index)).join(name);
+        }
         let mut acknowledged = 0;
         let mut said = Vec::new();
         let mut fresh = Model::default();
-        let model = match plan.moment {
-            // Two folders deep: both names have to survive.
-            Moment::Creation { .. } => {
-                folder = self.volume.path().join(format!("fresh-{}", plan.index)).join(JOURNALS);
-                &mut fresh
-            }
+        let model = match (plan.subject, &plan.moment) {
+            // What is left in a world is with the backend once it was opened: nothing has to stay.
+            (Subject::World, _) | (_, Moment::Creation { .. }) => &mut fresh,
             _ => &mut self.model,
         };
         if let Moment::Recovery { killed, lifetime, .. } = &plan.moment {
-            let mut writers = Vec::new();
-            for (number, writer) in killed.iter().enumerate() {
-                writers.push(Writer::start(program, &folder, &players(number + 1), writer)?);
-            }
-            for writer in &mut writers {
-                writer.wait_for(is_acknowledgement)?;
-            }
-            thread::sleep(Duration::from_micros(*lifetime));
-            for writer in writers {
-                let lines = writer.kill()?;
-                acknowledged += model.learn(&lines, u64::MAX);
-                said.extend(lines);
+            // Journals are written at a time, a world by one process after another.
+            let at_a_time = if plan.subject == Subject::World { 1 } else { killed.len() };
+            for (turn, group) in killed.chunks(at_a_time).enumerate() {
+                let mut writers = Vec::new();
+                for (number, writer) in group.iter().enumerate() {
+                    writers.push(Writer::start(program, &folder, &players(turn + number + 1), writer)?);
+                }
+                for writer in &mut writers {
+                    writer.wait_for(is_acknowledgement)?;
+                }
+                thread::sleep(Duration::from_micros(*lifetime));
+                for writer in writers {
+                    let lines = writer.kill()?;
+                    acknowledged += model.learn(&lines, u64::MAX);
+                    said.extend(lines);
+                }
             }
         }
         let mut writer = Writer::start(program, &folder, &players(0), &plan.writer)?;
@@ -90,45 +100,16 @@ impl Site {
         acknowledged += last;
         said.extend(lines);
         self.volume.restart()?;
-        let complaints = runtime.block_on(inspect(&folder, model))?;
+        let complaints = runtime.block_on(async {
+            match plan.subject {
+                Subject::Players => inspection::journals(&folder, model).await,
+                Subject::World => inspection::world(&folder, model).await,
+            }
+        })?;
         Ok(Outcome { acknowledged, early: last == 0, complaints, said })
     }
 }
 
 fn is_acknowledgement(line: &Line) -> bool {
     matches!(line, Line::Acknowledged { .. })
-}
-
-/// Opens the journals twice, as the product does at its start: the second time, nothing may have changed.
-async fn inspect(folder: &Path, model: &mut Model) -> Result<Complaints> {
-    let mut damaged = Vec::new();
-    let found = read(folder, &mut damaged).await?;
-    let mut complaints = model.judge(&found)?;
-    let again = read(folder, &mut damaged).await?;
-    if found != again {
-        damaged.push(format!("{} documents at the first opening, other ones at the second", found.len()));
-    }
-    complaints.damaged.extend(damaged);
-    Ok(complaints)
-}
-
-/// What the product finds in the folder; adopting other journals may find a save twice.
-async fn read(folder: &Path, damaged: &mut Vec<String>) -> Result<HashMap<Name, Record>> {
-    let (journal, recovered) = match JournalFolder::new(folder).open().await {
-        Ok(opened) => opened,
-        Err(error) => {
-            damaged.push(error.to_string());
-            return Ok(HashMap::new());
-        }
-    };
-    journal.close().await;
-    damaged.extend(recovered.warnings);
-    let mut found: HashMap<Name, Record> = HashMap::new();
-    for record in recovered.saves {
-        let name = Name { player: record.player_id.clone(), key: record.key.clone(), epoch: record.epoch };
-        if found.get(&name).is_none_or(|known| known.sequence < record.sequence) {
-            found.insert(name, record);
-        }
-    }
-    Ok(found)
 }

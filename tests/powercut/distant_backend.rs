@@ -3,16 +3,22 @@
 //! What is under test is what happens on this side of the wire while the power goes: a backend process on the same
 //! machine would survive the cut, and prove no more.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
+use anyhow::Result;
 use async_trait::async_trait;
+use backend_client::clock::SystemClock;
 use backend_client::protocol::player_store::{
     LoadPlayers, LoadedPlayer, LoadedPlayers, SaveDocuments, SaveItem, SaveOutcome, SaveResult,
     SavedDocuments,
 };
 use backend_client::protocol::registration::ServerLease;
 use backend_client::protocol::routes;
+use backend_client::registration::{Registration, ServerDescription};
 use backend_client::transport::{HttpReply, HttpRequest, Transport, TransportError};
+use backend_client::{Config, HttpBackend, ServerKey};
 use reqwest::Method;
 use reqwest::header::HeaderMap;
 use serde::Serialize;
@@ -20,16 +26,16 @@ use serde::Serialize;
 use crate::line::{Line, Name};
 use crate::say::say;
 
+/// Longest time anything takes that has to succeed.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Registers servers and hands out players under `epoch`.
 pub struct DistantBackend {
-    /// Epoch of every lease.
-    pub epoch: i64,
-    /// Whether saves arrive.
-    pub takes: bool,
+    epoch: i64,
+    takes: bool,
     /// Versions of documents, all in one row.
-    pub versions: AtomicI64,
-    /// Id of every server.
-    pub server_id: String,
+    versions: AtomicI64,
+    server_id: String,
 }
 
 #[async_trait]
@@ -78,6 +84,22 @@ impl Transport for DistantBackend {
 }
 
 impl DistantBackend {
+    /// Gives every server the id `server_id` and every lease the epoch `epoch`. Saves arrive if it `takes` them.
+    pub fn new(epoch: i64, takes: bool, server_id: String) -> Self {
+        Self { epoch, takes, versions: AtomicI64::new(0), server_id }
+    }
+
+    /// A client on this way, and a server that is registered.
+    pub async fn register(self) -> Result<(Arc<HttpBackend>, Registration)> {
+        let clock = Arc::new(SystemClock);
+        let config = Config { base_url: "http://127.0.0.1:9".into(), retry_attempts: 0, ..Config::default() };
+        let backend = Arc::new(HttpBackend::new(config, Arc::new(self), clock.clone())?);
+        let key = ServerKey::parse("gsk_for_a_backend_that_is_away")?;
+        let registration = Registration::new(backend.clone(), clock, key, PATIENCE, Arc::new(|_| {}));
+        registration.register(description()).await?;
+        Ok((backend, registration))
+    }
+
     fn commit(&self, item: SaveItem) -> SaveResult {
         let SaveItem { player_id, key, epoch, sequence, .. } = item;
         // Said before the reply, so that no journal forgets the save earlier.
@@ -95,4 +117,18 @@ fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, TransportErro
 fn reply(status: u16, body: &impl Serialize) -> Result<HttpReply, TransportError> {
     let body = serde_json::to_vec(body).map_err(|error| TransportError::Broken(error.to_string()))?;
     Ok(HttpReply { status, headers: HeaderMap::new(), body })
+}
+
+fn description() -> ServerDescription {
+    ServerDescription {
+        name: "Power cut".into(),
+        address: "127.0.0.1".into(),
+        port: 9,
+        map: String::new(),
+        mode: String::new(),
+        region: String::new(),
+        version: String::new(),
+        tags: Vec::new(),
+        max_players: 64,
+    }
 }

@@ -113,6 +113,19 @@ pub fn monotonic() -> u64 {
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }
 
+/// The world whose chunks are saved.
+pub const WORLD: &str = "overworld";
+
+/// A chunk, named as documents are. Its numbers go on through all epochs: no two processes write the same chunks.
+pub fn chunk_name(chunk: &str) -> Name {
+    Name { player: WORLD.to_owned(), key: chunk.to_owned(), epoch: 0 }
+}
+
+/// Number of a content. One without number has number 0, which nobody writes.
+pub fn number_of(content: &Map<String, Value>) -> u64 {
+    content.get("number").and_then(Value::as_u64).unwrap_or(0)
+}
+
 /// Names a content: equal only for equal bytes of JSON.
 pub fn hash(content: &Map<String, Value>) -> Result<String> {
     let bytes = serde_json::to_vec(content)?;

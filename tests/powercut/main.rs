@@ -10,6 +10,12 @@
 #[cfg(target_os = "linux")]
 mod cut;
 #[cfg(target_os = "linux")]
+mod distant_backend;
+#[cfg(target_os = "linux")]
+mod distant_worlds;
+#[cfg(target_os = "linux")]
+mod inspection;
+#[cfg(target_os = "linux")]
 mod line;
 #[cfg(target_os = "linux")]
 mod model;
@@ -18,6 +24,8 @@ mod plan;
 #[cfg(target_os = "linux")]
 mod run;
 #[cfg(target_os = "linux")]
+mod say;
+#[cfg(target_os = "linux")]
 mod volume;
 #[cfg(target_os = "linux")]
 mod writer_process;
@@ -25,7 +33,7 @@ mod writer_process;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 /// Exit code when the harness broke.
 const BROKEN: u8 = 2;
@@ -33,7 +41,7 @@ const BROKEN: u8 = 2;
 const NOT_RUN: u8 = 3;
 
 #[derive(Parser)]
-#[command(name = "powercut", about = "Power cuts while the journal is written")]
+#[command(name = "powercut", about = "Power cuts while saves are written")]
 struct Options {
     /// How many cuts; for a control, how many at most
     #[arg(long, default_value_t = 100)]
@@ -44,6 +52,9 @@ struct Options {
     /// Only this cut of the run
     #[arg(long)]
     only: Option<u64>,
+    /// Only cuts under these saves
+    #[arg(long, value_enum)]
+    subject: Option<Subject>,
     /// File systems at a time
     #[arg(long)]
     jobs: Option<usize>,
@@ -56,6 +67,15 @@ struct Options {
     /// Where images and reports go
     #[arg(long)]
     folder: PathBuf,
+}
+
+/// Whose saves are at stake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Subject {
+    /// Players' documents, in journals
+    Players,
+    /// Chunks, in the local copy of a world
+    World,
 }
 
 fn main() -> ExitCode {

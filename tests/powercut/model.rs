@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use anyhow::Result;
 use backend_client::journal::Record;
 
-use crate::line::{Line, Name, hash};
+use crate::line::{Line, Name, hash, number_of};
 
 /// Everything known about the documents of one folder.
 #[derive(Default)]
@@ -116,10 +116,9 @@ impl Known {
     }
 }
 
-/// Number and hash of a content. One without number has number 0, which nobody writes.
+/// Number and hash of a content.
 fn identity(record: &Record) -> Result<(u64, String)> {
-    let number = record.value.get("number").and_then(serde_json::Value::as_u64).unwrap_or(0);
-    Ok((number, hash(&record.value)?))
+    Ok((number_of(&record.value), hash(&record.value)?))
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt as _, SeedableRng as _};
 
+use crate::Subject;
+
 /// One cut.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -10,6 +12,8 @@ pub struct Plan {
     pub index: u64,
     /// When the power goes.
     pub moment: Moment,
+    /// Whose saves are at stake.
+    pub subject: Subject,
     /// The process that the cut meets.
     pub writer: WriterPlan,
 }
@@ -31,7 +35,7 @@ pub enum Moment {
     },
     /// While a process takes over what others left that were killed.
     Recovery {
-        /// Those processes: each has a journal of the same folder.
+        /// Those processes: each has a journal of the same folder, or the same world after the one before.
         killed: Vec<WriterPlan>,
         /// How long they live after their first acknowledgements.
         lifetime: u64,
@@ -45,16 +49,40 @@ pub enum Moment {
 pub struct WriterPlan {
     /// Decides what it saves.
     pub seed: u64,
-    /// The whole store, or the journal alone.
-    pub store: bool,
+    /// What it saves through.
+    pub through: Through,
     /// Whether the backend takes what the store sends.
     pub backend_takes: bool,
 }
 
+/// What a process saves through.
+#[derive(Debug, Clone, Copy)]
+pub enum Through {
+    /// The journal alone.
+    Journal,
+    /// The player store.
+    Store,
+    /// The world store.
+    World,
+}
+
+impl Through {
+    /// For the command line of the writer.
+    pub const fn argument(self) -> &'static str {
+        match self {
+            Self::Journal => "journal",
+            Self::Store => "store",
+            Self::World => "world",
+        }
+    }
+}
+
 impl Plan {
-    /// Cut number `index` of the run with this seed.
-    pub fn draw(seed: u64, index: u64) -> Self {
+    /// Cut number `index` of the run with this seed, of `only` this subject if there is one.
+    pub fn draw(seed: u64, index: u64, only: Option<Subject>) -> Self {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed.wrapping_mul(1_000_003).wrapping_add(index));
+        let drawn = if rng.random_ratio(1, 4) { Subject::World } else { Subject::Players };
+        let subject = only.unwrap_or(drawn);
         let moment = match rng.random_range(0..20) {
             0..10 => Moment::Saving { after: rng.random_range(2_000..=120_000) },
             10..14 => {
@@ -63,15 +91,21 @@ impl Plan {
                 Moment::Creation { acknowledged, after: rng.random_range(0..=longest) }
             }
             _ => Moment::Recovery {
-                killed: (0..rng.random_range(1..=3)).map(|_| writer(&mut rng)).collect(),
+                killed: (0..rng.random_range(1..=3)).map(|_| writer(&mut rng, subject)).collect(),
                 lifetime: rng.random_range(0..=60_000),
                 after: rng.random_range(0..=60_000),
             },
         };
-        Self { index, moment, writer: writer(&mut rng) }
+        Self { index, moment, subject, writer: writer(&mut rng, subject) }
     }
 }
 
-fn writer(rng: &mut Xoshiro256PlusPlus) -> WriterPlan {
-    WriterPlan { seed: rng.random(), store: rng.random_bool(0.5), backend_takes: rng.random_bool(0.3) }
+fn writer(rng: &mut Xoshiro256PlusPlus, subject: Subject) -> WriterPlan {
+    let (seed, store, backend_takes) = (rng.random(), rng.random_bool(0.5), rng.random_bool(0.3));
+    let through = match subject {
+        Subject::World => Through::World,
+        Subject::Players if store => Through::Store,
+        Subject::Players => Through::Journal,
+    };
+    WriterPlan { seed, through, backend_takes }
 }

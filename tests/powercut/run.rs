@@ -120,7 +120,10 @@ impl Run<'_> {
                 None => site.insert(Site::make(folder)?),
             };
             uses += 1;
-            let plan = Plan { index, ..Plan::draw(self.options.seed, self.options.only.unwrap_or(index)) };
+            let plan = Plan {
+                index,
+                ..Plan::draw(self.options.seed, self.options.only.unwrap_or(index), self.options.subject)
+            };
             let outcome = open
                 .cut(&plan, &self.options.writer, &runtime)
                 .with_context(|| format!("cut {index}: {plan:?}"))?;

@@ -3,25 +3,19 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use backend_client::clock::SystemClock;
 use backend_client::journal::JournalFolder;
 use backend_client::player_store::{Event, Pace, PlayerStore, Setup};
-use backend_client::registration::{Registration, ServerDescription};
-use backend_client::{Config, HttpBackend, ServerKey};
 use rand::RngExt as _;
 use rand::rngs::Xoshiro256PlusPlus;
 
 use crate::content;
-use crate::distant_backend::DistantBackend;
+use crate::distant_backend::{DistantBackend, PATIENCE};
 use crate::line::{Line, Name, hash, monotonic};
 use crate::say::say;
-
-/// Longest time anything takes that has to succeed.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Saves until the process ends.
 pub async fn run(
@@ -31,22 +25,12 @@ pub async fn run(
     backend_takes: bool,
 ) -> Result<()> {
     let epoch = rng.random_range(1..1_000_000);
-    let transport = DistantBackend {
-        epoch,
-        takes: backend_takes,
-        versions: AtomicI64::new(0),
-        server_id: format!("server-{players}"),
-    };
-    let clock = Arc::new(SystemClock);
-    let config = Config { base_url: "http://127.0.0.1:9".into(), retry_attempts: 0, ..Config::default() };
-    let backend = Arc::new(HttpBackend::new(config, Arc::new(transport), clock.clone())?);
-    let key = ServerKey::parse("gsk_for_a_backend_that_is_away")?;
-    let registration = Registration::new(backend.clone(), clock.clone(), key, PATIENCE, Arc::new(|_| {}));
-    registration.register(description()).await?;
+    let transport = DistantBackend::new(epoch, backend_takes, format!("server-{players}"));
+    let (backend, registration) = transport.register().await?;
     say(&[Line::Opening]);
     let store = PlayerStore::new(Setup {
         backend,
-        clock,
+        clock: Arc::new(SystemClock),
         registration,
         journal: Arc::new(JournalFolder::new(folder)),
         pace: Pace { debounce: Duration::from_millis(5), max_delay: Duration::from_millis(20) },
@@ -97,19 +81,5 @@ fn tell(event: Event) {
             eprintln!("{event:?}");
         }
         _ => {}
-    }
-}
-
-fn description() -> ServerDescription {
-    ServerDescription {
-        name: "Power cut".into(),
-        address: "127.0.0.1".into(),
-        port: 9,
-        map: String::new(),
-        mode: String::new(),
-        region: String::new(),
-        version: String::new(),
-        tags: Vec::new(),
-        max_players: 64,
     }
 }

@@ -3,10 +3,12 @@
 
 mod content;
 mod distant_backend;
+mod distant_worlds;
 mod line;
 mod say;
 mod through_journal;
 mod through_store;
+mod through_world;
 
 use std::path::PathBuf;
 
@@ -21,13 +23,13 @@ struct Options {
     /// What to save through
     #[arg(value_enum)]
     through: Through,
-    /// Folder of the journals
+    /// Folder of the journals or worlds
     #[arg(long)]
     folder: PathBuf,
     /// Decides what is saved
     #[arg(long)]
     seed: u64,
-    /// Begins every player's id; never used before on this file system
+    /// Begins the id of every player and chunk; never used before on this file system
     #[arg(long)]
     players: String,
     /// The backend takes saves instead of being away
@@ -41,6 +43,8 @@ enum Through {
     Journal,
     /// The player store, as a game does
     Store,
+    /// The world store
+    World,
 }
 
 fn main() -> Result<()> {
@@ -55,6 +59,9 @@ fn main() -> Result<()> {
             Through::Journal => through_journal::run(options.folder, rng, &options.players).await,
             Through::Store => {
                 through_store::run(options.folder, rng, &options.players, options.backend_takes).await
+            }
+            Through::World => {
+                through_world::run(options.folder, rng, &options.players, options.backend_takes).await
             }
         }
     })

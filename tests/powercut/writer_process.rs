@@ -24,10 +24,10 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts `program` on the journals in `folder`.
+    /// Starts `program` on the journals or worlds in `folder`.
     pub fn start(program: &Path, folder: &Path, players: &str, plan: &WriterPlan) -> Result<Self> {
         let mut command = Command::new(program);
-        command.arg(if plan.store { "store" } else { "journal" }).arg("--folder").arg(folder);
+        command.arg(plan.through.argument()).arg("--folder").arg(folder);
         command.args(["--seed", &plan.seed.to_string(), "--players", players]);
         if plan.backend_takes {
             command.arg("--backend-takes");

@@ -1,4 +1,4 @@
-//! `cargo xtask powercut`: cuts the power of a file system while the journal is written, and looks what survived.
+//! `cargo xtask powercut`: cuts the power of a file system while saves are written, and looks what survived.
 
 use std::fs;
 use std::path::PathBuf;
@@ -37,11 +37,14 @@ pub struct Options {
     /// File systems at a time
     #[arg(long)]
     jobs: Option<u64>,
+    /// Only cuts under these saves
+    #[arg(long, value_enum)]
+    subject: Option<Subject>,
     /// Plants a fault that has to be caught
     #[arg(long, value_enum)]
     control: Option<Control>,
     /// Does what `cargo xtask test` does: 100 cuts that lose nothing, and every control
-    #[arg(long, conflicts_with_all = ["cuts", "only", "control"])]
+    #[arg(long, conflicts_with_all = ["cuts", "only", "subject", "control"])]
     stage: bool,
 }
 
@@ -52,6 +55,24 @@ enum Control {
     NoFsync,
     /// Saves are acknowledged before they are in the journal
     EarlyAck,
+}
+
+/// Whose saves are at stake.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Subject {
+    /// Players' documents, in journals
+    Players,
+    /// Chunks, in the local copy of a world
+    World,
+}
+
+impl Subject {
+    const fn argument(self) -> &'static str {
+        match self {
+            Self::Players => "players",
+            Self::World => "world",
+        }
+    }
 }
 
 impl Control {
@@ -75,7 +96,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             .filter_map(|(name, value)| Some([name.to_owned(), value?.to_string()]))
             .flatten()
             .collect();
-        cut(cuts, options.seed, options.control, &extra)?
+        cut(cuts, options.seed, options.subject, options.control, &extra)?
     };
     match outcome {
         Outcome::Ran(Counts { failed: 0, .. }) => Ok(ExitCode::SUCCESS),
@@ -84,12 +105,19 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
 }
 
-/// The stage of `cargo xtask test`: cuts that must lose nothing, and one test for each planted fault, which must be caught.
+/// The stage of `cargo xtask test`: cuts that must lose nothing, and one test for each planted fault and what it spoils,
+/// which must be caught.
 pub fn stage() -> Result<Outcome> {
+    let runs = [
+        (None, None),
+        (Some(Subject::Players), Some(Control::NoFsync)),
+        (Some(Subject::World), Some(Control::NoFsync)),
+        (Some(Subject::Players), Some(Control::EarlyAck)),
+    ];
     let mut sum = Counts::default();
-    for control in [None, Some(Control::NoFsync), Some(Control::EarlyAck)] {
+    for (subject, control) in runs {
         let cuts = if control.is_some() { CONTROL_CUTS } else { STAGE_CUTS };
-        match cut(cuts, 1, control, &[])? {
+        match cut(cuts, 1, subject, control, &[])? {
             Outcome::Ran(Counts { passed, failed }) => {
                 sum = Counts { passed: sum.passed + passed, failed: sum.failed + failed };
             }
@@ -99,11 +127,20 @@ pub fn stage() -> Result<Outcome> {
     Ok(Outcome::Ran(sum))
 }
 
-fn cut(cuts: u64, seed: u64, control: Option<Control>, extra: &[String]) -> Result<Outcome> {
+fn cut(
+    cuts: u64,
+    seed: u64,
+    subject: Option<Subject>,
+    control: Option<Control>,
+    extra: &[String],
+) -> Result<Outcome> {
     let writer = build("powercut-writer", control)?;
     let mut command = Command::new(build("powercut", None)?);
     command.args(["--cuts", &cuts.to_string(), "--seed", &seed.to_string()]);
     command.arg("--writer").arg(writer).arg("--folder").arg(folder());
+    if let Some(subject) = subject {
+        command.args(["--subject", subject.argument()]);
+    }
     if let Some(control) = control {
         command.args(["--control", control.feature()]);
     }

@@ -1,0 +1,109 @@
+//! What the product finds after a cut.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Result;
+use backend_client::clock::SystemClock;
+use backend_client::journal::{JournalFolder, JournalSource as _, Record};
+use backend_client::world_store::{Event, Setup, WorldStore};
+
+use crate::distant_backend::{DistantBackend, PATIENCE};
+use crate::distant_worlds::DistantWorlds;
+use crate::line::{Name, WORLD, chunk_name, number_of};
+use crate::model::{Complaints, Model};
+
+/// Epoch of whoever looks: no writer has it.
+const OWN_EPOCH: i64 = i64::MAX;
+
+/// Opens the journals twice, as the product does at its start: the second time, nothing may have changed.
+pub async fn journals(folder: &Path, model: &mut Model) -> Result<Complaints> {
+    let mut damaged = Vec::new();
+    let found = read(folder, &mut damaged).await?;
+    let mut complaints = model.judge(&found)?;
+    let again = read(folder, &mut damaged).await?;
+    if found != again {
+        damaged.push(format!("{} documents at the first opening, other ones at the second", found.len()));
+    }
+    complaints.damaged.extend(damaged);
+    Ok(complaints)
+}
+
+/// What the product finds in the folder; adopting other journals may find a save twice.
+async fn read(folder: &Path, damaged: &mut Vec<String>) -> Result<HashMap<Name, Record>> {
+    let (journal, recovered) = match JournalFolder::new(folder).open().await {
+        Ok(opened) => opened,
+        Err(error) => {
+            damaged.push(error.to_string());
+            return Ok(HashMap::new());
+        }
+    };
+    journal.close().await;
+    damaged.extend(recovered.warnings);
+    let mut found: HashMap<Name, Record> = HashMap::new();
+    for record in recovered.saves {
+        let name = Name { player: record.player_id.clone(), key: record.key.clone(), epoch: record.epoch };
+        if found.get(&name).is_none_or(|known| known.sequence < record.sequence) {
+            found.insert(name, record);
+        }
+    }
+    Ok(found)
+}
+
+/// Opens the world twice, with a backend that takes everything: the first time it gets what was left, the second time
+/// nothing.
+pub async fn world(folder: &Path, model: &mut Model) -> Result<Complaints> {
+    let mut damaged = Vec::new();
+    let found = open(folder, &mut damaged).await?;
+    let mut complaints = model.judge(&found)?;
+    let again = open(folder, &mut damaged).await?;
+    if !again.is_empty() {
+        damaged.push(format!("{} chunks are committed once more by the second opening", again.len()));
+    }
+    complaints.damaged.extend(damaged);
+    Ok(complaints)
+}
+
+/// What the product commits when it opens the world of the folder.
+async fn open(folder: &Path, damaged: &mut Vec<String>) -> Result<HashMap<Name, Record>> {
+    let found: Arc<Mutex<HashMap<Name, Record>>> = Arc::default();
+    let committed = Arc::clone(&found);
+    let backend = DistantWorlds {
+        epoch: OWN_EPOCH,
+        takes: true,
+        on_commit: Box::new(move |chunk, content| {
+            let name = chunk_name(chunk);
+            let Name { player, key, epoch } = name.clone();
+            let (sequence, value) = (number_of(content).cast_signed(), Arc::new(content.clone()));
+            let record = Record { player_id: player, key, epoch, sequence, value };
+            committed.lock().unwrap_or_else(PoisonError::into_inner).insert(name, record);
+        }),
+        objects: Mutex::default(),
+    };
+    let (_, registration) = DistantBackend::new(OWN_EPOCH, true, "inspector".to_owned()).register().await?;
+    let told: Arc<Mutex<Vec<String>>> = Arc::default();
+    let news = Arc::clone(&told);
+    let setup = Setup {
+        backend: Arc::new(backend),
+        clock: Arc::new(SystemClock),
+        registration,
+        folder: folder.to_owned(),
+        delay: Duration::ZERO,
+        on_event: Arc::new(move |event| {
+            if !matches!(event, Event::Saved { .. }) {
+                news.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{event:?}"));
+            }
+        }),
+    };
+    match WorldStore::open(setup, WORLD, PATIENCE).await {
+        Ok(store) => {
+            store.close(PATIENCE).await;
+        }
+        Err(error) => damaged.push(error.to_string()),
+    }
+    damaged.append(&mut told.lock().unwrap_or_else(PoisonError::into_inner));
+    let found = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
+    Ok(found)
+}
