@@ -264,6 +264,7 @@ impl Inner {
             mode: described.map(|server| server.mode.clone()),
             max_players: described.map(|server| server.max_players),
             tags: described.map(|server| server.tags.clone()),
+            revocations_after: None,
         }
     }
 }

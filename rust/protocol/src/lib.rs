@@ -6,6 +6,7 @@
 //! them, so that an older game can talk to a newer backend.
 #![deny(missing_docs)]
 
+pub mod accounts;
 pub mod limits;
 pub mod player_store;
 pub mod problem;

@@ -15,6 +15,12 @@ pub const MAX_PASSWORD: usize = 128;
 pub const MIN_DEVICE_ID: usize = 16;
 /// Longest device id, in bytes.
 pub const MAX_DEVICE_ID: usize = 128;
+/// Longest name of a provider of identities, in bytes of `[A-Za-z0-9_.-]`.
+pub const MAX_PROVIDER: usize = 32;
+/// Longest code from a mail, in characters, with whatever a person puts between them.
+pub const MAX_MAIL_CODE: usize = 32;
+/// Most revocations in one reply to a heartbeat.
+pub const MAX_REVOCATIONS: usize = 1_000;
 /// Longest server or room name, in characters.
 pub const MAX_SERVER_NAME: usize = 64;
 /// Longest map, mode, region, version or tag, in characters.

@@ -45,6 +45,8 @@ codes! {
     InvalidCursor = "invalid_cursor", 400;
     /// The body is longer than the route reads.
     BodyTooLarge = "body_too_large", 413;
+    /// The body came too slowly.
+    RequestTimeout = "request_timeout", 408;
     /// The body is not `application/json`.
     UnsupportedMediaType = "unsupported_media_type", 415;
     /// No such path.
@@ -57,6 +59,10 @@ codes! {
     InvalidCredentials = "invalid_credentials", 401;
     /// The account may not log in.
     Banned = "banned", 403;
+    /// The code from the mail is wrong, used, or past its time; ask for another.
+    MailCodeInvalid = "mail_code_invalid", 403;
+    /// This way to log in belongs to another account already, or the account has one of its kind.
+    AlreadyLinked = "already_linked", 409;
     /// The e-mail address already has an account.
     AccountExists = "account_exists", 409;
     /// The token does not verify.
@@ -71,6 +77,8 @@ codes! {
     RefreshTokenReused = "refresh_token_reused", 401;
     /// The server key is unknown or revoked.
     ServerKeyInvalid = "server_key_invalid", 401;
+    /// The admin key is unknown or revoked.
+    AdminKeyInvalid = "admin_key_invalid", 401;
     /// The backend does not know this server (any more): register again.
     ServerUnknown = "server_unknown", 404;
     /// No such room, or it is gone.

@@ -87,6 +87,34 @@ pub struct Heartbeat {
     /// Changed tags.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<Vec<String>>,
+    /// [`HeartbeatReply::revocations_as_of`] of the last reply that arrived; absent before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocations_after: Option<u64>,
+}
+
+/// Why a player's tokens are no longer good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RevocationReason {
+    /// The account may not play.
+    Banned,
+    /// All sessions of the account were ended: by the player, a new password or the operator.
+    SessionsEnded,
+    /// A reason of a newer backend.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Tokens that are no longer good although their time is not up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Revocation {
+    /// Whose tokens.
+    pub player_id: String,
+    /// Why.
+    pub reason: RevocationReason,
+    /// Tokens and tickets issued at or before this time are not good, in seconds since 1970. Whoever was admitted with one
+    /// has to go.
+    pub before: u64,
 }
 
 /// The backend's answer to a heartbeat.
@@ -105,6 +133,13 @@ pub struct HeartbeatReply {
     /// Players of this server with conflicts to merge, at most 100.
     #[serde(default)]
     pub conflicts: Vec<String>,
+    /// Tokens revoked since [`Heartbeat::revocations_after`], or within the last hour, the longest life of a token; oldest
+    /// first, at most 1,000, the next ones with the next reply. The same one may come twice.
+    #[serde(default)]
+    pub revocations: Vec<Revocation>,
+    /// For [`Heartbeat::revocations_after`] of the next heartbeat.
+    #[serde(default)]
+    pub revocations_as_of: u64,
 }
 
 impl Check for RegisterServer {

@@ -12,6 +12,28 @@ pub const AUTH_REGISTER: &str = "/v1/auth/register";
 pub const AUTH_REFRESH: &str = "/v1/auth/refresh";
 /// `POST`: [`crate::session::Logout`] → 204.
 pub const AUTH_LOGOUT: &str = "/v1/auth/logout";
+/// `POST`: [`crate::session::Logout`] → 204. Ends all sessions of the account.
+pub const AUTH_LOGOUT_EVERYWHERE: &str = "/v1/auth/logout-everywhere";
+/// `POST`: [`crate::accounts::CustomLogin`] → [`crate::session::Session`].
+pub const AUTH_CUSTOM: &str = "/v1/auth/custom";
+/// `POST`: [`crate::accounts::ForgottenPassword`] → 202, always.
+pub const AUTH_PASSWORD_FORGOTTEN: &str = "/v1/auth/password/forgotten";
+/// `POST`: [`crate::accounts::ResetPassword`] → 204.
+pub const AUTH_PASSWORD_RESET: &str = "/v1/auth/password/reset";
+/// `GET`, access token → [`crate::accounts::AccountDetails`].
+pub const ACCOUNT: &str = "/v1/account";
+/// `POST`, access token: [`crate::accounts::LinkPassword`] → [`crate::accounts::AccountDetails`].
+pub const ACCOUNT_LINK_PASSWORD: &str = "/v1/account/link/password";
+/// `POST`, access token: [`crate::accounts::LinkDevice`] → [`crate::accounts::AccountDetails`].
+pub const ACCOUNT_LINK_DEVICE: &str = "/v1/account/link/device";
+/// `POST`, access token: [`crate::accounts::LinkCustom`] → [`crate::accounts::AccountDetails`].
+pub const ACCOUNT_LINK_CUSTOM: &str = "/v1/account/link/custom";
+/// `POST`, access token: [`crate::accounts::ChangePassword`] → 204.
+pub const ACCOUNT_PASSWORD: &str = "/v1/account/password";
+/// `POST`, access token, no body → 202. Sends another code to the account's address.
+pub const ACCOUNT_EMAIL_CODE: &str = "/v1/account/email/code";
+/// `POST`, access token: [`crate::accounts::VerifyEmail`] → [`crate::accounts::AccountDetails`].
+pub const ACCOUNT_EMAIL_VERIFY: &str = "/v1/account/email/verify";
 /// `GET` → [`crate::validation::Jwks`] (RFC 7517).
 pub const JWKS: &str = "/.well-known/jwks.json";
 /// `POST`, server key: [`crate::validation::Validate`] → [`crate::validation::Validated`].

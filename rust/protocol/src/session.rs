@@ -99,14 +99,14 @@ impl Check for DeviceLogin {
 impl Check for PasswordLogin {
     fn check(&self) -> Result<(), FieldError> {
         limits::email("email", &self.email)?;
-        password(&self.password)
+        password("password", &self.password)
     }
 }
 
 impl Check for Register {
     fn check(&self) -> Result<(), FieldError> {
         limits::email("email", &self.email)?;
-        password(&self.password)?;
+        password("password", &self.password)?;
         display_name(Some(&self.display_name))
     }
 }
@@ -123,7 +123,7 @@ impl Check for Logout {
     }
 }
 
-fn display_name(name: Option<&str>) -> Result<(), FieldError> {
+pub(crate) fn display_name(name: Option<&str>) -> Result<(), FieldError> {
     let Some(name) = name else { return Ok(()) };
     limits::text("display_name", name, 1, limits::MAX_DISPLAY_NAME)?;
     if name.trim().is_empty() {
@@ -133,12 +133,12 @@ fn display_name(name: Option<&str>) -> Result<(), FieldError> {
 }
 
 // Passwords may hold any character, so only the length counts.
-fn password(password: &str) -> Result<(), FieldError> {
+pub(crate) fn password(field: &str, password: &str) -> Result<(), FieldError> {
     let length = password.chars().count();
     if (limits::MIN_PASSWORD..=limits::MAX_PASSWORD).contains(&length) {
         Ok(())
     } else {
         let (min, max) = (limits::MIN_PASSWORD, limits::MAX_PASSWORD);
-        Err(FieldError::new("password", format!("must have {min} to {max} characters, has {length}")))
+        Err(FieldError::new(field, format!("must have {min} to {max} characters, has {length}")))
     }
 }

@@ -1,6 +1,6 @@
 //! Where a request comes from: the connection's other end, or what a trusted proxy says is beyond it.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use axum::extract::{ConnectInfo, Request, State};
@@ -68,14 +68,6 @@ fn behind_proxies<'a>(
     address
 }
 
-/// What a limit counts by: an IPv4 address, or the /64 that one IPv6 subscriber has to himself.
-pub fn subscriber(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,13 +95,5 @@ mod tests {
         assert_eq!(seen("10.0.0.1", &["[2001:db8::1]:4711"], trust), "2001:db8::1");
         assert_eq!(seen("10.0.0.1", &[], trust), "10.0.0.1");
         assert_eq!(seen("10.0.0.1", &["nonsense"], trust), "10.0.0.1");
-    }
-
-    #[test]
-    fn a_subscriber_of_ipv6_is_a_64() {
-        let one: IpAddr = "2001:db8:1:2:3:4:5:6".parse().expect("address");
-        assert_eq!(subscriber(one).to_string(), "2001:db8:1:2::");
-        let four: IpAddr = "203.0.113.9".parse().expect("address");
-        assert_eq!(subscriber(four), four);
     }
 }

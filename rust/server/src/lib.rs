@@ -24,5 +24,6 @@ mod tokens;
 mod validation;
 mod world_store;
 
+pub use audit::TARGET as AUDIT_TARGET;
 pub use config::Config;
 pub use serve::{Running, start};

@@ -4,9 +4,12 @@ mod key_commands;
 
 use anyhow::Context;
 use backend_server::database::Database;
-use backend_server::{Config, openapi, player_store, start};
+use backend_server::{AUDIT_TARGET, Config, openapi, player_store, start};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 #[derive(Parser)]
 #[command(version, about = "Backend for Godot dedicated servers and their clients")]
@@ -90,10 +93,14 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn serve(config: Config, log: LogFormat, level: LevelFilter) -> anyhow::Result<()> {
-    let subscriber = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
+    // Security events are logged at every level.
+    let filter = Targets::new().with_default(level).with_target(AUDIT_TARGET, level.max(LevelFilter::INFO));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     match log {
-        LogFormat::Json => subscriber.json().init(),
-        LogFormat::Text => subscriber.with_ansi(false).init(),
+        LogFormat::Json => tracing_subscriber::registry().with(lines.json().with_filter(filter)).init(),
+        LogFormat::Text => {
+            tracing_subscriber::registry().with(lines.with_ansi(false).with_filter(filter)).init();
+        }
     }
     // Before listening: a signal that arrives right after the ready line must find its handler.
     let stop = stop_requested()?;

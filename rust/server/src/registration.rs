@@ -8,6 +8,7 @@ use backend_protocol::{Code, Problem, limits};
 use sqlx::Row;
 use uuid::Uuid;
 
+use crate::audit::Event;
 use crate::idempotency::IdempotencyKey;
 use crate::player_store::{conflicts, leases};
 use crate::problem::{JsonBody, Outcome, Refusal};
@@ -83,7 +84,8 @@ pub async fn register(
     leases::renew_all(&state, &mut work, &server_id).await?;
     world_store::renew_all(&mut work, &server_id, lease_until).await?;
     work.commit().await?;
-    tracing::info!(server_id, name = entry.name, "a server registered");
+    Event::new("server_registered").server(&server_id).ok();
+    tracing::debug!(server_id, name = entry.name, "a server registered");
     let lease = ServerLease {
         server_id,
         lease_seconds: state.config.lease_seconds,
@@ -158,6 +160,8 @@ pub async fn heartbeat(
         drain: false,
         wanted,
         conflicts,
+        revocations: Vec::new(),
+        revocations_as_of: 0,
     }))
 }
 
@@ -178,7 +182,7 @@ pub async fn deregister(
         .await?;
     work.commit().await?;
     if gone.rows_affected() > 0 {
-        tracing::info!(server_id, "a server left");
+        Event::new("server_deregistered").server(&server_id).ok();
     }
     Ok(StatusCode::NO_CONTENT)
 }

@@ -10,6 +10,7 @@ use backend_protocol::{Code, Problem};
 use sqlx::Row;
 use uuid::Uuid;
 
+use crate::audit::Event;
 use crate::database::Work;
 use crate::idempotency::{self, IdempotencyKey};
 use crate::problem::{JsonBody, Outcome, Refusal};
@@ -42,7 +43,7 @@ pub async fn login_anonymous(
             account
         }
     };
-    begin(&state, work, account).await
+    begin(&state, work, account, "anonymous").await
 }
 
 /// Logs in the account bound to a device, making it on first use.
@@ -63,7 +64,7 @@ pub async fn login_device(
         Some(row) => known(&mut work, &row.try_get::<String, _>("player_id")?).await?,
         None => create(&mut work, body.value.display_name, None, None, Some(device_hash)).await?,
     };
-    begin(&state, work, account).await
+    begin(&state, work, account, "device").await
 }
 
 /// Logs in with e-mail address and password.
@@ -84,11 +85,12 @@ pub async fn login_password(
         None => (String::new(), None),
     };
     if !state.passwords.matches(body.value.password, stored).await? {
+        Event::new("login").method("password").player(&player_id).refused("wrong password");
         return Err(Refusal::new(Code::InvalidCredentials, "the e-mail address or the password is wrong"));
     }
     let mut work = state.database.begin().await?;
     let account = known(&mut work, &player_id).await?;
-    begin(&state, work, account).await
+    begin(&state, work, account, "password").await
 }
 
 /// Makes an account with e-mail address and password, and logs it in.
@@ -113,7 +115,7 @@ pub async fn register(
             account
         }
     };
-    Ok((StatusCode::CREATED, begin(&state, work, account).await?))
+    Ok((StatusCode::CREATED, begin(&state, work, account, "register").await?))
 }
 
 /// Trades a refresh token for a new session.
@@ -134,6 +136,7 @@ pub async fn refresh(State(state): State<AppState>, body: JsonBody<Refresh>) -> 
     if revoked || row.try_get::<i64, _>("expires_at")? <= work.now {
         return Err(invalid());
     }
+    let player_id: String = row.try_get("player_id")?;
     let successor = state.tokens.successor(&offered);
     match used_at {
         None => {
@@ -153,14 +156,17 @@ pub async fn refresh(State(state): State<AppState>, body: JsonBody<Refresh>) -> 
                 .execute(&mut *work.tx)
                 .await?;
             work.commit().await?;
-            tracing::warn!(session_id, "an old refresh token came back; the session is revoked");
+            Event::new("refresh")
+                .player(&player_id)
+                .detail("the session was revoked")
+                .refused("an old token came back");
             return Err(Refusal::new(
                 Code::RefreshTokenReused,
                 "the session was ended for safety; log in again",
             ));
         }
     }
-    let account = known(&mut work, &row.try_get::<String, _>("player_id")?).await?;
+    let account = known(&mut work, &player_id).await?;
     let session = grant(&state, account, successor, work.now)?;
     work.commit().await?;
     Ok(Json(session))
@@ -201,6 +207,7 @@ async fn known(work: &mut Work, player_id: &str) -> Outcome<Account> {
         .await?;
     let row = row.ok_or_else(|| Refusal::new(Code::PlayerNotFound, "the account is gone"))?;
     if row.try_get::<Option<i64>, _>("banned_at")?.is_some() {
+        Event::new("login").player(player_id).refused("banned");
         return Err(Refusal::new(Code::Banned, "this account may not log in"));
     }
     Ok(Account {
@@ -244,7 +251,12 @@ async fn create(
 }
 
 /// A new session of `account`, committed with whatever `work` did before.
-async fn begin(state: &AppState, mut work: Work, account: Account) -> Outcome<Json<Session>> {
+async fn begin(
+    state: &AppState,
+    mut work: Work,
+    account: Account,
+    method: &'static str,
+) -> Outcome<Json<Session>> {
     let session_id = Uuid::now_v7().to_string();
     sqlx::query("INSERT INTO sessions (session_id, player_id, created_at) VALUES ($1, $2, $3)")
         .bind(&session_id)
@@ -256,6 +268,10 @@ async fn begin(state: &AppState, mut work: Work, account: Account) -> Outcome<Js
     store_refresh_token(state, &mut work, &session_id, &refresh_token).await?;
     let session = grant(state, account, refresh_token, work.now)?;
     work.commit().await?;
+    Event::new(if session.created { "account_created" } else { "login" })
+        .method(method)
+        .player(&session.player_id)
+        .ok();
     Ok(Json(session))
 }
 

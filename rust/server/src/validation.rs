@@ -8,6 +8,7 @@ use backend_protocol::validation::{Claims, Jwks, TokenKind, Validate, Validated}
 use backend_protocol::{Code, Problem};
 use sqlx::Row;
 
+use crate::audit::Event;
 use crate::idempotency::IdempotencyKey;
 use crate::problem::{JsonBody, Outcome, Refusal};
 use crate::rooms::unless_unchanged;
@@ -89,6 +90,7 @@ async fn consume(
             .await?;
         let by: String = row.try_get("idempotency_key")?;
         if key.is_empty() || by != key {
+            Event::new("ticket_used").player(&claims.sub).server(server_id).refused("used before");
             return Err(Refusal::new(Code::TicketUsed, "the ticket was used before"));
         }
     }

@@ -149,6 +149,8 @@ impl State {
             drain: false,
             wanted: self.wanted(server_id),
             conflicts: conflicts.collect(),
+            revocations: Vec::new(),
+            revocations_as_of: 0,
         })
     }
 
