@@ -65,11 +65,12 @@ pub enum Event {
     },
     /// Another server has taken the world. Nothing more is taken or sent.
     LeaseLost,
-    /// Changes that were not committed before another server took the world were put aside.
+    /// Changes that cannot be committed any more, because another server took the world before or the local copy's index is
+    /// damaged, were put aside.
     PutAside {
-        /// Where they are: `changes.json` and their objects.
+        /// Where they are: `changes.json` and their objects, or the whole local copy.
         folder: PathBuf,
-        /// Names of the chunks.
+        /// Names of the chunks; empty for a damaged local copy.
         names: Vec<String>,
     },
 }
@@ -103,6 +104,12 @@ pub struct Flushed {
     pub unsaved: usize,
     /// Of the unsaved: durable on local disk. The next process that opens the world sends them.
     pub local: usize,
+}
+
+impl From<Flushed> for crate::player_store::Flushed {
+    fn from(Flushed { saved, unsaved, local }: Flushed) -> Self {
+        Self { saved, unsaved, journalled: local, ..Self::default() }
+    }
 }
 
 /// The content of a chunk.
@@ -253,6 +260,11 @@ impl WorldStore {
     /// Chunks whose change is not durable on local disk yet.
     pub fn unkept_count(&self) -> usize {
         self.0.lock().unkept_count()
+    }
+
+    /// Whether [`Self::close`] was called: no changes are taken any more.
+    pub fn is_closed(&self) -> bool {
+        self.0.lock().closing
     }
 
     /// Whether another server has taken the world.

@@ -242,6 +242,30 @@ async fn a_damaged_or_missing_copy_is_fetched_again() {
 }
 
 #[tokio::test]
+async fn a_copy_whose_index_is_damaged_is_put_aside_as_it_is() {
+    let (backend, folder) = (SimulatedWorlds::new(), folder());
+    let (store, _news) = open(&backend, folder.path()).await;
+    put(&store, "a", b"one").await;
+    assert_eq!(store.flush(PATIENCE).await.unsaved, 0);
+    backend.outage(true);
+    put(&store, "a", b"two").await;
+    store.close(Duration::from_millis(50)).await;
+    drop(store);
+    fs::write(folder.path().join("overworld/index.db"), noise(8_192, 1)).expect("damaged");
+    backend.outage(false);
+    backend.released();
+    let (store, news) = open(&backend, folder.path()).await;
+    assert_eq!(read(&store, "a").await, b"one");
+    let news = news.lock().expect("not poisoned").clone();
+    let [Event::PutAside { folder: aside, names }] = &news[..] else { panic!("{news:?}") };
+    assert_eq!(names, &Vec::<String>::new());
+    assert!(aside.join("index.db").exists());
+    let hash = local_copy::pack(b"two").expect("packs").hash;
+    let kept = fs::read(aside.join("objects").join(&hash[..2]).join(format!("{hash}.zst"))).expect("object");
+    assert_eq!(raw_of(&kept), b"two");
+}
+
+#[tokio::test]
 async fn an_interrupted_download_goes_on_where_it_was() {
     let (backend, first, second) = (SimulatedWorlds::new(), folder(), folder());
     let (store, _news) = open(&backend, first.path()).await;

@@ -11,6 +11,7 @@ use godot::prelude::*;
 use crate::backend_peer_auth::{self, BackendPeerAuth};
 use crate::backend_player_store::{self, BackendPlayerStore};
 use crate::backend_server_registration::{self, BackendServerRegistration};
+use crate::backend_world_store::{self, BackendWorldStore};
 use crate::frame_hook::FrameHook;
 use crate::result_class::result_class;
 use crate::shutdown_parts::Parts;
@@ -61,6 +62,8 @@ result_class! {
 
 /// Turns SIGTERM, SIGINT, what Windows has in their place, and an empty server into one orderly shutdown: no new players,
 /// collect their progress, bring it to the journal, send it, let players go, leave the list, quit.
+///
+/// An open world ([BackendWorldStore]) is part of it; its chunks count as documents.
 ///
 /// Put one into the server's scene. While it is in the tree, the first signal starts the shutdown. A second one ends
 /// the process as soon as the journal is synced, after a second at most, with exit code 0 if everything is at the
@@ -195,7 +198,8 @@ impl BackendShutdown {
     pub fn draining(reason: GString, deadline_seconds: f64);
 
     /// Emitted a frame later: call [method BackendPlayerStore.save] for the game's live state. What is saved before
-    /// the handlers return is sent. [signal BackendPlayerStore.collect_saves] is emitted as well.
+    /// the handlers return is sent. [signal BackendPlayerStore.collect_saves] and
+    /// [signal BackendWorldStore.collect_saves] are emitted as well.
     #[signal]
     pub fn collect_saves();
 
@@ -284,6 +288,10 @@ impl BackendShutdown {
 
     fn stores(&self) -> Vec<Gd<BackendPlayerStore>> {
         self.these_or_found(self.store.as_ref(), backend_player_store::GROUP)
+    }
+
+    fn worlds(&self) -> Vec<Gd<BackendWorldStore>> {
+        self.these_or_found(None, backend_world_store::GROUP)
     }
 
     fn registrations(&self) -> Vec<Gd<BackendServerRegistration>> {
@@ -380,9 +388,12 @@ fn each_frame(id: InstanceId) {
 
 fn collect(node: &Gd<BackendShutdown>) {
     node.signals().progress().emit("collecting");
-    let stores = node.bind().stores();
+    let (stores, worlds) = (node.bind().stores(), node.bind().worlds());
     for store in stores {
         store.signals().collect_saves().emit();
+    }
+    for world in worlds {
+        world.signals().collect_saves().emit();
     }
     node.signals().collect_saves().emit();
     if node.is_instance_valid() {

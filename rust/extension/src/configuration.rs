@@ -96,17 +96,51 @@ pub fn storage(config: &Config) -> Arc<dyn Storage> {
 /// Where the unsent saves of a node whose `config` is `own` are kept; `config` is what it resolves to. Unless said
 /// otherwise, each backend has a folder of its own: no backend is sent what was saved for another one.
 pub fn journal_folder(own: Option<&Gd<BackendConfig>>, config: &Config) -> Result<PathBuf, ClientError> {
-    let overrides = own.is_none_or(|own| own.bind().values().use_overrides);
-    let outside = || override_for("--backend-journal-folder", "BACKEND_JOURNAL_FOLDER");
-    let named = if overrides { outside() } else { None };
-    let named = named.unwrap_or_else(|| settings::text(settings::JOURNAL_FOLDER));
-    match named.trim() {
-        "" => Ok(globalized(STORAGE_FOLDER).join(folder_name(config)).join("journal")),
-        inside if inside.starts_with("res://") => Err(ClientError::field(
-            "journal_folder",
-            "must not be in res://, which cannot be written in an exported game; use user:// or an absolute path",
-        )),
-        named => Ok(globalized(named)),
+    let journal = Place {
+        argument: "--backend-journal-folder",
+        variable: "BACKEND_JOURNAL_FOLDER",
+        setting: settings::JOURNAL_FOLDER,
+        own_folder: "journal",
+        field: "journal_folder",
+    };
+    journal.folder(own, config)
+}
+
+/// The same for the local copies of worlds.
+pub fn worlds_folder(own: Option<&Gd<BackendConfig>>, config: &Config) -> Result<PathBuf, ClientError> {
+    let worlds = Place {
+        argument: "--backend-worlds-folder",
+        variable: "BACKEND_WORLDS_FOLDER",
+        setting: settings::WORLDS_FOLDER,
+        own_folder: "worlds",
+        field: "worlds_folder",
+    };
+    worlds.folder(own, config)
+}
+
+/// Who says where something is kept on local disk.
+struct Place {
+    argument: &'static str,
+    variable: &'static str,
+    setting: &'static str,
+    own_folder: &'static str,
+    field: &'static str,
+}
+
+impl Place {
+    fn folder(&self, own: Option<&Gd<BackendConfig>>, config: &Config) -> Result<PathBuf, ClientError> {
+        let overrides = own.is_none_or(|own| own.bind().values().use_overrides);
+        let outside = || override_for(self.argument, self.variable);
+        let named = if overrides { outside() } else { None };
+        let named = named.unwrap_or_else(|| settings::text(self.setting));
+        match named.trim() {
+            "" => Ok(globalized(STORAGE_FOLDER).join(folder_name(config)).join(self.own_folder)),
+            inside if inside.starts_with("res://") => Err(ClientError::field(
+                self.field,
+                "must not be in res://, which cannot be written in an exported game; use user:// or an absolute path",
+            )),
+            named => Ok(globalized(named)),
+        }
     }
 }
 

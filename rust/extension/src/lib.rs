@@ -18,6 +18,7 @@ mod backend_server_registration;
 mod backend_session;
 mod backend_shutdown;
 mod backend_token_validator;
+mod backend_world_store;
 mod backlog_monitor;
 mod configuration;
 mod deferred_transport;

@@ -13,6 +13,7 @@ pub const ISSUER: &str = "backend_client/auth/issuer";
 pub const GAME: &str = "backend_client/auth/game";
 pub const PUBLIC_ADDRESS: &str = "backend_client/server/public_address";
 pub const JOURNAL_FOLDER: &str = "backend_client/journal/folder";
+pub const WORLDS_FOLDER: &str = "backend_client/worlds/folder";
 pub const GRACE_SECONDS: &str = "backend_client/shutdown/grace_seconds";
 const EXPORT_SERVER_ONLY: &str = "backend_client/export/server_only";
 pub const LOG_LEVEL: &str = "backend_client/log/level";
@@ -29,6 +30,7 @@ pub fn register() {
     define(GAME, "default".to_variant(), Hint::NONE, "");
     define(PUBLIC_ADDRESS, "127.0.0.1".to_variant(), Hint::NONE, "");
     define(JOURNAL_FOLDER, "".to_variant(), Hint::PLACEHOLDER_TEXT, "below user://backend_client");
+    define(WORLDS_FOLDER, "".to_variant(), Hint::PLACEHOLDER_TEXT, "below user://backend_client");
     define(GRACE_SECONDS, 25.0.to_variant(), Hint::RANGE, "1,3600,0.5,suffix:s");
     // Read by the export plugin.
     define(EXPORT_SERVER_ONLY, PackedStringArray::new().to_variant(), Hint::NONE, "");

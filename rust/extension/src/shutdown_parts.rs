@@ -28,7 +28,6 @@ pub fn store_made(node: InstanceId, store: PlayerStore) {
 }
 
 /// Main thread. A node has made a store of something else than players.
-#[allow(dead_code, reason = "for stores of other kinds")]
 pub fn other_store_made(node: InstanceId, store: Arc<dyn Store>) {
     live().others.insert(node, store);
 }

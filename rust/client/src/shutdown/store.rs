@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::player_store::{Flushed, PlayerStore};
+use crate::world_store::WorldStore;
 
 /// What the backend does not have yet, in documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -70,5 +71,26 @@ impl Store for PlayerStore {
 
     async fn release(&self, within: Duration) -> Flushed {
         self.release_all(within).await
+    }
+}
+
+/// Chunks count as documents.
+#[async_trait]
+impl Store for WorldStore {
+    fn pending(&self) -> Pending {
+        let (documents, unkept) = (self.dirty_count(), self.unkept_count());
+        Pending { documents, journalled: documents.saturating_sub(unkept) }
+    }
+
+    async fn flush_local(&self, within: Duration) -> usize {
+        Self::flush_local(self, within).await
+    }
+
+    async fn flush(&self, within: Duration) -> Flushed {
+        Self::flush(self, within).await.into()
+    }
+
+    async fn release(&self, within: Duration) -> Flushed {
+        self.close(within).await.into()
     }
 }

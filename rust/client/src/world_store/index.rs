@@ -34,7 +34,10 @@ pub enum IndexError {
     /// A newer version of the addon wrote it.
     #[error("the world's index has format {0}, this version reads up to {FORMAT}")]
     Newer(i64),
-    /// Reading, writing or syncing failed, or the file is damaged.
+    /// The file is not what was written.
+    #[error("the world's index is damaged: {0}")]
+    Damaged(String),
+    /// Reading, writing or syncing failed.
     #[error("the world's index failed: {0}")]
     Failed(String),
 }
@@ -281,7 +284,7 @@ async fn connect(path: &Path) -> Result<SqliteConnection, IndexError> {
         let row = sqlx::query("PRAGMA quick_check(1)").fetch_one(&mut connection).await.map_err(sort)?;
         let verdict: String = row.try_get(0).map_err(sort)?;
         if verdict != "ok" {
-            return Err(IndexError::Failed(verdict));
+            return Err(IndexError::Damaged(verdict));
         }
     }
     // Also takes the exclusive lock, because it writes.
@@ -308,11 +311,11 @@ async fn connect(path: &Path) -> Result<SqliteConnection, IndexError> {
 fn sort(error: sqlx::Error) -> IndexError {
     let database = error.as_database_error();
     let code = database.and_then(sqlx::error::DatabaseError::code).and_then(|code| code.parse::<u32>().ok());
+    let message = || database.map_or_else(|| error.to_string(), |error| error.message().to_owned());
     match code.map(|code| code & 0xff) {
         Some(5 | 6) => IndexError::InUse,
+        Some(11 | 26) => IndexError::Damaged(message()),
         Some(13) => IndexError::Full,
-        _ => {
-            IndexError::Failed(database.map_or_else(|| error.to_string(), |error| error.message().to_owned()))
-        }
+        _ => IndexError::Failed(message()),
     }
 }

@@ -10,14 +10,16 @@ use backend_protocol::world_store::{
 };
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::index::{Index, IndexError, Recovered, Session};
 use super::keeping::Write;
 use super::local_copy::LocalCopy;
 use super::sending::{Delivery, Sent};
 use super::state::{Committed, State};
-use super::{IN_FLIGHT, IN_FLIGHT_KIB, Inner, KeptIndex, Setup, keeping, on_disk, sending, storage};
+use super::{Event, IN_FLIGHT, IN_FLIGHT_KIB, Inner, KeptIndex, Setup, keeping, on_disk, sending, storage};
 use crate::error::{ClientError, Fault};
+use crate::journal::passing_volume;
 
 /// Pause between two questions whether the world is free.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
@@ -25,9 +27,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(250);
 pub(super) async fn open(setup: Setup, world: &str, within: Duration) -> Result<Arc<Inner>, ClientError> {
     world_id("world_id", world)?;
     let deadline = setup.clock.now() + within;
-    let folder = setup.folder.join(world);
-    let local_copy = on_disk(move || LocalCopy::open(&folder)).await?;
-    let (index, recovered) = open_index(&setup, world, deadline).await?;
+    let (local_copy, index, recovered) = open_local(&setup, world, deadline).await?;
     let Recovered { session, outgoing, waiting } = recovered;
     let predecessor = session.clone();
     let session = session.unwrap_or(Session { server_id: String::new(), epoch: 0, sequence: 0 });
@@ -71,19 +71,37 @@ pub(super) async fn open(setup: Setup, world: &str, within: Duration) -> Result<
     Ok(inner)
 }
 
-/// Opens the index. A process that is just leaving has it for a moment longer.
-async fn open_index(
+/// Opens the local copy. One whose index is damaged is put aside as it is, because nobody can say any more which of its
+/// objects were acknowledged, and another one takes its place.
+async fn open_local(
     setup: &Setup,
     world: &str,
     deadline: Instant,
-) -> Result<(Index, Recovered), ClientError> {
+) -> Result<(LocalCopy, Index, Recovered), ClientError> {
+    if let Some(why) = passing_volume(&setup.folder) {
+        tracing::warn!(folder = %setup.folder.display(), "unsent chunks do not survive the container: {why}");
+    }
     let folder = setup.folder.join(world);
+    let mut damage_seen = false;
     loop {
+        let at = folder.clone();
+        let local_copy = on_disk(move || LocalCopy::open(&at)).await?;
         match Index::open(&folder).await {
+            // A process that is just leaving has it for a moment longer.
             Err(IndexError::InUse) if setup.clock.now() + ASK_AGAIN < deadline => {
                 setup.clock.sleep(ASK_AGAIN).await;
             }
-            opened => return opened.map_err(storage),
+            Err(error @ IndexError::Damaged(_)) if !damage_seen => {
+                damage_seen = true;
+                tracing::error!("{error}");
+                let from = folder.clone();
+                // `~` is in no world's id.
+                let to = setup.folder.join(format!("{world}~damaged-{}", Uuid::now_v7().simple()));
+                let aside = to.clone();
+                on_disk(move || std::fs::rename(from, to)).await?;
+                (setup.on_event)(Event::PutAside { folder: aside, names: Vec::new() });
+            }
+            opened => return opened.map(|(index, left)| (local_copy, index, left)).map_err(storage),
         }
     }
 }

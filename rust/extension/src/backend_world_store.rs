@@ -1,0 +1,463 @@
+//! `BackendWorldStore`: a world's chunks on a server.
+
+mod chunk;
+mod news;
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use backend_client::Config;
+use backend_client::error::ClientError;
+use backend_client::world_store::{Event, Flushed, LocalAck, Setup, WorldStore};
+use godot::prelude::*;
+use tokio::sync::oneshot;
+
+use self::chunk::{BackendWorldChunk, NamedChunk};
+use crate::backend_config::BackendConfig;
+use crate::backend_error::{BackendError, Failure, not_configured};
+use crate::backend_flush_result::BackendFlushResult;
+use crate::backend_request::BackendRequest;
+use crate::backend_server_registration::BackendServerRegistration;
+use crate::backend_session::BackendDone;
+use crate::frame_hook::FrameHook;
+use crate::runtime::Calls;
+use crate::{configuration, hand_off, last_words, shutdown_parts};
+
+/// Group by which [BackendShutdown] finds the stores.
+pub const GROUP: &str = "backend_world_store";
+/// Time a freed store goes on sending.
+const LAST_FLUSH: Duration = Duration::from_secs(30);
+
+/// Keeps a world on a server: named chunks of bytes, such as terrain or buildings.
+///
+/// [method save_chunk] returns at once. The chunk is compressed and written to a copy of the world on local disk
+/// ([signal saved_locally]: it reaches the backend even if this process or machine dies now), then sent in the background,
+/// and again until the backend has committed it ([signal saved]). Chunks that did not change are not sent. What a dead
+/// process left is sent by the next one that opens the world with the same folder.
+///
+/// An open world is held by this server until [method close]: no other server can open or overwrite it. A server that died
+/// loses it when its lease ends. Chunks are read from the local copy if they are in it, else from the backend, and checked
+/// against their hash either way.
+/// ```gdscript
+/// await registration.register().wait()
+/// var opened: BackendDone = await world.open("overworld").wait()
+/// if opened.ok():
+///     for chunk_name in world.chunk_names():
+///         var chunk: BackendWorldChunk = await world.load_chunk(chunk_name).wait()
+///         build(chunk_name, chunk.data)
+/// ```
+/// At most 64 MiB wait for the local disk; more is refused with [code]backlog_full[/code]. Whoever saves a whole world
+/// waits for some of it now and then:
+/// ```gdscript
+/// for chunk_name: String in terrain:
+///     var saving := world.save_chunk(chunk_name, terrain[chunk_name])
+///     if world.get_unjournalled_count() >= 64:
+///         await saving.wait()
+/// ```
+/// The local copy is kept in the folder that [code]BACKEND_WORLDS_FOLDER[/code], [code]--backend-worlds-folder=[/code] or
+/// the project setting [code]backend_client/worlds/folder[/code] names, otherwise below
+/// [code]user://backend_client[/code]. In a container, it has to be on a volume. One process at a time can have a world of
+/// a folder open.
+#[derive(GodotClass)]
+#[class(tool, init, base = Node)]
+pub struct BackendWorldStore {
+    /// Where the backend is. Empty: Project Settings → Backend Client.
+    #[export]
+    #[var(set = set_config)]
+    config: Option<Gd<BackendConfig>>,
+    /// The registered server that holds the world. Required.
+    #[export]
+    #[var(set = set_registration)]
+    registration: Option<Gd<BackendServerRegistration>>,
+    /// Seconds between two [signal collect_saves]. 0: never, except at shutdown.
+    #[export(range = (0.0, 3600.0, 1.0, or_greater, suffix = "s"))]
+    #[export_group(name = "Pace")]
+    #[init(val = 300.0)]
+    autosave_interval: f64,
+    /// Seconds a change waits for others, to be sent with them. Read by [method open].
+    #[export(range = (0.0, 60.0, 0.1, suffix = "s"))]
+    #[init(val = 1.0)]
+    send_delay: f64,
+    /// Seconds [method open] waits: for another server to let the world go, for the lease of one that died to end, and for
+    /// what an earlier run of this server saved to reach the backend.
+    #[export(range = (0.0, 600.0, 1.0, or_greater, suffix = "s"))]
+    #[export_group(name = "Patience")]
+    #[init(val = 90.0)]
+    open_timeout: f64,
+    /// Longest time, in seconds, [method flush], [method flush_local] and [method close] take.
+    #[export(range = (0.0, 600.0, 1.0, or_greater, suffix = "s"))]
+    #[init(val = 60.0)]
+    flush_timeout: f64,
+    held: RefCell<Option<Held>>,
+    opening: Cell<bool>,
+    /// While the node is outside the tree: tells whoever flushes the world that it came back.
+    outside: Option<oneshot::Sender<()>>,
+    collected_at: Cell<Option<Instant>>,
+    each_frame: Option<FrameHook>,
+    calls: Calls,
+    base: Base<Node>,
+}
+
+#[godot_api]
+impl INode for BackendWorldStore {
+    fn enter_tree(&mut self) {
+        if godot::init::is_editor_hint() {
+            return;
+        }
+        self.base_mut().add_to_group(GROUP);
+        let id = self.base().instance_id();
+        self.each_frame = Some(FrameHook::new(move || each_frame(id)));
+        if let Some(outside) = self.outside.take() {
+            // Err when the flush is over: then nobody needs to know.
+            let _flushed_already = outside.send(());
+        }
+    }
+
+    fn exit_tree(&mut self) {
+        self.each_frame = None;
+        let (owner, store) = (self.calls.owner(), self.handle());
+        {
+            // Open to handlers that call back into this node.
+            let _reentrant = self.base_mut();
+            hand_off::abandon(owner);
+        }
+        let Some(store) = store else { return };
+        // Begun here and not when the node is freed: a server that is freed in the same frame leaves after it.
+        let (outside, back) = oneshot::channel();
+        self.outside = Some(outside);
+        last_words::flush(async move {
+            let flushed = store.flush(LAST_FLUSH).await;
+            let freed = back.await.is_err();
+            report(if freed { store.close(LAST_FLUSH).await } else { flushed });
+        });
+    }
+
+    fn get_configuration_warnings(&self) -> PackedStringArray {
+        let mut warnings = Vec::new();
+        let config = configuration::resolve(self.config.as_ref());
+        if let Err(error) = config.as_ref().map_err(Clone::clone).and_then(Config::check) {
+            warnings.push(error.message.to_string());
+        }
+        if self.registration.is_none() {
+            warnings.push("Assign \"Registration\": a world is held by a registered server.".to_owned());
+        }
+        if let Err(error) =
+            config.and_then(|config| configuration::worlds_folder(self.config.as_ref(), &config))
+        {
+            warnings.push(format!("Project Settings → Backend Client → Worlds → Folder: {}.", error.message));
+        }
+        warnings.iter().map(GString::from).collect()
+    }
+}
+
+impl Drop for BackendWorldStore {
+    fn drop(&mut self) {
+        let Some(Held { node, store }) = self.held.take() else { return };
+        shutdown_parts::gone(node);
+        // Otherwise `exit_tree` has begun to say it.
+        if self.outside.is_none() {
+            last_words::flush(async move { report(store.close(LAST_FLUSH).await) });
+        }
+    }
+}
+
+struct Held {
+    /// The node's own, kept because a node that is being freed cannot be asked for it.
+    node: InstanceId,
+    store: WorldStore,
+}
+
+/// A world on its way to its node. If that is gone, or has given up, the world is let go.
+struct Opened(Option<WorldStore>);
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        if let Some(store) = self.0.take() {
+            last_words::flush(async move { report(store.close(LAST_FLUSH).await) });
+        }
+    }
+}
+
+#[godot_api]
+impl BackendWorldStore {
+    /// Emitted when the change of a chunk is durable on local disk: from here on it reaches the backend even if this process
+    /// or machine dies. Covers everything saved under [param chunk_name] until then that was not announced yet.
+    #[signal]
+    pub fn saved_locally(chunk_name: GString);
+
+    /// Emitted when the backend has committed the change of a chunk, also one that an earlier run of this server left.
+    /// [param version] is the world's: it counts commits.
+    #[signal]
+    pub fn saved(chunk_name: GString, version: i64);
+
+    /// Emitted when the change of a chunk cannot be saved: the name or the size is not allowed, too much waits for the disk
+    /// ([code]backlog_full[/code]), the disk fails or has damaged it ([code]storage[/code]), or another server holds
+    /// the world ([code]lease_lost[/code]). When the backend refuses it, it is sent again.
+    #[signal]
+    pub fn save_failed(chunk_name: GString, error: Gd<BackendError>);
+
+    /// Emitted when it turns out that another server has taken the world, because this one was not heard of for too long.
+    /// Nothing is taken or sent any more, and nothing was overwritten. [method close] it.
+    #[signal]
+    pub fn lease_lost();
+
+    /// Emitted when changes cannot be committed any more, because another server took the world before, or because the index
+    /// of the local copy is damaged. They are kept in [param folder]; [param chunk_names] is empty if they are not known.
+    #[signal]
+    pub fn put_aside(folder: GString, chunk_names: PackedStringArray);
+
+    /// Asks the game to call [method save_chunk] for what it has changed: every [member autosave_interval], and at
+    /// shutdown. What is saved before the handlers return is part of it.
+    #[signal]
+    pub fn collect_saves();
+
+    /// Takes a world and reads which chunks it has. [param world_id] has 1 to 64 of letters, digits, [code]_[/code],
+    /// [code].[/code] and [code]-[/code]; a world nobody has opened before is empty. Fails with [code]world_held[/code] if
+    /// another server does not let it go within [member open_timeout]. Gives a [BackendDone].
+    #[func]
+    fn open(&self, world_id: GString) -> Gd<BackendRequest> {
+        let (world_id, within) = (world_id.to_string(), duration(self.open_timeout));
+        let work = self.setup().map(|setup| async move {
+            WorldStore::open(setup, &world_id, within).await.map(|store| Opened(Some(store)))
+        });
+        let id = self.base().instance_id();
+        self.opening.set(work.is_ok() || self.opening.get());
+        let began = work.is_ok();
+        self.calls.try_start(work, move |outcome| {
+            if began { opened(id, outcome) } else { BackendDone::answer(outcome.map(drop)) }
+        })
+    }
+
+    /// Changes a chunk, or adds one. [param chunk_name] has 1 to 128 of letters, digits, [code]_[/code], [code].[/code],
+    /// [code],[/code], [code]-[/code] and [code]/[/code]; [param data] at most 16 MiB. Returns at once; [signal
+    /// saved_locally] and [signal saved], or [signal save_failed], follow. Nothing is sent if the content is the same
+    /// already. Gives a [BackendDone] when the change is durable on local disk; nobody has to wait for it.
+    #[func]
+    fn save_chunk(&self, chunk_name: GString, data: PackedByteArray) -> Gd<BackendRequest> {
+        self.changing(&chunk_name, |store, name| store.put(name, data.to_vec()))
+    }
+
+    /// Removes a chunk, otherwise as [method save_chunk]. Removing what is not there changes nothing.
+    #[func]
+    fn delete_chunk(&self, chunk_name: GString) -> Gd<BackendRequest> {
+        self.changing(&chunk_name, WorldStore::remove)
+    }
+
+    /// Reads the newest content of a chunk, sent or not. Fails with [code]chunk_not_found[/code] if there is none. Gives a
+    /// [BackendWorldChunk].
+    #[func]
+    fn load_chunk(&self, chunk_name: GString) -> Gd<BackendRequest> {
+        let name = chunk_name.to_string();
+        let work = self.connected().map(|store| async move {
+            let content = store.get(&name).await?;
+            Ok(NamedChunk { name, content })
+        });
+        self.calls.try_start(work, BackendWorldChunk::answer)
+    }
+
+    /// Returns the names of all chunks, sorted, unsent changes included. Empty while no world is open.
+    #[func]
+    fn chunk_names(&self) -> PackedStringArray {
+        let Some(store) = self.handle() else { return PackedStringArray::new() };
+        store.names().iter().map(GString::from).collect()
+    }
+
+    /// Returns whether there is a chunk of this name.
+    #[func]
+    fn has_chunk(&self, chunk_name: GString) -> bool {
+        self.handle().is_some_and(|store| store.contains(&chunk_name.to_string()))
+    }
+
+    /// Sends all changes now and waits for the backend, up to [member flush_timeout]. Gives a [BackendFlushResult].
+    #[func]
+    fn flush(&self) -> Gd<BackendRequest> {
+        self.flushing(async move |store: WorldStore, within| store.flush(within).await)
+    }
+
+    /// Waits until everything is durable on local disk, up to [member flush_timeout]. Gives a [BackendFlushResult]; if its
+    /// [member BackendFlushResult.journalled] is less than its [member BackendFlushResult.unsaved], the difference is at
+    /// risk.
+    #[func]
+    fn flush_local(&self) -> Gd<BackendRequest> {
+        self.flushing(async move |store: WorldStore, within| {
+            store.flush_local(within).await;
+            let unsaved = store.dirty_count();
+            Flushed { unsaved, local: unsaved.saturating_sub(store.unkept_count()), ..Flushed::default() }
+        })
+    }
+
+    /// Takes no more changes, sends what is unsent, and lets the world go, so that another server need not wait. What could
+    /// not be sent within [member flush_timeout] is sent by the next process that opens the world with this folder; the
+    /// server holds the world until then, or until its lease ends. Gives a [BackendFlushResult].
+    #[func]
+    fn close(&self) -> Gd<BackendRequest> {
+        let within = duration(self.flush_timeout);
+        let work = self.connected().map(|store| async move { Ok(store.close(within).await.into()) });
+        let (id, began) = (self.base().instance_id(), work.is_ok());
+        self.calls.try_start(work, move |outcome| {
+            if began && outcome.is_ok() {
+                closed(id);
+            }
+            BackendFlushResult::answer(outcome)
+        })
+    }
+
+    /// Returns whether a world is open.
+    #[func]
+    fn is_open(&self) -> bool {
+        self.handle().is_some_and(|store| !store.is_closed())
+    }
+
+    /// Returns the id of the open world, or an empty String.
+    #[func]
+    fn get_world_id(&self) -> GString {
+        self.handle().map(|store| GString::from(store.world_id())).unwrap_or_default()
+    }
+
+    /// Returns how many chunks have a change that the backend has not committed yet.
+    #[func]
+    fn get_dirty_count(&self) -> i64 {
+        self.handle().map_or(0, |store| store.dirty_count() as i64)
+    }
+
+    /// Returns how many chunks have a change that is not durable on local disk yet.
+    #[func]
+    fn get_unjournalled_count(&self) -> i64 {
+        self.handle().map_or(0, |store| store.unkept_count() as i64)
+    }
+
+    #[func(rename = _get_configuration_warnings)]
+    fn warnings(&self) -> PackedStringArray {
+        INode::get_configuration_warnings(self)
+    }
+
+    #[func]
+    fn set_config(&mut self, config: Option<Gd<BackendConfig>>) {
+        self.config = config;
+        self.base_mut().update_configuration_warnings();
+    }
+
+    #[func]
+    fn set_registration(&mut self, registration: Option<Gd<BackendServerRegistration>>) {
+        self.registration = registration;
+        self.base_mut().update_configuration_warnings();
+    }
+
+    fn handle(&self) -> Option<WorldStore> {
+        self.held.borrow().as_ref().map(|held| held.store.clone())
+    }
+
+    fn connected(&self) -> Result<WorldStore, ClientError> {
+        self.handle().ok_or_else(|| not_configured("open a world first"))
+    }
+
+    fn setup(&self) -> Result<Setup, ClientError> {
+        if self.opening.get() || self.is_open() {
+            return Err(not_configured("a world is open already: close it first"));
+        }
+        let registration =
+            self.registration.as_ref().filter(|node| node.is_instance_valid()).ok_or_else(|| {
+                not_configured("assign \"Registration\": a world is held by a registered server")
+            })?;
+        let registration = registration.bind().connected()?;
+        let config = configuration::resolve(self.config.as_ref())?;
+        let folder = configuration::worlds_folder(self.config.as_ref(), &config)?;
+        let backend = configuration::connect(config)?
+            .worlds()
+            .ok_or_else(|| not_configured("this backend keeps no worlds"))?;
+        let id = self.base().instance_id();
+        Ok(Setup {
+            backend,
+            clock: configuration::clock(),
+            registration,
+            folder,
+            delay: duration(self.send_delay),
+            on_event: Arc::new(move |event| hand_off::post(move || news::announce(id, event))),
+        })
+    }
+
+    fn changing(
+        &self,
+        chunk_name: &GString,
+        change: impl FnOnce(&WorldStore, &str) -> Result<LocalAck, ClientError>,
+    ) -> Gd<BackendRequest> {
+        let name = chunk_name.to_string();
+        let ack = self.connected().and_then(|store| change(&store, &name));
+        if let Err(error) = &ack {
+            let (id, error) = (self.base().instance_id(), error.clone());
+            // Later, like every other outcome: handlers need not expect to run inside this call.
+            hand_off::post(move || news::announce(id, Event::SaveFailed { name, error }));
+        }
+        self.calls.try_start(ack.map(LocalAck::done), BackendDone::answer)
+    }
+
+    fn flushing<W>(&self, work: impl FnOnce(WorldStore, Duration) -> W) -> Gd<BackendRequest>
+    where
+        W: Future<Output = Flushed> + Send + 'static,
+    {
+        let within = duration(self.flush_timeout);
+        let work = self.connected().map(|store| work(store, within));
+        let work = work.map(|work| async move { Ok(work.await.into()) });
+        self.calls.try_start(work, BackendFlushResult::answer)
+    }
+
+    /// Whether it is time to ask the game for its state.
+    fn is_collection_due(&self) -> bool {
+        let now = Instant::now();
+        let since = self.collected_at.get().unwrap_or_else(|| {
+            self.collected_at.set(Some(now));
+            now
+        });
+        let due = self.autosave_interval > 0.0 && (now - since).as_secs_f64() >= self.autosave_interval;
+        if due {
+            self.collected_at.set(Some(now));
+        }
+        due && self.is_open()
+    }
+}
+
+/// Main thread, without a borrow. The node has its world before the request says so.
+fn opened(id: InstanceId, outcome: Result<Opened, Failure>) -> Variant {
+    if let Ok(node) = Gd::<BackendWorldStore>::try_from_instance_id(id) {
+        node.bind().opening.set(false);
+    }
+    BackendDone::answer(outcome.map(|mut opened| {
+        // Without its node, the world is let go.
+        if let Ok(node) = Gd::<BackendWorldStore>::try_from_instance_id(id)
+            && let Some(store) = opened.0.take()
+        {
+            shutdown_parts::other_store_made(id, Arc::new(store.clone()));
+            node.bind().held.replace(Some(Held { node: id, store }));
+        }
+    }))
+}
+
+/// Main thread, without a borrow.
+fn closed(id: InstanceId) {
+    shutdown_parts::gone(id);
+    if let Ok(node) = Gd::<BackendWorldStore>::try_from_instance_id(id) {
+        node.bind().held.replace(None);
+    }
+}
+
+fn each_frame(id: InstanceId) {
+    let Ok(node) = Gd::<BackendWorldStore>::try_from_instance_id(id) else { return };
+    let due = node.bind().is_collection_due();
+    if due {
+        node.signals().collect_saves().emit();
+    }
+}
+
+fn duration(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds.clamp(0.0, 86_400.0)).unwrap_or_default()
+}
+
+/// Any thread. What a freed node could not do any more.
+fn report(Flushed { unsaved, local, .. }: Flushed) {
+    if unsaved > local {
+        tracing::error!(unsaved, local, "chunks of a freed world store are lost");
+    } else if unsaved > 0 {
+        tracing::warn!(unsaved, "chunks of a freed world store wait on local disk for the next one");
+    }
+}
