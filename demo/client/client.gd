@@ -47,7 +47,7 @@ func join(room_id: String) -> void:
 		_leave_with(ticket.error.code, ticket.error.message)
 		return
 	Story.tell("ticket_received", {"room": ticket.room_id})
-	_peer_auth.ticket = ticket.ticket
+	_peer_auth.use_ticket(ticket)
 	var peer := ENetMultiplayerPeer.new()
 	var opened := peer.create_client(ticket.address, ticket.port)
 	if opened != OK:

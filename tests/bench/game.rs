@@ -122,5 +122,6 @@ fn description() -> ServerDescription {
         version: String::new(),
         tags: Vec::new(),
         max_players: 10_000,
+        certificate: None,
     }
 }

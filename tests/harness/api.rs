@@ -99,6 +99,7 @@ impl Api {
             tags: Vec::new(),
             players: 0,
             max_players: 8,
+            certificate: None,
         };
         read(self.post(routes::SERVERS, Some(&self.server_key), &body)?)
     }

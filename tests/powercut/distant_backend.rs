@@ -130,5 +130,6 @@ fn description() -> ServerDescription {
         version: String::new(),
         tags: Vec::new(),
         max_players: 64,
+        certificate: None,
     }
 }

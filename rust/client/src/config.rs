@@ -7,6 +7,18 @@ use reqwest::Url;
 
 use crate::error::{ClientError, Fault};
 
+/// Certificate authorities that a backend's certificate may come from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub enum TlsRoots {
+    /// The operating system's.
+    #[default]
+    Platform,
+    /// Mozilla's, as of this build: for containers that have none.
+    Bundled,
+    /// Those in this PEM file, and no others.
+    File(PathBuf),
+}
+
 /// Configuration of one backend. Equal configurations may share a connection pool.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Config {
@@ -20,8 +32,8 @@ pub struct Config {
     pub max_in_flight: usize,
     /// Allows plain HTTP to other machines. Tokens then travel in clear text.
     pub allow_insecure_http: bool,
-    /// PEM file with the only certificate authorities to trust; the platform's when absent.
-    pub tls_roots_file: Option<PathBuf>,
+    /// Which certificate authorities to trust.
+    pub tls_roots: TlsRoots,
     /// `iss` that tokens must carry.
     pub issuer: String,
     /// The game whose access tokens are accepted.
@@ -36,7 +48,7 @@ impl Default for Config {
             retry_attempts: 3,
             max_in_flight: 64,
             allow_insecure_http: false,
-            tls_roots_file: None,
+            tls_roots: TlsRoots::Platform,
             issuer: "backend_client".into(),
             game: "default".into(),
         }

@@ -8,6 +8,7 @@
 pub mod backend;
 pub mod clock;
 pub mod config;
+pub mod dtls;
 mod entropy;
 pub mod error;
 pub mod host;

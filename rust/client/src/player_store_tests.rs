@@ -113,6 +113,7 @@ fn description() -> ServerDescription {
         version: String::new(),
         tags: Vec::new(),
         max_players: 2,
+        certificate: None,
     }
 }
 

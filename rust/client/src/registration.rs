@@ -73,6 +73,8 @@ pub struct ServerDescription {
     pub tags: Vec<String>,
     /// Places in all.
     pub max_players: u32,
+    /// The certificate players have to insist on, PEM. See [`crate::dtls`].
+    pub certificate: Option<String>,
 }
 
 /// Told about [`Event`]s, on a worker thread.
@@ -246,6 +248,7 @@ impl Inner {
             tags: described.tags,
             players: self.players.load(Ordering::Relaxed),
             max_players: described.max_players,
+            certificate: described.certificate,
         };
         let lease = self.backend.register_server(&self.key, &body).await?;
         *lock(&self.listed) = Some(lease.server_id.clone());

@@ -15,6 +15,7 @@ fn description() -> ServerDescription {
         version: String::new(),
         tags: Vec::new(),
         max_players: 2,
+        certificate: None,
     }
 }
 

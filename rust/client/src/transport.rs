@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Certificate, Client, Method, Url, redirect};
 
-use crate::config::Config;
+use crate::config::{Config, TlsRoots};
 use crate::error::{ClientError, Fault};
 
 /// Largest reply body read, in bytes after decompression.
@@ -107,9 +107,11 @@ impl HttpTransport {
             .pool_max_idle_per_host(config.max_in_flight)
             .tcp_nodelay(true)
             .no_proxy();
-        if let Some(path) = &config.tls_roots_file {
-            builder = builder.tls_certs_only(roots(path)?);
-        }
+        builder = match &config.tls_roots {
+            TlsRoots::Platform => builder,
+            TlsRoots::Bundled => builder.tls_certs_only(bundled_roots()?),
+            TlsRoots::File(path) => builder.tls_certs_only(roots(path)?),
+        };
         let client = builder
             .build()
             .map_err(|error| ClientError::new(Fault::Internal, format!("HTTP client: {}", reason(&error))))?;
@@ -117,8 +119,15 @@ impl HttpTransport {
     }
 }
 
+fn bundled_roots() -> Result<Vec<Certificate>, ClientError> {
+    let roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().map(|root| Certificate::from_der(root));
+    roots
+        .collect::<Result<_, _>>()
+        .map_err(|error| ClientError::new(Fault::Internal, format!("bundled roots: {}", reason(&error))))
+}
+
 fn roots(path: &std::path::Path) -> Result<Vec<Certificate>, ClientError> {
-    let refuse = |why: String| ClientError::field("tls_roots_file", format!("{}: {why}", path.display()));
+    let refuse = |why: String| ClientError::field("tls_roots", format!("{}: {why}", path.display()));
     let pem = std::fs::read(path).map_err(|error| refuse(error.to_string()))?;
     let roots = Certificate::from_pem_bundle(&pem).map_err(|error| refuse(reason(&error)))?;
     if roots.is_empty() {

@@ -36,6 +36,7 @@ async fn registration() -> Registration {
         version: String::new(),
         tags: Vec::new(),
         max_players: 2,
+        certificate: None,
     };
     registration.register(description).await.expect("registered");
     registration.stop();

@@ -34,9 +34,11 @@ pub struct BackendConfig {
     /// Allows plain HTTP to other machines. Passwords and tokens then travel in clear text.
     #[export]
     allow_insecure_http: bool,
-    /// PEM file with the only certificate authorities to trust. Empty: the platform's.
-    #[export(global_file = "*.pem,*.crt")]
-    tls_roots_file: GString,
+    /// Which certificate authorities to trust: [code]platform[/code]; [code]bundled[/code] for Mozilla's as of this build, which
+    /// containers without any need; or the path of a PEM file with the only ones. Empty: the project setting.
+    #[export]
+    #[var(hint = PLACEHOLDER_TEXT, hint_string = "from Project Settings")]
+    tls_roots: GString,
     /// Who must have issued the players' tokens. Empty: the project setting.
     #[export]
     #[var(hint = PLACEHOLDER_TEXT, hint_string = "from Project Settings")]
@@ -60,7 +62,7 @@ pub struct Values {
     pub retry_attempts: Option<i64>,
     pub max_in_flight: Option<i64>,
     pub allow_insecure_http: bool,
-    pub tls_roots_file: Option<String>,
+    pub tls_roots: Option<String>,
     pub issuer: Option<String>,
     pub game: Option<String>,
     pub use_overrides: bool,
@@ -74,7 +76,7 @@ impl Default for Values {
             retry_attempts: None,
             max_in_flight: None,
             allow_insecure_http: false,
-            tls_roots_file: None,
+            tls_roots: None,
             issuer: None,
             game: None,
             use_overrides: true,
@@ -100,7 +102,7 @@ impl BackendConfig {
             retry_attempts: (self.retry_attempts != -1).then_some(self.retry_attempts),
             max_in_flight: (self.max_in_flight != 0).then_some(self.max_in_flight),
             allow_insecure_http: self.allow_insecure_http,
-            tls_roots_file: text(&self.tls_roots_file),
+            tls_roots: text(&self.tls_roots),
             issuer: text(&self.issuer),
             game: text(&self.game),
             use_overrides: self.use_overrides,

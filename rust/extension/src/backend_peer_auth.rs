@@ -1,6 +1,7 @@
 //! `BackendPeerAuth`: both ends of `SceneMultiplayer`'s authentication phase.
 
 mod client_side;
+mod encryption;
 mod server_side;
 
 use std::time::Duration;
@@ -13,6 +14,7 @@ use godot::prelude::*;
 use crate::backend_config::BackendConfig;
 use crate::backend_error::BackendError;
 use crate::backend_player::BackendPlayer;
+use crate::backend_room::BackendJoinTicket;
 use crate::backend_server_registration::BackendServerRegistration;
 use crate::backend_session::BackendSession;
 use crate::backend_token_validator::{self, BackendTokenValidator};
@@ -37,7 +39,7 @@ pub const GROUP: &str = "backend_peer_auth";
 /// completes the peer or refuses it with a reason.
 /// ```gdscript
 /// # Client
-/// $BackendPeerAuth.ticket = join_ticket.ticket
+/// $BackendPeerAuth.use_ticket(join_ticket)
 /// var peer := ENetMultiplayerPeer.new()
 /// peer.create_client(join_ticket.address, join_ticket.port)
 /// multiplayer.multiplayer_peer = peer
@@ -64,6 +66,11 @@ pub struct BackendPeerAuth {
     /// Client: the join ticket to send. Set it before connecting; it is cleared when it is sent, as it is good once.
     #[var]
     ticket: GString,
+    /// Client: the certificate, PEM, that the server must show. With one, an [ENetMultiplayerPeer] is encrypted with DTLS and
+    /// connects to no server that shows another. Set it before connecting, together with the ticket, by
+    /// [method use_ticket].
+    #[var]
+    server_certificate: GString,
     /// Server: who validates. Empty: a validator of this node's own, which verifies locally first.
     #[export]
     #[export_group(name = "Server")]
@@ -153,6 +160,14 @@ impl BackendPeerAuth {
     /// Client: the server refused this player, or sent it away. The connection is closed.
     #[signal]
     pub fn refused(error: Gd<BackendError>);
+
+    /// Client: takes over [member ticket] and [member server_certificate] of a ticket. Call it before connecting.
+    #[func]
+    fn use_ticket(&mut self, ticket: Gd<BackendJoinTicket>) {
+        let ticket = ticket.bind();
+        self.ticket = ticket.get_ticket();
+        self.server_certificate = ticket.get_certificate();
+    }
 
     /// Server: returns the player behind a verified peer, or [code]null[/code].
     #[func]
@@ -313,6 +328,7 @@ fn watch(id: InstanceId) {
         }
     }
     drop(auth);
+    encryption::secure(this);
     reset(id);
 }
 

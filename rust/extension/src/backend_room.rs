@@ -112,6 +112,9 @@ result_class! {
         address (get_address): GString = |ticket| GString::from(&ticket.room.address);
         /// Port to connect to.
         port (get_port): i64 = |ticket| ticket.room.port.into();
+        /// The server's certificate, PEM; empty when the room is not encrypted. [method BackendPeerAuth.use_ticket] takes it.
+        certificate (get_certificate): GString =
+            |ticket| ticket.certificate.as_ref().map(GString::from).unwrap_or_default();
         /// Seconds the ticket lives.
         expires_in_seconds (get_expires_in_seconds): i64 = |ticket| ticket.expires_in.into();
     }

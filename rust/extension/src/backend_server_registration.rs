@@ -1,9 +1,12 @@
 //! `BackendServerRegistration`: keeping a dedicated server listed.
 
 use std::cell::RefCell;
+use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backend_client::dtls::Identity;
 use backend_client::error::ClientError;
 use backend_client::registration::{Event, Registration, ServerDescription};
 use godot::prelude::*;
@@ -85,6 +88,17 @@ pub struct BackendServerRegistration {
     #[export(range = (0.0, 65535.0))]
     #[var(set = set_port)]
     port: i64,
+    /// Whether players connect with DTLS, over [ENetMultiplayerPeer]. The certificate is made for this run, and players get it
+    /// with their ticket and accept no other. [BackendPeerAuth] puts it into the peer. Set it before registering.
+    #[export]
+    #[export_group(name = "Encryption")]
+    dtls: bool,
+    /// A self-signed certificate of your own, PEM, instead of one made for each run. A path outside of the project.
+    #[export(global_file = "*.crt,*.pem")]
+    dtls_certificate_file: GString,
+    /// Its private key, PEM. A path outside of the project.
+    #[export(global_file = "*.key,*.pem")]
+    dtls_key_file: GString,
     /// Seconds the main loop may stand still before the server is reported as unhealthy.
     #[export(range = (1.0, 120.0, 0.5, or_greater, suffix = "s"))]
     #[export_group(name = "Health")]
@@ -98,6 +112,7 @@ pub struct BackendServerRegistration {
     #[var(get = get_server_id, no_set)]
     server_id: PhantomVar<GString>,
     draining: bool,
+    identity: RefCell<Option<Rc<Identity>>>,
     connected: RefCell<Option<Connected>>,
     calls: Calls,
     base: Base<Node>,
@@ -373,6 +388,7 @@ impl BackendServerRegistration {
     }
 
     fn description(&self) -> Result<ServerDescription, ClientError> {
+        let certificate = self.identity()?.map(|identity| identity.certificate.clone());
         Ok(ServerDescription {
             name: self.server_name.to_string(),
             address: configuration::host(&self.public_address.to_string(), 0.0).public_address(),
@@ -384,7 +400,39 @@ impl BackendServerRegistration {
             tags: self.tags.as_slice().iter().map(ToString::to_string).collect(),
             max_players: u32::try_from(self.max_players)
                 .map_err(|_| ClientError::field("max_players", "must be 1 to 100000"))?,
+            certificate,
         })
+    }
+
+    /// What the server shows to players who connect with DTLS, made or read on first use. `None`: it does not encrypt.
+    pub fn identity(&self) -> Result<Option<Rc<Identity>>, ClientError> {
+        if !self.dtls {
+            return Ok(None);
+        }
+        if let Some(identity) = self.identity.borrow().as_ref() {
+            return Ok(Some(Rc::clone(identity)));
+        }
+        let identity = if self.dtls_certificate_file.is_empty() && self.dtls_key_file.is_empty() {
+            Identity::generate()?
+        } else {
+            let certificate = outside("dtls_certificate_file", &self.dtls_certificate_file)?;
+            Identity::from_files(&certificate, &outside("dtls_key_file", &self.dtls_key_file)?)?
+        };
+        let identity = Rc::new(identity);
+        self.identity.replace(Some(Rc::clone(&identity)));
+        Ok(Some(identity))
+    }
+}
+
+/// The path of a file that must not ship with the game.
+fn outside(field: &'static str, path: &GString) -> Result<PathBuf, ClientError> {
+    match path.to_string() {
+        path if path.is_empty() => Err(ClientError::field(field, "set both files, or none")),
+        path if path.starts_with("res://") => Err(ClientError::field(
+            field,
+            "must not be in res://: whatever is there is exported with the game",
+        )),
+        path => Ok(configuration::globalized(&path)),
     }
 }
 

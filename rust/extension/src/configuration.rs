@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use backend_client::backend::{Backend, HttpBackend};
 use backend_client::clock::{Clock, SystemClock};
+use backend_client::config::TlsRoots;
 use backend_client::error::{ClientError, Fault};
 #[cfg(target_os = "linux")]
 use backend_client::host::Systemd;
@@ -51,12 +52,24 @@ pub fn resolve(own: Option<&Gd<BackendConfig>>) -> Result<Config, ClientError> {
         retry_attempts: whole("retry_attempts", own.retry_attempts, settings::RETRY_ATTEMPTS)?,
         max_in_flight: whole("max_in_flight", own.max_in_flight, settings::MAX_IN_FLIGHT)?,
         allow_insecure_http: own.allow_insecure_http || settings::flag(settings::ALLOW_INSECURE_HTTP),
-        tls_roots_file: own.tls_roots_file.map(|path| globalized(&path)),
+        tls_roots: tls_roots(
+            &outside("", "BACKEND_TLS_ROOTS")
+                .or(own.tls_roots)
+                .unwrap_or_else(|| settings::text(settings::TLS_ROOTS)),
+        ),
         issuer: outside("", "BACKEND_ISSUER")
             .or(own.issuer)
             .unwrap_or_else(|| settings::text(settings::ISSUER)),
         game: outside("", "BACKEND_GAME").or(own.game).unwrap_or_else(|| settings::text(settings::GAME)),
     })
+}
+
+fn tls_roots(text: &str) -> TlsRoots {
+    match text.trim() {
+        "" | "platform" => TlsRoots::Platform,
+        "bundled" => TlsRoots::Bundled,
+        path => TlsRoots::File(globalized(path)),
+    }
 }
 
 /// The backend for `config`. Equal configurations share one, with its connections.
@@ -69,7 +82,7 @@ pub fn connect(config: Config) -> Result<Arc<dyn Backend>, ClientError> {
         return Ok(backend);
     }
     config.check()?;
-    let transport: Arc<dyn Transport> = if config.tls_roots_file.is_some() {
+    let transport: Arc<dyn Transport> = if matches!(config.tls_roots, TlsRoots::File(_)) {
         // A file that is missing or wrong is told as what it is; the platform's certificates are not read.
         Arc::new(HttpTransport::new(&config)?)
     } else {
@@ -273,7 +286,7 @@ fn folder_name(config: &Config) -> String {
     format!("{}-{hash:016x}", readable.trim_matches(['.', '-']))
 }
 
-fn globalized(path: &str) -> PathBuf {
+pub fn globalized(path: &str) -> PathBuf {
     ProjectSettings::singleton().globalize_path(path).to_string().into()
 }
 

@@ -114,9 +114,8 @@ impl MultiplayerLink {
 
         api.set_auth_callback(&callback);
         api.set_auth_timeout(timeout_seconds);
-        let mut api = Api(api);
-        let peer = api.peer_id();
-        Self { api, peer, callback, connections }
+        // The peer that is there counts as new: whoever asks next sees to it.
+        Self { api: Api(api), peer: None, callback, connections }
     }
 
     /// Whether `api` is still the one this link is tied to.
@@ -150,6 +149,14 @@ impl Api {
     /// Whether others can reach this end and it decides who gets in.
     pub fn is_serving(&mut self) -> bool {
         self.is_connected() && self.0.is_server()
+    }
+
+    /// Whether there is a real peer, connected or on its way.
+    pub fn is_open(&mut self) -> bool {
+        self.0.get_multiplayer_peer().is_some_and(|peer| {
+            peer.get_connection_status() != ConnectionStatus::DISCONNECTED
+                && peer.try_cast::<OfflineMultiplayerPeer>().is_err()
+        })
     }
 
     /// Whether there is a live connection to send on.

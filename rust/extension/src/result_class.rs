@@ -60,7 +60,7 @@ macro_rules! result_class {
 
             $(
                 #[func]
-                fn $getter(&self) -> $Type {
+                pub fn $getter(&self) -> $Type {
                     self.outcome.as_ref().map(|$data| $value).unwrap_or_default()
                 }
             )*

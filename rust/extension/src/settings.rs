@@ -9,6 +9,7 @@ pub const TIMEOUT_SECONDS: &str = "backend_client/network/timeout_seconds";
 pub const RETRY_ATTEMPTS: &str = "backend_client/network/retry_attempts";
 pub const MAX_IN_FLIGHT: &str = "backend_client/network/max_in_flight";
 pub const ALLOW_INSECURE_HTTP: &str = "backend_client/network/allow_insecure_http";
+pub const TLS_ROOTS: &str = "backend_client/network/tls_roots";
 pub const ISSUER: &str = "backend_client/auth/issuer";
 pub const GAME: &str = "backend_client/auth/game";
 pub const PUBLIC_ADDRESS: &str = "backend_client/server/public_address";
@@ -26,6 +27,7 @@ pub fn register() {
     define(RETRY_ATTEMPTS, 3.to_variant(), Hint::RANGE, "0,10");
     define(MAX_IN_FLIGHT, 64.to_variant(), Hint::RANGE, "1,1024");
     define(ALLOW_INSECURE_HTTP, false.to_variant(), Hint::NONE, "");
+    define(TLS_ROOTS, "platform".to_variant(), Hint::ENUM_SUGGESTION, "platform,bundled");
     define(ISSUER, "backend_client".to_variant(), Hint::NONE, "");
     define(GAME, "default".to_variant(), Hint::NONE, "");
     define(PUBLIC_ADDRESS, "127.0.0.1".to_variant(), Hint::NONE, "");

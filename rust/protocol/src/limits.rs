@@ -27,6 +27,8 @@ pub const MAX_SERVER_NAME: usize = 64;
 pub const MAX_LABEL: usize = 64;
 /// Longest address a server may advertise, in bytes (a DNS name, RFC 1035).
 pub const MAX_ADDRESS: usize = 253;
+/// Most bytes of a server's certificate.
+pub const MAX_CERTIFICATE_BYTES: usize = 8 * 1024;
 /// Most tags on a room or in a query.
 pub const MAX_TAGS: usize = 16;
 /// Most players a server may announce.

@@ -38,6 +38,9 @@ pub struct RegisterServer {
     pub players: u32,
     /// Places in all, 1 to 100,000.
     pub max_players: u32,
+    /// The certificate that players have to insist on when they connect, PEM, at most 8 KiB. Absent: not encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
 }
 
 /// The backend's answer to a registration: an id and a lease to keep.
@@ -159,6 +162,9 @@ impl Check for RegisterServer {
             limits::text(field, value, 0, limits::MAX_LABEL)?;
         }
         limits::tags("tags", &self.tags)?;
+        if let Some(certificate) = &self.certificate {
+            check_certificate(certificate)?;
+        }
         player_counts(self.players, Some(self.max_players))
     }
 }
@@ -175,6 +181,20 @@ impl Check for Heartbeat {
         }
         player_counts(self.players, self.max_players)
     }
+}
+
+/// Whether `pem` can be a certificate in PEM form (RFC 7468), and is nothing that has to stay secret.
+pub fn check_certificate(pem: &str) -> Result<(), FieldError> {
+    let refuse = |why: &str| Err(FieldError::new("certificate", why));
+    if pem.len() > limits::MAX_CERTIFICATE_BYTES {
+        return refuse("must have at most 8 KiB");
+    }
+    if pem.contains("PRIVATE KEY") {
+        return refuse("holds a private key; give the certificate alone");
+    }
+    let is_pem = pem.trim_start().starts_with("-----BEGIN CERTIFICATE-----")
+        && pem.trim_end().ends_with("-----END CERTIFICATE-----");
+    if is_pem { Ok(()) } else { refuse("must be a certificate in PEM form") }
 }
 
 fn player_counts(players: u32, max_players: Option<u32>) -> Result<(), FieldError> {

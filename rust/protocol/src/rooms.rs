@@ -123,6 +123,9 @@ pub struct JoinTicket {
     pub expires_in: u32,
     /// The room it is for.
     pub room: Room,
+    /// The server's certificate, PEM: connect with DTLS and accept no other. Absent: the room is not encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
 }
 
 impl Check for RoomQuery {

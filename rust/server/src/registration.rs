@@ -54,12 +54,13 @@ pub async fn register(
     let lease_until = leases::lease_until(&state, &work);
     let row = sqlx::query(
         "INSERT INTO servers (server_id, key_hash, instance_id, name, address, port, map, mode, region, version, \
-         tags, players, max_players, status, heartbeat_sequence, created_at, lease_until) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 'ready', 0, $14, $15) \
+         tags, players, max_players, status, heartbeat_sequence, created_at, lease_until, certificate) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 'ready', 0, $14, $15, $16) \
          ON CONFLICT (key_hash, instance_id) DO UPDATE SET name = excluded.name, address = excluded.address, \
          port = excluded.port, map = excluded.map, mode = excluded.mode, region = excluded.region, \
          version = excluded.version, tags = excluded.tags, players = excluded.players, \
-         max_players = excluded.max_players, status = excluded.status, lease_until = excluded.lease_until \
+         max_players = excluded.max_players, status = excluded.status, lease_until = excluded.lease_until, \
+         certificate = excluded.certificate \
          RETURNING server_id",
     )
     .bind(Uuid::now_v7().to_string())
@@ -77,6 +78,7 @@ pub async fn register(
     .bind(i64::from(entry.max_players))
     .bind(work.now)
     .bind(lease_until)
+    .bind(&entry.certificate)
     .fetch_one(&mut *work.tx)
     .await?;
     let server_id: String = row.try_get("server_id")?;

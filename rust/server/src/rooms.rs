@@ -212,7 +212,7 @@ pub async fn get(
     _auth: AnyAuth,
     Path(room_id): Path<String>,
 ) -> Outcome<Json<Room>> {
-    live(&state, &room_id).await.map(Json)
+    Ok(Json(room(&live(&state, &room_id).await?)?))
 }
 
 /// A ticket for one room, good for one join.
@@ -225,7 +225,8 @@ pub async fn ticket(
     _key: IdempotencyKey,
     Path(room_id): Path<String>,
 ) -> Outcome<Json<JoinTicket>> {
-    let room = live(&state, &room_id).await?;
+    let row = live(&state, &room_id).await?;
+    let room = room(&row)?;
     if room.status == ServerStatus::Draining {
         return Err(Refusal::new(Code::RoomDraining, "the room takes nobody in any more"));
     }
@@ -235,27 +236,27 @@ pub async fn ticket(
     let expires_in = state.config.ticket_seconds;
     let now = state.database.now().await?;
     let ticket = state.tokens.sign(&player.0.sub, &player.0.name, Some(&room.room_id), expires_in, now)?;
-    Ok(Json(JoinTicket { ticket, expires_in, room }))
+    Ok(Json(JoinTicket { ticket, expires_in, room, certificate: row.try_get("certificate")? }))
 }
 
-async fn live(state: &AppState, room_id: &str) -> Outcome<Room> {
+/// The row of a room that players may join, with its certificate.
+async fn live(state: &AppState, room_id: &str) -> Outcome<AnyRow> {
     limits::identifier("room_id", room_id, 64)?;
     let now = state.database.now().await?;
     let sql = format!(
-        "SELECT {COLUMNS} FROM servers WHERE server_id = $1 AND lease_until > $2 AND status <> 'unhealthy' \
+        "SELECT {COLUMNS}, certificate FROM servers WHERE server_id = $1 AND lease_until > $2 AND status <> 'unhealthy' \
          AND {} AND {}",
         OF_GAME.replace('?', "$3"),
         OF_ENVIRONMENT.replace('?', "$4"),
     );
-    let row = sqlx::query(AssertSqlSafe(sql))
+    sqlx::query(AssertSqlSafe(sql))
         .bind(room_id)
         .bind(now)
         .bind(&state.config.game)
         .bind(&state.config.environment)
         .fetch_optional(state.database.pool())
         .await?
-        .ok_or_else(|| Refusal::new(Code::RoomNotFound, "there is no such room (any more)"))?;
-    Ok(room(&row)?)
+        .ok_or_else(|| Refusal::new(Code::RoomNotFound, "there is no such room (any more)"))
 }
 
 fn room(row: &AnyRow) -> sqlx::Result<Room> {

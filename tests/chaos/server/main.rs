@@ -151,6 +151,7 @@ async fn enlist(registration: Registration, index: i64) {
         version: String::new(),
         tags: Vec::new(),
         max_players: 100,
+        certificate: None,
     };
     while let Err(error) = registration.register(description.clone()).await {
         say(&json!({ "event": "registration", "news": error.to_string() }));

@@ -85,7 +85,7 @@ fn show(this: &Gd<BackendPeerAuth>, token: Result<String, ClientError>) {
 }
 
 /// Client: tells why, and closes the connection.
-fn give_up(mut this: Gd<BackendPeerAuth>, failure: Failure) {
+pub fn give_up(mut this: Gd<BackendPeerAuth>, failure: Failure) {
     {
         let mut auth = this.bind_mut();
         if std::mem::replace(&mut auth.told, true) {
