@@ -208,9 +208,10 @@ impl BackendPlayerStore {
     pub const MANUAL: i64 = 3;
 
     /// Emitted when a document is durable on local disk: from here on it reaches the backend even if this process or
-    /// machine dies. Covers everything saved under [param key] until then that was not announced yet.
+    /// machine dies. Covers everything that was saved under [param key] up to [param change], the number that
+    /// [method save] returned for it: what was saved since is announced later.
     #[signal]
-    pub fn saved_locally(player_id: GString, key: GString);
+    pub fn saved_locally(player_id: GString, key: GString, change: i64);
 
     /// Emitted when the backend has committed a document, also one that an earlier run of this server left in the journal.
     #[signal]
@@ -278,22 +279,23 @@ impl BackendPlayerStore {
     /// Replaces the document under [param key], 1 to 64 of letters, digits, [code]_[/code], [code].[/code] and
     /// [code]-[/code]. Returns at once; [signal saved_locally] and [signal saved], or [signal save_failed], follow.
     /// [param value] holds what JSON holds, at most 256 KiB of it; its keys are strings. Nothing happens if the document is
-    /// the same already.
+    /// the same already. Returns the number of this change of the document, which counts from 1 when the player is loaded,
+    /// or 0 if it was refused.
     #[func]
-    fn save(&self, player_id: GString, key: GString, value: AnyDictionary) {
+    fn save(&self, player_id: GString, key: GString, value: AnyDictionary) -> i64 {
         let outcome =
             self.save_by(&value, |store, value| store.save(&player_id.to_string(), &key.to_string(), value));
-        self.refused(&player_id, &key, outcome);
+        self.accepted(&player_id, &key, outcome)
     }
 
     /// Changes the document under [param key] by a merge patch (RFC 7396): members of [param patch] that are
     /// [code]null[/code] are removed, Dictionaries are merged, anything else is replaced. Otherwise as [method save].
     #[func]
-    fn save_patch(&self, player_id: GString, key: GString, patch: AnyDictionary) {
+    fn save_patch(&self, player_id: GString, key: GString, patch: AnyDictionary) -> i64 {
         let outcome = self.save_by(&patch, |store, patch| {
             store.merge_patch(&player_id.to_string(), &key.to_string(), &patch)
         });
-        self.refused(&player_id, &key, outcome);
+        self.accepted(&player_id, &key, outcome)
     }
 
     /// Sends a player's documents now and waits for the backend, as long as a call may take. Gives a
@@ -463,11 +465,18 @@ impl BackendPlayerStore {
         save(&self.connected()?, content)
     }
 
-    fn refused(&self, player_id: &GString, key: &GString, outcome: Result<u64, ClientError>) {
-        let Err(error) = outcome else { return };
-        let (id, player_id, key) = (self.base().instance_id(), player_id.to_string(), key.to_string());
-        // Later, like every other outcome: handlers need not expect to run inside this call.
-        hand_off::post(move || news::announce(id, Event::SaveFailed { player_id, key, error }));
+    /// The number of the change. A refusal is announced.
+    fn accepted(&self, player_id: &GString, key: &GString, outcome: Result<u64, ClientError>) -> i64 {
+        match outcome {
+            Ok(change) => i64::try_from(change).unwrap_or(i64::MAX),
+            Err(error) => {
+                let (id, player_id, key) =
+                    (self.base().instance_id(), player_id.to_string(), key.to_string());
+                // Later, like every other outcome: handlers need not expect to run inside this call.
+                hand_off::post(move || news::announce(id, Event::SaveFailed { player_id, key, error }));
+                0
+            }
+        }
     }
 
     fn flushing<W>(&self, work: impl FnOnce(PlayerStore, Duration) -> W) -> Gd<BackendRequest>

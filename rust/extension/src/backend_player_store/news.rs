@@ -45,7 +45,8 @@ pub(super) fn announce(id: InstanceId, event: Event) {
 fn saved_locally(node: &Gd<BackendPlayerStore>, saves: &[LocalSave]) {
     if node.has_connections("saved_locally") {
         for save in saves {
-            node.signals().saved_locally().emit(&save.player_id, &save.key);
+            let change = i64::try_from(save.generation).unwrap_or(i64::MAX);
+            node.signals().saved_locally().emit(&save.player_id, &save.key, change);
         }
     }
 }
