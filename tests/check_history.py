@@ -2,7 +2,8 @@
 """Judges what `cargo xtask chaos` wrote down. Shares no code with the product or with the orchestrator.
 
     check_history.py [--verdicts FILE] TRIAL     judges one trial's folder, adds its verdict to FILE
-    check_history.py --summary FILE --seed S     the one line of a run, from its verdicts
+    check_history.py --summary FILE --seed S     the one line of a run, from its verdicts; with --coverage it fails, too,
+                                                 if faults or outcomes of some kind were too rare
     check_history.py --self-test                 does the checker notice what it has to notice?
 
 Exit code 0: nothing wrong; 1: something is; 2: could not judge.
@@ -16,6 +17,7 @@ journal files.
 """
 
 import argparse
+import collections
 import json
 import pathlib
 import shutil
@@ -27,6 +29,7 @@ UNSAFE_EVENTS = {
     "crashed": "a game server ended by itself",
     "hang": "a game server did not obey SIGTERM",
     "garbled": "a game server said something that is no JSON",
+    "script_error": "a script in Godot failed",
     "undelivered": "a game server did not deliver what it had although all was healed",
     "unreachable": "a player could not be loaded although all was healed",
     "journal_failed": "a journal failed on a healthy disk",
@@ -44,12 +47,15 @@ class Trial:
             named.setdefault(event["event"], []).append(event)
         self.named = named
         self.log = sorted(self.of("log"), key=lambda row: row["id"])
+        self.leases = [row for row in self.log if row["kind"] == "lease"]
         self.applied = [row for row in self.log if row["kind"] == "applied"]
         self.fenced = [row for row in self.log if row["kind"] == "conflict"]
         self.built_on = {}
         for event in self.of("attempted"):
             self.built_on[event["op"]] = [int(op) for op in event["from"]]
         self._ancestors = {}
+        # How often rules had something to compare.
+        self.compared = collections.Counter()
 
     def of(self, name):
         return self.named.get(name, [])
@@ -84,7 +90,11 @@ def document(row):
 
 
 def number(row):
-    return (row["player"], row["key"], row["epoch"], row["sequence"])
+    return (row["player"], row["epoch"], row["sequence"])
+
+
+def process_of(event):
+    return (event.get("server"), event.get("incarnation"))
 
 
 def op_of(row):
@@ -103,7 +113,7 @@ def local_acknowledgements_are_covered(trial):
 
 
 def everything_is_applied_once(trial):
-    """(2) No number and no save is applied twice."""
+    """(2) No number and no save is applied twice. A number counts the saves of a player, whatever the document."""
     numbers, ops = {}, {}
     for row in trial.applied:
         if number(row) in numbers:
@@ -147,11 +157,7 @@ def remote_acknowledgements_are_true(trial):
     """(5) What was acknowledged as committed is committed, itself or something built on it."""
     applied = trial.documents()
     for event in trial.of("saved"):
-        rows = [
-            row
-            for row in applied.get(document(event), [])
-            if row["epoch"] == event["epoch"] and row["sequence"] >= event["sequence"]
-        ]
+        rows = [row for row in applied.get(document(event), []) if covers(row, event)]
         if not rows:
             yield f"acknowledged as committed, but not applied: {event}"
             continue
@@ -161,10 +167,16 @@ def remote_acknowledgements_are_true(trial):
                 yield f"op {op} was acknowledged as committed, but not applied: {event}"
         if event["version"] < rows[0]["version"]:
             yield f"committed as version {event['version']}, but applied as {rows[0]['version']}: {event}"
-    fenced = {(document(row), row["epoch"]): row["sequence"] for row in trial.fenced}
     for event in trial.of("conflicted"):
-        if fenced.get((document(event), event["epoch"]), 0) < event["sequence"]:
+        if not any(document(row) == document(event) and covers(row, event) for row in trial.fenced):
             yield f"told to be kept as a conflict, but it is not: {event}"
+
+
+def covers(row, event):
+    """Godot's signals name no numbers: there, the version has to do, and of a conflict only the document is known."""
+    if "epoch" in event:
+        return row["epoch"] == event["epoch"] and row["sequence"] >= event["sequence"]
+    return "version" not in event or row["version"] == event["version"]
 
 
 def a_handover_shows_the_last_save(trial):
@@ -172,7 +184,7 @@ def a_handover_shows_the_last_save(trial):
     accepted, leaving, expected, joining = {}, {}, {}, {}
     fenced = {op_of(row) for row in trial.fenced}
     for event in trial.events:
-        name, process = event["event"], (event.get("server"), event.get("incarnation"))
+        name, process = event["event"], process_of(event)
         if name == "accepted":
             accepted[process, document(event)] = event["op"]
         elif name == "leaving":
@@ -189,6 +201,7 @@ def a_handover_shows_the_last_save(trial):
             joining[process, event["join"]] = {where: op for where, op in expected.items() if where[0] == player}
         elif name == "loaded":
             for (player, key), op in joining.pop((process, event["id"]), {}).items():
+                trial.compared["handovers"] += 1
                 seen = event["documents"].get(key, {}).get("op")
                 if seen is None or op not in trial.ancestors(int(seen)):
                     yield f"the player left with op {op} of {key} and finds {seen} on the next server: {event}"
@@ -210,7 +223,7 @@ def a_number_stands_for_one_save(trial):
         if op_of(before) != op_of(row):
             yield f"one number, two saves: {before} and {row}"
     for event in trial.of("journalled"):
-        row = known.get(number(event))
+        row = known.get(number(event)) if "epoch" in event else None
         if row is not None and event["ops"] and op_of(row) not in event["ops"]:
             yield f"acknowledged as {event['ops']}, but the number stands for {op_of(row)}: {event} and {row}"
 
@@ -268,6 +281,63 @@ def the_documents_are_what_was_applied(trial):
             yield f"applied last: {row}, stored: {event}"
 
 
+def a_load_shows_what_was_committed(trial):
+    """(13) What was acknowledged as committed before a player is asked for is in what the server gets."""
+    committed, joining = {}, {}
+    for event in trial.events:
+        name = event["event"]
+        if name == "saved":
+            committed.setdefault(event["player"], {}).setdefault(event["key"], set()).update(event["ops"])
+        elif name == "joining":
+            known = committed.get(event["player"], {})
+            joining[process_of(event), event["join"]] = {key: set(ops) for key, ops in known.items()}
+        elif name == "loaded":
+            for key, ops in joining.pop((process_of(event), event["id"]), {}).items():
+                trial.compared["loads_after_commit"] += bool(ops)
+                seen = event["documents"].get(key, {}).get("op")
+                missing = ops - (trial.ancestors(int(seen)) if seen is not None else set())
+                if missing:
+                    yield f"ops {sorted(missing)} of {key} were committed before, but {seen} is found: {event}"
+
+
+def a_restart_delivers_before_it_admits(trial):
+    """(14) A player who joins a server that was started again finds what its dead process had acknowledged locally."""
+    journals = [server["journal"] for plan in trial.of("plan") for server in plan["plan"]["servers"]]
+    # Of what was kept as a conflict, what nobody had committed before.
+    kept = {}
+    for row in trial.fenced:
+        earlier = [other for other in trial.documents().get(document(row), []) if other["epoch"] <= row["epoch"]]
+        only = trial.ancestors(op_of(row)).difference(*(trial.ancestors(op_of(other)) for other in earlier))
+        kept.setdefault(document(row), set()).update(only)
+    acknowledged = {}
+    for event in trial.events:
+        server, incarnation = process_of(event)
+        if server is None or journals.count(journals[server]) > 1:
+            # A journal folder with several users: another one may have found what the dead one left.
+            continue
+        if event["event"] == "journalled":
+            acknowledged.setdefault(server, []).extend((incarnation, document(event), op) for op in event["ops"])
+        elif event["event"] == "loaded":
+            for before, (player, key), op in acknowledged.get(server, []):
+                if before == incarnation or player != event["player"] or op in kept.get((player, key), ()):
+                    continue
+                trial.compared["loads_after_restart"] += 1
+                seen = event["documents"].get(key, {}).get("op")
+                if seen is None or op not in trial.ancestors(int(seen)):
+                    yield f"op {op} of {key} was acknowledged by a process that died, but {seen} is found: {event}"
+
+
+def a_conflict_stays_until_it_is_resolved(trial):
+    """(15) A save that was kept as a conflict is still kept, itself or something built on it, unless it was resolved."""
+    rows = {(document(row), row["epoch"]): row for row in trial.of("conflict")}
+    for row in trial.fenced:
+        kept = rows.get((document(row), row["epoch"]))
+        if kept is None:
+            yield f"kept as a conflict, and dropped: {row}"
+        elif not kept["resolved"] and op_of(row) not in trial.ancestors(op_of(kept)):
+            yield f"kept as a conflict, and replaced by something that is not built on it: {row} by {kept}"
+
+
 RULES = [
     local_acknowledgements_are_covered,
     everything_is_applied_once,
@@ -281,7 +351,14 @@ RULES = [
     what_is_reported_delivered_is_delivered,
     nothing_went_wrong_by_itself,
     the_documents_are_what_was_applied,
+    a_load_shows_what_was_committed,
+    a_restart_delivers_before_it_admits,
+    a_conflict_stays_until_it_is_resolved,
 ]
+
+# What 200 trials have to show at least: otherwise they show nothing.
+LEAST = {"acked": 1}
+COVERED_TRIALS = 200
 
 
 def judge(trial):
@@ -319,18 +396,37 @@ def read_trial(folder):
     return Trial(events, [row for path in journals for row in read_journal(path)])
 
 
+def counts_of(trial):
+    """What happened in a trial, by kind."""
+    counts = collections.Counter(trial.compared)
+    for event in trial.of("plan"):
+        counts[event["plan"]["database"]] += 1
+        counts[f"ending_{event['plan']['ending']}"] += 1
+    for event in trial.of("fault_over"):
+        if event["struck"]:
+            counts[event["name"]] += 1
+            if event["past_lease"]:
+                counts["sigstop_past_lease" if event["name"] == "sigstop" else "partition_past_lease"] += 1
+    for event in trial.of("proxy"):
+        for name in ("lost_reply", "duplicated", "truncated"):
+            counts[f"messages_{name}"] += event["struck"][name]
+    counts["processes"] = len(trial.of("started"))
+    counts["godot"] = sum(1 for event in trial.of("started") if event.get("kind") == "godot")
+    counts["acked"] = sum(len(event["ops"]) for event in trial.of("journalled"))
+    counts["committed"] = len(trial.of("saved"))
+    counts["applied"] = len(trial.applied)
+    counts["conflicts"] = len(trial.fenced)
+    counts["resolved"] = sum(1 for event in trial.of("resolved") if event["error"] is None)
+    counts["leases"] = len(trial.leases)
+    counts["takeovers"] = sum(1 for row in trial.leases if row["taken_from"])
+    counts["left_over"] = sum(1 for event in trial.of("saved") if "epoch" in event and not event["ops"])
+    return +counts
+
+
 def judge_folder(folder, verdicts):
     trial = read_trial(folder)
     failures = judge(trial)
-    verdict = {
-        "trial": str(folder),
-        "failures": failures,
-        "acked": sum(len(event["ops"]) for event in trial.of("journalled")),
-        "applied": len(trial.applied),
-        "conflicts": len(trial.fenced),
-        "faults": sum(1 for event in trial.of("fault_over") if event["struck"]),
-        "godot": any(event.get("kind") == "godot" for event in trial.of("started")),
-    }
+    verdict = {"trial": str(folder), "failures": failures, "counts": counts_of(trial)}
     if verdicts:
         with open(verdicts, "a", encoding="utf-8") as out:
             out.write(json.dumps(verdict) + "\n")
@@ -341,152 +437,35 @@ def judge_folder(folder, verdicts):
     return 1 if failures else 0
 
 
-def summarize(path, seed):
+def summarize(path, seed, with_coverage):
     try:
         with open(path, encoding="utf-8") as lines:
             verdicts = [json.loads(line) for line in lines]
     except FileNotFoundError:
         verdicts = []
     failed = [verdict for verdict in verdicts if verdict["failures"]]
-    sums = {name: sum(verdict[name] for verdict in verdicts) for name in ("acked", "applied", "conflicts", "faults", "godot")}
-    figures = " ".join(f"{name}={value}" for name, value in sums.items())
+    sums = collections.Counter()
+    for verdict in verdicts:
+        sums.update(verdict["counts"])
+    figures = " ".join(f"{name}={count}" for name, count in sorted(sums.items()))
+    trials = f"trials={len(verdicts)} failed={len(failed)} seed={seed}"
     if failed or not verdicts:
+        rules = sorted({failure.split(":")[0] for verdict in failed for failure in verdict["failures"]})
         reason = f"{failed[0]['failures'][0]} in {failed[0]['trial']}" if failed else "no trial was judged"
-        print(f"chaos: FAIL trials={len(verdicts)} failed={len(failed)} {figures} seed={seed}: {reason}")
+        print(f"chaos: FAIL {trials} broken={','.join(rules)} {figures}: {reason}")
         return 1
-    print(f"chaos: PASS trials={len(verdicts)} {figures} seed={seed}")
+    rare = too_rare(sums, len(verdicts)) if with_coverage else []
+    if rare:
+        print(f"chaos: FAIL {trials} {figures}: exercised too little: {', '.join(rare)}")
+        return 1
+    print(f"chaos: PASS {trials} {figures}")
     return 0
 
 
-# What follows tests the checker itself.
-
-
-def honest():
-    """A small history with everything in it, and a journal."""
-
-    def saved(kind, identity, op, built_on, epoch, sequence, version=None):
-        value = {"op": op, "from": built_on}
-        row = {"event": "log", "id": identity, "kind": kind, "player": "ada", "key": "purse", "epoch": epoch}
-        return row | {"sequence": sequence, "version": version, "value": value}
-
-    def told(server, event, **more):
-        return {"event": event, "server": server, "incarnation": 1, "player": "ada", "key": "purse"} | more
-
-    def attempt(server, op, built_on, generation):
-        yield told(server, "attempted", op=op, **{"from": built_on})
-        yield told(server, "accepted", op=op, generation=generation)
-
-    events = [{"event": "players", "players": ["ada"]}]
-    events += attempt(0, 1, [], 1)
-    events += attempt(0, 2, [1], 2)
-    events += [
-        told(1, "started"),
-        told(0, "journalled", ops=[1, 2], generation=2, epoch=1, sequence=1),
-        told(0, "leaving", leave=1),
-        told(0, "saved", ops=[1, 2], generation=2, epoch=1, sequence=1, version=1),
-        told(0, "released", leave=1, unsaved=0, conflicted=0),
-        told(1, "joining", join=7),
-        told(1, "loaded", id=7, documents={"purse": {"op": 2, "version": 1}}),
-    ]
-    events += attempt(1, 3, [2], 1)
-    events += attempt(0, 4, [2], 3)
-    events += attempt(1, 5, [3], 2)
-    events += [
-        told(1, "journalled", ops=[3], generation=1, epoch=2, sequence=1),
-        told(0, "journalled", ops=[4], generation=3, epoch=1, sequence=2),
-        told(0, "conflicted", epoch=1, sequence=2),
-        told(1, "saved", ops=[3], generation=1, epoch=2, sequence=1, version=2),
-        told(1, "journalled", ops=[5], generation=2, epoch=2, sequence=2),
-        told(1, "stopped", unsaved=1, journalled=1),
-        told(1, "terminated", code=75),
-        {"event": "log", "id": 1, "kind": "lease", "player": "ada", "epoch": 1},
-        saved("applied", 2, 2, [1], 1, 1, 1),
-        {"event": "log", "id": 3, "kind": "lease", "player": "ada", "epoch": 2},
-        saved("applied", 4, 3, [2], 2, 1, 2),
-        saved("conflict", 5, 4, [2], 1, 2),
-        saved("applied", 0, 3, [2], 2, 1, 2) | {"event": "document"},
-        {"event": "end"},
-    ]
-    left = {"player": "ada", "key": "purse", "epoch": 2, "sequence": 2, "value": {"op": 5, "from": [3]}}
-    return events, [left]
-
-
-def self_test():
-    def log(events, identity):
-        return next(event for event in events if event["event"] == "log" and event["id"] == identity)
-
-    def last(events, name):
-        return [event for event in events if event["event"] == name][-1]
-
-    def first(events, name):
-        return next(event for event in events if event["event"] == name)
-
-    def attempted(events, op):
-        return next(event for event in events if event["event"] == "attempted" and event["op"] == op)
-
-    def applied_again(events, **changes):
-        events.append(log(events, 4) | {"id": 9, "version": 3} | changes)
-
-    # What is done to the honest history, and the rule that has to notice.
-    crimes = [
-        (local_acknowledgements_are_covered, lambda events, journal: journal.clear()),
-        (local_acknowledgements_are_covered, lambda events, journal: events.remove(log(events, 5))),
-        (everything_is_applied_once, lambda events, journal: applied_again(events)),
-        (everything_is_applied_once, lambda events, journal: applied_again(events, sequence=7)),
-        (versions_epochs_and_sequences_grow, lambda events, journal: log(events, 4).update(version=3)),
-        (versions_epochs_and_sequences_grow, lambda events, journal: log(events, 2).update(version=2)),
-        (versions_epochs_and_sequences_grow, lambda events, journal: applied_again(events, epoch=1)),
-        (versions_epochs_and_sequences_grow, lambda events, journal: applied_again(events, sequence=1)),
-        (nothing_fenced_is_applied, lambda events, journal: log(events, 4).update(epoch=1)),
-        (nothing_fenced_is_applied, lambda events, journal: log(events, 3).update(epoch=1)),
-        (nothing_fenced_is_applied, lambda events, journal: log(events, 5).update(value={"op": 3, "from": [2]})),
-        (remote_acknowledgements_are_true, lambda events, journal: events.remove(log(events, 4))),
-        (remote_acknowledgements_are_true, lambda events, journal: last(events, "saved").update(version=1)),
-        (remote_acknowledgements_are_true, lambda events, journal: last(events, "conflicted").update(sequence=3)),
-        (a_handover_shows_the_last_save, lambda events, journal: first(events, "loaded").update(documents={})),
-        (
-            a_handover_shows_the_last_save,
-            lambda events, journal: first(events, "loaded").update(documents={"purse": {"op": 1, "version": 1}}),
-        ),
-        (
-            every_application_builds_on_the_one_before,
-            lambda events, journal: attempted(events, 3).update({"from": [1]}),
-        ),
-        (a_number_stands_for_one_save, lambda events, journal: journal[0].update(sequence=1)),
-        (a_number_stands_for_one_save, lambda events, journal: journal[0].update(value={"op": 3, "from": [2]})),
-        (a_shutdown_leaves_nothing_unsafe, lambda events, journal: last(events, "stopped").update(journalled=0)),
-        (a_shutdown_leaves_nothing_unsafe, lambda events, journal: last(events, "terminated").update(code=0)),
-        (what_is_reported_delivered_is_delivered, lambda events, journal: last(events, "terminated").update(code=0)),
-        (nothing_went_wrong_by_itself, lambda events, journal: events.pop()),
-        (nothing_went_wrong_by_itself, lambda events, journal: events.append({"event": "crashed"})),
-        (the_documents_are_what_was_applied, lambda events, journal: events.remove(first(events, "document"))),
-    ]
-    events, journal = honest()
-    assert judge(Trial(events, journal)) == [], judge(Trial(events, journal))
-    accused = set()
-    for rule, crime in crimes:
-        events, journal = honest()
-        crime(events, journal)
-        assert list(rule(Trial(events, journal))), f"{rule.__name__} did not notice a crime"
-        accused.add(rule)
-    assert accused == set(RULES), "a rule was never tried"
-    read_back()
-    print(f"check_history: {len(crimes)} crimes noticed, {len(RULES)} rules tried")
-    return 0
-
-
-def read_back():
-    """A journal whose process was killed: its saves are in the log beside the file, which nobody has closed."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder) / "journal-0.db"
-        connection = sqlite3.connect(path)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("CREATE TABLE saves (player_id, document_key, epoch, sequence, value)")
-        connection.execute("INSERT INTO saves VALUES ('ada', 'purse', 1, 2, '{\"op\": 3}')")
-        connection.commit()
-        rows = read_journal(path)
-        assert rows == [{"player": "ada", "key": "purse", "epoch": 1, "sequence": 2, "value": {"op": 3}}], rows
-        connection.close()
+def too_rare(sums, trials):
+    """What happened less often than it has to in so many trials."""
+    least = {name: count * trials // COVERED_TRIALS for name, count in LEAST.items()}
+    return [f"{name} {sums[name]} of {count}" for name, count in least.items() if sums[name] < count]
 
 
 def main():
@@ -495,12 +474,17 @@ def main():
     parser.add_argument("--verdicts", type=pathlib.Path)
     parser.add_argument("--summary", type=pathlib.Path)
     parser.add_argument("--seed", default="?")
+    parser.add_argument("--coverage", action="store_true")
     parser.add_argument("--self-test", action="store_true")
     arguments = parser.parse_args()
     if arguments.self_test:
+        # Beside this file, which it tests; not worth a cache.
+        sys.dont_write_bytecode = True
+        from check_history_crimes import self_test
+
         return self_test()
     if arguments.summary:
-        return summarize(arguments.summary, arguments.seed)
+        return summarize(arguments.summary, arguments.seed, arguments.coverage)
     if arguments.trial:
         return judge_folder(arguments.trial, arguments.verdicts)
     parser.print_usage()

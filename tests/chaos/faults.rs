@@ -39,7 +39,11 @@ impl Stage<'_> {
         }
         self.history.note(event);
         let struck = self.happen(&timed.fault)?;
-        self.history.note(json!({ "event": "fault_over", "at_ms": timed.at_ms, "struck": struck }));
+        let past_lease = timed.fault.outlives_the_lease();
+        self.history.note(json!({
+            "event": "fault_over", "at_ms": timed.at_ms, "name": timed.fault.name(), "past_lease": past_lease,
+            "struck": struck,
+        }));
         Ok(())
     }
 
@@ -77,12 +81,14 @@ impl Stage<'_> {
             Fault::BackendTerminate { down_ms } => self.outage(down_ms, Backend::stop),
             Fault::Network { server, ref kind, for_ms } => {
                 let proxy = self.servers[server].proxy();
+                let before = proxy.struck().total();
                 proxy.set(proxy_fault(kind));
                 self.servers[server].set_cut_off(fault.outlives_the_lease());
                 thread::sleep(Duration::from_millis(for_ms));
                 self.servers[server].set_cut_off(false);
                 proxy.set(fault_proxy::Fault::None);
-                Ok(true)
+                // A server that said nothing meanwhile has noticed nothing.
+                Ok(proxy.struck().total() > before)
             }
         }
     }

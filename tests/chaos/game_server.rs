@@ -1,24 +1,24 @@
-//! One game server of a trial: a process that is told what to do on its standard input and says what happened on its
-//! standard output, behind a proxy of its own, with a journal folder that outlives it.
+//! One game server of a trial: a process that is told what to do and says what happened, one JSON object per line, behind
+//! a proxy of its own, with a journal folder that outlives it.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::process::CommandExt as _;
+use std::fs::OpenOptions;
+use std::io::BufRead;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use end_to_end::fault_proxy::FaultProxy;
 use end_to_end::process::send;
 use rustix::process::Signal;
 use serde_json::{Map, Value, json};
 
 use crate::history::History;
+use crate::program::{Commands, Program, Started};
 
 /// How long a server may take to obey SIGTERM: its grace, and time for a loaded machine.
 const STOP: Duration = Duration::from_secs(30);
@@ -27,10 +27,8 @@ const STOP: Duration = Duration::from_secs(30);
 pub struct Launch {
     /// Its number in the trial.
     pub index: usize,
-    /// The program.
-    pub program: PathBuf,
-    /// Its arguments, of which the number of the incarnation is the last.
-    pub arguments: Vec<String>,
+    /// Its program.
+    pub program: Program,
     /// Gets what it prints on standard error.
     pub log: PathBuf,
 }
@@ -65,7 +63,7 @@ struct State {
 
 struct Running {
     child: Child,
-    commands: Option<ChildStdin>,
+    commands: Option<Commands>,
     reader: Option<JoinHandle<()>>,
 }
 
@@ -101,29 +99,19 @@ impl GameServer {
         }
         let incarnation = state.incarnation + 1;
         let log = OpenOptions::new().create(true).append(true).open(&self.launch.log)?;
-        let mut child = self.spawn(incarnation, log)?;
-        let commands = child.stdin.take();
-        let told = child.stdout.take().context("no standard output")?;
+        let Started { child, commands, told } = self.launch.program.start(incarnation, log)?;
         let shared = Arc::clone(&self.shared);
-        let reader = thread::spawn(move || shared.listen(incarnation, BufReader::new(told)));
+        let reader = thread::spawn(move || told.read(|told| shared.listen(incarnation, told)));
         let pid = child.id();
         *state = State {
             incarnation,
-            running: Some(Running { child, commands, reader: Some(reader) }),
+            running: Some(Running { child, commands: Some(commands), reader: Some(reader) }),
             cut_off: state.cut_off,
             ..State::default()
         };
         drop(state);
-        self.note("started", incarnation, json!({ "pid": pid }));
+        self.note("started", incarnation, json!({ "pid": pid, "kind": self.launch.program.kind() }));
         Ok(())
-    }
-
-    fn spawn(&self, incarnation: u32, log: File) -> Result<Child> {
-        let mut command = Command::new(&self.launch.program);
-        command.args(&self.launch.arguments).arg(incarnation.to_string());
-        command.env_remove("BACKEND_URL").env_remove("BACKEND_SERVER_KEY");
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).process_group(0);
-        command.spawn().with_context(|| format!("cannot start {}", self.launch.program.display()))
     }
 
     /// Whether it can be talked to.
@@ -159,8 +147,7 @@ impl GameServer {
         line.push('\n');
         let mut state = self.shared.state();
         let commands = state.running.as_mut().and_then(|running| running.commands.as_mut());
-        // A broken pipe is a process that is about to be found dead.
-        commands.is_some_and(|commands| commands.write_all(line.as_bytes()).is_ok())
+        commands.is_some_and(|commands| commands.tell(line))
     }
 
     /// Tells it to do something and waits for its answer, as long as the process runs: a player does not wait in front
@@ -325,8 +312,8 @@ impl Drop for GameServer {
 impl Running {
     /// Reaps it; all it said has been read when this returns.
     fn finish(mut self) -> Result<ExitStatus> {
-        self.commands = None;
         let status = self.child.wait()?;
+        self.commands = None;
         if self.reader.take().is_some_and(|reader| reader.join().is_err()) {
             bail!("reading what a game server says failed");
         }
@@ -355,7 +342,7 @@ impl Shared {
         }
     }
 
-    fn listen(&self, incarnation: u32, mut told: impl BufRead) {
+    fn listen(&self, incarnation: u32, told: &mut dyn BufRead) {
         let mut line = String::new();
         while told.read_line(&mut line).is_ok_and(|count| count > 0) {
             let event = serde_json::from_str::<Map<String, Value>>(&line);

@@ -30,9 +30,9 @@ const SQLITE: &[&str] = &[
      INSERT INTO chaos_log (kind, player_id, document_key, epoch, sequence, value) \
      VALUES ('conflict', NEW.player_id, NEW.document_key, NEW.epoch, NEW.sequence, NEW.value); END",
     "CREATE TRIGGER IF NOT EXISTS chaos_lease AFTER INSERT ON player_leases BEGIN \
-     INSERT INTO chaos_log (kind, player_id, epoch) VALUES ('lease', NEW.player_id, NEW.epoch); END",
+     INSERT INTO chaos_log (kind, player_id, epoch, value) VALUES ('lease', NEW.player_id, NEW.epoch, NEW.taken_from); END",
     "CREATE TRIGGER IF NOT EXISTS chaos_next_lease AFTER UPDATE ON player_leases WHEN NEW.epoch <> OLD.epoch BEGIN \
-     INSERT INTO chaos_log (kind, player_id, epoch) VALUES ('lease', NEW.player_id, NEW.epoch); END",
+     INSERT INTO chaos_log (kind, player_id, epoch, value) VALUES ('lease', NEW.player_id, NEW.epoch, NEW.taken_from); END",
 ];
 
 // An identity column draws its number while the rows that the transaction changes are locked: the order of the numbers
@@ -50,7 +50,7 @@ const POSTGRES: &[&str] = &[
      VALUES ('conflict', NEW.player_id, NEW.document_key, NEW.epoch, NEW.sequence, NEW.value); \
      RETURN NEW; END $$",
     "CREATE OR REPLACE FUNCTION chaos_lease() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
-     INSERT INTO chaos_log (kind, player_id, epoch) VALUES ('lease', NEW.player_id, NEW.epoch); \
+     INSERT INTO chaos_log (kind, player_id, epoch, value) VALUES ('lease', NEW.player_id, NEW.epoch, NEW.taken_from); \
      RETURN NEW; END $$",
     "CREATE OR REPLACE TRIGGER chaos_applied AFTER INSERT OR UPDATE ON documents \
      FOR EACH ROW EXECUTE FUNCTION chaos_applied()",
@@ -114,11 +114,12 @@ impl GroundTruth {
                     document["version"] = json!(row.try_get::<i64, _>("version")?);
                     history.note(document);
                 }
-                let conflicts = "SELECT player_id, document_key, epoch, sequence, value FROM save_conflicts \
+                let conflicts = "SELECT player_id, document_key, epoch, sequence, value, resolved_at FROM save_conflicts \
                                  WHERE player_id = $1 ORDER BY received_at";
                 for row in sqlx::query(conflicts).bind(player).fetch_all(&mut *connection).await? {
                     let mut conflict = saved(&row)?;
                     conflict["event"] = json!("conflict");
+                    conflict["resolved"] = json!(row.try_get::<Option<i64>, _>("resolved_at")?.is_some());
                     history.note(conflict);
                 }
             }
@@ -149,7 +150,10 @@ impl GroundTruth {
 fn log_row(row: &AnyRow) -> Result<Value> {
     let kind: String = row.try_get("kind")?;
     let mut event = if kind == "lease" {
-        json!({ "player": row.try_get::<String, _>("player_id")?, "epoch": row.try_get::<i64, _>("epoch")? })
+        json!({
+            "player": row.try_get::<String, _>("player_id")?, "epoch": row.try_get::<i64, _>("epoch")?,
+            "taken_from": row.try_get::<Option<String>, _>("value")?,
+        })
     } else {
         saved(row)?
     };

@@ -9,6 +9,7 @@ mod ground_truth;
 mod history;
 mod plan;
 mod players;
+mod program;
 mod trial;
 
 use std::fs;
@@ -50,6 +51,12 @@ struct Options {
     /// Plays on after a failure, to find more of them
     #[arg(long)]
     keep_going: bool,
+    /// In every n-th trial one of the game servers is a real headless Godot (GODOT4_BIN)
+    #[arg(long)]
+    godot_every: Option<u64>,
+    /// Fails, too, if faults or outcomes of some kind were too rare
+    #[arg(long)]
+    coverage: bool,
     /// Keeps the histories of trials that pass as well
     #[arg(long)]
     keep_histories: bool,
@@ -143,7 +150,8 @@ impl Run {
             if index >= self.options.trials || self.stop.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            let drawn = || plan::draw(plan::trial_seed(self.options.seed, index), false);
+            let godot = self.options.godot_every.is_some_and(|every| index.is_multiple_of(every.max(1)));
+            let drawn = || plan::draw(plan::trial_seed(self.options.seed, index), godot);
             let plan = self.replayed.clone().unwrap_or_else(drawn);
             let slot = if plan.database == Database::Sqlite { &mut sqlite } else { &mut postgres };
             let arena = match slot {
@@ -204,7 +212,12 @@ impl Run {
     /// The one line of the run, by the checker.
     fn sum_up(&self) -> Result<bool> {
         let seed = self.options.seed.to_string();
-        let status = self.checker().args(["--seed", &seed, "--summary"]).arg(self.verdicts()).status()?;
+        let mut checker = self.checker();
+        checker.args(["--seed", &seed, "--summary"]).arg(self.verdicts());
+        if self.options.coverage {
+            checker.arg("--coverage");
+        }
+        let status = checker.status()?;
         Ok(status.success())
     }
 

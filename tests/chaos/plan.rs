@@ -75,6 +75,17 @@ pub enum OnConflict {
     Merge,
 }
 
+impl OnConflict {
+    /// As a game server is told.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Ours => "ours",
+            Self::Merge => "merge",
+        }
+    }
+}
+
 /// What one player does: one session after the other.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Script {
@@ -167,6 +178,27 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// What the history calls it.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Kill { .. } => "sigkill",
+            Self::KillOnAck { .. } => "sigkill_on_ack",
+            Self::Terminate { .. } => "sigterm",
+            Self::Pause { .. } => "sigstop",
+            Self::BackendKill { .. } => "backend_sigkill",
+            Self::BackendTerminate { .. } => "backend_sigterm",
+            Self::Network { kind, .. } => match kind {
+                NetworkFault::Refuse => "refuse",
+                NetworkFault::Blackhole => "blackhole",
+                NetworkFault::Reset => "reset",
+                NetworkFault::Delay { .. } => "delay",
+                NetworkFault::DropReply { .. } => "lost_reply",
+                NetworkFault::Duplicate { .. } => "duplicate",
+                NetworkFault::Truncate { .. } => "truncate",
+            },
+        }
+    }
+
     /// Whether a server is silent for so long that another one may take its players over.
     pub fn outlives_the_lease(&self) -> bool {
         matches!(self, Self::Pause { for_ms, .. } | Self::Network { for_ms, .. } if *for_ms >= PAST_LEASE_MS.0)

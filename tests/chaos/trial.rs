@@ -16,8 +16,9 @@ use crate::faults;
 use crate::game_server::{GameServer, Launch};
 use crate::ground_truth::GroundTruth;
 use crate::history::History;
-use crate::plan::{Ending, OnConflict, Plan, ServerPlan};
+use crate::plan::{Ending, Kind, Plan, ServerPlan};
 use crate::players::{LEAVE_MS, Player, SLACK};
+use crate::program::Program;
 
 /// How long the servers may take to be registered.
 const START: Duration = Duration::from_secs(30);
@@ -59,10 +60,15 @@ impl Arena {
             let struck = server.proxy().struck();
             history.note(json!({
                 "event": "proxy", "server": index, "requests": server.proxy().requests("/"),
-                "dropped": struck.dropped, "duplicated": struck.duplicated, "truncated": struck.truncated,
+                "struck": {
+                    "refused": struck.refused, "swallowed": struck.swallowed, "reset": struck.reset,
+                    "delayed": struck.delayed, "lost_reply": struck.dropped, "duplicated": struck.duplicated,
+                    "truncated": struck.truncated,
+                },
             }));
         }
         drop(servers);
+        script_errors(folder, &history)?;
         self.truth.dump(&players, &history)?;
         for path in journals(folder)? {
             history.note(json!({ "event": "journal", "path": path }));
@@ -90,29 +96,41 @@ impl Arena {
         };
         let make = |(index, server): (usize, &ServerPlan)| {
             let proxy = FaultProxy::start(address)?;
-            let on_conflict = match server.on_conflict {
-                OnConflict::Keep => "keep",
-                OnConflict::Ours => "ours",
-                OnConflict::Merge => "merge",
-            };
             let journal = folder.join(format!("journal-{}", server.journal));
-            let arguments = [
+            let common = [
                 format!("--index={index}"),
+                format!("--on-conflict={}", server.on_conflict.name()),
                 format!("--backend-url={}", proxy.url()),
-                format!("--key-file={}", key_file.display()),
-                format!("--journal={}", journal.display()),
-                format!("--debounce-ms={}", plan.debounce_ms),
-                format!("--request-ms={REQUEST_MS}"),
-                format!("--grace-ms={GRACE_MS}"),
-                format!("--on-conflict={on_conflict}"),
-                "--incarnation".to_owned(),
             ];
-            let launch = Launch {
-                index,
-                program: self.server_program.clone(),
-                arguments: arguments.to_vec(),
-                log: folder.join(format!("server-{index}.log")),
+            let program = match server.kind {
+                Kind::Client => {
+                    let own = [
+                        format!("--key-file={}", key_file.display()),
+                        format!("--journal={}", journal.display()),
+                        format!("--debounce-ms={}", plan.debounce_ms),
+                        format!("--request-ms={REQUEST_MS}"),
+                        format!("--grace-ms={GRACE_MS}"),
+                        "--incarnation".to_owned(),
+                    ];
+                    let arguments = common.into_iter().chain(own).collect();
+                    Program::Client { path: self.server_program.clone(), arguments }
+                }
+                Kind::Godot => {
+                    let seconds = |ms: u64| Duration::from_millis(ms).as_secs_f64();
+                    let own = [
+                        "--role=chaos".to_owned(),
+                        "--server".to_owned(),
+                        format!("--backend-journal-folder={}", journal.display()),
+                        format!("--debounce-seconds={}", seconds(plan.debounce_ms)),
+                        format!("--request-seconds={}", seconds(REQUEST_MS)),
+                        format!("--grace-seconds={}", seconds(GRACE_MS)),
+                    ];
+                    let arguments = common.into_iter().chain(own).collect();
+                    let home = folder.join(format!("home-{index}"));
+                    Program::Godot { arguments, key_file: key_file.clone(), home }
+                }
             };
+            let launch = Launch { index, program, log: folder.join(format!("server-{index}.log")) };
             Ok(GameServer::new(launch, proxy, Arc::clone(history)))
         };
         plan.servers.iter().enumerate().map(make).collect()
@@ -251,6 +269,21 @@ fn visit(
         }
         Ok(())
     })
+}
+
+/// Notes what scripts in Godot complained of.
+fn script_errors(folder: &Path, history: &History) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "log") {
+            let log = fs::read(&path).with_context(|| path.display().to_string())?;
+            let log = String::from_utf8_lossy(&log);
+            for line in log.lines().filter(|line| line.contains("SCRIPT ERROR")) {
+                history.note(json!({ "event": "script_error", "line": line }));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Every journal file below `folder`.

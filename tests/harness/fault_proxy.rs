@@ -54,12 +54,28 @@ pub enum Fault {
 /// How often a proxy did what its faults say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Struck {
+    /// Open connections cut because nobody listens any more.
+    pub refused: usize,
+    /// Connections whose requests were swallowed.
+    pub swallowed: usize,
+    /// Connections cut by a reset.
+    pub reset: usize,
+    /// Requests held up.
+    pub delayed: usize,
     /// Replies thrown away.
     pub dropped: usize,
     /// Requests sent twice.
     pub duplicated: usize,
     /// Replies cut.
     pub truncated: usize,
+}
+
+impl Struck {
+    /// All of them.
+    pub const fn total(self) -> usize {
+        let Self { refused, swallowed, reset, delayed, dropped, duplicated, truncated } = self;
+        refused + swallowed + reset + delayed + dropped + duplicated + truncated
+    }
 }
 
 /// What happens to the reply that comes next.
@@ -217,7 +233,11 @@ fn serve(state: &State, mut game: TcpStream) -> Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let fault = state.fault();
-        if state.closing() || fault == Fault::Refuse {
+        if fault == Fault::Refuse {
+            state.inner().struck.refused += 1;
+            return Ok(());
+        }
+        if state.closing() {
             return Ok(());
         }
         if let Some(count) = read_some(&mut game, &mut buffer)? {
@@ -232,9 +252,18 @@ fn serve(state: &State, mut game: TcpStream) -> Result<()> {
                 state.inner().requests.push(path);
             }
             match fault {
-                Fault::Reset => return reset(&game),
-                Fault::Blackhole => return swallow(state, game),
-                Fault::Delay(pause) => thread::sleep(pause),
+                Fault::Reset => {
+                    state.inner().struck.reset += 1;
+                    return reset(&game);
+                }
+                Fault::Blackhole => {
+                    state.inner().struck.swallowed += 1;
+                    return swallow(state, game);
+                }
+                Fault::Delay(pause) => {
+                    state.inner().struck.delayed += 1;
+                    thread::sleep(pause);
+                }
                 _ => {}
             }
             let upstream = match &mut backend {
@@ -426,6 +455,11 @@ mod tests {
         proxy.set(Fault::None);
         until("recovery", || Ok(request(&proxy).is_ok().then_some(()))).expect("recovers");
         assert_eq!(proxy.requests("/here"), 6);
+        let Struck { swallowed, reset, dropped, delayed, .. } = proxy.struck();
+        assert_eq!((swallowed, reset, dropped, delayed), (1, 1, 1, 0));
+        proxy.set(Fault::Delay(Duration::from_millis(1)));
+        assert!(request(&proxy).expect("forwards") > 0);
+        assert_eq!(proxy.struck().delayed, 1);
     }
 
     #[test]

@@ -90,16 +90,10 @@ impl Launch {
         self
     }
 
-    /// Starts it.
-    pub fn start(self) -> Result<Godot> {
+    /// What starts it, with everything it keeps for its user in `home`.
+    pub fn command(&self, home: &Path) -> Result<Command> {
         import(&self.project)?;
         let engine = programs::godot()?;
-        // Its own home: saved sessions of one process must not log in another, nor those of an earlier run.
-        let own = match self.home {
-            Some(_) => None,
-            None => Some(tempfile::Builder::new().prefix("godot-").tempdir()?),
-        };
-        let home = self.home.as_deref().or(own.as_ref().map(TempDir::path)).context("no home")?;
         let mut command = if self.pid_one { in_a_namespace(&engine) } else { Command::new(&engine) };
         command
             .arg("--path")
@@ -109,6 +103,18 @@ impl Launch {
             .args(&self.user)
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
         at_home_in(&mut command, home);
+        Ok(command)
+    }
+
+    /// Starts it.
+    pub fn start(self) -> Result<Godot> {
+        // Its own home: saved sessions of one process must not log in another, nor those of an earlier run.
+        let own = match self.home {
+            Some(_) => None,
+            None => Some(tempfile::Builder::new().prefix("godot-").tempdir()?),
+        };
+        let home = self.home.as_deref().or(own.as_ref().map(TempDir::path)).context("no home")?;
+        let command = self.command(home)?;
         let process = Process::start(&self.name, command)?;
         // The engine's banner: from here on it has replaced whatever launched it.
         process.log().wait_for("Godot Engine v")?;

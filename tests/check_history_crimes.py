@@ -1,0 +1,180 @@
+"""The test of check_history.py itself: an honest history, and what is done to it that each of its rules has to notice."""
+
+import pathlib
+import sqlite3
+import tempfile
+
+import check_history as check
+
+
+def honest():
+    """A small history with everything in it, and a journal."""
+
+    def saved(kind, identity, op, built_on, epoch, sequence, version=None):
+        value = {"op": op, "from": built_on}
+        row = {"event": "log", "id": identity, "kind": kind, "player": "ada", "key": "purse", "epoch": epoch}
+        return row | {"sequence": sequence, "version": version, "value": value}
+
+    def told(server, event, **more):
+        return {"event": event, "server": server, "incarnation": 1, "player": "ada", "key": "purse"} | more
+
+    def attempt(server, op, built_on, generation):
+        yield told(server, "attempted", op=op, **{"from": built_on})
+        yield told(server, "accepted", op=op, generation=generation)
+
+    servers = [{"journal": 0}, {"journal": 1}]
+    plan = {"database": "sqlite", "ending": "deliver", "servers": servers}
+    events = [{"event": "plan", "plan": plan}, {"event": "players", "players": ["ada"]}]
+    events += attempt(0, 1, [], 1)
+    events += attempt(0, 2, [1], 2)
+    events += [
+        told(1, "started"),
+        told(0, "journalled", ops=[1, 2], generation=2, epoch=1, sequence=1),
+        told(0, "leaving", leave=1),
+        told(0, "saved", ops=[1, 2], generation=2, epoch=1, sequence=1, version=1),
+        told(0, "released", leave=1, unsaved=0, conflicted=0),
+        told(1, "joining", join=7),
+        told(1, "loaded", id=7, documents={"purse": {"op": 2, "version": 1}}),
+    ]
+    events += attempt(1, 3, [2], 1)
+    events += attempt(0, 4, [2], 3)
+    events += attempt(1, 5, [3], 2)
+    events += [
+        told(1, "journalled", ops=[3], generation=1, epoch=2, sequence=1),
+        told(0, "journalled", ops=[4], generation=3, epoch=1, sequence=2),
+        told(0, "conflicted", epoch=1, sequence=2),
+        told(1, "saved", ops=[3], generation=1, epoch=2, sequence=1, version=2),
+        told(1, "journalled", ops=[5], generation=2, epoch=2, sequence=2),
+        told(0, "started", incarnation=2),
+        told(0, "joining", join=8, incarnation=2),
+        told(0, "loaded", id=8, documents={"purse": {"op": 3, "version": 2}}, incarnation=2),
+        told(0, "terminated", code=0, incarnation=2),
+        told(1, "stopped", unsaved=1, journalled=1),
+        told(1, "terminated", code=75),
+        {"event": "log", "id": 1, "kind": "lease", "player": "ada", "epoch": 1, "taken_from": None},
+        saved("applied", 2, 2, [1], 1, 1, 1),
+        {"event": "log", "id": 3, "kind": "lease", "player": "ada", "epoch": 2, "taken_from": None},
+        saved("applied", 4, 3, [2], 2, 1, 2),
+        saved("conflict", 5, 4, [2], 1, 2),
+        saved("applied", 0, 3, [2], 2, 1, 2) | {"event": "document"},
+        saved("conflict", 0, 4, [2], 1, 2) | {"event": "conflict", "resolved": False},
+        {"event": "end"},
+    ]
+    left = {"player": "ada", "key": "purse", "epoch": 2, "sequence": 2, "value": {"op": 5, "from": [3]}}
+    return events, [left]
+
+
+def self_test():
+    def log(events, identity):
+        return next(event for event in events if event["event"] == "log" and event["id"] == identity)
+
+    def last(events, name):
+        return [event for event in events if event["event"] == name][-1]
+
+    def first(events, name):
+        return next(event for event in events if event["event"] == name)
+
+    def attempted(events, op):
+        return next(event for event in events if event["event"] == "attempted" and event["op"] == op)
+
+    def applied_again(events, **changes):
+        events.append(log(events, 4) | {"id": 9, "version": 3} | changes)
+
+    def as_godot_tells(events):
+        """Its signals name no numbers."""
+        for event in events:
+            if event["event"] in ("journalled", "saved", "conflicted"):
+                del event["epoch"], event["sequence"]
+
+    # What is done to the honest history, and the rule that has to notice.
+    crimes = [
+        (check.local_acknowledgements_are_covered, lambda events, journal: journal.clear()),
+        (check.local_acknowledgements_are_covered, lambda events, journal: events.remove(log(events, 5))),
+        (check.everything_is_applied_once, lambda events, journal: applied_again(events)),
+        (check.everything_is_applied_once, lambda events, journal: applied_again(events, sequence=7)),
+        (
+            check.everything_is_applied_once,
+            lambda events, journal: applied_again(events, key="place", value={"op": 8, "from": []}),
+        ),
+        (check.versions_epochs_and_sequences_grow, lambda events, journal: log(events, 4).update(version=3)),
+        (check.versions_epochs_and_sequences_grow, lambda events, journal: log(events, 2).update(version=2)),
+        (check.versions_epochs_and_sequences_grow, lambda events, journal: applied_again(events, epoch=1)),
+        (check.versions_epochs_and_sequences_grow, lambda events, journal: applied_again(events, sequence=1)),
+        (check.nothing_fenced_is_applied, lambda events, journal: log(events, 4).update(epoch=1)),
+        (check.nothing_fenced_is_applied, lambda events, journal: log(events, 3).update(epoch=1)),
+        (check.nothing_fenced_is_applied, lambda events, journal: log(events, 5).update(value={"op": 3, "from": [2]})),
+        (check.remote_acknowledgements_are_true, lambda events, journal: events.remove(log(events, 4))),
+        (check.remote_acknowledgements_are_true, lambda events, journal: last(events, "saved").update(version=1)),
+        (check.remote_acknowledgements_are_true, lambda events, journal: last(events, "conflicted").update(sequence=3)),
+        (
+            check.remote_acknowledgements_are_true,
+            lambda events, journal: (as_godot_tells(events), last(events, "saved").update(version=3)),
+        ),
+        (
+            check.remote_acknowledgements_are_true,
+            lambda events, journal: (as_godot_tells(events), events.remove(log(events, 5))),
+        ),
+        (check.a_handover_shows_the_last_save, lambda events, journal: first(events, "loaded").update(documents={})),
+        (
+            check.a_handover_shows_the_last_save,
+            lambda events, journal: first(events, "loaded").update(documents={"purse": {"op": 1, "version": 1}}),
+        ),
+        (
+            check.every_application_builds_on_the_one_before,
+            lambda events, journal: attempted(events, 3).update({"from": [1]}),
+        ),
+        (check.a_number_stands_for_one_save, lambda events, journal: journal[0].update(sequence=1)),
+        (check.a_number_stands_for_one_save, lambda events, journal: journal[0].update(value={"op": 3, "from": [2]})),
+        (check.a_shutdown_leaves_nothing_unsafe, lambda events, journal: last(events, "stopped").update(journalled=0)),
+        (check.a_shutdown_leaves_nothing_unsafe, lambda events, journal: last(events, "terminated").update(code=0)),
+        (check.what_is_reported_delivered_is_delivered, lambda events, journal: last(events, "terminated").update(code=0)),
+        (check.nothing_went_wrong_by_itself, lambda events, journal: events.pop()),
+        (check.nothing_went_wrong_by_itself, lambda events, journal: events.append({"event": "crashed"})),
+        (check.the_documents_are_what_was_applied, lambda events, journal: events.remove(first(events, "document"))),
+        (
+            check.a_load_shows_what_was_committed,
+            lambda events, journal: last(events, "loaded").update(documents={"purse": {"op": 2, "version": 1}}),
+        ),
+        (
+            check.a_restart_delivers_before_it_admits,
+            lambda events, journal: last(events, "loaded").update(documents={"purse": {"op": 1, "version": 1}}),
+        ),
+        (
+            check.a_conflict_stays_until_it_is_resolved,
+            lambda events, journal: events.remove(first(events, "conflict")),
+        ),
+        (
+            check.a_conflict_stays_until_it_is_resolved,
+            lambda events, journal: first(events, "conflict").update(value={"op": 3, "from": [2]}),
+        ),
+    ]
+    events, journal = honest()
+    assert check.judge(check.Trial(events, journal)) == [], check.judge(check.Trial(events, journal))
+    as_godot_tells(events)
+    assert check.judge(check.Trial(events, journal)) == [], check.judge(check.Trial(events, journal))
+    accused = set()
+    for rule, crime in crimes:
+        events, journal = honest()
+        crime(events, journal)
+        assert list(rule(check.Trial(events, journal))), f"{rule.__name__} did not notice a crime"
+        accused.add(rule)
+    assert accused == set(check.RULES), "a rule was never tried"
+    assert len(check.too_rare({name: 0 for name in check.LEAST}, 200)) == len(check.LEAST) > 0
+    assert not check.too_rare(check.LEAST, 200), "as much as is asked for"
+    read_back()
+    print(f"check_history: {len(crimes)} crimes noticed, {len(check.RULES)} rules tried")
+    return 0
+
+
+def read_back():
+    """A journal whose process was killed: its saves are in the log beside the file, which nobody has closed."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "journal-0.db"
+        connection = sqlite3.connect(path)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE saves (player_id, document_key, epoch, sequence, value)")
+        connection.execute("INSERT INTO saves VALUES ('ada', 'purse', 1, 2, '{\"op\": 3}')")
+        connection.commit()
+        rows = check.read_journal(path)
+        assert rows == [{"player": "ada", "key": "purse", "epoch": 1, "sequence": 2, "value": {"op": 3}}], rows
+        connection.close()
