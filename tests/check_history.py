@@ -6,7 +6,7 @@
                                                  if faults or outcomes of some kind were too rare
     check_history.py --self-test                 does the checker notice what it has to notice?
 
-Exit code 0: nothing wrong; 1: something is; 2: could not judge.
+Exit code 0: nothing wrong; 1: something is; 2: could not judge; 3: the rule named by --wanted is broken.
 
 Every save carries a number of its own, `op`, and the numbers of the saves it was built on, `from`. So the ancestors
 of a document are known: a save is *contained* in another one that is built on it, directly or not.
@@ -423,7 +423,7 @@ def counts_of(trial):
     return +counts
 
 
-def judge_folder(folder, verdicts):
+def judge_folder(folder, verdicts, wanted):
     trial = read_trial(folder)
     failures = judge(trial)
     verdict = {"trial": str(folder), "failures": failures, "counts": counts_of(trial)}
@@ -434,6 +434,8 @@ def judge_folder(folder, verdicts):
         print(f"{folder}: {failure}")
     if len(failures) > 5:
         print(f"{folder}: and {len(failures) - 5} more")
+    if wanted and any(failure.startswith(f"{wanted}:") for failure in failures):
+        return 3
     return 1 if failures else 0
 
 
@@ -472,6 +474,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("trial", nargs="?", type=pathlib.Path)
     parser.add_argument("--verdicts", type=pathlib.Path)
+    parser.add_argument("--wanted")
     parser.add_argument("--summary", type=pathlib.Path)
     parser.add_argument("--seed", default="?")
     parser.add_argument("--coverage", action="store_true")
@@ -486,7 +489,7 @@ def main():
     if arguments.summary:
         return summarize(arguments.summary, arguments.seed, arguments.coverage)
     if arguments.trial:
-        return judge_folder(arguments.trial, arguments.verdicts)
+        return judge_folder(arguments.trial, arguments.verdicts, arguments.wanted)
     parser.print_usage()
     return 2
 

@@ -229,7 +229,7 @@ impl GameServer {
             thread::sleep(Duration::from_millis(5));
         }
         let status = running.finish()?;
-        self.note("terminated", incarnation, json!({ "code": status.code() }));
+        self.note("terminated", incarnation, json!({ "code": status.code(), "status": status.to_string() }));
         Ok(true)
     }
 

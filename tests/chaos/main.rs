@@ -33,6 +33,9 @@ use trial::Arena;
 /// Most trials at a time unless asked for: each may take a dozen connections of PostgreSQL.
 const MOST_JOBS: usize = 12;
 
+/// Exit code of the checker when the rule that was to be broken is.
+const WANTED_RULE_BROKEN: i32 = 3;
+
 #[derive(Parser)]
 #[command(name = "chaos", about = "Fault injection with real processes")]
 struct Options {
@@ -57,6 +60,9 @@ struct Options {
     /// Fails, too, if faults or outcomes of some kind were too rare
     #[arg(long)]
     coverage: bool,
+    /// Goes on after failures until this rule of the checker was broken
+    #[arg(long)]
+    until_broken: Option<String>,
     /// Keeps the histories of trials that pass as well
     #[arg(long)]
     keep_histories: bool,
@@ -193,17 +199,23 @@ impl Run {
 
     /// Has the trial in `folder` judged. Of one that passed nothing is kept but the verdict.
     fn judge(&self, folder: &Path, arena: &Arena) -> Result<()> {
-        let status = self.checker().arg("--verdicts").arg(self.verdicts()).arg(folder).status()?;
+        let mut checker = self.checker();
+        checker.arg("--verdicts").arg(self.verdicts());
+        if let Some(rule) = &self.options.until_broken {
+            checker.args(["--wanted", rule]);
+        }
+        let status = checker.arg(folder).status()?;
         match status.code() {
             Some(0) if self.options.keep_histories => {}
             Some(0) => fs::remove_dir_all(folder)?,
             Some(1) => {
                 let backend = arena.backend.lock().map_err(|_| anyhow!("a trial's thread panicked"))?;
                 fs::write(folder.join("backend.log"), backend.log()?.lines().join("\n"))?;
-                if !self.options.keep_going {
+                if !self.options.keep_going && self.options.until_broken.is_none() {
                     self.stop.store(true, Ordering::Relaxed);
                 }
             }
+            Some(WANTED_RULE_BROKEN) => self.stop.store(true, Ordering::Relaxed),
             _ => bail!("the checker failed ({status})"),
         }
         Ok(())

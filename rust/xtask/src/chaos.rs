@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 
+use crate::godot::Engine;
 use crate::postgres::{self, Postgres};
 use crate::process::{self, Running};
 use crate::summary::Counts;
@@ -19,8 +20,9 @@ const STARTING: Duration = Duration::from_mins(5);
 const PER_TRIAL: Duration = Duration::from_secs(15);
 /// Most trials until a planted bug is noticed.
 const CONTROL_TRIALS: u64 = 300;
-/// Honest trials of one run of all tests.
+/// Honest trials of one run of all tests, and in which of them there is a real Godot.
 const STAGE_TRIALS: u64 = 200;
+const STAGE_GODOT_EVERY: u64 = 20;
 /// Exit code of the orchestrator when the checker found something.
 const FOUND: i32 = 1;
 
@@ -45,6 +47,9 @@ pub struct Options {
     /// In every n-th trial one of the game servers is a real headless Godot
     #[arg(long)]
     godot_every: Option<u64>,
+    /// Fails, too, if faults or outcomes of some kind were too rare
+    #[arg(long, conflicts_with = "replay")]
+    coverage: bool,
     /// Plants this bug and plays until the checker notices it; fails if it does not
     #[arg(long, value_enum)]
     control: Option<Control>,
@@ -72,6 +77,15 @@ impl Control {
             Self::NoEpochCheck => "planted-no-epoch-check",
         }
     }
+
+    /// The rule of the checker that it has to break.
+    const fn breaks(self) -> &'static str {
+        match self {
+            Self::EarlyAck => "local_acknowledgements_are_covered",
+            Self::FreshSequence => "everything_is_applied_once",
+            Self::NoEpochCheck => "nothing_fenced_is_applied",
+        }
+    }
 }
 
 /// The programs of a run.
@@ -89,6 +103,7 @@ struct Run<'a> {
     trials: u64,
     seed: u64,
     more: Vec<String>,
+    engine: Option<PathBuf>,
 }
 
 /// Runs the command.
@@ -97,13 +112,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let postgres = postgres::provide().and_then(|programs| Postgres::start(&programs))?;
     let seed = options.seed.unwrap_or_else(drawn_seed);
     if let Some(control) = options.control {
-        control_is_noticed(
-            control,
-            &programs,
-            postgres.url(),
-            options.trials.unwrap_or(CONTROL_TRIALS),
-            seed,
-        )?;
+        let trials = options.trials.unwrap_or(CONTROL_TRIALS);
+        control_is_noticed(control, &programs, postgres.url(), trials, seed)?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut more = Vec::new();
@@ -117,20 +127,26 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     if options.keep_going {
         more.push("--keep-going".to_owned());
     }
+    if options.coverage {
+        more.push("--coverage".to_owned());
+    }
+    let mut engine = None;
     if let Some(every) = options.godot_every {
         library::build(library::Profile::Debug)?;
-        let engine = godot::provide()?;
-        engine.import(&workspace::root().join("tests/fixtures/game"))?;
         more.push(format!("--godot-every={every}"));
-        more.push(format!("--godot={}", engine.binary.display()));
+        engine = Some(with_game(&godot::provide()?)?);
+    } else if options.replay.is_some() {
+        // There may be one in it.
+        engine = godot::provide().ok().map(|engine| engine.binary);
     }
     let trials = options.trials.unwrap_or(if options.replay.is_some() { 1 } else { 20 });
-    let run = Run { name: "chaos", programs: &programs, postgres_url: postgres.url(), trials, seed, more };
+    let run =
+        Run { name: "chaos", programs: &programs, postgres_url: postgres.url(), trials, seed, more, engine };
     Ok(if play(run)?.0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The stage of `cargo xtask test`: the checker's own test, honest trials, and every control. Each counts once.
-pub fn stage(backend: &Path, postgres_url: &str) -> Result<Counts> {
+pub fn stage(backend: &Path, postgres_url: &str, engine: &Engine) -> Result<Counts> {
     let mut counts = Counts::default();
     let mut count = |what: &str, good: Result<()>| match good {
         Ok(()) => counts.passed += 1,
@@ -148,7 +164,8 @@ pub fn stage(backend: &Path, postgres_url: &str) -> Result<Counts> {
         postgres_url,
         trials: STAGE_TRIALS,
         seed,
-        more: Vec::new(),
+        more: vec!["--coverage".to_owned(), format!("--godot-every={STAGE_GODOT_EVERY}")],
+        engine: Some(with_game(engine)?),
     };
     count("honest trials", play(honest).and_then(|(good, line)| if good { Ok(()) } else { bail!(line) }));
     for control in Control::ALL {
@@ -156,6 +173,12 @@ pub fn stage(backend: &Path, postgres_url: &str) -> Result<Counts> {
         count(control.name(), noticed);
     }
     Ok(counts)
+}
+
+/// The engine's binary, once it knows the game that is played with it.
+fn with_game(engine: &Engine) -> Result<PathBuf> {
+    engine.import(&workspace::root().join("tests/fixtures/game"))?;
+    Ok(engine.binary.clone())
 }
 
 fn drawn_seed() -> u64 {
@@ -174,49 +197,56 @@ fn checker() -> PathBuf {
 }
 
 fn build(backend: PathBuf) -> Result<Programs> {
-    let orchestrator = build_one("end-to-end", "chaos", None)?;
-    Ok(Programs { orchestrator, game_server: build_one("end-to-end", "chaos-server", None)?, backend })
+    println!("building chaos and chaos-server");
+    let programs = ["--bin", "chaos", "--bin", "chaos-server"];
+    build_in_place("chaos", "end-to-end", &programs, None)?;
+    Ok(Programs { orchestrator: built("chaos"), game_server: aside("chaos-server", "honest")?, backend })
 }
 
-fn build_one(package: &str, program: &str, feature: Option<&str>) -> Result<PathBuf> {
-    println!("building {program}{}", feature.map(|name| format!(" with {name}")).unwrap_or_default());
+fn build_in_place(what: &str, package: &str, programs: &[&str], feature: Option<&str>) -> Result<()> {
     let mut command = workspace::cargo();
-    command.args(["build", "--package", package, "--bin", program]);
+    command.args(["build", "--quiet", "--package", package]).args(programs);
     if let Some(feature) = feature {
         command.args(["--features", feature]);
     }
-    process::run(&format!("building {program}"), command)?;
-    Ok(workspace::target().join("debug").join(format!("{program}{}", std::env::consts::EXE_SUFFIX)))
+    process::run(&format!("building {what}"), command)
 }
 
-/// Builds with the bug in it, aside: the program in its usual place is the honest one again afterwards.
-fn plant(control: Control, honest: &Programs) -> Result<Programs> {
-    let (package, program, feature) = match control {
-        Control::EarlyAck | Control::FreshSequence => {
-            ("end-to-end", "chaos-server", format!("backend-client/{}", control.name()))
-        }
-        Control::NoEpochCheck => ("backend-server", "backend-server", control.name().to_owned()),
-    };
-    let folder = runs().join("bin").join(control.name());
+fn built(program: &str) -> PathBuf {
+    workspace::target().join("debug").join(format!("{program}{}", std::env::consts::EXE_SUFFIX))
+}
+
+/// A copy of a built program where no other variant of it goes.
+fn aside(program: &str, variant: &str) -> Result<PathBuf> {
+    let folder = runs().join("bin").join(variant);
     fs::create_dir_all(&folder)?;
-    let planted = folder.join(format!("{program}{}", std::env::consts::EXE_SUFFIX));
-    let built = build_one(package, program, Some(&feature))?;
-    // A program that still runs cannot be written to.
-    match fs::remove_file(&planted) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
-    }
-    fs::copy(&built, &planted)?;
-    build_one(package, program, None)?;
+    let own = folder.join(format!("{program}{}", std::env::consts::EXE_SUFFIX));
+    // Not in place: the one before may be running.
+    let fresh = own.with_extension("new");
+    fs::copy(built(program), &fresh)?;
+    fs::rename(&fresh, &own)?;
+    Ok(own)
+}
+
+/// Builds with the bug in it. What is in its usual place is the honest one again afterwards, which costs nothing: cargo
+/// keeps what it has built with other features.
+fn plant(control: Control, honest: &Programs) -> Result<Programs> {
+    let name = control.name();
     let mut programs = Programs {
         orchestrator: honest.orchestrator.clone(),
         game_server: honest.game_server.clone(),
         backend: honest.backend.clone(),
     };
-    match control {
-        Control::NoEpochCheck => programs.backend = planted,
-        _ => programs.game_server = planted,
-    }
+    let (package, program, feature, planted) = match control {
+        Control::EarlyAck | Control::FreshSequence => {
+            ("end-to-end", "chaos-server", format!("backend-client/{name}"), &mut programs.game_server)
+        }
+        Control::NoEpochCheck => ("backend-server", "backend-server", name.to_owned(), &mut programs.backend),
+    };
+    println!("building {program} with {name}");
+    build_in_place(program, package, &["--bin", program], Some(&feature))?;
+    *planted = aside(program, name)?;
+    build_in_place(program, package, &["--bin", program], None)?;
     Ok(programs)
 }
 
@@ -228,16 +258,19 @@ fn control_is_noticed(
     seed: u64,
 ) -> Result<()> {
     let programs = plant(control, honest)?;
-    let run = Run { name: control.name(), programs: &programs, postgres_url, trials, seed, more: Vec::new() };
-    let (good, line) = play(run)?;
-    ensure!(!good, "{} was not noticed in {trials} trials: {line}", control.name());
+    let name = control.name();
     // A process that dies or hangs would be noticed, too, but would not show that this bug is.
+    let more = vec![format!("--until-broken={}", control.breaks())];
+    let run = Run { name, programs: &programs, postgres_url, trials, seed, more, engine: None };
+    let (good, line) = play(run)?;
+    ensure!(!good, "{name} was not noticed in {trials} trials: {line}");
+    let broken = line.split(' ').find_map(|word| word.strip_prefix("broken=")).unwrap_or_default();
     ensure!(
-        !line.contains("nothing_went_wrong_by_itself"),
-        "{} failed for another reason: {line}",
-        control.name()
+        broken.split(',').any(|rule| rule == control.breaks()),
+        "{name} broke {broken}, but not {}: {line}",
+        control.breaks()
     );
-    println!("control {}: noticed", control.name());
+    println!("control {name}: noticed");
     Ok(())
 }
 
@@ -255,6 +288,9 @@ fn play(run: Run<'_>) -> Result<(bool, String)> {
         .env("TEST_POSTGRES_URL", run.postgres_url)
         .env_remove("BACKEND_URL")
         .env_remove("BACKEND_SERVER_KEY");
+    if let Some(engine) = &run.engine {
+        command.env("GODOT4_BIN", engine);
+    }
     let mut running = Running::start_echoing(run.name, command, |_| true)?;
     let trials = u32::try_from(run.trials).unwrap_or(u32::MAX);
     let status = running.wait(STARTING + PER_TRIAL.saturating_mul(trials))?;

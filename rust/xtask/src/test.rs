@@ -79,7 +79,8 @@ pub fn run(options: &Options) -> ExitCode {
         // These have no tests to choose from.
         if wants(Kind::Chaos) && filter.is_none() {
             timed(&mut stages, "chaos", || {
-                chaos::stage(found(&needs.backend)?, found(&needs.postgres)?.url()).map(Outcome::Ran)
+                let postgres = found(&needs.postgres)?;
+                chaos::stage(found(&needs.backend)?, postgres.url(), found(&needs.engine)?).map(Outcome::Ran)
             });
         }
         if wants(Kind::Powercut) && filter.is_none() {
@@ -119,7 +120,7 @@ fn timed(stages: &mut Vec<Stage>, name: &str, work: impl FnOnce() -> Result<Outc
 
 fn prepare(wants: impl Fn(Kind) -> bool) -> Result<Needs> {
     let unneeded = || "not needed".to_owned();
-    let with_engine = wants(Kind::Engine) || wants(Kind::EndToEnd);
+    let with_engine = wants(Kind::Engine) || wants(Kind::EndToEnd) || wants(Kind::Chaos);
     let backend = said(backend::build());
     let engine = if with_engine {
         said(library::build(library::Profile::Debug).and_then(|_in_place| godot::provide()))

@@ -1,8 +1,6 @@
 //! What the game does: as it is told, and by itself when the store says that something has happened.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use backend_client::player_store::{Content, Event, PlayerStore, Resolution};
@@ -203,35 +201,30 @@ impl Game {
     async fn resolve(&self, conflict: Conflict) {
         let (player, key) = (conflict.player_id.as_str(), conflict.key.as_str());
         let theirs = conflict.value.get("op").cloned();
-        let resolved = if self.on_conflict == OnConflict::Merge {
-            let (early, resolving) = {
-                let mut pages = self.book.open();
+        let merged = {
+            // Nobody saves in between, and no acknowledgement is told before the operation is entered.
+            let mut pages = self.book.open();
+            if self.on_conflict == OnConflict::Merge {
                 let from: Vec<Value> = self.base(player, key).into_iter().chain(theirs.clone()).collect();
                 let op = pages.own_op();
                 say(&json!({ "event": "attempted", "player": player, "key": key, "op": op, "from": from }));
-                let merged = Resolution::Value(content(op, &from, 0));
-                let mut resolving = Box::pin(self.store.resolve(&conflict, merged));
-                // Up to its first wait: the merged document is saved while nobody else saves.
-                (first_step(resolving.as_mut()), resolving)
-            };
-            match early {
-                Some(done) => done,
-                None => resolving.await,
+                let merged = self.store.merge(&conflict, Resolution::Value(content(op, &from, 0)));
+                if let Ok(Some(generation)) = merged {
+                    pages.enter(player, key, generation, op);
+                }
+                merged
+            } else {
+                self.store.merge(&conflict, Resolution::Ours)
             }
-        } else {
-            self.store.resolve(&conflict, Resolution::Ours).await
+        };
+        let resolved = match merged {
+            Ok(change) => self.store.settle(&conflict, change).await,
+            Err(error) => Err(error),
         };
         say(&json!({
             "event": "resolved", "player": player, "key": key, "op": theirs,
             "error": resolved.err().map(|error| error.code().to_owned()),
         }));
-    }
-}
-
-fn first_step<T>(future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
-    match future.poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(done) => Some(done),
-        Poll::Pending => None,
     }
 }
 
