@@ -60,7 +60,7 @@ fn a_save_whose_reply_was_lost_is_applied_once() -> Result<()> {
     proxy.set(Fault::None);
     flushed(&mut server)?;
     ensure!(version_with(&ada, 10)? == 1, "a repeated save made another version");
-    let saved = server.log().wait_for("EVENT saved")?;
+    let saved = server.log().wait_for("EVENT saved ")?;
     ensure!(saved.ends_with("version=1"), "{saved}");
 
     save(&mut server, 20)?;

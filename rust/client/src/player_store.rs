@@ -17,7 +17,7 @@ use std::time::Duration;
 use backend_protocol::limits;
 use backend_protocol::player_store::{Conflict, document};
 use serde_json::{Map, Value};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::backend::Backend;
 use crate::clock::Clock;
@@ -198,12 +198,15 @@ struct Inner {
     wake_sender: Arc<Notify>,
     /// Changes whenever something is journalled, settled, released or given up, for those who wait for it.
     progress: Notify,
+    /// Its sender lives as long as the task that has the journal open.
+    journal_task: watch::Receiver<()>,
 }
 
 impl PlayerStore {
     /// An empty store. Its tasks run on the current tokio runtime until the last clone is dropped.
     pub fn new(setup: Setup) -> Self {
         let notices = setup.registration.notices();
+        let (writing, journal_task) = watch::channel(());
         let inner = Arc::new(Inner {
             backend: setup.backend,
             clock: setup.clock,
@@ -214,11 +217,22 @@ impl PlayerStore {
             wake_journal: Arc::new(Notify::new()),
             wake_sender: Arc::new(Notify::new()),
             progress: Notify::new(),
+            journal_task,
         });
-        tokio::spawn(journalling::run(Arc::downgrade(&inner), Arc::clone(&inner.wake_journal)));
+        let journalling = journalling::run(Arc::downgrade(&inner), Arc::clone(&inner.wake_journal));
+        tokio::spawn(async move {
+            let _until_it_ends = writing;
+            journalling.await;
+        });
         tokio::spawn(sending::run(Arc::downgrade(&inner), Arc::clone(&inner.wake_sender)));
         tokio::spawn(lease::listen(Arc::downgrade(&inner), notices));
         Self(inner)
+    }
+
+    /// Resolves when the last clone is dropped and the journal is closed. Does not keep the store.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut journal_task = self.0.journal_task.clone();
+        async move { while journal_task.changed().await.is_ok() {} }
     }
 
     /// Changes how long documents wait for company.

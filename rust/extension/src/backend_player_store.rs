@@ -2,6 +2,7 @@
 
 mod merging;
 mod news;
+mod own_journal;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -9,10 +10,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backend_client::error::ClientError;
-use backend_client::journal::JournalFolder;
 use backend_client::player_store::{Content, Event, Flushed, Pace, PlayerStore, Setup};
 use godot::builtin::AnyDictionary;
 use godot::prelude::*;
+use own_journal::OwnJournal;
 use tokio::sync::oneshot;
 
 use crate::backend_config::BackendConfig;
@@ -435,7 +436,7 @@ impl BackendPlayerStore {
             })?;
         let registration = registration.bind().connected()?;
         let config = configuration::resolve(self.config.as_ref())?;
-        let journal = JournalFolder::new(configuration::journal_folder(self.config.as_ref(), &config)?);
+        let journal = OwnJournal::new(configuration::journal_folder(self.config.as_ref(), &config)?);
         let backend = configuration::connect(config)?;
         let id = self.base().instance_id();
         let on_event = Arc::new(move |event| hand_off::post(move || news::announce(id, event)));
@@ -450,6 +451,7 @@ impl BackendPlayerStore {
             pace: self.pace(),
             on_event,
         });
+        last_words::close(store.ended());
         shutdown_parts::store_made(id, store.clone());
         backlog_monitor::watch(id, store.clone());
         self.connected.replace(Some(Connected { node: id, store: store.clone() }));

@@ -53,6 +53,12 @@ pub fn leave(work: impl Future<Output = ()> + Send + 'static) {
     });
 }
 
+/// Waits for a store's journal to be closed once its node is gone: it belongs to a thread of the database library's, which
+/// has to end before the library is unmapped.
+pub fn close(journal: impl Future<Output = ()> + Send + 'static) {
+    speak(journal);
+}
+
 /// Resolves when all has been said.
 pub async fn finished() {
     loop {

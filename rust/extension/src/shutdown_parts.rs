@@ -46,6 +46,11 @@ pub fn gone(node: InstanceId) {
     drop(dropped);
 }
 
+/// Any thread. Whether a server of this process is listed under this id.
+pub fn is_listed(server_id: &str) -> bool {
+    live().registrations.values().any(|registration| registration.server_id().as_deref() == Some(server_id))
+}
+
 /// What one shutdown brings in order: everything, or the nodes it was given.
 #[derive(Default)]
 pub struct Parts(Mutex<Only>);

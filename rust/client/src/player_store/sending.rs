@@ -127,10 +127,12 @@ async fn pause_unless_flushed(
 impl Inner {
     fn next_work(&self) -> (Work, bool) {
         let now = self.clock.now();
-        let registered = self.registration.server_id().is_some();
+        let server_id = self.registration.server_id();
         let mut held = self.lock();
         let hurry = held.flushing > 0;
-        let work = if registered {
+        let work = if let Some(server_id) = server_id {
+            // A store made anew finds its own server in the journal of the one before: it is not dead.
+            held.predecessors.retain(|dead| *dead != server_id);
             held.next_work(now)
         } else {
             Work::Idle(if held.dirty(None) > 0 { UNREGISTERED } else { NOTHING_DUE })

@@ -203,6 +203,36 @@ async fn crash_after_crash_with_the_backend_away_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_store_made_anew_does_not_take_its_own_server_for_dead() {
+    let backend = SimulatedBackend::new();
+    let disk = disk();
+    let Server { store, registration, process, power, .. } = Server::start(&backend, &disk).await;
+    store.load("ada", LONG).await.expect("loaded");
+    store.save("ada", "progress", content(1)).expect("taken");
+    store.flush(None, LONG).await;
+    let ended = store.ended();
+    drop(store);
+    ended.await;
+    assert_eq!(disk.lock().slots[0].holder, None, "the journal is closed");
+    let again = PlayerStore::new(Setup {
+        backend: backend.clone(),
+        clock: Arc::new(ProcessClock(power)),
+        registration,
+        journal: process,
+        pace: Pace::default(),
+        on_event: Arc::new(|_| {}),
+    });
+    assert_eq!(number_of(&again.load("ada", LONG).await.expect("loaded"), "progress"), Some(1));
+    again.save("ada", "progress", content(2)).expect("taken");
+    assert_eq!(again.flush(None, LONG).await, all_saved(1));
+    // Whatever it is up to, it has done by then.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let state = backend.state.lock().expect("not poisoned");
+    assert_eq!(state.deregistered, [""; 0], "the living server was deregistered");
+    assert_eq!(state.leases["ada"].holder.as_deref(), Some("server-1"), "and its players let go");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_second_process_of_the_folder_takes_the_next_journal() {
     let backend = SimulatedBackend::new();
     let disk = disk();

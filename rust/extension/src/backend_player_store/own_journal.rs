@@ -1,0 +1,27 @@
+//! The journal of a process that may have made, and freed, other stores before.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use backend_client::journal::{Journal, JournalError, JournalFolder, JournalSource, Recovered};
+
+use crate::shutdown_parts;
+
+/// A folder of journals, in which the servers of this process do not count as dead ones: who freed a store goes on being
+/// listed. A later process deals with those of them that are left in the journal.
+pub(super) struct OwnJournal(JournalFolder);
+
+impl OwnJournal {
+    pub fn new(folder: PathBuf) -> Self {
+        Self(JournalFolder::new(folder))
+    }
+}
+
+#[async_trait]
+impl JournalSource for OwnJournal {
+    async fn open(&self) -> Result<(Box<dyn Journal>, Recovered), JournalError> {
+        let (journal, mut recovered) = self.0.open().await?;
+        recovered.server_ids.retain(|server_id| !shutdown_parts::is_listed(server_id));
+        Ok((journal, recovered))
+    }
+}
