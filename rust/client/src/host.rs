@@ -79,6 +79,11 @@ impl Pulse {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
+    /// The shutdown is over, but the process is not: the main loop has to turn again.
+    pub fn goes_on(&self) {
+        self.stopping.store(false, Ordering::Relaxed);
+    }
+
     fn is_there(&self) -> bool {
         self.turned.swap(false, Ordering::Relaxed) || self.stopping.load(Ordering::Relaxed)
     }

@@ -70,6 +70,12 @@ async fn the_host_hears_of_a_main_loop_that_turns_and_of_no_other() {
     let before = host.told();
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert!(host.told() >= before + 4);
+
+    // Once it is over, a main loop that hangs is a main loop that hangs.
+    pulse.goes_on();
+    let before = host.told();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(host.told(), before);
     watch.abort();
 }
 

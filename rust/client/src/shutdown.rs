@@ -9,7 +9,9 @@
 //! | collecting | 2 s, at most 30 % of the grace | what the game handed over so far has to do |
 //! | journalling | a quarter of the grace | sending begins; the journal goes on trying |
 //! | sending | 80 % of the grace | what is left stays in the journal for the next start |
-//! | releasing | 88 %, and leaving the registry 95 % | leases run out by themselves |
+//! | releasing | 85 %, and leaving the registry 90 % | leases run out by themselves |
+//! | all of it | 95 % | the journal has its last chance |
+//! | quitting | the end of the grace | the process is ended from under it |
 
 mod ending;
 mod store;
@@ -37,8 +39,8 @@ const COLLECT_SHARE: f64 = 0.3;
 const JOURNAL_SHARE: f64 = 0.25;
 /// Parts of the grace at which sending, releasing and leaving the registry are over.
 const SENT_BY: f64 = 0.8;
-const RELEASED_BY: f64 = 0.88;
-const DEREGISTERED_BY: f64 = 0.95;
+const RELEASED_BY: f64 = 0.85;
+const DEREGISTERED_BY: f64 = 0.9;
 /// Longest wait for the main thread to leave once all is done.
 const LEAVE: Duration = Duration::from_secs(2);
 /// Longest last chance of the journal before the process is ended, and the part of the grace it may take.
@@ -94,6 +96,8 @@ struct Inner {
     stays: AtomicBool,
     collected: Notify,
     leaving: Notify,
+    /// Nobody is left on the main thread.
+    abandoned: AtomicBool,
     /// Where the stores do their work: known once the shutdown has begun.
     runtime: OnceLock<Handle>,
     so_far: Mutex<SoFar>,
@@ -126,6 +130,7 @@ impl Shutdown {
             stays: AtomicBool::new(false),
             collected: Notify::new(),
             leaving: Notify::new(),
+            abandoned: AtomicBool::new(false),
             runtime: OnceLock::new(),
             so_far: Mutex::default(),
         }))
@@ -163,6 +168,13 @@ impl Shutdown {
         self.0.leaving.notify_one();
     }
 
+    /// The main thread has left before the end: the plan goes on without it, and ends the process by itself.
+    pub fn abandoned(&self) {
+        self.0.abandoned.store(true, Ordering::SeqCst);
+        self.0.collected.notify_one();
+        self.0.leaving.notify_one();
+    }
+
     /// All is done, but the process is to go on: whoever wants to leave later decides when.
     pub fn stay(&self) {
         self.0.stays.store(true, Ordering::SeqCst);
@@ -177,21 +189,33 @@ impl Shutdown {
 
     /// Keeps the deadline even when the runtime's workers are all stuck.
     fn guard(&self, grace: Duration) {
-        let inner = Arc::downgrade(&self.0);
         let last_chance = LAST_CHANCE.min(grace.mul_f64(LAST_CHANCE_SHARE));
-        let end = move || {
-            if let Some(inner) = inner.upgrade().filter(|inner| !inner.stays.load(Ordering::SeqCst)) {
-                let summary = inner.cut_short(Ending::Deadline, last_chance);
+        self.0.after(grace.saturating_sub(last_chance), move |inner| {
+            let summary = inner.cut_short(Ending::Deadline, last_chance);
+            if summary.ending == Ending::Complete {
+                // The main thread is on its way out; the rest of the time is for the engine.
+                inner.after(last_chance, move |inner| (inner.exit)(summary.exit_code(), &summary));
+            } else {
                 (inner.exit)(summary.exit_code(), &summary);
             }
-        };
-        if let Err(error) = self.0.clock.run_after(grace.saturating_sub(last_chance), Box::new(end)) {
-            tracing::error!(%error, "no watchdog: the shutdown's deadline is not enforced");
-        }
+        });
     }
 }
 
 impl Inner {
+    /// Runs `work` on a thread of its own after `delay`, unless the process is to go on.
+    fn after(self: &Arc<Self>, delay: Duration, work: impl FnOnce(&Arc<Self>) + Send + 'static) {
+        let inner = Arc::downgrade(self);
+        let work = move || {
+            if let Some(inner) = inner.upgrade().filter(|inner| !inner.stays.load(Ordering::SeqCst)) {
+                work(&inner);
+            }
+        };
+        if let Err(error) = self.clock.run_after(delay, Box::new(work)) {
+            tracing::error!(%error, "no watchdog: the shutdown's deadline is not enforced");
+        }
+    }
+
     async fn run(&self, grace: Duration) {
         let begun = self.so_far().begun.unwrap_or_else(|| self.clock.now());
         let reason = self.so_far().summary.reason.clone();
@@ -267,8 +291,11 @@ impl Inner {
             so_far.summary.clone()
         };
         (self.on_phase)(Phase::Completed(summary.clone()));
-        if self.at_most(LEAVE, self.leaving.notified()).await.is_none() {
+        let answered = self.at_most(LEAVE, self.leaving.notified()).await.is_some();
+        if !answered {
             tracing::warn!("the main thread does not answer; ending the process without it");
+        }
+        if !answered || self.abandoned.load(Ordering::SeqCst) {
             (self.exit)(summary.exit_code(), &summary);
         }
     }

@@ -212,6 +212,17 @@ async fn a_stuck_main_thread_holds_up_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_main_thread_that_left_early_is_waited_for_by_nobody() {
+    let bench = bench(&[(3, AT_ONCE, AT_ONCE)], AT_ONCE);
+    bench.shutdown.request("SIGTERM", LONG);
+    bench.shutdown.abandoned();
+    let summary = bench.summary().await;
+    assert_eq!((summary.collect, summary.saved, summary.unsaved), (Duration::ZERO, 3, 0));
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(*bench.exits.lock().expect("not poisoned"), [(0, summary)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_short_grace_gives_the_game_less_time() {
     let bench = bench(&[], AT_ONCE);
     bench.shutdown.request("SIGTERM", Duration::from_secs(5));
@@ -233,7 +244,7 @@ async fn with_the_backend_away_everything_is_left_in_the_journal_in_time() {
     assert_eq!(summary.exit_code(), EXIT_UNSAVED);
     let log = bench.log.lock().expect("not poisoned");
     assert_eq!(log.last(), Some(&"deregister"), "deregistration is tried whatever is left");
-    assert_eq!([summary.send, summary.release, summary.total].map(|phase| phase.as_secs()), [80, 15, 95]);
+    assert_eq!([summary.send, summary.release, summary.total].map(|phase| phase.as_secs()), [80, 10, 90]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -255,7 +266,7 @@ async fn with_neither_journal_nor_backend_the_documents_are_called_lost() {
     let summary = bench.summary().await;
     bench.shutdown.leaving();
     assert_eq!((summary.left_in_journal, summary.unsaved), (0, 2));
-    assert_eq!((summary.exit_code(), summary.total.as_secs()), (EXIT_UNSAVED, 88));
+    assert_eq!((summary.exit_code(), summary.total.as_secs()), (EXIT_UNSAVED, 85));
     assert!(summary.to_string().ends_with("(2 documents are lost)"), "{summary}");
 }
 

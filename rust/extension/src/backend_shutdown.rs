@@ -1,11 +1,12 @@
 //! `BackendShutdown`: one orderly way out.
 
 use std::cell::RefCell;
-use std::io::Write;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use backend_client::shutdown::{Phase, Shutdown, Summary};
+use backend_client::shutdown::{EXIT_UNSAVED, Phase, Summary};
+use godot::classes::notify::NodeNotification;
+use godot::classes::{Engine, SceneTree};
 use godot::prelude::*;
 
 use crate::backend_peer_auth::{self, BackendPeerAuth};
@@ -14,8 +15,8 @@ use crate::backend_server_registration::{self, BackendServerRegistration};
 use crate::backend_world_store::{self, BackendWorldStore};
 use crate::frame_hook::FrameHook;
 use crate::result_class::result_class;
-use crate::shutdown_parts::Parts;
-use crate::{configuration, hand_off, last_words, runtime, supervision, termination};
+use crate::shutdown_plan::Plan;
+use crate::{configuration, hand_off, supervision, termination};
 
 /// Time between two looks at who is there.
 const LOOK: Duration = Duration::from_millis(500);
@@ -28,8 +29,9 @@ thread_local! {
 result_class! {
     /// What a shutdown achieved.
     BackendShutdownSummary(Summary) {
-        /// Why it was asked for: [code]SIGTERM[/code], [code]SIGINT[/code], [code]empty[/code],
-        /// [code]drain_requested[/code], [code]CTRL_CLOSE[/code] and the like on Windows, or what the script said.
+        /// Why it was asked for: [code]SIGTERM[/code], [code]SIGINT[/code], [code]CTRL_CLOSE[/code] and the like on
+        /// Windows, [code]window_closed[/code], [code]empty[/code], [code]drain_requested[/code], or what the script
+        /// said.
         reason (get_reason): GString = |summary| GString::from(&summary.reason);
         /// Players this server held when it began.
         players (get_players): i64 = |summary| summary.players as i64;
@@ -60,19 +62,24 @@ result_class! {
     }
 }
 
-/// Turns SIGTERM, SIGINT, what Windows has in their place, and an empty server into one orderly shutdown: no new players,
-/// collect their progress, bring it to the journal, send it, let players go, leave the list, quit.
+/// Turns SIGTERM, SIGINT, what Windows has in their place, a closed window and an empty server into one orderly shutdown:
+/// no new players, collect their progress, bring it to the journal, send it, let players go, leave the list, quit.
 ///
 /// An open world ([BackendWorldStore]) is part of it; its chunks count as documents.
 ///
 /// Put one into the server's scene. While it is in the tree, the first signal starts the shutdown. A second one ends
 /// the process as soon as the journal is synced, after a second at most, with exit code 0 if everything is at the
-/// backend and 128 + signal otherwise. The process ends within [member grace_seconds], even if the main loop hangs:
-/// saving then goes on in the background with what the game had handed over.
+/// backend and 128 + signal otherwise. The process ends within [member grace_seconds], even if the main loop hangs or a
+/// handler never returns: saving then goes on in the background with what the game had handed over. Handlers are not
+/// awaited: save before the first [code]await[/code].
+///
+/// Closing the window counts as a request unless the game had turned [member SceneTree.auto_accept_quit] off.
+/// [method SceneTree.quit] is no request: it ends the game at once, with two seconds to send what is unsent, and the
+/// rest stays in the journal. Called during a shutdown, it does not cut it off.
 ///
 /// The exit code is 0 if everything is at the backend. It is 75 if documents are left in the journal, from where the next
-/// server with the same journal sends them, or lost; the last line of the log says which. Without this node, signals do
-/// what they do in any Godot game.
+/// server with the same journal sends them, or lost; one line of the log, which begins with [code]backend_client:
+/// shutdown[/code], says which. Without this node, signals do what they do in any Godot game.
 ///
 /// As a service of systemd ([code]Type=notify[/code]), the server says that it is ready when it is first listed, that it
 /// is stopping, and, with [code]WatchdogSec[/code], that its main loop turns.
@@ -105,47 +112,14 @@ pub struct BackendShutdown {
     #[var(set = set_store)]
     store: Option<Gd<BackendPlayerStore>>,
     plan: Option<Arc<Plan>>,
+    /// A window that is closed does not quit at once, because of this node.
+    delays_closing: bool,
     looked_at: Option<Instant>,
     empty_since: Option<Instant>,
     /// Frames until the game is asked for its state; it had one to announce the shutdown.
     collect_in: Option<u8>,
     each_frame: Option<FrameHook>,
     base: Base<Node>,
-}
-
-/// What threads other than the main one need to carry the shutdown out.
-struct Plan {
-    shutdown: Shutdown,
-    parts: Arc<Parts>,
-    grace: Mutex<Duration>,
-}
-
-impl Plan {
-    fn grace(&self) -> Duration {
-        *self.grace.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Any thread. False when it has begun already.
-    fn request(&self, reason: &str, at_most: Option<Duration>) -> bool {
-        let grace = self.grace();
-        let grace = at_most.map_or(grace, |at_most| grace.min(at_most));
-        match runtime::handle() {
-            Ok(handle) => {
-                let _entered = handle.enter();
-                self.shutdown.request(reason, grace)
-            }
-            // No workers any more: whoever asks is told to leave at once.
-            Err(_) => false,
-        }
-    }
-
-    /// Any thread but a worker. Ends the process once the journal is synced.
-    fn leave(&self, code_if_unsaved: i32) {
-        let summary = self.shutdown.cut_short();
-        let code = if summary.exit_code() == 0 { 0 } else { code_if_unsaved };
-        last_line(code, &summary);
-        termination::exit_now(code);
-    }
 }
 
 #[godot_api]
@@ -158,6 +132,11 @@ impl INode for BackendShutdown {
         self.each_frame = Some(FrameHook::new(move || each_frame(id)));
         supervision::begin();
         ACTIVE.set(Some(id));
+        let mut tree = self.base().get_tree();
+        if tree.is_auto_accept_quit() {
+            tree.set_auto_accept_quit(false);
+            self.delays_closing = true;
+        }
         let plan = self.plan();
         let (trigger, leave) = (Arc::clone(&plan), plan);
         termination::answer_with(
@@ -175,6 +154,21 @@ impl INode for BackendShutdown {
             if !self.is_shutting_down() {
                 termination::answer_no_more();
             }
+        }
+        if std::mem::take(&mut self.delays_closing) {
+            self.base().get_tree().set_auto_accept_quit(true);
+        }
+    }
+
+    fn on_notification(&mut self, what: NodeNotification) {
+        if what != NodeNotification::WM_CLOSE_REQUEST || !self.delays_closing {
+            return;
+        }
+        if self.is_shutting_down() {
+            // Whoever closes a window twice does not want to wait.
+            self.plan().leave(EXIT_UNSAVED);
+        } else {
+            self.request_shutdown(GString::from("window_closed"));
         }
     }
 
@@ -198,8 +192,8 @@ impl BackendShutdown {
     pub fn draining(reason: GString, deadline_seconds: f64);
 
     /// Emitted a frame later: call [method BackendPlayerStore.save] for the game's live state. What is saved before
-    /// the handlers return is sent. [signal BackendPlayerStore.collect_saves] and
-    /// [signal BackendWorldStore.collect_saves] are emitted as well.
+    /// the handlers return is sent. They have two seconds, and at most 30 % of the grace.
+    /// [signal BackendPlayerStore.collect_saves] and [signal BackendWorldStore.collect_saves] are emitted as well.
     #[signal]
     pub fn collect_saves();
 
@@ -225,7 +219,7 @@ impl BackendShutdown {
     /// Returns whether the shutdown has begun.
     #[func]
     fn is_shutting_down(&self) -> bool {
-        self.plan.as_ref().is_some_and(|plan| plan.shutdown.is_requested())
+        self.plan.as_ref().is_some_and(|plan| plan.is_requested())
     }
 
     #[func(rename = _get_configuration_warnings)]
@@ -237,8 +231,7 @@ impl BackendShutdown {
     fn set_grace_seconds(&mut self, seconds: f64) {
         self.grace_seconds = seconds;
         if let Some(plan) = &self.plan {
-            *plan.grace.lock().unwrap_or_else(PoisonError::into_inner) =
-                configuration::host("", seconds).shutdown_grace();
+            plan.set_grace(configuration::host("", seconds).shutdown_grace());
         }
         self.base_mut().update_configuration_warnings();
     }
@@ -260,18 +253,12 @@ impl BackendShutdown {
             return Arc::clone(plan);
         }
         let id = self.base().instance_id();
-        let parts = Arc::new(Parts::default());
-        let on_phase = Arc::new(move |phase: Phase| {
+        let grace = configuration::host("", self.grace_seconds).shutdown_grace();
+        let plan = Plan::new(grace, move |plan, phase| {
             tell_host(&phase);
-            hand_off::post(move || on_phase(id, phase));
+            let plan = Weak::clone(plan);
+            hand_off::post(move || on_phase(id, &plan, phase));
         });
-        let exit = Arc::new(|code: i32, summary: &Summary| {
-            last_line(code, summary);
-            termination::exit_now(code);
-        });
-        let shutdown = Shutdown::new(configuration::clock(), Arc::clone(&parts) as _, on_phase, exit);
-        let grace = Mutex::new(configuration::host("", self.grace_seconds).shutdown_grace());
-        let plan = Arc::new(Plan { shutdown, parts, grace });
         self.plan = Some(Arc::clone(&plan));
         self.choose();
         plan
@@ -354,16 +341,6 @@ fn tell_host(phase: &Phase) {
     }
 }
 
-/// Any thread. The log's last line, past the engine's buffers, which nobody empties any more.
-fn last_line(code: i32, summary: &Summary) {
-    // Nobody is left to be told about a closed pipe.
-    let _closed = writeln!(std::io::stdout(), "{}", describe(code, summary));
-}
-
-fn describe(code: i32, summary: &Summary) -> String {
-    format!("backend_client: {summary} exit_code={code}")
-}
-
 fn each_frame(id: InstanceId) {
     let Ok(mut node) = Gd::<BackendShutdown>::try_from_instance_id(id) else { return };
     let (collect, leave) = {
@@ -399,16 +376,21 @@ fn collect(node: &Gd<BackendShutdown>) {
     if node.is_instance_valid() {
         let plan = node.bind().plan.clone();
         if let Some(plan) = plan {
-            plan.shutdown.collected();
+            plan.collected();
         }
     }
 }
 
-fn on_phase(id: InstanceId, phase: Phase) {
+fn on_phase(id: InstanceId, plan: &Weak<Plan>, phase: Phase) {
     let Ok(mut node) = Gd::<BackendShutdown>::try_from_instance_id(id) else {
-        // Freed meanwhile: the plan goes on, and the process ends with it.
-        if let Phase::Completed(summary) = phase {
-            godot_print!("{}", describe(summary.exit_code(), &summary));
+        // Freed meanwhile: the shutdown goes on without it.
+        match (phase, plan.upgrade()) {
+            (Phase::Collecting, Some(plan)) => plan.collected(),
+            (Phase::Completed(summary), Some(plan)) => {
+                plan.quits(&summary);
+                quit(summary.exit_code());
+            }
+            _ => {}
         }
         return;
     };
@@ -436,24 +418,29 @@ fn on_phase(id: InstanceId, phase: Phase) {
 
 fn complete(mut node: Gd<BackendShutdown>, summary: Summary) {
     let code = summary.exit_code();
-    godot_print!("{}", describe(code, &summary));
-    let (plan, quit) = {
+    let (plan, quits) = {
         let mut shutdown = node.bind_mut();
-        let quit = shutdown.quit_on_completed;
-        (if quit { shutdown.plan.clone() } else { shutdown.plan.take() }, quit)
+        let quits = shutdown.quit_on_completed;
+        (if quits { shutdown.plan.clone() } else { shutdown.plan.take() }, quits)
     };
-    if let Some(plan) = plan {
-        if quit {
-            plan.shutdown.leaving();
-            last_words::nothing_more();
-            runtime::end_by(Instant::now() + plan.grace().saturating_sub(summary.total));
-        } else {
-            plan.shutdown.stay();
-        }
+    match plan {
+        Some(plan) if quits => plan.quits(&summary),
+        Some(plan) => plan.stays(&summary),
+        None => {}
     }
     node.signals().progress().emit("completed");
-    node.signals().completed().emit(&BackendShutdownSummary::object(Ok(summary)));
-    if quit && node.is_instance_valid() && node.is_inside_tree() {
-        node.get_tree().quit_ex().exit_code(code).done();
+    if node.is_instance_valid() {
+        node.signals().completed().emit(&BackendShutdownSummary::object(Ok(summary)));
+    }
+    if quits {
+        quit(code);
+    }
+}
+
+/// Also when the node has left the tree meanwhile.
+fn quit(code: i32) {
+    let main_loop = Engine::singleton().get_main_loop();
+    if let Some(mut tree) = main_loop.and_then(|main_loop| main_loop.try_cast::<SceneTree>().ok()) {
+        tree.quit_ex().exit_code(code).done();
     }
 }

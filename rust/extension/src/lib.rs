@@ -27,6 +27,7 @@ mod frame_hook;
 mod hand_off;
 mod handshake;
 mod json;
+mod last_line;
 mod last_words;
 mod log_bridge;
 mod multiplayer_link;
@@ -35,6 +36,7 @@ mod result_class;
 mod runtime;
 mod settings;
 mod shutdown_parts;
+mod shutdown_plan;
 mod supervision;
 mod termination;
 
@@ -65,6 +67,7 @@ unsafe impl ExtensionLibrary for BackendExtension {
         match stage {
             // The scene tree is gone: drop what holds objects.
             InitStage::MainLoop => {
+                shutdown_plan::finish();
                 termination::unwatch();
                 backlog_monitor::close();
                 hand_off::close();

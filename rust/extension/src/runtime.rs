@@ -74,9 +74,19 @@ pub fn end_by(deadline: Instant) {
     *DEADLINE.lock().unwrap_or_else(PoisonError::into_inner) = Some(deadline);
 }
 
-fn exit_grace() -> Duration {
+/// Any thread. The process has promised nothing any more.
+pub fn end_whenever() {
+    *DEADLINE.lock().unwrap_or_else(PoisonError::into_inner) = None;
+}
+
+/// Any thread. Time until the process has promised to be gone, if it has.
+pub fn time_left() -> Option<Duration> {
     let deadline = *DEADLINE.lock().unwrap_or_else(PoisonError::into_inner);
-    deadline.map_or(EXIT_GRACE, |deadline| deadline.saturating_duration_since(Instant::now()).min(EXIT_GRACE))
+    deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+}
+
+fn exit_grace() -> Duration {
+    time_left().unwrap_or(EXIT_GRACE).min(EXIT_GRACE)
 }
 
 /// Any thread. Runs `work` on a worker; nobody waits for it.

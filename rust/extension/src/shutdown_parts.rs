@@ -1,6 +1,6 @@
 //! What a shutdown brings in order, reachable from worker threads: the main thread may be stuck by then.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -20,6 +20,14 @@ struct Live {
     /// Stores of something else than players. They take part in every shutdown.
     others: HashMap<InstanceId, Arc<dyn Store>>,
     registrations: HashMap<InstanceId, Registration>,
+    /// Nodes that went during a shutdown, which still has to do with what they made.
+    gone: Option<HashSet<InstanceId>>,
+}
+
+impl Live {
+    fn remove(&mut self, node: InstanceId) -> impl Sized + use<> {
+        (self.stores.remove(&node), self.others.remove(&node), self.registrations.remove(&node))
+    }
 }
 
 /// Main thread. A node has made its store.
@@ -41,9 +49,27 @@ pub fn registration_made(node: InstanceId, registration: Registration) {
 /// Main thread. A node is gone, or has let go of what it made.
 pub fn gone(node: InstanceId) {
     let mut live = live();
-    let dropped = (live.stores.remove(&node), live.others.remove(&node), live.registrations.remove(&node));
+    if let Some(gone) = &mut live.gone {
+        gone.insert(node);
+        return;
+    }
+    let removed = live.remove(node);
     drop(live);
-    drop(dropped);
+    drop(removed);
+}
+
+/// Any thread. A shutdown begins: what nodes made is kept when they go.
+pub fn keep() {
+    live().gone.get_or_insert_default();
+}
+
+/// Main thread. The shutdown is over and the process goes on.
+pub fn keep_no_more() {
+    let mut live = live();
+    let gone = live.gone.take().unwrap_or_default();
+    let removed: Vec<_> = gone.into_iter().map(|node| live.remove(node)).collect();
+    drop(live);
+    drop(removed);
 }
 
 /// Any thread. Whether a server of this process is listed under this id.

@@ -58,6 +58,13 @@ pub fn stopping(reason: &str, grace: Duration) {
     }
 }
 
+/// Main thread. The shutdown is over, but the process is not.
+pub fn goes_on() {
+    if let Some(supervised) = SUPERVISED.get() {
+        supervised.pulse.goes_on();
+    }
+}
+
 /// Worker. What the server is doing, in a few words.
 pub fn status(text: &str) {
     if let Some(supervised) = SUPERVISED.get() {

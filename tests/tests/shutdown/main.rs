@@ -1,10 +1,17 @@
 //! A server that is told to go saves everybody, says so, and goes.
 
+mod quitting;
+mod starting;
+mod stuck_game;
+#[cfg(target_os = "linux")]
+mod systemd;
+
 use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use end_to_end::backend::{Backend, as_whole};
+use end_to_end::fault_proxy::{Fault, FaultProxy};
 use end_to_end::fixture::{self, Fixture, FixtureLaunch};
 use end_to_end::until;
 use rustix::process::Signal;
@@ -167,41 +174,6 @@ fn a_second_signal_ends_process_one_of_a_container_too() -> Result<()> {
 }
 
 #[test]
-fn a_blocked_main_thread_does_not_stop_the_saves() -> Result<()> {
-    let backend = Backend::start()?;
-    let mut server = quiet_server(&backend, "Blocked")?.env("BACKEND_SHUTDOWN_GRACE_SECONDS", "6").start()?;
-    with_dirty_players(&mut server, &backend, 10)?;
-    hang(&mut server, Path::new("/nowhere/never"))?;
-    server.godot().signal(Signal::TERM)?;
-    // The main thread never wakes up; that the process ends at all is not its doing.
-    let code = server.godot().wait()?;
-    ensure!(!server.log().contains("EVENT unhung"), "{}", server.log().tail());
-    ensure!(code == 0, "exit code {code}\n{}", server.log().tail());
-    summary(&server)?.has_all(&[("saved_locally", "10"), ("saved", "10"), ("unsaved", "0")])?;
-    all_saved(&backend, 10, false)?;
-    backend.api()?.wait_for_no_room("Blocked")
-}
-
-#[test]
-fn a_blocked_main_thread_and_no_backend_leave_everything_in_the_journal() -> Result<()> {
-    let journal = tempfile::tempdir()?;
-    let mut backend = Backend::start()?;
-    let mut server = quiet_server_with(&backend, "Blocked alone", journal.path())?
-        .env("BACKEND_SHUTDOWN_GRACE_SECONDS", "6")
-        .start()?;
-    with_dirty_players(&mut server, &backend, 10)?;
-    hang(&mut server, Path::new("/nowhere/never"))?;
-    backend.kill()?;
-    server.godot().signal(Signal::TERM)?;
-    let code = server.godot().wait()?;
-    ensure!(code == 75, "exit code {code}\n{}", server.log().tail());
-    summary(&server)?.has_all(&[("left_in_journal", "10"), ("unsaved", "0"), ("exit_code", "75")])?;
-    backend.resume()?;
-    none_saved(&backend)?;
-    next_start_delivers(&backend, journal.path(), 10, false)
-}
-
-#[test]
 fn a_second_signal_ends_it_at_once_with_everything_in_the_journal() -> Result<()> {
     let journal = tempfile::tempdir()?;
     let mut backend = Backend::start()?;
@@ -300,126 +272,4 @@ fn hang(server: &mut Fixture, until: &Path) -> Result<()> {
     server.ask(&json!({ "do": "hang", "until": until }))?;
     server.log().wait_after(before, "EVENT hanging")?;
     Ok(())
-}
-
-#[cfg(target_os = "linux")]
-mod systemd {
-    use std::io::ErrorKind;
-    use std::os::unix::net::UnixDatagram;
-    use std::time::{Duration, Instant};
-
-    use anyhow::bail;
-    use end_to_end::PATIENCE;
-
-    use super::*;
-
-    /// Short enough to be waited for, long enough for the machine to be busy with something else.
-    const WATCHDOG: Duration = Duration::from_secs(2);
-
-    /// The receiving end of a service manager.
-    struct Manager {
-        socket: UnixDatagram,
-        heard: Vec<String>,
-    }
-
-    impl Manager {
-        fn listen(path: &Path) -> Result<Self> {
-            Ok(Self { socket: UnixDatagram::bind(path)?, heard: Vec::new() })
-        }
-
-        /// The next message, if one comes within `patience`.
-        fn next(&mut self, patience: Duration) -> Result<Option<String>> {
-            let mut buffer = [0; 4_096];
-            self.socket.set_read_timeout(Some(patience))?;
-            match self.socket.recv(&mut buffer) {
-                Ok(length) => {
-                    let message = String::from_utf8(buffer[..length].to_vec())?;
-                    self.heard.push(message.clone());
-                    Ok(Some(message))
-                }
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(None),
-                Err(error) => Err(error.into()),
-            }
-        }
-
-        /// The first message with this line.
-        fn wait_for(&mut self, line: &str) -> Result<String> {
-            let end = Instant::now() + PATIENCE;
-            while let Some(message) =
-                self.next(end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)))?
-            {
-                if message.lines().any(|found| found == line) {
-                    return Ok(message);
-                }
-            }
-            bail!("{line} was not told; heard {:?}", self.heard)
-        }
-
-        /// What systemd would take for a hang: no sign of life for [`WATCHDOG`].
-        fn wait_for_silence(&mut self) -> Result<()> {
-            let end = Instant::now() + PATIENCE;
-            while Instant::now() < end {
-                if self.next(WATCHDOG)?.is_none() {
-                    return Ok(());
-                }
-            }
-            bail!("it goes on saying that it is well; heard {:?}", self.heard)
-        }
-    }
-
-    #[test]
-    fn systemd_is_told_that_it_is_ready_well_and_stopping() -> Result<()> {
-        let folder = tempfile::tempdir()?;
-        let mut manager = Manager::listen(&folder.path().join("notify"))?;
-        let backend = Backend::start()?;
-        let mut server = quiet_server(&backend, "Service")?
-            .env("NOTIFY_SOCKET", &folder.path().join("notify").to_string_lossy())
-            .env("WATCHDOG_USEC", &WATCHDOG.as_micros().to_string())
-            .start()?;
-
-        // Alive before it is ready: registering may take as long as it likes.
-        manager.wait_for("WATCHDOG=1")?;
-        ensure!(!manager.heard.iter().any(|message| message.contains("READY=1")), "{:?}", manager.heard);
-        with_dirty_players(&mut server, &backend, 2)?;
-        let ready = manager.wait_for("READY=1")?;
-        ensure!(ready.contains("STATUS=Listed as "), "{ready}");
-        for _ in 0..3 {
-            manager.wait_for("WATCHDOG=1")?;
-        }
-
-        let wake = folder.path().join("wake");
-        hang(&mut server, &wake)?;
-        manager.wait_for_silence()?;
-        std::fs::write(&wake, "")?;
-        manager.wait_for("WATCHDOG=1")?;
-
-        server.godot().signal(Signal::TERM)?;
-        let stopping = manager.wait_for("STOPPING=1")?;
-        ensure!(stopping.contains("EXTEND_TIMEOUT_USEC=25000000\n"), "{stopping}");
-        ensure!(stopping.contains("STATUS=Shutting down: SIGTERM\n"), "{stopping}");
-        server.godot().finish(0)?;
-        while manager.next(Duration::from_millis(1))?.is_some() {}
-        let told = |part: &str| manager.heard.iter().filter(|message| message.contains(part)).count();
-        ensure!(told("READY=1") == 1 && told("STOPPING=1") == 1, "{:?}", manager.heard);
-        ensure!(told("STATUS=shutdown complete reason=SIGTERM") == 1, "{:?}", manager.heard);
-        all_saved(&backend, 2, true)
-    }
-
-    #[test]
-    fn the_watchdog_of_another_process_is_left_alone() -> Result<()> {
-        let folder = tempfile::tempdir()?;
-        let mut manager = Manager::listen(&folder.path().join("notify"))?;
-        let backend = Backend::start()?;
-        let mut server = quiet_server(&backend, "Child")?
-            .env("NOTIFY_SOCKET", &folder.path().join("notify").to_string_lossy())
-            .env("WATCHDOG_USEC", "20000")
-            .env("WATCHDOG_PID", &std::process::id().to_string())
-            .start()?;
-        with_dirty_players(&mut server, &backend, 1)?;
-        server.godot().signal(Signal::TERM)?;
-        server.godot().finish(0)?;
-        manager.wait_for("STOPPING=1")?;
-        ensure!(!manager.heard.iter().any(|message| message.contains("WATCHDOG")), "{:?}", manager.heard);
-        Ok(())
-    }
 }
