@@ -81,6 +81,11 @@ impl Backend {
         self.folder.path().join("server.key")
     }
 
+    /// The folder in which it keeps the objects of worlds.
+    pub fn worlds_folder(&self) -> PathBuf {
+        self.folder.path().join("worlds")
+    }
+
     /// A client for the test itself, past any proxy.
     pub fn api(&self) -> Result<Api> {
         let key = fs::read_to_string(self.server_key_file()).context("the backend wrote no server key")?;

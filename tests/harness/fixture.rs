@@ -30,7 +30,16 @@ pub struct FixtureLaunch {
 
 /// A fixture in the role of a dedicated server that listens on a free port; `port()` in its answers tells which.
 pub fn server(name: &str, backend_url: &str, key_file: &Path) -> Result<FixtureLaunch> {
-    let launch = launch(name, "server", backend_url)?;
+    server_of("server", name, backend_url, key_file)
+}
+
+/// A fixture in the role of a dedicated server that keeps a world.
+pub fn world(name: &str, backend_url: &str, key_file: &Path) -> Result<FixtureLaunch> {
+    server_of("world", name, backend_url, key_file)
+}
+
+fn server_of(role: &str, name: &str, backend_url: &str, key_file: &Path) -> Result<FixtureLaunch> {
+    let launch = launch(name, role, backend_url)?;
     Ok(launch
         .env("BACKEND_SERVER_KEY_FILE", &key_file.to_string_lossy())
         .arg("--server")

@@ -1,0 +1,245 @@
+//! A world outlives the servers that keep it: what they acknowledged is there for the next one, and nobody overwrites it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use end_to_end::backend::{Backend, as_whole};
+use end_to_end::fault_proxy::{Fault, FaultProxy};
+use end_to_end::fixture::{self, Fixture, FixtureLaunch};
+use end_to_end::until;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+const NAMES: [&str; 3] = ["terrain/0,0", "terrain/0,1", "buildings"];
+
+fn launch(name: &str, url: &str, backend: &Backend, folder: &Path) -> Result<FixtureLaunch> {
+    let launch = fixture::world(name, url, &backend.server_key_file())?;
+    Ok(launch.env("BACKEND_WORLDS_FOLDER", &folder.to_string_lossy()))
+}
+
+/// A registered server whose local copies are in `folder`.
+fn start(name: &str, backend: &Backend, folder: &Path) -> Result<Fixture> {
+    start_behind(name, &backend.url(), backend, folder)
+}
+
+fn start_behind(name: &str, url: &str, backend: &Backend, folder: &Path) -> Result<Fixture> {
+    let mut server = launch(name, url, backend, folder)?.start()?;
+    let registered = server.ask(&json!({ "do": "register" }))?;
+    ensure!(registered["server_id"].is_string(), "{registered}");
+    Ok(server)
+}
+
+/// Takes the world and gives the names of its chunks.
+fn open(server: &mut Fixture) -> Result<Vec<String>> {
+    let opened = server.ask(&json!({ "do": "open", "world_id": "overworld" }))?;
+    let chunks = opened.get("chunks").with_context(|| opened.to_string())?;
+    Ok(serde_json::from_value(chunks.clone())?)
+}
+
+/// Saves `text` in three chunks; when it returns, they are acknowledged as durable on local disk.
+fn save(server: &mut Fixture, text: &str) -> Result<()> {
+    let saved = server.ask(&json!({ "do": "save", "names": NAMES, "text": text }))?;
+    ensure!(saved.get("dirty").is_some(), "{saved}");
+    Ok(())
+}
+
+fn load(server: &mut Fixture, name: &str) -> Result<Value> {
+    server.ask(&json!({ "do": "load_chunk", "name": name }))
+}
+
+/// All three chunks hold `text`, written by the world's `version`.
+fn holds(server: &mut Fixture, text: &str, version: i64) -> Result<()> {
+    for name in NAMES {
+        let chunk = load(server, name)?;
+        ensure!(chunk["text"] == text, "{name} instead of {text}: {chunk}");
+        ensure!(as_whole(&chunk["version"]) == version, "{name} was committed another time: {chunk}");
+    }
+    Ok(())
+}
+
+fn flush(server: &mut Fixture) -> Result<()> {
+    let flushed = server.ask(&json!({ "do": "flush" }))?;
+    ensure!(flushed["unsaved"] == 0.0, "{flushed}");
+    Ok(())
+}
+
+fn stop(mut server: Fixture) -> Result<()> {
+    server.godot().signal(Signal::TERM)?;
+    server.godot().finish(0)
+}
+
+fn objects(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(objects(&path)?);
+        } else {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+#[test]
+fn a_termination_request_sends_the_world_and_lets_it_go() -> Result<()> {
+    let backend = Backend::start()?;
+    let (here, there) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    // Nothing is sent on its own for an hour.
+    let launch = launch("Here", &backend.url(), &backend, here.path())?.arg("--send-delay=3600");
+    let mut first = launch.start()?;
+    first.ask(&json!({ "do": "register" }))?;
+    ensure!(open(&mut first)?.is_empty(), "a new world has chunks");
+    save(&mut first, "grass")?;
+    first.godot().signal(Signal::TERM)?;
+    first.log().wait_for("EVENT collect_saves")?;
+    first.godot().finish(0)?;
+
+    // Another machine, which does not wait for a lease.
+    let mut second = start("There", &backend, there.path())?;
+    ensure!(open(&mut second)? == ["buildings", "last", "terrain/0,0", "terrain/0,1"], "chunks are missing");
+    holds(&mut second, "grass", 1)?;
+    ensure!(load(&mut second, "last")?["text"] == "see you", "the last words are missing");
+    stop(second)
+}
+
+#[test]
+fn what_a_killed_server_had_not_sent_is_sent_by_the_next_one() -> Result<()> {
+    let mut backend = Backend::start()?;
+    let folder = tempfile::tempdir()?;
+    let mut first = start("Keeper", &backend, folder.path())?;
+    open(&mut first)?;
+    save(&mut first, "grass")?;
+    flush(&mut first)?;
+    backend.kill()?;
+    save(&mut first, "stone")?;
+    first.godot().kill()?;
+
+    backend.resume()?;
+    // The dead one's lease has most of a minute left: the next one ends it, because it has its copy.
+    let mut second = start("Keeper", &backend, folder.path())?;
+    open(&mut second)?;
+    holds(&mut second, "stone", 2)?;
+    second.godot().kill()?;
+
+    // Nothing was left, so nothing is committed again.
+    let mut third = start("Keeper", &backend, folder.path())?;
+    open(&mut third)?;
+    holds(&mut third, "stone", 2)?;
+    stop(third)
+}
+
+#[test]
+fn a_server_that_leaves_during_an_outage_says_so_and_loses_nothing() -> Result<()> {
+    let mut backend = Backend::start()?;
+    let folder = tempfile::tempdir()?;
+    let launch = launch("Keeper", &backend.url(), &backend, folder.path())?;
+    let mut first = launch.env("BACKEND_SHUTDOWN_GRACE_SECONDS", "5").start()?;
+    first.ask(&json!({ "do": "register" }))?;
+    open(&mut first)?;
+    backend.kill()?;
+    save(&mut first, "grass")?;
+    first.godot().signal(Signal::TERM)?;
+    first.godot().finish(75)?;
+
+    backend.resume()?;
+    let mut second = start("Keeper", &backend, folder.path())?;
+    open(&mut second)?;
+    holds(&mut second, "grass", 1)?;
+    ensure!(load(&mut second, "last")?["text"] == "see you", "the last words are missing");
+    stop(second)
+}
+
+#[test]
+fn a_commit_whose_reply_is_lost_is_made_once() -> Result<()> {
+    let backend = Backend::start()?;
+    let proxy = FaultProxy::start(backend.address())?;
+    let folder = tempfile::tempdir()?;
+    let mut server = start_behind("Keeper", &proxy.url(), &backend, folder.path())?;
+    open(&mut server)?;
+    proxy.set(Fault::DropReply { path: "/v1/worlds/overworld/commit".into() });
+    save(&mut server, "grass")?;
+    proxy.wait_for_dropped_replies(2)?;
+    proxy.set(Fault::None);
+    flush(&mut server)?;
+    holds(&mut server, "grass", 1)?;
+    stop(server)
+}
+
+#[test]
+fn who_was_away_for_too_long_overwrites_nothing() -> Result<()> {
+    let backend = Backend::start_with(&["--lease-seconds", "2", "--heartbeat-seconds", "1"])?;
+    let (here, there) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let mut first = start("First", &backend, here.path())?;
+    open(&mut first)?;
+    save(&mut first, "grass")?;
+    flush(&mut first)?;
+    first.godot().signal(Signal::STOP)?;
+
+    let mut second = start("Second", &backend, there.path())?;
+    // As soon as the lease has run out.
+    open(&mut second)?;
+    holds(&mut second, "grass", 1)?;
+    save(&mut second, "stone")?;
+    flush(&mut second)?;
+
+    first.godot().signal(Signal::CONT)?;
+    save(&mut first, "sand")?;
+    first.log().wait_for("EVENT lease_lost")?;
+    let aside = first.log().wait_for("EVENT put_aside")?;
+    let folder = aside.split_once("folder=").context("no folder")?.1;
+    let list: Value = serde_json::from_slice(&fs::read(Path::new(folder).join("changes.json"))?)?;
+    ensure!(list["changes"].as_array().is_some_and(|changes| changes.len() == NAMES.len()), "{list}");
+    holds(&mut second, "stone", 2)?;
+    stop(second)
+}
+
+#[test]
+fn an_object_that_is_damaged_at_the_backend_is_not_believed() -> Result<()> {
+    let backend = Backend::start()?;
+    let (here, there) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let mut first = start("First", &backend, here.path())?;
+    open(&mut first)?;
+    save(&mut first, "grass")?;
+    let closed = first.ask(&json!({ "do": "close" }))?;
+    ensure!(closed["unsaved"] == 0.0, "{closed}");
+    let stored = objects(&backend.worlds_folder())?;
+    ensure!(stored.len() == 1, "the same content is stored {} times", stored.len());
+    let mut bytes = fs::read(&stored[0])?;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&stored[0], bytes)?;
+
+    let mut second = start("Second", &backend, there.path())?;
+    open(&mut second)?;
+    let damaged = load(&mut second, "buildings")?;
+    ensure!(damaged["failed"] == "bad_reply", "{damaged}");
+    // Other content is another object.
+    save(&mut second, "stone")?;
+    flush(&mut second)?;
+    holds(&mut second, "stone", 2)?;
+    stop(first)?;
+    stop(second)
+}
+
+#[test]
+fn an_interrupted_download_goes_on() -> Result<()> {
+    let backend = Backend::start()?;
+    let proxy = FaultProxy::start(backend.address())?;
+    let (here, there) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let mut first = start("First", &backend, here.path())?;
+    open(&mut first)?;
+    save(&mut first, "grass")?;
+    first.ask(&json!({ "do": "close" }))?;
+    let mut second = start_behind("Second", &proxy.url(), &backend, there.path())?;
+    open(&mut second)?;
+    proxy.set(Fault::TruncateReply { path: "/v1/worlds/overworld/objects/".into() });
+    second.send(&json!({ "do": "load_chunk", "name": "buildings" }))?;
+    until("a truncated reply", || Ok((proxy.struck().truncated > 0).then_some(())))?;
+    proxy.set(Fault::None);
+    let chunk = second.answer()?;
+    ensure!(chunk["text"] == "grass", "{chunk}");
+    stop(first)?;
+    stop(second)
+}
