@@ -1,6 +1,6 @@
 //! Where a request comes from: the connection's other end, or what a trusted proxy says is beyond it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use axum::extract::{ConnectInfo, Request, State};
@@ -37,7 +37,20 @@ pub async fn find(State(state): State<AppState>, request: Request, next: Next) -
     let Some(peer) = peer else { return next.run(request).await };
     let lines = request.headers().get_all(FORWARDED_FOR).iter().map(|value| value.to_str().unwrap_or("?"));
     let address = behind_proxies(peer, lines, &state.config.trusted_proxies);
+    if address.is_loopback() && request.headers().contains_key(FORWARDED_FOR) {
+        warn_of_unknown_proxy();
+    }
     CURRENT.scope(address, next.run(request)).await
+}
+
+/// Once: a proxy on this machine that is not listed makes all its clients look like this machine, which is not limited.
+fn warn_of_unknown_proxy() {
+    static WARNED: std::sync::Once = std::sync::Once::new();
+    WARNED.call_once(|| {
+        tracing::warn!(
+            "a proxy on this machine is not a --trusted-proxy: the limits per address do not hold behind it"
+        );
+    });
 }
 
 pub fn is_trusted(address: IpAddr, proxies: &[IpNet]) -> bool {
@@ -68,6 +81,14 @@ fn behind_proxies<'a>(
     address
 }
 
+/// What a limit counts by: an IPv4 address, or the /64 that one IPv6 subscriber has to himself.
+pub fn subscriber(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,5 +116,13 @@ mod tests {
         assert_eq!(seen("10.0.0.1", &["[2001:db8::1]:4711"], trust), "2001:db8::1");
         assert_eq!(seen("10.0.0.1", &[], trust), "10.0.0.1");
         assert_eq!(seen("10.0.0.1", &["nonsense"], trust), "10.0.0.1");
+    }
+
+    #[test]
+    fn a_subscriber_of_ipv6_is_a_64() {
+        let one: IpAddr = "2001:db8:1:2:3:4:5:6".parse().expect("address");
+        assert_eq!(subscriber(one).to_string(), "2001:db8:1:2::");
+        let four: IpAddr = "203.0.113.9".parse().expect("address");
+        assert_eq!(subscriber(four), four);
     }
 }

@@ -30,6 +30,32 @@ pub struct Config {
     /// Network or address of a proxy whose `X-Forwarded-For` is believed; may be given several times
     #[arg(long = "trusted-proxy", env = "BACKEND_TRUSTED_PROXIES", value_delimiter = ',', value_parser = crate::client_address::network)]
     pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// Requests a minute from one address, beyond a burst of half as many; 0: as many as come. Requests from this machine
+    /// and those with a server key are not counted
+    #[arg(long, env = "BACKEND_REQUESTS_PER_MINUTE", default_value_t = 1200)]
+    pub requests_per_minute: u32,
+    /// The same for logins, refreshes and wrong server keys
+    #[arg(long, env = "BACKEND_LOGINS_PER_MINUTE", default_value_t = 60)]
+    pub logins_per_minute: u32,
+    /// The same for new accounts
+    #[arg(long, env = "BACKEND_NEW_ACCOUNTS_PER_MINUTE", default_value_t = 20)]
+    pub new_accounts_per_minute: u32,
+    /// The same for one player's requests, wherever they come from
+    #[arg(long, env = "BACKEND_PLAYER_REQUESTS_PER_MINUTE", default_value_t = 600)]
+    pub player_requests_per_minute: u32,
+    /// Most connections at a time
+    #[arg(long, env = "BACKEND_MAX_CONNECTIONS", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections: u32,
+    /// Most connections from one address, unless it is this machine or a trusted proxy
+    #[arg(long, env = "BACKEND_MAX_CONNECTIONS_PER_ADDRESS", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections_per_address: u32,
+    /// Seconds a client may take to send a request's head, or to take a part of a reply; a body must come at 8 KiB/s after them
+    #[arg(long, env = "BACKEND_SLOW_CLIENT_SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=600))]
+    pub slow_client_seconds: u32,
+    /// Origin of a web client, such as `https://play.example.org`, whose pages may call the API; may be given several times.
+    /// `*`: any
+    #[arg(long = "allowed-origin", env = "BACKEND_ALLOWED_ORIGINS", value_delimiter = ',', value_parser = crate::web::origin)]
+    pub allowed_origins: Vec<axum::http::HeaderValue>,
     /// File with the server key; written on first start, read afterwards
     #[arg(long, env = "BACKEND_SERVER_KEY_FILE")]
     pub server_key_file: Option<PathBuf>,
@@ -63,6 +89,14 @@ impl Default for Config {
             game: "default".into(),
             environment: "live".into(),
             trusted_proxies: Vec::new(),
+            requests_per_minute: 1200,
+            logins_per_minute: 60,
+            new_accounts_per_minute: 20,
+            player_requests_per_minute: 600,
+            max_connections: 10_000,
+            max_connections_per_address: 256,
+            slow_client_seconds: 10,
+            allowed_origins: Vec::new(),
             server_key_file: None,
             lease_seconds: 60,
             heartbeat_seconds: 30,

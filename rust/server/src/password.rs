@@ -1,17 +1,26 @@
 //! Passwords: argon2id, a bounded number at a time, and the same time spent on accounts that do not exist.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Context;
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-use tokio::sync::Semaphore;
+use backend_protocol::Code;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::problem::{Outcome, Refusal};
+
+/// Requests that wait for their turn, per core: about half a second's work. More are sent away.
+const WAITING_PER_CORE: usize = 16;
 
 /// Hashes and checks passwords off the request's thread. Cheap to clone.
 #[derive(Clone)]
 pub struct Passwords {
     places: Arc<Semaphore>,
+    waiting: Arc<AtomicUsize>,
+    most_waiting: usize,
     /// Checked against when there is no account, so that the time taken tells nothing.
     nobody: Arc<str>,
 }
@@ -20,24 +29,42 @@ impl Passwords {
     pub fn new() -> anyhow::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let nobody = hash("nobody has this password")?.into();
-        Ok(Self { places: Arc::new(Semaphore::new(cores)), nobody })
+        Ok(Self {
+            places: Arc::new(Semaphore::new(cores)),
+            waiting: Arc::default(),
+            most_waiting: cores * WAITING_PER_CORE,
+            nobody,
+        })
     }
 
-    pub async fn hash(&self, password: String) -> anyhow::Result<String> {
-        let _place = self.places.acquire().await?;
-        tokio::task::spawn_blocking(move || hash(&password)).await?
+    /// Each hash takes 19 MiB and a core for 20 ms: as many at a time as there are cores.
+    async fn place(&self) -> Outcome<SemaphorePermit<'_>> {
+        if self.waiting.fetch_add(1, Ordering::AcqRel) >= self.most_waiting {
+            self.waiting.fetch_sub(1, Ordering::AcqRel);
+            return Err(Refusal::later(Code::RateLimited, 1, "too many logins at the moment"));
+        }
+        let place = self.places.acquire().await;
+        self.waiting.fetch_sub(1, Ordering::AcqRel);
+        place.map_err(|error| anyhow::Error::from(error).into())
+    }
+
+    pub async fn hash(&self, password: String) -> Outcome<String> {
+        let _place = self.place().await?;
+        let hashed = tokio::task::spawn_blocking(move || hash(&password)).await;
+        Ok(hashed.map_err(anyhow::Error::from)??)
     }
 
     /// Whether `password` is the one hashed in `stored`; false, after as long, when there is none.
-    pub async fn matches(&self, password: String, stored: Option<String>) -> anyhow::Result<bool> {
-        let _place = self.places.acquire().await?;
+    pub async fn matches(&self, password: String, stored: Option<String>) -> Outcome<bool> {
+        let _place = self.place().await?;
         let known = stored.is_some();
         let stored = stored.unwrap_or_else(|| self.nobody.to_string());
         let matched = tokio::task::spawn_blocking(move || {
             PasswordHash::new(&stored)
                 .is_ok_and(|parsed| Argon2::default().verify_password(password.as_bytes(), &parsed).is_ok())
         })
-        .await?;
+        .await
+        .map_err(anyhow::Error::from)?;
         Ok(matched && known)
     }
 }

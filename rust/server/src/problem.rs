@@ -2,13 +2,14 @@
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequest, Request};
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use backend_protocol::{Check, Code, FieldError, MAX_BODY_BYTES, Problem, problem};
 use serde::de::DeserializeOwned;
 
 use crate::request_id::RequestId;
+use crate::slow_body::is_too_slow;
 
 /// A reply that refuses.
 #[derive(Debug)]
@@ -17,6 +18,13 @@ pub struct Refusal(pub Box<Problem>);
 impl Refusal {
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         Problem::new(code, detail).into()
+    }
+
+    /// A refusal for `seconds`.
+    pub fn later(code: Code, seconds: u32, detail: impl Into<String>) -> Self {
+        let mut problem = Problem::new(code, detail);
+        problem.retry_after = Some(seconds);
+        problem.into()
     }
 
     pub fn field(field: &str, rule: &str) -> Self {
@@ -53,9 +61,7 @@ impl From<sqlx::Error> for Refusal {
         );
         tracing::error!(%error, "the database refused");
         if away {
-            let mut problem = Problem::new(Code::Unavailable, "the database does not answer; try again");
-            problem.retry_after = Some(1);
-            problem.into()
+            Self::later(Code::Unavailable, 1, "the database does not answer; try again")
         } else {
             Self::new(Code::Internal, "a defect of the backend; the request id finds it in the log")
         }
@@ -104,6 +110,11 @@ impl<S: Send + Sync, T: DeserializeOwned + Check, const LIMIT: usize> FromReques
         if !essence.is_some_and(|value| value.eq_ignore_ascii_case("application/json")) {
             return Err(Refusal::new(Code::UnsupportedMediaType, "send the body as application/json"));
         }
+        let announced =
+            request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        if announced.is_some_and(|length: u64| length > LIMIT as u64) {
+            return Err(too_large(LIMIT));
+        }
         let bytes = read(request.into_body(), LIMIT).await?;
         let value: T = parse(&bytes)?;
         value.check()?;
@@ -111,14 +122,20 @@ impl<S: Send + Sync, T: DeserializeOwned + Check, const LIMIT: usize> FromReques
     }
 }
 
+fn too_large(limit: usize) -> Refusal {
+    Refusal::new(Code::BodyTooLarge, format!("the body may have at most {limit} bytes"))
+}
+
 async fn read(body: Body, limit: usize) -> Result<Vec<u8>, Refusal> {
     match to_bytes(body, limit).await {
         Ok(bytes) => Ok(bytes.into()),
         Err(error) => {
-            let too_large =
+            let is_too_large =
                 std::error::Error::source(&error).is_some_and(|source| source.to_string().contains("limit"));
-            if too_large {
-                Err(Refusal::new(Code::BodyTooLarge, format!("the body may have at most {limit} bytes")))
+            if is_too_large {
+                Err(too_large(limit))
+            } else if is_too_slow(&error) {
+                Err(Refusal::new(Code::RequestTimeout, "the body came too slowly"))
             } else {
                 Err(Refusal::new(Code::MalformedJson, "the body ended before it was complete"))
             }

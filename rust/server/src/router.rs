@@ -9,8 +9,8 @@ use backend_protocol::{Code, routes};
 use crate::problem::{Outcome, Refusal};
 use crate::state::AppState;
 use crate::{
-    client_address, health, openapi, player_store, registration, request_id, rooms, session, validation,
-    world_store,
+    client_address, health, openapi, player_store, rate_limit, registration, request_id, rooms, session,
+    slow_body, validation, web, world_store,
 };
 
 pub fn app(state: AppState) -> Router {
@@ -50,7 +50,11 @@ pub fn app(state: AppState) -> Router {
         .method_not_allowed_fallback(|| async {
             Refusal::new(Code::MethodNotAllowed, "not with this method")
         })
+        .layer(middleware::from_fn_with_state(state.clone(), slow_body::watch))
+        .layer(middleware::from_fn_with_state(state.clone(), rate_limit::by_address))
+        .layer(web::cors(&state.config.allowed_origins))
         .layer(middleware::from_fn_with_state(state.clone(), client_address::find))
+        .layer(middleware::map_response(web::secure))
         .layer(middleware::from_fn(request_id::identify))
         .with_state(state)
 }

@@ -13,10 +13,11 @@ use tokio::task::JoinHandle;
 use crate::config::Config;
 use crate::database::Database;
 use crate::password::Passwords;
+use crate::rate_limit::RateLimits;
 use crate::state::{AppState, Shared};
 use crate::tokens::Tokens;
 use crate::world_store::objects::Objects;
-use crate::{health, router, server_keys, sweep, world_store};
+use crate::{connections, health, router, server_keys, sweep, world_store};
 
 /// Longest wait for requests in progress when stopping.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -29,7 +30,7 @@ pub struct Running {
     pub new_server_key: Option<String>,
     state: AppState,
     stop: watch::Sender<bool>,
-    serving: JoinHandle<std::io::Result<()>>,
+    serving: JoinHandle<()>,
     sweeping: JoinHandle<()>,
 }
 
@@ -47,18 +48,20 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         .with_context(|| format!("cannot listen on {}", config.listen))?;
     let address = listener.local_addr()?;
     let passwords = Passwords::new()?;
+    let rate_limits = RateLimits::default();
     let stopping = AtomicBool::new(false);
-    let state = AppState(Arc::new(Shared { config, database, tokens, passwords, objects, stopping }));
+    let state =
+        AppState(Arc::new(Shared { config, database, tokens, passwords, rate_limits, objects, stopping }));
     sweep::grace_after_start(&state).await?;
 
     let (stop, mut stopped) = watch::channel(false);
-    let app = router::app(state.clone()).into_make_service_with_connect_info::<SocketAddr>();
+    let (app, serving_state) = (router::app(state.clone()), state.clone());
     let serving = tokio::spawn(async move {
         let signal = async move {
             // Err: whoever could stop us is gone, which is a stop as well.
             let _sender_gone = stopped.wait_for(|stop| *stop).await;
         };
-        axum::serve(listener, app).with_graceful_shutdown(signal).await
+        connections::serve(listener, app, serving_state, signal).await;
     });
     let sweeping = tokio::spawn(sweep::run(state.clone()));
     Ok(Running { address, new_server_key, state, stop, serving, sweeping })
@@ -82,7 +85,7 @@ impl Running {
         }
         self.state.database.close().await;
         match finished {
-            Ok(served) => Ok(served??),
+            Ok(served) => Ok(served?),
             Err(_) => Ok(()),
         }
     }

@@ -12,8 +12,10 @@ use uuid::Uuid;
 
 use crate::audit::Event;
 use crate::database::Work;
+use crate::familiar_addresses;
 use crate::idempotency::{self, IdempotencyKey};
 use crate::problem::{JsonBody, Outcome, Refusal};
+use crate::rate_limit::{self, PasswordAttempt};
 use crate::state::AppState;
 use crate::tokens::{new_refresh_token, sha256};
 
@@ -38,7 +40,7 @@ pub async fn login_anonymous(
     let account = match idempotency::recorded(&mut work, &key, &body.hash).await? {
         Some(player_id) => known(&mut work, &player_id).await?,
         None => {
-            let account = create(&mut work, body.value.display_name, None, None, None).await?;
+            let account = create(&state, &mut work, body.value.display_name, None, None, None).await?;
             idempotency::record(&mut work, &key, &body.hash, &account.player_id).await?;
             account
         }
@@ -62,7 +64,7 @@ pub async fn login_device(
         .await?;
     let account = match row {
         Some(row) => known(&mut work, &row.try_get::<String, _>("player_id")?).await?,
-        None => create(&mut work, body.value.display_name, None, None, Some(device_hash)).await?,
+        None => create(&state, &mut work, body.value.display_name, None, None, Some(device_hash)).await?,
     };
     begin(&state, work, account, "device").await
 }
@@ -74,8 +76,9 @@ pub async fn login_password(
     State(state): State<AppState>,
     body: JsonBody<PasswordLogin>,
 ) -> Outcome<Json<Session>> {
+    let email = body.value.email.to_lowercase();
     let row = sqlx::query("SELECT player_id, password_hash FROM players WHERE email = $1")
-        .bind(body.value.email.to_lowercase())
+        .bind(&email)
         .fetch_optional(state.database.pool())
         .await?;
     let (player_id, stored) = match row {
@@ -84,12 +87,25 @@ pub async fn login_password(
         }
         None => (String::new(), None),
     };
-    if !state.passwords.matches(body.value.password, stored).await? {
-        Event::new("login").method("password").player(&player_id).refused("wrong password");
-        return Err(Refusal::new(Code::InvalidCredentials, "the e-mail address or the password is wrong"));
+    let familiar = familiar_addresses::is_one(&state.database, &player_id).await?;
+    let attempt = PasswordAttempt::begin(&state.rate_limits, &sha256(email.as_bytes()), familiar)?;
+    match state.passwords.matches(body.value.password, stored).await {
+        Ok(true) => attempt.was_right(),
+        Ok(false) => {
+            Event::new("login").method("password").player(&player_id).refused("wrong password");
+            return Err(Refusal::new(
+                Code::InvalidCredentials,
+                "the e-mail address or the password is wrong",
+            ));
+        }
+        Err(refusal) => {
+            attempt.was_none();
+            return Err(refusal);
+        }
     }
     let mut work = state.database.begin().await?;
     let account = known(&mut work, &player_id).await?;
+    familiar_addresses::note(&mut work, &player_id).await?;
     begin(&state, work, account, "password").await
 }
 
@@ -110,7 +126,8 @@ pub async fn register(
         None => {
             let email = email.to_lowercase();
             let account =
-                create(&mut work, Some(display_name), Some(email), Some(password_hash), None).await?;
+                create(&state, &mut work, Some(display_name), Some(email), Some(password_hash), None).await?;
+            familiar_addresses::note(&mut work, &account.player_id).await?;
             idempotency::record(&mut work, &key, &body.hash, &account.player_id).await?;
             account
         }
@@ -218,12 +235,14 @@ async fn known(work: &mut Work, player_id: &str) -> Outcome<Account> {
 }
 
 async fn create(
+    state: &AppState,
     work: &mut Work,
     display_name: Option<String>,
     email: Option<String>,
     password_hash: Option<String>,
     device_hash: Option<String>,
 ) -> Outcome<Account> {
+    rate_limit::new_account(state)?;
     let player_id = Uuid::now_v7().to_string();
     let display_name = display_name.unwrap_or_else(|| format!("Guest-{}", &player_id[player_id.len() - 6..]));
     let made = sqlx::query(

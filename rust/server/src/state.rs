@@ -9,10 +9,12 @@ use axum::http::request::Parts;
 use backend_protocol::Code;
 use backend_protocol::validation::{Claims, TokenKind};
 
+use crate::audit::Event;
 use crate::config::Config;
 use crate::database::Database;
 use crate::password::Passwords;
 use crate::problem::{Outcome, Refusal};
+use crate::rate_limit::{self, RateLimits};
 use crate::server_keys;
 use crate::tokens::Tokens;
 use crate::world_store::objects::Objects;
@@ -26,6 +28,7 @@ pub struct Shared {
     pub database: Database,
     pub tokens: Tokens,
     pub passwords: Passwords,
+    pub rate_limits: RateLimits,
     /// Where worlds' chunks lie.
     pub objects: Arc<Objects>,
     /// Set when the process is on its way out: not ready any more.
@@ -69,7 +72,10 @@ impl FromRequestParts<AppState> for PlayerAuth {
         }
         let now = state.database.now().await?;
         match state.tokens.read(token, None, now)? {
-            (TokenKind::Access, claims) => Ok(Self(claims)),
+            (TokenKind::Access, claims) => {
+                rate_limit::player(state, &claims.sub)?;
+                Ok(Self(claims))
+            }
             (TokenKind::Join, _) => Err(Code::TokenInvalid.into()),
         }
     }
@@ -85,7 +91,16 @@ impl FromRequestParts<AppState> for ServerAuth {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Outcome<Self> {
-        let key_hash = server_keys::verify(&state.database, &state.config, bearer(parts)?).await?;
+        let key = bearer(parts)?;
+        rate_limit::before_key(state)?;
+        let key_hash = match server_keys::verify(&state.database, &state.config, key).await {
+            Err(refusal) if refusal.0.code == Code::ServerKeyInvalid => {
+                Event::new("server_key").refused(&refusal.0.detail);
+                return Err(refusal);
+            }
+            verified => verified?,
+        };
+        rate_limit::key_was_good(state);
         Ok(Self { key_hash })
     }
 }

@@ -12,7 +12,7 @@ use crate::world_store;
 const EVERY: Duration = Duration::from_secs(60);
 /// A server's row is kept this long after its lease, so that one that comes back keeps its id.
 const SERVER_KEPT_MS: i64 = 24 * 3_600 * 1_000;
-/// Resolved conflicts and former epochs are remembered this long, for saves that lie in the journal of a server that is down.
+/// Resolved conflicts, former epochs and addresses of logins are remembered this long, for saves that lie in the journal of a server that is down.
 const REMEMBERED_MS: i64 = 90 * 24 * 3_600 * 1_000;
 
 /// Runs until the task is aborted. Expired servers are not listed even before they are swept.
@@ -41,6 +41,7 @@ async fn once(state: &AppState) -> sqlx::Result<()> {
              AND NOT EXISTS (SELECT 1 FROM player_leases WHERE player_leases.server_id = servers.server_id)",
             now - SERVER_KEPT_MS,
         ),
+        ("DELETE FROM familiar_addresses WHERE seen_at < $1", now - REMEMBERED_MS),
         ("DELETE FROM save_conflicts WHERE resolved_at < $1", now - REMEMBERED_MS),
         ("DELETE FROM former_epochs WHERE ended_at < $1", now - REMEMBERED_MS),
     ] {

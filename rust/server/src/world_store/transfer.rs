@@ -18,6 +18,7 @@ use sqlx::Row;
 use super::commit::{note_object, unavailable};
 use super::objects::{is_object, new_upload};
 use crate::problem::{JsonBody, Outcome, Refusal};
+use crate::slow_body::is_too_slow;
 use crate::state::{AppState, ServerAuth};
 
 /// Says which objects are wanted, and where to send them.
@@ -162,6 +163,8 @@ async fn read(body: Body) -> Outcome<Bytes> {
             std::error::Error::source(&error).is_some_and(|source| source.to_string().contains("limit"));
         if limit {
             Refusal::new(Code::BodyTooLarge, format!("an object has at most {MAX_OBJECT_BYTES} bytes"))
+        } else if is_too_slow(&error) {
+            Refusal::new(Code::RequestTimeout, "the body came too slowly")
         } else {
             Refusal::new(Code::ObjectInvalid, "the body ended before it was complete")
         }

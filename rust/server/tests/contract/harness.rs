@@ -157,6 +157,10 @@ impl Backend {
         Self { running, config, http, key, folder }
     }
 
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.running.address
+    }
+
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("http://{}{path}", self.running.address))
     }

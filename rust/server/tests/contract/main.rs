@@ -5,6 +5,7 @@ mod conflicts;
 mod harness;
 mod health;
 mod leases;
+mod limits;
 mod openapi;
 mod player_store;
 mod registration;

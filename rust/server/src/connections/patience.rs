@@ -1,0 +1,202 @@
+//! How long the other end of a connection may take: for the head of a request, between requests, and to take a reply.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::Version;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// A connection without a request is kept this long, as a multiple of the patience with a slow one: longer than the
+/// heartbeats of servers are apart.
+const IDLE: u32 = 9;
+
+/// What a connection is doing, told by its requests to its stream.
+#[derive(Default)]
+pub struct Phase {
+    begun: AtomicU64,
+    serving: AtomicU64,
+    http2: AtomicBool,
+}
+
+/// One request, until its reply was taken.
+pub struct Serving(Arc<Phase>);
+
+impl Phase {
+    pub fn begin(self: &Arc<Self>, version: Version) -> Serving {
+        self.begun.fetch_add(1, Ordering::AcqRel);
+        self.serving.fetch_add(1, Ordering::AcqRel);
+        if version == Version::HTTP_2 {
+            self.http2.store(true, Ordering::Release);
+        }
+        Serving(Arc::clone(self))
+    }
+
+    /// Whether bytes may be missing for other reasons than a slow head. In HTTP/2 frames come at any time, and pings find
+    /// out who is gone.
+    fn excuses(&self) -> bool {
+        self.serving.load(Ordering::Acquire) > 0 || self.http2.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.serving.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A stream that fails when the other end is slower than it may be.
+pub struct Patient<S> {
+    inner: S,
+    phase: Arc<Phase>,
+    patience: Duration,
+    /// Requests begun when the times below were last reset.
+    seen: u64,
+    /// Since when the head of a request has been coming; a new connection owes one.
+    head: Option<Instant>,
+    /// Since when nothing has been asked.
+    idle: Option<Instant>,
+    reading: Pin<Box<Sleep>>,
+    /// Since when the other end has taken nothing.
+    stuck: Option<Instant>,
+    writing: Pin<Box<Sleep>>,
+}
+
+impl<S> Patient<S> {
+    pub fn new(inner: S, patience: Duration, phase: Arc<Phase>) -> Self {
+        let now = Instant::now();
+        let sleep = || Box::pin(sleep_until(now + patience));
+        let (reading, writing) = (sleep(), sleep());
+        Self { inner, phase, patience, seen: 0, head: Some(now), idle: None, reading, stuck: None, writing }
+    }
+
+    fn await_head(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        if self.phase.excuses() {
+            return Poll::Pending;
+        }
+        let deadline = match self.head {
+            Some(since) => since + self.patience,
+            None => *self.idle.get_or_insert_with(Instant::now) + self.patience * IDLE,
+        };
+        due(&mut self.reading, deadline, context)
+    }
+
+    fn after_write<T>(
+        &mut self,
+        written: Poll<io::Result<T>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stuck = None;
+            return written;
+        }
+        let deadline = *self.stuck.get_or_insert_with(Instant::now) + self.patience;
+        due(&mut self.writing, deadline, context).map(Err)
+    }
+}
+
+fn due(timer: &mut Pin<Box<Sleep>>, deadline: Instant, context: &mut Context<'_>) -> Poll<io::Error> {
+    if timer.deadline() != deadline {
+        timer.as_mut().reset(deadline);
+    }
+    timer
+        .as_mut()
+        .poll(context)
+        .map(|()| io::Error::new(io::ErrorKind::TimedOut, "the other end is too slow"))
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let begun = this.phase.begun.load(Ordering::Acquire);
+        if begun != this.seen {
+            (this.seen, this.head, this.idle) = (begun, None, None);
+        }
+        let before = into.filled().len();
+        match Pin::new(&mut this.inner).poll_read(context, into) {
+            Poll::Pending => this.await_head(context).map(Err),
+            ready @ Poll::Ready(_) => {
+                if into.filled().len() > before && !this.phase.excuses() {
+                    this.head.get_or_insert_with(Instant::now);
+                }
+                ready
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.inner).poll_write(context, bytes);
+        this.after_write(written, context)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.inner).poll_write_vectored(context, parts);
+        this.after_write(written, context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.inner).poll_flush(context);
+        this.after_write(flushed, context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let shut = Pin::new(&mut this.inner).poll_shutdown(context);
+        this.after_write(shut, context)
+    }
+}
+
+/// A reply's body; its request is served until this is gone.
+pub struct Attended {
+    body: Body,
+    _serving: Serving,
+}
+
+impl Attended {
+    pub const fn new(body: Body, serving: Serving) -> Self {
+        Self { body, _serving: serving }
+    }
+}
+
+impl HttpBody for Attended {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

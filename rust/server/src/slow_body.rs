@@ -1,0 +1,92 @@
+//! Bodies that have to keep coming: a sender that trickles would otherwise hold memory and a request for ever.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::BoxError;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::state::AppState;
+
+/// What a body has to come at, beyond the first seconds: 8 KiB/s is a bad telephone line.
+const BYTES_PER_SECOND: u64 = 8 * 1024;
+
+/// The body came more slowly than it may.
+#[derive(Debug, thiserror::Error)]
+#[error("the body came too slowly")]
+pub struct TooSlow;
+
+/// Whether `error`, from reading a body, says that it came too slowly.
+pub fn is_too_slow(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.is::<TooSlow>() {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// Layer that puts a watch over the request's body.
+pub async fn watch(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    let grace = Duration::from_secs(state.config.slow_client_seconds.into());
+    next.run(request.map(|body| Body::new(Watched::new(body, grace)))).await
+}
+
+struct Watched {
+    body: Body,
+    grace: Duration,
+    /// Counted from the first read: until then it is us who keep the sender waiting.
+    deadline: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Watched {
+    fn new(body: Body, grace: Duration) -> Self {
+        Self { body, grace, deadline: None, timer: None }
+    }
+}
+
+impl HttpBody for Watched {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        let deadline = this.deadline.get_or_insert_with(|| Instant::now() + this.grace);
+        match Pin::new(&mut this.body).poll_frame(context) {
+            Poll::Ready(Some(Ok(frame))) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+                *deadline += Duration::from_micros(bytes * 1_000_000 / BYTES_PER_SECOND);
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(ended) => Poll::Ready(ended.map(|result| result.map_err(BoxError::from))),
+            Poll::Pending => {
+                let deadline = *deadline;
+                let timer = this.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+                if timer.deadline() != deadline {
+                    timer.as_mut().reset(deadline);
+                }
+                timer.as_mut().poll(context).map(|()| Some(Err(TooSlow.into())))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

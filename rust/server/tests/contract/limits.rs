@@ -1,0 +1,275 @@
+//! How often, how much and how slowly a client may ask.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::harness::{Answer, Backend, on_both_databases, text};
+
+/// The tests are a proxy: they say who is behind it.
+fn behind_proxy(config: &mut backend_server::Config) {
+    config.trusted_proxies = vec!["127.0.0.1/32".parse().expect("network")];
+}
+
+async fn post_from(backend: &Backend, address: &str, path: &str, body: &Value) -> Answer {
+    let request = backend.request(Method::POST, path).header("x-forwarded-for", address).json(body);
+    backend.send(request).await
+}
+
+fn limited(answer: &Answer) {
+    answer.refused(429, "rate_limited");
+    let seconds: u32 = answer.headers["retry-after"].to_str().expect("text").parse().expect("seconds");
+    assert_eq!(answer.body["retry_after"], seconds);
+    assert!(seconds >= 1);
+}
+
+on_both_databases! {
+    async fn an_address_has_its_own_limit(backend, |config| { behind_proxy(config); config.requests_per_minute = 4; }) {
+        let ask = |address: &'static str| {
+            let request = backend.request(Method::GET, "/.well-known/jwks.json").header("x-forwarded-for", address);
+            backend.send(request)
+        };
+        for _ in 0..2 {
+            ask("203.0.113.1").await.expect(200);
+        }
+        limited(&ask("203.0.113.1").await);
+        ask("203.0.113.2").await.expect(200);
+        // A forged list does not help: the proxy's own word is the last one.
+        limited(&ask("198.51.100.7, 203.0.113.1").await);
+        // A subscriber of IPv6 has many addresses.
+        for last in ["2001:db8::1", "2001:db8::2"] {
+            ask(last).await.expect(200);
+        }
+        limited(&ask("2001:db8::3").await);
+        // This machine, and whoever has a server key, is not counted.
+        for _ in 0..5 {
+            backend.get("/v1/rooms", &backend.key).await.expect(200);
+        }
+    }
+
+    async fn new_accounts_and_logins_are_limited(backend, |config| { behind_proxy(config); config.new_accounts_per_minute = 2; config.logins_per_minute = 6; }) {
+        post_from(backend, "203.0.113.1", "/v1/auth/anonymous", &json!({})).await.expect(200);
+        limited(&post_from(backend, "203.0.113.1", "/v1/auth/anonymous", &json!({})).await);
+        // What is there already may log in.
+        let device = json!({"device_id": "0123456789abcdef"});
+        post_from(backend, "203.0.113.2", "/v1/auth/device", &device).await.expect(200);
+        post_from(backend, "203.0.113.2", "/v1/auth/device", &device).await.expect(200);
+        post_from(backend, "203.0.113.2", "/v1/auth/device", &device).await.expect(200);
+        limited(&post_from(backend, "203.0.113.2", "/v1/auth/device", &device).await);
+    }
+
+    async fn a_player_is_limited_wherever_he_is(backend, |config| { behind_proxy(config); config.player_requests_per_minute = 2; }) {
+        let token = text(&backend.guest("Ada").await["access_token"]);
+        let ask = |address: &'static str| {
+            let request = backend.request(Method::GET, "/v1/players/me/documents").bearer_auth(&token);
+            backend.send(request.header("x-forwarded-for", address))
+        };
+        ask("203.0.113.1").await.expect(200);
+        limited(&ask("203.0.113.2").await);
+    }
+
+    async fn wrong_keys_are_limited_and_good_ones_are_not(backend, |config| { behind_proxy(config); config.logins_per_minute = 4; }) {
+        let unknown = backend_server::server_keys::generate("live").expect("key");
+        let ask = |key: String| {
+            let request = backend.request(Method::GET, "/v1/rooms").bearer_auth(key);
+            backend.send(request.header("x-forwarded-for", "203.0.113.1"))
+        };
+        for _ in 0..5 {
+            ask(backend.key.clone()).await.expect(200);
+        }
+        for _ in 0..2 {
+            ask(unknown.clone()).await.refused(401, "server_key_invalid");
+        }
+        limited(&ask(unknown).await);
+    }
+
+    async fn strangers_cannot_lock_an_account(backend, |config| { behind_proxy(config); config.logins_per_minute = 0; }) {
+        let account = json!({"email": "ada@example.org", "password": "correct horse", "display_name": "Ada"});
+        post_from(backend, "203.0.113.1", "/v1/auth/register", &account).await.expect(201);
+        let right = json!({"email": "ada@example.org", "password": "correct horse"});
+        for email in ["ada@example.org", "nobody@example.org"] {
+            let wrong = json!({"email": email, "password": "incorrect"});
+            // Some from each address and some more from all are looked at, whether there is such an account or not.
+            let mut looked_at = 0;
+            let mut networks = 0..100;
+            let last = loop {
+                let address = format!("198.51.{}.1", networks.next().expect("strangers are limited"));
+                let mut here = 0;
+                let mut answer = post_from(backend, &address, "/v1/auth/password", &wrong).await;
+                while answer.status == 401 {
+                    answer.refused(401, "invalid_credentials");
+                    here += 1;
+                    answer = post_from(backend, &address, "/v1/auth/password", &wrong).await;
+                }
+                limited(&answer);
+                looked_at += here;
+                if here == 0 {
+                    break address;
+                }
+                assert!((10..20).contains(&here) || looked_at >= 100, "{here}");
+            };
+            assert!((100..150).contains(&looked_at), "{looked_at} before strangers are refused, the last at {last}");
+        }
+        limited(&post_from(backend, "198.51.100.1", "/v1/auth/password", &right).await);
+        // Where the owner was before, the strangers' attempts do not count.
+        post_from(backend, "203.0.113.1", "/v1/auth/password", &right).await.expect(200);
+    }
+
+    async fn pages_of_allowed_origins_may_call(backend, |config| config.allowed_origins = vec!["https://play.example.org".parse().expect("origin")]) {
+        let preflight = |origin: &'static str| {
+            let request = backend.request(Method::OPTIONS, "/v1/auth/anonymous").header("origin", origin);
+            backend.send(request.header("access-control-request-method", "POST").header("access-control-request-headers", "content-type,idempotency-key"))
+        };
+        let good = preflight("https://play.example.org").await;
+        assert_eq!(good.status, 200);
+        assert_eq!(good.headers["access-control-allow-origin"], "https://play.example.org");
+        assert!(good.headers["access-control-allow-headers"].to_str().expect("text").contains("idempotency-key"));
+        assert!(!good.headers.contains_key("access-control-allow-credentials"));
+        assert!(!preflight("https://evil.example.org").await.headers.contains_key("access-control-allow-origin"));
+        // A refusal can be read by the page as well.
+        let refused = backend.send(backend.request(Method::GET, "/v1/rooms").header("origin", "https://play.example.org")).await;
+        refused.refused(401, "unauthorized");
+        assert_eq!(refused.headers["access-control-allow-origin"], "https://play.example.org");
+    }
+
+    async fn replies_tell_browsers_what_they_are_not(backend) {
+        let answer = backend.post("/v1/auth/anonymous", "", &json!({})).await;
+        assert_eq!(answer.headers["x-content-type-options"], "nosniff");
+        assert_eq!(answer.headers["cache-control"], "no-store");
+        assert!(answer.headers["content-security-policy"].to_str().expect("text").contains("default-src 'none'"));
+        let jwks = backend.get("/.well-known/jwks.json", "").await;
+        assert!(jwks.headers["cache-control"].to_str().expect("text").contains("max-age"));
+    }
+}
+
+/// Everything the other end sends until it closes the connection. Waits for that as long as it takes.
+async fn until_closed(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    match stream.read_to_end(&mut bytes).await {
+        Ok(_) => {}
+        // What we had not sent yet was thrown away.
+        Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+async fn impatient() -> Backend {
+    Backend::on_sqlite_with(|config| config.slow_client_seconds = 1).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_connection_and_a_slow_head_are_closed() {
+    let backend = impatient().await;
+    for begin in ["", "GET /healthz HT", "GET /healthz HTTP/1.1\r\nhost: x\r\nx-slow: a"] {
+        let mut stream = TcpStream::connect(backend.address()).await.expect("connects");
+        stream.write_all(begin.as_bytes()).await.expect("sent");
+        assert!(!until_closed(&mut stream).await.contains("200"), "{begin:?}");
+    }
+    // Trickling does not help: the head as a whole has to be there.
+    let (mut reading, mut writing) =
+        TcpStream::connect(backend.address()).await.expect("connects").into_split();
+    let trickle = tokio::spawn(async move {
+        let head = "GET /healthz HTTP/1.1\r\n".to_owned() + &"x-slow: a\r\n".repeat(100_000);
+        for byte in head.bytes() {
+            if writing.write_all(&[byte]).await.is_err() {
+                return true;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        false
+    });
+    let mut rest = Vec::new();
+    if let Err(error) = reading.read_to_end(&mut rest).await {
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    }
+    assert!(trickle.await.expect("trickled"), "the connection was closed while the head was coming");
+    backend.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_body_is_refused() {
+    let backend = impatient().await;
+    let mut stream = TcpStream::connect(backend.address()).await.expect("connects");
+    let head = "POST /v1/auth/anonymous HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    let reply = until_closed(&mut stream).await;
+    assert!(reply.starts_with("HTTP/1.1 408") && reply.contains("request_timeout"), "{reply}");
+    backend.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_not_take_a_reply_loses_the_connection() {
+    let backend = impatient().await;
+    let stream = TcpStream::connect(backend.address()).await.expect("connects");
+    let (reading, mut writing) = stream.into_split();
+    // Ask and never read: sooner or later nothing more fits, and a write fails because the connection is gone.
+    while writing.write_all(b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n").await.is_ok() {}
+    drop(reading);
+    backend.send(backend.request(Method::GET, "/healthz")).await.expect(200);
+    backend.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_lives_between_requests() {
+    let backend = impatient().await;
+    let mut stream = TcpStream::connect(backend.address()).await.expect("connects");
+    let request = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+    let mut bytes = [0_u8; 4096];
+    for _ in 0..2 {
+        stream.write_all(request).await.expect("sent");
+        let read = stream.read(&mut bytes).await.expect("a reply");
+        assert!(bytes[..read].starts_with(b"HTTP/1.1 200"));
+        // Longer than a head may take.
+        tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    }
+    assert_eq!(until_closed(&mut stream).await, "", "closed in the end, without a word");
+    backend.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_heads_and_bodies_are_refused() {
+    let backend = Backend::on_sqlite().await;
+    for head in [
+        format!("GET /healthz HTTP/1.1\r\nhost: x\r\nx-large: {}\r\n\r\n", "a".repeat(64 * 1024)),
+        format!("GET /healthz HTTP/1.1\r\nhost: x\r\n{}\r\n", "x-many: a\r\n".repeat(100)),
+    ] {
+        let mut stream = TcpStream::connect(backend.address()).await.expect("connects");
+        // It may be refused before all of it is sent.
+        let _sent = stream.write_all(head.as_bytes()).await;
+        let reply = until_closed(&mut stream).await;
+        assert!(reply.is_empty() || reply.starts_with("HTTP/1.1 431"), "{reply}");
+    }
+    // Refused by what it announces, before any of it is read.
+    let mut stream = TcpStream::connect(backend.address()).await.expect("connects");
+    let head = "POST /v1/auth/anonymous HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 99999999\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    let reply = until_closed(&mut stream).await;
+    assert!(reply.starts_with("HTTP/1.1 413"), "{reply}");
+    backend.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_are_counted() {
+    let backend = Backend::on_sqlite_with(|config| config.max_connections = 2).await;
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(backend.address()).await.expect("connects");
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
+        let mut bytes = [0_u8; 1024];
+        assert!(stream.read(&mut bytes).await.expect("a reply") > 0);
+        held.push(stream);
+    }
+    let mut third = TcpStream::connect(backend.address()).await.expect("connects");
+    assert_eq!(until_closed(&mut third).await, "");
+    held.pop();
+    // The place is free again once the backend has noticed.
+    loop {
+        match backend.http.get(format!("http://{}/healthz", backend.address())).send().await {
+            Ok(reply) if reply.status() == 200 => break,
+            _ => tokio::task::yield_now().await,
+        }
+    }
+    drop(held);
+    backend.stop().await;
+}
