@@ -1,5 +1,6 @@
 //! The seam to the backend: one method per thing a game asks for, and its implementation over our own protocol.
 
+mod accounts;
 mod worlds;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+pub use self::accounts::AccountBackend;
 pub use self::worlds::{ObjectPart, WorldBackend};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -65,6 +67,10 @@ pub trait Backend: Send + Sync {
     async fn player_conflicts(&self, key: &ServerKey, player_id: &str) -> Reply<PlayerConflicts>;
     async fn resolve_conflicts(&self, key: &ServerKey, body: &ResolveConflicts) -> Reply<()>;
     async fn own_documents(&self, access_token: &str) -> Reply<PlayerDocuments>;
+    /// The same backend as one with accounts of its own; `None` if it has none.
+    fn accounts(self: Arc<Self>) -> Option<Arc<dyn AccountBackend>> {
+        None
+    }
     /// The same backend as one that keeps worlds; `None` if it keeps none.
     fn worlds(self: Arc<Self>) -> Option<Arc<dyn WorldBackend>> {
         None
@@ -367,6 +373,10 @@ impl Backend for HttpBackend {
 
     async fn own_documents(&self, access_token: &str) -> Reply<PlayerDocuments> {
         self.call(Call::get(routes::OWN_DOCUMENTS).with(access_token)).await
+    }
+
+    fn accounts(self: Arc<Self>) -> Option<Arc<dyn AccountBackend>> {
+        Some(accounts::of(self))
     }
 
     fn worlds(self: Arc<Self>) -> Option<Arc<dyn WorldBackend>> {

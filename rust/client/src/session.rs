@@ -4,6 +4,8 @@
 //! A network error never ends a session; only the backend's explicit word does. The refresh token is on disk before
 //! it is used, so that a crash between the two costs no login.
 
+mod accounts;
+
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -31,8 +33,12 @@ pub enum Event {
     LoggedIn(Account),
     /// The tokens were renewed.
     Refreshed,
-    /// The backend ended the session; the player must log in again.
+    /// The session was not renewed for too long, or was ended elsewhere; the player must log in again.
     Expired(ClientError),
+    /// The backend ended the session because its refresh token was used twice: somebody may have a copy of it.
+    Revoked(ClientError),
+    /// The account may not play.
+    Banned(ClientError),
     /// The player logged out.
     LoggedOut,
 }
@@ -46,6 +52,9 @@ pub struct Account {
     pub display_name: String,
     /// Whether the login made the account.
     pub created: bool,
+    /// Whether this is what was kept of an earlier run, because the backend did not answer. The first call that needs the
+    /// backend, or the renewal in the background, settles it.
+    pub offline: bool,
 }
 
 /// Told about [`Event`]s, on a worker thread.
@@ -144,8 +153,8 @@ impl Session {
         self.begin(granted).await
     }
 
-    /// Takes up the session this profile had when the process last ran. The kept session stays on disk when the
-    /// backend is away.
+    /// Takes up the session this profile had when the process last ran. When the backend is away, the player is who it
+    /// was, [`Account::offline`], and the session is renewed as soon as the backend is back.
     pub async fn restore(&self) -> Result<Account, ClientError> {
         let _flight = self.0.flight.lock().await;
         let name = self.file();
@@ -154,8 +163,14 @@ impl Session {
         let Some(kept) = kept else {
             return Err(ClientError::new(Fault::NotLoggedIn, "there is no session to restore"));
         };
-        let granted = self.exchange(kept.refresh_token).await?;
-        self.begin(granted).await
+        match self.exchange(kept.refresh_token.clone()).await {
+            Ok(granted) => self.begin(granted).await,
+            Err(error) if error.is_unanswered() => {
+                tracing::warn!(code = error.code(), "the backend is away; the kept session goes on");
+                Ok(self.go_on_offline(kept))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Renews the tokens now.
@@ -203,7 +218,7 @@ impl Session {
     {
         let token = self.access_token().await?;
         match call(token.expose_secret().to_owned()).await {
-            Err(error) if error.is(Code::TokenExpired) || error.is(Code::TokenInvalid) => {
+            Err(error) if is_stale_token(&error) => {
                 self.refresh_from(&token).await?;
                 call(self.active()?.access_token.expose_secret().to_owned()).await
             }
@@ -242,16 +257,41 @@ impl Session {
     async fn exchange(&self, refresh_token: String) -> Result<Granted, ClientError> {
         let outcome = self.0.backend.refresh(&Refresh { refresh_token }).await;
         if let Err(error) = &outcome {
-            let over = [Code::RefreshTokenInvalid, Code::RefreshTokenReused, Code::Banned];
-            if over.into_iter().any(|code| error.is(code)) {
+            let over = [
+                (Code::RefreshTokenInvalid, Event::Expired as fn(ClientError) -> Event),
+                (Code::RefreshTokenReused, Event::Revoked),
+                (Code::Banned, Event::Banned),
+            ];
+            if let Some((_, event)) = over.into_iter().find(|(code, _)| error.is(*code)) {
                 *self.lock() = None;
                 if let Err(disk) = self.forget().await {
                     tracing::warn!(code = disk.code(), "could not remove the ended session's file");
                 }
-                (self.0.on_event)(Event::Expired(error.clone()));
+                (self.0.on_event)(event(error.clone()));
             }
         }
         outcome
+    }
+
+    /// The player of an earlier run, with no access token yet.
+    fn go_on_offline(&self, kept: Kept) -> Account {
+        let now = self.0.clock.now();
+        let account = Account {
+            player_id: kept.player_id,
+            display_name: kept.display_name,
+            created: false,
+            offline: true,
+        };
+        *self.lock() = Some(Active {
+            account: account.clone(),
+            access_token: String::new().into(),
+            refresh_token: kept.refresh_token.into(),
+            refresh_at: now,
+            expires_at: now,
+        });
+        self.refresh_ahead(now);
+        (self.0.on_event)(Event::LoggedIn(account.clone()));
+        account
     }
 
     async fn begin(&self, granted: Granted) -> Result<Account, ClientError> {
@@ -280,6 +320,7 @@ impl Session {
             player_id: granted.player_id,
             display_name: granted.display_name,
             created: granted.created,
+            offline: false,
         };
         let refresh_at = now + life.mul_f64(0.8);
         *self.lock() = Some(Active {
@@ -361,6 +402,11 @@ impl Session {
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Active>> {
         self.0.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a newer access token may help.
+fn is_stale_token(error: &ClientError) -> bool {
+    error.is(Code::TokenExpired) || error.is(Code::TokenInvalid)
 }
 
 /// Refuses a grant that could not be used: its tokens go into headers and back into requests.

@@ -84,10 +84,14 @@ async fn a_session_comes_back_after_a_restart_even_if_the_reply_was_lost() {
     drop(first);
     let (second, _news) = session(&backend, &storage);
     backend.set_outage(Some(Trouble::LostReply));
-    assert_eq!(second.restore().await.expect_err("no reply").code(), "timeout");
+    let account = second.restore().await.expect("the player is who it was");
+    assert_eq!((account.player_id.as_str(), account.offline), ("ada", true));
+    assert_eq!(token(&second).await.expect_err("nothing to show yet").code(), "timeout");
+    backend.state.lock().expect("not poisoned").refresh_tokens_used.truncate(1);
     backend.set_outage(None);
     // The same token again: the backend gives the same successor.
-    assert_eq!(second.restore().await.expect("restored").player_id, "ada");
+    token(&second).await.expect("renewed");
+    assert_eq!(second.account().map(|account| account.offline), Some(false));
     assert_eq!(backend.state.lock().expect("not poisoned").refresh_tokens_used, ["refresh-0", "refresh-0"]);
 }
 

@@ -1,10 +1,14 @@
 //! The little that is kept on disk: sessions and public keys.
 
+mod sealed;
+
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub use sealed::SealedStorage;
 
 /// Named blobs. A write is there completely and durably, or not at all.
 pub trait Storage: Send + Sync {
@@ -14,6 +18,20 @@ pub trait Storage: Send + Sync {
     fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
     /// Removes the blob if it is there.
     fn remove(&self, name: &str) -> io::Result<()>;
+}
+
+impl<S: Storage + ?Sized> Storage for Arc<S> {
+    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        (**self).read(name)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        (**self).write(name, bytes)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        (**self).remove(name)
+    }
 }
 
 /// Files in one folder, readable by the owner only.

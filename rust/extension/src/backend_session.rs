@@ -1,5 +1,7 @@
 //! `BackendSession`: a player's login.
 
+mod accounts;
+
 use std::cell::RefCell;
 use std::sync::Arc;
 
@@ -7,6 +9,7 @@ use backend_client::backend::Backend;
 use backend_client::error::ClientError;
 use backend_client::protocol::limits;
 use backend_client::session::{Account, Event, Session};
+use backend_client::storage::{SealedStorage, Storage};
 use godot::prelude::*;
 
 use crate::backend_config::BackendConfig;
@@ -31,13 +34,17 @@ result_class! {
         display_name (get_display_name): GString = |account| GString::from(&account.display_name);
         /// Whether this login made the account.
         created (get_created): bool = |account| account.created;
+        /// Whether this is the session of an earlier run, taken up without the backend, which is away. It is renewed as soon
+        /// as the backend is back.
+        offline (is_offline): bool = |account| account.offline;
     }
 }
 
 /// Logs a player in and keeps the player logged in.
 ///
 /// The session renews itself in the background and survives outages: only the backend's explicit word ends it
-/// ([signal expired]). It is kept in [code]user://[/code] for [method restore].
+/// ([signal expired], [signal revoked], [signal banned]). It is kept for [method restore] in [code]user://[/code], encrypted
+/// for this machine.
 /// ```gdscript
 /// var login: BackendLoginResult = await $BackendSession.login_anonymous("Ada").wait()
 /// if login.failed():
@@ -116,9 +123,19 @@ impl BackendSession {
     #[signal]
     pub fn refreshed();
 
-    /// Emitted when the backend ended the session: the player must log in again.
+    /// Emitted when the backend ended the session, because it was not renewed for too long or was ended elsewhere: the
+    /// player must log in again.
     #[signal]
     pub fn expired(error: Gd<crate::backend_error::BackendError>);
+
+    /// Emitted when the backend ended the session because somebody else has used a copy of it: the player must log in again,
+    /// and should change the password.
+    #[signal]
+    pub fn revoked(error: Gd<crate::backend_error::BackendError>);
+
+    /// Emitted when the session ended because the account may not play.
+    #[signal]
+    pub fn banned(error: Gd<crate::backend_error::BackendError>);
 
     /// Emitted after the player logged out.
     #[signal]
@@ -167,7 +184,8 @@ impl BackendSession {
     }
 
     /// Takes up the session this profile had when the game last ran. Gives a [BackendLoginResult] that failed with
-    /// [code]not_logged_in[/code] if there was none.
+    /// [code]not_logged_in[/code] if there was none. While the backend is away, the player is who it was, and
+    /// [member BackendLoginResult.offline] is [code]true[/code].
     #[func]
     fn restore(&self) -> Gd<BackendRequest> {
         self.login(async move |session: Session| session.restore().await)
@@ -231,7 +249,7 @@ impl BackendSession {
         }
         self.check_profile()?;
         let config = configuration::resolve(self.config.as_ref())?;
-        let storage = configuration::storage(&config);
+        let storage: Arc<dyn Storage> = Arc::new(SealedStorage::new(configuration::storage(&config)));
         let backend = configuration::connect(config)?;
         let id = self.base().instance_id();
         let on_event = Arc::new(move |event| hand_off::post(move || announce(id, event)));
@@ -266,6 +284,8 @@ fn announce(id: InstanceId, event: Event) {
         Event::LoggedIn(account) => node.signals().logged_in().emit(&account.player_id),
         Event::Refreshed => node.signals().refreshed().emit(),
         Event::Expired(error) => node.signals().expired().emit(&Failure::from(error).into_object()),
+        Event::Revoked(error) => node.signals().revoked().emit(&Failure::from(error).into_object()),
+        Event::Banned(error) => node.signals().banned().emit(&Failure::from(error).into_object()),
         Event::LoggedOut => node.signals().logged_out().emit(),
     }
 }
