@@ -3,7 +3,8 @@
 
     check_history.py [--verdicts FILE] TRIAL     judges one trial's folder, adds its verdict to FILE
     check_history.py --summary FILE --seed S     the one line of a run, from its verdicts; with --coverage it fails, too,
-                                                 if faults or outcomes of some kind were too rare
+                                                 if faults or outcomes of some kind were too rare, or
+                                                 Godot was started fewer times than --least-godot says
     check_history.py --self-test                 does the checker notice what it has to notice?
 
 Exit code 0: nothing wrong; 1: something is; 2: could not judge; 3: the rule named by --wanted is broken.
@@ -24,6 +25,10 @@ import shutil
 import sqlite3
 import sys
 import tempfile
+
+# The other files of this program lie beside it, and are not worth a cache.
+sys.dont_write_bytecode = True
+from check_history_summary import counts_of, summarize  # noqa: E402
 
 UNSAFE_EVENTS = {
     "crashed": "a game server ended by itself",
@@ -356,11 +361,6 @@ RULES = [
     a_conflict_stays_until_it_is_resolved,
 ]
 
-# What 200 trials have to show at least: otherwise they show nothing.
-LEAST = {"acked": 1}
-COVERED_TRIALS = 200
-
-
 def judge(trial):
     return [f"{rule.__name__}: {failure}" for rule in RULES for failure in rule(trial)]
 
@@ -396,33 +396,6 @@ def read_trial(folder):
     return Trial(events, [row for path in journals for row in read_journal(path)])
 
 
-def counts_of(trial):
-    """What happened in a trial, by kind."""
-    counts = collections.Counter(trial.compared)
-    for event in trial.of("plan"):
-        counts[event["plan"]["database"]] += 1
-        counts[f"ending_{event['plan']['ending']}"] += 1
-    for event in trial.of("fault_over"):
-        if event["struck"]:
-            counts[event["name"]] += 1
-            if event["past_lease"]:
-                counts["sigstop_past_lease" if event["name"] == "sigstop" else "partition_past_lease"] += 1
-    for event in trial.of("proxy"):
-        for name in ("lost_reply", "duplicated", "truncated"):
-            counts[f"messages_{name}"] += event["struck"][name]
-    counts["processes"] = len(trial.of("started"))
-    counts["godot"] = sum(1 for event in trial.of("started") if event.get("kind") == "godot")
-    counts["acked"] = sum(len(event["ops"]) for event in trial.of("journalled"))
-    counts["committed"] = len(trial.of("saved"))
-    counts["applied"] = len(trial.applied)
-    counts["conflicts"] = len(trial.fenced)
-    counts["resolved"] = sum(1 for event in trial.of("resolved") if event["error"] is None)
-    counts["leases"] = len(trial.leases)
-    counts["takeovers"] = sum(1 for row in trial.leases if row["taken_from"])
-    counts["left_over"] = sum(1 for event in trial.of("saved") if "epoch" in event and not event["ops"])
-    return +counts
-
-
 def judge_folder(folder, verdicts, wanted):
     trial = read_trial(folder)
     failures = judge(trial)
@@ -439,37 +412,6 @@ def judge_folder(folder, verdicts, wanted):
     return 1 if failures else 0
 
 
-def summarize(path, seed, with_coverage):
-    try:
-        with open(path, encoding="utf-8") as lines:
-            verdicts = [json.loads(line) for line in lines]
-    except FileNotFoundError:
-        verdicts = []
-    failed = [verdict for verdict in verdicts if verdict["failures"]]
-    sums = collections.Counter()
-    for verdict in verdicts:
-        sums.update(verdict["counts"])
-    figures = " ".join(f"{name}={count}" for name, count in sorted(sums.items()))
-    trials = f"trials={len(verdicts)} failed={len(failed)} seed={seed}"
-    if failed or not verdicts:
-        rules = sorted({failure.split(":")[0] for verdict in failed for failure in verdict["failures"]})
-        reason = f"{failed[0]['failures'][0]} in {failed[0]['trial']}" if failed else "no trial was judged"
-        print(f"chaos: FAIL {trials} broken={','.join(rules)} {figures}: {reason}")
-        return 1
-    rare = too_rare(sums, len(verdicts)) if with_coverage else []
-    if rare:
-        print(f"chaos: FAIL {trials} {figures}: exercised too little: {', '.join(rare)}")
-        return 1
-    print(f"chaos: PASS {trials} {figures}")
-    return 0
-
-
-def too_rare(sums, trials):
-    """What happened less often than it has to in so many trials."""
-    least = {name: count * trials // COVERED_TRIALS for name, count in LEAST.items()}
-    return [f"{name} {sums[name]} of {count}" for name, count in least.items() if sums[name] < count]
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("trial", nargs="?", type=pathlib.Path)
@@ -478,16 +420,15 @@ def main():
     parser.add_argument("--summary", type=pathlib.Path)
     parser.add_argument("--seed", default="?")
     parser.add_argument("--coverage", action="store_true")
+    parser.add_argument("--least-godot", type=int, default=0)
     parser.add_argument("--self-test", action="store_true")
     arguments = parser.parse_args()
     if arguments.self_test:
-        # Beside this file, which it tests; not worth a cache.
-        sys.dont_write_bytecode = True
         from check_history_crimes import self_test
 
         return self_test()
     if arguments.summary:
-        return summarize(arguments.summary, arguments.seed, arguments.coverage)
+        return summarize(arguments.summary, arguments.seed, arguments.coverage, arguments.least_godot)
     if arguments.trial:
         return judge_folder(arguments.trial, arguments.verdicts, arguments.wanted)
     parser.print_usage()

@@ -5,6 +5,7 @@ import sqlite3
 import tempfile
 
 import check_history as check
+from check_history_summary import LEAST, too_rare
 
 
 def honest():
@@ -159,8 +160,9 @@ def self_test():
         assert list(rule(check.Trial(events, journal))), f"{rule.__name__} did not notice a crime"
         accused.add(rule)
     assert accused == set(check.RULES), "a rule was never tried"
-    assert len(check.too_rare({name: 0 for name in check.LEAST}, 200)) == len(check.LEAST) > 0
-    assert not check.too_rare(check.LEAST, 200), "as much as is asked for"
+    assert len(too_rare(dict.fromkeys(LEAST, 0), 200)) == len(LEAST) > 0
+    assert not too_rare(LEAST, 200), "as much as is asked for"
+    assert len(too_rare(LEAST, 400)) == len(LEAST), "half of what is asked for"
     read_back()
     print(f"check_history: {len(crimes)} crimes noticed, {len(check.RULES)} rules tried")
     return 0

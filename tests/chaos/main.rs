@@ -137,20 +137,34 @@ fn read_plan(path: &Path) -> Result<Plan> {
     Ok(first.plan)
 }
 
+/// The database of one worker of this run.
+fn database_name(number: usize) -> String {
+    format!("chaos_{}_{number}", std::process::id())
+}
+
 impl Run {
     /// Plays trials until there are no more.
     fn work(&self, number: usize) -> Result<()> {
-        let result = self.play_all(number);
+        let (mut sqlite, mut postgres) = (None, None);
+        let result = self.play_all(number, &mut sqlite, &mut postgres);
         if result.is_err() {
             // The others need not go on: a broken harness proves nothing.
             self.stop.store(true, Ordering::Relaxed);
         }
+        if postgres.take().is_some() {
+            let name = database_name(number);
+            GroundTruth::new(&self.options.postgres_url)?
+                .execute(&format!("DROP DATABASE {name} WITH (FORCE)"))?;
+        }
         result
     }
 
-    fn play_all(&self, number: usize) -> Result<()> {
-        let mut sqlite = None;
-        let mut postgres = None;
+    fn play_all(
+        &self,
+        number: usize,
+        sqlite: &mut Option<Arena>,
+        postgres: &mut Option<Arena>,
+    ) -> Result<()> {
         loop {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
             if index >= self.options.trials || self.stop.load(Ordering::Relaxed) {
@@ -159,7 +173,7 @@ impl Run {
             let godot = self.options.godot_every.is_some_and(|every| index.is_multiple_of(every.max(1)));
             let drawn = || plan::draw(plan::trial_seed(self.options.seed, index), godot);
             let plan = self.replayed.clone().unwrap_or_else(drawn);
-            let slot = if plan.database == Database::Sqlite { &mut sqlite } else { &mut postgres };
+            let slot = if plan.database == Database::Sqlite { &mut *sqlite } else { &mut *postgres };
             let arena = match slot {
                 Some(arena) => arena,
                 None => slot.insert(self.arena(plan.database, number)?),
@@ -191,7 +205,7 @@ impl Run {
     /// A database of its own for one worker.
     fn make_database(&self, number: usize) -> Result<String> {
         let url = &self.options.postgres_url;
-        let name = format!("chaos_{}_{number}", std::process::id());
+        let name = database_name(number);
         GroundTruth::new(url)?.execute(&format!("CREATE DATABASE {name}"))?;
         let (server, _) = url.rsplit_once('/').context("the URL of PostgreSQL names no database")?;
         Ok(format!("{server}/{name}"))
@@ -228,6 +242,9 @@ impl Run {
         checker.args(["--seed", &seed, "--summary"]).arg(self.verdicts());
         if self.options.coverage {
             checker.arg("--coverage");
+            if let Some(every) = self.options.godot_every {
+                checker.args(["--least-godot", &(self.options.trials / every.max(1)).to_string()]);
+            }
         }
         let status = checker.status()?;
         Ok(status.success())

@@ -1,0 +1,97 @@
+"""What happened in trials, by kind, and the one line of a run. Part of check_history.py."""
+
+import collections
+import json
+
+# What 200 trials have to show at least: otherwise they show nothing.
+LEAST = {
+    "sqlite": 60,
+    "postgres": 60,
+    "processes": 500,
+    "sigkill": 25,
+    "sigkill_on_ack": 25,
+    "sigterm": 20,
+    "sigstop_past_lease": 20,
+    "backend_sigkill": 10,
+    "backend_sigterm": 8,
+    "refuse": 5,
+    "blackhole": 8,
+    "reset": 8,
+    "delay": 6,
+    "partition_past_lease": 8,
+    "messages_lost_reply": 60,
+    "messages_duplicated": 25,
+    "messages_truncated": 8,
+    "acked": 8_000,
+    "applied": 5_000,
+    "conflicts": 8,
+    "takeovers": 20,
+    "handovers": 1_500,
+    "loads_after_commit": 1_500,
+    "loads_after_restart": 500,
+    "left_over": 60,
+    "ending_crash": 10,
+    "ending_stop_without_backend": 10,
+}
+COVERED_TRIALS = 200
+
+
+def counts_of(trial):
+    """What happened in a trial, by kind."""
+    counts = collections.Counter(trial.compared)
+    for event in trial.of("plan"):
+        counts[event["plan"]["database"]] += 1
+        counts[f"ending_{event['plan']['ending']}"] += 1
+    for event in trial.of("fault_over"):
+        if event["struck"]:
+            counts[event["name"]] += 1
+            if event["past_lease"]:
+                counts["sigstop_past_lease" if event["name"] == "sigstop" else "partition_past_lease"] += 1
+    for event in trial.of("proxy"):
+        for name in ("lost_reply", "duplicated", "truncated"):
+            counts[f"messages_{name}"] += event["struck"][name]
+    counts["processes"] = len(trial.of("started"))
+    counts["godot"] = sum(1 for event in trial.of("started") if event.get("kind") == "godot")
+    counts["acked"] = sum(len(event["ops"]) for event in trial.of("journalled"))
+    counts["committed"] = len(trial.of("saved"))
+    counts["applied"] = len(trial.applied)
+    counts["conflicts"] = len(trial.fenced)
+    counts["resolved"] = sum(1 for event in trial.of("resolved") if event["error"] is None)
+    counts["leases"] = len(trial.leases)
+    counts["takeovers"] = sum(1 for row in trial.leases if row["taken_from"])
+    counts["left_over"] = sum(1 for event in trial.of("saved") if "epoch" in event and not event["ops"])
+    return +counts
+
+
+def summarize(path, seed, with_coverage, least_godot):
+    """Prints the one line of a run, from its verdicts. Returns the exit code."""
+    try:
+        with open(path, encoding="utf-8") as lines:
+            verdicts = [json.loads(line) for line in lines]
+    except FileNotFoundError:
+        verdicts = []
+    failed = [verdict for verdict in verdicts if verdict["failures"]]
+    sums = collections.Counter()
+    for verdict in verdicts:
+        sums.update(verdict["counts"])
+    figures = " ".join(f"{name}={count}" for name, count in sorted(sums.items()))
+    trials = f"trials={len(verdicts)} failed={len(failed)} seed={seed}"
+    if failed or not verdicts:
+        rules = sorted({failure.split(":")[0] for verdict in failed for failure in verdict["failures"]})
+        reason = f"{failed[0]['failures'][0]} in {failed[0]['trial']}" if failed else "no trial was judged"
+        print(f"chaos: FAIL {trials} broken={','.join(rules)} {figures}: {reason}")
+        return 1
+    rare = too_rare(sums, len(verdicts)) if with_coverage else []
+    if sums["godot"] < least_godot:
+        rare.append(f"godot {sums['godot']} of {least_godot}")
+    if rare:
+        print(f"chaos: FAIL {trials} {figures}: exercised too little: {', '.join(rare)}")
+        return 1
+    print(f"chaos: PASS {trials} {figures}")
+    return 0
+
+
+def too_rare(sums, trials):
+    """What happened less often than it has to in so many trials."""
+    least = {name: count * trials // COVERED_TRIALS for name, count in LEAST.items()}
+    return [f"{name} {sums[name]} of {count}" for name, count in least.items() if sums[name] < count]
