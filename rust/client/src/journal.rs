@@ -4,7 +4,8 @@
 //! process at a time. A process that finds the journals of dead ones beside its own adopts what they left.
 //!
 //! A failed write is never repeated on the same journal: what the operating system did with the pages of a failed fsync
-//! is not known. The writer gives the journal up, opens one anew and writes everything that is unsettled again.
+//! is not known. The writer opens another one and writes everything that is unsettled again. It goes on holding the one that
+//! failed until that is empty: a journal that nobody holds is that of a dead process, whose leases are let go.
 
 mod files;
 mod volume;
@@ -117,11 +118,19 @@ pub trait JournalSource: Send + Sync {
 /// An open journal, held by this process alone.
 #[async_trait]
 pub trait Journal: Send {
-    /// Does all of `changes` durably, or nothing of them. After an error the journal is not used again.
+    /// Does all of `changes` durably, or nothing of them. After an error nothing is written to the journal any more.
     async fn write(&mut self, changes: &Changes) -> Result<(), JournalError>;
+
+    /// Called now and then: takes over what processes left that have died since this journal was opened, as opening it did
+    /// with those who were dead by then. After an error nothing is written to the journal any more, and what was found before
+    /// counts all the same.
+    async fn adopt(&mut self, recovered: &mut Recovered) -> Result<(), JournalError>;
 
     /// Called when there has been nothing to do for a while: gives disk space back.
     async fn rest(&mut self) -> Result<(), JournalError>;
+
+    /// Forgets everything: for a journal that failed, once all it had is in another one.
+    async fn clear(&mut self) -> Result<(), JournalError>;
 
     /// Lets the files go.
     async fn close(self: Box<Self>);

@@ -14,6 +14,7 @@ pub mod error;
 pub mod host;
 pub mod journal;
 pub mod jwks;
+mod planted;
 pub mod player_store;
 pub mod registration;
 pub mod retry;

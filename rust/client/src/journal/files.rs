@@ -81,10 +81,10 @@ impl JournalFolder {
             };
             let left = other.read().await?;
             own.adopt(&left).await?;
-            other.clear().await?;
-            Box::new(other).close().await;
             recovered.saves.extend(left.saves);
             recovered.server_ids.extend(left.server_ids);
+            other.clear().await?;
+            other.close().await;
         }
         Ok(())
     }
@@ -105,8 +105,15 @@ impl JournalSource for JournalFolder {
         let mut recovered = own.read().await?;
         recovered.warnings = warnings;
         self.adopt(number, &mut own, &mut recovered).await?;
-        Ok((Box::new(own), recovered))
+        Ok((Box::new(OwnJournal { folder: self.clone(), number, file: own }), recovered))
     }
+}
+
+/// The journal of this process, among those of others.
+struct OwnJournal {
+    folder: JournalFolder,
+    number: usize,
+    file: JournalFile,
 }
 
 /// One open file.
@@ -255,18 +262,6 @@ impl JournalFile {
         tx.commit().await
     }
 
-    async fn checkpoint(&mut self) -> Result<(), JournalError> {
-        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
-            .execute(&mut self.connection)
-            .await
-            .map_err(from_sqlx)?;
-        self.bytes_since_checkpoint = 0;
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl Journal for JournalFile {
     async fn write(&mut self, changes: &Changes) -> Result<(), JournalError> {
         if changes.is_empty() {
             return Ok(());
@@ -278,15 +273,43 @@ impl Journal for JournalFile {
         Ok(())
     }
 
-    async fn rest(&mut self) -> Result<(), JournalError> {
-        self.checkpoint().await
-    }
-
-    async fn close(self: Box<Self>) {
+    async fn close(self) {
         // What was committed is durable whether or not the file is closed in good order.
         if let Err(error) = self.connection.close().await {
             tracing::debug!(%error, "a journal was not closed in good order");
         }
+    }
+
+    async fn checkpoint(&mut self) -> Result<(), JournalError> {
+        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
+            .execute(&mut self.connection)
+            .await
+            .map_err(from_sqlx)?;
+        self.bytes_since_checkpoint = 0;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Journal for OwnJournal {
+    async fn write(&mut self, changes: &Changes) -> Result<(), JournalError> {
+        self.file.write(changes).await
+    }
+
+    async fn adopt(&mut self, recovered: &mut Recovered) -> Result<(), JournalError> {
+        self.folder.adopt(self.number, &mut self.file, recovered).await
+    }
+
+    async fn rest(&mut self) -> Result<(), JournalError> {
+        self.file.checkpoint().await
+    }
+
+    async fn clear(&mut self) -> Result<(), JournalError> {
+        self.file.clear().await
+    }
+
+    async fn close(self: Box<Self>) {
+        self.file.close().await;
     }
 }
 

@@ -4,15 +4,20 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::held::{Epoched, Held, JournalState, LeftOver, Name, Stamp};
 use super::{Event, Inner, LocalSave};
 use crate::error::ClientError;
 use crate::journal::{Changes, Journal, JournalError, Record, Recovered};
+use crate::planted::Planted;
 use crate::retry;
 
 /// Time without anything to write after which the journal gives disk space back.
 const REST: Duration = Duration::from_secs(2);
+/// Time between two looks for what processes left that died beside this one: well within a lease, so that what they saved
+/// arrives before somebody else takes their players. Journals that failed are looked after then, too.
+const LOOK: Duration = Duration::from_secs(15);
 /// Longest pause between attempts to open a journal that failed.
 const REOPEN: Duration = Duration::from_secs(5);
 /// Planted fault, for the tests that must notice it: time between a false acknowledgement and the write.
@@ -28,10 +33,14 @@ struct Group {
 
 pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
     let mut journal: Option<Box<dyn Journal>> = None;
+    // Journals that failed. They are not written to again, but held: what nobody holds is a dead process's.
+    let mut failed: Vec<Box<dyn Journal>> = Vec::new();
     let mut failures: u32 = 0;
     let mut rested = true;
+    let mut looked: Option<Instant> = None;
     loop {
         let Some(inner) = store.upgrade() else { break };
+        let now = inner.clock.now();
         let open = match &mut journal {
             Some(open) => open,
             None => match inner.journal.open().await {
@@ -39,6 +48,7 @@ pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
                     inner.opened(recovered, failures > 0);
                     failures = 0;
                     rested = false;
+                    looked = Some(now);
                     journal.insert(opened)
                 }
                 Err(error) => {
@@ -51,6 +61,23 @@ pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
                 }
             },
         };
+        let until_look = looked.map_or(Duration::ZERO, |at| (at + LOOK).saturating_duration_since(now));
+        if until_look.is_zero() {
+            looked = Some(now);
+            if !inner.lock().rewrite {
+                empty(&mut failed).await;
+            }
+            let mut recovered = Recovered::default();
+            let outcome = open.adopt(&mut recovered).await;
+            inner.adopted(recovered);
+            if let Err(error) = outcome {
+                inner.lock().rewrite = true;
+                inner.journal_failed(error, true);
+                failures = 1;
+                failed.extend(journal.take());
+            }
+            continue;
+        }
         let group = inner.lock().group(inner.registration.server_id());
         if group.changes.is_empty() {
             let clock = Arc::clone(&inner.clock);
@@ -60,6 +87,7 @@ pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
                 biased;
                 () = wake.notified() => continue,
                 () = clock.sleep(REST), if !rested => {}
+                () = clock.sleep(until_look) => continue,
             }
             rested = true;
             if let Err(error) = open.rest().await {
@@ -68,7 +96,7 @@ pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
             continue;
         }
         rested = false;
-        if cfg!(feature = "planted-early-ack") {
+        if Planted::EarlyAck.is_here() {
             inner.journalled(&group);
             inner.clock.sleep(EARLY).await;
         }
@@ -78,15 +106,25 @@ pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
                 inner.give_back(group);
                 inner.journal_failed(error, true);
                 failures = 1;
-                // What a failed sync left on disk is not known: this journal is not written to again.
-                if let Some(failed) = journal.take() {
-                    failed.close().await;
-                }
+                failed.extend(journal.take());
             }
         }
     }
-    if let Some(journal) = journal {
+    for journal in journal.into_iter().chain(failed) {
         journal.close().await;
+    }
+}
+
+/// Lets go of journals that failed, if they can be emptied: all they had is in the present one.
+async fn empty(failed: &mut Vec<Box<dyn Journal>>) {
+    for mut journal in std::mem::take(failed) {
+        match journal.clear().await {
+            Ok(()) => journal.close().await,
+            Err(error) => {
+                tracing::debug!(%error, "a journal that failed is held on to");
+                failed.push(journal);
+            }
+        }
     }
 }
 
@@ -116,24 +154,26 @@ async fn wait_to_reopen(
 }
 
 impl Inner {
-    fn opened(&self, recovered: Recovered, again: bool) {
-        let mut news: Vec<Event> = recovered.warnings.into_iter().map(Event::JournalWarning).collect();
-        if !recovered.saves.is_empty() {
-            tracing::info!(saves = recovered.saves.len(), "unsent saves of an earlier run are sent now");
-        }
+    fn opened(&self, mut recovered: Recovered, again: bool) {
+        let warnings = std::mem::take(&mut recovered.warnings);
+        let mut news: Vec<Event> = warnings.into_iter().map(Event::JournalWarning).collect();
         if again {
             news.push(Event::JournalRecovered);
         }
         {
             let mut held = self.lock();
-            held.adopt(recovered.saves);
-            let foreign = |id: &String| !held.own_ids.contains(id) && !held.predecessors.contains(id);
-            let foreign: Vec<String> = recovered.server_ids.into_iter().filter(foreign).collect();
-            held.predecessors.extend(foreign);
+            held.take_over(recovered);
             held.journal = JournalState::Good;
             held.rewrite = again;
         }
         self.tell(news);
+        self.wake_sender.notify_one();
+        self.progressed();
+    }
+
+    /// Processes have died beside this one, which sends what they left.
+    fn adopted(&self, recovered: Recovered) {
+        self.lock().take_over(recovered);
         self.wake_sender.notify_one();
         self.progressed();
     }
@@ -187,6 +227,18 @@ impl Inner {
 }
 
 impl Held {
+    fn take_over(&mut self, recovered: Recovered) {
+        if !recovered.saves.is_empty() {
+            tracing::info!(saves = recovered.saves.len(), "unsent saves of an earlier run are sent now");
+        }
+        self.adopt(recovered.saves);
+        for server_id in recovered.server_ids {
+            if !self.own_ids.contains(&server_id) && !self.predecessors.contains(&server_id) {
+                self.predecessors.push(server_id);
+            }
+        }
+    }
+
     /// The next transaction.
     fn group(&mut self, server_id: Option<String>) -> Group {
         let numbered = self.number();

@@ -349,7 +349,9 @@ async fn let_go_unknown(store: Weak<Inner>, player_id: String) {
         let found = reply
             .ok()
             .and_then(|reply| reply.players.into_iter().find(|player| player.player_id == player_id));
-        let ours = held.players.contains_key(&*player_id) || held.loading.contains_key(&*player_id);
+        // One that was lost is held under an epoch that nobody here knows of.
+        let known = held.players.get(&*player_id).is_some_and(|player| !player.lost);
+        let ours = known || held.loading.contains_key(&*player_id);
         match found {
             Some(found) if !ours => {
                 held.releases.insert(player_id.as_str().into(), found.epoch);

@@ -16,6 +16,7 @@ use super::held::{Dirty, Document, Held, JournalState, Name, Stamp};
 use super::{Event, Inner, lease};
 use crate::error::{ClientError, Fault};
 use crate::journal::Settled;
+use crate::planted::Planted;
 use crate::retry;
 
 /// Most bytes of documents in one batch; the backend reads twice as much.
@@ -291,7 +292,7 @@ impl Held {
                     left.bytes,
                 );
         }
-        if cfg!(feature = "planted-fresh-sequence") {
+        if Planted::FreshSequence.is_here() {
             self.renumber();
         }
         for name in &self.unsent {

@@ -254,6 +254,47 @@ async fn a_second_process_of_the_folder_takes_the_next_journal() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_process_leaves_that_dies_beside_another_is_sent_by_that_one() {
+    let backend = SimulatedBackend::new();
+    let disk = disk();
+    let old = Server::start(&backend, &disk).await;
+    old.load("ada").await;
+    // A deploy: the new one has started before the old one is gone.
+    let new = Server::start(&backend, &disk).await;
+    backend.set_outage(Some(Trouble::LostRequest));
+    old.save("ada", 1);
+    assert_eq!(old.store.flush_local(LONG).await, 0);
+    old.crash();
+    backend.set_outage(None);
+    assert_eq!(number_of(&new.load("ada").await, "progress"), Some(1));
+    until(|| disk.saves().is_empty()).await;
+    assert!(backend.state.lock().expect("not poisoned").conflicts.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_whose_journal_failed_is_not_taken_for_dead() {
+    let backend = SimulatedBackend::new();
+    let disk = disk();
+    let old = Server::start(&backend, &disk).await;
+    old.load("ada").await;
+    disk.lock().fail_write = Some((1, false));
+    old.save("ada", 1);
+    until(|| old.heard(|event| matches!(event, Event::JournalFailed(_)))).await;
+    let new = Server::start(&backend, &disk).await;
+    new.load("eve").await;
+    assert_eq!(old.store.flush(None, LONG).await, all_saved(1));
+    {
+        let state = backend.state.lock().expect("not poisoned");
+        assert_eq!(state.deregistered, Vec::<String>::new());
+        assert_eq!(state.leases["ada"].holder, old.registration.server_id());
+    }
+    // The journal that failed is emptied and used again.
+    until(|| disk.lock().slots.iter().filter(|slot| slot.holder.is_some()).count() == 2).await;
+    old.save("ada", 2);
+    assert_eq!(old.store.flush_local(LONG).await, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_damaged_journal_is_left_alone_and_told() {
     let backend = SimulatedBackend::new();
     let disk = disk();

@@ -38,6 +38,32 @@ async fn a_player_who_moves_finds_the_last_save() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_is_let_go_while_coming_back_stays() {
+    let (backend, one, _other) = two_servers().await;
+    one.load("ada").await;
+    one.save("ada", 1);
+    one.store.flush(None, LONG).await;
+    // The load is on its way when the release of the visit before is done.
+    let (loaded, flushed) = tokio::join!(one.load("ada"), one.store.release("ada", LONG));
+    assert_eq!((number_of(&loaded, "progress"), flushed.unsaved), (Some(1), 0));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let holder = backend.state.lock().expect("not poisoned").leases["ada"].holder.clone();
+    assert_eq!((one.store.is_holding("ada"), holder), (true, one.registration.server_id()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_let_go_while_coming_back_in_vain_is_gone() {
+    let (backend, one, other) = two_servers().await;
+    one.load("ada").await;
+    let lost = Some(crate::simulation::Trouble::LostRequest);
+    backend.state.lock().expect("not poisoned").troubles.extend([lost]);
+    let (loaded, _) = tokio::join!(one.store.load("ada", LONG), one.store.release("ada", LONG));
+    loaded.expect_err("lost");
+    until(|| backend.state.lock().expect("not poisoned").leases["ada"].holder.is_none()).await;
+    other.load("ada").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_nobody_told_lets_a_wanted_player_go() {
     let (_backend, one, other) = two_servers().await;
     one.load("ada").await;
@@ -136,6 +162,21 @@ async fn a_lease_taken_without_knowing_is_let_go_when_wanted() {
     let begun = tokio::time::Instant::now();
     other.load("ada").await;
     assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_player_who_was_taken_again_without_knowing_is_let_go_when_wanted() {
+    let (backend, one, other) = fenced().await;
+    until(|| one.heard(|event| matches!(event, Event::LeaseLost { .. }))).await;
+    other.store.release("ada", LONG).await;
+    let lost = Some(crate::simulation::Trouble::LostReply);
+    backend.state.lock().expect("not poisoned").troubles.extend([lost]);
+    one.store.load("ada", LONG).await.expect_err("no answer");
+    assert_eq!(
+        backend.state.lock().expect("not poisoned").leases["ada"].holder,
+        one.registration.server_id()
+    );
+    other.load("ada").await;
 }
 
 #[tokio::test(start_paused = true)]

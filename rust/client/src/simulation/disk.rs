@@ -33,6 +33,8 @@ pub struct Folder {
     pub write_takes: (u64, u64),
     pub writes: usize,
     pub dice: Dice,
+    /// Writes that failed.
+    pub failed: u64,
     processes: usize,
 }
 
@@ -56,6 +58,7 @@ impl SimulatedDisk {
             write_takes: (1, 4),
             writes: 0,
             dice,
+            failed: 0,
             processes: 0,
         })))
     }
@@ -151,6 +154,38 @@ pub struct ProcessDisk {
 }
 
 impl ProcessDisk {
+    /// What dead processes left is moved: first it is in both places, then only in `own`.
+    async fn adopt(&self, own: usize, recovered: &mut Recovered) -> Result<(), JournalError> {
+        let others = self.disk.lock().slots.len();
+        for other in (0..others).filter(|other| *other != own) {
+            let left = {
+                let mut folder = self.disk.lock();
+                folder.trouble()?;
+                let slot = &mut folder.slots[other];
+                if slot.holder.is_some() || slot.damaged {
+                    continue;
+                }
+                slot.holder = Some(self.process);
+                (slot.saves.clone(), slot.server_ids.clone())
+            };
+            self.takes_time().await;
+            let saves: Vec<Record> = left.0.into_values().collect();
+            recovered.saves.extend(saves.iter().cloned());
+            recovered.server_ids.extend(left.1.iter().cloned());
+            {
+                let mut folder = self.disk.lock();
+                folder.slots[own].apply(&Changes { saves, ..Changes::default() });
+                folder.slots[own].server_ids.extend(left.1);
+            }
+            self.takes_time().await;
+            let slot = &mut self.disk.lock().slots[other];
+            slot.saves.clear();
+            slot.server_ids.clear();
+            slot.holder = None;
+        }
+        Ok(())
+    }
+
     async fn takes_time(&self) {
         let pause = {
             let mut folder = self.disk.lock();
@@ -192,32 +227,7 @@ impl JournalSource for ProcessDisk {
             slot: own,
         };
         self.takes_time().await;
-        // What dead processes left is moved: first it is in both places, then only here.
-        let others = self.disk.lock().slots.len();
-        for other in (0..others).filter(|other| *other != own) {
-            let left = {
-                let mut folder = self.disk.lock();
-                folder.trouble()?;
-                let slot = &mut folder.slots[other];
-                if slot.holder.is_some() || slot.damaged {
-                    continue;
-                }
-                slot.holder = Some(self.process);
-                (slot.saves.clone(), slot.server_ids.clone())
-            };
-            self.takes_time().await;
-            {
-                let mut folder = self.disk.lock();
-                let saves = left.0.into_values().collect();
-                folder.slots[own].apply(&Changes { saves, ..Changes::default() });
-                folder.slots[own].server_ids.extend(left.1);
-            }
-            self.takes_time().await;
-            let slot = &mut self.disk.lock().slots[other];
-            slot.saves.clear();
-            slot.server_ids.clear();
-            slot.holder = None;
-        }
+        self.adopt(own, &mut recovered).await?;
         let folder = self.disk.lock();
         recovered.saves = folder.slots[own].saves.values().cloned().collect();
         recovered.server_ids = folder.slots[own].server_ids.iter().cloned().collect();
@@ -229,6 +239,15 @@ impl JournalSource for ProcessDisk {
 struct SimulatedJournal {
     disk: ProcessDisk,
     slot: usize,
+}
+
+impl Drop for SimulatedJournal {
+    fn drop(&mut self) {
+        let slot = &mut self.disk.disk.lock().slots[self.slot];
+        if slot.holder == Some(self.disk.process) {
+            slot.holder = None;
+        }
+    }
 }
 
 #[derive(PartialEq, Eq)]
@@ -248,6 +267,9 @@ impl SimulatedJournal {
         let done = sound && failed.unwrap_or(early);
         if done {
             folder.slots[self.slot].apply(changes);
+        }
+        if failed.is_some() {
+            folder.failed += 1;
         }
         match failed {
             Some(_) => Err(JournalError::Io("input/output error".into())),
@@ -271,13 +293,31 @@ impl Journal for SimulatedJournal {
         Ok(())
     }
 
+    async fn adopt(&mut self, recovered: &mut Recovered) -> Result<(), JournalError> {
+        self.disk.power.on().await;
+        self.disk.adopt(self.slot, recovered).await
+    }
+
     async fn rest(&mut self) -> Result<(), JournalError> {
         self.disk.power.on().await;
         Ok(())
     }
 
+    async fn clear(&mut self) -> Result<(), JournalError> {
+        self.disk.power.on().await;
+        self.disk.takes_time().await;
+        let mut folder = self.disk.disk.lock();
+        folder.trouble()?;
+        if folder.next_write().is_some() {
+            return Err(JournalError::Io("input/output error".into()));
+        }
+        let slot = &mut folder.slots[self.slot];
+        slot.saves.clear();
+        slot.server_ids.clear();
+        Ok(())
+    }
+
     async fn close(self: Box<Self>) {
         self.disk.power.on().await;
-        self.disk.disk.lock().slots[self.slot].holder = None;
     }
 }
