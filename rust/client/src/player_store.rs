@@ -287,6 +287,12 @@ impl PlayerStore {
         self.0.lock().players.get(player_id).is_some_and(|player| !player.lost)
     }
 
+    /// The lease under which this store holds the player.
+    #[cfg(test)]
+    pub(crate) fn epoch_of(&self, player_id: &str) -> Option<i64> {
+        self.0.lock().players.get(player_id).filter(|player| !player.lost).map(|player| player.epoch)
+    }
+
     /// What waits for the backend.
     pub fn backlog(&self) -> Backlog {
         self.0.lock().backlog(self.0.clock.now())

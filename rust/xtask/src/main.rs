@@ -19,6 +19,7 @@ mod postgres;
 mod powercut;
 mod process;
 mod relocate;
+mod sim;
 mod story;
 mod summary;
 mod test;
@@ -56,6 +57,8 @@ enum Command {
     Bench(bench::Options),
     /// Cuts the power of a file system while the journal is written (root and loop devices), and looks what survived
     Powercut(powercut::Options),
+    /// Plays the client's state machines over simulated time, network, disks and processes, one run per seed
+    Sim(sim::Options),
     /// Exports client and dedicated server of the demo into `target/export/`
     Export,
     /// Looks for keys and secrets in exported files and folders; exits with 1 when there is one
@@ -103,6 +106,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Chaos(options) => return chaos::run(&options),
         Command::Bench(options) => return bench::run(&options),
         Command::Powercut(options) => return powercut::run(&options),
+        Command::Sim(options) => return sim::run(&options),
         Command::Export => export::run()?,
         Command::VerifyExport { files } => return export::verify(&files),
         Command::Godot { arguments } => return godot::run(&arguments),

@@ -13,7 +13,7 @@ use crate::godot::Engine;
 use crate::postgres::Postgres;
 use crate::process::Running;
 use crate::summary::{self, Counts, Outcome, Stage};
-use crate::{backend, chaos, display, engine, godot, interrupt, library, postgres, powercut, workspace};
+use crate::{backend, chaos, display, engine, godot, interrupt, library, postgres, powercut, sim, workspace};
 
 /// Bounds for builds and stages that hang: far above what they take on two cores.
 const BUILD: Duration = Duration::from_mins(40);
@@ -37,6 +37,8 @@ enum Kind {
     Engine,
     /// Real backend, real Godot processes, real signals and faults
     EndToEnd,
+    /// 10,000 seeds of the simulation, and the planted bugs that it has to notice
+    Sim,
     /// Trials with random faults, judged by an independent checker, and the planted bugs that it has to notice
     Chaos,
     /// Power cuts under the journal, and the planted bugs that have to lose data
@@ -68,6 +70,10 @@ pub fn run(options: &Options) -> ExitCode {
                 timed(&mut stages, "doc examples", || Ok(Outcome::Ran(doc_tests(&needs)?)));
             }
         }
+        // These have no tests to choose from.
+        if wants(Kind::Sim) && filter.is_none() {
+            timed(&mut stages, "sim", || sim::stage().map(Outcome::Ran));
+        }
         if wants(Kind::Engine) {
             timed(&mut stages, "engine", || {
                 engine::run(found(&needs.engine)?, found(&needs.backend)?, filter).map(Outcome::Ran)
@@ -76,7 +82,6 @@ pub fn run(options: &Options) -> ExitCode {
         if wants(Kind::EndToEnd) {
             timed(&mut stages, "end-to-end", || Ok(Outcome::Ran(end_to_end(&needs, filter)?)));
         }
-        // These have no tests to choose from.
         if wants(Kind::Chaos) && filter.is_none() {
             timed(&mut stages, "chaos", || {
                 let postgres = found(&needs.postgres)?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use backend_protocol::{Code, Problem};
 use tokio::sync::oneshot;
 
-use super::{Dice, Power, State, Trace};
+use super::{Dice, Judge, Power, State, Trace};
 use crate::backend::Reply;
 use crate::error::{ClientError, Fault};
 
@@ -33,6 +33,8 @@ pub struct Line {
     pub power: Arc<Power>,
     pub weather: Arc<Mutex<Weather>>,
     pub trace: Arc<Trace>,
+    /// Looks at everything the backend does.
+    pub judge: Arc<Judge>,
 }
 
 /// What becomes of one call.
@@ -89,6 +91,7 @@ impl Line {
             call,
             weather: Arc::clone(&self.weather),
             trace: Arc::clone(&self.trace),
+            judge: Arc::clone(&self.judge),
             state: Arc::clone(state),
         };
         // A task of the network's own: what is on its way gets there whatever becomes of the sender.
@@ -108,6 +111,7 @@ struct Way {
     call: &'static str,
     weather: Arc<Mutex<Weather>>,
     trace: Arc<Trace>,
+    judge: Arc<Judge>,
     state: Arc<Mutex<State>>,
 }
 
@@ -119,17 +123,20 @@ impl Way {
         answer: oneshot::Sender<Reply<T>>,
     ) {
         tokio::time::sleep(fate.there).await;
+        if fate.there >= DEADLINE {
+            self.fault("request later than its caller");
+        }
         let Some(run) = self.run() else {
-            return self.note("no backend for");
+            return self.fault("no backend");
         };
         if fate.lost {
-            self.note("lost");
+            self.fault("request lost");
             // Nobody says so: the caller waits in vain.
             tokio::time::sleep(DEADLINE).await;
             return;
         }
         if fate.refused {
-            self.note("refused");
+            self.fault("request refused");
             // A caller that is gone does not mind.
             let _gone = answer.send(Err(Problem::new(Code::Unavailable, "away").into()));
             return;
@@ -138,7 +145,7 @@ impl Way {
         let reply = self.execute(&work);
         tokio::time::sleep(fate.back).await;
         if fate.answer_lost || self.run() != Some(run) {
-            self.note("unanswered");
+            self.fault("answer lost");
             drop(answer);
         } else {
             // A caller that is gone does not mind.
@@ -147,14 +154,17 @@ impl Way {
         if let Some(later) = fate.again {
             tokio::time::sleep(later).await;
             if self.run().is_some() {
-                self.note("repeated");
+                self.fault("request repeated");
                 drop(self.execute(&work));
             }
         }
     }
 
     fn execute<T>(&self, work: &impl Fn(&mut State) -> Reply<T>) -> Reply<T> {
-        work(&mut self.state.lock().expect("not poisoned"))
+        let mut state = self.state.lock().expect("not poisoned");
+        let reply = work(&mut state);
+        self.judge.observe(&mut state);
+        reply
     }
 
     /// The backend's present run, if it is there.
@@ -165,5 +175,9 @@ impl Way {
 
     fn note(&self, what: &'static str) {
         self.trace.note(what, self.number, self.call, &[]);
+    }
+
+    fn fault(&self, what: &'static str) {
+        self.trace.fault(what, self.number, self.call);
     }
 }

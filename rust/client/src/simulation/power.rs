@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,11 +21,16 @@ enum Current {
 pub struct Power {
     current: Mutex<Current>,
     changed: Notify,
+    resumed: AtomicUsize,
 }
 
 impl Power {
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { current: Mutex::new(Current::On), changed: Notify::new() })
+        Arc::new(Self {
+            current: Mutex::new(Current::On),
+            changed: Notify::new(),
+            resumed: AtomicUsize::new(0),
+        })
     }
 
     /// SIGKILL.
@@ -34,12 +40,20 @@ impl Power {
 
     /// SIGSTOP.
     pub fn freeze(&self) {
-        self.set(Current::Frozen);
+        if self.current() == Current::On {
+            self.set(Current::Frozen);
+        }
+    }
+
+    /// How often it was resumed.
+    pub fn resumed(&self) -> usize {
+        self.resumed.load(Ordering::Relaxed)
     }
 
     /// SIGCONT.
     pub fn resume(&self) {
         if self.current() == Current::Frozen {
+            self.resumed.fetch_add(1, Ordering::Relaxed);
             self.set(Current::On);
         }
     }
@@ -101,11 +115,13 @@ impl Clock for ProcessClock {
         })
     }
 
-    fn run_after(&self, duration: Duration, work: Box<dyn FnOnce() + Send>) -> std::io::Result<()> {
-        let sleep = self.sleep(duration);
+    /// A thread of the process's own: what it is given ends the process, here as if the kernel did it.
+    fn run_after(&self, duration: Duration, _work: Box<dyn FnOnce() + Send>) -> std::io::Result<()> {
+        let power = Arc::clone(&self.0);
         tokio::spawn(async move {
-            sleep.await;
-            work();
+            tokio::time::sleep(duration).await;
+            power.on().await;
+            power.cut();
         });
         Ok(())
     }

@@ -1,8 +1,9 @@
 //! What happened, as one number: two runs of a seed that differ anywhere have different ones.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -20,7 +21,11 @@ struct Inner {
     /// All lines go to the standard error output as well.
     aloud: bool,
     failure: Option<String>,
+    faults: Faults,
 }
+
+/// Kind of fault → how often it happened.
+pub type Faults = BTreeMap<&'static str, u64>;
 
 impl Trace {
     pub fn new(with_lines: bool, aloud: bool) -> Arc<Self> {
@@ -31,6 +36,7 @@ impl Trace {
             lines: with_lines.then(VecDeque::new),
             aloud,
             failure: None,
+            faults: Faults::new(),
         })))
     }
 
@@ -47,6 +53,10 @@ impl Trace {
             inner.fold(&number.to_le_bytes());
         }
         let aloud = inner.aloud;
+        if inner.failure.is_some() {
+            // What matters came before.
+            return;
+        }
         if let Some(lines) = &mut inner.lines {
             let mut line = format!("{:>12.3} s  {place}  {what} {whom}", elapsed.as_secs_f64());
             for number in numbers {
@@ -61,6 +71,20 @@ impl Trace {
             }
             lines.push_back(line);
         }
+    }
+
+    /// An event that is a fault.
+    pub fn fault(&self, what: &'static str, place: usize, whom: &str) {
+        *self.lock().faults.entry(what).or_default() += 1;
+        self.note(what, place, whom, &[]);
+    }
+
+    pub fn faults(&self) -> Faults {
+        self.lock().faults.clone()
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.lock().started.elapsed()
     }
 
     /// Something that must never happen has happened. The first one counts.

@@ -1,0 +1,175 @@
+//! What goes wrong, one thing after another, and several at a time.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::cluster::{Cluster, Process};
+use super::{DiskTrouble, leaving};
+
+/// Keeps a machine's server running: whoever ends is started again, mostly soon.
+pub async fn supervise(cluster: Arc<Cluster>, machine: usize) {
+    loop {
+        let running = cluster.living().into_iter().find(|process| process.machine == machine);
+        let process = running.unwrap_or_else(|| cluster.start(machine));
+        process.power.off().await;
+        let pause = {
+            let mut dice = cluster.dice();
+            let longest = if cluster.is_over() {
+                10
+            } else if dice.chance(200) {
+                100_000
+            } else {
+                3_000
+            };
+            dice.milliseconds(1, longest)
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Faults until the run is over. Each heals by itself.
+pub async fn happen(cluster: Arc<Cluster>) {
+    let longest = {
+        let mut dice = cluster.dice();
+        if dice.chance(100) { 1_000_000 } else { dice.between(2_000, 30_000) }
+    };
+    loop {
+        let pause = cluster.dice().milliseconds(10, longest);
+        tokio::time::sleep(pause).await;
+        if cluster.is_over() {
+            return;
+        }
+        one(&cluster);
+    }
+}
+
+fn one(cluster: &Arc<Cluster>) {
+    let (kind, machine, short, long) = {
+        let mut dice = cluster.dice();
+        let machine = dice.below(u64::try_from(cluster.disks.len()).unwrap_or(1));
+        let machine = usize::try_from(machine).unwrap_or(0);
+        (dice.below(12), machine, dice.milliseconds(10, 5_000), dice.milliseconds(1_000, 150_000))
+    };
+    let living: Vec<Arc<Process>> =
+        cluster.living().into_iter().filter(|process| process.machine == machine).collect();
+    let Some(process) = cluster.dice().one_of(&living).cloned() else { return };
+    let fault = |what| cluster.trace.fault(what, process.number, "");
+    match kind {
+        0 | 1 => {
+            fault("kill");
+            process.power.cut();
+        }
+        2 => {
+            fault("freeze");
+            tokio::spawn(freeze(process, short));
+        }
+        3 => {
+            fault("freeze past the lease");
+            tokio::spawn(freeze(process, long));
+        }
+        4 => {
+            fault("partition");
+            cluster.weather().cut_off.insert(machine);
+            heal(cluster, long, move |cluster| {
+                cluster.weather().cut_off.remove(&machine);
+            });
+        }
+        5 => {
+            fault("backend restart");
+            {
+                let mut weather = cluster.weather();
+                weather.backend_is_up = false;
+                weather.backend_run += 1;
+            }
+            heal(cluster, short, Cluster::raise_backend);
+        }
+        6 => {
+            fault("backend outage");
+            cluster.weather().backend_is_up = false;
+            heal(cluster, long, Cluster::raise_backend);
+        }
+        7 => {
+            fault("registry lost");
+            cluster.backend.state.lock().expect("not poisoned").forgotten = true;
+        }
+        8 => {
+            fault("shutdown");
+            tokio::spawn(leaving::leave(Arc::clone(cluster), process));
+        }
+        9 => {
+            fault("deploy");
+            process.leaving.store(true, Ordering::Relaxed);
+            cluster.start(machine);
+            tokio::spawn(leaving::leave(Arc::clone(cluster), process));
+        }
+        10 => {
+            let trouble = match cluster.dice().below(3) {
+                0 => DiskTrouble::Full,
+                1 => DiskTrouble::ReadOnly,
+                _ => DiskTrouble::Io,
+            };
+            fault(match trouble {
+                DiskTrouble::Full => "disk full",
+                DiskTrouble::ReadOnly => "disk read-only",
+                DiskTrouble::Io => "disk errors",
+            });
+            cluster.disks[machine].lock().trouble = Some(trouble);
+            let lasts = if cluster.dice().chance(700) { short } else { long };
+            heal(cluster, lasts, move |cluster| cluster.disks[machine].lock().trouble = None);
+        }
+        _ => {
+            fault("failed sync");
+            let (writes, done) = {
+                let mut dice = cluster.dice();
+                (dice.between(1, 10), dice.chance(500))
+            };
+            cluster.disks[machine].lock().fail_write = Some((usize::try_from(writes).unwrap_or(1), done));
+        }
+    }
+}
+
+async fn freeze(process: Arc<Process>, lasts: Duration) {
+    process.power.freeze();
+    tokio::time::sleep(lasts).await;
+    process.power.resume();
+}
+
+fn heal(cluster: &Arc<Cluster>, after: Duration, work: impl FnOnce(&Cluster) + Send + 'static) {
+    let cluster = Arc::clone(cluster);
+    tokio::spawn(async move {
+        tokio::time::sleep(after).await;
+        work(&cluster);
+    });
+}
+
+impl Cluster {
+    /// The backend is there, for those who were alive when it went, too.
+    fn raise_backend(&self) {
+        {
+            let mut weather = self.weather();
+            if weather.backend_is_up {
+                return;
+            }
+            weather.backend_is_up = true;
+        }
+        self.backend.state.lock().expect("not poisoned").restarted();
+    }
+
+    /// All that was wrong is mended, at once.
+    pub fn mend(&self) {
+        self.raise_backend();
+        {
+            let mut weather = self.weather();
+            weather.cut_off.clear();
+            weather.roughness = 0;
+        }
+        for disk in &self.disks {
+            let mut folder = disk.lock();
+            folder.trouble = None;
+            folder.fail_write = None;
+            folder.roughness = 0;
+        }
+        self.living().iter().for_each(|process| process.power.resume());
+    }
+}
