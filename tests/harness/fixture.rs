@@ -89,6 +89,13 @@ impl FixtureLaunch {
         self
     }
 
+    /// Mounts a disk of its own at `folder`.
+    #[must_use]
+    pub fn with_disk(mut self, folder: &Path, options: &str) -> Self {
+        self.launch = self.launch.with_disk(folder, options);
+        self
+    }
+
     /// Keeps what belongs to its user in `home`, with other processes there and after its end.
     #[must_use]
     pub fn with_home(mut self, home: &Path) -> Self {

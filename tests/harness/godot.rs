@@ -21,6 +21,7 @@ pub struct Launch {
     user: Vec<String>,
     environment: Vec<(String, String)>,
     pid_one: bool,
+    disk: Option<(PathBuf, String)>,
     home: Option<PathBuf>,
 }
 
@@ -51,6 +52,7 @@ impl Launch {
             user: Vec::new(),
             environment: Vec::new(),
             pid_one: false,
+            disk: None,
             home: None,
         }
     }
@@ -83,6 +85,14 @@ impl Launch {
         self
     }
 
+    /// Mounts a disk at `folder`, in memory and with `options` such as `size=1m`, that this process alone sees and that is
+    /// gone with it. [`Godot::inside`] leads there.
+    #[must_use]
+    pub fn with_disk(mut self, folder: &Path, options: &str) -> Self {
+        self.disk = Some((folder.to_owned(), options.to_owned()));
+        self
+    }
+
     /// Keeps what belongs to its user in `home`, with other processes there and after its end.
     #[must_use]
     pub fn with_home(mut self, home: &Path) -> Self {
@@ -94,7 +104,11 @@ impl Launch {
     pub fn command(&self, home: &Path) -> Result<Command> {
         import(&self.project)?;
         let engine = programs::godot()?;
-        let mut command = if self.pid_one { in_a_namespace(&engine) } else { Command::new(&engine) };
+        let mut command = match &self.disk {
+            _ if self.pid_one => in_a_namespace(&engine),
+            Some((folder, options)) => with_a_disk(&engine, folder, options),
+            None => Command::new(&engine),
+        };
         command
             .arg("--path")
             .arg(&self.project)
@@ -139,6 +153,11 @@ impl Godot {
         self.signalled
     }
 
+    /// `path` as the engine sees it, with the disks that are its own.
+    pub fn inside(&self, path: &Path) -> PathBuf {
+        Path::new(&format!("/proc/{}/root", self.signalled)).join(path.strip_prefix("/").unwrap_or(path))
+    }
+
     /// Sends `signal` to the engine.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         process::send(self.signalled, signal)
@@ -176,11 +195,26 @@ fn at_home_in(command: &mut Command, home: &Path) {
 }
 
 fn in_a_namespace(engine: &Path) -> Command {
+    let mut command = unshare();
+    command.args(["--pid", "--mount-proc", "--fork", "--kill-child"]).arg(engine);
+    command
+}
+
+fn with_a_disk(engine: &Path, folder: &Path, options: &str) -> Command {
+    let mut command = unshare();
+    command
+        .args(["--mount", "sh", "-c", "mount -t tmpfs -o \"$1\" disk \"$0\" && shift && exec \"$@\""])
+        .arg(folder)
+        .arg(options)
+        .arg(engine);
+    command
+}
+
+fn unshare() -> Command {
     let mut command = Command::new("unshare");
     if !rustix::process::geteuid().is_root() {
         command.args(["--user", "--map-root-user"]);
     }
-    command.args(["--pid", "--mount-proc", "--fork", "--kill-child"]).arg(engine);
     command
 }
 

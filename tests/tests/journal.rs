@@ -113,8 +113,12 @@ fn a_journal_delivered_just_before_a_kill_is_not_applied_again() -> Result<()> {
         let found = load(&mut server, &players)?;
         ensure!(found.iter().all(|coins| *coins == round - 1), "round {round}: {found:?}");
         save(&mut server, round)?;
-        // Committed, and perhaps noted in the journal, perhaps not.
-        server.log().wait_for("EVENT saved ")?;
+        // Committed, and perhaps noted in the journal, perhaps not. By its version, because what the one before had not
+        // noted is sent, and told of, again.
+        for player in &players {
+            let committed = format!("EVENT saved player={} key=purse version={round}", player.id());
+            server.log().wait_for(&committed)?;
+        }
         server.godot().kill()?;
     }
     let mut last = server_with_journal("Keeper", &backend, folder.path())?;

@@ -244,10 +244,16 @@ impl BackendPlayerStore {
     #[signal]
     pub fn player_wanted(player_id: GString);
 
-    /// Emitted when the journal cannot be used: the disk is full, the folder cannot be written, a file is damaged. Saves go
+    /// Emitted when the journal cannot be used: the disk is full, the folder cannot be written, a write failed. Saves go
     /// on being sent, but until [signal journal_recovered] they are safe only once [signal saved] is emitted.
     #[signal]
     pub fn journal_failed(error: Gd<BackendError>);
+
+    /// Emitted when there is something about the journal that an operator should know, although it works: the file of an
+    /// earlier run is damaged and was set aside as it is, another one is used; or the folder lies in memory or in a
+    /// container's own layer, where unsent saves do not survive the container. Also a warning in the log.
+    #[signal]
+    pub fn journal_warning(message: GString);
 
     /// Emitted when the journal works again. Everything unsent is in it.
     #[signal]

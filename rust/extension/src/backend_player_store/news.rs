@@ -33,7 +33,10 @@ pub(super) fn announce(id: InstanceId, event: Event) {
         Event::JournalFailed(error) => {
             node.signals().journal_failed().emit(&Failure::from(error).into_object());
         }
-        Event::JournalWarning(warning) => tracing::warn!("{warning}"),
+        Event::JournalWarning(message) => {
+            tracing::warn!("{message}");
+            node.signals().journal_warning().emit(&message);
+        }
         Event::JournalRecovered => node.signals().journal_recovered().emit(),
         Event::BacklogChanged(backlog) => {
             node.signals().backlog_changed().emit(backlog.documents as i64, backlog.oldest.as_secs_f64());
