@@ -145,6 +145,28 @@ func test_without_a_journal_saves_arrive_and_the_game_is_told() -> void:
 	check_eq(failures_told.size(), 1, "emissions of journal_failed")
 
 
+func test_a_damaged_journal_is_told_and_set_aside() -> void:
+	_remove_folder()
+	DirAccess.make_dir_recursive_absolute(FOLDER)
+	var damaged := FOLDER.path_join("journal-0.db")
+	FileAccess.open(damaged, FileAccess.WRITE).store_string("no journal at all ".repeat(1000))
+	var before := FileAccess.get_file_as_bytes(damaged)
+	OS.set_environment("BACKEND_JOURNAL_FOLDER", FOLDER)
+	await open_store()
+	var warnings := record(_store.journal_warning)
+	var failures_told := record(_store.journal_failed)
+	var local := record(_store.saved_locally)
+	var session := await load_new_player()
+	OS.unset_environment("BACKEND_JOURNAL_FOLDER")
+	var told := func(warning: Array) -> bool: return (warning[0] as String).contains("journal-0.db")
+	await until(func() -> bool: return warnings.any(told), PATIENCE, "journal_warning")
+	_store.save(session.player_id, "progress", {"wins": 1})
+	await until(func() -> bool: return not local.is_empty(), SAVE_PATIENCE, "saved_locally")
+	check_eq(failures_told.size(), 0, "emissions of journal_failed")
+	check(FileAccess.file_exists(FOLDER.path_join("journal-1.db")), "no journal beside the damaged")
+	check(FileAccess.get_file_as_bytes(damaged) == before, "the damaged journal was changed")
+
+
 func test_a_store_made_anew_finds_its_server_still_listed() -> void:
 	await open_store()
 	var session := await load_new_player()

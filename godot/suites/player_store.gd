@@ -280,6 +280,52 @@ func test_collect_saves_comes_at_the_interval() -> void:
 	check_eq(documents.get_document("progress"), {"collected": true}, "document")
 
 
+func test_every_await_returns_when_the_store_is_freed() -> void:
+	var relay := new_relay()
+	await open_store(config_for(relay.url()))
+	var session := await load_new_player()
+	var other := await new_player("Eve")
+	relay.cut_line()
+	_store.save(session.player_id, "progress", {"wins": 1})
+	# What frees a store in a game is often what awaits it: a scene that changes in the middle.
+	var results: Array[Object] = []
+	for request: BackendRequest in requests_of(session.player_id, other.player_id):
+		_await_into(request, results)
+	check_eq(results.size(), 0, "results at once")
+	_store.free()
+	check_eq(results.size(), 6, "results when the store is gone")
+	for result in results:
+		failed_with(result, "cancelled", "%s" % result.get_class())
+	relay.connect_line()
+
+
+func test_every_await_returns_when_the_store_leaves_the_tree() -> void:
+	var relay := new_relay()
+	await open_store(config_for(relay.url()))
+	var session := await load_new_player()
+	var other := await new_player("Eve")
+	relay.cut_line()
+	_store.save(session.player_id, "progress", {"wins": 1})
+	var requests := requests_of(session.player_id, other.player_id)
+	remove_child(_store)
+	for request in requests:
+		failed_with(await request.wait(), "cancelled", "request")
+	# Its requests are given up; what was saved is not.
+	check_eq(_store.get_dirty_count(), 1, "dirty")
+	relay.connect_line()
+	await until(
+		func() -> bool: return _store.get_dirty_count() == 0, SAVE_PATIENCE, "nothing dirty"
+	)
+	_store.free()
+
+
+func test_an_await_without_a_registration_returns() -> void:
+	_store = BackendPlayerStore.new()
+	add_child(_store)
+	for request: BackendRequest in requests_of("somebody", "another"):
+		failed_with(await request.wait(), "not_configured", "request")
+
+
 func test_whole_numbers_stay_whole() -> void:
 	await open_store()
 	var session := await load_new_player()
@@ -301,12 +347,28 @@ func open_store(config: BackendConfig = null) -> void:
 	add_child(_store)
 
 
+## One of each kind.
+func requests_of(player_id: String, other_id: String) -> Array[BackendRequest]:
+	return [
+		_store.save_now(player_id),
+		_store.flush(),
+		_store.load_player(other_id),
+		_store.list_conflicts(player_id),
+		_store.release_player(player_id),
+		_store.load_player(player_id),
+	]
+
+
 ## A new player, loaded by the store; the session reads back on the player's own account.
 func load_new_player() -> BackendSession:
 	var session := await new_player("Ada")
 	var loaded: BackendPlayerDocuments = await _store.load_player(session.player_id).wait()
 	succeeded(loaded, "load")
 	return session
+
+
+func _await_into(request: BackendRequest, results: Array[Object]) -> void:
+	results.append(await request.wait() as Object)
 
 
 func expect_refused(
