@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::held::{Dirty, Document, Held, JournalState, Name, Stamp};
-use super::{Event, Inner, lease};
+use super::{Content, Event, Inner, lease};
 use crate::error::{ClientError, Fault};
 use crate::journal::Settled;
 use crate::planted::Planted;
@@ -31,18 +31,31 @@ const NOTHING_DUE: Duration = Duration::from_secs(3_600);
 
 /// What is to be done next.
 enum Work {
-    Save(Vec<SaveItem>, Vec<Sent>),
+    Save(Vec<Sent>),
     Release(Vec<ReleasePlayer>),
     Bury(String),
     Idle(Duration),
 }
 
-/// What a sent item was, for booking its result.
+/// An item to send, and then what its result is booked by.
 struct Sent {
     name: Name,
     epoch: i64,
     sequence: i64,
     generation: u64,
+    content: Arc<Content>,
+}
+
+impl Sent {
+    fn item(&self) -> SaveItem {
+        SaveItem {
+            player_id: self.name.0.to_string(),
+            key: self.name.1.to_string(),
+            epoch: self.epoch,
+            sequence: self.sequence,
+            value: Content::clone(&self.content),
+        }
+    }
 }
 
 pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
@@ -63,7 +76,7 @@ pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
                 }
                 continue;
             }
-            Work::Save(items, sent) => inner.save_batch(items, &sent).await,
+            Work::Save(batch) => inner.save_batch(&batch).await,
             Work::Release(players) => inner.let_go(players).await,
             Work::Bury(server_id) => inner.bury(server_id).await,
         };
@@ -141,8 +154,10 @@ impl Inner {
         (work, hurry)
     }
 
-    async fn save_batch(self: &Arc<Self>, items: Vec<SaveItem>, sent: &[Sent]) -> Result<(), ClientError> {
-        let count = items.len();
+    async fn save_batch(self: &Arc<Self>, sent: &[Sent]) -> Result<(), ClientError> {
+        let count = sent.len();
+        // Copied here and not under the lock, on which the game's thread would wait for megabytes.
+        let items = sent.iter().map(Sent::item).collect();
         let body = SaveDocuments { server_id: self.server_id()?, items };
         let reply = self.backend.save_documents(self.registration.key(), &body).await;
         let SavedDocuments { results, wanted } = match reply {
@@ -226,8 +241,9 @@ impl Inner {
 
 impl Held {
     fn next_work(&mut self, now: Instant) -> Work {
-        if let Some((items, sent)) = self.collect(now) {
-            return Work::Save(items, sent);
+        let batch = self.collect(now);
+        if !batch.is_empty() {
+            return Work::Save(batch);
         }
         if !self.releases.is_empty() {
             let release =
@@ -259,23 +275,16 @@ impl Held {
     }
 
     /// Up to one batch of what is due, left-over saves first.
-    fn collect(&mut self, now: Instant) -> Option<(Vec<SaveItem>, Vec<Sent>)> {
-        let mut items = Vec::new();
-        let mut sent = Vec::new();
+    fn collect(&mut self, now: Instant) -> Vec<Sent> {
+        let mut batch = Vec::new();
         let mut bytes = 0;
-        let mut add = |name: &Name, epoch, sequence, generation, content: &super::Content, size: usize| {
-            if items.len() == MAX_BATCH || (bytes > 0 && bytes + size > MAX_BATCH_BYTES) {
+        let mut add = |name: &Name, epoch, sequence, generation, content: &Arc<Content>, size: usize| {
+            if batch.len() == MAX_BATCH || (bytes > 0 && bytes + size > MAX_BATCH_BYTES) {
                 return false;
             }
             bytes += size;
-            items.push(SaveItem {
-                player_id: name.0.to_string(),
-                key: name.1.to_string(),
-                epoch,
-                sequence,
-                value: content.clone(),
-            });
-            sent.push(Sent { name: name.clone(), epoch, sequence, generation });
+            let (name, content) = (name.clone(), Arc::clone(content));
+            batch.push(Sent { name, epoch, sequence, generation, content });
             true
         };
         let all_left =
@@ -313,7 +322,7 @@ impl Held {
                 break;
             }
         }
-        (!items.is_empty()).then_some((items, sent))
+        batch
     }
 
     /// Planted fault, for the tests that must notice it: every attempt counts as a new save.
