@@ -1,7 +1,8 @@
 //! What a service manager is told.
 
 use std::io::ErrorKind;
-use std::os::unix::net::UnixDatagram;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
@@ -21,6 +22,12 @@ struct Manager {
 impl Manager {
     fn listen(path: &Path) -> Result<Self> {
         Ok(Self { socket: UnixDatagram::bind(path)?, heard: Vec::new() })
+    }
+
+    /// On a name of the abstract kind, as service managers in containers use it.
+    fn listen_to_name(name: &str) -> Result<Self> {
+        let address = SocketAddr::from_abstract_name(name)?;
+        Ok(Self { socket: UnixDatagram::bind_addr(&address)?, heard: Vec::new() })
     }
 
     /// The next message, if one comes within `patience`.
@@ -117,4 +124,42 @@ fn the_watchdog_of_another_process_is_left_alone() -> Result<()> {
     manager.wait_for("STOPPING=1")?;
     ensure!(!manager.heard.iter().any(|message| message.contains("WATCHDOG")), "{:?}", manager.heard);
     Ok(())
+}
+
+#[test]
+fn an_abstract_socket_is_told_too() -> Result<()> {
+    let name = format!("backend-client-end-to-end-{}", std::process::id());
+    let mut manager = Manager::listen_to_name(&name)?;
+    let backend = Backend::start()?;
+    let mut server = quiet_server(&backend, "Abstract")?.env("NOTIFY_SOCKET", &format!("@{name}")).start()?;
+    with_dirty_players(&mut server, &backend, 1)?;
+    manager.wait_for("READY=1")?;
+    server.godot().signal(Signal::TERM)?;
+    manager.wait_for("STOPPING=1")?;
+    server.godot().finish(0)?;
+    all_saved(&backend, 1, true)
+}
+
+#[test]
+fn a_game_that_hangs_while_shutting_down_is_left_to_its_own_deadline() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut manager = Manager::listen(&folder.path().join("notify"))?;
+    let backend = Backend::start()?;
+    let mut server = quiet_server(&backend, "Hung service")?
+        .env("NOTIFY_SOCKET", &folder.path().join("notify").to_string_lossy())
+        .env("WATCHDOG_USEC", &WATCHDOG.as_micros().to_string())
+        .env("BACKEND_SHUTDOWN_GRACE_SECONDS", "8")
+        .arg("--hang-in=draining")
+        .start()?;
+    with_dirty_players(&mut server, &backend, 2)?;
+    server.godot().signal(Signal::TERM)?;
+    manager.wait_for("STOPPING=1")?;
+    server.log().wait_for("EVENT hanging")?;
+    // The service manager hears of it although its main loop does not turn. The first may be from before.
+    for _ in 0..2 {
+        manager.wait_for("WATCHDOG=1")?;
+    }
+    let code = server.godot().wait()?;
+    ensure!(code == 0, "exit code {code}\n{}", server.log().tail());
+    all_saved(&backend, 2, false)
 }

@@ -330,6 +330,7 @@ fn sync_folder(folder: &Path) -> std::io::Result<()> {
 
 // Windows makes a new name durable with the file itself and cannot open folders.
 #[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "elsewhere it may fail")]
 fn sync_folder(_folder: &Path) -> std::io::Result<()> {
     Ok(())
 }
