@@ -24,6 +24,7 @@ pub struct Backend {
     /// Another database than the file in the folder.
     database_url: Option<String>,
     extra: Vec<String>,
+    environment: Vec<(String, String)>,
     process: Option<Process>,
 }
 
@@ -58,10 +59,21 @@ impl Backend {
 
     /// Starts a backend on the database at this URL; `None`: a fresh SQLite file.
     pub fn start_on(database_url: Option<String>, extra: &[&str]) -> Result<Self> {
+        Self::start_in(&[], database_url, extra)
+    }
+
+    /// Starts a backend with these environment variables.
+    pub fn start_in(
+        environment: &[(&str, &str)],
+        database_url: Option<String>,
+        extra: &[&str],
+    ) -> Result<Self> {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let environment = environment.iter().map(owned).collect();
         let folder = tempfile::Builder::new().prefix("backend-").tempdir()?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
         let extra = extra.iter().map(|argument| (*argument).to_owned()).collect();
-        let mut backend = Self { folder, address, database_url, extra, process: None };
+        let mut backend = Self { folder, address, database_url, extra, environment, process: None };
         backend.resume()?;
         Ok(backend)
     }
@@ -103,7 +115,8 @@ impl Backend {
             .arg(self.location())
             .arg("--server-key-file")
             .arg(self.server_key_file())
-            .args(&self.extra);
+            .args(&self.extra)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
         let process = Process::start("backend-server", command)?;
         process.log().wait_for(&format!("listening on {}", self.url()))?;
         self.process = Some(process);

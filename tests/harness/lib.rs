@@ -20,5 +20,6 @@ pub mod log;
 pub mod picture;
 pub mod process;
 pub mod programs;
+pub mod world;
 
 pub use deadline::{PATIENCE, until};

@@ -1,86 +1,15 @@
 //! A world outlives the servers that keep it: what they acknowledged is there for the next one, and nobody overwrites it.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use end_to_end::backend::{Backend, as_whole};
+use end_to_end::backend::Backend;
 use end_to_end::fault_proxy::{Fault, FaultProxy};
-use end_to_end::fixture::{self, Fixture, FixtureLaunch};
 use end_to_end::until;
+use end_to_end::world::{NAMES, files, flush, holds, launch, load, open, save, start, start_behind, stop};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-
-const NAMES: [&str; 3] = ["terrain/0,0", "terrain/0,1", "buildings"];
-
-fn launch(name: &str, url: &str, backend: &Backend, folder: &Path) -> Result<FixtureLaunch> {
-    let launch = fixture::world(name, url, &backend.server_key_file())?;
-    Ok(launch.env("BACKEND_WORLDS_FOLDER", &folder.to_string_lossy()))
-}
-
-/// A registered server whose local copies are in `folder`.
-fn start(name: &str, backend: &Backend, folder: &Path) -> Result<Fixture> {
-    start_behind(name, &backend.url(), backend, folder)
-}
-
-fn start_behind(name: &str, url: &str, backend: &Backend, folder: &Path) -> Result<Fixture> {
-    let mut server = launch(name, url, backend, folder)?.start()?;
-    let registered = server.ask(&json!({ "do": "register" }))?;
-    ensure!(registered["server_id"].is_string(), "{registered}");
-    Ok(server)
-}
-
-/// Takes the world and gives the names of its chunks.
-fn open(server: &mut Fixture) -> Result<Vec<String>> {
-    let opened = server.ask(&json!({ "do": "open", "world_id": "overworld" }))?;
-    let chunks = opened.get("chunks").with_context(|| opened.to_string())?;
-    Ok(serde_json::from_value(chunks.clone())?)
-}
-
-/// Saves `text` in three chunks; when it returns, they are acknowledged as durable on local disk.
-fn save(server: &mut Fixture, text: &str) -> Result<()> {
-    let saved = server.ask(&json!({ "do": "save", "names": NAMES, "text": text }))?;
-    ensure!(saved.get("dirty").is_some(), "{saved}");
-    Ok(())
-}
-
-fn load(server: &mut Fixture, name: &str) -> Result<Value> {
-    server.ask(&json!({ "do": "load_chunk", "name": name }))
-}
-
-/// All three chunks hold `text`, written by the world's `version`.
-fn holds(server: &mut Fixture, text: &str, version: i64) -> Result<()> {
-    for name in NAMES {
-        let chunk = load(server, name)?;
-        ensure!(chunk["text"] == text, "{name} instead of {text}: {chunk}");
-        ensure!(as_whole(&chunk["version"]) == version, "{name} was committed another time: {chunk}");
-    }
-    Ok(())
-}
-
-fn flush(server: &mut Fixture) -> Result<()> {
-    let flushed = server.ask(&json!({ "do": "flush" }))?;
-    ensure!(flushed["unsaved"] == 0.0, "{flushed}");
-    Ok(())
-}
-
-fn stop(mut server: Fixture) -> Result<()> {
-    server.godot().signal(Signal::TERM)?;
-    server.godot().finish(0)
-}
-
-fn objects(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            found.extend(objects(&path)?);
-        } else {
-            found.push(path);
-        }
-    }
-    Ok(found)
-}
 
 #[test]
 fn a_termination_request_sends_the_world_and_lets_it_go() -> Result<()> {
@@ -204,7 +133,7 @@ fn an_object_that_is_damaged_at_the_backend_is_not_believed() -> Result<()> {
     save(&mut first, "grass")?;
     let closed = first.ask(&json!({ "do": "close" }))?;
     ensure!(closed["unsaved"] == 0.0, "{closed}");
-    let stored = objects(&backend.worlds_folder())?;
+    let stored = files(&backend.worlds_folder())?;
     ensure!(stored.len() == 1, "the same content is stored {} times", stored.len());
     let mut bytes = fs::read(&stored[0])?;
     let middle = bytes.len() / 2;

@@ -59,8 +59,10 @@ pub(super) async fn run(inner: Arc<Inner>) {
                     "the world's changes stay here for now: {error}"
                 );
                 failures = failures.saturating_add(1);
-                // An outage passes by itself. A refusal is told, once, for somebody has to do something.
-                if !error.is_unanswered() && told != Some(error.code()) {
+                // An outage passes by itself. A refusal, be it by the object store, is told once, for somebody has to do
+                // something.
+                let refused = error.http_status.is_some_and(|status| (400..500).contains(&status));
+                if (refused || !error.is_unanswered()) && told != Some(error.code()) {
                     told = Some(error.code());
                     inner.tell_refused(&error);
                 }
