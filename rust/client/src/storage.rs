@@ -5,7 +5,7 @@ mod sealed;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use sealed::SealedStorage;
@@ -73,7 +73,7 @@ impl Storage for FileStorage {
     // Temporary file, fsync, rename, fsync of the folder: a crash leaves the old blob or the new one.
     fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let path = self.path(name)?;
-        fs::create_dir_all(&self.folder)?;
+        make_folder(&self.folder)?;
         let unfinished = self.folder.join(format!(".{name}.{}", uuid::Uuid::new_v4()));
         let written = private_file(&unfinished).and_then(|mut file| {
             file.write_all(bytes)?;
@@ -97,25 +97,44 @@ impl Storage for FileStorage {
 }
 
 #[cfg(unix)]
-pub(crate) fn private_file(path: &std::path::Path) -> io::Result<File> {
+pub(crate) fn private_file(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
     fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
 #[cfg(not(unix))]
-pub(crate) fn private_file(path: &std::path::Path) -> io::Result<File> {
+pub(crate) fn private_file(path: &Path) -> io::Result<File> {
     fs::OpenOptions::new().write(true).create_new(true).open(path)
 }
 
+/// Makes a folder and those above it, durably. Also if they are there already: whoever made them may have been killed
+/// before they were synced.
+pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
+    /// Deeper ones than a program makes for itself.
+    const ABOVE: usize = 4;
+
+    let missing = folder.ancestors().take_while(|above| !above.exists()).count();
+    fs::create_dir_all(folder)?;
+    for (depth, above) in folder.ancestors().take(ABOVE.max(missing + 1)).enumerate() {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        match sync_folder(above) {
+            // Somebody else's, who may not even let us read it.
+            Err(_) if depth > missing => break,
+            synced => synced?,
+        }
+    }
+    Ok(())
+}
+
 #[cfg(unix)]
-pub(crate) fn sync_folder(folder: &std::path::Path) -> io::Result<()> {
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
 // Windows makes a rename durable with the file itself and cannot open folders.
 #[cfg(not(unix))]
 #[expect(clippy::unnecessary_wraps, reason = "elsewhere it may fail")]
-pub(crate) fn sync_folder(_folder: &std::path::Path) -> io::Result<()> {
+pub(crate) fn sync_folder(_folder: &Path) -> io::Result<()> {
     Ok(())
 }
 

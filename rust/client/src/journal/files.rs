@@ -15,6 +15,7 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, Connection, Row};
 
 use super::{Changes, Journal, JournalError, JournalSource, Record, Recovered, passing_volume};
+use crate::storage::{make_folder, sync_folder};
 
 /// Version of the tables, in the file's `user_version`.
 const FORMAT: i64 = 1;
@@ -93,7 +94,7 @@ impl JournalFolder {
 #[async_trait]
 impl JournalSource for JournalFolder {
     async fn open(&self) -> Result<(Box<dyn Journal>, Recovered), JournalError> {
-        std::fs::create_dir_all(&self.folder).map_err(|error| from_io(&error))?;
+        make_folder(&self.folder).map_err(|error| from_io(&error))?;
         let mut warnings = Vec::new();
         if let Some(why) = passing_volume(&self.folder) {
             warnings.push(format!(
@@ -148,10 +149,9 @@ impl JournalFile {
         }
         let mut journal = Self { connection, bytes_since_checkpoint: 0 };
         journal.create_tables().await.map_err(from_sqlx)?;
-        if new {
-            // The commit made the file durable, not its name in the folder.
-            path.parent().map_or(Ok(()), sync_folder).map_err(|error| from_io(&error))?;
-        }
+        // The commit made the file durable, not its name in the folder. Also when it is not new: whoever made it may have
+        // been killed before this.
+        path.parent().map_or(Ok(()), sync_folder).map_err(|error| from_io(&error))?;
         Ok(journal)
     }
 
@@ -321,18 +321,6 @@ async fn check(connection: &mut SqliteConnection) -> Result<(), JournalError> {
         .and_then(|row| row.try_get(0))
         .map_err(from_sqlx)?;
     if verdict == "ok" { Ok(()) } else { Err(JournalError::Damaged(verdict)) }
-}
-
-#[cfg(unix)]
-fn sync_folder(folder: &Path) -> std::io::Result<()> {
-    std::fs::File::open(folder)?.sync_all()
-}
-
-// Windows makes a new name durable with the file itself and cannot open folders.
-#[cfg(not(unix))]
-#[expect(clippy::unnecessary_wraps, reason = "elsewhere it may fail")]
-fn sync_folder(_folder: &Path) -> std::io::Result<()> {
-    Ok(())
 }
 
 /// By SQLite's primary result code, the low byte of the extended one (sqlite.org/rescode.html).

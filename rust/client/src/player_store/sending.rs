@@ -21,6 +21,9 @@ use crate::retry;
 
 /// Most bytes of documents in one batch; the backend reads twice as much.
 const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// Longest pause between attempts of its own accord: one request, so that a backlog of an hour does not wait for half a
+/// minute once the backend is back.
+const PAUSE: Duration = Duration::from_secs(5);
 /// Longest pause between attempts while somebody waits for a flush.
 const FLUSH_PAUSE: Duration = Duration::from_millis(500);
 /// Time between two looks whether the server is registered.
@@ -91,7 +94,7 @@ pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
                 }
             }
             Err(error) => {
-                let pause = error.retry_after.unwrap_or_else(|| retry::backoff(failures));
+                let pause = error.retry_after.unwrap_or_else(|| retry::backoff(failures).min(PAUSE));
                 failures = failures.saturating_add(1);
                 if reported.is_none_or(|at| now >= at + REPORT) {
                     reported = Some(now);

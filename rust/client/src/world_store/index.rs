@@ -299,11 +299,10 @@ async fn connect(path: &Path) -> Result<SqliteConnection, IndexError> {
         sqlx::query(statement).execute(&mut *tx).await.map_err(sort)?;
     }
     tx.commit().await.map_err(sort)?;
-    if new {
-        // The commit made the file durable, not its name in the folder.
-        let synced = path.parent().map_or(Ok(()), sync_folder);
-        synced.map_err(|error| IndexError::Failed(error.to_string()))?;
-    }
+    // The commit made the file durable, not its name in the folder. Also when it is not new: whoever made it may have been
+    // killed before this.
+    let synced = path.parent().map_or(Ok(()), sync_folder);
+    synced.map_err(|error| IndexError::Failed(error.to_string()))?;
     Ok(connection)
 }
 

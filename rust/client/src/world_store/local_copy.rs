@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use aws_lc_rs::digest;
 use uuid::Uuid;
 
-use crate::storage::{private_file, sync_folder};
+use crate::storage::{make_folder, private_file, sync_folder};
 
 /// zstd's default: fast enough not to matter beside the disk.
 const LEVEL: i32 = 3;
@@ -54,15 +54,11 @@ impl LocalCopy {
     /// Makes the folders, durably.
     pub fn open(folder: &Path) -> io::Result<Self> {
         let objects = folder.join("objects");
+        make_folder(&objects)?;
         for prefix in 0..=u8::MAX {
             fs::create_dir_all(objects.join(format!("{prefix:02x}")))?;
         }
         sync_folder(&objects)?;
-        for above in folder.ancestors().take(3) {
-            if above.is_dir() {
-                sync_folder(above)?;
-            }
-        }
         Ok(Self { folder: folder.to_owned() })
     }
 
