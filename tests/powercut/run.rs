@@ -160,9 +160,13 @@ impl Run<'_> {
         let complaints: Vec<String> = complaints
             .chain(outcome.complaints.damaged.iter().map(|what| format!("damaged: {what}")))
             .collect();
-        println!("cut {} ({:?}): {} complaints", plan.index, plan.moment, complaints.len());
-        for complaint in complaints.iter().take(SHOWN) {
-            println!("  {complaint}");
+        // A control is to lose data: nobody needs to be alarmed.
+        if self.options.control.is_none() {
+            println!("cut {} ({:?}): {} complaints", plan.index, plan.moment, complaints.len());
+            for complaint in complaints.iter().take(SHOWN) {
+                println!("  {complaint}");
+            }
+            println!("  all of it: {}", path.display());
         }
         for line in complaints {
             writeln!(text, "{line}")?;
@@ -171,9 +175,6 @@ impl Run<'_> {
             writeln!(text, "{line}")?;
         }
         fs::write(&path, text)?;
-        if self.options.control.is_none() {
-            println!("  all of it: {}", path.display());
-        }
         Ok(())
     }
 }

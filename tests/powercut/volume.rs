@@ -119,18 +119,38 @@ impl Volume {
                 Err(error) => bail!("cannot unmount {}: {error}", self.mount_point.display()),
             }
         }
+        // The kernel takes the loop device away a moment later. Whoever mounts the image meanwhile gets the same device, with
+        // what it remembers of the file system before.
+        while is_attached(&self.image)? {
+            if Instant::now() >= end {
+                bail!("the loop device of {} does not go", self.image.display());
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
         Ok(())
     }
 }
 
 impl Drop for Volume {
     fn drop(&mut self) {
-        if self.mounted
-            && let Err(error) = unmount(&self.mount_point, UnmountFlags::DETACH)
-        {
-            eprintln!("powercut: cannot unmount {}: {error}", self.mount_point.display());
+        if let Err(error) = self.unmount() {
+            eprintln!("powercut: {error:#}");
+            let _may_be_unmounted = unmount(&self.mount_point, UnmountFlags::DETACH);
         }
     }
+}
+
+/// Whether a loop device is on the image.
+fn is_attached(image: &Path) -> Result<bool> {
+    let image = image.canonicalize()?;
+    for device in fs::read_dir("/sys/block")? {
+        let backing = device?.path().join("loop/backing_file");
+        // Most devices are none, and one that has just gone has no file.
+        if fs::read_to_string(backing).is_ok_and(|backing| Path::new(backing.trim_end()) == image) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// A program that only administrators need, and that is not on everybody's PATH.
