@@ -23,7 +23,8 @@ const BURSTS: u64 = 4;
 
 /// Measures in turns: one save at a time, a bare sync at a time, a burst at a time.
 pub async fn measure(process: &Backend, folder: &Path, rounds: u64, report: &mut Report) -> Result<()> {
-    let (game, mut events) = Game::start(process, &folder.join("journal"), NEVER, BURST).await?;
+    let (mut game, mut events) = Game::start(&process.into(), &folder.join("journal"), NEVER).await?;
+    game.welcome(BURST).await?;
     let mut bare = Bare::create(&folder.join("bare"))?;
     let mut singles = Times::default();
     let mut syncs = Times::default();
@@ -40,7 +41,7 @@ pub async fn measure(process: &Backend, folder: &Path, rounds: u64, report: &mut
             game.store.save(player, "progress", content)?;
             let at = acknowledged(&mut events, 1).await?;
             if warm {
-                at.iter().for_each(|at| singles.add(*at - begin));
+                singles.add_all(begin, &at);
             }
         }
         for _ in 0..PER_ROUND {
@@ -58,7 +59,7 @@ pub async fn measure(process: &Backend, folder: &Path, rounds: u64, report: &mut
             }
             let at = acknowledged(&mut events, BURST).await?;
             if warm {
-                at.iter().for_each(|at| bursts.add(*at - begin));
+                bursts.add_all(begin, &at);
             }
         }
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use serde::Serialize;
+use tokio::time::Instant;
 
 /// Times of one kind.
 #[derive(Default)]
@@ -13,6 +14,11 @@ impl Times {
     /// Adds one.
     pub fn add(&mut self, time: Duration) {
         self.0.push(time);
+    }
+
+    /// Adds the time from `begin` to each moment.
+    pub fn add_all(&mut self, begin: Instant, moments: &[Instant]) {
+        self.0.extend(moments.iter().map(|moment| *moment - begin));
     }
 
     /// The time that `share` (0 to 1) of them do not exceed, in milliseconds; the nearest rank.
@@ -78,12 +84,15 @@ impl Report {
         self.add(part, format!("{what}, p99"), times.quantile(0.99), "ms");
     }
 
-    /// Whether every goal is reached. Of a quick run, only what must hold at any speed: goals of zero.
+    /// Whether every goal is reached. NaN, of nothing measured, reaches none.
     pub fn is_met(&self) -> bool {
-        self.figures.iter().all(|figure| match figure.goal {
-            Some(goal) if goal == 0.0 || !self.quick => figure.value <= goal,
-            _ => true,
-        })
+        let judged = |figure: &&Figure| figure.goal.is_some_and(|goal| self.judges(goal));
+        self.figures.iter().filter(judged).all(|figure| figure.goal.is_some_and(|goal| figure.value <= goal))
+    }
+
+    /// Of a quick run, only what must hold at any speed is judged: goals of zero.
+    fn judges(&self, goal: f64) -> bool {
+        !self.quick || goal == 0.0
     }
 
     /// For people.
@@ -97,10 +106,15 @@ impl Report {
                 lines.push(format!("\n{part}"));
             }
             let goal = figure.goal.map_or_else(String::new, |goal| {
-                let met = if figure.value <= goal { "reached" } else { "MISSED" };
-                format!("  goal {goal} {met}")
+                let verdict = match figure.value <= goal {
+                    _ if !self.judges(goal) => "",
+                    true => "reached",
+                    false => "MISSED",
+                };
+                format!("  goal {goal} {verdict}")
             });
-            lines.push(format!("  {:width$}  {:>12.3} {:5}{goal}", figure.what, figure.value, figure.unit));
+            let line = format!("  {:width$}  {:>12.3} {:5}{goal}", figure.what, figure.value, figure.unit);
+            lines.push(line.trim_end().to_owned());
         }
         lines.join("\n")
     }

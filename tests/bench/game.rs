@@ -1,6 +1,6 @@
 //! A game server as far as saving goes: the product's parts put together as the addon does it, and its players.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +31,20 @@ const AT_ONCE: usize = 32;
 /// Events, each with the moment it was told.
 pub type Events = UnboundedReceiver<(Instant, Event)>;
 
+/// Where the backend is, and the key of its servers.
+pub struct Place {
+    /// Base URL.
+    pub url: String,
+    /// File with the server key.
+    pub key_file: PathBuf,
+}
+
+impl From<&Backend> for Place {
+    fn from(process: &Backend) -> Self {
+        Self { url: process.url(), key_file: process.server_key_file() }
+    }
+}
+
 /// A registered server with its players loaded.
 pub struct Game {
     /// The store under measurement.
@@ -46,18 +60,13 @@ pub struct Game {
 }
 
 impl Game {
-    /// Makes accounts and loads them into a store with its journal in `folder`.
-    pub async fn start(
-        process: &Backend,
-        folder: &Path,
-        pace: Pace,
-        players: usize,
-    ) -> Result<(Self, Events)> {
+    /// A store with its journal in `folder`, and nobody in it.
+    pub async fn start(place: &Place, folder: &Path, pace: Pace) -> Result<(Self, Events)> {
         let clock = Arc::new(SystemClock);
-        let config = Config { base_url: process.url(), ..Config::default() };
+        let config = Config { base_url: place.url.clone(), ..Config::default() };
         let transport = Arc::new(HttpTransport::new(&config)?);
         let backend = Arc::new(HttpBackend::new(config, transport, clock.clone())?);
-        let key = ServerKey::read(&process.server_key_file())?;
+        let key = ServerKey::read(&place.key_file)?;
         let registration =
             Registration::new(backend.clone(), clock.clone(), key.clone(), PATIENCE, Arc::new(|_| {}));
         registration.register(description()).await?;
@@ -74,30 +83,50 @@ impl Game {
             pace,
             on_event,
         });
+        Ok((Self { store, backend, key, registration, players: Vec::new() }, events))
+    }
+
+    /// Makes accounts and lets them in.
+    pub async fn welcome(&mut self, players: usize) -> Result<()> {
         let mut ids = Vec::with_capacity(players);
-        let mut entering = JoinSet::new();
+        let mut making = JoinSet::new();
         for number in 0..players {
-            if entering.len() >= AT_ONCE {
-                ids.push(entered(entering.join_next().await)?);
+            if making.len() >= AT_ONCE {
+                ids.push(joined(making.join_next().await)?);
             }
-            let (backend, store) = (backend.clone(), store.clone());
-            entering.spawn(async move {
+            let backend = self.backend.clone();
+            making.spawn(async move {
                 let login = AnonymousLogin { display_name: Some(format!("Player {number}")) };
-                let player_id = backend.login_anonymous(&login).await?.player_id;
-                store.load(&player_id, PATIENCE).await?;
-                anyhow::Ok(player_id)
+                anyhow::Ok(backend.login_anonymous(&login).await?.player_id)
             });
         }
-        while !entering.is_empty() {
-            ids.push(entered(entering.join_next().await)?);
+        while !making.is_empty() {
+            ids.push(joined(making.join_next().await)?);
         }
         ids.sort();
-        Ok((Self { store, backend, key, registration, players: ids }, events))
+        self.admit(ids).await
+    }
+
+    /// Lets players in who have accounts.
+    pub async fn admit(&mut self, ids: Vec<String>) -> Result<()> {
+        let mut entering = JoinSet::new();
+        for id in ids.clone() {
+            if entering.len() >= AT_ONCE {
+                joined(entering.join_next().await)?;
+            }
+            let store = self.store.clone();
+            entering.spawn(async move { anyhow::Ok(store.load(&id, PATIENCE).await.map(drop)?) });
+        }
+        while !entering.is_empty() {
+            joined(entering.join_next().await)?;
+        }
+        self.players = ids;
+        Ok(())
     }
 }
 
-fn entered(joined: Option<Result<Result<String>, tokio::task::JoinError>>) -> Result<String> {
-    joined.context("nobody was entering")??
+fn joined<T>(one: Option<Result<Result<T>, tokio::task::JoinError>>) -> Result<T> {
+    one.context("nobody was on the way")??
 }
 
 /// A document of [`DOCUMENT_BYTES`] that differs from every other number's.

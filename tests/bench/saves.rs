@@ -3,22 +3,37 @@
 
 mod acknowledgement;
 mod figures;
-mod flush;
 mod game;
+mod game_server;
 mod outage;
+mod termination;
 
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 use end_to_end::backend::Backend;
 
 use figures::Report;
 
 #[derive(Parser)]
 #[command(name = "bench-saves", about = "How fast saves are safe")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Measures
+    Measure(Options),
+    /// What is measured, in a process of its own
+    GameServer(game_server::Options),
+}
+
+#[derive(Args)]
 struct Options {
     /// A few rounds of everything: shows that it works, not how fast
     #[arg(long)]
@@ -38,16 +53,20 @@ struct Options {
 enum Part {
     /// Local acknowledgements against a bare fdatasync
     Acknowledgement,
-    /// A thousand players at SIGTERM
-    Flush,
+    /// A thousand players at SIGTERM, with and without backend
+    Termination,
     /// The backend goes away and comes back
     Outage,
 }
 
 fn main() -> ExitCode {
-    match run(&Options::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+    backend_client::install_crypto_provider();
+    let done = match Arguments::parse().command {
+        Command::Measure(options) => run(&options),
+        Command::GameServer(options) => game_server::run(&options),
+    };
+    match done {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("bench-saves: {error:#}");
             ExitCode::from(2)
@@ -55,8 +74,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(options: &Options) -> Result<bool> {
-    backend_client::install_crypto_provider();
+fn run(options: &Options) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     fs::create_dir_all(&options.folder)?;
     let scratch = tempfile::Builder::new().prefix("saves-").tempdir_in(&options.folder)?;
@@ -68,11 +86,10 @@ fn run(options: &Options) -> Result<bool> {
         let folder = scratch.path().join("acknowledgement");
         runtime.block_on(acknowledgement::measure(&backend, &folder, rounds, &mut report))?;
     }
-    if wants(Part::Flush) {
-        let backend = Backend::start()?;
-        let (players, repetitions) = if options.quick { (50, 2) } else { (1_000, 50) };
-        let folder = scratch.path().join("flush");
-        runtime.block_on(flush::measure(&backend, &folder, players, repetitions, &mut report))?;
+    if wants(Part::Termination) {
+        let mut backend = Backend::start()?;
+        let size = if options.quick { termination::Size::QUICK } else { termination::Size::FULL };
+        termination::measure(&mut backend, &runtime, &scratch.path().join("termination"), size, &mut report)?;
     }
     if wants(Part::Outage) {
         let mut backend = Backend::start()?;
@@ -83,5 +100,5 @@ fn run(options: &Options) -> Result<bool> {
     let path = options.folder.join("saves.json");
     fs::write(&path, report.json()?).with_context(|| format!("cannot write {}", path.display()))?;
     println!("written to {}", path.display());
-    Ok(report.is_met())
+    Ok(if report.is_met() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

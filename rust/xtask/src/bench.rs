@@ -28,7 +28,7 @@ enum What {
         /// A few rounds in a debug build: shows that it works, not how fast
         #[arg(long)]
         quick: bool,
-        /// Only one part: acknowledgement, flush or outage; may be repeated
+        /// Only one part: acknowledgement, termination or outage; may be repeated
         #[arg(long)]
         only: Vec<String>,
     },
@@ -51,7 +51,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
     let mut command = Command::new(built("bench-saves"));
     command.env("BACKEND_SERVER_BIN", built("backend-server"));
-    command.arg("--folder").arg(workspace::provisions().join("bench"));
+    command.arg("measure").arg("--folder").arg(workspace::provisions().join("bench"));
     command.args(["--build", &format!("profile {profile}, backend on SQLite")]);
     if *quick {
         command.arg("--quick");
