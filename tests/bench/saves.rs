@@ -60,7 +60,6 @@ enum Part {
 }
 
 fn main() -> ExitCode {
-    backend_client::install_crypto_provider();
     let done = match Arguments::parse().command {
         Command::Measure(options) => run(&options),
         Command::GameServer(options) => game_server::run(&options),

@@ -52,7 +52,6 @@ fn main() -> Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     let options = Options::parse();
     let rng = Xoshiro256PlusPlus::seed_from_u64(options.seed);
-    backend_client::install_crypto_provider();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         match options.through {

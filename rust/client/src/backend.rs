@@ -16,9 +16,10 @@ use backend_protocol::rooms::{JoinTicket, Room, RoomPage, RoomQuery};
 use backend_protocol::session::{
     AnonymousLogin, DeviceLogin, Logout, PasswordLogin, Refresh, Register, Session,
 };
-use backend_protocol::validation::{Jwks, Validate, Validated};
+use backend_protocol::validation::{Validate, Validated};
 use backend_protocol::{Check, Problem, problem, routes};
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap};
+use backend_token::Algorithm;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, ETAG, HeaderMap, IF_NONE_MATCH};
 use reqwest::{Method, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -35,8 +36,22 @@ use crate::retry;
 use crate::secret::ServerKey;
 use crate::transport::{self, HttpReply, HttpRequest, Transport, TransportError};
 
+/// Longest entity tag that is sent back, in bytes.
+const MAX_ETAG: usize = 128;
+
 /// The result of a call.
 pub type Reply<T> = Result<T, ClientError>;
+
+/// The issuer's public keys as it publishes them (RFC 7517 §5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishedKeys {
+    /// The document as it came; `None`: unchanged since the entity tag that was sent.
+    pub document: Option<Vec<u8>>,
+    /// Its entity tag.
+    pub etag: Option<String>,
+    /// How long the issuer says that it is fresh.
+    pub fresh_for: Option<Duration>,
+}
 
 /// A backend. Every call ends within the configured total deadline, retries included.
 #[async_trait]
@@ -53,7 +68,12 @@ pub trait Backend: Send + Sync {
     async fn register_account(&self, body: &Register) -> Reply<Session>;
     async fn refresh(&self, body: &Refresh) -> Reply<Session>;
     async fn logout(&self, body: &Logout) -> Reply<()>;
-    async fn jwks(&self) -> Reply<Jwks>;
+    /// The public keys tokens are verified with, unless they are still those of entity tag `known`.
+    async fn key_set(&self, known: Option<&str>) -> Reply<PublishedKeys>;
+    /// The algorithms its keys may be for.
+    fn algorithms(&self) -> &'static [Algorithm] {
+        &[Algorithm::EdDSA]
+    }
     async fn validate(&self, key: &ServerKey, body: &Validate) -> Reply<Validated>;
     async fn register_server(&self, key: &ServerKey, body: &RegisterServer) -> Reply<ServerLease>;
     async fn heartbeat(&self, key: &ServerKey, server_id: &str, body: &Heartbeat) -> Reply<HeartbeatReply>;
@@ -97,6 +117,8 @@ struct Call<'a> {
     repeatable: bool,
     /// Makes a call repeatable that is not so by itself.
     idempotency_key: Option<Uuid>,
+    /// The entity tag of what is known already: its reply may be 304.
+    known: Option<&'a str>,
 }
 
 impl<'a> Call<'a> {
@@ -109,6 +131,7 @@ impl<'a> Call<'a> {
             body: None,
             repeatable: true,
             idempotency_key: None,
+            known: None,
         }
     }
 
@@ -190,6 +213,7 @@ impl HttpBackend {
             let outcome = self.transport.send(self.request(call, request_id, left)?).await;
             let (error, asked, may_repeat) = match outcome {
                 Ok(reply) if (200..300).contains(&reply.status) => return Ok(reply),
+                Ok(reply) if reply.status == 304 && call.known.is_some() => return Ok(reply),
                 Ok(reply) => {
                     let asked = retry::retry_after(&reply.headers);
                     // 429 and 503 are sent instead of executing; other statuses only allow what is harmless twice.
@@ -225,6 +249,9 @@ impl HttpBackend {
         headers.insert(transport::REQUEST_ID, transport::plain(request_id)?);
         if let Some(credential) = call.credential {
             headers.insert(AUTHORIZATION, transport::bearer(credential)?);
+        }
+        if let Some(known) = call.known {
+            headers.insert(IF_NONE_MATCH, transport::plain(known)?);
         }
         if let Some(key) = call.idempotency_key {
             headers.insert(transport::IDEMPOTENCY_KEY, transport::plain(&key.to_string())?);
@@ -265,6 +292,12 @@ fn refusal(reply: &HttpReply, asked: Option<Duration>) -> ClientError {
     error
 }
 
+/// How long a reply is fresh (RFC 9111 §5.2.2.1).
+fn max_age(cache_control: &str) -> Option<Duration> {
+    let mut directives = cache_control.split(',').map(str::trim);
+    directives.find_map(|one| one.strip_prefix("max-age=")?.parse().ok()).map(Duration::from_secs)
+}
+
 /// Ids become path segments, so nothing but an identifier may pass.
 fn checked_id(field: &str, id: &str) -> Reply<String> {
     backend_protocol::limits::identifier(field, id, 64)?;
@@ -302,8 +335,12 @@ impl Backend for HttpBackend {
         self.call_without_reply(Call::post(routes::AUTH_LOGOUT, body)?.repeated()).await
     }
 
-    async fn jwks(&self) -> Reply<Jwks> {
-        self.call(Call::get(routes::JWKS)).await
+    async fn key_set(&self, known: Option<&str>) -> Reply<PublishedKeys> {
+        let (reply, _) = self.run(Call { known, ..Call::get(routes::JWKS) }).await?;
+        let text = |name| reply.headers.get(name).and_then(|value| value.to_str().ok());
+        let etag = text(ETAG).filter(|tag| tag.len() <= MAX_ETAG).map(str::to_owned);
+        let fresh_for = text(CACHE_CONTROL).and_then(max_age);
+        Ok(PublishedKeys { document: (reply.status != 304).then_some(reply.body), etag, fresh_for })
     }
 
     // Keyed: without it, a ticket whose consumption was answered by a lost reply would look replayed.

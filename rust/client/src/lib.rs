@@ -25,7 +25,6 @@ pub mod shutdown;
 #[cfg(test)]
 mod simulation;
 pub mod storage;
-pub mod token;
 pub mod transport;
 pub mod validation;
 pub mod world_store;
@@ -37,10 +36,3 @@ pub use secret::ServerKey;
 
 /// What crosses the wire, for those who build on this crate.
 pub use backend_protocol as protocol;
-
-/// Chooses the process's one crypto provider (aws-lc-rs) for token verification. Call once before anything else;
-/// calling it again changes nothing.
-pub fn install_crypto_provider() {
-    // Err means that a provider is installed already, which is what we want.
-    let _already_installed = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
-}

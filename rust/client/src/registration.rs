@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use backend_protocol::Code;
 use backend_protocol::registration::{Heartbeat, RegisterServer, ServerLease, ServerStatus};
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -18,6 +18,7 @@ use crate::backend::Backend;
 use crate::clock::Clock;
 use crate::entropy;
 use crate::error::{ClientError, Fault};
+use crate::jwks::GoodKeys;
 use crate::retry;
 use crate::secret::ServerKey;
 
@@ -96,6 +97,7 @@ struct Inner {
     listed: Mutex<Option<String>>,
     beating: Mutex<Option<JoinHandle<()>>>,
     notices: broadcast::Sender<Notice>,
+    good_keys: watch::Sender<GoodKeys>,
     /// Wakes the task for an early heartbeat.
     changed: Notify,
     players: AtomicU32,
@@ -127,6 +129,7 @@ impl Registration {
             listed: Mutex::new(None),
             beating: Mutex::new(None),
             notices: broadcast::channel(NOTICES).0,
+            good_keys: watch::channel(None).0,
             changed: Notify::new(),
             players: AtomicU32::new(0),
             draining: AtomicBool::new(false),
@@ -175,6 +178,11 @@ impl Registration {
     /// What the backend asks of this server's player store, from now on.
     pub fn notices(&self) -> broadcast::Receiver<Notice> {
         self.0.notices.subscribe()
+    }
+
+    /// The names of the public keys that are good, as the last heartbeat's reply told them.
+    pub fn good_keys(&self) -> watch::Receiver<GoodKeys> {
+        self.0.good_keys.subscribe()
     }
 
     /// The key that proves this server to the backend.
@@ -230,6 +238,22 @@ impl Inner {
             // Without a player store nobody listens, and nothing is held.
             let _nobody_listens = self.notices.send(kind(players));
         }
+    }
+
+    fn told_keys(&self, names: Option<Vec<String>>) {
+        let Some(names) = names else { return };
+        // A backend without a key could let nobody in: that is no withdrawal, but a mistake.
+        if names.is_empty() || names.len() > backend_token::MAX_KEYS {
+            tracing::warn!(names = names.len(), "the heartbeat's reply names no keys, or too many: ignored");
+            return;
+        }
+        self.good_keys.send_if_modified(|before| {
+            let is_new = before.as_deref() != Some(names.as_slice());
+            if is_new {
+                *before = Some(names.into());
+            }
+            is_new
+        });
     }
 
     async fn enlist(&self) -> Result<ServerLease, ClientError> {
@@ -292,6 +316,7 @@ async fn beat(server: Arc<Inner>, lease: ServerLease) {
                     (server.on_event)(Event::DrainRequested);
                 }
                 drain_told = reply.drain;
+                server.told_keys(reply.key_ids);
                 server.notice(reply.wanted, Notice::Wanted);
                 server.notice(reply.conflicts, Notice::Conflicts);
             }

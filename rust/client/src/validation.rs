@@ -5,14 +5,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use backend_protocol::validation::{Claims, TokenKind, Validate, access_audience};
 use backend_protocol::{Code, Problem};
+use backend_token::{Expectation, Leeway, Rejection, Unverified};
 
 use crate::backend::Backend;
 use crate::clock::Clock;
 use crate::error::{ClientError, Fault};
 use crate::jwks::KeyCache;
+use crate::registration::Registration;
 use crate::secret::ServerKey;
 use crate::storage::Storage;
-use crate::token::{self, Expectation, LEEWAY, Rejection};
 
 /// Most tickets remembered as used while the backend is away.
 const MAX_REMEMBERED: usize = 10_000;
@@ -74,13 +75,20 @@ impl TokenValidator {
         clock: Arc<dyn Clock>,
         config: ValidatorConfig,
     ) -> Self {
-        let keys = KeyCache::new(Arc::clone(&backend), storage, Arc::clone(&clock));
+        let key = config.server_key.as_ref();
+        let keys = KeyCache::new(&config.issuer, Arc::clone(&backend), storage, Arc::clone(&clock), key);
         Self(Arc::new(Inner { backend, clock, config, keys, used: Mutex::default() }))
     }
 
     /// Gets the public keys before the first player comes.
     pub async fn prepare(&self) -> Result<(), ClientError> {
         self.0.keys.prepare().await
+    }
+
+    /// Drops keys as soon as the backend withdraws them, which it says in its replies to heartbeats. Following the same
+    /// registration again changes nothing. Call on a tokio runtime.
+    pub fn follow(&self, registration: &Registration) {
+        self.0.keys.follow(registration.good_keys());
     }
 
     /// The player `token` belongs to. `server_id` is this server's, which a join ticket must be for; a server's
@@ -90,8 +98,9 @@ impl TokenValidator {
         if self.0.config.policy == Policy::RemoteOnly {
             return self.ask(token, server_id).await;
         }
-        let kind = token::claimed_kind(token).map_err(refused)?;
-        let claims = self.verify(token, kind, server_id).await?;
+        let unverified = Unverified::of(token).map_err(refused)?;
+        let kind = unverified.kind;
+        let claims = self.verify(token, &unverified, server_id).await?;
         let verified = Player { player_id: claims.sub.clone(), display_name: claims.name.clone(), kind };
         if kind == TokenKind::Access {
             return Ok(verified);
@@ -117,9 +126,10 @@ impl TokenValidator {
     async fn verify(
         &self,
         token: &str,
-        kind: TokenKind,
+        unverified: &Unverified,
         server_id: Option<&str>,
     ) -> Result<Claims, ClientError> {
+        let kind = unverified.kind;
         let audience = match (kind, server_id) {
             (TokenKind::Access, _) => access_audience(&self.0.config.game),
             (TokenKind::Join, Some(id)) => id.to_owned(),
@@ -130,11 +140,10 @@ impl TokenValidator {
                 ));
             }
         };
-        let kid = token::key_name(token).map_err(refused)?;
-        let keys = self.0.keys.keys_for(&kid).await?;
+        let keys = self.0.keys.keys_for(&unverified.kid).await?;
         let now = self.0.clock.unix_seconds();
-        let expected = Expectation { kind, issuer: &self.0.config.issuer, audience: &audience, now };
-        token::verify(token, &keys, &expected).map_err(refused)
+        let expected = Expectation { kind, audience: &audience, now, leeway: Leeway::default() };
+        backend_token::verify(token, &keys, &expected).map_err(refused)
     }
 
     fn use_up(&self, claims: &Claims) -> Result<(), ClientError> {
@@ -147,7 +156,7 @@ impl TokenValidator {
             // Forgetting one would let it in twice; refusing a newcomer for a minute does not.
             return Err(Problem::new(Code::RateLimited, "too many tickets at once").into());
         }
-        let until = claims.exp.saturating_add(LEEWAY.as_secs());
+        let until = claims.exp.saturating_add(Leeway::default().seconds());
         match used.insert(claims.jti.clone(), until) {
             None => Ok(()),
             Some(_) => Err(Problem::new(Code::TicketUsed, "the ticket was used before").into()),

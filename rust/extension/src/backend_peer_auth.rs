@@ -7,6 +7,7 @@ mod server_side;
 use std::time::Duration;
 
 use backend_client::error::ClientError;
+use backend_client::registration::Registration;
 use backend_client::validation::{Policy, TokenValidator};
 use godot::classes::SceneMultiplayer;
 use godot::prelude::*;
@@ -281,18 +282,19 @@ impl BackendPeerAuth {
     }
 
     /// Who validates, and for which server.
-    fn judge(&mut self) -> Result<(TokenValidator, Option<String>), ClientError> {
-        let listed_as = self.registration().and_then(|registration| registration.bind().listed_as());
+    fn judge(&mut self) -> Result<(TokenValidator, Option<Registration>), ClientError> {
+        let listed = self.registration().and_then(|registration| registration.bind().handle());
         if let Some(validator) = self.validator.as_ref().filter(|node| node.is_instance_valid()) {
             let validator = validator.bind();
-            return Ok((validator.connected()?, validator.server_id().or(listed_as)));
+            let own = validator.listed().filter(|registration| registration.server_id().is_some());
+            return Ok((validator.connected()?, own.or(listed)));
         }
         let validator = match &self.own_validator {
             Some(validator) => validator.clone(),
             None => backend_token_validator::make(self.config.as_ref(), Policy::LocalFirst)?,
         };
         self.own_validator = Some(validator.clone());
-        Ok((validator, listed_as))
+        Ok((validator, listed))
     }
 
     /// The time after which the server gives up on a peer: early enough for its reason to arrive in time.

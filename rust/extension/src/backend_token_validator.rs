@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 
 use backend_client::error::ClientError;
+use backend_client::registration::Registration;
 use backend_client::validation::{Policy, TokenValidator, ValidatorConfig};
 use godot::prelude::*;
 
@@ -89,10 +90,13 @@ impl BackendTokenValidator {
     /// [BackendValidationResult].
     #[func]
     fn validate(&self, token: GString) -> Gd<BackendRequest> {
-        let (token, server_id) = (token.to_string(), self.server_id());
-        let work = self
-            .connected()
-            .map(|validator| async move { validator.validate(&token, server_id.as_deref()).await });
+        let (token, server_id, listed) = (token.to_string(), self.server_id(), self.listed());
+        let work = self.connected().map(|validator| async move {
+            if let Some(listed) = listed {
+                validator.follow(&listed);
+            }
+            validator.validate(&token, server_id.as_deref()).await
+        });
         self.calls.try_start(work, BackendValidationResult::answer)
     }
 
@@ -137,8 +141,12 @@ impl BackendTokenValidator {
     }
 
     pub fn server_id(&self) -> Option<String> {
-        let registration = self.registration.as_ref().filter(|node| node.is_instance_valid())?;
-        registration.bind().listed_as()
+        self.listed().and_then(|registration| registration.server_id())
+    }
+
+    /// The registration whose heartbeats say which keys are good.
+    pub fn listed(&self) -> Option<Registration> {
+        self.registration.as_ref().filter(|node| node.is_instance_valid())?.bind().handle()
     }
 }
 

@@ -53,7 +53,6 @@ unsafe impl ExtensionLibrary for BackendExtension {
             settings::register();
             log_bridge::install();
             runtime::open();
-            backend_client::install_crypto_provider();
         }
     }
 

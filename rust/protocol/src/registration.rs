@@ -143,6 +143,10 @@ pub struct HeartbeatReply {
     /// For [`Heartbeat::revocations_after`] of the next heartbeat.
     #[serde(default)]
     pub revocations_as_of: u64,
+    /// Names (`kid`) of all public keys that are good now, at most 32. A server drops the others at once, and fetches those
+    /// it lacks. Absent: nothing is said about keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_ids: Option<Vec<String>>,
 }
 
 impl Check for RegisterServer {

@@ -22,6 +22,7 @@ mod serve;
 pub mod server_keys;
 mod session;
 mod slow_body;
+pub mod signing_keys;
 mod state;
 mod sweep;
 mod tokens;

@@ -1,6 +1,7 @@
 //! `backend-server`: the reference backend as one binary.
 
 mod key_commands;
+mod signing_key_commands;
 
 use anyhow::Context;
 use backend_server::database::Database;
@@ -33,6 +34,8 @@ enum Command {
     },
     /// Makes, lists, rotates and revokes server keys
     Keys(key_commands::KeyCommands),
+    /// Lists, rotates and revokes the keys that tokens are signed with
+    SigningKeys(signing_key_commands::SigningKeyCommands),
     /// Prints one player's documents as JSON
     PlayerDocuments {
         #[command(flatten)]
@@ -68,12 +71,12 @@ async fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Serve { config, log, log_level } => serve(config, log, log_level).await,
         Command::Keys(commands) => {
-            tracing_subscriber::fmt()
-                .with_max_level(LevelFilter::INFO)
-                .with_writer(std::io::stderr)
-                .with_ansi(false)
-                .init();
+            log_for_operators();
             key_commands::run(commands).await
+        }
+        Command::SigningKeys(commands) => {
+            log_for_operators();
+            signing_key_commands::run(commands).await
         }
         Command::PlayerDocuments { database, player } => {
             let database = Database::open(&database.database).await?;
@@ -90,6 +93,14 @@ async fn main() -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+fn log_for_operators() {
+    tracing_subscriber::fmt()
+        .with_max_level(LevelFilter::INFO)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
 }
 
 async fn serve(config: Config, log: LogFormat, level: LevelFilter) -> anyhow::Result<()> {

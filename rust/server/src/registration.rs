@@ -164,6 +164,7 @@ pub async fn heartbeat(
         conflicts,
         revocations: Vec::new(),
         revocations_as_of: 0,
+        key_ids: Some(state.tokens.key_ids()),
     }))
 }
 

@@ -32,12 +32,11 @@ pub struct Running {
     stop: watch::Sender<bool>,
     serving: JoinHandle<()>,
     sweeping: JoinHandle<()>,
+    following_keys: JoinHandle<()>,
 }
 
 /// Opens the database, loads the keys and begins to serve.
 pub async fn start(config: Config) -> anyhow::Result<Running> {
-    // Err means that one is installed already, which is what we want.
-    let _already_installed = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
     health::collect_metrics();
     let database = Database::open(&config.database).await?;
     let tokens = Tokens::load(&database, &config).await?;
@@ -64,7 +63,9 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         connections::serve(listener, app, serving_state, signal).await;
     });
     let sweeping = tokio::spawn(sweep::run(state.clone()));
-    Ok(Running { address, new_server_key, state, stop, serving, sweeping })
+    let followed = state.clone();
+    let following_keys = tokio::spawn(async move { followed.tokens.follow(&followed.database).await });
+    Ok(Running { address, new_server_key, state, stop, serving, sweeping, following_keys })
 }
 
 impl Running {
@@ -78,6 +79,7 @@ impl Running {
         self.state.stopping.store(true, Ordering::Relaxed);
         self.stop.send_replace(true);
         self.sweeping.abort();
+        self.following_keys.abort();
         let finished = tokio::time::timeout(DRAIN, &mut self.serving).await;
         if finished.is_err() {
             tracing::warn!("requests were still running after {} s", DRAIN.as_secs());

@@ -1,67 +1,92 @@
-//! The keys the backend signs with, the tokens it issues, and how it reads them back.
+//! The tokens the backend issues, and how it reads them back: with the verifier that game servers use.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use anyhow::Context;
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use aws_lc_rs::{digest, hmac};
-use backend_protocol::validation::{
-    ACCESS_TOKEN_TYPE, Claims, JOIN_TICKET_TYPE, Jwk, Jwks, TokenKind, access_audience,
-};
+use backend_protocol::validation::{Claims, Jwks, TokenKind, access_audience};
 use backend_protocol::{Code, limits};
+use backend_token::{Algorithm, Expectation, KeySet, Leeway, Rejection, SigningKey, Unverified};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use sqlx::Row;
 use uuid::Uuid;
 
 use crate::config::Config;
 use crate::database::Database;
 use crate::problem::{Outcome, Refusal};
+use crate::signing_keys;
+
+/// How soon a replica hears of a key that another one, or the operator, made or revoked.
+const RELOAD: Duration = Duration::from_secs(2);
 
 /// Signs and reads tokens.
 pub struct Tokens {
-    kid: String,
-    signing: EncodingKey,
-    verifying: DecodingKey,
-    jwk: Jwk,
+    keys: RwLock<Arc<Keys>>,
     /// Derives a refresh token's successor from the token, so that a replay gets the same one and none is stored.
     succession: hmac::Key,
     issuer: String,
     game: String,
 }
 
+/// What is published, parsed.
+struct Keys {
+    signing: SigningKey,
+    jwks: Jwks,
+    verifying: KeySet,
+}
+
+impl Keys {
+    async fn load(database: &Database, issuer: &str) -> anyhow::Result<Self> {
+        let mut published = signing_keys::published(database).await?;
+        let jwks = Jwks { keys: published.iter().map(SigningKey::jwk).collect() };
+        let document = serde_json::to_vec(&jwks)?;
+        let verifying = KeySet::from_json(issuer, &document, &[Algorithm::EdDSA])?;
+        if published.is_empty() {
+            anyhow::bail!("there is no signing key");
+        }
+        Ok(Self { signing: published.swap_remove(0), jwks, verifying })
+    }
+}
+
 impl Tokens {
     /// Loads the keys every replica shares, making them on first start.
     pub async fn load(database: &Database, config: &Config) -> anyhow::Result<Self> {
-        let made = Ed25519KeyPair::generate().context("cannot make a signing key")?;
-        let made = made.to_pkcs8v1().context("cannot make a signing key")?;
-        let pkcs8 = shared_secret(database, "signing_key", made.as_ref()).await?;
-        let pair = Ed25519KeyPair::from_pkcs8(&pkcs8).context("the stored signing key is damaged")?;
+        signing_keys::provide(database).await?;
         let mut seed = [0_u8; 32];
         aws_lc_rs::rand::fill(&mut seed).context("no randomness")?;
         let succession = shared_secret(database, "refresh_succession", &seed).await?;
-        let public = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
-        let kid = sha256(public.as_bytes())[..16].to_owned();
-        let jwk = Jwk {
-            kty: "OKP".into(),
-            crv: "Ed25519".into(),
-            x: public.clone(),
-            kid: kid.clone(),
-            alg: "EdDSA".into(),
-            usage: "sig".into(),
-        };
         Ok(Self {
-            kid,
-            signing: EncodingKey::from_ed_der(&pkcs8),
-            verifying: DecodingKey::from_ed_components(&public)?,
-            jwk,
+            keys: RwLock::new(Arc::new(Keys::load(database, &config.issuer).await?)),
             succession: hmac::Key::new(hmac::HMAC_SHA256, &succession),
             issuer: config.issuer.clone(),
             game: config.game.clone(),
         })
     }
 
+    /// Takes over what happens to the keys, until it is dropped.
+    pub async fn follow(&self, database: &Database) {
+        loop {
+            tokio::time::sleep(RELOAD).await;
+            match Keys::load(database, &self.issuer).await {
+                Ok(keys) => *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys),
+                Err(error) => tracing::warn!("the signing keys stay as they are: {error:#}"),
+            }
+        }
+    }
+
+    fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     pub fn jwks(&self) -> Jwks {
-        Jwks { keys: vec![self.jwk.clone()] }
+        self.keys().jwks.clone()
+    }
+
+    /// The names of all keys that are good now.
+    pub fn key_ids(&self) -> Vec<String> {
+        self.keys().verifying.names().map(str::to_owned).collect()
     }
 
     /// An access token, or a ticket for one server.
@@ -74,12 +99,10 @@ impl Tokens {
         now: i64,
     ) -> Outcome<String> {
         let iat = u64::try_from(now / 1000).unwrap_or_default();
-        let (typ, aud) = match ticket_for {
-            Some(server_id) => (JOIN_TICKET_TYPE, server_id.to_owned()),
-            None => (ACCESS_TOKEN_TYPE, access_audience(&self.game)),
+        let (kind, aud) = match ticket_for {
+            Some(server_id) => (TokenKind::Join, server_id.to_owned()),
+            None => (TokenKind::Access, access_audience(&self.game)),
         };
-        let header =
-            Header { typ: Some(typ.into()), kid: Some(self.kid.clone()), ..Header::new(Algorithm::EdDSA) };
         let claims = Claims {
             iss: self.issuer.clone(),
             sub: player_id.to_owned(),
@@ -89,34 +112,23 @@ impl Tokens {
             jti: Uuid::now_v7().simple().to_string(),
             name: name.to_owned(),
         };
-        jsonwebtoken::encode(&header, &claims, &self.signing)
-            .map_err(|error| anyhow::anyhow!(error).context("cannot sign").into())
+        self.keys().signing.sign(kind, &claims).map_err(|error| anyhow::Error::from(error).into())
     }
 
     /// The claims of a token we issued. `server_id` is the audience a ticket must have.
     pub fn read(&self, token: &str, server_id: Option<&str>, now: i64) -> Outcome<(TokenKind, Claims)> {
-        let invalid = || Refusal::new(Code::TokenInvalid, "the token does not verify");
         limits::token("token", token)?;
-        let header = jsonwebtoken::decode_header(token).map_err(|_| invalid())?;
-        let (kind, audience) = match (header.typ.as_deref(), server_id) {
-            (Some(ACCESS_TOKEN_TYPE), _) => (TokenKind::Access, access_audience(&self.game)),
-            (Some(JOIN_TICKET_TYPE), Some(id)) => (TokenKind::Join, id.to_owned()),
-            _ => return Err(invalid()),
+        let kind = Unverified::of(token).map_err(refused)?.kind;
+        let audience = match (kind, server_id) {
+            (TokenKind::Access, _) => access_audience(&self.game),
+            (TokenKind::Join, Some(id)) => id.to_owned(),
+            (TokenKind::Join, None) => return Err(refused(Rejection::WrongAudience)),
         };
-        if header.kid.as_deref() != Some(self.kid.as_str()) {
-            return Err(invalid());
-        }
-        let mut rules = Validation::new(Algorithm::EdDSA);
-        rules.set_required_spec_claims(&["exp", "aud", "iss", "sub"]);
-        rules.set_issuer(&[&self.issuer]);
-        rules.set_audience(&[&audience]);
-        // Judged below by the database's clock, which issued it.
-        rules.validate_exp = false;
-        let claims =
-            jsonwebtoken::decode::<Claims>(token, &self.verifying, &rules).map_err(|_| invalid())?.claims;
-        if u64::try_from(now / 1000).unwrap_or(u64::MAX) >= claims.exp {
-            return Err(Refusal::new(Code::TokenExpired, "the token is past its time"));
-        }
+        // One clock, the database's, issues and judges: nothing has to be forgiven.
+        let leeway = Leeway::of_seconds(0)?;
+        let now = u64::try_from(now / 1000).unwrap_or_default();
+        let expected = Expectation { kind, audience: &audience, now, leeway };
+        let claims = backend_token::verify(token, &self.keys().verifying, &expected).map_err(refused)?;
         Ok((kind, claims))
     }
 
@@ -124,6 +136,16 @@ impl Tokens {
     pub fn successor(&self, refresh_token: &str) -> String {
         let tag = hmac::sign(&self.succession, refresh_token.as_bytes());
         format!("{REFRESH_PREFIX}{}", URL_SAFE_NO_PAD.encode(tag.as_ref()))
+    }
+}
+
+/// One word for whoever sent it, the reason for the log.
+fn refused(rejection: Rejection) -> Refusal {
+    tracing::debug!(reason = %rejection, "token refused");
+    match rejection {
+        Rejection::Expired => Refusal::new(Code::TokenExpired, "the token is past its time"),
+        Rejection::ClockNotSet => anyhow::anyhow!("the database's clock is not set").into(),
+        _ => Refusal::new(Code::TokenInvalid, "the token does not verify"),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, HeaderMap};
 use axum::response::Response;
 use backend_protocol::validation::{Claims, Jwks, TokenKind, Validate, Validated};
@@ -12,13 +13,15 @@ use crate::audit::Event;
 use crate::idempotency::IdempotencyKey;
 use crate::problem::{JsonBody, Outcome, Refusal};
 use crate::rooms::unless_unchanged;
+use crate::signing_keys;
 use crate::state::{AppState, ServerAuth};
 
 /// The public keys tokens are verified with (RFC 7517).
 #[utoipa::path(get, path = "/.well-known/jwks.json", tag = "validation", responses((status = 200, body = Jwks), (status = 304)))]
 pub async fn jwks(State(state): State<AppState>, headers: HeaderMap) -> Outcome<Response> {
     let mut response = unless_unchanged(&headers, &state.tokens.jwks())?;
-    let value = axum::http::HeaderValue::from_static("public, max-age=600");
+    let value = format!("public, max-age={}", signing_keys::MAX_AGE_SECONDS);
+    let value = HeaderValue::from_str(&value).map_err(anyhow::Error::from)?;
     response.headers_mut().insert(CACHE_CONTROL, value);
     Ok(response)
 }

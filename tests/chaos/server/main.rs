@@ -57,7 +57,6 @@ struct Options {
 
 fn main() -> Result<ExitCode> {
     let options = Options::parse();
-    backend_client::install_crypto_provider();
     tracing_to_stderr();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let code = runtime.block_on(run(options))?;

@@ -18,7 +18,7 @@ use backend_protocol::validation::{Jwks, TokenKind, Validate, Validated};
 use backend_protocol::{Code, Problem};
 
 use super::{Line, State};
-use crate::backend::{Backend, Reply};
+use crate::backend::{Backend, PublishedKeys, Reply};
 use crate::error::{ClientError, Fault};
 use crate::secret::ServerKey;
 
@@ -146,8 +146,16 @@ impl Backend for SimulatedBackend {
         .await
     }
 
-    async fn jwks(&self) -> Reply<Jwks> {
-        self.serve("jwks", |state| Ok(state.jwks.clone().unwrap_or(Jwks { keys: Vec::new() }))).await
+    async fn key_set(&self, known: Option<&str>) -> Reply<PublishedKeys> {
+        let known = known.map(str::to_owned);
+        self.serve("jwks", move |state| {
+            let jwks = state.jwks.clone().unwrap_or(Jwks { keys: Vec::new() });
+            let document = serde_json::to_vec(&jwks).expect("JSON");
+            let etag = Some(jwks.keys.iter().map(|key| key.kid.as_str()).collect::<String>());
+            let unchanged = known.is_some() && known == etag;
+            Ok(PublishedKeys { document: (!unchanged).then_some(document), etag, fresh_for: None })
+        })
+        .await
     }
 
     async fn validate(&self, _key: &ServerKey, body: &Validate) -> Reply<Validated> {

@@ -26,6 +26,8 @@ pub struct State {
     /// Every call fails with this until it is taken away.
     pub outage: Option<Trouble>,
     pub jwks: Option<Jwks>,
+    /// What heartbeats are told of them.
+    pub key_ids: Option<Vec<String>>,
     pub heartbeats: Vec<Heartbeat>,
     /// The registry has lost its entries.
     pub forgotten: bool,
@@ -91,6 +93,7 @@ impl Default for State {
             troubles: VecDeque::new(),
             outage: None,
             jwks: None,
+            key_ids: None,
             heartbeats: Vec::new(),
             forgotten: false,
             registrations: 0,
@@ -151,6 +154,7 @@ impl State {
             conflicts: conflicts.collect(),
             revocations: Vec::new(),
             revocations_as_of: 0,
+            key_ids: self.key_ids.clone(),
         })
     }
 

@@ -109,7 +109,13 @@ fn validate(this: &Gd<BackendPeerAuth>, peer: PeerId, attempt: Attempt, token: S
     };
     runtime::spawn(async move {
         let verdict = match judge {
-            Ok((validator, server_id)) => validator.validate(&token, server_id.as_deref()).await,
+            Ok((validator, listed)) => {
+                if let Some(listed) = &listed {
+                    validator.follow(listed);
+                }
+                let server_id = listed.and_then(|registration| registration.server_id());
+                validator.validate(&token, server_id.as_deref()).await
+            }
             Err(error) => Err(error),
         };
         hand_off::post(move || conclude(verdict));

@@ -12,5 +12,6 @@ mod registration;
 mod rooms;
 mod server_keys;
 mod session;
+mod signing_keys;
 mod validation;
 mod world_store;

@@ -8,5 +8,5 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     let given = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.parse::<u64>().ok());
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
-    println!("cargo::rustc-env=BACKEND_CLIENT_BUILT_AT={}", given.unwrap_or_else(now));
+    println!("cargo::rustc-env=BACKEND_TOKEN_BUILT_AT={}", given.unwrap_or_else(now));
 }

@@ -1,0 +1,227 @@
+//! Players' tokens: how the backend issues them, and the strict verifier that judges them on game servers and in the
+//! backend (RFC 7515, 7517, 7519 and 8725 with its revision). Every choice is made by us and none by the token.
+//!
+//! What is checked, in this order, and where:
+//!
+//! | | |
+//! |---|---|
+//! | length, alphabet, two dots, canonical base64url, members once, no header member but `alg`, `kid`, `typ` | `compact`, `json` |
+//! | `typ` is exactly the kind asked for | here |
+//! | the key is one this issuer publishes under this `kid`; `alg` is the one algorithm of that key | here |
+//! | the key is public, fit and strong enough, and its algorithm one this issuer may use | `keys`, `rsa` |
+//! | the signature | aws-lc-rs |
+//! | claims complete and typed; `iss`, `aud`, `exp`, `nbf`, `iat` and the length of life | here |
+//!
+//! There is no code for `none`, for symmetric keys, for encrypted tokens, or for keys that come with a token.
+#![deny(missing_docs)]
+
+mod algorithm;
+mod compact;
+mod json;
+mod keys;
+mod rsa;
+mod signing;
+
+use std::time::Duration;
+
+use backend_protocol::FieldError;
+use backend_protocol::limits::{self, MAX_TOKEN};
+use backend_protocol::validation::{
+    ACCESS_TOKEN_TYPE, Claims, JOIN_TICKET_TYPE, MAX_ACCESS_TOKEN_SECONDS, MAX_JOIN_TICKET_SECONDS, TokenKind,
+};
+use serde_json::Value;
+
+pub use algorithm::Algorithm;
+use compact::Compact;
+pub use keys::{KeySet, KeySetRejection, MAX_KEY_NAME, MAX_KEY_SET_BYTES, MAX_KEYS, Unfit, VerificationKey};
+pub use signing::{SigningFailed, SigningKey};
+
+/// How far `iat` and `nbf` may lie ahead of this machine's clock.
+const AHEAD: Duration = Duration::from_secs(30);
+
+/// Why a token was not accepted. For the log: the other end learns that it was refused, and whether a token that was
+/// good once is past its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
+pub enum Rejection {
+    #[error("longer than {MAX_TOKEN} bytes")]
+    TooLong,
+    #[error("not three base64url parts")]
+    Malformed,
+    #[error("the header is not a JSON object with single, well-typed members")]
+    BadHeader,
+    #[error("a header member that this verifier does not take")]
+    ForbiddenHeader,
+    #[error("not the type of token asked for")]
+    WrongType,
+    #[error("not the algorithm of the key")]
+    WrongAlgorithm,
+    #[error("no such key")]
+    UnknownKey,
+    #[error("the signature does not verify")]
+    BadSignature,
+    #[error("a claim is missing, doubled or of the wrong type")]
+    BadClaims,
+    #[error("another issuer")]
+    WrongIssuer,
+    #[error("another audience")]
+    WrongAudience,
+    #[error("past its time")]
+    Expired,
+    #[error("issued in the future")]
+    NotYetValid,
+    #[error("lives longer than such a token may")]
+    LivesTooLong,
+    #[error("the wall clock of this machine is not set")]
+    ClockNotSet,
+}
+
+/// How long after `exp` a token is still accepted, because two machines' clocks differ. 5 s unless chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leeway(Duration);
+
+impl Leeway {
+    /// The most that may be chosen, in seconds.
+    pub const MAX_SECONDS: u64 = 30;
+
+    /// A leeway of 0 to [`Self::MAX_SECONDS`] seconds.
+    pub fn of_seconds(seconds: u64) -> Result<Self, FieldError> {
+        if seconds > Self::MAX_SECONDS {
+            return Err(FieldError::new("leeway", format!("must be at most {} s", Self::MAX_SECONDS)));
+        }
+        Ok(Self(Duration::from_secs(seconds)))
+    }
+
+    /// In seconds.
+    pub const fn seconds(self) -> u64 {
+        self.0.as_secs()
+    }
+}
+
+impl Default for Leeway {
+    fn default() -> Self {
+        Self(Duration::from_secs(5))
+    }
+}
+
+/// What a token must be to be accepted. Its issuer must be that of the keys.
+#[derive(Debug, Clone)]
+pub struct Expectation<'a> {
+    /// Which kind.
+    pub kind: TokenKind,
+    /// `aud`: who we are.
+    pub audience: &'a str,
+    /// Seconds since 1970.
+    pub now: u64,
+    /// What is forgiven at `exp`.
+    pub leeway: Leeway,
+}
+
+/// What can be told from a token before its signature is checked, for choosing what to check it against. Not to be
+/// trusted: whoever sent the token chose it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unverified {
+    /// Which kind it says it is.
+    pub kind: TokenKind,
+    /// Name of the key it says it was signed with: 1 to [`MAX_KEY_NAME`] printable ASCII characters.
+    pub kid: String,
+}
+
+impl Unverified {
+    /// Reads `token`, if it has the shape and the header of a token.
+    pub fn of(token: &str) -> Result<Self, Rejection> {
+        let header = Compact::of(token)?.header;
+        let kind = match header.typ.as_deref() {
+            Some(ACCESS_TOKEN_TYPE) => TokenKind::Access,
+            Some(JOIN_TICKET_TYPE) => TokenKind::Join,
+            _ => return Err(Rejection::WrongType),
+        };
+        Ok(Self { kind, kid: header.kid })
+    }
+}
+
+/// The payload of a signed message (RFC 7515), and its `typ`, if one of `keys` signed it with its one algorithm.
+///
+/// This is the part below [`verify`], for messages that are not player tokens. What the payload says is not looked at.
+pub fn verify_signature(token: &str, keys: &KeySet) -> Result<(Vec<u8>, Option<String>), Rejection> {
+    let compact = Compact::of(token)?;
+    let key = keys.get(&compact.header.kid).ok_or(Rejection::UnknownKey)?;
+    if compact.header.alg != key.algorithm().name() {
+        return Err(Rejection::WrongAlgorithm);
+    }
+    if !key.verifies(compact.signed.as_bytes(), &compact.signature) {
+        return Err(Rejection::BadSignature);
+    }
+    Ok((compact.payload, compact.header.typ))
+}
+
+/// The claims of `token`, if it is exactly what `expected` says and was signed by one of `keys`, whose issuer is the
+/// only one they vouch for.
+pub fn verify(token: &str, keys: &KeySet, expected: &Expectation<'_>) -> Result<Claims, Rejection> {
+    if expected.now < earliest_plausible_now() {
+        return Err(Rejection::ClockNotSet);
+    }
+    // Before the signature: it costs nothing, and a token of another kind is no business of these keys.
+    if Unverified::of(token)?.kind != expected.kind {
+        return Err(Rejection::WrongType);
+    }
+    let (payload, _typ) = verify_signature(token, keys)?;
+    let (claims, not_before) = read_claims(&payload)?;
+    judge(&claims, not_before, keys.issuer(), expected)?;
+    Ok(claims)
+}
+
+/// A day before this library was built: clocks of a build machine and of a server need not agree to the second.
+fn earliest_plausible_now() -> u64 {
+    const DAY: u64 = 24 * 3_600;
+    env!("BACKEND_TOKEN_BUILT_AT").parse::<u64>().unwrap_or_default().saturating_sub(DAY)
+}
+
+/// The claims, all there and of their types, and `nbf`, which there may be.
+fn read_claims(payload: &[u8]) -> Result<(Claims, Option<u64>), Rejection> {
+    let members = json::object(payload).ok_or(Rejection::BadClaims)?;
+    let not_before = match members.get("nbf") {
+        None => None,
+        Some(nbf) => Some(nbf.as_u64().ok_or(Rejection::BadClaims)?),
+    };
+    let claims: Claims = serde_json::from_value(Value::Object(members)).map_err(|_| Rejection::BadClaims)?;
+    // `sub` becomes a path segment and a key, `jti` is remembered.
+    let named = limits::identifier("sub", &claims.sub, 64).and(limits::text("jti", &claims.jti, 1, 128));
+    if named.is_err() || claims.iss.is_empty() || claims.aud.is_empty() {
+        return Err(Rejection::BadClaims);
+    }
+    Ok((claims, not_before))
+}
+
+fn judge(
+    claims: &Claims,
+    not_before: Option<u64>,
+    issuer: &str,
+    expected: &Expectation<'_>,
+) -> Result<(), Rejection> {
+    let longest_life = match expected.kind {
+        TokenKind::Access => MAX_ACCESS_TOKEN_SECONDS,
+        TokenKind::Join => MAX_JOIN_TICKET_SECONDS,
+    };
+    if claims.iss != issuer {
+        return Err(Rejection::WrongIssuer);
+    }
+    if claims.aud != expected.audience {
+        return Err(Rejection::WrongAudience);
+    }
+    if claims.exp <= claims.iat || claims.exp - claims.iat > longest_life {
+        return Err(Rejection::LivesTooLong);
+    }
+    if claims.iat.max(not_before.unwrap_or_default()) > expected.now.saturating_add(AHEAD.as_secs()) {
+        return Err(Rejection::NotYetValid);
+    }
+    // RFC 7519 §4.1.4: not accepted "on or after" exp.
+    if expected.now >= claims.exp.saturating_add(expected.leeway.seconds()) {
+        return Err(Rejection::Expired);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "lib_tests.rs"]
+mod tests;
