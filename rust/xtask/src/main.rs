@@ -24,6 +24,7 @@ mod story;
 mod summary;
 mod test;
 mod workspace;
+mod wycheproof;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -59,6 +60,8 @@ enum Command {
     Powercut(powercut::Options),
     /// Plays the client's state machines over simulated time, network, disks and processes, one run per seed
     Sim(sim::Options),
+    /// Runs the token verifier on the vectors of the Wycheproof project
+    Wycheproof(wycheproof::Options),
     /// Exports client and dedicated server of the demo into `target/export/`
     Export,
     /// Looks for keys and secrets in exported files and folders; exits with 1 when there is one
@@ -107,6 +110,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Bench(options) => return bench::run(&options),
         Command::Powercut(options) => return powercut::run(&options),
         Command::Sim(options) => return sim::run(&options),
+        Command::Wycheproof(options) => wycheproof::run(&options)?,
         Command::Export => export::run()?,
         Command::VerifyExport { files } => return export::verify(&files),
         Command::Godot { arguments } => return godot::run(&arguments),

@@ -13,7 +13,10 @@ use crate::godot::Engine;
 use crate::postgres::Postgres;
 use crate::process::Running;
 use crate::summary::{self, Counts, Outcome, Stage};
-use crate::{backend, chaos, display, engine, godot, interrupt, library, postgres, powercut, sim, workspace};
+use crate::{
+    backend, chaos, display, engine, godot, interrupt, library, postgres, powercut, sim, workspace,
+    wycheproof,
+};
 
 /// Bounds for builds and stages that hang: far above what they take on two cores.
 const BUILD: Duration = Duration::from_mins(40);
@@ -33,6 +36,8 @@ pub struct Options {
 enum Kind {
     /// Unit, property, simulation and contract tests
     Rust,
+    /// The token verifier on the vectors of the Wycheproof project, if they are there
+    Wycheproof,
     /// Suites inside the engine
     Engine,
     /// Real backend, real Godot processes, real signals and faults
@@ -73,6 +78,9 @@ pub fn run(options: &Options) -> ExitCode {
         // These have no tests to choose from.
         if wants(Kind::Sim) && filter.is_none() {
             timed(&mut stages, "sim", || sim::stage().map(Outcome::Ran));
+        }
+        if wants(Kind::Wycheproof) && filter.is_none() {
+            timed(&mut stages, "wycheproof", wycheproof::stage);
         }
         if wants(Kind::Engine) {
             timed(&mut stages, "engine", || {
