@@ -1,5 +1,6 @@
 //! The backend's contract, over real HTTP, each test against SQLite and against PostgreSQL.
 
+mod attacks;
 mod bad_input;
 mod conflicts;
 mod harness;
