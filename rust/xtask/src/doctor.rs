@@ -2,7 +2,7 @@
 
 use std::process::{Command, ExitCode};
 
-use crate::{display, godot, lint, postgres, process, workspace};
+use crate::{display, godot, postgres, process, python, workspace};
 
 /// One thing a command needs.
 struct Finding {
@@ -95,7 +95,7 @@ fn gdtoolkit() -> Result<String, Missing> {
     if process::output(venv).is_ok() {
         return Err(Missing::Fetched("from PyPI into target/gdtoolkit/".to_owned()));
     }
-    Ok(format!("absent: GDScript is not linted; {}", lint::HOW_TO_GET))
+    Ok(format!("absent: GDScript is not linted; {}", python::HOW_TO_GET))
 }
 
 fn engine() -> Result<String, Missing> {

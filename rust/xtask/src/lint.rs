@@ -4,14 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
-use crate::{interrupt, process, workspace};
+use crate::{interrupt, process, python, workspace};
 
 /// Pinned: a new release must not turn a green tree red.
 const GDTOOLKIT: &str = "gdtoolkit==4.5.0";
-/// How to get gdtoolkit where we cannot.
-pub const HOW_TO_GET: &str = "install Python with its venv module (Debian: apt-get install python3-venv)";
 const PROJECTS: [&str; 4] = ["addons", "demo", "godot", "tests/fixtures"];
 
 /// Formats everything in place.
@@ -69,24 +67,7 @@ fn tool_path(tool: &str) -> Result<PathBuf> {
     if let Some(path) = workspace::on_path(&[tool]) {
         return Ok(path);
     }
-    let folder = workspace::provisions().join("gdtoolkit");
-    let complete = folder.join("complete");
-    if !complete.is_file() {
-        println!("fetching {GDTOOLKIT} into {}", folder.display());
-        install(&folder).with_context(|| format!("{HOW_TO_GET}, or `pip install {GDTOOLKIT}`"))?;
-        fs::write(&complete, GDTOOLKIT)?;
-    }
-    Ok(folder.join("bin").join(tool))
-}
-
-fn install(folder: &Path) -> Result<()> {
-    let mut command = Command::new("python3");
-    command.args(["-m", "venv", "--clear"]).arg(folder);
-    process::output(command)?;
-    let mut command = Command::new(folder.join("bin/pip"));
-    command.args(["install", "--quiet", "--disable-pip-version-check", GDTOOLKIT]);
-    process::output(command)?;
-    Ok(())
+    Ok(python::environment("gdtoolkit", GDTOOLKIT)?.join(tool))
 }
 
 /// Every script we wrote, relative to the workspace.

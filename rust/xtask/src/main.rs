@@ -5,6 +5,7 @@ mod backend;
 mod bench;
 mod chaos;
 mod demo;
+mod differential;
 mod display;
 mod doctor;
 mod engine;
@@ -18,6 +19,7 @@ mod packages;
 mod postgres;
 mod powercut;
 mod process;
+mod python;
 mod relocate;
 mod sim;
 mod story;
@@ -62,6 +64,8 @@ enum Command {
     Sim(sim::Options),
     /// Runs the token verifier on the vectors of the Wycheproof project
     Wycheproof(wycheproof::Options),
+    /// Compares the token verifier with another library, on changed tokens
+    Differential(differential::Options),
     /// Exports client and dedicated server of the demo into `target/export/`
     Export,
     /// Looks for keys and secrets in exported files and folders; exits with 1 when there is one
@@ -111,6 +115,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Powercut(options) => return powercut::run(&options),
         Command::Sim(options) => return sim::run(&options),
         Command::Wycheproof(options) => wycheproof::run(&options)?,
+        Command::Differential(options) => differential::run(&options)?,
         Command::Export => export::run()?,
         Command::VerifyExport { files } => return export::verify(&files),
         Command::Godot { arguments } => return godot::run(&arguments),

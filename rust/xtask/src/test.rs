@@ -14,8 +14,8 @@ use crate::postgres::Postgres;
 use crate::process::Running;
 use crate::summary::{self, Counts, Outcome, Stage};
 use crate::{
-    backend, chaos, display, engine, godot, interrupt, library, postgres, powercut, sim, workspace,
-    wycheproof,
+    backend, chaos, differential, display, engine, godot, interrupt, library, postgres, powercut, sim,
+    workspace, wycheproof,
 };
 
 /// Bounds for builds and stages that hang: far above what they take on two cores.
@@ -38,6 +38,8 @@ enum Kind {
     Rust,
     /// The token verifier on the vectors of the Wycheproof project, if they are there
     Wycheproof,
+    /// The token verifier against PyJWT, on changed tokens
+    Differential,
     /// Suites inside the engine
     Engine,
     /// Real backend, real Godot processes, real signals and faults
@@ -81,6 +83,9 @@ pub fn run(options: &Options) -> ExitCode {
         }
         if wants(Kind::Wycheproof) && filter.is_none() {
             timed(&mut stages, "wycheproof", wycheproof::stage);
+        }
+        if wants(Kind::Differential) && filter.is_none() {
+            timed(&mut stages, "differential", differential::stage);
         }
         if wants(Kind::Engine) {
             timed(&mut stages, "engine", || {
