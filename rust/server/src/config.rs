@@ -4,6 +4,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use secrecy::SecretString;
+
+use crate::accounts::EmailAccounts;
+use crate::identities::IdentityProvider;
+use crate::mail::MailTarget;
+
+fn secret(text: &str) -> Result<SecretString, &'static str> {
+    if text.is_empty() { Err("must not be empty") } else { Ok(text.into()) }
+}
 
 /// Settings of `backend-server serve`. Each has an environment variable of the same meaning.
 #[derive(Debug, Clone, Args)]
@@ -56,6 +65,25 @@ pub struct Config {
     /// `*`: any
     #[arg(long = "allowed-origin", env = "BACKEND_ALLOWED_ORIGINS", value_delimiter = ',', value_parser = crate::web::origin)]
     pub allowed_origins: Vec<axum::http::HeaderValue>,
+    /// How mails go out: `none`, `console`, `file:FOLDER`, `smtps://USER:PASSWORD@HOST` or `smtp://…?tls=required`
+    #[arg(long, env = "BACKEND_MAIL", default_value = "none", hide_env_values = true, value_parser = crate::mail::target)]
+    pub mail: MailTarget,
+    /// Sender of the mails, such as `Game <noreply@example.org>`
+    #[arg(long, env = "BACKEND_MAIL_FROM")]
+    pub mail_from: Option<String>,
+    /// The game's name in mails. Default: that of `--game`
+    #[arg(long, env = "BACKEND_MAIL_NAME")]
+    pub mail_name: Option<String>,
+    /// When an e-mail address makes an account: `open`, at once, or `verified`, when a code sent to it comes back, which
+    /// hides who has an account. Default: `verified` with a mail server, `open` without
+    #[arg(long, env = "BACKEND_EMAIL_ACCOUNTS", value_enum)]
+    pub email_accounts: Option<EmailAccounts>,
+    /// `NAME=URL` of a hook that says whose token of another platform one is; may be given several times
+    #[arg(long = "identity-provider", env = "BACKEND_IDENTITY_PROVIDERS", value_delimiter = ',', value_parser = crate::identities::provider)]
+    pub identity_providers: Vec<IdentityProvider>,
+    /// What the hooks know the backend by, sent as `Authorization: Bearer`
+    #[arg(long, env = "BACKEND_IDENTITY_HOOK_SECRET", hide_env_values = true, value_parser = secret)]
+    pub identity_hook_secret: Option<SecretString>,
     /// File with the server key; written on first start, read afterwards
     #[arg(long, env = "BACKEND_SERVER_KEY_FILE")]
     pub server_key_file: Option<PathBuf>,
@@ -97,6 +125,12 @@ impl Default for Config {
             max_connections_per_address: 256,
             slow_client_seconds: 10,
             allowed_origins: Vec::new(),
+            mail: MailTarget::None,
+            mail_from: None,
+            mail_name: None,
+            email_accounts: None,
+            identity_providers: Vec::new(),
+            identity_hook_secret: None,
             server_key_file: None,
             lease_seconds: 60,
             heartbeat_seconds: 30,

@@ -1,6 +1,7 @@
 //! The reference backend: login, validation, registry, rooms and players' documents over SQLite or PostgreSQL.
 #![deny(missing_docs)]
 
+mod accounts;
 mod audit;
 mod client_address;
 pub mod config;
@@ -9,6 +10,8 @@ pub mod database;
 mod familiar_addresses;
 mod health;
 mod idempotency;
+mod identities;
+mod mail;
 pub mod openapi;
 mod password;
 pub mod player_store;
@@ -16,6 +19,7 @@ mod problem;
 mod rate_limit;
 mod registration;
 mod request_id;
+mod revocations;
 mod rooms;
 mod router;
 mod serve;
@@ -30,6 +34,9 @@ mod validation;
 mod web;
 mod world_store;
 
+pub use accounts::EmailAccounts;
 pub use audit::TARGET as AUDIT_TARGET;
 pub use config::Config;
+pub use identities::{IdentityProvider, provider as identity_provider};
+pub use mail::{MailTarget, target as mail_target};
 pub use serve::{Running, start};

@@ -24,7 +24,7 @@ enum Command {
     /// Serves the API
     Serve {
         #[command(flatten)]
-        config: Config,
+        config: Box<Config>,
         /// Form of the log on standard error
         #[arg(long, env = "BACKEND_LOG_FORMAT", value_enum, default_value = "text")]
         log: LogFormat,
@@ -69,7 +69,7 @@ enum LogFormat {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
-        Command::Serve { config, log, log_level } => serve(config, log, log_level).await,
+        Command::Serve { config, log, log_level } => serve(*config, log, log_level).await,
         Command::Keys(commands) => {
             log_for_operators();
             key_commands::run(commands).await

@@ -8,7 +8,11 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
     info(title = "backend_client", description = "Backend for Godot dedicated servers and their clients."),
     paths(
         crate::session::login_anonymous, crate::session::login_device, crate::session::login_password,
-        crate::session::register, crate::session::refresh, crate::session::logout,
+        crate::session::register, crate::session::login_custom, crate::session::refresh::refresh,
+        crate::session::refresh::logout, crate::session::refresh::logout_everywhere,
+        crate::accounts::account, crate::accounts::link::password, crate::accounts::link::device,
+        crate::accounts::link::custom, crate::accounts::passwords::change, crate::accounts::passwords::forgotten,
+        crate::accounts::passwords::reset, crate::accounts::email::code, crate::accounts::email::verify,
         crate::validation::jwks, crate::validation::validate,
         crate::registration::register, crate::registration::heartbeat, crate::registration::deregister,
         crate::rooms::list, crate::rooms::get, crate::rooms::ticket,

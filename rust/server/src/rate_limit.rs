@@ -31,6 +31,8 @@ pub enum Counted {
     NewAccounts(IpAddr),
     /// Requests of a player.
     Player(String),
+    /// Mails to an e-mail address (hashed).
+    MailsTo(String),
     /// Wrong passwords for an e-mail address (hashed) from an address.
     PasswordFrom(String, Option<IpAddr>),
     /// Wrong passwords for an e-mail address (hashed) from addresses where nobody has logged in to it.
@@ -184,6 +186,9 @@ const PASSWORD_FROM: Limit = Limit { every: Duration::from_secs(60), burst: 10 }
 /// Wrong passwords for one account from all strange addresses together: 100, then 100 an hour (NIST SP 800-63B §3.2.2).
 const PASSWORD_OF_STRANGERS: Limit = Limit { every: Duration::from_secs(36), burst: 100 };
 
+/// Mails to one address: 3, then one in ten minutes.
+pub const MAILS_TO: Limit = Limit { every: Duration::from_secs(600), burst: 3 };
+
 /// An attempt at a password, counted as wrong until it turns out to be right.
 ///
 /// Nobody is locked out by others: wrong passwords of strangers block other strangers, never an address from which the
@@ -198,13 +203,22 @@ impl<'a> PasswordAttempt<'a> {
     /// `subject` is the hash of the e-mail address; `familiar` whether this address logged in to its account before.
     pub fn begin(limits: &'a RateLimits, subject: &str, familiar: bool) -> Outcome<Self> {
         let address = client_address::current().map(subscriber);
+        Self::begin_at(limits, subject, familiar, address, Instant::now())
+            .map_err(|wait| refuse("wrong passwords", wait))
+    }
+
+    fn begin_at(
+        limits: &'a RateLimits,
+        subject: &str,
+        familiar: bool,
+        address: Option<IpAddr>,
+        now: Instant,
+    ) -> Result<Self, Duration> {
         let from = Counted::PasswordFrom(subject.to_owned(), address);
         let strangers = (!familiar).then(|| Counted::PasswordOfStrangers(subject.to_owned()));
-        let now = Instant::now();
-        let refuse = |wait| refuse("wrong passwords", wait);
-        limits.take(from.clone(), PASSWORD_FROM, now).map_err(refuse)?;
+        limits.take(from.clone(), PASSWORD_FROM, now)?;
         if let Some(strangers) = &strangers {
-            limits.take(strangers.clone(), PASSWORD_OF_STRANGERS, now).map_err(refuse)?;
+            limits.take(strangers.clone(), PASSWORD_OF_STRANGERS, now)?;
         }
         Ok(Self { limits, from, strangers })
     }
@@ -245,6 +259,28 @@ mod tests {
         assert!(take(60).is_err());
         limits.give_back(&Counted::Player("ada".into()), LIMIT);
         assert_eq!(take(60), Ok(()));
+    }
+
+    #[test]
+    fn strangers_do_not_lock_the_owner_out() {
+        let (limits, now) = (RateLimits::default(), Instant::now());
+        let attempt = |familiar, address: [u8; 4]| {
+            PasswordAttempt::begin_at(&limits, "ada", familiar, Some(address.into()), now).map(|_wrong| ())
+        };
+        for network in 0..10 {
+            for _ in 0..10 {
+                attempt(false, [198, 51, network, 1]).expect("ten from one address, a hundred from all");
+            }
+            attempt(false, [198, 51, network, 1]).expect_err("an eleventh");
+        }
+        attempt(false, [198, 51, 100, 1]).expect_err("any stranger");
+        for _ in 0..10 {
+            attempt(true, [203, 0, 113, 1]).expect("where the owner was before");
+        }
+        attempt(true, [203, 0, 113, 1]).expect_err("ten here as well");
+        let right = PasswordAttempt::begin_at(&limits, "ada", true, Some([203, 0, 113, 2].into()), now)
+            .expect("elsewhere");
+        right.was_right();
     }
 
     #[test]

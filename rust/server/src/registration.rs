@@ -12,6 +12,7 @@ use crate::audit::Event;
 use crate::idempotency::IdempotencyKey;
 use crate::player_store::{conflicts, leases};
 use crate::problem::{JsonBody, Outcome, Refusal};
+use crate::revocations;
 use crate::state::{AppState, ServerAuth};
 use crate::world_store;
 
@@ -150,6 +151,7 @@ pub async fn heartbeat(
     }
     let wanted = leases::wanted(&mut *work.tx, &server_id, work.now).await?;
     let conflicts = conflicts::of_server(&mut *work.tx, &server_id).await?;
+    let (revocations, revocations_as_of) = revocations::since(&mut work, beat.revocations_after).await?;
     work.commit().await?;
     Ok(Json(HeartbeatReply {
         lease_seconds: state.config.lease_seconds,
@@ -162,8 +164,8 @@ pub async fn heartbeat(
         drain: false,
         wanted,
         conflicts,
-        revocations: Vec::new(),
-        revocations_as_of: 0,
+        revocations,
+        revocations_as_of,
         key_ids: Some(state.tokens.key_ids()),
     }))
 }

@@ -234,8 +234,10 @@ pub async fn ticket(
         return Err(Refusal::new(Code::RoomFull, "the room is full"));
     }
     let expires_in = state.config.ticket_seconds;
-    let now = state.database.now().await?;
-    let ticket = state.tokens.sign(&player.0.sub, &player.0.name, Some(&room.room_id), expires_in, now)?;
+    // Never older than the token it was got with, which may be younger than the clock says; see `session`.
+    let issued_at = state.database.now().await?.max(player.0.iat as i64 * 1000);
+    let ticket =
+        state.tokens.sign(&player.0.sub, &player.0.name, Some(&room.room_id), expires_in, issued_at)?;
     Ok(Json(JoinTicket { ticket, expires_in, room, certificate: row.try_get("certificate")? }))
 }
 

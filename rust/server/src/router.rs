@@ -6,11 +6,13 @@ use axum::middleware;
 use axum::routing::{delete, get, post, put};
 use backend_protocol::{Code, routes};
 
+use crate::accounts::{self, email, link, passwords};
 use crate::problem::{Outcome, Refusal};
+use crate::session::{self, refresh};
 use crate::state::AppState;
 use crate::{
-    client_address, health, openapi, player_store, rate_limit, registration, request_id, rooms, session,
-    slow_body, validation, web, world_store,
+    client_address, health, openapi, player_store, rate_limit, registration, request_id, rooms, slow_body,
+    validation, web, world_store,
 };
 
 pub fn app(state: AppState) -> Router {
@@ -19,8 +21,19 @@ pub fn app(state: AppState) -> Router {
         .route(routes::AUTH_DEVICE, post(session::login_device))
         .route(routes::AUTH_PASSWORD, post(session::login_password))
         .route(routes::AUTH_REGISTER, post(session::register))
-        .route(routes::AUTH_REFRESH, post(session::refresh))
-        .route(routes::AUTH_LOGOUT, post(session::logout))
+        .route(routes::AUTH_REFRESH, post(refresh::refresh))
+        .route(routes::AUTH_LOGOUT, post(refresh::logout))
+        .route(routes::AUTH_LOGOUT_EVERYWHERE, post(refresh::logout_everywhere))
+        .route(routes::AUTH_CUSTOM, post(session::login_custom))
+        .route(routes::AUTH_PASSWORD_FORGOTTEN, post(passwords::forgotten))
+        .route(routes::AUTH_PASSWORD_RESET, post(passwords::reset))
+        .route(routes::ACCOUNT, get(accounts::account))
+        .route(routes::ACCOUNT_LINK_PASSWORD, post(link::password))
+        .route(routes::ACCOUNT_LINK_DEVICE, post(link::device))
+        .route(routes::ACCOUNT_LINK_CUSTOM, post(link::custom))
+        .route(routes::ACCOUNT_PASSWORD, post(passwords::change))
+        .route(routes::ACCOUNT_EMAIL_CODE, post(email::code))
+        .route(routes::ACCOUNT_EMAIL_VERIFY, post(email::verify))
         .route(routes::JWKS, get(validation::jwks))
         .route(routes::VALIDATE, post(validation::validate))
         .route(routes::SERVERS, post(registration::register))

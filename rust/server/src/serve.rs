@@ -12,12 +12,13 @@ use tokio::task::JoinHandle;
 
 use crate::config::Config;
 use crate::database::Database;
+use crate::identities::Identities;
 use crate::password::Passwords;
 use crate::rate_limit::RateLimits;
 use crate::state::{AppState, Shared};
 use crate::tokens::Tokens;
 use crate::world_store::objects::Objects;
-use crate::{connections, health, router, server_keys, sweep, world_store};
+use crate::{connections, health, mail, router, server_keys, sweep, world_store};
 
 /// Longest wait for requests in progress when stopping.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -33,6 +34,7 @@ pub struct Running {
     serving: JoinHandle<()>,
     sweeping: JoinHandle<()>,
     following_keys: JoinHandle<()>,
+    mailing: JoinHandle<()>,
 }
 
 /// Opens the database, loads the keys and begins to serve.
@@ -49,8 +51,21 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let passwords = Passwords::new()?;
     let rate_limits = RateLimits::default();
     let stopping = AtomicBool::new(false);
-    let state =
-        AppState(Arc::new(Shared { config, database, tokens, passwords, rate_limits, objects, stopping }));
+    let identities = Identities::new(&config)?;
+    let sender = mail::Sender::new(&config)?;
+    let (mailbox, letters) = mail::mailbox();
+    let state = AppState(Arc::new(Shared {
+        email_accounts: mail::email_accounts(&config),
+        mail: mailbox,
+        identities,
+        config,
+        database,
+        tokens,
+        passwords,
+        rate_limits,
+        objects,
+        stopping,
+    }));
     sweep::grace_after_start(&state).await?;
 
     let (stop, mut stopped) = watch::channel(false);
@@ -65,7 +80,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let sweeping = tokio::spawn(sweep::run(state.clone()));
     let followed = state.clone();
     let following_keys = tokio::spawn(async move { followed.tokens.follow(&followed.database).await });
-    Ok(Running { address, new_server_key, state, stop, serving, sweeping, following_keys })
+    let mailing = mail::run(state.clone(), sender, letters);
+    Ok(Running { address, new_server_key, state, stop, serving, sweeping, following_keys, mailing })
 }
 
 impl Running {
@@ -85,6 +101,8 @@ impl Running {
             tracing::warn!("requests were still running after {} s", DRAIN.as_secs());
             self.serving.abort();
         }
+        // A letter that waits can be asked for again.
+        self.mailing.abort();
         self.state.database.close().await;
         match finished {
             Ok(served) => Ok(served?),

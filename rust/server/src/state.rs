@@ -9,9 +9,12 @@ use axum::http::request::Parts;
 use backend_protocol::Code;
 use backend_protocol::validation::{Claims, TokenKind};
 
+use crate::accounts::{self, EmailAccounts};
 use crate::audit::Event;
 use crate::config::Config;
 use crate::database::Database;
+use crate::identities::Identities;
+use crate::mail::Mailbox;
 use crate::password::Passwords;
 use crate::problem::{Outcome, Refusal};
 use crate::rate_limit::{self, RateLimits};
@@ -29,6 +32,9 @@ pub struct Shared {
     pub tokens: Tokens,
     pub passwords: Passwords,
     pub rate_limits: RateLimits,
+    pub identities: Identities,
+    pub mail: Mailbox,
+    pub email_accounts: EmailAccounts,
     /// Where worlds' chunks lie.
     pub objects: Arc<Objects>,
     /// Set when the process is on its way out: not ready any more.
@@ -74,6 +80,7 @@ impl FromRequestParts<AppState> for PlayerAuth {
         match state.tokens.read(token, None, now)? {
             (TokenKind::Access, claims) => {
                 rate_limit::player(state, &claims.sub)?;
+                accounts::in_good_standing(state.database.pool(), &claims.sub, claims.iat, now).await?;
                 Ok(Self(claims))
             }
             (TokenKind::Join, _) => Err(Code::TokenInvalid.into()),

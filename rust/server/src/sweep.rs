@@ -6,6 +6,7 @@ use sqlx::AssertSqlSafe;
 
 use crate::idempotency;
 use crate::player_store::leases;
+use crate::revocations;
 use crate::state::AppState;
 use crate::world_store;
 
@@ -40,6 +41,13 @@ async fn once(state: &AppState) -> sqlx::Result<()> {
             "DELETE FROM servers WHERE lease_until < $1 AND created_at < $1 \
              AND NOT EXISTS (SELECT 1 FROM player_leases WHERE player_leases.server_id = servers.server_id)",
             now - SERVER_KEPT_MS,
+        ),
+        ("DELETE FROM mail_codes WHERE expires_at < $1", now),
+        ("DELETE FROM revocations WHERE revoked_at < $1", now - revocations::KEPT_MS),
+        (
+            "DELETE FROM sessions WHERE created_at < $1 AND NOT EXISTS \
+             (SELECT 1 FROM refresh_tokens WHERE refresh_tokens.session_id = sessions.session_id)",
+            now,
         ),
         ("DELETE FROM familiar_addresses WHERE seen_at < $1", now - REMEMBERED_MS),
         ("DELETE FROM save_conflicts WHERE resolved_at < $1", now - REMEMBERED_MS),

@@ -9,6 +9,7 @@ use backend_protocol::validation::{Claims, Jwks, TokenKind, Validate, Validated}
 use backend_protocol::{Code, Problem};
 use sqlx::Row;
 
+use crate::accounts;
 use crate::audit::Event;
 use crate::idempotency::IdempotencyKey;
 use crate::problem::{JsonBody, Outcome, Refusal};
@@ -38,15 +39,7 @@ pub async fn validate(
     let Validate { token, server_id } = body.value;
     let now = state.database.now().await?;
     let (kind, claims) = state.tokens.read(&token, server_id.as_deref(), now)?;
-    let banned = sqlx::query("SELECT banned_at FROM players WHERE player_id = $1")
-        .bind(&claims.sub)
-        .fetch_optional(state.database.pool())
-        .await?
-        .ok_or_else(|| Refusal::new(Code::TokenInvalid, "the token does not verify"))?
-        .try_get::<Option<i64>, _>("banned_at")?;
-    if banned.is_some() {
-        return Err(Refusal::new(Code::Banned, "this account may not play"));
-    }
+    accounts::in_good_standing(state.database.pool(), &claims.sub, claims.iat, now).await?;
     if let (TokenKind::Join, Some(server_id)) = (kind, &server_id) {
         consume(&state, &server.key_hash, server_id, &claims, &key).await?;
     }

@@ -108,6 +108,7 @@ impl Backend {
             listen: ([127, 0, 0, 1], 0).into(),
             database,
             server_key_file: Some(key_file.clone()),
+            mail: backend_server::MailTarget::Folder(folder.path().join("mails")),
             world_storage: Some(folder.path().join("worlds").display().to_string()),
             ..Config::default()
         };
@@ -155,6 +156,27 @@ impl Backend {
         running.stop().await.expect("stops cleanly");
         let running = start(config.clone()).await.expect("backend starts again");
         Self { running, config, http, key, folder }
+    }
+
+    /// Every mail written so far, the oldest first.
+    pub fn mails(&self) -> Vec<String> {
+        let mut files: Vec<_> = std::fs::read_dir(self.folder.path().join("mails"))
+            .expect("mails")
+            .map(|entry| entry.expect("mail").path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "eml"))
+            .collect();
+        files.sort();
+        files.iter().map(|path| std::fs::read_to_string(path).expect("mail")).collect()
+    }
+
+    /// Waits for mail number `number`, from 1, and gives it.
+    pub async fn mail(&self, number: usize) -> String {
+        loop {
+            if let Some(mail) = self.mails().get(number - 1) {
+                return mail.clone();
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
     }
 
     pub fn address(&self) -> std::net::SocketAddr {

@@ -1,5 +1,6 @@
 //! The backend's contract, over real HTTP, each test against SQLite and against PostgreSQL.
 
+mod accounts;
 mod attacks;
 mod bad_input;
 mod conflicts;
@@ -7,6 +8,7 @@ mod harness;
 mod health;
 mod leases;
 mod limits;
+mod mail;
 mod openapi;
 mod player_store;
 mod registration;

@@ -47,6 +47,36 @@ on_both_databases! {
         assert_eq!(listed(backend).await.len(), 1);
     }
 
+    async fn a_heartbeat_tells_whose_tokens_ended(backend) {
+        let id = backend.server("Pond", json!({})).await;
+        let path = format!("/v1/servers/{id}/heartbeat");
+        let beat = |sequence: u64, after: Option<u64>| {
+            let mut body = json!({"sequence": sequence, "players": 0});
+            if let Some(after) = after {
+                body["revocations_after"] = after.into();
+            }
+            body
+        };
+        let first = backend.serve(&path, &beat(1, None)).await.expect(200);
+        assert_eq!(first["revocations"], json!([]));
+        let ada = backend.guest("Ada").await;
+        let out = json!({"refresh_token": ada["refresh_token"]});
+        backend.post("/v1/auth/logout-everywhere", "", &out).await.expect(204);
+        for after in [None, first["revocations_as_of"].as_u64()] {
+            // The same sequence again: an overtaken beat hears it too.
+            let reply = backend.serve(&path, &beat(2, after)).await.expect(200);
+            let told = &reply["revocations"][0];
+            assert_eq!((&told["player_id"], &told["reason"]), (&ada["player_id"], &json!("sessions_ended")));
+            assert!(told["before"].as_u64().expect("seconds") > 1_600_000_000);
+            assert!(reply["revocations_as_of"].as_u64().expect("a cursor") >= first["revocations_as_of"].as_u64().expect("a cursor"));
+        }
+        // Once the server has heard of it and time has passed, it is not told again.
+        backend.execute("UPDATE revocations SET revoked_at = revoked_at - 60000").await;
+        let later = backend.serve(&path, &beat(3, first["revocations_as_of"].as_u64())).await.expect(200);
+        assert_eq!(later["revocations"], json!([]));
+        assert_eq!(backend.serve(&path, &beat(4, None)).await.expect(200)["revocations"][0]["player_id"], ada["player_id"]);
+    }
+
     async fn who_left_is_unknown_until_it_registers_again(backend) {
         let first = text(&backend.serve("/v1/servers", &entry("one")).await.expect(201)["server_id"]);
         let delete = || backend.request(Method::DELETE, &format!("/v1/servers/{first}")).bearer_auth(&backend.key);

@@ -73,6 +73,14 @@ on_both_databases! {
         trade(backend, &second).await.refused(401, "refresh_token_invalid");
     }
 
+    async fn a_replay_after_a_while_ends_the_session(backend) {
+        let first = text(&backend.guest("Ada").await["refresh_token"]);
+        let second = text(&trade(backend, &first).await.expect(200)["refresh_token"]);
+        backend.execute("UPDATE refresh_tokens SET used_at = used_at - 60001 WHERE used_at IS NOT NULL").await;
+        trade(backend, &first).await.refused(401, "refresh_token_reused");
+        trade(backend, &second).await.refused(401, "refresh_token_invalid");
+    }
+
     async fn concurrent_refreshes_get_one_successor(backend) {
         let first = text(&backend.guest("Ada").await["refresh_token"]);
         let (a, b, c) = tokio::join!(trade(backend, &first), trade(backend, &first), trade(backend, &first));
@@ -112,5 +120,34 @@ async fn the_server_key_is_made_once_and_kept() {
     let backend = backend.restart().await;
     assert_eq!(backend.key, key);
     backend.server("Pond", json!({})).await;
+    backend.stop().await;
+}
+
+/// Of what lets somebody in, the database holds hashes only.
+#[tokio::test]
+async fn a_stolen_database_logs_nobody_in() {
+    let backend = Backend::on_sqlite().await;
+    let device = "device-id-0123456789";
+    let guest = backend.post("/v1/auth/device", "", &json!({"device_id": device})).await.expect(200);
+    let next = trade(&backend, &text(&guest["refresh_token"])).await.expect(200);
+    let account = json!({"email": "ada@example.org", "password": "correct horse", "display_name": "Ada"});
+    let ada = backend.post("/v1/auth/register", "", &account).await.expect(201);
+    let secrets = [
+        device.to_owned(),
+        "correct horse".to_owned(),
+        backend.key.clone(),
+        text(&guest["refresh_token"]),
+        text(&next["refresh_token"]),
+        text(&ada["refresh_token"]),
+        text(&ada["access_token"]),
+    ];
+    let database = backend.database().to_owned();
+    let mut bytes = std::fs::read(&database).expect("database");
+    bytes.extend(std::fs::read(format!("{database}-wal")).expect("its log"));
+    let holds = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+    assert!(holds("ada@example.org"), "what was written is there");
+    for secret in &secrets {
+        assert!(!holds(secret), "a secret is there as well");
+    }
     backend.stop().await;
 }

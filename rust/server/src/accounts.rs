@@ -1,0 +1,191 @@
+//! Accounts: making one, finding one again, and what its owner may know of it.
+
+pub mod email;
+pub mod link;
+pub mod passwords;
+
+use axum::Json;
+use axum::extract::State;
+use backend_protocol::accounts::AccountDetails;
+use backend_protocol::{Code, Problem};
+use sqlx::{Any, Executor, Row};
+use uuid::Uuid;
+
+use crate::audit::Event;
+use crate::database::Work;
+use crate::problem::{Outcome, Refusal};
+use crate::rate_limit;
+use crate::state::{AppState, PlayerAuth};
+
+/// An account that may log in.
+pub struct Account {
+    pub player_id: String,
+    pub display_name: String,
+    /// See the column of this name.
+    pub tokens_before: i64,
+    /// Made just now.
+    pub created: bool,
+}
+
+/// What an account begins with.
+#[derive(Default)]
+pub struct NewAccount {
+    pub display_name: Option<String>,
+    pub email: Option<String>,
+    pub pending_email: Option<String>,
+    pub password_hash: Option<String>,
+    pub device_hash: Option<String>,
+}
+
+/// Which accounts an e-mail address makes; see `--email-accounts`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum EmailAccounts {
+    /// An address counts at once. Whether it has an account already is told to whoever tries to register it.
+    Open,
+    /// An address counts when a code sent to it comes back. Nobody else is told anything.
+    Verified,
+}
+
+/// The account, unless it is banned.
+pub async fn known(work: &mut Work, player_id: &str) -> Outcome<Account> {
+    let row = sqlx::query(
+        "SELECT display_name, tokens_before, banned_at, banned_until FROM players WHERE player_id = $1",
+    )
+    .bind(player_id)
+    .fetch_optional(&mut *work.tx)
+    .await?;
+    let row = row.ok_or_else(|| Refusal::new(Code::PlayerNotFound, "the account is gone"))?;
+    if is_banned(row.try_get("banned_at")?, row.try_get("banned_until")?, work.now) {
+        Event::new("login").player(player_id).refused("banned");
+        return Err(Refusal::new(Code::Banned, "this account may not log in"));
+    }
+    Ok(Account {
+        player_id: player_id.to_owned(),
+        display_name: row.try_get("display_name")?,
+        tokens_before: row.try_get("tokens_before")?,
+        created: false,
+    })
+}
+
+pub fn is_banned(at: Option<i64>, until: Option<i64>, now: i64) -> bool {
+    at.is_some() && until.is_none_or(|until| until > now)
+}
+
+/// Whether tokens issued at `iat` (seconds since 1970) are still good for this player, and the player may play.
+pub async fn in_good_standing(
+    executor: impl Executor<'_, Database = Any>,
+    player_id: &str,
+    iat: u64,
+    now: i64,
+) -> Outcome<()> {
+    let row = sqlx::query("SELECT tokens_before, banned_at, banned_until FROM players WHERE player_id = $1")
+        .bind(player_id)
+        .fetch_optional(executor)
+        .await?
+        .ok_or_else(|| Refusal::new(Code::TokenInvalid, "the token does not verify"))?;
+    if is_banned(row.try_get("banned_at")?, row.try_get("banned_until")?, now) {
+        return Err(Refusal::new(Code::Banned, "this account may not play"));
+    }
+    let before: i64 = row.try_get("tokens_before")?;
+    if i64::try_from(iat).unwrap_or(i64::MAX) <= before {
+        return Err(Refusal::new(Code::TokenInvalid, "the session of this token was ended"));
+    }
+    Ok(())
+}
+
+pub async fn create(state: &AppState, work: &mut Work, new: NewAccount) -> Outcome<Account> {
+    rate_limit::new_account(state)?;
+    let player_id = Uuid::now_v7().to_string();
+    let display_name =
+        new.display_name.unwrap_or_else(|| format!("Guest-{}", &player_id[player_id.len() - 6..]));
+    let made = sqlx::query(
+        "INSERT INTO players (player_id, display_name, email, pending_email, password_hash, device_hash, created_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+    )
+    .bind(&player_id)
+    .bind(&display_name)
+    .bind(new.email)
+    .bind(new.pending_email)
+    .bind(new.password_hash)
+    .bind(new.device_hash)
+    .bind(work.now)
+    .execute(&mut *work.tx)
+    .await;
+    match made {
+        Ok(_) => Ok(Account { player_id, display_name, tokens_before: 0, created: true }),
+        Err(error) => Err(taken_email(error)),
+    }
+}
+
+/// An address that belongs to another account.
+fn taken_email(error: sqlx::Error) -> Refusal {
+    match error {
+        sqlx::Error::Database(error) if error.is_unique_violation() => {
+            let mut problem =
+                Problem::new(Code::AccountExists, "there is an account with this e-mail address");
+            problem.field = Some("email".into());
+            problem.into()
+        }
+        error => error.into(),
+    }
+}
+
+/// Ends all sessions of a player but `kept`. Its access tokens are refused here from now on; game servers learn of it
+/// only by [`crate::revocations`].
+pub async fn end_sessions(work: &mut Work, player_id: &str, kept: Option<&str>) -> Outcome<()> {
+    sqlx::query(
+        "UPDATE sessions SET revoked_at = $1 WHERE player_id = $2 AND revoked_at IS NULL AND session_id <> $3",
+    )
+    .bind(work.now)
+    .bind(player_id)
+    .bind(kept.unwrap_or_default())
+    .execute(&mut *work.tx)
+    .await?;
+    sqlx::query("UPDATE players SET tokens_before = $1 WHERE player_id = $2")
+        .bind(work.now / 1000)
+        .bind(player_id)
+        .execute(&mut *work.tx)
+        .await?;
+    Ok(())
+}
+
+pub async fn details(executor: &mut sqlx::AnyConnection, player_id: &str) -> Outcome<AccountDetails> {
+    let row = sqlx::query(
+        "SELECT display_name, email, pending_email, email_verified_at, password_hash, device_hash FROM players \
+         WHERE player_id = $1",
+    )
+    .bind(player_id)
+    .fetch_optional(&mut *executor)
+    .await?
+    .ok_or_else(|| Refusal::new(Code::PlayerNotFound, "the account is gone"))?;
+    let providers = sqlx::query("SELECT provider FROM identities WHERE player_id = $1 ORDER BY provider")
+        .bind(player_id)
+        .fetch_all(&mut *executor)
+        .await?;
+    let providers =
+        providers.iter().map(|row| row.try_get("provider")).collect::<sqlx::Result<Vec<String>>>()?;
+    let email: Option<String> = row.try_get("email")?;
+    let pending: Option<String> = row.try_get("pending_email")?;
+    let has_password = row.try_get::<Option<String>, _>("password_hash")?.is_some();
+    let has_device = row.try_get::<Option<String>, _>("device_hash")?.is_some();
+    let logs_in_by_mail = email.is_some() && has_password;
+    Ok(AccountDetails {
+        player_id: player_id.to_owned(),
+        display_name: row.try_get("display_name")?,
+        guest: providers.is_empty() && !has_device && !logs_in_by_mail,
+        // A new address that waits for its code is what its owner wants to hear of.
+        email_verified: pending.is_none() && row.try_get::<Option<i64>, _>("email_verified_at")?.is_some(),
+        email: pending.or(email),
+        has_password,
+        has_device,
+        providers,
+    })
+}
+
+/// The caller's account, and the ways to log in to it.
+#[utoipa::path(get, path = "/v1/account", tag = "account", security(("access_token" = [])),
+    responses((status = 200, body = AccountDetails), (status = 4XX, body = Problem)))]
+pub async fn account(State(state): State<AppState>, player: PlayerAuth) -> Outcome<Json<AccountDetails>> {
+    let mut connection = state.database.pool().acquire().await?;
+    Ok(Json(details(&mut connection, &player.0.sub).await?))
+}

@@ -1,0 +1,71 @@
+//! Proving that an account's e-mail address is its owner's.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use backend_protocol::accounts::{AccountDetails, VerifyEmail};
+use backend_protocol::{Code, Problem};
+use sqlx::Row;
+
+use super::{details, taken_email};
+use crate::audit::Event;
+use crate::database::Work;
+use crate::mail::{Letter, codes};
+use crate::problem::{JsonBody, Outcome, Refusal};
+use crate::state::{AppState, PlayerAuth};
+
+/// Mails another code to the account's address, if that is not verified.
+#[utoipa::path(post, path = "/v1/account/email/code", tag = "account", security(("access_token" = [])),
+    responses((status = 202), (status = 4XX, body = Problem)))]
+pub async fn code(State(state): State<AppState>, player: PlayerAuth) -> Outcome<StatusCode> {
+    state.mail.write(Letter::Verification { player_id: player.0.sub });
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// Takes the code from the mail: from now on the address counts.
+#[utoipa::path(post, path = "/v1/account/email/verify", tag = "account", request_body = VerifyEmail,
+    security(("access_token" = [])), responses((status = 200, body = AccountDetails), (status = 403, body = Problem),
+        (status = 409, body = Problem), (status = 4XX, body = Problem)))]
+pub async fn verify(
+    State(state): State<AppState>,
+    player: PlayerAuth,
+    body: JsonBody<VerifyEmail>,
+) -> Outcome<Json<AccountDetails>> {
+    let player_id = player.0.sub;
+    let mut work = state.database.begin().await?;
+    let row = sqlx::query("SELECT email, pending_email FROM players WHERE player_id = $1")
+        .bind(&player_id)
+        .fetch_one(&mut *work.tx)
+        .await?;
+    let pending: Option<String> = row.try_get("pending_email")?;
+    let address = match pending {
+        Some(pending) => Some(pending),
+        None => row.try_get::<Option<String>, _>("email")?,
+    };
+    let hash = codes::hash(codes::VERIFICATION, address.as_deref().unwrap_or_default(), &body.value.code);
+    let taken = codes::take(&mut work, &hash).await?;
+    if taken.as_deref() != Some(player_id.as_str()) {
+        Event::new("email_verified").player(&player_id).refused("wrong code");
+        let words = "the code is wrong, used or past its time; ask for another";
+        return Err(Refusal::new(Code::MailCodeInvalid, words));
+    }
+    verified(&mut work, &player_id).await?;
+    let account = details(&mut work.tx, &player_id).await?;
+    work.commit().await?;
+    Event::new("email_verified").player(&player_id).ok();
+    Ok(Json(account))
+}
+
+/// The address that waited for its code counts. Refused when another account was faster.
+pub async fn verified(work: &mut Work, player_id: &str) -> Outcome<()> {
+    sqlx::query(
+        "UPDATE players SET email = COALESCE(pending_email, email), pending_email = NULL, email_verified_at = $1 \
+         WHERE player_id = $2",
+    )
+    .bind(work.now)
+    .bind(player_id)
+    .execute(&mut *work.tx)
+    .await
+    .map_err(taken_email)?;
+    Ok(())
+}

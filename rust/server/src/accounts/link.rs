@@ -1,0 +1,154 @@
+//! More ways to log in to an account. A guest that gets one keeps its id, and with it everything that was saved for it.
+
+use axum::Json;
+use axum::extract::State;
+use backend_protocol::accounts::{AccountDetails, LinkCustom, LinkDevice, LinkPassword};
+use backend_protocol::{Code, Problem};
+use sqlx::Row;
+
+use super::{EmailAccounts, details, taken_email};
+use crate::audit::Event;
+use crate::database::Work;
+use crate::familiar_addresses;
+use crate::mail::Letter;
+use crate::problem::{JsonBody, Outcome, Refusal};
+use crate::state::{AppState, PlayerAuth};
+use crate::tokens::sha256;
+
+/// Whose identity this is.
+pub async fn owner(work: &mut Work, provider: &str, subject: &str) -> Outcome<Option<String>> {
+    let row = sqlx::query("SELECT player_id FROM identities WHERE provider = $1 AND subject = $2")
+        .bind(provider)
+        .bind(subject)
+        .fetch_optional(&mut *work.tx)
+        .await?;
+    Ok(row.map(|row| row.try_get("player_id")).transpose()?)
+}
+
+/// Makes an identity that is nobody's a way to log in to this account.
+pub async fn add(work: &mut Work, player_id: &str, provider: &str, subject: &str) -> Outcome<()> {
+    let added = sqlx::query(
+        "INSERT INTO identities (provider, subject, player_id, linked_at) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(provider)
+    .bind(subject)
+    .bind(player_id)
+    .bind(work.now)
+    .execute(&mut *work.tx)
+    .await?;
+    if added.rows_affected() == 0 {
+        return Err(taken(
+            "the account has another identity of this provider, or somebody else has this one",
+        ));
+    }
+    Ok(())
+}
+
+fn taken(words: &str) -> Refusal {
+    Refusal::new(Code::AlreadyLinked, words)
+}
+
+/// Adds an e-mail address and a password to the caller's account.
+#[utoipa::path(post, path = "/v1/account/link/password", tag = "account", request_body = LinkPassword,
+    security(("access_token" = [])), responses((status = 200, body = AccountDetails), (status = 409, body = Problem), (status = 4XX, body = Problem)))]
+pub async fn password(
+    State(state): State<AppState>,
+    player: PlayerAuth,
+    body: JsonBody<LinkPassword>,
+) -> Outcome<Json<AccountDetails>> {
+    let player_id = player.0.sub;
+    let email = body.value.email.to_lowercase();
+    let password_hash = state.passwords.hash(body.value.password.clone()).await?;
+    let mut work = state.database.begin().await?;
+    let row = sqlx::query("SELECT email, pending_email, password_hash FROM players WHERE player_id = $1")
+        .bind(&player_id)
+        .fetch_one(&mut *work.tx)
+        .await?;
+    let (has, waits): (Option<String>, Option<String>) =
+        (row.try_get("email")?, row.try_get("pending_email")?);
+    let stored: Option<String> = row.try_get("password_hash")?;
+    if let Some(stored) = stored {
+        // The first try was executed and its reply lost.
+        let same = [has.as_ref(), waits.as_ref()].contains(&Some(&email))
+            && state.passwords.matches(body.value.password, Some(stored)).await?;
+        if !same {
+            return Err(taken("the account has a password; change it instead"));
+        }
+        return Ok(Json(details(&mut work.tx, &player_id).await?));
+    }
+    let column = match state.email_accounts {
+        EmailAccounts::Open => "email",
+        EmailAccounts::Verified => "pending_email",
+    };
+    let sql = format!("UPDATE players SET {column} = $1, password_hash = $2 WHERE player_id = $3");
+    sqlx::query(sqlx::AssertSqlSafe(sql))
+        .bind(email)
+        .bind(password_hash)
+        .bind(&player_id)
+        .execute(&mut *work.tx)
+        .await
+        .map_err(taken_email)?;
+    familiar_addresses::note(&mut work, &player_id).await?;
+    let account = details(&mut work.tx, &player_id).await?;
+    work.commit().await?;
+    Event::new("account_linked").method("password").player(&player_id).ok();
+    state.mail.write(Letter::Verification { player_id });
+    Ok(Json(account))
+}
+
+/// Lets a device log in to the caller's account.
+#[utoipa::path(post, path = "/v1/account/link/device", tag = "account", request_body = LinkDevice,
+    security(("access_token" = [])), responses((status = 200, body = AccountDetails), (status = 409, body = Problem), (status = 4XX, body = Problem)))]
+pub async fn device(
+    State(state): State<AppState>,
+    player: PlayerAuth,
+    body: JsonBody<LinkDevice>,
+) -> Outcome<Json<AccountDetails>> {
+    let player_id = player.0.sub;
+    let device_hash = sha256(body.value.device_id.as_bytes());
+    let mut work = state.database.begin().await?;
+    let linked = sqlx::query(
+        "UPDATE players SET device_hash = $1 WHERE player_id = $2 AND (device_hash IS NULL OR device_hash = $1)",
+    )
+    .bind(device_hash)
+    .bind(&player_id)
+    .execute(&mut *work.tx)
+    .await;
+    match linked {
+        Ok(done) if done.rows_affected() > 0 => {}
+        Ok(_) => return Err(taken("the account has another device")),
+        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
+            return Err(taken("this device logs in to another account"));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let account = details(&mut work.tx, &player_id).await?;
+    work.commit().await?;
+    Event::new("account_linked").method("device").player(&player_id).ok();
+    Ok(Json(account))
+}
+
+/// Lets an identity of another platform log in to the caller's account.
+#[utoipa::path(post, path = "/v1/account/link/custom", tag = "account", request_body = LinkCustom,
+    security(("access_token" = [])), responses((status = 200, body = AccountDetails), (status = 409, body = Problem),
+        (status = 503, body = Problem), (status = 4XX, body = Problem)))]
+pub async fn custom(
+    State(state): State<AppState>,
+    player: PlayerAuth,
+    body: JsonBody<LinkCustom>,
+) -> Outcome<Json<AccountDetails>> {
+    let player_id = player.0.sub;
+    let LinkCustom { provider, token } = body.value;
+    let identity = state.identities.verify(&provider, &token).await?;
+    let mut work = state.database.begin().await?;
+    match owner(&mut work, &provider, &identity.subject).await? {
+        Some(owner) if owner == player_id => {}
+        Some(_) => return Err(taken("this identity logs in to another account")),
+        None => add(&mut work, &player_id, &provider, &identity.subject).await?,
+    }
+    let account = details(&mut work.tx, &player_id).await?;
+    work.commit().await?;
+    Event::new("account_linked").method("custom").player(&player_id).ok();
+    Ok(Json(account))
+}
