@@ -17,7 +17,7 @@ func test_a_save_is_safe_before_the_backend_has_it() -> void:
 	timeout_seconds = 120.0
 	var relay := new_relay()
 	var config := config_for(relay.url())
-	config.timeout_seconds = 1.0
+	config.timeout_seconds = 3.0
 	await open_store(config)
 	var session := await load_new_player()
 	var local := record(_store.saved_locally)
