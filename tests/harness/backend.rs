@@ -151,6 +151,11 @@ impl Backend {
         Ok(())
     }
 
+    /// Its process id.
+    pub fn id(&self) -> Result<u32> {
+        Ok(self.process.as_ref().context("the backend does not run")?.id())
+    }
+
     /// What the backend logged since it was last started.
     pub fn log(&self) -> Result<&crate::log::Log> {
         Ok(self.process.as_ref().context("the backend does not run")?.log())

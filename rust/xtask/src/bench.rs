@@ -32,34 +32,55 @@ enum What {
         #[arg(long)]
         only: Vec<String>,
     },
+    /// What a world of 1 GiB takes: time, memory, bytes on the wire
+    World {
+        /// A small world in a debug build: shows that it works, not how fast
+        #[arg(long)]
+        quick: bool,
+    },
 }
 
 /// Runs as told; fails where a goal is missed.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let What::Saves { quick, only } = &options.what;
-    let profile = if *quick { "dev" } else { PROFILE };
+    let (quick, program) = match &options.what {
+        What::Saves { quick, .. } => (*quick, "bench-saves"),
+        What::World { quick } => (*quick, "bench-world"),
+    };
+    let profile = if quick { "dev" } else { PROFILE };
     let built = |program: &str| {
-        let folder = workspace::target().join(if *quick { "debug" } else { PROFILE });
+        let folder = workspace::target().join(if quick { "debug" } else { PROFILE });
         folder.join(format!("{program}{}", std::env::consts::EXE_SUFFIX))
     };
-    for (package, program) in [("backend-server", "backend-server"), ("end-to-end", "bench-saves")] {
+    for (package, program) in [("backend-server", "backend-server"), ("end-to-end", program)] {
         println!("building {program} with profile {profile}");
         let mut command = workspace::cargo();
         command.args(["build", "--package", package, "--bin", program, "--profile", profile]);
         process::run(&format!("building {program}"), command)?;
         ensure!(built(program).is_file(), "{} was not built", built(program).display());
     }
-    let mut command = Command::new(built("bench-saves"));
+    let mut command = Command::new(built(program));
     command.env("BACKEND_SERVER_BIN", built("backend-server"));
-    command.arg("measure").arg("--folder").arg(workspace::provisions().join("bench"));
-    command.args(["--build", &format!("profile {profile}, backend on SQLite")]);
-    if *quick {
-        command.arg("--quick");
+    if matches!(options.what, What::Saves { .. }) {
+        command.arg("measure");
     }
-    for part in only {
-        command.args(["--only", part]);
+    command.arg("--folder").arg(workspace::provisions().join("bench"));
+    match &options.what {
+        What::Saves { only, .. } => {
+            command.args(["--build", &format!("profile {profile}, backend on SQLite")]);
+            if quick {
+                command.arg("--quick");
+            }
+            for part in only {
+                command.args(["--only", part]);
+            }
+        }
+        What::World { .. } => {
+            if quick {
+                command.args(["--chunks", "64"]);
+            }
+        }
     }
-    let mut run = Running::start_echoing("bench-saves", command, |_| true)?;
+    let mut run = Running::start_echoing(program, command, |_| true)?;
     let status = run.wait(BENCH).context("the benchmark hangs")?;
     ensure!(matches!(status.code(), Some(0 | 1)), "the benchmark broke ({status})");
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
