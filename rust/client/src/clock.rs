@@ -2,6 +2,8 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
@@ -23,12 +25,32 @@ pub trait Clock: Send + Sync {
 
     /// Runs `work` after `duration`, on a thread of its own: a runtime whose workers are all stuck holds it up no more
     /// than a main thread that is.
-    fn run_after(&self, duration: Duration, work: Box<dyn FnOnce() + Send>) -> std::io::Result<()> {
+    fn run_after(&self, duration: Duration, work: Box<dyn FnOnce() + Send>) -> std::io::Result<Alarm> {
+        let (call_off, called_off) = mpsc::channel();
         let wait = move || {
-            std::thread::sleep(duration);
-            work();
+            if called_off.recv_timeout(duration) == Err(RecvTimeoutError::Timeout) {
+                work();
+            }
         };
-        std::thread::Builder::new().name("backend-watchdog".into()).spawn(wait).map(drop)
+        let thread = std::thread::Builder::new().name("backend-watchdog".into()).spawn(wait)?;
+        Ok(Alarm(Some((call_off, thread))))
+    }
+}
+
+/// Work that is to be done later. Dropping it calls it off, and waits for it if it has begun: no thread is left.
+#[must_use = "dropping it calls it off"]
+#[derive(Debug, Default)]
+pub struct Alarm(Option<(mpsc::Sender<()>, JoinHandle<()>)>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        let Some((call_off, thread)) = self.0.take() else { return };
+        drop(call_off);
+        // Its own work may be what drops it.
+        if thread.thread().id() != std::thread::current().id() {
+            // If it panicked, the hook has said so.
+            let _panicked = thread.join();
+        }
     }
 }
 

@@ -26,7 +26,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::clock::Clock;
+use crate::clock::{Alarm, Clock};
 use crate::player_store::Flushed;
 
 pub use ending::{EXIT_UNSAVED, Ending, Summary};
@@ -93,7 +93,6 @@ struct Inner {
     on_phase: OnPhase,
     exit: Exit,
     requested: AtomicBool,
-    stays: AtomicBool,
     collected: Notify,
     leaving: Notify,
     /// Nobody is left on the main thread.
@@ -101,6 +100,8 @@ struct Inner {
     /// Where the stores do their work: known once the shutdown has begun.
     runtime: OnceLock<Handle>,
     so_far: Mutex<SoFar>,
+    /// They keep the deadline.
+    alarms: Mutex<Vec<Alarm>>,
 }
 
 /// What is known if the plan ends now.
@@ -127,12 +128,12 @@ impl Shutdown {
             on_phase,
             exit,
             requested: AtomicBool::new(false),
-            stays: AtomicBool::new(false),
             collected: Notify::new(),
             leaving: Notify::new(),
             abandoned: AtomicBool::new(false),
             runtime: OnceLock::new(),
             so_far: Mutex::default(),
+            alarms: Mutex::default(),
         }))
     }
 
@@ -175,10 +176,12 @@ impl Shutdown {
         self.0.leaving.notify_one();
     }
 
-    /// All is done, but the process is to go on: whoever wants to leave later decides when.
+    /// All is done, and nobody ends the process any more: it is to go on, or about to end by itself. Not for a worker
+    /// thread: waits for the threads that keep the deadline.
     pub fn stay(&self) {
-        self.0.stays.store(true, Ordering::SeqCst);
         self.0.leaving.notify_one();
+        let alarms = std::mem::take(&mut *self.0.alarms());
+        drop(alarms);
     }
 
     /// For somebody who does not want to wait any longer, with a shutdown under way: brings what is unsent to local
@@ -190,30 +193,39 @@ impl Shutdown {
     /// Keeps the deadline even when the runtime's workers are all stuck.
     fn guard(&self, grace: Duration) {
         let last_chance = LAST_CHANCE.min(grace.mul_f64(LAST_CHANCE_SHARE));
-        self.0.after(grace.saturating_sub(last_chance), move |inner| {
-            let summary = inner.cut_short(Ending::Deadline, last_chance);
-            if summary.ending == Ending::Complete {
-                // The main thread is on its way out; the rest of the time is for the engine.
-                inner.after(last_chance, move |inner| (inner.exit)(summary.exit_code(), &summary));
-            } else {
+        let in_time = self.0.after(grace.saturating_sub(last_chance), move |inner| {
+            if !inner.so_far().complete {
+                let summary = inner.cut_short(Ending::Deadline, last_chance);
                 (inner.exit)(summary.exit_code(), &summary);
             }
         });
+        // A main thread that is on its way out has the rest of the time.
+        let at_last = self.0.after(grace, |inner| {
+            let (complete, summary) = {
+                let so_far = inner.so_far();
+                (so_far.complete, so_far.summary.clone())
+            };
+            if complete {
+                (inner.exit)(summary.exit_code(), &summary);
+            }
+        });
+        *self.0.alarms() = vec![in_time, at_last];
     }
 }
 
 impl Inner {
-    /// Runs `work` on a thread of its own after `delay`, unless the process is to go on.
-    fn after(self: &Arc<Self>, delay: Duration, work: impl FnOnce(&Arc<Self>) + Send + 'static) {
+    /// Runs `work` on a thread of its own after `delay`, unless it is called off.
+    fn after(self: &Arc<Self>, delay: Duration, work: impl FnOnce(&Arc<Self>) + Send + 'static) -> Alarm {
         let inner = Arc::downgrade(self);
         let work = move || {
-            if let Some(inner) = inner.upgrade().filter(|inner| !inner.stays.load(Ordering::SeqCst)) {
+            if let Some(inner) = inner.upgrade() {
                 work(&inner);
             }
         };
-        if let Err(error) = self.clock.run_after(delay, Box::new(work)) {
+        self.clock.run_after(delay, Box::new(work)).unwrap_or_else(|error| {
             tracing::error!(%error, "no watchdog: the shutdown's deadline is not enforced");
-        }
+            Alarm::default()
+        })
     }
 
     async fn run(&self, grace: Duration) {
@@ -378,6 +390,10 @@ impl Inner {
             done = work => Some(done),
             () = self.clock.sleep(limit) => None,
         }
+    }
+
+    fn alarms(&self) -> MutexGuard<'_, Vec<Alarm>> {
+        self.alarms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn so_far(&self) -> MutexGuard<'_, SoFar> {

@@ -454,3 +454,32 @@ fn the_watchdog_needs_no_worker() {
     hung.forever.send(()).expect("it waits");
     assert_eq!(told, (EXIT_UNSAVED, Ending::Unknown));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_main_thread_that_hangs_on_its_way_out_is_ended_at_the_deadline() {
+    let bench = bench(&[(2, AT_ONCE, AT_ONCE)], AT_ONCE);
+    bench.shutdown.request("SIGTERM", Duration::from_millis(200));
+    bench.shutdown.collected();
+    let summary = bench.summary().await;
+    bench.shutdown.leaving();
+    while bench.exits.lock().expect("not poisoned").is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!((summary.ending, summary.saved), (Ending::Complete, 2));
+    assert_eq!(*bench.exits.lock().expect("not poisoned"), [(0, summary)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_goes_on_has_no_deadline() {
+    let bench = bench(&[(2, AT_ONCE, AT_ONCE)], AT_ONCE);
+    let grace = Duration::from_millis(200);
+    bench.shutdown.request("SIGTERM", grace);
+    bench.shutdown.collected();
+    bench.summary().await;
+    let shutdown = bench.shutdown.clone();
+    tokio::task::spawn_blocking(move || shutdown.stay()).await.expect("joined");
+    let threads = bench.shutdown.0.alarms().len();
+    assert_eq!(threads, 0);
+    tokio::time::sleep(grace * 2).await;
+    assert!(bench.exits.lock().expect("not poisoned").is_empty());
+}

@@ -72,7 +72,10 @@ unsafe impl ExtensionLibrary for BackendExtension {
                 hand_off::close();
             }
             // No thread of ours may outlive this call: the library may be unmapped after it.
-            InitStage::Scene => runtime::stop(),
+            InitStage::Scene => {
+                runtime::stop();
+                shutdown_plan::close();
+            }
             _ => {}
         }
     }

@@ -1,6 +1,7 @@
 //! What threads other than the main one need to carry a shutdown out.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use backend_client::shutdown::{Ending, Phase, Shutdown, Summary};
@@ -12,8 +13,8 @@ use crate::{configuration, last_words, runtime, shutdown_parts, supervision};
 /// How far beyond the deadline the main thread waits for its enforcement.
 const OVERRUN: Duration = Duration::from_secs(1);
 
-/// The shutdown under way, if there is one.
-static UNDER_WAY: Mutex<Option<Arc<Plan>>> = Mutex::new(None);
+/// The shutdown that was begun last, unless the game went on after it.
+static BEGUN: Mutex<Option<Arc<Plan>>> = Mutex::new(None);
 
 /// One shutdown and what it is for.
 pub struct Plan {
@@ -22,6 +23,8 @@ pub struct Plan {
     pub parts: Arc<Parts>,
     grace: Mutex<Duration>,
     last_line: Arc<LastLine>,
+    /// It is over, and the engine quits because of it.
+    quits: AtomicBool,
 }
 
 impl Plan {
@@ -37,7 +40,7 @@ impl Plan {
                 Arc::new(move |phase| on_phase(&plan, phase)),
                 Arc::new(move |code, summary: &Summary| say.exit(code, summary)),
             );
-            Self { shutdown, parts, grace: Mutex::new(grace), last_line }
+            Self { shutdown, parts, grace: Mutex::new(grace), last_line, quits: AtomicBool::new(false) }
         })
     }
 
@@ -53,14 +56,14 @@ impl Plan {
         // No workers any more: whoever asks is told to leave at once.
         let Ok(handle) = runtime::handle() else { return false };
         let _entered = handle.enter();
-        let mut under_way = under_way();
-        let begun = self.shutdown.request(reason, grace);
-        if begun {
+        let mut last = begun();
+        let is_first = self.shutdown.request(reason, grace);
+        if is_first {
             shutdown_parts::keep();
             runtime::end_by(Instant::now() + grace);
-            *under_way = Some(Arc::clone(self));
+            *last = Some(Arc::clone(self));
         }
-        begun
+        is_first
     }
 
     /// Any thread.
@@ -78,7 +81,7 @@ impl Plan {
         self.last_line.log(summary.exit_code(), summary);
         last_words::nothing_more();
         self.shutdown.leaving();
-        *under_way() = None;
+        self.quits.store(true, Ordering::Relaxed);
     }
 
     /// Main thread. All is done, which is said, and the game goes on.
@@ -88,7 +91,7 @@ impl Plan {
         runtime::end_whenever();
         shutdown_parts::keep_no_more();
         supervision::goes_on();
-        *under_way() = None;
+        *begun() = None;
     }
 
     /// Any thread but a worker. Ends the process once the journal is synced.
@@ -107,12 +110,21 @@ impl Plan {
 /// Main thread, when the engine quits. A shutdown under way is not cut off by that: it goes through its phases without
 /// the game and then ends the process.
 pub fn finish() {
-    let Some(plan) = under_way().clone() else { return };
+    let unfinished = begun().clone().filter(|plan| !plan.quits.load(Ordering::Relaxed));
+    let Some(plan) = unfinished else { return };
     plan.shutdown.abandoned();
     // Ends with the process, at the deadline at the latest.
     std::thread::sleep(runtime::time_left().unwrap_or_default() + OVERRUN);
 }
 
-fn under_way() -> std::sync::MutexGuard<'static, Option<Arc<Plan>>> {
-    UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner)
+/// Main thread, before the library goes: none of its threads may outlive it.
+pub fn close() {
+    let plan = begun().take();
+    if let Some(plan) = plan {
+        plan.shutdown.stay();
+    }
+}
+
+fn begun() -> MutexGuard<'static, Option<Arc<Plan>>> {
+    BEGUN.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::clock::Clock;
+use crate::clock::{Alarm, Clock};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Current {
@@ -116,13 +116,13 @@ impl Clock for ProcessClock {
     }
 
     /// A thread of the process's own: what it is given ends the process, here as if the kernel did it.
-    fn run_after(&self, duration: Duration, _work: Box<dyn FnOnce() + Send>) -> std::io::Result<()> {
+    fn run_after(&self, duration: Duration, _work: Box<dyn FnOnce() + Send>) -> std::io::Result<Alarm> {
         let power = Arc::clone(&self.0);
         tokio::spawn(async move {
             tokio::time::sleep(duration).await;
             power.on().await;
             power.cut();
         });
-        Ok(())
+        Ok(Alarm::default())
     }
 }
