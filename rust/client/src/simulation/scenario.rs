@@ -1,7 +1,8 @@
 //! One run: some machines, some players, faults for a while, and then everything has to come to rest in good order.
 
-use std::sync::Arc;
+use std::cell::Cell;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use super::cluster::{Cluster, Process};
@@ -14,6 +15,11 @@ use crate::entropy::seeded;
 const REST: Duration = Duration::from_secs(3_600);
 /// Looks between which nothing may get lost.
 const LOOK: Duration = Duration::from_secs(10);
+
+thread_local! {
+    /// Panics in this thread: the runtime keeps those of its tasks to itself.
+    static PANICS: Cell<usize> = const { Cell::new(0) };
+}
 
 /// What a run came to.
 pub struct Outcome {
@@ -29,13 +35,14 @@ pub struct Outcome {
 
 /// Plays a seed. `with_lines` keeps its trace for a person, `aloud` prints it as it comes.
 pub fn play(seed: u64, with_lines: bool, aloud: bool) -> Outcome {
+    count_panics();
     seeded::set(Some(Dice::new(!seed)));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime without I/O");
-    let outcome = runtime.block_on(async {
+    let mut outcome = runtime.block_on(async {
         let trace = Trace::new(with_lines, aloud);
         let cluster = Cluster::new(seed, Arc::clone(&trace));
         run(&cluster).await;
@@ -54,7 +61,22 @@ pub fn play(seed: u64, with_lines: bool, aloud: bool) -> Outcome {
     });
     drop(runtime);
     seeded::set(None);
+    if PANICS.get() > 0 {
+        outcome.failure.get_or_insert_with(|| "a task panicked".to_owned());
+    }
     outcome
+}
+
+fn count_panics() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            PANICS.set(PANICS.get() + 1);
+            before(panic);
+        }));
+    });
+    PANICS.set(0);
 }
 
 async fn run(cluster: &Arc<Cluster>) {
