@@ -36,6 +36,10 @@ UNSAFE_EVENTS = {
     "garbled": "a game server said something that is no JSON",
     "script_error": "a script in Godot failed",
     "undelivered": "a game server did not deliver what it had although all was healed",
+    "world_unreachable": "a world could not be read or taken although all was healed",
+    "chunks_unreadable": "a chunk could not be read although it was listed",
+    "world_lost": "a world was lost that nobody else had asked for",
+    "chunks_put_aside": "changes of a world were put aside although nobody else had taken it",
     "unreachable": "a player could not be loaded although all was healed",
     "journal_failed": "a journal failed on a healthy disk",
 }
@@ -343,6 +347,29 @@ def a_conflict_stays_until_it_is_resolved(trial):
             yield f"kept as a conflict, and replaced by something that is not built on it: {row} by {kept}"
 
 
+def a_world_holds_what_was_acknowledged(trial):
+    """(16) Of each chunk a server finds what was last acknowledged locally, or something newer that was attempted."""
+    acknowledged, asked, attempted = {}, {}, {}
+    for event in trial.events:
+        name = event["event"]
+        if name == "chunk_attempted":
+            attempted.setdefault((event["world"], event["name"]), set()).add(event["op"])
+        elif name == "chunk_journalled":
+            chunks = acknowledged.setdefault(event["world"], {})
+            chunks[event["name"]] = max(event["op"], chunks.get(event["name"], 0))
+        elif name == "chunks_asked":
+            asked[process_of(event), event["world"], event["asked"]] = dict(acknowledged.get(event["world"], {}))
+        elif name == "chunks":
+            world, found = event["world"], event["chunks"]
+            for chunk, op in asked.pop((process_of(event), world, event["id"]), {}).items():
+                trial.compared["chunks"] += 1
+                if (found.get(chunk) or 0) < op:
+                    yield f"op {op} of chunk {chunk} was acknowledged, but {found.get(chunk)} is found: {event}"
+            for chunk, op in found.items():
+                if op not in attempted.get((world, chunk), ()):
+                    yield f"chunk {chunk} holds {op}, which nobody put there: {event}"
+
+
 RULES = [
     local_acknowledgements_are_covered,
     everything_is_applied_once,
@@ -359,6 +386,7 @@ RULES = [
     a_load_shows_what_was_committed,
     a_restart_delivers_before_it_admits,
     a_conflict_stays_until_it_is_resolved,
+    a_world_holds_what_was_acknowledged,
 ]
 
 def judge(trial):

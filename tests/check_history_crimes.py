@@ -50,6 +50,10 @@ def honest():
         told(0, "joining", join=8, incarnation=2),
         told(0, "loaded", id=8, documents={"purse": {"op": 3, "version": 2}}, incarnation=2),
         told(0, "terminated", code=0, incarnation=2),
+        told(1, "chunk_attempted", world="w", name="terrain", op=11),
+        told(1, "chunk_journalled", world="w", name="terrain", op=11),
+        told(0, "chunks_asked", world="w", asked=9, incarnation=2),
+        told(0, "chunks", world="w", id=9, chunks={"terrain": 11}, incarnation=2),
         told(1, "stopped", unsaved=1, journalled=1),
         told(1, "terminated", code=75),
         {"event": "log", "id": 1, "kind": "lease", "player": "ada", "epoch": 1, "taken_from": None},
@@ -139,6 +143,11 @@ def self_test():
         (
             check.a_restart_delivers_before_it_admits,
             lambda events, journal: last(events, "loaded").update(documents={"purse": {"op": 1, "version": 1}}),
+        ),
+        (check.a_world_holds_what_was_acknowledged, lambda events, journal: last(events, "chunks")["chunks"].clear()),
+        (
+            check.a_world_holds_what_was_acknowledged,
+            lambda events, journal: last(events, "chunks").update(chunks={"terrain": 12}),
         ),
         (
             check.a_conflict_stays_until_it_is_resolved,

@@ -30,6 +30,8 @@ LEAST = {
     "loads_after_commit": 1_500,
     "loads_after_restart": 500,
     "left_over": 60,
+    "chunks_acked": 800,
+    "chunks": 150,
     "ending_crash": 10,
     "ending_stop_without_backend": 10,
 }
@@ -57,6 +59,7 @@ def counts_of(trial):
     counts["applied"] = len(trial.applied)
     counts["conflicts"] = len(trial.fenced)
     counts["resolved"] = sum(1 for event in trial.of("resolved") if event["error"] is None)
+    counts["chunks_acked"] = len(trial.of("chunk_journalled"))
     counts["leases"] = len(trial.leases)
     counts["takeovers"] = sum(1 for row in trial.leases if row["taken_from"])
     counts["left_over"] = sum(1 for event in trial.of("saved") if "epoch" in event and not event["ops"])

@@ -8,11 +8,13 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
 /// An open history. Lines reach the file at once, so that a trial that hangs can be read as well.
 pub struct History {
     file: Mutex<File>,
     begin: Instant,
+    name: String,
 }
 
 impl History {
@@ -20,7 +22,12 @@ impl History {
     pub fn create(folder: &Path) -> Result<Self> {
         let path = folder.join("history.jsonl");
         let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(Self { file: Mutex::new(file), begin: Instant::now() })
+        Ok(Self { file: Mutex::new(file), begin: Instant::now(), name: Uuid::new_v4().simple().to_string() })
+    }
+
+    /// A name that no other trial has.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Adds an event of the orchestrator: an object with a field `event`.

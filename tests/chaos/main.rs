@@ -11,6 +11,7 @@ mod plan;
 mod players;
 mod program;
 mod trial;
+mod worlds;
 
 use std::fs;
 use std::io::{BufRead, BufReader};

@@ -30,6 +30,22 @@ pub struct Plan {
     pub faults: Vec<TimedFault>,
     /// How it ends.
     pub ending: Ending,
+    /// Changes of the world that each server keeps, in order; none in most trials.
+    #[serde(default)]
+    pub worlds: Vec<Vec<Put>>,
+}
+
+/// One change of a chunk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Put {
+    /// Unique in the trial, and growing.
+    pub op: i64,
+    /// Which chunk.
+    pub name: String,
+    /// Pause before it, in milliseconds.
+    pub after_ms: u64,
+    /// Bytes of ballast.
+    pub size: usize,
 }
 
 /// What the backend stores in.
@@ -267,7 +283,7 @@ impl Draw {
             journal: if shared_journal && index > 0 { 1 } else { index },
             on_conflict: on_conflict.unwrap_or(OnConflict::Keep),
         };
-        let server_plans = (0..servers).map(server_plan).collect();
+        let server_plans: Vec<ServerPlan> = (0..servers).map(server_plan).collect();
         let database = if self.chance(0.5) { Database::Sqlite } else { Database::Postgres };
         let debounce_ms = self.pick(&[0, 20, 60, 150]);
         let players = (0..self.rng.random_range(3..=6)).map(|_| self.script(servers)).collect();
@@ -282,7 +298,9 @@ impl Draw {
             3..=5 => Ending::StopWithoutBackend,
             _ => Ending::Deliver,
         };
-        Plan { seed, database, servers: server_plans, debounce_ms, players, faults, ending }
+        // Last, so that older seeds still give the players they gave.
+        let worlds = if self.chance(0.3) { self.worlds(&server_plans, shared_journal) } else { Vec::new() };
+        Plan { seed, database, servers: server_plans, debounce_ms, players, faults, ending, worlds }
     }
 
     fn chance(&mut self, probability: f64) -> bool {
@@ -291,6 +309,25 @@ impl Draw {
 
     fn pick<T: Copy + Default>(&mut self, choices: &[T]) -> T {
         choices.choose(&mut self.rng).copied().unwrap_or_default()
+    }
+
+    /// Only the client's processes keep worlds, and only those with a folder of their own.
+    fn worlds(&mut self, servers: &[ServerPlan], shared_journal: bool) -> Vec<Vec<Put>> {
+        let mut worlds = Vec::new();
+        for server in servers {
+            let mut puts = Vec::new();
+            if server.kind == Kind::Client && !(shared_journal && server.journal == 1) {
+                for _ in 0..self.rng.random_range(5..=30) {
+                    let op = self.next_op;
+                    self.next_op += 1;
+                    let name = self.pick(&["terrain/0,0", "terrain/0,1", "buildings", "weather"]).to_owned();
+                    let after_ms = self.rng.random_range(0..=120);
+                    puts.push(Put { op, name, after_ms, size: self.pick(&[0, 100, 5_000, 60_000]) });
+                }
+            }
+            worlds.push(puts);
+        }
+        worlds
     }
 
     fn script(&mut self, servers: usize) -> Script {
@@ -404,6 +441,7 @@ mod tests {
         let mut ops: Vec<i64> = sessions
             .flat_map(|session| session.saves.iter().chain(&session.late_saves))
             .map(|save| save.op)
+            .chain(plan.worlds.iter().flatten().map(|put| put.op))
             .collect();
         let count = ops.len();
         ops.sort_unstable();

@@ -21,6 +21,9 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How long a connection listens to one side before it turns to the other; the delay a reply can suffer.
 const TURN: Duration = Duration::from_millis(2);
 
+/// Ports tried before it is given up.
+const ATTEMPTS: u32 = 20;
+
 /// What the proxy does to traffic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
@@ -108,10 +111,9 @@ struct Inner {
 impl FaultProxy {
     /// A proxy to `upstream` that forwards everything for now.
     pub fn start(upstream: SocketAddr) -> Result<Self> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        let (address, listener) = listen_somewhere().context("the proxy cannot listen")?;
         let inner = Inner { fault: Fault::None, requests: Vec::new(), struck: Struck::default() };
         let state = Arc::new(State { upstream, inner: Mutex::new(inner), closing: AtomicBool::new(false) });
-        let listener = listen(address).context("the proxy cannot listen")?;
         let acceptor = thread::spawn({
             let state = state.clone();
             move || accept(&state, address, listener)
@@ -189,6 +191,20 @@ impl State {
 
     fn closing(&self) -> bool {
         self.closing.load(Ordering::SeqCst)
+    }
+}
+
+/// Another process may take a port between the look at it and its use.
+fn listen_somewhere() -> Result<(SocketAddr, TcpListener)> {
+    let mut attempts = ATTEMPTS;
+    loop {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        attempts -= 1;
+        match listen(address) {
+            Ok(listener) => return Ok((address, listener)),
+            Err(error) if attempts == 0 => return Err(error),
+            Err(_taken) => {}
+        }
     }
 }
 

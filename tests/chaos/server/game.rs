@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::book::{Book, Pages, say};
+use crate::world::Worlds;
 
 /// How long a player who has to go is flushed.
 const LET_GO: Duration = Duration::from_secs(1);
@@ -41,6 +42,14 @@ pub enum Command {
     Leave { player: String, within_ms: u64, id: u64 },
     /// Sends what is left.
     Flush { within_ms: u64, id: u64 },
+    /// A chunk of the world changes.
+    Put { name: String, op: i64, size: usize },
+    /// Takes a world.
+    OpenWorld { world: String, id: u64 },
+    /// Says what is in the world.
+    ShowWorld { id: u64 },
+    /// Lets the world go.
+    CloseWorld { within_ms: u64, id: u64 },
 }
 
 /// A game without a game.
@@ -51,6 +60,8 @@ pub struct Game {
     pub book: Arc<Book>,
     /// What becomes of conflicts.
     pub on_conflict: OnConflict,
+    /// The world it keeps.
+    pub worlds: Arc<Worlds>,
 }
 
 impl Game {
@@ -68,6 +79,17 @@ impl Game {
                 tokio::spawn(async move {
                     game.leave(&player, Duration::from_millis(within_ms), Some(id)).await;
                 });
+            }
+            Command::Put { name, op, size } => self.worlds.put(&name, op, size),
+            Command::OpenWorld { world, id } => {
+                tokio::spawn(async move { game.worlds.take(&world, Some(id)).await });
+            }
+            Command::ShowWorld { id } => {
+                tokio::spawn(async move { game.worlds.show(Some(id)).await });
+            }
+            Command::CloseWorld { within_ms, id } => {
+                let within = Duration::from_millis(within_ms);
+                tokio::spawn(async move { game.worlds.close(within, Some(id)).await });
             }
             Command::Flush { within_ms, id } => {
                 tokio::spawn(async move {
@@ -105,7 +127,7 @@ impl Game {
     /// Final saves, then everything is sent, leases are let go, the server leaves the list. Returns what is left.
     pub async fn shut_down(&self, registration: &Registration, grace: Duration) -> usize {
         say(&json!({ "event": "stopping" }));
-        let flushed = self.store.release_all(grace).await;
+        let (flushed, ()) = tokio::join!(self.store.release_all(grace), self.worlds.close(grace, None));
         say(&json!({
             "event": "stopped", "saved": flushed.saved, "unsaved": flushed.unsaved, "journalled": flushed.journalled,
             "conflicted": flushed.conflicted,

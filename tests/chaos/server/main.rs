@@ -6,6 +6,7 @@
 
 mod book;
 mod game;
+mod world;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,6 +28,7 @@ use tokio::sync::mpsc;
 
 use book::say;
 use game::{Game, OnConflict};
+use world::Worlds;
 
 /// Exit code when something is left in the journal, as the addon has it.
 const LEFT_IN_JOURNAL: u8 = 75;
@@ -51,6 +53,9 @@ struct Options {
     grace_ms: u64,
     #[arg(long)]
     on_conflict: OnConflict,
+    /// The world that it keeps
+    #[arg(long)]
+    world: Option<String>,
     #[arg(long)]
     incarnation: i64,
 }
@@ -85,7 +90,8 @@ async fn run(options: Options) -> Result<ExitCode> {
     };
     let clock = Arc::new(SystemClock);
     let transport = Arc::new(HttpTransport::new(&config)?);
-    let backend: Arc<dyn Backend> = Arc::new(HttpBackend::new(config, transport, clock.clone())?);
+    let http = Arc::new(HttpBackend::new(config, transport, clock.clone())?);
+    let backend: Arc<dyn Backend> = http.clone();
     let key = ServerKey::read(&options.key_file)?;
     let registration = Registration::new(
         Arc::clone(&backend),
@@ -104,7 +110,7 @@ async fn run(options: Options) -> Result<ExitCode> {
     let book = Arc::new(book::Book::new(options.index, options.incarnation));
     let store = PlayerStore::new(Setup {
         backend,
-        clock,
+        clock: clock.clone(),
         registration: registration.clone(),
         journal: Arc::new(JournalFolder::new(&options.journal)),
         pace: Pace {
@@ -120,7 +126,13 @@ async fn run(options: Options) -> Result<ExitCode> {
             })
         },
     });
-    let game = Arc::new(Game { store, book, on_conflict: options.on_conflict });
+    let folder = options.journal.join("worlds");
+    let worlds = Arc::new(Worlds::new(http, clock, registration.clone(), folder));
+    let game = Arc::new(Game { store, book, on_conflict: options.on_conflict, worlds });
+    if let Some(world) = options.world {
+        let worlds = Arc::clone(&game.worlds);
+        tokio::spawn(async move { worlds.take(&world, None).await });
+    }
     tokio::spawn(Arc::clone(&game).react(heard));
     tokio::spawn(enlist(registration.clone(), options.index));
     let mut commands = BufReader::new(tokio::io::stdin()).lines();
