@@ -49,7 +49,6 @@ impl Step {
 
     /// Does it, and gives the figures.
     pub fn run(self, options: &Options) -> Result<Value> {
-        backend_client::install_crypto_provider();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         runtime.block_on(self.measure(options))
     }
