@@ -173,7 +173,7 @@ mod tests {
             inner.write("ada", &changed).expect("changed");
             assert_eq!(storage.read("ada").expect("reads"), None, "byte {at} changed");
         }
-        for end in 0..MAGIC.len() + NONCE_LEN + 1 {
+        for end in 0..=MAGIC.len() + NONCE_LEN {
             inner.write("ada", &sealed[..end]).expect("cut");
             assert_eq!(storage.read("ada").expect("reads"), None, "cut at {end}");
         }
