@@ -47,7 +47,7 @@ pub enum Event {
         key: String,
         /// Its version at the backend.
         version: i64,
-        /// The change that is committed, and with it all before it.
+        /// The change that is committed, and with it all before it. 0: one from before the player was last loaded.
         generation: u64,
         /// Epoch it was saved under.
         epoch: i64,
@@ -104,7 +104,8 @@ pub struct LocalSave {
     pub player_id: String,
     /// Name of the document.
     pub key: String,
-    /// The change that is durable, and with it all before it. See [`PlayerStore::save`].
+    /// The change that is durable, and with it all before it. See [`PlayerStore::save`]. 0: one from before the player was
+    /// last loaded.
     pub generation: u64,
     /// Epoch it was saved under.
     pub epoch: i64,

@@ -215,3 +215,50 @@ async fn a_late_reply_does_not_bring_back_a_player_of_the_past() {
     assert_eq!(one.store.flush(None, LONG).await, all_saved(1));
     assert_eq!(stored(&backend, "ada", "progress"), Some(content(3)), "superseded by an older number");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_late_reply_does_not_hide_what_was_saved_since() {
+    let (backend, one, _other) = two_servers().await;
+    one.load("ada").await;
+    one.save("ada", 1);
+    one.store.flush(None, LONG).await;
+    backend
+        .state
+        .lock()
+        .expect("not poisoned")
+        .troubles
+        .extend([Some(crate::simulation::Trouble::LateReply(Duration::from_secs(3)))]);
+    let (loaded, ()) = tokio::join!(one.load("ada"), async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        one.save("ada", 2);
+        one.store.flush(None, LONG).await;
+    });
+    assert_eq!(number_of(&loaded, "progress"), Some(2), "the reply was older than the save");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_acknowledgement_covers_no_change_of_a_later_lease() {
+    let (backend, one, other) = two_servers().await;
+    one.load("ada").await;
+    one.save("ada", 1);
+    one.store.flush_local(LONG).await;
+    backend
+        .state
+        .lock()
+        .expect("not poisoned")
+        .troubles
+        .extend([Some(crate::simulation::Trouble::LateReply(Duration::from_secs(600)))]);
+    one.store.flush(None, Duration::from_millis(10)).await;
+    assert_eq!(stored(&backend, "ada", "progress"), Some(content(1)), "executed, but not answered");
+    // The server sleeps, another one has the player meanwhile, and then this one again.
+    one.power.freeze();
+    other.load("ada").await;
+    other.store.release("ada", LONG).await;
+    one.power.resume();
+    one.load("ada").await;
+    assert_eq!(one.save("ada", 2), 1, "changes are counted anew");
+    let late = |event: &Event| matches!(event, Event::Saved { epoch: 1, .. });
+    until(|| one.heard(late)).await;
+    let told = one.news().into_iter().find(|event| late(event));
+    assert!(matches!(told, Some(Event::Saved { generation: 0, .. })), "{told:?}");
+}
