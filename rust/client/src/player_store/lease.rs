@@ -92,30 +92,36 @@ impl PlayerStore {
     /// Flushes a player, lets the lease go and forgets the player. With something left unsaved, that happens once it is
     /// committed.
     pub async fn release(&self, player_id: &str, within: Duration) -> Flushed {
-        let until = self.0.clock.now() + within;
-        let flushed = self.flush(Some(player_id), within).await;
-        {
-            let mut held = self.0.lock();
-            if let Some(player) = held.players.get_mut(player_id) {
-                player.leaving = true;
-            }
-            held.forget_leavers();
-        }
-        self.let_go(Some(player_id), until).await;
-        flushed
+        self.flush_and_let_go(Some(player_id), within).await
     }
 
     /// [`Self::release`] for all players, at the end of the process.
     pub async fn release_all(&self, within: Duration) -> Flushed {
+        self.flush_and_let_go(None, within).await
+    }
+
+    async fn flush_and_let_go(&self, player_id: Option<&str>, within: Duration) -> Flushed {
         let until = self.0.clock.now() + within;
-        let flushed = self.flush(None, within).await;
+        let first = self.flush(player_id, within).await;
         {
             let mut held = self.0.lock();
-            held.players.values_mut().for_each(|player| player.leaving = true);
+            for (id, player) in &mut held.players {
+                if player_id.is_none_or(|wanted| wanted == &**id) {
+                    player.leaving = true;
+                }
+            }
             held.forget_leavers();
         }
-        self.let_go(None, until).await;
-        flushed
+        // The game can save until its player is gone, which happens once nothing is unsent.
+        let left = until.saturating_duration_since(self.0.clock.now());
+        let last = self.flush(player_id, left).await;
+        self.let_go(player_id, until).await;
+        let meanwhile = first.unsaved.saturating_sub(last.saved + last.conflicted + last.unsaved);
+        Flushed {
+            saved: first.saved + meanwhile + last.saved,
+            conflicted: first.conflicted + last.conflicted,
+            ..last
+        }
     }
 
     async fn let_go(&self, player_id: Option<&str>, until: Instant) {

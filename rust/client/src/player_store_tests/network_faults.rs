@@ -77,6 +77,24 @@ async fn an_outage_keeps_everything_and_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_save_that_comes_while_everything_is_let_go_is_counted_when_it_arrived() {
+    let backend = SimulatedBackend::new();
+    let server = Server::start(&backend, &disk()).await;
+    server.load("ada").await;
+    server.save("ada", 1);
+    // The first batch takes a second attempt, and the game saves once more before that.
+    backend.state.lock().expect("not poisoned").troubles = VecDeque::from([Some(Trouble::LostReply)]);
+    let late = async {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        server.save("ada", 2);
+    };
+    let (flushed, ()) = tokio::join!(server.store.release_all(LONG), late);
+    assert_eq!((flushed.unsaved, flushed.journalled), (0, 0), "{flushed:?}");
+    assert_eq!(stored(&backend, "ada", "progress"), Some(content(2)));
+    assert_eq!(server.store.player_count(), 0, "the player is let go");
+}
+
+#[tokio::test(start_paused = true)]
 async fn bad_documents_are_refused_by_name_and_change_nothing() {
     let backend = SimulatedBackend::new();
     let server = Server::start(&backend, &disk()).await;
