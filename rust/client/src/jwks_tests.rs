@@ -222,6 +222,26 @@ async fn a_withdrawn_key_is_dropped_at_once_and_does_not_come_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_named_key_that_a_slow_replica_does_not_publish_yet_is_fetched_with_the_next_beat() {
+    let (old, new) = (new_key(), new_key());
+    let bench = Bench::publishing(&[&old]);
+    let cache = bench.cache();
+    cache.prepare().await.expect("keys");
+    let (tell, told) = watch::channel(None);
+    cache.follow(told);
+    let named: Arc<[String]> = [old.kid().to_owned(), new.kid().to_owned()].into();
+    pass(2).await;
+    tell.send_replace(Some(Arc::clone(&named)));
+    settle().await;
+    assert!(!holds(&cache, &new).await);
+    bench.publish(&[&old, &new]);
+    pass(30).await;
+    tell.send_replace(Some(named));
+    settle().await;
+    assert!(holds(&cache, &new).await && holds(&cache, &old).await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_key_that_was_withdrawn_by_mistake_can_be_named_again() {
     let (first, second) = (new_key(), new_key());
     let bench = Bench::publishing(&[&first, &second]);

@@ -247,13 +247,8 @@ impl Inner {
             tracing::warn!(names = names.len(), "the heartbeat's reply names no keys, or too many: ignored");
             return;
         }
-        self.good_keys.send_if_modified(|before| {
-            let is_new = before.as_deref() != Some(names.as_slice());
-            if is_new {
-                *before = Some(names.into());
-            }
-            is_new
-        });
+        // Also when nothing changed: a new key that could not be fetched is tried again with every beat.
+        self.good_keys.send_replace(Some(names.into()));
     }
 
     async fn enlist(&self) -> Result<ServerLease, ClientError> {

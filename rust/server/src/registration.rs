@@ -13,6 +13,7 @@ use crate::idempotency::IdempotencyKey;
 use crate::player_store::{conflicts, leases};
 use crate::problem::{JsonBody, Outcome, Refusal};
 use crate::revocations;
+use crate::signing_keys;
 use crate::state::{AppState, ServerAuth};
 use crate::world_store;
 
@@ -152,6 +153,8 @@ pub async fn heartbeat(
     let wanted = leases::wanted(&mut *work.tx, &server_id, work.now).await?;
     let conflicts = conflicts::of_server(&mut *work.tx, &server_id).await?;
     let (revocations, revocations_as_of) = revocations::since(&mut work, beat.revocations_after).await?;
+    // From the database: another replica may have heard of a new key a moment before this one.
+    let key_ids = Some(signing_keys::good(&mut *work.tx, work.now).await?);
     work.commit().await?;
     Ok(Json(HeartbeatReply {
         lease_seconds: state.config.lease_seconds,
@@ -166,7 +169,7 @@ pub async fn heartbeat(
         conflicts,
         revocations,
         revocations_as_of,
-        key_ids: Some(state.tokens.key_ids()),
+        key_ids,
     }))
 }
 

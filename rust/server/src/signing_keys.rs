@@ -57,6 +57,17 @@ pub async fn published(database: &Database) -> anyhow::Result<Vec<SigningKey>> {
         .collect()
 }
 
+/// The names of the keys that are published at `now`.
+pub(crate) async fn good(tx: &mut sqlx::AnyConnection, now: i64) -> sqlx::Result<Vec<String>> {
+    let rows = sqlx::query(
+        "SELECT kid FROM signing_keys WHERE revoked_at IS NULL AND (retires_at IS NULL OR retires_at > $1) ORDER BY kid",
+    )
+    .bind(now)
+    .fetch_all(tx)
+    .await?;
+    rows.iter().map(|row| row.try_get("kid")).collect()
+}
+
 /// Makes the first key, if there is none yet. All replicas that start at once agree on it.
 pub async fn provide(database: &Database) -> anyhow::Result<()> {
     let made = SigningKey::generate()?.to_pkcs8()?;

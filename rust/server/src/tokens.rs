@@ -84,11 +84,6 @@ impl Tokens {
         self.keys().jwks.clone()
     }
 
-    /// The names of all keys that are good now.
-    pub fn key_ids(&self) -> Vec<String> {
-        self.keys().verifying.names().map(str::to_owned).collect()
-    }
-
     /// An access token, or a ticket for one server.
     pub fn sign(
         &self,
