@@ -7,6 +7,7 @@
 #![deny(missing_docs)]
 
 pub mod accounts;
+pub mod admin;
 pub mod limits;
 pub mod player_store;
 pub mod problem;

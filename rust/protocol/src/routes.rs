@@ -34,6 +34,18 @@ pub const ACCOUNT_PASSWORD: &str = "/v1/account/password";
 pub const ACCOUNT_EMAIL_CODE: &str = "/v1/account/email/code";
 /// `POST`, access token: [`crate::accounts::VerifyEmail`] → [`crate::accounts::AccountDetails`].
 pub const ACCOUNT_EMAIL_VERIFY: &str = "/v1/account/email/verify";
+/// `GET`, admin key → [`crate::admin::AdminPlayer`].
+pub const ADMIN_PLAYER: &str = "/v1/admin/players/{player_id}";
+/// Admin key. `PUT`: [`crate::admin::BanPlayer`] → 204. `DELETE` → 204.
+pub const ADMIN_BAN: &str = "/v1/admin/players/{player_id}/ban";
+/// `DELETE`, admin key → 204. Ends all sessions of the player.
+pub const ADMIN_SESSIONS: &str = "/v1/admin/players/{player_id}/sessions";
+/// Admin key. `GET` → [`crate::admin::KeyList`]. `POST`: [`crate::admin::CreateKey`] → 201 [`crate::admin::CreatedKey`].
+pub const ADMIN_SERVER_KEYS: &str = "/v1/admin/server-keys";
+/// `DELETE`, admin key → 204.
+pub const ADMIN_SERVER_KEY: &str = "/v1/admin/server-keys/{key_id}";
+/// `POST`, admin key: [`crate::admin::RotateKey`] → 201 [`crate::admin::CreatedKey`].
+pub const ADMIN_SERVER_KEY_ROTATE: &str = "/v1/admin/server-keys/{key_id}/rotate";
 /// `GET` → [`crate::validation::Jwks`] (RFC 7517).
 pub const JWKS: &str = "/.well-known/jwks.json";
 /// `POST`, server key: [`crate::validation::Validate`] → [`crate::validation::Validated`].

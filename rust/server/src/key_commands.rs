@@ -64,7 +64,7 @@ enum KeyCommand {
     },
 }
 
-fn label(text: &str) -> Result<String, String> {
+pub fn label(text: &str) -> Result<String, String> {
     if text.chars().count() <= 64 && !text.chars().any(char::is_control) {
         Ok(text.to_owned())
     } else {

@@ -2,6 +2,8 @@
 #![deny(missing_docs)]
 
 mod accounts;
+mod admin;
+pub mod admin_keys;
 mod audit;
 mod client_address;
 pub mod config;

@@ -1,5 +1,6 @@
 //! `backend-server`: the reference backend as one binary.
 
+mod admin_key_commands;
 mod key_commands;
 mod signing_key_commands;
 
@@ -36,6 +37,8 @@ enum Command {
     Keys(key_commands::KeyCommands),
     /// Lists, rotates and revokes the keys that tokens are signed with
     SigningKeys(signing_key_commands::SigningKeyCommands),
+    /// Makes, lists and revokes keys for the routes under `/v1/admin`
+    AdminKeys(admin_key_commands::AdminKeyCommands),
     /// Prints one player's documents as JSON
     PlayerDocuments {
         #[command(flatten)]
@@ -78,6 +81,10 @@ async fn main() -> anyhow::Result<()> {
             log_for_operators();
             signing_key_commands::run(commands).await
         }
+        Command::AdminKeys(commands) => {
+            log_for_operators();
+            admin_key_commands::run(commands).await
+        }
         Command::PlayerDocuments { database, player } => {
             let database = Database::open(&database.database).await?;
             println!("{:#}", player_store::read_back(&database, &player).await?);
@@ -95,6 +102,7 @@ async fn main() -> anyhow::Result<()> {
     }
 }
 
+/// What a command does to keys is a security event.
 fn log_for_operators() {
     tracing_subscriber::fmt()
         .with_max_level(LevelFilter::INFO)

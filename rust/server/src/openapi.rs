@@ -13,6 +13,8 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
         crate::accounts::account, crate::accounts::link::password, crate::accounts::link::device,
         crate::accounts::link::custom, crate::accounts::passwords::change, crate::accounts::passwords::forgotten,
         crate::accounts::passwords::reset, crate::accounts::email::code, crate::accounts::email::verify,
+        crate::admin::player, crate::admin::ban, crate::admin::unban, crate::admin::end_sessions,
+        crate::admin::keys::list, crate::admin::keys::create, crate::admin::keys::rotate, crate::admin::keys::revoke,
         crate::validation::jwks, crate::validation::validate,
         crate::registration::register, crate::registration::heartbeat, crate::registration::deregister,
         crate::rooms::list, crate::rooms::get, crate::rooms::ticket,
@@ -33,7 +35,7 @@ struct Credentials;
 impl utoipa::Modify for Credentials {
     fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
         let components = api.components.get_or_insert_default();
-        for (name, format) in [("access_token", "JWT"), ("server_key", "gsk_…")] {
+        for (name, format) in [("access_token", "JWT"), ("server_key", "gsk_…"), ("admin_key", "gak_…")] {
             let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format(format).build();
             components.add_security_scheme(name, SecurityScheme::Http(scheme));
         }

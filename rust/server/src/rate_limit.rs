@@ -11,6 +11,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use backend_protocol::{Code, routes};
 
+use crate::admin_keys;
 use crate::client_address::{self, subscriber};
 use crate::config::Config;
 use crate::problem::{Outcome, Refusal};
@@ -135,10 +136,8 @@ fn count_request(state: &AppState, request: &Request) -> Outcome<()> {
     let Config { requests_per_minute, logins_per_minute, .. } = state.config;
     // Wrong keys are counted where they are found to be wrong.
     let keyed = request.headers().get(AUTHORIZATION).is_some_and(|value| {
-        value
-            .as_bytes()
-            .strip_prefix(b"Bearer ")
-            .is_some_and(|key| key.starts_with(server_keys::PREFIX.as_bytes()))
+        let key = value.as_bytes().strip_prefix(b"Bearer ").unwrap_or_default();
+        key.starts_with(server_keys::PREFIX.as_bytes()) || key.starts_with(admin_keys::PREFIX.as_bytes())
     });
     let Some(address) = counted_address() else { return Ok(()) };
     if !keyed {

@@ -11,8 +11,8 @@ use crate::problem::{Outcome, Refusal};
 use crate::session::{self, refresh};
 use crate::state::AppState;
 use crate::{
-    client_address, health, openapi, player_store, rate_limit, registration, request_id, rooms, slow_body,
-    validation, web, world_store,
+    admin, client_address, health, openapi, player_store, rate_limit, registration, request_id, rooms,
+    slow_body, validation, web, world_store,
 };
 
 pub fn app(state: AppState) -> Router {
@@ -34,6 +34,12 @@ pub fn app(state: AppState) -> Router {
         .route(routes::ACCOUNT_PASSWORD, post(passwords::change))
         .route(routes::ACCOUNT_EMAIL_CODE, post(email::code))
         .route(routes::ACCOUNT_EMAIL_VERIFY, post(email::verify))
+        .route(routes::ADMIN_PLAYER, get(admin::player))
+        .route(routes::ADMIN_BAN, put(admin::ban).delete(admin::unban))
+        .route(routes::ADMIN_SESSIONS, delete(admin::end_sessions))
+        .route(routes::ADMIN_SERVER_KEYS, get(admin::keys::list).post(admin::keys::create))
+        .route(routes::ADMIN_SERVER_KEY, delete(admin::keys::revoke))
+        .route(routes::ADMIN_SERVER_KEY_ROTATE, post(admin::keys::rotate))
         .route(routes::JWKS, get(validation::jwks))
         .route(routes::VALIDATE, post(validation::validate))
         .route(routes::SERVERS, post(registration::register))

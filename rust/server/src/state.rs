@@ -10,6 +10,7 @@ use backend_protocol::Code;
 use backend_protocol::validation::{Claims, TokenKind};
 
 use crate::accounts::{self, EmailAccounts};
+use crate::admin_keys;
 use crate::audit::Event;
 use crate::config::Config;
 use crate::database::Database;
@@ -109,6 +110,29 @@ impl FromRequestParts<AppState> for ServerAuth {
         };
         rate_limit::key_was_good(state);
         Ok(Self { key_hash })
+    }
+}
+
+/// The operator's tool, with a valid admin key.
+pub struct AdminAuth {
+    pub key_id: String,
+}
+
+impl FromRequestParts<AppState> for AdminAuth {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Outcome<Self> {
+        let key = bearer(parts)?;
+        rate_limit::before_key(state)?;
+        let key_id = match admin_keys::verify(&state.database, key).await {
+            Err(refusal) if refusal.0.code == Code::AdminKeyInvalid => {
+                Event::new("admin_key").refused(&refusal.0.detail);
+                return Err(refusal);
+            }
+            verified => verified?,
+        };
+        rate_limit::key_was_good(state);
+        Ok(Self { key_id })
     }
 }
 

@@ -1,6 +1,7 @@
 //! The operator's side of server keys: made, listed, rotated, revoked. Of a key only its hash is kept.
 
 use anyhow::{Context, bail};
+pub use backend_protocol::admin::KeyRecord;
 use sqlx::Row;
 
 use super::generate;
@@ -8,29 +9,6 @@ use crate::audit::Event;
 use crate::config::Config;
 use crate::database::{Database, Work, rfc3339};
 use crate::tokens::sha256;
-
-/// A server key as it may be shown: everything but the key.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
-pub struct KeyRecord {
-    /// What `rotate` and `revoke` name it by: `key_` + 12 characters.
-    pub key_id: String,
-    /// The game whose servers may use it; absent before a backend has started on this database.
-    pub game: Option<String>,
-    /// The environment it is for, such as `live` or `staging`.
-    pub environment: Option<String>,
-    /// Words of the operator.
-    pub label: String,
-    /// `active`, `expiring` (rotated, in its grace), `expired` or `revoked`.
-    pub state: String,
-    /// RFC 3339.
-    pub created_at: String,
-    /// RFC 3339, to the minute.
-    pub last_used_at: Option<String>,
-    /// RFC 3339; set by a rotation.
-    pub expires_at: Option<String>,
-    /// RFC 3339.
-    pub revoked_at: Option<String>,
-}
 
 /// What a new key is for.
 #[derive(Debug, Clone)]

@@ -1,6 +1,7 @@
 //! The backend's contract, over real HTTP, each test against SQLite and against PostgreSQL.
 
 mod accounts;
+mod admin;
 mod attacks;
 mod bad_input;
 mod conflicts;

@@ -1,0 +1,125 @@
+//! Bans, ended sessions and server keys, by the operator's tools.
+
+use backend_server::admin_keys;
+use backend_server::database::Database;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::accounts::refresh;
+use crate::harness::{Answer, Backend, on_both_databases, text};
+
+struct Admin<'a> {
+    backend: &'a Backend,
+    key: String,
+    key_id: String,
+}
+
+impl<'a> Admin<'a> {
+    async fn of(backend: &'a Backend) -> Self {
+        let database = Database::open(backend.database()).await.expect("opens");
+        let made = admin_keys::create(&database, "test").await.expect("made");
+        database.close().await;
+        Self { backend, key: made.key, key_id: made.key_id }
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
+        let mut request = self.backend.request(method, path).bearer_auth(&self.key);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        self.backend.send(request).await
+    }
+}
+
+on_both_databases! {
+    async fn a_banned_player_is_out_everywhere_until_the_ban_ends(backend) {
+        let admin = Admin::of(backend).await;
+        let device = json!({"device_id": "0123456789abcdef"});
+        let ada = backend.post("/v1/auth/device", "", &device).await.expect(200);
+        let id = text(&ada["player_id"]);
+        let server = backend.server("Pond", json!({})).await;
+        let ticket = backend.post(&format!("/v1/rooms/{server}/ticket"), &text(&ada["access_token"]), &json!({})).await.expect(200);
+        let path = format!("/v1/admin/players/{id}");
+        assert_eq!(admin.ask(Method::GET, &path, None).await.expect(200)["sessions"], 1);
+
+        let ban = Some(json!({"reason": "flies"}));
+        admin.ask(Method::PUT, &format!("{path}/ban"), ban.clone()).await.expect(204);
+        let seen = admin.ask(Method::GET, &path, None).await.expect(200);
+        assert_eq!((&seen["ban"]["reason"], &seen["sessions"]), (&json!("flies"), &json!(0)));
+        backend.get("/v1/account", &text(&ada["access_token"])).await.refused(403, "banned");
+        backend.post("/v1/auth/device", "", &device).await.refused(403, "banned");
+        refresh(backend, &ada).await.refused(401, "refresh_token_invalid");
+        let question = json!({"token": ticket["ticket"], "server_id": server});
+        backend.serve("/v1/validate", &question).await.refused(403, "banned");
+        let beat = backend.serve(&format!("/v1/servers/{server}/heartbeat"), &json!({"sequence": 1, "players": 1})).await.expect(200);
+        assert_eq!((&beat["revocations"][0]["player_id"], &beat["revocations"][0]["reason"]), (&json!(id), &json!("banned")));
+
+        admin.ask(Method::DELETE, &format!("{path}/ban"), None).await.expect(204);
+        assert_eq!(admin.ask(Method::GET, &path, None).await.expect(200)["ban"], Value::Null);
+        let back = backend.post("/v1/auth/device", "", &device).await.expect(200);
+        backend.get("/v1/account", &text(&back["access_token"])).await.expect(200);
+        // What was issued before the ban stays ended.
+        backend.get("/v1/account", &text(&ada["access_token"])).await.refused(401, "token_invalid");
+        backend.serve("/v1/validate", &question).await.refused(401, "token_invalid");
+    }
+
+    async fn a_ban_for_a_while_ends_by_itself(backend) {
+        let admin = Admin::of(backend).await;
+        let device = json!({"device_id": "0123456789abcdef"});
+        let id = text(&backend.post("/v1/auth/device", "", &device).await.expect(200)["player_id"]);
+        let ban = Some(json!({"reason": "", "seconds": 3600}));
+        admin.ask(Method::PUT, &format!("/v1/admin/players/{id}/ban"), ban).await.expect(204);
+        backend.post("/v1/auth/device", "", &device).await.refused(403, "banned");
+        backend.execute("UPDATE players SET banned_until = banned_until - 3600001").await;
+        backend.post("/v1/auth/device", "", &device).await.expect(200);
+    }
+
+    async fn ended_sessions_end_everywhere(backend) {
+        let admin = Admin::of(backend).await;
+        let ada = backend.guest("Ada").await;
+        let id = text(&ada["player_id"]);
+        admin.ask(Method::DELETE, &format!("/v1/admin/players/{id}/sessions"), None).await.expect(204);
+        refresh(backend, &ada).await.refused(401, "refresh_token_invalid");
+        backend.get("/v1/account", &text(&ada["access_token"])).await.refused(401, "token_invalid");
+    }
+
+    async fn server_keys_are_made_rotated_and_revoked(backend) {
+        let admin = Admin::of(backend).await;
+        let made = admin.ask(Method::POST, "/v1/admin/server-keys", Some(json!({"label": "fleet"}))).await.expect(201);
+        let (id, key) = (text(&made["key_id"]), text(&made["key"]));
+        backend.get("/v1/rooms", &key).await.expect(200);
+        let rotate = format!("/v1/admin/server-keys/{id}/rotate");
+        let newer = admin.ask(Method::POST, &rotate, Some(json!({"grace_seconds": 60}))).await.expect(201);
+        admin.ask(Method::POST, &rotate, Some(json!({"grace_seconds": 60}))).await.refused(422, "invalid_field");
+        for key in [&key, &text(&newer["key"])] {
+            backend.get("/v1/rooms", key).await.expect(200);
+        }
+        admin.ask(Method::DELETE, &format!("/v1/admin/server-keys/{id}"), None).await.expect(204);
+        backend.get("/v1/rooms", &key).await.refused(401, "server_key_invalid");
+        let list = admin.ask(Method::GET, "/v1/admin/server-keys", None).await.expect(200);
+        assert!(!list.to_string().contains(&key), "the key itself is never shown again");
+        let states: Vec<&Value> = list["keys"].as_array().expect("list").iter().map(|key| &key["state"]).collect();
+        assert_eq!(states, [&json!("active"), &json!("revoked"), &json!("active")]);
+        admin.ask(Method::DELETE, "/v1/admin/server-keys/key_none", None).await.refused(404, "not_found");
+    }
+
+    async fn only_an_admin_key_opens_admin_routes(backend) {
+        let admin = Admin::of(backend).await;
+        let player = text(&backend.guest("Ada").await["access_token"]);
+        for key in [&player, &backend.key, &String::new()] {
+            backend.get("/v1/admin/server-keys", key).await.refused(401, "unauthorized");
+        }
+        let mut mistyped = admin.key.clone();
+        mistyped.pop();
+        backend.get("/v1/admin/server-keys", &mistyped).await.refused(401, "admin_key_invalid");
+        // And it opens nothing else.
+        backend.get("/v1/rooms", &admin.key).await.refused(401, "token_invalid");
+        backend.post("/v1/servers", &admin.key, &json!({})).await.refused(401, "unauthorized");
+        admin.ask(Method::GET, "/v1/admin/players/nobody", None).await.refused(404, "player_not_found");
+
+        let database = Database::open(backend.database()).await.expect("opens");
+        assert!(admin_keys::revoke(&database, &admin.key_id).await.expect("revoked"));
+        database.close().await;
+        admin.ask(Method::GET, "/v1/admin/server-keys", None).await.refused(401, "admin_key_invalid");
+    }
+}
