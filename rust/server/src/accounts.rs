@@ -184,7 +184,7 @@ pub async fn details(executor: &mut sqlx::AnyConnection, player_id: &str) -> Out
 
 /// The caller's account, and the ways to log in to it.
 #[utoipa::path(get, path = "/v1/account", tag = "account", security(("access_token" = [])),
-    responses((status = 200, body = AccountDetails), (status = 4XX, body = Problem)))]
+    responses((status = 200, body = AccountDetails), (status = "4XX", body = Problem)))]
 pub async fn account(State(state): State<AppState>, player: PlayerAuth) -> Outcome<Json<AccountDetails>> {
     let mut connection = state.database.pool().acquire().await?;
     Ok(Json(details(&mut connection, &player.0.sub).await?))

@@ -28,7 +28,7 @@ async fn known(work: &mut Work, player_id: &str) -> Outcome<sqlx::any::AnyRow> {
 /// One player, its ban and its sessions.
 #[utoipa::path(get, path = "/v1/admin/players/{player_id}", tag = "admin", params(("player_id" = String, Path)),
     security(("admin_key" = [])),
-    responses((status = 200, body = AdminPlayer), (status = 404, body = Problem), (status = 4XX, body = Problem)))]
+    responses((status = 200, body = AdminPlayer), (status = 404, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn player(
     State(state): State<AppState>,
     _admin: AdminAuth,
@@ -67,7 +67,7 @@ pub async fn player(
 /// Bans a player at once, everywhere.
 #[utoipa::path(put, path = "/v1/admin/players/{player_id}/ban", tag = "admin", params(("player_id" = String, Path)),
     request_body = BanPlayer, security(("admin_key" = [])),
-    responses((status = 204), (status = 404, body = Problem), (status = 4XX, body = Problem)))]
+    responses((status = 204), (status = 404, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn ban(
     State(state): State<AppState>,
     admin: AdminAuth,
@@ -94,7 +94,7 @@ pub async fn ban(
 /// Ends a ban. The player logs in again.
 #[utoipa::path(delete, path = "/v1/admin/players/{player_id}/ban", tag = "admin", params(("player_id" = String, Path)),
     security(("admin_key" = [])),
-    responses((status = 204), (status = 404, body = Problem), (status = 4XX, body = Problem)))]
+    responses((status = 204), (status = 404, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn unban(
     State(state): State<AppState>,
     admin: AdminAuth,
@@ -116,7 +116,7 @@ pub async fn unban(
 /// Ends all sessions of a player. It may log in again.
 #[utoipa::path(delete, path = "/v1/admin/players/{player_id}/sessions", tag = "admin",
     params(("player_id" = String, Path)), security(("admin_key" = [])),
-    responses((status = 204), (status = 404, body = Problem), (status = 4XX, body = Problem)))]
+    responses((status = 204), (status = 404, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn end_sessions(
     State(state): State<AppState>,
     admin: AdminAuth,

@@ -1,7 +1,9 @@
 //! The API as OpenAPI 3.1, made from the handlers and the wire types.
 
+use backend_protocol::problem;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -26,7 +28,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
         crate::world_store::transfer::put, crate::world_store::transfer::get, crate::world_store::commit::commit,
         crate::health::healthz, crate::health::readyz, crate::health::metrics,
     ),
-    modifiers(&Credentials)
+    modifiers(&Credentials, &Problems)
 )]
 struct Api;
 
@@ -40,6 +42,36 @@ impl utoipa::Modify for Credentials {
             components.add_security_scheme(name, SecurityScheme::Http(scheme));
         }
     }
+}
+
+/// What every route may answer as well, and the media type of refusals.
+struct Problems;
+
+impl utoipa::Modify for Problems {
+    fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
+        for item in api.paths.paths.values_mut() {
+            let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
+            for operation in operations.into_iter().flatten() {
+                let responses = &mut operation.responses.responses;
+                for (status, code) in [("4XX", "Refused"), ("503", "Not now; try again")] {
+                    responses.entry(status.to_owned()).or_insert_with(|| refusal(code));
+                }
+                for (status, response) in responses.iter_mut() {
+                    if let RefOr::T(response) = response
+                        && status.starts_with(['4', '5'])
+                        && let Some(content) = response.content.shift_remove("application/json")
+                    {
+                        response.content.insert(problem::MEDIA_TYPE.to_owned(), content);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn refusal(description: &str) -> RefOr<Response> {
+    let content = Content::new(Some(RefOr::Ref(Ref::from_schema_name("Problem"))));
+    RefOr::T(ResponseBuilder::new().description(description).content(problem::MEDIA_TYPE, content).build())
 }
 
 /// The document, pretty-printed, ending in a newline.

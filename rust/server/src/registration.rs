@@ -43,7 +43,7 @@ fn tags_text(tags: &[String]) -> Outcome<String> {
 
 /// Lists a server, or renews the entry it had under the same instance.
 #[utoipa::path(post, path = "/v1/servers", tag = "registration", request_body = RegisterServer, security(("server_key" = [])),
-    responses((status = 201, body = ServerLease), (status = 4XX, body = Problem)))]
+    responses((status = 201, body = ServerLease), (status = "4XX", body = Problem)))]
 pub async fn register(
     State(state): State<AppState>,
     server: ServerAuth,
@@ -101,7 +101,7 @@ pub async fn register(
 /// Keeps a server's lease, and those of its players.
 #[utoipa::path(post, path = "/v1/servers/{server_id}/heartbeat", tag = "registration", request_body = Heartbeat,
     security(("server_key" = [])), params(("server_id" = String, Path)),
-    responses((status = 200, body = HeartbeatReply), (status = 404, body = Problem), (status = 4XX, body = Problem)))]
+    responses((status = 200, body = HeartbeatReply), (status = 404, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn heartbeat(
     State(state): State<AppState>,
     server: ServerAuth,
@@ -175,7 +175,7 @@ pub async fn heartbeat(
 
 /// Takes a server off the list. Its players' leases go on: it may still have to save.
 #[utoipa::path(delete, path = "/v1/servers/{server_id}", tag = "registration", security(("server_key" = [])),
-    params(("server_id" = String, Path)), responses((status = 204), (status = 4XX, body = Problem)))]
+    params(("server_id" = String, Path)), responses((status = 204), (status = "4XX", body = Problem)))]
 pub async fn deregister(
     State(state): State<AppState>,
     server: ServerAuth,

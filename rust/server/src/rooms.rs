@@ -167,7 +167,7 @@ const fn sort_column(sort: RoomSort) -> &'static str {
 
 /// Lists live rooms.
 #[utoipa::path(get, path = "/v1/rooms", tag = "rooms", params(RoomQuery), security(("access_token" = []), ("server_key" = [])),
-    responses((status = 200, body = RoomPage), (status = 304), (status = 4XX, body = Problem)))]
+    responses((status = 200, body = RoomPage), (status = 304), (status = "4XX", body = Problem)))]
 pub async fn list(
     State(state): State<AppState>,
     _auth: AnyAuth,
@@ -206,7 +206,7 @@ pub async fn list(
 /// One live room.
 #[utoipa::path(get, path = "/v1/rooms/{room_id}", tag = "rooms", params(("room_id" = String, Path)),
     security(("access_token" = []), ("server_key" = [])),
-    responses((status = 200, body = Room), (status = 404, body = Problem), (status = 4XX, body = Problem)))]
+    responses((status = 200, body = Room), (status = 404, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn get(
     State(state): State<AppState>,
     _auth: AnyAuth,
@@ -218,7 +218,7 @@ pub async fn get(
 /// A ticket for one room, good for one join.
 #[utoipa::path(post, path = "/v1/rooms/{room_id}/ticket", tag = "rooms", params(("room_id" = String, Path)),
     security(("access_token" = [])),
-    responses((status = 200, body = JoinTicket), (status = 404, body = Problem), (status = 409, body = Problem), (status = 4XX, body = Problem)))]
+    responses((status = 200, body = JoinTicket), (status = 404, body = Problem), (status = 409, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn ticket(
     State(state): State<AppState>,
     player: PlayerAuth,

@@ -24,7 +24,7 @@ use crate::tokens::{new_refresh_token, sha256};
 
 /// Makes a guest account and logs it in.
 #[utoipa::path(post, path = "/v1/auth/anonymous", tag = "session", request_body = AnonymousLogin,
-    responses((status = 200, body = Session), (status = 4XX, body = Problem)))]
+    responses((status = 200, body = Session), (status = "4XX", body = Problem)))]
 pub async fn login_anonymous(
     State(state): State<AppState>,
     key: IdempotencyKey,
@@ -45,7 +45,7 @@ pub async fn login_anonymous(
 
 /// Logs in the account bound to a device, making it on first use.
 #[utoipa::path(post, path = "/v1/auth/device", tag = "session", request_body = DeviceLogin,
-    responses((status = 200, body = Session), (status = 4XX, body = Problem)))]
+    responses((status = 200, body = Session), (status = "4XX", body = Problem)))]
 pub async fn login_device(
     State(state): State<AppState>,
     _key: IdempotencyKey,
@@ -71,7 +71,7 @@ pub async fn login_device(
 /// Logs in with a token of somebody else, making the account on first use.
 #[utoipa::path(post, path = "/v1/auth/custom", tag = "session", request_body = CustomLogin,
     responses((status = 200, body = Session), (status = 401, body = Problem), (status = 503, body = Problem),
-        (status = 4XX, body = Problem)))]
+        (status = "4XX", body = Problem)))]
 pub async fn login_custom(
     State(state): State<AppState>,
     _key: IdempotencyKey,
@@ -95,7 +95,7 @@ pub async fn login_custom(
 
 /// Logs in with e-mail address and password.
 #[utoipa::path(post, path = "/v1/auth/password", tag = "session", request_body = PasswordLogin,
-    responses((status = 200, body = Session), (status = 401, body = Problem), (status = 4XX, body = Problem)))]
+    responses((status = 200, body = Session), (status = 401, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn login_password(
     State(state): State<AppState>,
     body: JsonBody<PasswordLogin>,
@@ -146,7 +146,7 @@ pub async fn check_password(
 
 /// Makes an account with e-mail address and password, and logs it in.
 #[utoipa::path(post, path = "/v1/auth/register", tag = "session", request_body = Register,
-    responses((status = 201, body = Session), (status = 409, body = Problem), (status = 4XX, body = Problem)))]
+    responses((status = 201, body = Session), (status = 409, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn register(
     State(state): State<AppState>,
     key: IdempotencyKey,

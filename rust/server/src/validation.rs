@@ -29,7 +29,7 @@ pub async fn jwks(State(state): State<AppState>, headers: HeaderMap) -> Outcome<
 
 /// Says whom a token belongs to. A join ticket is used up.
 #[utoipa::path(post, path = "/v1/validate", tag = "validation", request_body = Validate, security(("server_key" = [])),
-    responses((status = 200, body = Validated), (status = 401, body = Problem), (status = 409, body = Problem), (status = 4XX, body = Problem)))]
+    responses((status = 200, body = Validated), (status = 401, body = Problem), (status = 409, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn validate(
     State(state): State<AppState>,
     server: ServerAuth,

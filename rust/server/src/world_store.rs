@@ -24,7 +24,7 @@ use crate::state::{AppState, ServerAuth};
 /// Takes a world, which is made if there is none of this id. While another server holds it, the answer is `world_held`.
 #[utoipa::path(post, path = "/v1/worlds/{world_id}/open", tag = "world store", request_body = OpenWorld,
     params(("world_id" = String, Path)), security(("server_key" = [])),
-    responses((status = 200, body = WorldLease), (status = 409, body = Problem), (status = 4XX, body = Problem)))]
+    responses((status = 200, body = WorldLease), (status = 409, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn open(
     State(state): State<AppState>,
     server: ServerAuth,
@@ -69,7 +69,7 @@ pub async fn open(
 /// Lets a world go. What comes under an epoch that is over changes nothing.
 #[utoipa::path(post, path = "/v1/worlds/{world_id}/release", tag = "world store", request_body = ReleaseWorld,
     params(("world_id" = String, Path)), security(("server_key" = [])),
-    responses((status = 204), (status = 4XX, body = Problem)))]
+    responses((status = 204), (status = "4XX", body = Problem)))]
 pub async fn release(
     State(state): State<AppState>,
     server: ServerAuth,
@@ -96,7 +96,7 @@ pub async fn release(
 /// Lists a world's chunks. A world that was never opened has none.
 #[utoipa::path(get, path = "/v1/worlds/{world_id}/chunks", tag = "world store",
     params(("world_id" = String, Path), ChunkQuery), security(("server_key" = [])),
-    responses((status = 200, body = ChunkPage), (status = 4XX, body = Problem)))]
+    responses((status = 200, body = ChunkPage), (status = "4XX", body = Problem)))]
 pub async fn chunks(
     State(state): State<AppState>,
     _server: ServerAuth,

@@ -51,7 +51,7 @@ fn taken(words: &str) -> Refusal {
 
 /// Adds an e-mail address and a password to the caller's account.
 #[utoipa::path(post, path = "/v1/account/link/password", tag = "account", request_body = LinkPassword,
-    security(("access_token" = [])), responses((status = 200, body = AccountDetails), (status = 409, body = Problem), (status = 4XX, body = Problem)))]
+    security(("access_token" = [])), responses((status = 200, body = AccountDetails), (status = 409, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn password(
     State(state): State<AppState>,
     player: PlayerAuth,
@@ -99,7 +99,7 @@ pub async fn password(
 
 /// Lets a device log in to the caller's account.
 #[utoipa::path(post, path = "/v1/account/link/device", tag = "account", request_body = LinkDevice,
-    security(("access_token" = [])), responses((status = 200, body = AccountDetails), (status = 409, body = Problem), (status = 4XX, body = Problem)))]
+    security(("access_token" = [])), responses((status = 200, body = AccountDetails), (status = 409, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn device(
     State(state): State<AppState>,
     player: PlayerAuth,
@@ -132,7 +132,7 @@ pub async fn device(
 /// Lets an identity of another platform log in to the caller's account.
 #[utoipa::path(post, path = "/v1/account/link/custom", tag = "account", request_body = LinkCustom,
     security(("access_token" = [])), responses((status = 200, body = AccountDetails), (status = 409, body = Problem),
-        (status = 503, body = Problem), (status = 4XX, body = Problem)))]
+        (status = 503, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn custom(
     State(state): State<AppState>,
     player: PlayerAuth,

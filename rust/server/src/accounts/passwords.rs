@@ -17,7 +17,7 @@ use crate::state::{AppState, PlayerAuth};
 
 /// Gives the caller's account another password and ends its other sessions.
 #[utoipa::path(post, path = "/v1/account/password", tag = "account", request_body = ChangePassword,
-    security(("access_token" = [])), responses((status = 204), (status = 401, body = Problem), (status = 4XX, body = Problem)))]
+    security(("access_token" = [])), responses((status = 204), (status = 401, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn change(
     State(state): State<AppState>,
     player: PlayerAuth,
@@ -63,7 +63,7 @@ async fn set(work: &mut crate::database::Work, player_id: &str, password_hash: &
 
 /// Has a code mailed to the address, if it has an account. Says nothing about whether it has.
 #[utoipa::path(post, path = "/v1/auth/password/forgotten", tag = "account", request_body = ForgottenPassword,
-    responses((status = 202), (status = 4XX, body = Problem)))]
+    responses((status = 202), (status = "4XX", body = Problem)))]
 pub async fn forgotten(
     State(state): State<AppState>,
     body: JsonBody<ForgottenPassword>,
@@ -75,7 +75,7 @@ pub async fn forgotten(
 
 /// Sets another password with the code from the mail, and ends all sessions.
 #[utoipa::path(post, path = "/v1/auth/password/reset", tag = "account", request_body = ResetPassword,
-    responses((status = 204), (status = 403, body = Problem), (status = 4XX, body = Problem)))]
+    responses((status = 204), (status = 403, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn reset(State(state): State<AppState>, body: JsonBody<ResetPassword>) -> Outcome<StatusCode> {
     let ResetPassword { email, code, new_password } = body.value;
     let email = email.to_lowercase();

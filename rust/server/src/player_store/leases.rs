@@ -172,7 +172,7 @@ const RELEASE: &str = "UPDATE player_leases SET server_id = NULL, lease_until = 
 
 /// Lets players go. What was saved before counts; saves under the same epoch still do until another server loads them.
 #[utoipa::path(post, path = "/v1/players/release", tag = "player store", request_body = ReleasePlayers, security(("server_key" = [])),
-    responses((status = 204), (status = 4XX, body = Problem)))]
+    responses((status = 204), (status = "4XX", body = Problem)))]
 pub async fn release(
     State(state): State<AppState>,
     server: ServerAuth,

@@ -24,7 +24,7 @@ use crate::state::{AppState, ServerAuth};
 /// Says which objects are wanted, and where to send them.
 #[utoipa::path(post, path = "/v1/worlds/{world_id}/uploads", tag = "world store", request_body = RequestUploads,
     params(("world_id" = String, Path)), security(("server_key" = [])),
-    responses((status = 200, body = Uploads), (status = 4XX, body = Problem)))]
+    responses((status = 200, body = Uploads), (status = "4XX", body = Problem)))]
 pub async fn uploads(
     State(state): State<AppState>,
     _server: ServerAuth,
@@ -62,7 +62,7 @@ pub async fn uploads(
 /// Says where objects are to be read.
 #[utoipa::path(post, path = "/v1/worlds/{world_id}/downloads", tag = "world store", request_body = RequestDownloads,
     params(("world_id" = String, Path)), security(("server_key" = [])),
-    responses((status = 200, body = Downloads), (status = 4XX, body = Problem)))]
+    responses((status = 200, body = Downloads), (status = "4XX", body = Problem)))]
 pub async fn downloads(
     State(state): State<AppState>,
     _server: ServerAuth,
@@ -83,7 +83,7 @@ pub async fn downloads(
 #[utoipa::path(put, path = "/v1/worlds/{world_id}/objects/{hash}", tag = "world store",
     request_body(content = Vec<u8>, content_type = "application/zstd"),
     params(("world_id" = String, Path), ("hash" = String, Path)), security(("server_key" = [])),
-    responses((status = 204), (status = 422, body = Problem), (status = 4XX, body = Problem)))]
+    responses((status = 204), (status = 422, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn put(
     State(state): State<AppState>,
     _server: ServerAuth,
@@ -121,7 +121,7 @@ pub async fn put(
 #[utoipa::path(get, path = "/v1/worlds/{world_id}/objects/{hash}", tag = "world store",
     params(("world_id" = String, Path), ("hash" = String, Path)), security(("server_key" = [])),
     responses((status = 200, content_type = "application/zstd"), (status = 206, content_type = "application/zstd"),
-        (status = 404, body = Problem), (status = 4XX, body = Problem)))]
+        (status = 404, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn get(
     State(state): State<AppState>,
     _server: ServerAuth,
