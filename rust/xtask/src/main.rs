@@ -21,6 +21,7 @@ mod powercut;
 mod process;
 mod python;
 mod relocate;
+mod schemathesis;
 mod sim;
 mod story;
 mod summary;
@@ -66,6 +67,8 @@ enum Command {
     Wycheproof(wycheproof::Options),
     /// Compares the token verifier with another library, on changed tokens
     Differential(differential::Options),
+    /// Sends requests made from the OpenAPI document to a running backend, and looks for undocumented replies
+    Schemathesis(schemathesis::Options),
     /// Exports client and dedicated server of the demo into `target/export/`
     Export,
     /// Looks for keys and secrets in exported files and folders; exits with 1 when there is one
@@ -116,6 +119,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Sim(options) => return sim::run(&options),
         Command::Wycheproof(options) => wycheproof::run(&options)?,
         Command::Differential(options) => differential::run(&options)?,
+        Command::Schemathesis(options) => return schemathesis::run(&options),
         Command::Export => export::run()?,
         Command::VerifyExport { files } => return export::verify(&files),
         Command::Godot { arguments } => return godot::run(&arguments),

@@ -14,8 +14,8 @@ use crate::postgres::Postgres;
 use crate::process::Running;
 use crate::summary::{self, Counts, Outcome, Stage};
 use crate::{
-    backend, chaos, differential, display, engine, godot, interrupt, library, postgres, powercut, sim,
-    workspace, wycheproof,
+    backend, chaos, differential, display, engine, godot, interrupt, library, postgres, powercut,
+    schemathesis, sim, workspace, wycheproof,
 };
 
 /// Bounds for builds and stages that hang: far above what they take on two cores.
@@ -40,6 +40,8 @@ enum Kind {
     Wycheproof,
     /// The token verifier against PyJWT, on changed tokens
     Differential,
+    /// Requests made from the OpenAPI document, against a running backend
+    Schemathesis,
     /// Suites inside the engine
     Engine,
     /// Real backend, real Godot processes, real signals and faults
@@ -86,6 +88,11 @@ pub fn run(options: &Options) -> ExitCode {
         }
         if wants(Kind::Differential) && filter.is_none() {
             timed(&mut stages, "differential", differential::stage);
+        }
+        if wants(Kind::Schemathesis) && filter.is_none() {
+            timed(&mut stages, "schemathesis", || {
+                schemathesis::stage(found(&needs.backend)?).map(Outcome::Ran)
+            });
         }
         if wants(Kind::Engine) {
             timed(&mut stages, "engine", || {
