@@ -115,11 +115,13 @@ func test_a_client_with_nothing_to_show_is_told() -> void:
 	)
 
 
-func test_a_session_is_enough_to_get_in() -> void:
+func test_an_access_token_gets_in_where_both_ends_want_it() -> void:
 	await open_server()
+	_server.peer_auth.accept_access_tokens = true
 	var session := await new_player("Ada")
 	var client := new_client("")
 	client.peer_auth.session = session
+	client.peer_auth.send_access_token = true
 	var verified := record(_server.peer_auth.peer_verified)
 	client.join(_port)
 	await until(func() -> bool: return not verified.is_empty(), PATIENCE, "peer_verified")
@@ -127,6 +129,33 @@ func test_a_session_is_enough_to_get_in() -> void:
 		var player: BackendPlayer = verified[0][1]
 		check_eq(player.player_id, session.player_id, "player")
 		check_eq(player.token_kind, "access", "kind")
+
+
+func test_an_access_token_is_refused_where_the_server_wants_a_ticket() -> void:
+	await open_server()
+	var client := new_client("")
+	client.peer_auth.session = await new_player("Ada")
+	client.peer_auth.send_access_token = true
+	await expect_refusal(client, "token_invalid")
+
+
+func test_an_access_token_is_not_shown_unasked() -> void:
+	await open_server()
+	_server.peer_auth.accept_access_tokens = true
+	var client := new_client("")
+	client.peer_auth.session = await new_player("Ada")
+	var verified := record(_server.peer_auth.peer_verified)
+	var told := record(client.peer_auth.refused)
+	client.join(_port)
+	await until(func() -> bool: return not told.is_empty(), PATIENCE, "refused")
+	if not told.is_empty():
+		check_eq((told[0][0] as BackendError).code, "not_logged_in", "reason")
+	await until(
+		func() -> bool: return _server.api.get_authenticating_peers().is_empty(),
+		PATIENCE,
+		"end of the handshake"
+	)
+	check_eq(verified.size(), 0, "players let in")
 
 
 func test_a_silent_peer_is_refused() -> void:

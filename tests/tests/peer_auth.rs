@@ -141,7 +141,7 @@ fn trouble_between_server_and_backend_does_not_cost_a_player_the_ticket() -> Res
 fn tokens_and_tickets_are_good_until_they_expire() -> Result<()> {
     let backend = Backend::start_with(&["--access-token-seconds", "5", "--ticket-seconds", "1"])?;
     let api = backend.api()?;
-    let door = Door::open(&backend, &backend.url(), &[])?;
+    let door = Door::open(&backend, &backend.url(), &["--accept-access-tokens=yes"])?;
     let ada = api.log_in("Ada")?;
     let ticket = ada.ticket(&door.room_id)?;
     let mut client = fixture::client("client", &backend.url())?.start()?;

@@ -36,7 +36,7 @@ pub const GROUP: &str = "backend_peer_auth";
 /// Lets verified players in, and nobody else.
 ///
 /// Put one into the scene of both ends. It works inside the authentication phase of [SceneMultiplayer], before a peer
-/// can call any RPC. The client sends its [member ticket], or its session's access token. The server validates it and
+/// can call any RPC. The client sends its [member ticket]. The server validates it and
 /// completes the peer or refuses it with a reason.
 /// ```gdscript
 /// # Client
@@ -59,11 +59,15 @@ pub struct BackendPeerAuth {
     #[export(range = (1.0, 60.0, 0.5, suffix = "s"))]
     #[init(val = 5.0)]
     auth_timeout: f64,
-    /// Client: the player whose access token is sent when there is no [member ticket].
+    /// Client: the player whose access token is sent if [member send_access_token] is on.
     #[export]
     #[var(set = set_session)]
     #[export_group(name = "Client")]
     session: Option<Gd<BackendSession>>,
+    /// Client: whether to show the session's access token when there is no [member ticket]. Whoever runs the game server then
+    /// holds what is good at the backend for some minutes, in the player's name. Leave it off unless you run all servers.
+    #[export]
+    send_access_token: bool,
     /// Client: the join ticket to send. Set it before connecting; it is cleared when it is sent, as it is good once.
     #[var]
     ticket: GString,
@@ -88,6 +92,9 @@ pub struct BackendPeerAuth {
     #[export]
     #[init(val = true)]
     accepting: bool,
+    /// Server: whether an access token lets a player in, as a ticket does. A ticket is for this server, and good once.
+    #[export]
+    accept_access_tokens: bool,
     own_validator: Option<TokenValidator>,
     link: Option<MultiplayerLink>,
     roster: Roster,

@@ -49,7 +49,8 @@ fn introduce(mut this: Gd<BackendPeerAuth>) {
         let mut auth = this.bind_mut();
         auth.told = false;
         auth.entering = true;
-        (std::mem::take(&mut auth.ticket), auth.session.clone())
+        let session = if auth.send_access_token { auth.session.clone() } else { None };
+        (std::mem::take(&mut auth.ticket), session)
     };
     if !ticket.is_empty() {
         return show(&this, Ok(ticket.to_string()));
@@ -57,7 +58,7 @@ fn introduce(mut this: Gd<BackendPeerAuth>) {
     let session = session.filter(Gd::is_instance_valid);
     let connected = match session {
         Some(session) => session.bind().connected(),
-        None => Err(ClientError::new(Fault::NotLoggedIn, "there is neither a ticket nor a session to show")),
+        None => Err(ClientError::new(Fault::NotLoggedIn, "there is no ticket to show: get one with BackendRooms.request_ticket")),
     };
     let id = this.instance_id();
     runtime::spawn(async move {

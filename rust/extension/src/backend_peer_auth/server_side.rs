@@ -1,6 +1,8 @@
 //! The server's side: carries out what the roster decides.
 
 use backend_client::error::ClientError;
+use backend_client::protocol::validation::TokenKind;
+use backend_client::protocol::{Code, Problem};
 use backend_client::validation::Player;
 use godot::prelude::*;
 
@@ -103,7 +105,16 @@ fn validate(this: &Gd<BackendPeerAuth>, peer: PeerId, attempt: Attempt, token: S
     let judge = this.clone().bind_mut().judge();
     let conclude = move |verdict: Result<Player, ClientError>| {
         let Some(this) = node(id) else { return };
-        let places = this.bind().places();
+        let (places, accept_access_tokens) = {
+            let auth = this.bind();
+            (auth.places(), auth.accept_access_tokens)
+        };
+        let verdict = verdict.and_then(|player| match player.kind {
+            TokenKind::Access if !accept_access_tokens => {
+                Err(Problem::new(Code::TokenInvalid, "this server wants a join ticket").into())
+            }
+            _ => Ok(player),
+        });
         let verdict = verdict.map_err(|error| Reason::new(error.code(), error.message.to_string()));
         with_roster(this, |roster, closed| roster.judged(peer, attempt, verdict, places, closed));
     };
