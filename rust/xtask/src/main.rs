@@ -11,6 +11,7 @@ mod doctor;
 mod engine;
 mod export;
 mod fetch;
+mod fuzz;
 mod godot;
 mod interrupt;
 mod library;
@@ -69,6 +70,8 @@ enum Command {
     Differential(differential::Options),
     /// Sends requests made from the OpenAPI document to a running backend, and looks for undocumented replies
     Schemathesis(schemathesis::Options),
+    /// Runs the fuzz targets: tokens, key sets, replies, handshakes, journal records, configuration
+    Fuzz(fuzz::Options),
     /// Exports client and dedicated server of the demo into `target/export/`
     Export,
     /// Looks for keys and secrets in exported files and folders; exits with 1 when there is one
@@ -120,6 +123,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Wycheproof(options) => wycheproof::run(&options)?,
         Command::Differential(options) => differential::run(&options)?,
         Command::Schemathesis(options) => return schemathesis::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options)?,
         Command::Export => export::run()?,
         Command::VerifyExport { files } => return export::verify(&files),
         Command::Godot { arguments } => return godot::run(&arguments),
