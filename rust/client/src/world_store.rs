@@ -294,11 +294,16 @@ impl WorldStore {
         Flushed { saved: before.saturating_sub(unsaved), unsaved, local }
     }
 
+    /// Takes no more changes from now on. [`Self::close`] begins with it.
+    pub fn begin_close(&self) {
+        self.0.lock().closing = true;
+    }
+
     /// Takes no more changes, flushes, and lets the world go if nothing is left unsaved. Otherwise the lease stays, and
     /// the next process that opens the world here sends what is left. The store is of no use afterwards.
     pub async fn close(&self, within: Duration) -> Flushed {
         let begun = self.0.setup.clock.now();
-        self.0.lock().closing = true;
+        self.begin_close();
         let flushed = self.flush(within).await;
         let left = within.saturating_sub(self.0.setup.clock.now().saturating_duration_since(begun));
         if flushed.unsaved == 0 && !self.is_lost() {

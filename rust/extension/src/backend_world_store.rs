@@ -293,7 +293,11 @@ impl BackendWorldStore {
     #[func]
     fn close(&self) -> Gd<BackendRequest> {
         let within = duration(self.flush_timeout);
-        let work = self.connected().map(|store| async move { Ok(store.close(within).await.into()) });
+        let work = self.connected().map(|store| {
+            // What is saved after this call is refused, and not sometimes taken.
+            store.begin_close();
+            async move { Ok(store.close(within).await.into()) }
+        });
         let (id, began) = (self.base().instance_id(), work.is_ok());
         self.calls.try_start(work, move |outcome| {
             if began && outcome.is_ok() {
