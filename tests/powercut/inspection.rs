@@ -18,30 +18,29 @@ use crate::model::{Complaints, Model};
 /// Epoch of whoever looks: no writer has it.
 const OWN_EPOCH: i64 = i64::MAX;
 
+/// What an opening gave: documents, and what it warned of.
+struct Opened {
+    found: HashMap<Name, Record>,
+    warnings: Vec<String>,
+}
+
 /// Opens the journals twice, as the product does at its start: the second time, nothing may have changed.
 pub async fn journals(folder: &Path, model: &mut Model) -> Result<Complaints> {
-    let mut damaged = Vec::new();
-    let found = read(folder, &mut damaged).await?;
-    let mut complaints = model.judge(&found)?;
-    let again = read(folder, &mut damaged).await?;
-    if found != again {
-        damaged.push(format!("{} documents at the first opening, other ones at the second", found.len()));
-    }
-    complaints.damaged.extend(damaged);
-    Ok(complaints)
+    let first = read(folder).await;
+    let second = read(folder).await;
+    judge(first, second, model, |first, second| {
+        let changed = first.found != second.found;
+        changed.then(|| {
+            format!("{} documents at the first opening, other ones at the second", first.found.len())
+        })
+    })
 }
 
 /// What the product finds in the folder; adopting other journals may find a save twice.
-async fn read(folder: &Path, damaged: &mut Vec<String>) -> Result<HashMap<Name, Record>> {
-    let (journal, recovered) = match JournalFolder::new(folder).open().await {
-        Ok(opened) => opened,
-        Err(error) => {
-            damaged.push(error.to_string());
-            return Ok(HashMap::new());
-        }
-    };
+async fn read(folder: &Path) -> Result<Opened, String> {
+    let (journal, recovered) =
+        JournalFolder::new(folder).open().await.map_err(|error| format!("the journals: {error}"))?;
     journal.close().await;
-    damaged.extend(recovered.warnings);
     let mut found: HashMap<Name, Record> = HashMap::new();
     for record in recovered.saves {
         let name = Name { player: record.player_id.clone(), key: record.key.clone(), epoch: record.epoch };
@@ -49,25 +48,42 @@ async fn read(folder: &Path, damaged: &mut Vec<String>) -> Result<HashMap<Name, 
             found.insert(name, record);
         }
     }
-    Ok(found)
+    Ok(Opened { found, warnings: recovered.warnings })
 }
 
 /// Opens the world twice, with a backend that takes everything: the first time it gets what was left, the second time
 /// nothing.
 pub async fn world(folder: &Path, model: &mut Model) -> Result<Complaints> {
-    let mut damaged = Vec::new();
-    let found = open(folder, &mut damaged).await?;
-    let mut complaints = model.judge(&found)?;
-    let again = open(folder, &mut damaged).await?;
-    if !again.is_empty() {
-        damaged.push(format!("{} chunks are committed once more by the second opening", again.len()));
-    }
-    complaints.damaged.extend(damaged);
+    let first = open(folder).await?;
+    let second = open(folder).await?;
+    judge(first, second, model, |_, second| {
+        let again = second.found.len();
+        (again > 0).then(|| format!("{again} chunks are committed once more by the second opening"))
+    })
+}
+
+/// Holds both openings against what is known. One that failed shows nothing of what is there.
+fn judge(
+    first: Result<Opened, String>,
+    second: Result<Opened, String>,
+    model: &mut Model,
+    difference: impl FnOnce(&Opened, &Opened) -> Option<String>,
+) -> Result<Complaints> {
+    let (first, second) = match (first, second) {
+        (Ok(first), Ok(second)) => (first, second),
+        (first, second) => {
+            let unopened = [first.err(), second.err()].into_iter().flatten().collect();
+            return Ok(Complaints { unopened, ..Complaints::default() });
+        }
+    };
+    let mut complaints = model.judge(&first.found)?;
+    complaints.damaged.extend(difference(&first, &second));
+    complaints.damaged.extend(first.warnings.into_iter().chain(second.warnings));
     Ok(complaints)
 }
 
 /// What the product commits when it opens the world of the folder.
-async fn open(folder: &Path, damaged: &mut Vec<String>) -> Result<HashMap<Name, Record>> {
+async fn open(folder: &Path) -> Result<Result<Opened, String>> {
     let found: Arc<Mutex<HashMap<Name, Record>>> = Arc::default();
     let committed = Arc::clone(&found);
     let backend = DistantWorlds {
@@ -101,9 +117,9 @@ async fn open(folder: &Path, damaged: &mut Vec<String>) -> Result<HashMap<Name, 
         Ok(store) => {
             store.close(PATIENCE).await;
         }
-        Err(error) => damaged.push(error.to_string()),
+        Err(error) => return Ok(Err(format!("the world: {error}"))),
     }
-    damaged.append(&mut told.lock().unwrap_or_else(PoisonError::into_inner));
+    let warnings = std::mem::take(&mut *told.lock().unwrap_or_else(PoisonError::into_inner));
     let found = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
-    Ok(found)
+    Ok(Ok(Opened { found, warnings }))
 }

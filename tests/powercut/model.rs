@@ -30,12 +30,20 @@ pub struct Complaints {
     pub lost: Vec<String>,
     /// There, and never written in this form; or not readable.
     pub damaged: Vec<String>,
+    /// Why nothing could be opened. What is there is unknown then, and nothing counts as lost.
+    pub unopened: Vec<String>,
 }
 
 impl Complaints {
+    /// All of them, each with its kind.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, &String)> {
+        let kinds = [("lost", &self.lost), ("damaged", &self.damaged), ("not opened", &self.unopened)];
+        kinds.into_iter().flat_map(|(kind, complaints)| complaints.iter().map(move |what| (kind, what)))
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.lost.is_empty() && self.damaged.is_empty()
+        self.all().next().is_none()
     }
 }
 

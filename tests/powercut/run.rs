@@ -12,6 +12,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, anyhow};
 
 use crate::cut::{Outcome, Site};
+use crate::model::Complaints;
 use crate::plan::Plan;
 use crate::{BROKEN, NOT_RUN, Options, volume};
 
@@ -36,19 +37,34 @@ struct Tally {
     acknowledged: u64,
     lost: usize,
     damaged: usize,
+    unopened: usize,
 }
 
 /// Runs as told by the command line.
 pub fn run(options: &Options) -> ExitCode {
     let folder = options.folder.join(format!("run-{}", std::process::id()));
-    if let Err(missing) = volume::isolate().and_then(|()| volume::probe(&folder.join("probe"))) {
+    let missing = volume::isolate().and_then(|()| volume::probe(&folder.join("probe"))).err();
+    // The image of the probe takes the room of another.
+    let _may_not_exist = fs::remove_dir_all(&folder);
+    if let Some(missing) = missing {
         eprintln!("powercut: not run on this machine: {missing}");
-        let _may_not_exist = fs::remove_dir_all(&folder);
         return ExitCode::from(NOT_RUN);
+    }
+    if let Err(error) = sweep(&options.folder) {
+        eprintln!("powercut: what earlier runs left stays: {error}");
     }
     let (stop, next, tally) = (Arc::default(), AtomicU64::new(0), Mutex::default());
     let run = Run { options, folder, stop, next, tally };
-    match run.all() {
+    let done = run.all();
+    // Reports of complaints stay, unless they are what a control is for; images go.
+    let kept = match &done {
+        Ok(true) => fs::remove_dir_all(&run.folder),
+        _ => remove_images(&run.folder),
+    };
+    if let Err(error) = kept {
+        eprintln!("powercut: cannot clear {}: {error}", run.folder.display());
+    }
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -56,6 +72,30 @@ pub fn run(options: &Options) -> ExitCode {
             ExitCode::from(BROKEN)
         }
     }
+}
+
+/// Removes the images of runs that were killed. Their mounts and loop devices went with them.
+fn sweep(folder: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let id = path.file_name().and_then(|name| name.to_str()?.strip_prefix("run-"));
+        if id.is_some_and(|id| !Path::new("/proc").join(id).exists()) {
+            remove_images(&path)?;
+            // Only if there is no report in it.
+            let _kept = fs::remove_dir(&path);
+        }
+    }
+    Ok(())
+}
+
+fn remove_images(run: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(run)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            fs::remove_dir_all(path)?;
+        }
+    }
+    Ok(())
 }
 
 impl Run<'_> {
@@ -74,20 +114,17 @@ impl Run<'_> {
                 thread.join().unwrap_or_else(|_| Err(anyhow!("a thread panicked, as it says above")))
             })
         })?;
-        let Tally { cuts, early, acknowledged, lost, damaged } = *self.tally();
+        let Tally { cuts, early, acknowledged, lost, damaged, unopened } = *self.tally();
         let wrong = lost + damaged > 0;
         let (good, verdict) = match &self.options.control {
             Some(name) if wrong => (true, format!("CAUGHT control={name}")),
             Some(name) => (false, format!("NOT CAUGHT control={name}")),
-            None if wrong => (false, "FAIL".to_owned()),
+            None if wrong || unopened > 0 => (false, "FAIL".to_owned()),
             None if cuts < self.options.cuts => (false, "INCOMPLETE".to_owned()),
             None => (true, "PASS".to_owned()),
         };
-        if good {
-            fs::remove_dir_all(&self.folder)?;
-        }
         println!(
-            "powercut: {verdict} cuts={cuts} acked={acknowledged} lost={lost} damaged={damaged} seed={} while_opening={early} seconds={:.1}",
+            "powercut: {verdict} cuts={cuts} acked={acknowledged} lost={lost} damaged={damaged} unopened={unopened} seed={} while_opening={early} seconds={:.1}",
             self.options.seed,
             begin.elapsed().as_secs_f64(),
         );
@@ -132,7 +169,9 @@ impl Run<'_> {
                 self.report(&plan, &outcome)?;
                 // What the next cuts would find is no news.
                 (site, uses) = (None, 0);
-                if self.options.control.is_some() {
+                // One that only spoils an opening has not been caught losing anything.
+                let Complaints { lost, damaged, .. } = &outcome.complaints;
+                if self.options.control.is_some() && lost.len() + damaged.len() > 0 {
                     self.stop.store(true, Ordering::Relaxed);
                 }
             }
@@ -150,16 +189,15 @@ impl Run<'_> {
         tally.acknowledged += outcome.acknowledged;
         tally.lost += outcome.complaints.lost.len();
         tally.damaged += outcome.complaints.damaged.len();
+        tally.unopened += usize::from(!outcome.complaints.unopened.is_empty());
     }
 
     /// Tells what is wrong; all of it and what the writers said is in a file.
     fn report(&self, plan: &Plan, outcome: &Outcome) -> Result<()> {
         let path = self.folder.join(format!("cut-{}.txt", plan.index));
         let mut text = format!("{plan:?}\n");
-        let complaints = outcome.complaints.lost.iter().map(|what| format!("lost: {what}"));
-        let complaints: Vec<String> = complaints
-            .chain(outcome.complaints.damaged.iter().map(|what| format!("damaged: {what}")))
-            .collect();
+        let complaints: Vec<String> =
+            outcome.complaints.all().map(|(kind, what)| format!("{kind}: {what}")).collect();
         // A control is to lose data: nobody needs to be alarmed.
         if self.options.control.is_none() {
             println!("cut {} ({:?}): {} complaints", plan.index, plan.moment, complaints.len());

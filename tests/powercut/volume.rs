@@ -11,11 +11,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 use rustix::thread::UnshareFlags;
 
-/// Bytes of an image; sparse.
+/// Bytes of an image.
 const SIZE: u64 = 128 * 1024 * 1024;
 /// Longest time a file system stays busy after its last user was killed.
 const BUSY: Duration = Duration::from_secs(20);
@@ -65,10 +66,15 @@ impl Volume {
     pub fn make(folder: &Path) -> Result<Self> {
         let (image, mount_point) = (folder.join("image"), folder.join("mounted"));
         fs::create_dir_all(&mount_point)?;
-        File::options().create(true).write(true).truncate(false).open(&image)?.set_len(SIZE)?;
+        let file = File::options().create(true).write(true).truncate(false).open(&image)?;
+        file.set_len(SIZE)?;
         let mut mkfs = command("mkfs.ext4");
         mkfs.args(["-q", "-F", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0", "-J", "size=8"]);
         run(mkfs.arg(&image))?;
+        // On a full host, a loop device loses what it writes into holes, and even answers that all is well. After mkfs,
+        // which punches some.
+        fallocate(&file, FallocateFlags::empty(), 0, SIZE)
+            .with_context(|| format!("no room for {} MiB in {}", SIZE >> 20, image.display()))?;
         let mut volume = Self { image, mount_point, mounted: false };
         volume.mount()?;
         Ok(volume)
