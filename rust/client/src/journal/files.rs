@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteLockingMode, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, Connection, Row};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
 
 use super::{Changes, Journal, JournalError, JournalSource, Record, Recovered, passing_volume};
 use crate::storage::{make_folder, sync_folder};
@@ -23,6 +23,9 @@ const FORMAT: i64 = 1;
 const MOST_JOURNALS: usize = 64;
 /// Bytes written after which a checkpoint no longer waits for a quiet moment, so that the log cannot grow without bound.
 const CHECKPOINT_BYTES: usize = 64 * 1024 * 1024;
+
+/// Most rows of one statement: each statement is a trip to SQLite's thread and back.
+const ROWS: usize = 64;
 
 /// Planted fault, for the tests that must notice it: commits are not synced to disk.
 const SYNCHRONOUS: SqliteSynchronous =
@@ -222,33 +225,43 @@ impl JournalFile {
 
     async fn commit(&mut self, changes: &Changes) -> sqlx::Result<()> {
         let mut tx = self.connection.begin().await?;
-        for record in &changes.saves {
-            let value =
-                serde_json::to_string(&*record.value).map_err(|error| sqlx::Error::Encode(error.into()))?;
-            self.bytes_since_checkpoint += value.len();
-            sqlx::query(
-                "INSERT INTO saves (player_id, document_key, epoch, sequence, value) VALUES ($1, $2, $3, $4, $5) \
+        for records in changes.saves.chunks(ROWS) {
+            let sql = format!(
+                "INSERT INTO saves (player_id, document_key, epoch, sequence, value) VALUES {} \
                  ON CONFLICT DO UPDATE SET sequence = excluded.sequence, value = excluded.value \
                  WHERE excluded.sequence > saves.sequence",
-            )
-            .bind(&record.player_id)
-            .bind(&record.key)
-            .bind(record.epoch)
-            .bind(record.sequence)
-            .bind(value)
-            .execute(&mut *tx)
-            .await?;
+                rows("(?, ?, ?, ?, ?)", records.len())
+            );
+            let mut insert = sqlx::query(AssertSqlSafe(sql)).persistent(is_common(records.len()));
+            for record in records {
+                let value = serde_json::to_string(&*record.value)
+                    .map_err(|error| sqlx::Error::Encode(error.into()))?;
+                self.bytes_since_checkpoint += value.len();
+                insert = insert
+                    .bind(&record.player_id)
+                    .bind(&record.key)
+                    .bind(record.epoch)
+                    .bind(record.sequence)
+                    .bind(value);
+            }
+            insert.execute(&mut *tx).await?;
         }
-        for settled in &changes.settled {
-            sqlx::query(
-                "DELETE FROM saves WHERE player_id = $1 AND document_key = $2 AND epoch = $3 AND sequence <= $4",
-            )
-            .bind(&settled.player_id)
-            .bind(&settled.key)
-            .bind(settled.epoch)
-            .bind(settled.sequence)
-            .execute(&mut *tx)
-            .await?;
+        for settled in changes.settled.chunks(ROWS) {
+            // The order of the join is given, so that rows of `saves` are found by its key.
+            let sql = format!(
+                "DELETE FROM saves WHERE rowid IN (SELECT saves.rowid FROM (VALUES {}) AS settled CROSS JOIN saves \
+                 ON player_id = column1 AND document_key = column2 AND epoch = column3 AND sequence <= column4)",
+                rows("(?, ?, ?, ?)", settled.len())
+            );
+            let mut delete = sqlx::query(AssertSqlSafe(sql)).persistent(is_common(settled.len()));
+            for settled in settled {
+                delete = delete
+                    .bind(&settled.player_id)
+                    .bind(&settled.key)
+                    .bind(settled.epoch)
+                    .bind(settled.sequence);
+            }
+            delete.execute(&mut *tx).await?;
         }
         if let Some(server_id) = &changes.server_id {
             sqlx::query("INSERT INTO servers (server_id) VALUES ($1) ON CONFLICT DO NOTHING")
@@ -311,6 +324,16 @@ impl Journal for OwnJournal {
     async fn close(self: Box<Self>) {
         self.file.close().await;
     }
+}
+
+/// The values of so many rows.
+fn rows(row: &str, count: usize) -> String {
+    vec![row; count].join(", ")
+}
+
+/// Whether a statement of so many rows is worth a place in the cache: one for each number would crowd the others out.
+const fn is_common(rows: usize) -> bool {
+    matches!(rows, 1 | ROWS)
 }
 
 /// Reads every page: a file that is damaged in the middle would otherwise be noticed when a save is lost.
