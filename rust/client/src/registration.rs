@@ -44,13 +44,15 @@ pub enum Event {
     Deregistered,
 }
 
-/// What a heartbeat's reply asks of the player store.
+/// What the player store has to know from a heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
     /// Another server waits for these players.
     Wanted(Vec<String>),
     /// These players have conflicts to merge.
     Conflicts(Vec<String>),
+    /// The backend answers again, after heartbeats that failed.
+    Answers,
 }
 
 /// What players see of a server.
@@ -233,10 +235,21 @@ impl Inner {
         }
     }
 
-    fn notice(&self, players: Vec<String>, kind: impl FnOnce(Vec<String>) -> Notice) {
+    fn notice_players(&self, players: Vec<String>, kind: impl FnOnce(Vec<String>) -> Notice) {
         if !players.is_empty() {
-            // Without a player store nobody listens, and nothing is held.
-            let _nobody_listens = self.notices.send(kind(players));
+            self.notice(kind(players));
+        }
+    }
+
+    fn notice(&self, notice: Notice) {
+        // Without a player store nobody listens, and nothing is held.
+        let _nobody_listens = self.notices.send(notice);
+    }
+
+    /// The backend has answered after so many calls that failed.
+    fn answered(&self, failures: &mut u32) {
+        if std::mem::take(failures) > 0 {
+            self.notice(Notice::Answers);
         }
     }
 
@@ -299,28 +312,33 @@ async fn beat(server: Arc<Inner>, lease: ServerLease) {
     let mut told = ServerStatus::Ready;
     let mut drain_told = false;
     loop {
-        let pause = if failures == 0 { retry::jittered(nominal) } else { retry::backoff(failures + 2) };
+        // One that failed is never waited for longer than the next one would be.
+        let pause = if failures == 0 {
+            retry::jittered(nominal)
+        } else {
+            retry::backoff_within(failures + 2, nominal)
+        };
         wait(&server, pause.max(BETWEEN_BEATS), told).await;
         let heartbeat = server.heartbeat();
         told = heartbeat.status;
         match server.backend.heartbeat(&server.key, &server_id, &heartbeat).await {
             Ok(reply) => {
-                failures = 0;
+                server.answered(&mut failures);
                 nominal = Duration::from_secs(reply.heartbeat_seconds.clamp(1, 600).into());
                 if reply.drain && !drain_told {
                     (server.on_event)(Event::DrainRequested);
                 }
                 drain_told = reply.drain;
                 server.told_keys(reply.key_ids);
-                server.notice(reply.wanted, Notice::Wanted);
-                server.notice(reply.conflicts, Notice::Conflicts);
+                server.notice_players(reply.wanted, Notice::Wanted);
+                server.notice_players(reply.conflicts, Notice::Conflicts);
             }
             Err(error) if error.is(Code::ServerUnknown) => {
                 (server.on_event)(Event::Lost(error));
                 match server.enlist().await {
                     Ok(lease) => {
                         server_id = lease.server_id;
-                        failures = 0;
+                        server.answered(&mut failures);
                         // The new entry says "ready"; the next beat says what is.
                         told = ServerStatus::Ready;
                     }

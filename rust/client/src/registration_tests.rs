@@ -108,11 +108,14 @@ async fn an_outage_is_survived() {
     let backend = SimulatedBackend::new();
     let (registration, news) = registration(&backend);
     registration.register(description()).await.expect("registered");
+    let mut notices = registration.notices();
     backend.set_outage(Some(Trouble::LostRequest));
     until(|| lock(&news).iter().filter(|event| matches!(event, Event::HeartbeatFailed(_))).count() >= 3)
         .await;
     backend.set_outage(None);
-    until(|| last_beat(&backend).is_some()).await;
+    until(|| lock(&backend.state).heartbeats.len() >= 3).await;
+    assert_eq!(notices.try_recv().ok(), Some(Notice::Answers));
+    assert!(notices.is_empty(), "once");
     registration.deregister().await.expect("gone");
     assert_eq!(lock(&backend.state).deregistered, ["server-1"]);
     assert_eq!(registration.server_id(), None);

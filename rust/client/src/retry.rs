@@ -14,7 +14,12 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 ///
 /// Full jitter, because servers that lost the same backend at the same moment must not come back at the same moment.
 pub fn backoff(attempt: u32) -> Duration {
-    let ceiling = BASE.saturating_mul(1 << attempt.min(16)).min(CAP);
+    backoff_within(attempt, CAP)
+}
+
+/// The same with another longest time. Cutting what [`backoff`] gives would give that very time again and again.
+pub fn backoff_within(attempt: u32, longest: Duration) -> Duration {
+    let ceiling = BASE.saturating_mul(1 << attempt.min(16)).min(longest);
     ceiling.mul_f64(entropy::fraction())
 }
 
@@ -63,6 +68,7 @@ mod tests {
         fn backoff_stays_under_its_ceiling(attempt in 0u32..1_000) {
             prop_assert!(backoff(attempt) <= CAP);
             prop_assert!(backoff(0) <= BASE);
+            prop_assert!(backoff_within(attempt, BASE / 2) < BASE / 2, "not that very time");
         }
 
         #[test]

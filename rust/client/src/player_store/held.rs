@@ -48,6 +48,8 @@ pub(super) struct Held {
     pub bytes: usize,
     /// Flushes and loads in progress: while there are any, everything dirty is due.
     pub flushing: usize,
+    /// The backend answers again: the pause before the next attempt is over.
+    pub answers: bool,
     /// Saves that became conflicts, in all.
     pub conflicted: usize,
     pub last_flush: Duration,
@@ -139,6 +141,7 @@ impl Held {
             predecessors: Vec::new(),
             bytes: 0,
             flushing: 0,
+            answers: false,
             conflicted: 0,
             last_flush: Duration::ZERO,
         }

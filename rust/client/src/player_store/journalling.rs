@@ -56,7 +56,7 @@ pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
                     failures = failures.saturating_add(1);
                     let clock = Arc::clone(&inner.clock);
                     drop(inner);
-                    wait_to_reopen(&store, &wake, &clock, retry::backoff(failures).min(REOPEN)).await;
+                    wait_to_reopen(&store, &wake, &clock, retry::backoff_within(failures, REOPEN)).await;
                     continue;
                 }
             },

@@ -295,6 +295,10 @@ pub(super) async fn listen(store: Weak<Inner>, mut notices: broadcast::Receiver<
         let Some(inner) = store.upgrade() else { return };
         match notice {
             Notice::Wanted(players) => wanted(&inner, players),
+            Notice::Answers => {
+                inner.lock().answers = true;
+                inner.wake_sender.notify_one();
+            }
             Notice::Conflicts(players) => {
                 for player_id in players {
                     let ours = inner.lock().players.get(&*player_id).is_some_and(|player| !player.lost);

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::held::{Dirty, Document, Held, JournalState, Name, Stamp};
 use super::{Content, Event, Inner, lease};
-use crate::error::{ClientError, Fault};
+use crate::error::{Cause, ClientError, Fault};
 use crate::journal::Settled;
 use crate::planted::Planted;
 use crate::retry;
@@ -24,6 +24,8 @@ const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Longest pause between attempts of its own accord: one request, so that a backlog of an hour does not wait for half a
 /// minute once the backend is back.
 const PAUSE: Duration = Duration::from_secs(5);
+/// The same while nobody is there who answers: then an attempt costs the backend nothing.
+const NOBODY_PAUSE: Duration = Duration::from_secs(1);
 /// Longest pause between attempts while somebody waits for a flush.
 const FLUSH_PAUSE: Duration = Duration::from_millis(500);
 /// Time between two looks whether the server is registered.
@@ -94,7 +96,9 @@ pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
                 }
             }
             Err(error) => {
-                let pause = error.retry_after.unwrap_or_else(|| retry::backoff(failures).min(PAUSE));
+                let nobody = error.cause == Cause::Client(Fault::Network);
+                let longest = if nobody { NOBODY_PAUSE } else { PAUSE };
+                let pause = error.retry_after.unwrap_or_else(|| retry::backoff_within(failures, longest));
                 failures = failures.saturating_add(1);
                 if reported.is_none_or(|at| now >= at + REPORT) {
                     reported = Some(now);
@@ -109,18 +113,21 @@ pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
                 let clock = Arc::clone(&inner.clock);
                 let pause = if hurry { pause.min(FLUSH_PAUSE) } else { pause };
                 drop(inner);
-                pause_unless_flushed(&store, &wake, &clock, pause).await;
+                let is_asked_for = error.retry_after.is_some();
+                pause_before_retry(&store, &wake, &clock, pause, is_asked_for).await;
             }
         }
     }
 }
 
-/// Sleeps, but not through a flush: somebody who waits gets another attempt soon.
-async fn pause_unless_flushed(
+/// Sleeps, but not through a flush: somebody who waits gets another attempt soon. Nor when the backend answers again,
+/// unless it has asked for the pause itself.
+async fn pause_before_retry(
     store: &Weak<Inner>,
     wake: &Notify,
     clock: &Arc<dyn crate::clock::Clock>,
     pause: Duration,
+    is_asked_for: bool,
 ) {
     let until = clock.now() + pause;
     loop {
@@ -132,7 +139,13 @@ async fn pause_unless_flushed(
             biased;
             () = clock.sleep(left) => return,
             () = wake.notified() => {
-                let flushing = store.upgrade().is_none_or(|inner| inner.lock().flushing > 0);
+                let (flushing, answers) = store.upgrade().map_or((true, false), |inner| {
+                    let mut held = inner.lock();
+                    (held.flushing > 0, std::mem::take(&mut held.answers))
+                });
+                if answers && !is_asked_for {
+                    return;
+                }
                 if flushing {
                     return clock.sleep(left.min(FLUSH_PAUSE)).await;
                 }
@@ -146,6 +159,8 @@ impl Inner {
         let now = self.clock.now();
         let server_id = self.registration.server_id();
         let mut held = self.lock();
+        // What came before this attempt is of no use to the next.
+        held.answers = false;
         let hurry = held.flushing > 0;
         let work = if let Some(server_id) = server_id {
             // A store made anew finds its own server in the journal of the one before: it is not dead.

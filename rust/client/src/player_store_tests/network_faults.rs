@@ -77,6 +77,28 @@ async fn an_outage_keeps_everything_and_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_waits_goes_with_the_first_heartbeat_that_is_answered() {
+    let backend = SimulatedBackend::new();
+    let server = Server::start(&backend, &disk()).await;
+    server.load("ada").await;
+    let beats = || backend.state.lock().expect("not poisoned").heartbeats.len();
+    for round in 1..=20 {
+        backend.set_outage(Some(Trouble::Unavailable));
+        server.save("ada", round);
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        assert_eq!(server.store.dirty_count(), 1);
+        backend.set_outage(None);
+        let before = beats();
+        // Tells the backend within a second.
+        server.registration.set_players(u32::try_from(round).expect("positive"));
+        until(|| beats() > before).await;
+        // Far less than the pause between two attempts.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(server.store.dirty_count(), 0, "round {round}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_save_that_comes_while_everything_is_let_go_is_counted_when_it_arrived() {
     let backend = SimulatedBackend::new();
     let server = Server::start(&backend, &disk()).await;
