@@ -1,0 +1,66 @@
+//! `bench`: this project against the limit of the machine and against the engine's own ways, in rounds that take turns:
+//! what else runs on the machine disturbs all contestants alike, so that ratios hold where absolute figures do not.
+
+mod bare_server;
+mod calls;
+mod engine;
+mod machine;
+mod pinned;
+mod plot;
+mod raw;
+mod series;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "bench", about = "Compares this project with the limit and with the engine's own ways")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Calls to the backend: throughput, what they cost the main thread, connections
+    Calls(Options),
+    /// A server that does nothing but answer, in a process of its own
+    Serve,
+    /// Bare reqwest, in a process of its own
+    Raw(raw::Options),
+}
+
+/// Options of what is measured.
+#[derive(Args)]
+pub struct Options {
+    /// Rounds; medians are over them
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Little of everything: shows that it works, not how fast
+    #[arg(long)]
+    quick: bool,
+    /// Where JSON and plots go
+    #[arg(long)]
+    folder: PathBuf,
+    /// The extension library as players get it
+    #[arg(long)]
+    library: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Calls(options) => calls::run(&options),
+        Command::Serve => bare_server::run().map(|()| true),
+        Command::Raw(options) => raw::run(&options).map(|()| true),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
