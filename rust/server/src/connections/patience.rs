@@ -78,6 +78,11 @@ impl<S> Patient<S> {
 
     fn await_head(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         if self.phase.excuses() {
+            // Nobody says when the excuse ends, so it is looked at again later.
+            while self.reading.as_mut().poll(context).is_ready() {
+                let later = Instant::now() + self.patience;
+                self.reading.as_mut().reset(later);
+            }
             return Poll::Pending;
         }
         let deadline = match self.head {
