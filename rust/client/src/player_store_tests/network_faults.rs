@@ -85,7 +85,7 @@ async fn what_waits_goes_with_the_first_heartbeat_that_is_answered() {
     for round in 1..=20 {
         backend.set_outage(Some(Trouble::Unavailable));
         server.save("ada", round);
-        tokio::time::sleep(Duration::from_secs(120)).await;
+        tokio::time::sleep(Duration::from_secs(40)).await;
         assert_eq!(server.store.dirty_count(), 1);
         backend.set_outage(None);
         let before = beats();
