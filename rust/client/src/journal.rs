@@ -137,5 +137,8 @@ pub trait Journal: Send {
 }
 
 #[cfg(test)]
+mod takeover_tests;
+
+#[cfg(test)]
 #[path = "journal_tests.rs"]
 mod tests;

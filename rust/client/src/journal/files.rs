@@ -1,9 +1,13 @@
 //! Journals as SQLite files in a folder: `journal-0.db`, `journal-1.db`, …, one per process that uses the folder.
 //!
-//! Each is opened exclusively, so that a second process takes the next one. WAL with `synchronous=FULL`: a transaction is
+//! Each is opened exclusively, so that a second process takes the next one. A process can leave several (one that failed, and
+//! the one after it). Whoever takes over what the dead left takes all of it, under a lock of the folder: a dead server's
+//! leases may be let go only by somebody who has everything that was saved under them.
+//! WAL with `synchronous=FULL`: a transaction is
 //! on disk when its commit returns. Checkpoints wait for a quiet moment, because one in the middle of a burst would hold
 //! up the saves behind it.
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +28,11 @@ const MOST_JOURNALS: usize = 64;
 /// Bytes written after which a checkpoint no longer waits for a quiet moment, so that the log cannot grow without bound.
 const CHECKPOINT_BYTES: usize = 64 * 1024 * 1024;
 
+/// Held while somebody takes over what the dead left.
+const LOCK: &str = "journals.lock";
+const LOCK_AGAIN: Duration = Duration::from_millis(20);
+/// Longest wait for it at the start. Whoever gets no lock begins a new journal and takes nothing over, for now.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// Most rows of one statement: each statement is a trip to SQLite's thread and back.
 const ROWS: usize = 64;
 
@@ -47,9 +56,35 @@ impl JournalFolder {
         self.folder.join(format!("journal-{number}.db"))
     }
 
-    /// The first journal nobody holds, and the damaged ones that were met before it.
-    async fn first_free(&self, warnings: &mut Vec<String>) -> Result<(usize, JournalFile), JournalError> {
+    /// The lock of the folder; `None` when somebody else has it and does not let it go in time, as a process that was
+    /// stopped. It ends with the file that is returned.
+    async fn lock(&self, patience: Duration) -> Result<Option<File>, JournalError> {
+        let file = File::create(self.folder.join(LOCK)).map_err(|error| from_io(&error))?;
+        let mut waited = Duration::ZERO;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Some(file)),
+                Err(TryLockError::WouldBlock) if waited < patience => {
+                    tokio::time::sleep(LOCK_AGAIN).await;
+                    waited += LOCK_AGAIN;
+                }
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(from_io(&error)),
+            }
+        }
+    }
+
+    /// The first journal nobody holds, and the damaged ones that were met before it. With `only_new`, one that nobody has
+    /// written to.
+    async fn first_free(
+        &self,
+        only_new: bool,
+        warnings: &mut Vec<String>,
+    ) -> Result<(usize, JournalFile), JournalError> {
         for number in 0..MOST_JOURNALS {
+            if only_new && self.path(number).exists() {
+                continue;
+            }
             match JournalFile::open(&self.path(number)).await {
                 Ok(journal) => return Ok((number, journal)),
                 Err(JournalError::InUse(_)) => {}
@@ -62,7 +97,8 @@ impl JournalFolder {
         Err(JournalError::InUse(MOST_JOURNALS))
     }
 
-    /// Moves what dead processes left in the other journals into `own`. Their files stay, empty, for processes to come: one
+    /// Moves what dead processes left in the other journals into `own`, and tells their ids once it has all. Call it under the
+    /// folder's lock. Their files stay, empty, for processes to come: one
     /// that is deleted could be opened by somebody in the very moment.
     async fn adopt(
         &self,
@@ -86,10 +122,10 @@ impl JournalFolder {
             let left = other.read().await?;
             own.adopt(&left).await?;
             recovered.saves.extend(left.saves);
-            recovered.server_ids.extend(left.server_ids);
             other.clear().await?;
             other.close().await;
         }
+        recovered.server_ids = own.server_ids().await?;
         Ok(())
     }
 }
@@ -105,10 +141,12 @@ impl JournalSource for JournalFolder {
                 self.folder.display()
             ));
         }
-        let (number, mut own) = self.first_free(&mut warnings).await?;
-        let mut recovered = own.read().await?;
-        recovered.warnings = warnings;
-        self.adopt(number, &mut own, &mut recovered).await?;
+        let lock = self.lock(LOCK_PATIENCE).await?;
+        let (number, mut own) = self.first_free(lock.is_none(), &mut warnings).await?;
+        let mut recovered = Recovered { saves: own.read().await?.saves, warnings, ..Recovered::default() };
+        if lock.is_some() {
+            self.adopt(number, &mut own, &mut recovered).await?;
+        }
         Ok((Box::new(OwnJournal { folder: self.clone(), number, file: own }), recovered))
     }
 }
@@ -198,14 +236,16 @@ impl JournalFile {
                 .saves
                 .push(record.map_err(|error: sqlx::Error| JournalError::Damaged(error.to_string()))?);
         }
+        recovered.server_ids = self.server_ids().await?;
+        Ok(recovered)
+    }
+
+    async fn server_ids(&mut self) -> Result<Vec<String>, JournalError> {
         let rows = sqlx::query("SELECT server_id FROM servers")
             .fetch_all(&mut self.connection)
             .await
             .map_err(from_sqlx)?;
-        for row in rows {
-            recovered.server_ids.push(row.try_get("server_id").map_err(from_sqlx)?);
-        }
-        Ok(recovered)
+        rows.iter().map(|row| row.try_get("server_id").map_err(from_sqlx)).collect()
     }
 
     async fn adopt(&mut self, left: &Recovered) -> Result<(), JournalError> {
@@ -310,7 +350,11 @@ impl Journal for OwnJournal {
     }
 
     async fn adopt(&mut self, recovered: &mut Recovered) -> Result<(), JournalError> {
-        self.folder.adopt(self.number, &mut self.file, recovered).await
+        match self.folder.lock(Duration::ZERO).await? {
+            Some(_lock) => self.folder.adopt(self.number, &mut self.file, recovered).await,
+            // Whoever has the lock takes it over.
+            None => Ok(()),
+        }
     }
 
     async fn rest(&mut self) -> Result<(), JournalError> {

@@ -36,6 +36,8 @@ pub struct Folder {
     /// Writes that failed.
     pub failed: u64,
     processes: usize,
+    /// Who takes over what the dead left.
+    lock: Option<usize>,
 }
 
 /// One journal.
@@ -60,6 +62,7 @@ impl SimulatedDisk {
             dice,
             failed: 0,
             processes: 0,
+            lock: None,
         })))
     }
 
@@ -75,7 +78,11 @@ impl SimulatedDisk {
     }
 
     pub fn died(&self, process: &ProcessDisk) {
-        for slot in &mut self.lock().slots {
+        let mut folder = self.lock();
+        if folder.lock == Some(process.process) {
+            folder.lock = None;
+        }
+        for slot in &mut folder.slots {
             if slot.holder == Some(process.process) {
                 slot.holder = None;
             }
@@ -153,7 +160,34 @@ pub struct ProcessDisk {
     process: usize,
 }
 
+/// The lock of the folder, until it is dropped.
+struct FolderLock<'a>(&'a ProcessDisk);
+
+impl Drop for FolderLock<'_> {
+    fn drop(&mut self) {
+        let mut folder = self.0.disk.lock();
+        if folder.lock == Some(self.0.process) {
+            folder.lock = None;
+        }
+    }
+}
+
 impl ProcessDisk {
+    /// `None` when another process keeps it for so many looks.
+    async fn folder_lock(&self, looks: usize) -> Option<FolderLock<'_>> {
+        for _ in 0..looks {
+            {
+                let mut folder = self.disk.lock();
+                if folder.lock.is_none() {
+                    folder.lock = Some(self.process);
+                    return Some(FolderLock(self));
+                }
+            }
+            self.takes_time().await;
+        }
+        None
+    }
+
     /// What dead processes left is moved: first it is in both places, then only in `own`.
     async fn adopt(&self, own: usize, recovered: &mut Recovered) -> Result<(), JournalError> {
         let others = self.disk.lock().slots.len();
@@ -171,7 +205,6 @@ impl ProcessDisk {
             self.takes_time().await;
             let saves: Vec<Record> = left.0.into_values().collect();
             recovered.saves.extend(saves.iter().cloned());
-            recovered.server_ids.extend(left.1.iter().cloned());
             {
                 let mut folder = self.disk.lock();
                 folder.slots[own].apply(&Changes { saves, ..Changes::default() });
@@ -183,6 +216,7 @@ impl ProcessDisk {
             slot.server_ids.clear();
             slot.holder = None;
         }
+        recovered.server_ids = self.disk.lock().slots[own].server_ids.iter().cloned().collect();
         Ok(())
     }
 
@@ -203,6 +237,7 @@ impl JournalSource for ProcessDisk {
         self.power.on().await;
         self.takes_time().await;
         let mut recovered = Recovered::default();
+        let lock = self.folder_lock(100).await;
         let own = {
             let mut folder = self.disk.lock();
             folder.trouble()?;
@@ -211,6 +246,7 @@ impl JournalSource for ProcessDisk {
                 recovered.warnings.push(format!("journal-{number} is left alone: damaged"));
             }
             let free = folder.slots.iter().position(|slot| slot.holder.is_none() && !slot.damaged);
+            let free = free.filter(|_| lock.is_some());
             let own = free.unwrap_or_else(|| {
                 folder.slots.push(Slot::default());
                 folder.slots.len() - 1
@@ -227,11 +263,10 @@ impl JournalSource for ProcessDisk {
             slot: own,
         };
         self.takes_time().await;
-        self.adopt(own, &mut recovered).await?;
-        let folder = self.disk.lock();
-        recovered.saves = folder.slots[own].saves.values().cloned().collect();
-        recovered.server_ids = folder.slots[own].server_ids.iter().cloned().collect();
-        drop(folder);
+        if lock.is_some() {
+            self.adopt(own, &mut recovered).await?;
+        }
+        recovered.saves = self.disk.lock().slots[own].saves.values().cloned().collect();
         Ok((Box::new(journal), recovered))
     }
 }
@@ -295,7 +330,10 @@ impl Journal for SimulatedJournal {
 
     async fn adopt(&mut self, recovered: &mut Recovered) -> Result<(), JournalError> {
         self.disk.power.on().await;
-        self.disk.adopt(self.slot, recovered).await
+        match self.disk.folder_lock(1).await {
+            Some(_lock) => self.disk.adopt(self.slot, recovered).await,
+            None => Ok(()),
+        }
     }
 
     async fn rest(&mut self) -> Result<(), JournalError> {

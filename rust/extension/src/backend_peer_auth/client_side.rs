@@ -58,7 +58,10 @@ fn introduce(mut this: Gd<BackendPeerAuth>) {
     let session = session.filter(Gd::is_instance_valid);
     let connected = match session {
         Some(session) => session.bind().connected(),
-        None => Err(ClientError::new(Fault::NotLoggedIn, "there is no ticket to show: get one with BackendRooms.request_ticket")),
+        None => Err(ClientError::new(
+            Fault::NotLoggedIn,
+            "there is no ticket to show: get one with BackendRooms.request_ticket",
+        )),
     };
     let id = this.instance_id();
     runtime::spawn(async move {
