@@ -29,6 +29,10 @@ pub(super) struct Held {
     pub releases: BTreeMap<Arc<str>, i64>,
     /// Players being loaded.
     pub loading: BTreeMap<Arc<str>, Loads>,
+    /// While this is not 0, all players are being let go, and nobody is loaded.
+    pub closing: usize,
+    /// How often that began. A load that was under way then is too late.
+    pub closed: u64,
     /// Players that another server waits for and that are on their way out.
     pub wanted: BTreeSet<Arc<str>>,
     pub announced_conflicts: BTreeSet<String>,
@@ -130,6 +134,8 @@ impl Held {
             unnumbered: BTreeSet::new(),
             releases: BTreeMap::new(),
             loading: BTreeMap::new(),
+            closing: 0,
+            closed: 0,
             wanted: BTreeSet::new(),
             announced_conflicts: BTreeSet::new(),
             journal: JournalState::Opening,

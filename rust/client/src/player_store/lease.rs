@@ -43,16 +43,25 @@ impl PlayerStore {
         let _hurry = AllDue::begin(inner);
         inner.wake_journal.notify_one();
         let loading = Loading::begin(inner, player_id);
+        let closed = {
+            let held = inner.lock();
+            if held.closing > 0 {
+                return Err(closing());
+            }
+            held.closed
+        };
         let mut pause = ASK_AGAIN;
         loop {
             let forgotten = loading.forgotten();
             let left = until.saturating_duration_since(inner.clock.now());
             // The journal knows who takes the lease before it is taken: otherwise nobody could let it go after a crash.
             let ready = inner.wait_until(left, |held| {
-                held.journal != JournalState::Opening
-                    && (held.journal == JournalState::Failed || held.named.as_deref() == Some(&*server_id))
-                    && !held.has_left_over(player_id)
-                    && !held.releases.contains_key(player_id)
+                held.closed != closed
+                    || held.journal != JournalState::Opening
+                        && (held.journal == JournalState::Failed
+                            || held.named.as_deref() == Some(&*server_id))
+                        && !held.has_left_over(player_id)
+                        && !held.releases.contains_key(player_id)
             });
             if !ready.await {
                 return Err(ClientError {
@@ -63,10 +72,13 @@ impl PlayerStore {
                     )
                 });
             }
+            if inner.lock().closed != closed {
+                return Err(closing());
+            }
             let body = LoadPlayers { server_id: server_id.clone(), player_ids: vec![player_id.to_owned()] };
             let reply = inner.backend.load_players(inner.registration.key(), &body).await?;
             if let Some(loaded) = reply.players.into_iter().find(|player| player.player_id == player_id) {
-                match inner.take(loaded, forgotten) {
+                match inner.take(loaded, forgotten, closed)? {
                     Some(snapshots) => return Ok(snapshots),
                     // The player left while the reply was on its way, with saves that it does not know.
                     None => continue,
@@ -102,6 +114,7 @@ impl PlayerStore {
 
     async fn flush_and_let_go(&self, player_id: Option<&str>, within: Duration) -> Flushed {
         let until = self.0.clock.now() + within;
+        let _closing = player_id.is_none().then(|| Closing::begin(&self.0));
         let first = self.flush(player_id, within).await;
         {
             let mut held = self.0.lock();
@@ -129,7 +142,7 @@ impl PlayerStore {
         let left = until.saturating_duration_since(self.0.clock.now());
         let gone = self.0.wait_until(left, |held| match player_id {
             Some(id) => !held.releases.contains_key(id),
-            None => held.releases.is_empty(),
+            None => held.releases.is_empty() && held.loading.is_empty(),
         });
         if !gone.await {
             tracing::warn!("leases were not let go in time; they run out by themselves");
@@ -204,6 +217,31 @@ impl PlayerStore {
     }
 }
 
+/// While this lives, all players are being let go: nobody is loaded, and loads under way are too late.
+struct Closing<'a>(&'a Inner);
+
+impl<'a> Closing<'a> {
+    fn begin(inner: &'a Inner) -> Self {
+        {
+            let mut held = inner.lock();
+            held.closing += 1;
+            held.closed += 1;
+        }
+        inner.progressed();
+        Self(inner)
+    }
+}
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.lock().closing -= 1;
+    }
+}
+
+fn closing() -> ClientError {
+    ClientError::new(Fault::Cancelled, "all players are being let go")
+}
+
 /// While this lives, a notice that somebody waits for the player is for later.
 struct Loading<'a>(&'a Inner, Arc<str>);
 
@@ -229,17 +267,33 @@ impl Drop for Loading<'_> {
                 held.loading.remove(&self.1);
             }
         }
+        drop(held);
+        self.0.progressed();
     }
 }
 
 impl Inner {
     /// The player is ours now; `None` if the player was forgotten after this was asked for.
-    fn take(&self, loaded: LoadedPlayer, forgotten: u64) -> Option<HashMap<String, Snapshot>> {
+    fn take(
+        &self,
+        loaded: LoadedPlayer,
+        forgotten: u64,
+        closed: u64,
+    ) -> Result<Option<HashMap<String, Snapshot>>, ClientError> {
         let LoadedPlayer { player_id, epoch, sequence, documents, conflicts } = loaded;
         let snapshots = {
             let mut held = self.lock();
+            if held.closed != closed {
+                // The backend has given the lease all the same.
+                if !held.players.contains_key(&*player_id) {
+                    held.releases.insert(player_id.into(), epoch);
+                }
+                drop(held);
+                self.wake_sender.notify_one();
+                return Err(closing());
+            }
             if held.loading.get(&*player_id).is_some_and(|loads| loads.forgotten != forgotten) {
-                return None;
+                return Ok(None);
             }
             // Under another epoch, what is unsent here was made of an older state.
             if held.players.get(&*player_id).is_some_and(|player| player.epoch != epoch || player.lost) {
@@ -267,7 +321,7 @@ impl Inner {
             snapshots
         };
         self.announce(conflicts);
-        Some(snapshots)
+        Ok(Some(snapshots))
     }
 
     fn announce(&self, conflicts: Vec<Conflict>) {

@@ -1,6 +1,7 @@
 //! Several servers: one player at a time on one of them, and nothing lost on the way.
 
 use super::*;
+use crate::simulation::Trouble;
 
 async fn two_servers() -> (Arc<SimulatedBackend>, Server, Server) {
     let backend = SimulatedBackend::new();
@@ -55,7 +56,7 @@ async fn who_is_let_go_while_coming_back_stays() {
 async fn who_is_let_go_while_coming_back_in_vain_is_gone() {
     let (backend, one, other) = two_servers().await;
     one.load("ada").await;
-    let lost = Some(crate::simulation::Trouble::LostRequest);
+    let lost = Some(Trouble::LostRequest);
     backend.state.lock().expect("not poisoned").troubles.extend([lost]);
     let (loaded, _) = tokio::join!(one.store.load("ada", LONG), one.store.release("ada", LONG));
     loaded.expect_err("lost");
@@ -152,12 +153,7 @@ async fn who_lost_a_player_can_take_it_again() {
 async fn a_lease_taken_without_knowing_is_let_go_when_wanted() {
     let (backend, one, other) = two_servers().await;
     // The request arrives, its answer does not, and nobody asks again.
-    backend
-        .state
-        .lock()
-        .expect("not poisoned")
-        .troubles
-        .extend([Some(crate::simulation::Trouble::LostReply)]);
+    backend.state.lock().expect("not poisoned").troubles.extend([Some(Trouble::LostReply)]);
     one.store.load("ada", LONG).await.expect_err("no answer");
     let begun = tokio::time::Instant::now();
     other.load("ada").await;
@@ -169,7 +165,7 @@ async fn a_lost_player_who_was_taken_again_without_knowing_is_let_go_when_wanted
     let (backend, one, other) = fenced().await;
     until(|| one.heard(|event| matches!(event, Event::LeaseLost { .. }))).await;
     other.store.release("ada", LONG).await;
-    let lost = Some(crate::simulation::Trouble::LostReply);
+    let lost = Some(Trouble::LostReply);
     backend.state.lock().expect("not poisoned").troubles.extend([lost]);
     one.store.load("ada", LONG).await.expect_err("no answer");
     assert_eq!(
@@ -203,7 +199,7 @@ async fn a_late_reply_does_not_bring_back_a_player_of_the_past() {
         .lock()
         .expect("not poisoned")
         .troubles
-        .extend([Some(crate::simulation::Trouble::LateReply(Duration::from_secs(3)))]);
+        .extend([Some(Trouble::LateReply(Duration::from_secs(3)))]);
     let (loaded, ()) = tokio::join!(one.load("ada"), async {
         // Meanwhile there is one more save, and the player leaves.
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -227,7 +223,7 @@ async fn a_late_reply_does_not_hide_what_was_saved_since() {
         .lock()
         .expect("not poisoned")
         .troubles
-        .extend([Some(crate::simulation::Trouble::LateReply(Duration::from_secs(3)))]);
+        .extend([Some(Trouble::LateReply(Duration::from_secs(3)))]);
     let (loaded, ()) = tokio::join!(one.load("ada"), async {
         tokio::time::sleep(Duration::from_secs(1)).await;
         one.save("ada", 2);
@@ -247,7 +243,7 @@ async fn a_late_acknowledgement_covers_no_change_of_a_later_lease() {
         .lock()
         .expect("not poisoned")
         .troubles
-        .extend([Some(crate::simulation::Trouble::LateReply(Duration::from_secs(600)))]);
+        .extend([Some(Trouble::LateReply(Duration::from_secs(600)))]);
     one.store.flush(None, Duration::from_millis(10)).await;
     assert_eq!(stored(&backend, "ada", "progress"), Some(content(1)), "executed, but not answered");
     // The server sleeps, another one has the player meanwhile, and then this one again.
@@ -261,4 +257,25 @@ async fn a_late_acknowledgement_covers_no_change_of_a_later_lease() {
     until(|| one.heard(late)).await;
     let told = one.news().into_iter().find(|event| late(event));
     assert!(matches!(told, Some(Event::Saved { generation: 0, .. })), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_comes_in_while_everybody_is_let_go() {
+    let backend = SimulatedBackend::new();
+    let server = Server::start(&backend, &disk()).await;
+    server.load("bob").await;
+    // The reply is on its way when all are let go.
+    let late = Trouble::LateReply(Duration::from_millis(200));
+    backend.state.lock().expect("not poisoned").troubles.push_back(Some(late));
+    let letting_go = async {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        server.store.release_all(LONG).await
+    };
+    let (loaded, flushed) = tokio::join!(server.store.load("ada", LONG), letting_go);
+    assert_eq!(loaded.expect_err("too late").code(), "cancelled");
+    assert_eq!(flushed.unsaved, 0);
+    assert_eq!(server.store.player_count(), 0);
+    // The lease that the backend gave is let go before the end.
+    let other = Server::start(&backend, &disk()).await;
+    other.load("ada").await;
 }
