@@ -106,6 +106,20 @@ impl JournalFolder {
         own: &mut JournalFile,
         recovered: &mut Recovered,
     ) -> Result<(), JournalError> {
+        // Somebody with several may die in the midst of it, when one of them has been passed already.
+        while self.adopt_once(own_number, own, recovered).await? {}
+        recovered.server_ids = own.server_ids().await?;
+        Ok(())
+    }
+
+    /// Whether there was anything.
+    async fn adopt_once(
+        &self,
+        own_number: usize,
+        own: &mut JournalFile,
+        recovered: &mut Recovered,
+    ) -> Result<bool, JournalError> {
+        let mut any = false;
         for number in (0..MOST_JOURNALS).filter(|number| *number != own_number) {
             let path = self.path(number);
             if !path.exists() {
@@ -115,18 +129,21 @@ impl JournalFolder {
                 Ok(journal) => journal,
                 Err(JournalError::InUse(_)) => continue,
                 Err(error) => {
-                    recovered.warnings.push(format!("journal-{number}.db is left alone: {error}"));
+                    let warning = format!("journal-{number}.db is left alone: {error}");
+                    if !recovered.warnings.contains(&warning) {
+                        recovered.warnings.push(warning);
+                    }
                     continue;
                 }
             };
             let left = other.read().await?;
+            any |= !left.saves.is_empty() || !left.server_ids.is_empty();
             own.adopt(&left).await?;
             recovered.saves.extend(left.saves);
             other.clear().await?;
             other.close().await;
         }
-        recovered.server_ids = own.server_ids().await?;
-        Ok(())
+        Ok(any)
     }
 }
 

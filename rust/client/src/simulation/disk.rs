@@ -190,6 +190,13 @@ impl ProcessDisk {
 
     /// What dead processes left is moved: first it is in both places, then only in `own`.
     async fn adopt(&self, own: usize, recovered: &mut Recovered) -> Result<(), JournalError> {
+        while self.adopt_once(own, recovered).await? {}
+        recovered.server_ids = self.disk.lock().slots[own].server_ids.iter().cloned().collect();
+        Ok(())
+    }
+
+    async fn adopt_once(&self, own: usize, recovered: &mut Recovered) -> Result<bool, JournalError> {
+        let mut any = false;
         let others = self.disk.lock().slots.len();
         for other in (0..others).filter(|other| *other != own) {
             let left = {
@@ -202,6 +209,7 @@ impl ProcessDisk {
                 slot.holder = Some(self.process);
                 (slot.saves.clone(), slot.server_ids.clone())
             };
+            any |= !left.0.is_empty() || !left.1.is_empty();
             self.takes_time().await;
             let saves: Vec<Record> = left.0.into_values().collect();
             recovered.saves.extend(saves.iter().cloned());
@@ -216,8 +224,7 @@ impl ProcessDisk {
             slot.server_ids.clear();
             slot.holder = None;
         }
-        recovered.server_ids = self.disk.lock().slots[own].server_ids.iter().cloned().collect();
-        Ok(())
+        Ok(any)
     }
 
     async fn takes_time(&self) {
