@@ -128,7 +128,16 @@ pub fn measure(
     report.add(PART, "return of the backend until it takes the first save", milliseconds(first - back), "ms");
     report.add(PART, "first until last save taken", drain, "ms");
     report.add(PART, "ideal: the same in full batches by the raw client, p50", ideal, "ms");
-    report.add_with_goal(PART, "draining against ideal", drain / ideal, "x", 2.0);
+    report.add(PART, "draining against ideal", drain / ideal, "x");
+    // A wait before the first save is felt as well.
+    let whole = milliseconds(last - back) / ideal;
+    report.add_with_goal(
+        PART,
+        "return of the backend until the last save taken against ideal",
+        whole,
+        "x",
+        2.0,
+    );
     Ok(())
 }
 
