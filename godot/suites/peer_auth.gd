@@ -1,12 +1,6 @@
 ## The handshake on both ends: a server and its clients are branches of this process, over real
 ## ENet.
-extends "res://backend_suite.gd"
-
-const Branch := preload("res://branch.gd")
-
-var _server: Branch
-var _registration: BackendServerRegistration
-var _port := 0
+extends "res://door_suite.gd"
 
 
 func test_a_good_ticket_is_verified_on_both_ends() -> void:
@@ -341,94 +335,4 @@ func test_a_client_that_hangs_up_in_mid_handshake_leaves_nothing_behind() -> voi
 	)
 	await frames(30)
 	check_eq(verified.size(), 0, "emissions of peer_verified")
-	check_eq(_server.peer_auth.get_player_ids(), PackedStringArray(), "players")
-
-
-## A registered server that listens, with everything it needs to judge who joins.
-func open_server() -> void:
-	_server = Branch.new()
-	_server.name = "Server"
-	add_child(_server)
-	_port = _server.host()
-	_registration = new_registration(unique("Door"))
-	_registration.port = _port
-	succeeded(await _registration.register().wait(), "register")
-	var validator := BackendTokenValidator.new()
-	validator.registration = _registration
-	add_child(validator)
-	var auth := BackendPeerAuth.new()
-	auth.registration = _registration
-	auth.validator = validator
-	_server.add_auth(auth)
-
-
-func new_ticket(session: BackendSession) -> String:
-	return await ticket_for(session, _registration.server_id)
-
-
-func new_client(ticket: String) -> Branch:
-	var client := Branch.new()
-	client.name = unique("Client").validate_node_name()
-	add_child(client)
-	var auth := BackendPeerAuth.new()
-	auth.ticket = ticket
-	client.add_auth(auth)
-	return client
-
-
-## A client that speaks ENet but not our handshake.
-func new_rogue(auth_callback: Callable) -> Branch:
-	var rogue := Branch.new()
-	rogue.name = unique("Rogue").validate_node_name()
-	add_child(rogue)
-	rogue.api.auth_callback = auth_callback
-	return rogue
-
-
-func join_as(session: BackendSession) -> Branch:
-	return await join_with(await new_ticket(session))
-
-
-func join_with(ticket: String) -> Branch:
-	var client := new_client(ticket)
-	var verified := record(_server.peer_auth.peer_verified)
-	var welcomes := record(client.peer_auth.authenticated)
-	client.join(_port)
-	await until(
-		func() -> bool: return not (verified.is_empty() or welcomes.is_empty()),
-		PATIENCE,
-		"verification of a client"
-	)
-	return client
-
-
-func expect_refusal(client: Branch, code: String) -> void:
-	var refusals := record(_server.peer_auth.peer_refused)
-	var told := record(client.peer_auth.refused)
-	var welcomes := record(client.peer_auth.authenticated)
-	client.join(_port)
-	await until(func() -> bool: return not refusals.is_empty(), PATIENCE, "peer_refused")
-	await until(func() -> bool: return not told.is_empty(), PATIENCE, "refused")
-	await until(func() -> bool: return not client.is_online(), PATIENCE, "end of the connection")
-	if not refusals.is_empty():
-		check_eq((refusals[0][1] as BackendError).code, code, "reason on the server")
-	if not told.is_empty():
-		check_eq((told[0][0] as BackendError).code, code, "reason on the client")
-	check_eq(welcomes.size(), 0, "emissions of authenticated")
-	check_eq(refusals.size(), 1, "emissions of peer_refused")
-
-
-func expect_rogue_out(rogue: Branch) -> void:
-	var refusals := record(_server.peer_auth.peer_refused)
-	var verified := record(_server.peer_auth.peer_verified)
-	rogue.join(_port)
-	await until(func() -> bool: return not refusals.is_empty(), PATIENCE, "peer_refused")
-	await until(func() -> bool: return not rogue.is_online(), PATIENCE, "end of the connection")
-	if not refusals.is_empty():
-		var error: BackendError = refusals[0][1]
-		check(
-			not error.code.is_empty() and not error.message.is_empty(), "the refusal has no reason"
-		)
-	check_eq(verified.size(), 0, "emissions of peer_verified")
-	check_eq(_server.api.get_peers(), PackedInt32Array(), "peers of the server")
 	check_eq(_server.peer_auth.get_player_ids(), PackedStringArray(), "players")

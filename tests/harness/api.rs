@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use backend_protocol::admin::BanPlayer;
 use backend_protocol::player_store::{
     Document, LoadPlayers, LoadedPlayers, PlayerDocuments, SaveDocuments, SaveItem, SaveResult,
     SavedDocuments,
@@ -130,6 +131,15 @@ impl Api {
         let body = Validate { token: ticket.to_owned(), server_id: Some(server_id.to_owned()) };
         let response = self.post(routes::VALIDATE, Some(&self.server_key), &body)?;
         ensure!(response.status().is_success(), "the backend refused the ticket: {}", response.text()?);
+        Ok(())
+    }
+
+    /// Bans a player, as the operator who holds `admin_key`.
+    pub fn ban(&self, admin_key: &str, player_id: &str) -> Result<()> {
+        let path = routes::ADMIN_BAN.replace("{player_id}", player_id);
+        let body = BanPlayer { reason: "test".to_owned(), seconds: None };
+        let response = self.request(Method::PUT, &path, Some(admin_key)).json(&body).send()?;
+        ensure!(response.status().is_success(), "the backend does not ban: {}", response.text()?);
         Ok(())
     }
 

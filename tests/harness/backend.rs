@@ -174,6 +174,18 @@ impl Backend {
         serde_json::from_slice(&output.stdout).context("backend-server players printed no JSON list")
     }
 
+    /// A new key for the admin routes.
+    pub fn admin_key(&self) -> Result<String> {
+        let output = Command::new(programs::backend_server()?)
+            .args(["admin-keys", "create", "--database"])
+            .arg(self.location())
+            .output()?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let key = said.split_whitespace().find(|word| word.starts_with("gak_"));
+        let why = || format!("no admin key was made: {said}{}", String::from_utf8_lossy(&output.stderr));
+        Ok(key.with_context(why)?.to_owned())
+    }
+
     /// Waits until the player called `name` satisfies `wanted`.
     pub fn wait_for_player(
         &self,

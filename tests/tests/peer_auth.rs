@@ -206,3 +206,41 @@ fn strangers_are_turned_away_and_nothing_they_send_arrives() -> Result<()> {
     stranger.godot().kill()?;
     door.close()
 }
+
+#[test]
+fn a_banned_player_is_sent_away_as_soon_as_the_server_hears_of_it() -> Result<()> {
+    let backend = Backend::start_with(&["--heartbeat-seconds=1"])?;
+    let api = backend.api()?;
+    let admin_key = backend.admin_key()?;
+    let proxy = FaultProxy::start(backend.address())?;
+    let door = Door::open(&backend, &proxy.url(), &[])?;
+    let (ada, bo) = (api.log_in("Ada")?, api.log_in("Bo")?);
+    let mut first = fixture::client("first", &backend.url())?.start()?;
+    let mut second = fixture::client("second", &backend.url())?.start()?;
+    for (client, player) in [(&mut first, &ada), (&mut second, &bo)] {
+        let answer = door.knock(client, &player.ticket(&door.room_id)?)?;
+        ensure!(answer["outcome"] == "authenticated", "{answer}\n{}", door.server.log().tail());
+    }
+
+    // While the server cannot hear of it, the player stays, and so does everybody else.
+    let unused = ada.ticket(&door.room_id)?;
+    proxy.set(Fault::Refuse);
+    api.ban(&admin_key, ada.id())?;
+    door.server.log().wait_for("EVENT heartbeat_failed")?;
+    ensure!(!door.server.log().contains("EVENT peer_left"), "{}", door.server.log().tail());
+    proxy.set(Fault::None);
+    let left = door.server.log().wait_for("EVENT peer_left")?;
+    ensure!(left.ends_with(&format!("player={}", ada.id())), "{left}");
+    door.server.log().wait_for("code=banned")?;
+    first.log().wait_for("EVENT refused code=banned")?;
+
+    // It remembers that without the backend.
+    proxy.set(Fault::Refuse);
+    door.is_refused(&mut first, "of a banned player", &unused, &["banned"])?;
+    second.ask(&json!({ "do": "greet", "text": "still here" }))?;
+    door.server.log().wait_for("EVENT greeted")?;
+    proxy.set(Fault::None);
+    leave(first)?;
+    leave(second)?;
+    door.close()
+}

@@ -18,6 +18,7 @@ mod planted;
 pub mod player_store;
 pub mod registration;
 pub mod retry;
+pub mod revocations;
 pub mod rooms;
 pub mod secret;
 pub mod session;

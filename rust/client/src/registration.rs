@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use backend_protocol::Code;
-use backend_protocol::registration::{Heartbeat, RegisterServer, ServerLease, ServerStatus};
+use backend_protocol::registration::{Heartbeat, RegisterServer, Revocation, ServerLease, ServerStatus};
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -20,6 +20,7 @@ use crate::entropy;
 use crate::error::{ClientError, Fault};
 use crate::jwks::GoodKeys;
 use crate::retry;
+use crate::revocations::Revocations;
 use crate::secret::ServerKey;
 
 /// Shortest time between two heartbeats, however much changes.
@@ -100,6 +101,9 @@ struct Inner {
     beating: Mutex<Option<JoinHandle<()>>>,
     notices: broadcast::Sender<Notice>,
     good_keys: watch::Sender<GoodKeys>,
+    revocations: Arc<Revocations>,
+    /// How far the backend has told of revocations; `None` before its first reply.
+    revocations_as_of: Mutex<Option<u64>>,
     /// Wakes the task for an early heartbeat.
     changed: Notify,
     players: AtomicU32,
@@ -132,6 +136,8 @@ impl Registration {
             beating: Mutex::new(None),
             notices: broadcast::channel(NOTICES).0,
             good_keys: watch::channel(None).0,
+            revocations: Arc::default(),
+            revocations_as_of: Mutex::new(None),
             changed: Notify::new(),
             players: AtomicU32::new(0),
             draining: AtomicBool::new(false),
@@ -185,6 +191,11 @@ impl Registration {
     /// The names of the public keys that are good, as the last heartbeat's reply told them.
     pub fn good_keys(&self) -> watch::Receiver<GoodKeys> {
         self.0.good_keys.subscribe()
+    }
+
+    /// Tokens that ended before their time, as the heartbeats' replies tell.
+    pub fn revocations(&self) -> &Arc<Revocations> {
+        &self.0.revocations
     }
 
     /// The key that proves this server to the backend.
@@ -264,6 +275,12 @@ impl Inner {
         self.good_keys.send_replace(Some(names.into()));
     }
 
+    fn told_revocations(&self, revocations: Vec<Revocation>, as_of: u64) {
+        self.revocations.note(revocations, self.clock.now());
+        // An older backend tells of none, and counts none.
+        *lock(&self.revocations_as_of) = (as_of > 0).then_some(as_of);
+    }
+
     async fn enlist(&self) -> Result<ServerLease, ClientError> {
         let Some(described) = lock(&self.described).clone() else {
             return Err(ClientError::new(Fault::NotRegistered, "the server was never described"));
@@ -299,7 +316,7 @@ impl Inner {
             mode: described.map(|server| server.mode.clone()),
             max_players: described.map(|server| server.max_players),
             tags: described.map(|server| server.tags.clone()),
-            revocations_after: None,
+            revocations_after: *lock(&self.revocations_as_of),
         }
     }
 }
@@ -330,6 +347,7 @@ async fn beat(server: Arc<Inner>, lease: ServerLease) {
                 }
                 drain_told = reply.drain;
                 server.told_keys(reply.key_ids);
+                server.told_revocations(reply.revocations, reply.revocations_as_of);
                 server.notice_players(reply.wanted, Notice::Wanted);
                 server.notice_players(reply.conflicts, Notice::Conflicts);
             }

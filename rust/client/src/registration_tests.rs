@@ -120,3 +120,26 @@ async fn an_outage_is_survived() {
     assert_eq!(lock(&backend.state).deregistered, ["server-1"]);
     assert_eq!(registration.server_id(), None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn revocations_are_asked_for_once_and_survive_a_new_registration() {
+    let backend = SimulatedBackend::new();
+    let (registration, _news) = registration(&backend);
+    registration.register(description()).await.expect("registered");
+    {
+        let mut state = lock(&backend.state);
+        let reason = backend_protocol::registration::RevocationReason::Banned;
+        state.revocations = vec![Revocation { player_id: "ada".into(), reason, before: 100 }];
+        state.revocations_as_of = 7;
+    }
+    until(|| lock(&backend.state).heartbeats.len() == 2).await;
+    {
+        let state = lock(&backend.state);
+        let asked: Vec<_> = state.heartbeats.iter().map(|beat| beat.revocations_after).collect();
+        assert_eq!(asked, [None, Some(7)]);
+    }
+    assert_eq!(registration.revocations().check("ada", 100).expect_err("banned").code(), "banned");
+    lock(&backend.state).forgotten = true;
+    until(|| lock(&backend.state).registrations == 2).await;
+    assert!(registration.revocations().check("ada", 100).is_err());
+}

@@ -404,9 +404,9 @@ impl Session {
     }
 }
 
-/// Whether a newer access token may help.
+/// Whether a newer access token may help. Of a ban the refresh token's answer has the last word, and ends the session.
 fn is_stale_token(error: &ClientError) -> bool {
-    error.is(Code::TokenExpired) || error.is(Code::TokenInvalid)
+    error.is(Code::TokenExpired) || error.is(Code::TokenInvalid) || error.is(Code::Banned)
 }
 
 /// Refuses a grant that could not be used: its tokens go into headers and back into requests.

@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::error::{ClientError, Fault};
 use crate::jwks::KeyCache;
 use crate::registration::Registration;
+use crate::revocations::Revocations;
 use crate::secret::ServerKey;
 use crate::storage::Storage;
 
@@ -39,6 +40,8 @@ pub struct Player {
     pub display_name: String,
     /// What the player showed.
     pub kind: TokenKind,
+    /// When the backend issued it, in seconds since 1970.
+    pub issued_at: u64,
 }
 
 /// What a validator needs to know.
@@ -65,6 +68,8 @@ struct Inner {
     keys: KeyCache,
     /// `jti` of used tickets → the second from which on they are refused anyway.
     used: Mutex<HashMap<String, u64>>,
+    /// What ended before its time, as heard by the registration that is followed.
+    revocations: Mutex<Option<Arc<Revocations>>>,
 }
 
 impl TokenValidator {
@@ -77,7 +82,14 @@ impl TokenValidator {
     ) -> Self {
         let key = config.server_key.as_ref();
         let keys = KeyCache::new(&config.issuer, Arc::clone(&backend), storage, Arc::clone(&clock), key);
-        Self(Arc::new(Inner { backend, clock, config, keys, used: Mutex::default() }))
+        Self(Arc::new(Inner {
+            backend,
+            clock,
+            config,
+            keys,
+            used: Mutex::default(),
+            revocations: Mutex::default(),
+        }))
     }
 
     /// Gets the public keys before the first player comes.
@@ -85,10 +97,11 @@ impl TokenValidator {
         self.0.keys.prepare().await
     }
 
-    /// Drops keys as soon as the backend withdraws them, which it says in its replies to heartbeats. Following the same
-    /// registration again changes nothing. Call on a tokio runtime.
+    /// Drops keys as soon as the backend withdraws them, and refuses tokens that it revoked, which it says in its replies to
+    /// heartbeats. Following the same registration again changes nothing. Call on a tokio runtime.
     pub fn follow(&self, registration: &Registration) {
         self.0.keys.follow(registration.good_keys());
+        *lock(&self.0.revocations) = Some(Arc::clone(registration.revocations()));
     }
 
     /// The player `token` belongs to. `server_id` is this server's, which a join ticket must be for; a server's
@@ -101,7 +114,13 @@ impl TokenValidator {
         let unverified = Unverified::of(token).map_err(refused)?;
         let kind = unverified.kind;
         let claims = self.verify(token, &unverified, server_id).await?;
-        let verified = Player { player_id: claims.sub.clone(), display_name: claims.name.clone(), kind };
+        let verified = Player {
+            player_id: claims.sub.clone(),
+            display_name: claims.name.clone(),
+            kind,
+            issued_at: claims.iat,
+        };
+        self.unrevoked(&verified)?;
         if kind == TokenKind::Access {
             return Ok(verified);
         }
@@ -120,6 +139,13 @@ impl TokenValidator {
                 Ok(verified)
             }
             Err(error) => Err(error),
+        }
+    }
+
+    fn unrevoked(&self, player: &Player) -> Result<(), ClientError> {
+        match &*lock(&self.0.revocations) {
+            Some(revocations) => revocations.check(&player.player_id, player.issued_at),
+            None => Ok(()),
         }
     }
 
@@ -148,7 +174,7 @@ impl TokenValidator {
 
     fn use_up(&self, claims: &Claims) -> Result<(), ClientError> {
         let now = self.0.clock.unix_seconds();
-        let mut used = self.0.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut used = lock(&self.0.used);
         if used.len() >= MAX_REMEMBERED {
             used.retain(|_, until| *until > now);
         }
@@ -176,8 +202,17 @@ impl TokenValidator {
             player_id: validated.player_id,
             display_name: validated.display_name,
             kind: validated.kind,
+            // The backend has vouched for what the token says.
+            issued_at: Unverified::of(token)
+                .ok()
+                .and_then(|unverified| unverified.issued_at)
+                .unwrap_or_default(),
         })
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One kind of refusal for the peer, the reason for the log.

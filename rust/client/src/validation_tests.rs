@@ -138,3 +138,34 @@ async fn a_flood_of_tickets_forgets_none_that_could_be_used_again() {
     let refused = validator.validate(&bench.ticket("0"), Some("server-1")).await.expect_err("replayed");
     assert_ne!(refused.code(), "token_expired");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_was_revoked_is_refused_and_a_later_one_is_not() {
+    let bench = Bench::new();
+    let registration = Registration::new(
+        bench.backend.clone(),
+        Arc::new(SimulatedClock::starting_at(NOW)),
+        server_key(),
+        std::time::Duration::from_secs(10),
+        Arc::new(|_| ()),
+    );
+    let ended = |before| {
+        let reason = backend_protocol::registration::RevocationReason::SessionsEnded;
+        let revocation =
+            backend_protocol::registration::Revocation { player_id: "ada".into(), reason, before };
+        registration.revocations().note(vec![revocation], tokio::time::Instant::now());
+    };
+    let validator = bench.validator(Policy::LocalFirst);
+    validator.follow(&registration);
+    ended(NOW - 1);
+    let player = validator.validate(&bench.ticket("1"), Some("server-1")).await.expect("issued later");
+    assert_eq!(player.issued_at, NOW);
+    let before = bench.calls();
+    ended(NOW);
+    let refused = validator.validate(&bench.ticket("2"), Some("server-1")).await.expect_err("ended");
+    assert_eq!((refused.code(), bench.calls()), ("token_invalid", before));
+    // Whom the backend vouched for is judged by the same time later on.
+    let remote = bench.validator(Policy::RemoteOnly);
+    let player = remote.validate(&bench.ticket("3"), Some("server-1")).await.expect("vouched for");
+    assert_eq!(player.issued_at, NOW);
+}

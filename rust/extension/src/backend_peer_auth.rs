@@ -47,7 +47,10 @@ pub const GROUP: &str = "backend_peer_auth";
 /// ```
 /// A refusal carries [code]auth_timeout[/code], [code]handshake_invalid[/code], [code]room_full[/code],
 /// [code]server_draining[/code], [code]replaced[/code] (the same player came again), [code]kicked[/code], or the code with
-/// which the token was refused. When the node leaves a running server, nobody new gets in.
+/// which the token was refused. [code]banned[/code] and [code]session_ended[/code] also come to players who are in: a server
+/// hears with its heartbeats who was banned and whose sessions ended, and sends them away.
+///
+/// When the node leaves a running server, nobody new gets in.
 #[derive(GodotClass)]
 #[class(tool, init, base = Node)]
 pub struct BackendPeerAuth {
@@ -96,6 +99,8 @@ pub struct BackendPeerAuth {
     #[export]
     accept_access_tokens: bool,
     own_validator: Option<TokenValidator>,
+    /// Server: version of the revocations that were acted on.
+    revoked_up_to: u64,
     link: Option<MultiplayerLink>,
     roster: Roster,
     /// Client: whether a reason was given already for the connection that is ending.
@@ -116,7 +121,12 @@ impl INode for BackendPeerAuth {
         }
         self.base_mut().add_to_group(GROUP);
         let id = self.base().instance_id();
-        self.each_frame = Some(FrameHook::new(move || watch(id)));
+        self.each_frame = Some(FrameHook::new(move || {
+            watch(id);
+            if let Some(this) = node(id) {
+                server_side::revoke(this);
+            }
+        }));
         self.tie();
     }
 
@@ -290,11 +300,9 @@ impl BackendPeerAuth {
 
     /// Who validates, and for which server.
     fn judge(&mut self) -> Result<(TokenValidator, Option<Registration>), ClientError> {
-        let listed = self.registration().and_then(|registration| registration.bind().handle());
-        if let Some(validator) = self.validator.as_ref().filter(|node| node.is_instance_valid()) {
-            let validator = validator.bind();
-            let own = validator.listed().filter(|registration| registration.server_id().is_some());
-            return Ok((validator.connected()?, own.or(listed)));
+        let listed = self.listed();
+        if let Some(validator) = self.validator() {
+            return Ok((validator.bind().connected()?, listed));
         }
         let validator = match &self.own_validator {
             Some(validator) => validator.clone(),
@@ -302,6 +310,17 @@ impl BackendPeerAuth {
         };
         self.own_validator = Some(validator.clone());
         Ok((validator, listed))
+    }
+
+    fn validator(&self) -> Option<&Gd<BackendTokenValidator>> {
+        self.validator.as_ref().filter(|node| node.is_instance_valid())
+    }
+
+    /// The registration that says for which server tickets are, and what was revoked.
+    fn listed(&self) -> Option<Registration> {
+        let own = self.validator().and_then(|validator| validator.bind().listed());
+        own.filter(|registration| registration.server_id().is_some())
+            .or_else(|| self.registration().and_then(|registration| registration.bind().handle()))
     }
 
     /// The time after which the server gives up on a peer: early enough for its reason to arrive in time.

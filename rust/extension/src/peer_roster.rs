@@ -28,7 +28,7 @@ pub enum Effect {
     Accept(PeerId),
     /// Send the reason, tell the game, and disconnect once the reason had time to arrive.
     Refuse(PeerId, Reason),
-    /// Send the reason to a peer that was in, and disconnect once the reason had time to arrive.
+    /// Send the reason to a peer that was in, tell the game, and disconnect once the reason had time to arrive.
     Dismiss(PeerId, Reason),
     /// Disconnect now.
     Disconnect(PeerId),
@@ -165,6 +165,18 @@ impl Roster {
             None if self.candidates.contains_key(&peer) => self.refuse(peer, reason),
             None => Vec::new(),
         }
+    }
+
+    /// Sends everybody away whose token is no longer good, for the reason that `ended` gives.
+    pub fn revoke(&mut self, ended: impl Fn(&Player) -> Option<Reason>) -> Vec<Effect> {
+        let accepted = self.candidates.iter().filter_map(|(peer, candidate)| match &candidate.stage {
+            Stage::Accepted(player) => Some((peer, player)),
+            _ => None,
+        });
+        let gone: Vec<(PeerId, Reason)> = (self.players.iter().chain(accepted))
+            .filter_map(|(peer, player)| Some((*peer, ended(player)?)))
+            .collect();
+        gone.into_iter().flat_map(|(peer, reason)| self.kick(peer, reason)).collect()
     }
 
     /// All connections are gone.

@@ -3,11 +3,11 @@ use backend_client::protocol::validation::TokenKind;
 use super::*;
 
 fn ada() -> Player {
-    Player { player_id: "ada".into(), display_name: "Ada".into(), kind: TokenKind::Join }
+    Player { player_id: "ada".into(), display_name: "Ada".into(), kind: TokenKind::Join, issued_at: 100 }
 }
 
 fn bo() -> Player {
-    Player { player_id: "bo".into(), display_name: "Bo".into(), kind: TokenKind::Join }
+    Player { player_id: "bo".into(), display_name: "Bo".into(), kind: TokenKind::Join, issued_at: 100 }
 }
 
 fn token() -> Packet {
@@ -172,4 +172,26 @@ fn lost_connections_leave_nobody_behind() {
     asked(&mut roster, 3);
     assert_eq!(roster.clear(), [Effect::Left(2, ada())]);
     assert_eq!((roster.count(), roster.players().count()), (0, 0));
+}
+
+#[test]
+fn who_was_revoked_is_out_and_nobody_else() {
+    let mut roster = Roster::default();
+    joined(&mut roster, 2, ada());
+    joined(&mut roster, 3, bo());
+    let ended = |player: &Player| (player.player_id == "ada").then(|| Reason::new("banned", "Banned."));
+    let effects = roster.revoke(ended);
+    assert_eq!(effects, [Effect::Left(2, ada()), Effect::Dismiss(2, Reason::new("banned", "Banned."))]);
+    assert_eq!(roster.revoke(ended), []);
+    assert_eq!((roster.peer_of("ada"), roster.peer_of("bo")), (None, Some(3)));
+}
+
+#[test]
+fn who_was_revoked_on_the_way_in_does_not_get_in() {
+    let mut roster = Roster::default();
+    let attempt = asked(&mut roster, 2);
+    roster.judged(2, attempt, Ok(ada()), None, None);
+    let effects = roster.revoke(|_| Some(Reason::new("banned", "Banned.")));
+    assert_eq!(code_of(&effects), "banned");
+    assert_eq!(roster.admitted(2), [Effect::Disconnect(2)]);
 }

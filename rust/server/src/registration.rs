@@ -154,7 +154,7 @@ pub async fn heartbeat(
     let conflicts = conflicts::of_server(&mut *work.tx, &server_id).await?;
     let (revocations, revocations_as_of) = revocations::since(&mut work, beat.revocations_after).await?;
     // From the database: another replica may have heard of a new key a moment before this one.
-    let key_ids = Some(signing_keys::good(&mut *work.tx, work.now).await?);
+    let key_ids = Some(signing_keys::good(&mut work.tx, work.now).await?);
     work.commit().await?;
     Ok(Json(HeartbeatReply {
         lease_seconds: state.config.lease_seconds,

@@ -125,18 +125,21 @@ pub struct Unverified {
     pub kind: TokenKind,
     /// Name of the key it says it was signed with: 1 to [`MAX_KEY_NAME`] printable ASCII characters.
     pub kid: String,
+    /// When it says it was issued, in seconds since 1970. Worth nothing until somebody has verified the token.
+    pub issued_at: Option<u64>,
 }
 
 impl Unverified {
     /// Reads `token`, if it has the shape and the header of a token.
     pub fn of(token: &str) -> Result<Self, Rejection> {
-        let header = Compact::of(token)?.header;
+        let Compact { header, payload, .. } = Compact::of(token)?;
         let kind = match header.typ.as_deref() {
             Some(ACCESS_TOKEN_TYPE) => TokenKind::Access,
             Some(JOIN_TICKET_TYPE) => TokenKind::Join,
             _ => return Err(Rejection::WrongType),
         };
-        Ok(Self { kind, kid: header.kid })
+        let issued_at = json::object(&payload).and_then(|claims| claims.get("iat").and_then(Value::as_u64));
+        Ok(Self { kind, kid: header.kid, issued_at })
     }
 }
 

@@ -34,11 +34,16 @@ pub fn build() -> Result<PathBuf> {
 impl Backend {
     /// Starts `binary` with its files in `folder`; `name` is for its log.
     pub fn start(name: &str, binary: &Path, folder: &Path) -> Result<Self> {
+        Self::start_with(name, binary, folder, &[])
+    }
+
+    /// The same with further arguments of `backend-server serve`.
+    pub fn start_with(name: &str, binary: &Path, folder: &Path, extra: &[String]) -> Result<Self> {
         let database = folder.join("backend.db");
         let server_key_file = folder.join("server.key");
         let mut command = Command::new(binary);
         command.current_dir(folder).args(["serve", "--listen", "127.0.0.1:0"]);
-        command.arg("--database").arg(&database).arg("--server-key-file").arg(&server_key_file);
+        command.arg("--database").arg(&database).arg("--server-key-file").arg(&server_key_file).args(extra);
         let mut process = Running::start(name, command)?;
         let line = process.wait_for_line(START, |line| line.starts_with(READY))?;
         let url = line.strip_prefix(READY).context("no URL")?.to_owned();
@@ -58,6 +63,15 @@ impl Backend {
     /// The file with its server key.
     pub fn server_key_file(&self) -> &Path {
         &self.server_key_file
+    }
+
+    /// A new key for the admin routes, made with `binary`.
+    pub fn admin_key(&self, binary: &Path) -> Result<String> {
+        let mut command = Command::new(binary);
+        command.args(["admin-keys", "create", "--database"]).arg(&self.database);
+        let said = process::output(command)?;
+        let key = said.split_whitespace().find(|word| word.starts_with("gak_"));
+        Ok(key.context("the backend made no admin key")?.to_owned())
     }
 
     /// Lines it has logged since last asked; fails when it has ended.

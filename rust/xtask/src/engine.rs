@@ -1,5 +1,6 @@
 //! The suites that run inside the engine, against a real backend.
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,27 +15,64 @@ use crate::workspace;
 /// Bounds a run that hangs; each test has a limit of its own.
 const PATIENCE: Duration = Duration::from_mins(10);
 
+/// What the hook knows the backend by.
+const HOOK_SECRET: &str = "the backend asks the suite";
+
 /// Imports the project and runs its suites, those that check the runner itself first.
 pub fn run(engine: &Engine, backend: &Path, filter: Option<&str>) -> Result<Counts> {
     let project = workspace::root().join("godot");
     engine.import(&project)?;
     let folder = tempfile::Builder::new().prefix("engine-").tempdir()?;
-    let mut backend = Backend::start("engine-backend", backend, folder.path())?;
+    let mut surroundings = Surroundings::start(backend, folder.path())?;
     if filter.is_none() {
-        suites(engine, &backend, &project, &["--self-check"])?;
+        suites(engine, &surroundings, &project, &["--self-check"])?;
     }
     let arguments: Vec<&str> = filter.into_iter().collect();
-    let counts = suites(engine, &backend, &project, &arguments);
-    backend.check()?;
-    backend.stop()?;
+    let counts = suites(engine, &surroundings, &project, &arguments);
+    surroundings.backend.check()?;
+    surroundings.backend.stop()?;
     counts
 }
 
-fn suites(engine: &Engine, backend: &Backend, project: &Path, arguments: &[&str]) -> Result<Counts> {
+/// A backend that mails to a folder and knows an identity provider, whose hook the suites are.
+struct Surroundings {
+    backend: Backend,
+    environment: Vec<(&'static str, String)>,
+}
+
+impl Surroundings {
+    fn start(binary: &Path, folder: &Path) -> Result<Self> {
+        let mails = folder.join("mails").display().to_string();
+        // Free now; the suite that needs it says so if it is not then.
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let arguments = [
+            format!("--mail=file:{mails}"),
+            format!("--identity-provider=suite=http://127.0.0.1:{port}/verify"),
+            format!("--identity-hook-secret={HOOK_SECRET}"),
+        ];
+        let backend = Backend::start_with("engine-backend", binary, folder, &arguments)?;
+        let environment = vec![
+            ("BACKEND_URL", backend.url().to_owned()),
+            ("BACKEND_SERVER_KEY_FILE", backend.server_key_file().display().to_string()),
+            ("BACKEND_ADMIN_KEY", backend.admin_key(binary)?),
+            ("BACKEND_MAIL_FOLDER", mails),
+            ("BACKEND_HOOK_PORT", port.to_string()),
+            ("BACKEND_HOOK_SECRET", HOOK_SECRET.to_owned()),
+        ];
+        Ok(Self { backend, environment })
+    }
+}
+
+fn suites(
+    engine: &Engine,
+    surroundings: &Surroundings,
+    project: &Path,
+    arguments: &[&str],
+) -> Result<Counts> {
     let home = tempfile::Builder::new().prefix("godot-").tempdir()?;
     let mut command = engine.command(home.path());
     command.args(["--headless", "--path"]).arg(project).args(["-s", "res://run.gd", "--"]).args(arguments);
-    command.env("BACKEND_URL", backend.url()).env("BACKEND_SERVER_KEY_FILE", backend.server_key_file());
+    command.envs(surroundings.environment.iter().map(|(name, value)| (*name, value)));
     let is_self_check = arguments.contains(&"--self-check");
     let name = if is_self_check { "engine-self-check" } else { "engine" };
     // The runner's own lines: a test, and below a failed one its reasons. Backtraces stay in the log.

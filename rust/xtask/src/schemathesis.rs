@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 
 use crate::backend::{self, Backend};
@@ -58,7 +58,7 @@ fn test(binary: &Path, options: &Options) -> Result<()> {
     let mut command = Command::new(&tool);
     command.current_dir(&folder);
     command.env("SERVER_KEY", fs::read_to_string(backend.server_key_file())?.trim());
-    command.env("ADMIN_KEY", admin_key(binary, backend.database())?);
+    command.env("ADMIN_KEY", backend.admin_key(binary)?);
     command.env("ACCESS_TOKEN", access_token(backend.url())?);
     command.args(["run", &format!("{}/openapi.json", backend.url()), "--url", backend.url(), "--no-color"]);
     // The body of this one is zstd, which the tool cannot make.
@@ -77,14 +77,6 @@ fn test(binary: &Path, options: &Options) -> Result<()> {
     let judged = process::run("schemathesis", command);
     backend.stop()?;
     judged
-}
-
-fn admin_key(binary: &Path, database: &Path) -> Result<String> {
-    let mut command = Command::new(binary);
-    command.args(["admin-keys", "create", "--database"]).arg(database);
-    let said = process::output(command)?;
-    let key = said.split_whitespace().find(|word| word.starts_with("gak_"));
-    Ok(key.context("the backend made no admin key")?.to_owned())
 }
 
 /// Of a guest, got with the client every system has.

@@ -7,7 +7,7 @@ use backend_protocol::player_store::{
     Conflict, Document, HeldPlayer, LoadPlayers, LoadedPlayer, LoadedPlayers, ReleasePlayers,
     ResolveConflicts, SaveDocuments, SaveItem, SaveOutcome, SaveResult, SavedDocuments,
 };
-use backend_protocol::registration::{Heartbeat, HeartbeatReply, RegisterServer, ServerLease};
+use backend_protocol::registration::{Heartbeat, HeartbeatReply, RegisterServer, Revocation, ServerLease};
 use backend_protocol::validation::Jwks;
 use backend_protocol::{Code, Problem};
 use tokio::time::Instant;
@@ -28,6 +28,9 @@ pub struct State {
     pub jwks: Option<Jwks>,
     /// What heartbeats are told of them.
     pub key_ids: Option<Vec<String>>,
+    /// The same of revocations.
+    pub revocations: Vec<Revocation>,
+    pub revocations_as_of: u64,
     pub heartbeats: Vec<Heartbeat>,
     /// The registry has lost its entries.
     pub forgotten: bool,
@@ -94,6 +97,8 @@ impl Default for State {
             outage: None,
             jwks: None,
             key_ids: None,
+            revocations: Vec::new(),
+            revocations_as_of: 0,
             heartbeats: Vec::new(),
             forgotten: false,
             registrations: 0,
@@ -152,8 +157,8 @@ impl State {
             drain: false,
             wanted: self.wanted(server_id),
             conflicts: conflicts.collect(),
-            revocations: Vec::new(),
-            revocations_as_of: 0,
+            revocations: self.revocations.clone(),
+            revocations_as_of: self.revocations_as_of,
             key_ids: self.key_ids.clone(),
         })
     }

@@ -1,8 +1,10 @@
 //! The server's side: carries out what the roster decides.
 
 use backend_client::error::ClientError;
+use backend_client::protocol::registration::RevocationReason;
 use backend_client::protocol::validation::TokenKind;
 use backend_client::protocol::{Code, Problem};
+use backend_client::revocations::Revocations;
 use backend_client::validation::Player;
 use godot::prelude::*;
 
@@ -76,14 +78,14 @@ fn carry_out(this: &Gd<BackendPeerAuth>, effect: Effect) {
                 api.send(peer, &Packet::Refused(reason.clone()));
             }
             disconnect_soon(id, peer);
-            let error = Failure::new(reason.code, reason.message).into_object();
-            this.signals().peer_refused().emit(i64::from(peer), &error);
+            tell_refusal(this, peer, reason);
         }
         Effect::Dismiss(peer, reason) => {
             if let Some(mut api) = api_of(this) {
-                api.send_aside(peer, &Packet::Refused(reason));
+                api.send_aside(peer, &Packet::Refused(reason.clone()));
             }
             disconnect_soon(id, peer);
+            tell_refusal(this, peer, reason);
         }
         Effect::Disconnect(peer) => {
             if let Some(mut api) = api_of(this) {
@@ -98,6 +100,34 @@ fn carry_out(this: &Gd<BackendPeerAuth>, effect: Effect) {
             this.signals().peer_left().emit(i64::from(peer), &BackendPlayer::object(Ok(player)));
         }
     }
+}
+
+fn tell_refusal(this: &Gd<BackendPeerAuth>, peer: PeerId, reason: Reason) {
+    let error = Failure::new(reason.code, reason.message).into_object();
+    this.signals().peer_refused().emit(i64::from(peer), &error);
+}
+
+/// Sends players away whose tokens ended before their time, if the last heartbeat told of any.
+pub fn revoke(mut this: Gd<BackendPeerAuth>) {
+    let Some(listed) = this.bind().listed() else { return };
+    let revocations = listed.revocations();
+    let version = revocations.version();
+    if this.bind().revoked_up_to == version {
+        return;
+    }
+    this.bind_mut().revoked_up_to = version;
+    with_roster(this, |roster, _| roster.revoke(|player| ended(revocations, player)));
+}
+
+/// Why the token that a player was admitted with is no longer good.
+fn ended(revocations: &Revocations, player: &Player) -> Option<Reason> {
+    let reason = revocations.reason(&player.player_id, player.issued_at)?;
+    Some(match reason {
+        RevocationReason::Banned => Reason::new("banned", "This account may not play."),
+        RevocationReason::SessionsEnded | RevocationReason::Unknown => {
+            Reason::new("session_ended", "The session was ended. Log in again.")
+        }
+    })
 }
 
 fn validate(this: &Gd<BackendPeerAuth>, peer: PeerId, attempt: Attempt, token: String) {
@@ -115,7 +145,14 @@ fn validate(this: &Gd<BackendPeerAuth>, peer: PeerId, attempt: Attempt, token: S
             }
             _ => Ok(player),
         });
+        let listed = this.bind().listed();
         let verdict = verdict.map_err(|error| Reason::new(error.code(), error.message.to_string()));
+        // It may have ended while it was judged.
+        let verdict =
+            verdict.and_then(|player| match listed.and_then(|listed| ended(listed.revocations(), &player)) {
+                Some(reason) => Err(reason),
+                None => Ok(player),
+            });
         with_roster(this, |roster, closed| roster.judged(peer, attempt, verdict, places, closed));
     };
     runtime::spawn(async move {

@@ -36,8 +36,12 @@ async fn find(state: &AppState, work: &mut Work, token: &str) -> Outcome<Kept> {
     let select = sqlx::AssertSqlSafe(format!("{select}{}", state.database.for_update()));
     let row = sqlx::query(select).bind(sha256(token.as_bytes())).fetch_optional(&mut *work.tx).await?;
     let row = row.ok_or_else(over)?;
-    let revoked = row.try_get::<Option<i64>, _>("revoked_at")?.is_some();
-    if revoked || row.try_get::<i64, _>("expires_at")? <= work.now {
+    if row.try_get::<Option<i64>, _>("revoked_at")?.is_some() {
+        // A ban has ended it, too; whoever held it learns that logging in again is of no use.
+        accounts::known(work, &row.try_get::<String, _>("player_id")?).await?;
+        return Err(over());
+    }
+    if row.try_get::<i64, _>("expires_at")? <= work.now {
         return Err(over());
     }
     Ok(Kept {
