@@ -143,6 +143,11 @@ impl Api {
         Ok(())
     }
 
+    /// What it shows to a monitor.
+    pub fn metrics(&self) -> Result<String> {
+        Ok(self.request(Method::GET, routes::METRICS, None).send()?.text()?)
+    }
+
     /// The keys the backend signs with.
     pub fn signing_keys(&self) -> Result<Vec<Jwk>> {
         let jwks: Jwks = read(self.request(Method::GET, routes::JWKS, None).send()?)?;

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -91,6 +91,11 @@ impl Backend {
     /// The file with its server key.
     pub fn server_key_file(&self) -> PathBuf {
         self.folder.path().join("server.key")
+    }
+
+    /// The folder with everything it keeps.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// The folder in which it keeps the objects of worlds.
