@@ -133,13 +133,16 @@ impl Unverified {
     /// Reads `token`, if it has the shape and the header of a token.
     pub fn of(token: &str) -> Result<Self, Rejection> {
         let Compact { header, payload, .. } = Compact::of(token)?;
-        let kind = match header.typ.as_deref() {
-            Some(ACCESS_TOKEN_TYPE) => TokenKind::Access,
-            Some(JOIN_TICKET_TYPE) => TokenKind::Join,
-            _ => return Err(Rejection::WrongType),
-        };
         let issued_at = json::object(&payload).and_then(|claims| claims.get("iat").and_then(Value::as_u64));
-        Ok(Self { kind, kid: header.kid, issued_at })
+        Ok(Self { kind: kind_in(header.typ.as_deref())?, kid: header.kid, issued_at })
+    }
+}
+
+fn kind_in(typ: Option<&str>) -> Result<TokenKind, Rejection> {
+    match typ {
+        Some(ACCESS_TOKEN_TYPE) => Ok(TokenKind::Access),
+        Some(JOIN_TICKET_TYPE) => Ok(TokenKind::Join),
+        _ => Err(Rejection::WrongType),
     }
 }
 
@@ -147,7 +150,10 @@ impl Unverified {
 ///
 /// This is the part below [`verify`], for messages that are not player tokens. What the payload says is not looked at.
 pub fn verify_signature(token: &str, keys: &KeySet) -> Result<(Vec<u8>, Option<String>), Rejection> {
-    let compact = Compact::of(token)?;
+    check_signature(Compact::of(token)?, keys)
+}
+
+fn check_signature(compact: Compact<'_>, keys: &KeySet) -> Result<(Vec<u8>, Option<String>), Rejection> {
     let key = keys.get(&compact.header.kid).ok_or(Rejection::UnknownKey)?;
     if compact.header.alg != key.algorithm().name() {
         return Err(Rejection::WrongAlgorithm);
@@ -165,10 +171,11 @@ pub fn verify(token: &str, keys: &KeySet, expected: &Expectation<'_>) -> Result<
         return Err(Rejection::ClockNotSet);
     }
     // Before the signature: it costs nothing, and a token of another kind is no business of these keys.
-    if Unverified::of(token)?.kind != expected.kind {
+    let compact = Compact::of(token)?;
+    if kind_in(compact.header.typ.as_deref())? != expected.kind {
         return Err(Rejection::WrongType);
     }
-    let (payload, _typ) = verify_signature(token, keys)?;
+    let (payload, _typ) = check_signature(compact, keys)?;
     let (claims, not_before) = read_claims(&payload)?;
     judge(&claims, not_before, keys.issuer(), expected)?;
     Ok(claims)

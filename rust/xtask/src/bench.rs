@@ -7,8 +7,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
 
+use crate::godot::{self, Engine};
 use crate::process::{self, Running};
-use crate::{godot, library, workspace};
+use crate::summary::Counts;
+use crate::{library, workspace};
 
 /// Bound for a benchmark that hangs.
 const BENCH: Duration = Duration::from_mins(30);
@@ -26,6 +28,8 @@ pub struct Options {
 enum What {
     /// Calls to the backend against bare reqwest and the engine's own ways; figures and plots go to `docs/benchmarks/`
     Calls(Comparison),
+    /// A token judged on the game server against the bare check of its signature
+    Validation(Comparison),
     /// How fast saves are safe: acknowledgement, SIGTERM, outage
     Saves {
         /// A few rounds in a debug build: shows that it works, not how fast
@@ -58,6 +62,7 @@ struct Comparison {
 pub fn run(options: &Options) -> Result<ExitCode> {
     match &options.what {
         What::Calls(comparison) => compare("calls", comparison),
+        What::Validation(comparison) => compare("validation", comparison),
         What::Saves { quick, only } => {
             let profile = if *quick { "dev" } else { PROFILE };
             let mut command = built("bench-saves", profile)?;
@@ -80,13 +85,31 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
 }
 
+/// That each comparison works, and that what it counts is within its guard: the stage of `cargo xtask test`.
+pub fn stage(engine: &Engine) -> Result<Counts> {
+    let quick = Comparison { quick: true, rounds: Some(1) };
+    let mut counts = Counts::default();
+    for what in ["calls", "validation"] {
+        if compare_with(engine, what, &quick)? == ExitCode::SUCCESS {
+            counts.passed += 1;
+        } else {
+            println!("FAIL bench {what}");
+            counts.failed += 1;
+        }
+    }
+    Ok(counts)
+}
+
 /// What is shipped against what it could be: in a release build, like the library itself.
 fn compare(what: &str, comparison: &Comparison) -> Result<ExitCode> {
-    let engine = godot::provide()?;
+    compare_with(&godot::provide()?, what, comparison)
+}
+
+fn compare_with(engine: &Engine, what: &str, comparison: &Comparison) -> Result<ExitCode> {
     let profile = if comparison.quick { library::Profile::Debug } else { library::Profile::Release };
     let library = library::build(profile)?;
     let mut command = built("bench", if comparison.quick { "dev" } else { "release" })?;
-    command.arg(what).arg("--library").arg(library.path).env("GODOT4_BIN", engine.binary);
+    command.arg(what).arg("--library").arg(library.path).env("GODOT4_BIN", &engine.binary);
     if comparison.quick {
         command.arg("--quick").arg("--folder").arg(folder());
     } else {

@@ -14,7 +14,7 @@ use crate::postgres::Postgres;
 use crate::process::Running;
 use crate::summary::{self, Counts, Outcome, Stage};
 use crate::{
-    backend, chaos, differential, display, engine, godot, interrupt, library, postgres, powercut,
+    backend, bench, chaos, differential, display, engine, godot, interrupt, library, postgres, powercut,
     schemathesis, sim, workspace, wycheproof,
 };
 
@@ -52,6 +52,8 @@ enum Kind {
     Chaos,
     /// Power cuts under the journal, and the planted bugs that have to lose data
     Powercut,
+    /// That the benchmarks work, and what can be counted rather than timed
+    Bench,
 }
 
 /// What the stages share. A failure to build or get a need fails those stages that have it.
@@ -111,6 +113,9 @@ pub fn run(options: &Options) -> ExitCode {
         if wants(Kind::Powercut) && filter.is_none() {
             timed(&mut stages, "powercut", powercut::stage);
         }
+        if wants(Kind::Bench) && filter.is_none() {
+            timed(&mut stages, "bench", || bench::stage(found(&needs.engine)?).map(Outcome::Ran));
+        }
     }
     let total = summary::total(&stages);
     let good = total.failed == 0 && total.passed > 0;
@@ -145,7 +150,7 @@ fn timed(stages: &mut Vec<Stage>, name: &str, work: impl FnOnce() -> Result<Outc
 
 fn prepare(wants: impl Fn(Kind) -> bool) -> Result<Needs> {
     let unneeded = || "not needed".to_owned();
-    let with_engine = wants(Kind::Engine) || wants(Kind::EndToEnd) || wants(Kind::Chaos);
+    let with_engine = [Kind::Engine, Kind::EndToEnd, Kind::Chaos, Kind::Bench].into_iter().any(&wants);
     let backend = said(backend::build());
     let engine = if with_engine {
         said(library::build(library::Profile::Debug).and_then(|_in_place| godot::provide()))

@@ -9,6 +9,7 @@ mod pinned;
 mod plot;
 mod raw;
 mod series;
+mod validation;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -26,6 +27,8 @@ struct Arguments {
 enum Command {
     /// Calls to the backend: throughput, what they cost the main thread, connections
     Calls(Options),
+    /// A token judged on the game server, against the bare check of its signature
+    Validation(Options),
     /// A server that does nothing but answer, in a process of its own
     Serve,
     /// Bare reqwest, in a process of its own
@@ -52,6 +55,7 @@ pub struct Options {
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Calls(options) => calls::run(&options),
+        Command::Validation(options) => validation::run(&options),
         Command::Serve => bare_server::run().map(|()| true),
         Command::Raw(options) => raw::run(&options).map(|()| true),
     };

@@ -1,10 +1,14 @@
 //! What was measured, round by round: tables for people, JSON for programs, and goals as ratios within rounds.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 
+use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::machine::Machine;
+use crate::plot::{self, Bar};
 
 /// All rounds of one figure of one contestant.
 #[derive(Serialize)]
@@ -89,18 +93,8 @@ impl Report {
         self.goals.iter().all(|goal| goal.reached)
     }
 
-    /// Figures by contestant: `(way, median, least, most)`, for plots.
-    pub fn by_way(&self, scenario: &str, measure: &str) -> Vec<(String, f64, f64, f64)> {
-        let wanted = |one: &&Series| one.scenario == scenario && one.measure == measure;
-        self.series
-            .iter()
-            .filter(wanted)
-            .map(|one| (one.way.clone(), median(&one.rounds), least(&one.rounds), most(&one.rounds)))
-            .collect()
-    }
-
     /// For people.
-    pub fn table(&self) -> String {
+    fn table(&self) -> String {
         let mut groups: BTreeMap<(&str, &str), Vec<&Series>> = BTreeMap::new();
         for one in &self.series {
             groups.entry((&one.scenario, &one.measure)).or_default().push(one);
@@ -128,9 +122,28 @@ impl Report {
         lines.join("\n")
     }
 
-    /// Machine and versions, for plots.
-    pub fn machine(&self) -> String {
-        self.machine.line()
+    /// Tells it, and writes it into `folder`.
+    pub fn publish(&self, folder: &Path) -> Result<()> {
+        println!("{}", self.table());
+        fs::create_dir_all(folder)?;
+        let path = folder.join(format!("{}.json", self.name));
+        fs::write(&path, serde_json::to_string_pretty(self)? + "\n")
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Writes a plot of one figure of every contestant into `folder`.
+    pub fn plot(&self, folder: &Path, file: &str, scenario: &str, measure: &str, title: &str) -> Result<()> {
+        let wanted = |one: &&Series| one.scenario == scenario && one.measure == measure;
+        let bar = |one: &Series| Bar {
+            label: one.way.replace('_', " "),
+            median: median(&one.rounds),
+            least: least(&one.rounds),
+            most: most(&one.rounds),
+        };
+        let bars: Vec<Bar> = self.series.iter().filter(wanted).map(bar).collect();
+        let path = folder.join(format!("{}-{file}.svg", self.name));
+        fs::write(&path, plot::bars(title, &self.machine.line(), &bars))
+            .with_context(|| format!("cannot write {}", path.display()))
     }
 }
 
