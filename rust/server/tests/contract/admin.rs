@@ -48,7 +48,7 @@ on_both_databases! {
         assert_eq!((&seen["ban"]["reason"], &seen["sessions"]), (&json!("flies"), &json!(0)));
         backend.get("/v1/account", &text(&ada["access_token"])).await.refused(403, "banned");
         backend.post("/v1/auth/device", "", &device).await.refused(403, "banned");
-        refresh(backend, &ada).await.refused(401, "refresh_token_invalid");
+        refresh(backend, &ada).await.refused(403, "banned");
         let question = json!({"token": ticket["ticket"], "server_id": server});
         backend.serve("/v1/validate", &question).await.refused(403, "banned");
         let beat = backend.serve(&format!("/v1/servers/{server}/heartbeat"), &json!({"sequence": 1, "players": 1})).await.expect(200);
@@ -59,6 +59,7 @@ on_both_databases! {
         let back = backend.post("/v1/auth/device", "", &device).await.expect(200);
         backend.get("/v1/account", &text(&back["access_token"])).await.expect(200);
         // What was issued before the ban stays ended.
+        refresh(backend, &ada).await.refused(401, "refresh_token_invalid");
         backend.get("/v1/account", &text(&ada["access_token"])).await.refused(401, "token_invalid");
         backend.serve("/v1/validate", &question).await.refused(401, "token_invalid");
     }
