@@ -33,6 +33,7 @@ use crate::backend::WorldBackend;
 use crate::clock::Clock;
 use crate::error::{ClientError, Fault};
 use crate::registration::Registration;
+use crate::retry;
 
 /// Most raw bytes of chunks that wait to be written to local disk.
 pub const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
@@ -380,11 +381,20 @@ impl Inner {
             (state.session.server_id.clone(), state.session.epoch)
         };
         let body = ReleaseWorld { server_id, epoch };
-        let released =
-            self.setup.backend.release_world(self.setup.registration.key(), &self.world_id, &body).await;
-        if let Err(error) = released {
-            tracing::warn!(code = error.code(), "the world is not released, its lease will run out: {error}");
-            return;
+        let key = self.setup.registration.key();
+        for attempt in 0.. {
+            match self.setup.backend.release_world(key, &self.world_id, &body).await {
+                Ok(()) => break,
+                // Heartbeats keep the lease as long as this process lives: it is worth another try.
+                Err(error) if error.is_unanswered() => {
+                    tracing::warn!(code = error.code(), "the world is not released yet: {error}");
+                    self.setup.clock.sleep(retry::backoff(attempt)).await;
+                }
+                Err(error) => {
+                    tracing::warn!(code = error.code(), "the world is not released: {error}");
+                    return;
+                }
+            }
         }
         if let Some(index) = &mut self.index.lock().await.index
             && let Err(error) = index.end_session().await
