@@ -47,7 +47,8 @@ pub enum Event {
         key: String,
         /// Its version at the backend.
         version: i64,
-        /// The change that is committed, and with it all before it. 0: one from before the player was last loaded.
+        /// The change that is committed, and with it all earlier ones of the document. See [`PlayerStore::save`]. 0: one
+        /// of a server process before this one.
         generation: u64,
         /// Epoch it was saved under.
         epoch: i64,
@@ -104,8 +105,7 @@ pub struct LocalSave {
     pub player_id: String,
     /// Name of the document.
     pub key: String,
-    /// The change that is durable, and with it all before it. See [`PlayerStore::save`]. 0: one from before the player was
-    /// last loaded.
+    /// The change that is durable, and with it all earlier ones of the document. See [`PlayerStore::save`].
     pub generation: u64,
     /// Epoch it was saved under.
     pub epoch: i64,
@@ -242,8 +242,9 @@ impl PlayerStore {
         self.0.wake_sender.notify_one();
     }
 
-    /// Replaces a document. Costs microseconds, never blocks on disk or network, never waits. The number returned counts
-    /// the changes of this document: [`Event::Journalled`] and [`Event::Saved`] name the one they cover.
+    /// Replaces a document. Costs microseconds, never blocks on disk or network, never waits. The number returned is
+    /// that of the change; it grows with every change of the store. [`Event::Journalled`] and [`Event::Saved`] name the one
+    /// they cover, and with it all earlier ones of the document.
     pub fn save(&self, player_id: &str, key: &str, content: Content) -> Result<u64, ClientError> {
         limits::identifier("key", key, limits::MAX_DOCUMENT_KEY)?;
         let bytes = document("value", &content)?;

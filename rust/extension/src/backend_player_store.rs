@@ -286,8 +286,8 @@ impl BackendPlayerStore {
     /// Replaces the document under [param key], 1 to 64 of letters, digits, [code]_[/code], [code].[/code] and
     /// [code]-[/code]. Returns at once; [signal saved_locally] and [signal saved], or [signal save_failed], follow.
     /// [param value] holds what JSON holds, at most 256 KiB of it; its keys are strings. Nothing happens if the document is
-    /// the same already. Returns the number of this change of the document, which counts from 1 when the player is loaded,
-    /// or 0 if it was refused.
+    /// the same already. Returns the number of the change, which is higher than that of any change before it, or 0 if it
+    /// was refused or is what was loaded.
     #[func]
     fn save(&self, player_id: GString, key: GString, value: AnyDictionary) -> i64 {
         let outcome =

@@ -50,6 +50,8 @@ pub(super) struct Held {
     pub predecessors: Vec<String>,
     /// Bytes of everything unsent.
     pub bytes: usize,
+    /// Counts the changes of all documents: a number never stands for two, whoever holds the player meanwhile.
+    pub changes: u64,
     /// Flushes and loads in progress: while there are any, everything dirty is due.
     pub flushing: usize,
     /// The backend answers again: the pause before the next attempt is over.
@@ -90,7 +92,7 @@ pub(super) struct Document {
     pub content: Arc<Content>,
     pub bytes: usize,
     pub version: i64,
-    /// Counts changes.
+    /// The newest change.
     pub generation: u64,
     /// The change the backend has.
     pub committed: u64,
@@ -146,6 +148,7 @@ impl Held {
             named: None,
             predecessors: Vec::new(),
             bytes: 0,
+            changes: 0,
             flushing: 0,
             answers: false,
             conflicted: 0,
@@ -189,7 +192,8 @@ impl Held {
         let document = player.documents.entry(Arc::clone(&name.1)).or_default();
         document.content = Arc::new(content);
         document.bytes = bytes;
-        document.generation += 1;
+        self.changes += 1;
+        document.generation = self.changes;
         let first = document.dirty.map_or(now, |dirty| dirty.first);
         document.dirty = Some(Dirty { first, last: now });
         let generation = document.generation;

@@ -197,7 +197,7 @@ impl Inner {
                 local.push(LocalSave {
                     player_id: name.0.to_string(),
                     key: name.1.to_string(),
-                    generation: held.generation_told(&name.0, *epoch, stamp.generation),
+                    generation: stamp.generation,
                     epoch: *epoch,
                     sequence: stamp.sequence,
                 });

@@ -374,7 +374,6 @@ impl Held {
         for (sent, result) in sent.iter().zip(results) {
             let (player_id, key) = (sent.name.0.to_string(), sent.name.1.to_string());
             let &Sent { epoch, sequence, generation, .. } = sent;
-            let generation = self.generation_told(&sent.name.0, epoch, generation);
             self.settle(sent, result.version, now);
             if result.outcome == SaveOutcome::Conflicted {
                 self.conflicted += 1;
@@ -391,13 +390,6 @@ impl Held {
         }
         self.forget_leavers();
         news
-    }
-
-    /// Changes are counted anew when a player is loaded under another epoch: the number of a change from before would
-    /// cover changes that came after it.
-    pub(super) fn generation_told(&self, player_id: &str, epoch: i64, generation: u64) -> u64 {
-        let counted_anew = self.players.get(player_id).is_some_and(|player| player.epoch != epoch);
-        if counted_anew { 0 } else { generation }
     }
 
     /// The backend has this save, as the document or as a conflict.

@@ -252,11 +252,11 @@ async fn a_late_acknowledgement_covers_no_change_of_a_later_lease() {
     other.store.release("ada", LONG).await;
     one.power.resume();
     one.load("ada").await;
-    assert_eq!(one.save("ada", 2), 1, "changes are counted anew");
+    let newer = one.save("ada", 2);
     let late = |event: &Event| matches!(event, Event::Saved { epoch: 1, .. });
     until(|| one.heard(late)).await;
     let told = one.news().into_iter().find(|event| late(event));
-    assert!(matches!(told, Some(Event::Saved { generation: 0, .. })), "{told:?}");
+    assert!(matches!(told, Some(Event::Saved { generation, .. }) if generation < newer), "{told:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,7 +14,7 @@ pub const RESET: &str = "reset";
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const LENGTH: usize = 10;
 
-/// A new code, as it stands in the mail: `XXXXX-XXXXX`.
+/// A new code, as it stands in the mail: two groups of five with a hyphen between them.
 pub fn new() -> anyhow::Result<String> {
     let mut bytes = [0_u8; LENGTH];
     aws_lc_rs::rand::fill(&mut bytes).context("no randomness")?;

@@ -118,8 +118,7 @@ impl Judge {
             return self.trace.fail(|| format!("{place:?} {sequence} is acknowledged and nowhere durable"));
         };
         let said = book.saves[number].generation;
-        // Changes of a former lease have no number that still counts.
-        self.trace.check(*generation == 0 || said == *generation, || {
+        self.trace.check(said == *generation, || {
             format!("save {number} is change {said} and was acknowledged as change {generation}")
         });
         let known = book.places.entry(place).or_default();
