@@ -1,11 +1,12 @@
 //! `cargo xtask bench`: figures of the product and of what it is held against, from one run on this machine.
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use clap::{Args, Subcommand};
+use clap::{Args, ValueEnum};
 
 use crate::godot::{self, Engine};
 use crate::process::{self, Running};
@@ -20,104 +21,105 @@ const PROFILE: &str = "measured";
 /// Options of `cargo xtask bench`.
 #[derive(Args)]
 pub struct Options {
-    #[command(subcommand)]
-    what: What,
-}
-
-#[derive(Subcommand)]
-enum What {
-    /// Calls to the backend against bare reqwest and the engine's own ways; figures and plots go to `docs/benchmarks/`
-    Calls(Comparison),
-    /// A token judged on the game server against the bare check of its signature
-    Validation(Comparison),
-    /// How fast saves are safe: acknowledgement, SIGTERM, outage
-    Saves {
-        /// A few rounds in a debug build: shows that it works, not how fast
-        #[arg(long)]
-        quick: bool,
-        /// Only one part: acknowledgement, termination or outage; may be repeated
-        #[arg(long)]
-        only: Vec<String>,
-    },
-    /// What a world of 1 GiB takes: time, memory, bytes on the wire
-    World {
-        /// A small world in a debug build: shows that it works, not how fast
-        #[arg(long)]
-        quick: bool,
-    },
-}
-
-/// Options of what is compared in rounds.
-#[derive(Args)]
-struct Comparison {
-    /// Two rounds of little in a debug build: shows that it works, not how fast; figures go to `target/bench/`
+    /// Which; all without a name
+    #[arg(value_enum)]
+    names: Vec<Name>,
+    /// Little of everything in a debug build: shows that it works, not how fast; figures go to `target/bench/`
     #[arg(long)]
     quick: bool,
-    /// Rounds that the contestants take turns in
+    /// Rounds that the contestants of a comparison take turns in; medians are over them
     #[arg(long)]
     rounds: Option<usize>,
 }
 
-/// Runs as told; fails where a goal is missed.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Name {
+    /// Calls to the backend against bare reqwest and the engine's own ways
+    Calls,
+    /// A token judged on the game server against the bare check of its signature
+    Validation,
+    /// How fast saves are safe: acknowledgement, SIGTERM, outage
+    Saves,
+    /// What a world of 1 GiB takes: time, memory, bytes on the wire
+    World,
+}
+
+/// Runs those named one after the other; fails where a goal is missed. Tables, JSON and plots go to `docs/benchmarks/`.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    match &options.what {
-        What::Calls(comparison) => compare("calls", comparison),
-        What::Validation(comparison) => compare("validation", comparison),
-        What::Saves { quick, only } => {
-            let profile = if *quick { "dev" } else { PROFILE };
-            let mut command = built("bench-saves", profile)?;
-            command.arg("measure").arg("--folder").arg(folder());
-            command.args(["--build", &format!("profile {profile}, backend on SQLite")]);
-            command.args(quick.then_some("--quick"));
-            for part in only {
-                command.args(["--only", part]);
-            }
-            measure("bench-saves", command)
-        }
-        What::World { quick } => {
-            let mut command = built("bench-world", if *quick { "dev" } else { PROFILE })?;
-            command.arg("--folder").arg(folder());
-            if *quick {
-                command.args(["--chunks", "64"]);
-            }
-            measure("bench-world", command)
+    let names = if options.names.is_empty() { Name::value_variants() } else { &options.names };
+    let mut missed = Vec::new();
+    for name in names {
+        if measure(*name, options)? != ExitCode::SUCCESS {
+            missed.push(name.as_str());
         }
     }
+    if missed.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("goals missed: {}", missed.join(", "));
+    Ok(ExitCode::FAILURE)
 }
 
 /// That each comparison works, and that what it counts is within its guard: the stage of `cargo xtask test`.
 pub fn stage(engine: &Engine) -> Result<Counts> {
-    let quick = Comparison { quick: true, rounds: Some(1) };
     let mut counts = Counts::default();
-    for what in ["calls", "validation"] {
-        if compare_with(engine, what, &quick)? == ExitCode::SUCCESS {
+    for name in Name::value_variants().iter().filter(|name| name.is_comparison()) {
+        if compare(engine, *name, true, 1)? == ExitCode::SUCCESS {
             counts.passed += 1;
         } else {
-            println!("FAIL bench {what}");
+            println!("FAIL bench {}", name.as_str());
             counts.failed += 1;
         }
     }
     Ok(counts)
 }
 
-/// What is shipped against what it could be: in a release build, like the library itself.
-fn compare(what: &str, comparison: &Comparison) -> Result<ExitCode> {
-    compare_with(&godot::provide()?, what, comparison)
+impl Name {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Calls => "calls",
+            Self::Validation => "validation",
+            Self::Saves => "saves",
+            Self::World => "world",
+        }
+    }
+
+    /// Contestants in turns, as one program's subcommand; the others are programs of their own.
+    fn is_comparison(self) -> bool {
+        !matches!(self, Self::Saves | Self::World)
+    }
 }
 
-fn compare_with(engine: &Engine, what: &str, comparison: &Comparison) -> Result<ExitCode> {
-    let profile = if comparison.quick { library::Profile::Debug } else { library::Profile::Release };
-    let library = library::build(profile)?;
-    let mut command = built("bench", if comparison.quick { "dev" } else { "release" })?;
-    command.arg(what).arg("--library").arg(library.path).env("GODOT4_BIN", &engine.binary);
-    if comparison.quick {
-        command.arg("--quick").arg("--folder").arg(folder());
-    } else {
-        command.arg("--folder").arg(workspace::root().join("docs/benchmarks"));
+fn measure(name: Name, options: &Options) -> Result<ExitCode> {
+    let quick = options.quick;
+    if name.is_comparison() {
+        let rounds = options.rounds.unwrap_or(if quick { 2 } else { 5 });
+        return compare(&godot::provide()?, name, quick, rounds);
     }
-    let rounds = comparison.rounds.unwrap_or(if comparison.quick { 2 } else { 5 });
-    command.args(["--rounds", &rounds.to_string()]);
-    measure(&format!("bench-{what}"), command)
+    let profile = if quick { "dev" } else { PROFILE };
+    let program = format!("bench-{}", name.as_str());
+    let mut command = built(&program, profile)?;
+    if name == Name::Saves {
+        command.arg("measure").args(["--build", &format!("profile {profile}, backend on SQLite")]);
+        command.args(quick.then_some("--quick"));
+    } else if quick {
+        command.args(["--chunks", "64"]);
+    }
+    command.arg("--folder").arg(folder());
+    judged(&program, command)
+}
+
+/// What is shipped against what it could be: in a release build, like the library itself.
+fn compare(engine: &Engine, name: Name, quick: bool, rounds: usize) -> Result<ExitCode> {
+    let profile = if quick { library::Profile::Debug } else { library::Profile::Release };
+    let library = library::build(profile)?;
+    let mut command = built("bench", if quick { "dev" } else { "release" })?;
+    command.arg(name.as_str()).arg("--library").arg(library.path).env("GODOT4_BIN", &engine.binary);
+    command.args(quick.then_some("--quick")).args(["--rounds", &rounds.to_string()]);
+    let folder = if quick { folder() } else { workspace::root().join("docs/benchmarks") };
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    command.arg("--folder").arg(folder);
+    judged(&format!("bench-{}", name.as_str()), command)
 }
 
 /// Where what is not kept goes.
@@ -141,7 +143,7 @@ fn built(program: &str, profile: &str) -> Result<Command> {
     Ok(command)
 }
 
-fn measure(name: &str, command: Command) -> Result<ExitCode> {
+fn judged(name: &str, command: Command) -> Result<ExitCode> {
     let mut run = Running::start_echoing(name, command, |_| true)?;
     let status = run.wait(BENCH).context("the benchmark hangs")?;
     ensure!(matches!(status.code(), Some(0 | 1)), "the benchmark broke ({status})");

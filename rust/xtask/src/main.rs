@@ -58,7 +58,7 @@ enum Command {
     Test(test::Options),
     /// Plays trials with real processes and real faults, and has each judged by an independent checker
     Chaos(chaos::Options),
-    /// Measures: `cargo xtask bench saves`
+    /// Measures the product against what it could be at best, and against the engine's own ways
     Bench(bench::Options),
     /// Cuts the power of a file system while the journal is written (root and loop devices), and looks what survived
     Powercut(powercut::Options),

@@ -44,8 +44,8 @@ pub fn run(options: &Options) -> Result<bool> {
         one_round(&server, &project, &size, &mut report)?;
     }
     judge(&mut report);
-    report.publish(&options.folder)?;
     plots(&report, options)?;
+    report.publish(&options.folder)?;
     if options.quick {
         return Ok(guard(&report));
     }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::machine::Machine;
-use crate::plot::{self, Bar};
+use crate::plot::{self, Bar, Heading, Line};
 
 /// All rounds of one figure of one contestant.
 #[derive(Serialize)]
@@ -95,16 +95,12 @@ impl Report {
 
     /// For people.
     fn table(&self) -> String {
-        let mut groups: BTreeMap<(&str, &str), Vec<&Series>> = BTreeMap::new();
-        for one in &self.series {
-            groups.entry((&one.scenario, &one.measure)).or_default().push(one);
-        }
         let mut lines = vec![format!("{}: {}", self.name, self.machine.line())];
-        for ((scenario, measure), ways) in groups {
+        for ((scenario, measure), ways) in self.grouped() {
             lines.push(format!("\n{scenario}  {measure}"));
             for one in ways {
-                let (median, least, most) = (median(&one.rounds), least(&one.rounds), most(&one.rounds));
-                lines.push(format!("  {:<18}{median:>14.2}   [{least:.2} to {most:.2}]", one.way));
+                let (median, spread) = (median(&one.rounds), spread(&one.rounds));
+                lines.push(format!("  {:<22}{median:>14.2}   [{spread}]", one.way));
             }
         }
         lines.push("\ngoals".to_owned());
@@ -113,22 +109,68 @@ impl Report {
                 if goal.at_most { "at most" } else { "at least" },
                 if goal.reached { "reached" } else { "MISSED" },
             );
-            let (least, most) = (least(&goal.values), most(&goal.values));
+            let spread = spread(&goal.values);
             lines.push(format!(
-                "  {:<62}{:>10.3} [{least:.3} to {most:.3}]  {sign} {} {verdict}",
+                "  {:<62}{:>10.3} [{spread}]  {sign} {} {verdict}",
                 goal.what, goal.median, goal.goal
             ));
         }
         lines.join("\n")
     }
 
-    /// Tells it, and writes it into `folder`.
+    /// Tells it, and writes it into `folder` for programs and for people; the latter with the plots that are there.
     pub fn publish(&self, folder: &Path) -> Result<()> {
         println!("{}", self.table());
-        fs::create_dir_all(folder)?;
-        let path = folder.join(format!("{}.json", self.name));
-        fs::write(&path, serde_json::to_string_pretty(self)? + "\n")
-            .with_context(|| format!("cannot write {}", path.display()))
+        let pages = [(".json", serde_json::to_string_pretty(self)? + "\n"), (".md", self.page(folder)?)];
+        for (ending, text) in pages {
+            let path = self.path(folder, ending);
+            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// In Markdown.
+    fn page(&self, folder: &Path) -> Result<String> {
+        let mut page = format!("# {}\n\n{}\n\n", self.name, self.machine.line());
+        page += "Medians over the rounds, with the least and the most. Raw figures: ";
+        page += &format!("[{0}.json]({0}.json).\n", self.name);
+        if !self.goals.is_empty() {
+            page += "\n| goal | reached | | |\n|---|--:|---|---|\n";
+        }
+        for goal in &self.goals {
+            let sign = if goal.at_most { "≤" } else { "≥" };
+            let verdict = if goal.reached { "yes" } else { "**no**" };
+            let spread = spread(&goal.values);
+            page += &format!(
+                "| {} | {:.3} | {spread} | {sign} {} {verdict} |\n",
+                goal.what, goal.median, goal.goal
+            );
+        }
+        page += "\n| scenario | figure | | median | |\n|---|---|---|--:|---|\n";
+        for ((scenario, measure), ways) in self.grouped() {
+            for one in ways {
+                let (median, spread) = (median(&one.rounds), spread(&one.rounds));
+                page += &format!("| {scenario} | {measure} | {} | {median:.2} | {spread} |\n", one.way);
+            }
+        }
+        let prefix = format!("{}-", self.name);
+        let mut plots: Vec<String> = fs::read_dir(folder)?
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| name.strip_suffix(".svg").is_some_and(|name| name.starts_with(&prefix)))
+            .collect();
+        plots.sort_unstable();
+        for plot in plots {
+            page += &format!("\n![{plot}]({plot})\n");
+        }
+        Ok(page)
+    }
+
+    fn grouped(&self) -> BTreeMap<(&str, &str), Vec<&Series>> {
+        let mut groups: BTreeMap<(&str, &str), Vec<&Series>> = BTreeMap::new();
+        for one in &self.series {
+            groups.entry((&one.scenario, &one.measure)).or_default().push(one);
+        }
+        groups
     }
 
     /// Writes a plot of one figure of every contestant into `folder`.
@@ -141,15 +183,51 @@ impl Report {
             most: most(&one.rounds),
         };
         let bars: Vec<Bar> = self.series.iter().filter(wanted).map(bar).collect();
-        let path = folder.join(format!("{}-{file}.svg", self.name));
-        fs::write(&path, plot::bars(title, &self.machine.line(), &bars))
-            .with_context(|| format!("cannot write {}", path.display()))
+        plot::bars(&self.path(folder, &format!("-{file}.svg")), &self.heading(title), &bars)
+    }
+
+    /// Writes a plot of one figure of every contestant over scenarios that are named `prefix` and a number, into `folder`.
+    /// `axes` names what the number counts, and the figure.
+    #[allow(dead_code, reason = "drawn as soon as a comparison grows something")]
+    pub fn lines(
+        &self,
+        folder: &Path,
+        file: &str,
+        prefix: &str,
+        measure: &str,
+        title: &str,
+        axes: (&str, &str),
+    ) -> Result<()> {
+        let mut lines: Vec<Line> = Vec::new();
+        for one in self.series.iter().filter(|one| one.measure == measure) {
+            let size = one.scenario.strip_prefix(prefix).and_then(|rest| rest.trim().parse::<f64>().ok());
+            let Some(size) = size else { continue };
+            let point = (size, median(&one.rounds));
+            let label = one.way.replace('_', " ");
+            match lines.iter_mut().find(|line| line.label == label) {
+                Some(line) => line.points.push(point),
+                None => lines.push(Line { label, points: vec![point] }),
+            }
+        }
+        plot::lines(&self.path(folder, &format!("-{file}.svg")), &self.heading(title), axes, &lines)
+    }
+
+    fn heading<'a>(&self, title: &'a str) -> Heading<'a> {
+        Heading { title, machine: self.machine.line() }
+    }
+
+    fn path(&self, folder: &Path, ending: &str) -> PathBuf {
+        folder.join(format!("{}{ending}", self.name))
     }
 }
 
 /// Two figures' ratio in each round.
 pub fn ratios(over: &[f64], under: &[f64]) -> Vec<f64> {
     over.iter().zip(under).map(|(over, under)| over / under).collect()
+}
+
+fn spread(values: &[f64]) -> String {
+    format!("{:.2} to {:.2}", least(values), most(values))
 }
 
 fn least(values: &[f64]) -> f64 {
