@@ -63,7 +63,7 @@ pub fn bars(path: &Path, heading: &Heading<'_>, bars: &[Bar]) -> Result<()> {
         .margin_right(70)
         .x_label_area_size(26)
         .y_label_area_size(170)
-        .build_cartesian_2d((low..high).log_scale(), (0..bars.len()).into_segmented())
+        .build_cartesian_2d((low..high).log_scale(), (0..bars.len() - 1).into_segmented())
         .map_err(drawing)?;
     chart
         .configure_mesh()
@@ -81,7 +81,7 @@ pub fn bars(path: &Path, heading: &Heading<'_>, bars: &[Bar]) -> Result<()> {
         .map_err(drawing)?;
     let text = TextStyle::from((FONT, 13).into_font()).pos(Pos::new(HPos::Left, VPos::Center));
     for (index, bar) in bars.iter().rev().enumerate() {
-        let colour = if bar.label == "addon" { OURS } else { THEIRS };
+        let colour = if bar.label.starts_with("addon") { OURS } else { THEIRS };
         let edges = [(low, SegmentValue::Exact(index)), (bar.median, SegmentValue::Exact(index + 1))];
         let mut body = Rectangle::new(edges, colour.filled());
         body.set_margin(5, 5, 0, 0);

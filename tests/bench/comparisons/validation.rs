@@ -25,7 +25,7 @@ use crate::series::{Report, ratios};
 const ISSUER: &str = "backend_client";
 const AUDIENCE: &str = "game:default";
 const BARE: &str = "bare signature check";
-const STRICT: &str = "strict verifier";
+const STRICT: &str = "addon, every rule";
 /// Tokens in a turn.
 const TURN: u32 = 50;
 const MEASURE: &str = "us_per_token";
