@@ -145,12 +145,7 @@ fn description() -> ServerDescription {
         name: "Bench".into(),
         address: "127.0.0.1".into(),
         port: 9,
-        map: String::new(),
-        mode: String::new(),
-        region: String::new(),
-        version: String::new(),
-        tags: Vec::new(),
         max_players: 10_000,
-        certificate: None,
+        ..ServerDescription::default()
     }
 }

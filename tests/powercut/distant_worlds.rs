@@ -44,7 +44,7 @@ impl DistantWorlds {
 #[async_trait]
 impl WorldBackend for DistantWorlds {
     async fn open_world(&self, _key: &ServerKey, _world: &str, _body: &OpenWorld) -> Reply<WorldLease> {
-        Ok(WorldLease { epoch: self.epoch, sequence: 0, version: 0, lease_seconds: 600 })
+        Ok(WorldLease { epoch: self.epoch, version: 0, lease_seconds: 600 })
     }
 
     async fn world_chunks(&self, _key: &ServerKey, _world: &str, _query: &ChunkQuery) -> Reply<ChunkPage> {

@@ -107,13 +107,8 @@ fn description() -> ServerDescription {
         name: "Pond".into(),
         address: "127.0.0.1".into(),
         port: 1,
-        map: String::new(),
-        mode: String::new(),
-        region: String::new(),
-        version: String::new(),
-        tags: Vec::new(),
         max_players: 2,
-        certificate: None,
+        ..ServerDescription::default()
     }
 }
 

@@ -4,12 +4,15 @@
 //! frame or a map load costs no heartbeat. What does not survive is a main loop that stands still for longer than
 //! allowed: the server is then reported unhealthy until it turns again.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use backend_protocol::Code;
-use backend_protocol::registration::{Heartbeat, RegisterServer, Revocation, ServerLease, ServerStatus};
+use backend_protocol::registration::{
+    Heartbeat, MAX_WORLDS, RegisterServer, Revocation, ServerLease, ServerStatus,
+};
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -57,7 +60,7 @@ pub enum Notice {
 }
 
 /// What players see of a server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServerDescription {
     /// Name players see, 1 to 64 characters.
     pub name: String,
@@ -104,6 +107,9 @@ struct Inner {
     revocations: Arc<Revocations>,
     /// How far the backend has told of revocations; `None` before its first reply.
     revocations_as_of: Mutex<Option<u64>>,
+    worlds: Mutex<BTreeSet<String>>,
+    /// How often a world was opened.
+    openings: AtomicU64,
     /// Wakes the task for an early heartbeat.
     changed: Notify,
     players: AtomicU32,
@@ -138,6 +144,8 @@ impl Registration {
             good_keys: watch::channel(None).0,
             revocations: Arc::default(),
             revocations_as_of: Mutex::new(None),
+            worlds: Mutex::default(),
+            openings: AtomicU64::new(0),
             changed: Notify::new(),
             players: AtomicU32::new(0),
             draining: AtomicBool::new(false),
@@ -201,6 +209,30 @@ impl Registration {
     /// The key that proves this server to the backend.
     pub fn key(&self) -> &ServerKey {
         &self.0.key
+    }
+
+    /// From now on heartbeats renew the lease of this world. Gives the number of the opening.
+    pub(crate) fn hold_world(&self, world_id: &str) -> Result<u64, ClientError> {
+        let mut worlds = lock(&self.0.worlds);
+        if worlds.len() >= MAX_WORLDS && !worlds.contains(world_id) {
+            return Err(ClientError::field(
+                "world_id",
+                format!("a server has at most {MAX_WORLDS} worlds open"),
+            ));
+        }
+        worlds.insert(world_id.to_owned());
+        Ok(self.0.openings.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Heartbeats no longer renew the lease of this world: it runs out if it is not released.
+    pub(crate) fn drop_world(&self, world_id: &str) {
+        lock(&self.0.worlds).remove(world_id);
+    }
+
+    /// The worlds whose leases heartbeats renew.
+    #[cfg(test)]
+    pub(crate) fn worlds(&self) -> Vec<String> {
+        self.0.heartbeat().worlds
     }
 
     /// Players now. A change is told soon, without waiting for the next heartbeat.
@@ -317,6 +349,7 @@ impl Inner {
             max_players: described.map(|server| server.max_players),
             tags: described.map(|server| server.tags.clone()),
             revocations_after: *lock(&self.revocations_as_of),
+            worlds: lock(&self.worlds).iter().cloned().collect(),
         }
     }
 }

@@ -10,12 +10,8 @@ fn description() -> ServerDescription {
         address: "127.0.0.1".into(),
         port: 7777,
         map: "pond".into(),
-        mode: String::new(),
-        region: String::new(),
-        version: String::new(),
-        tags: Vec::new(),
         max_players: 2,
-        certificate: None,
+        ..ServerDescription::default()
     }
 }
 

@@ -313,6 +313,10 @@ impl WorldStore {
                 () = self.0.setup.clock.sleep(left) => {}
             }
         }
+        if flushed.unsaved == 0 || self.is_lost() {
+            // Whether the backend heard of it or not: nothing keeps the lease any more.
+            self.0.setup.registration.drop_world(&self.0.world_id);
+        }
         self.0.stop();
         // For the next process, or the next store of this one.
         if let Some(index) = self.0.index.lock().await.index.take() {
@@ -374,7 +378,7 @@ impl Inner {
             .ok_or_else(|| ClientError::new(Fault::NotRegistered, "register the server first"))
     }
 
-    /// Releases the lease. If that fails, it runs out by itself, and the next process here releases it.
+    /// Releases the lease. If that fails, it runs out by itself.
     async fn let_go(&self) {
         let (server_id, epoch) = {
             let state = self.lock();
@@ -385,7 +389,7 @@ impl Inner {
         for attempt in 0.. {
             match self.setup.backend.release_world(key, &self.world_id, &body).await {
                 Ok(()) => break,
-                // Heartbeats keep the lease as long as this process lives: it is worth another try.
+                // Others wait for the world until the lease is over: it is worth another try.
                 Err(error) if error.is_unanswered() => {
                     tracing::warn!(code = error.code(), "the world is not released yet: {error}");
                     self.setup.clock.sleep(retry::backoff(attempt)).await;

@@ -30,13 +30,8 @@ async fn registration() -> Registration {
         name: "Pond".into(),
         address: "127.0.0.1".into(),
         port: 1,
-        map: String::new(),
-        mode: String::new(),
-        region: String::new(),
-        version: String::new(),
-        tags: Vec::new(),
         max_players: 2,
-        certificate: None,
+        ..ServerDescription::default()
     };
     registration.register(description).await.expect("registered");
     registration.stop();
@@ -221,6 +216,28 @@ async fn a_world_lost_while_it_is_played_is_told_and_overwrites_nothing() {
     assert_eq!(store.put("a", Vec::new()).err().map(|error| error.code()), Some("lease_lost"));
     let news = news.lock().expect("not poisoned").clone();
     assert!(matches!(&news[3..], [Event::PutAside { .. }, Event::LeaseLost]), "{news:?}");
+}
+
+#[tokio::test]
+async fn the_lease_is_kept_while_the_world_is_open_or_changes_are_left() {
+    let (backend, folder) = (SimulatedWorlds::new(), folder());
+    let (setup, _news) = setup(&backend, folder.path()).await;
+    let registration = setup.registration.clone();
+    let open = || WorldStore::open(setup.clone(), "overworld", PATIENCE);
+    let store = open().await.expect("opened");
+    put(&store, "a", b"one").await;
+    backend.outage(true);
+    assert_eq!(store.close(Duration::from_millis(50)).await.unsaved, 1);
+    assert_eq!(registration.worlds(), ["overworld"], "what is left is still to be committed");
+    backend.outage(false);
+    let store = open().await.expect("opened again");
+    backend.trouble("release_world", &[Trouble::LostRequest; 100]);
+    assert_eq!(store.close(Duration::from_millis(50)).await.unsaved, 0);
+    assert_eq!(registration.worlds(), Vec::<String>::new(), "released or not");
+    backend.taken_by("another");
+    let setup = Setup { registration: registration.clone(), ..setup.clone() };
+    assert!(WorldStore::open(setup, "overworld", Duration::from_millis(50)).await.is_err());
+    assert_eq!(registration.worlds(), Vec::<String>::new(), "never had it");
 }
 
 #[tokio::test]

@@ -4,6 +4,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::limits::{self, Check, FieldError};
+use crate::world_store;
+
+/// Most worlds that one server has open.
+pub const MAX_WORLDS: usize = 1_000;
 
 /// Lists a server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -93,6 +97,9 @@ pub struct Heartbeat {
     /// [`HeartbeatReply::revocations_as_of`] of the last reply that arrived; absent before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revocations_after: Option<u64>,
+    /// The worlds that this server has open, at most 1,000: their leases are renewed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub worlds: Vec<String>,
 }
 
 /// Why a player's tokens are no longer good.
@@ -182,6 +189,12 @@ impl Check for Heartbeat {
         }
         if let Some(tags) = &self.tags {
             limits::tags("tags", tags)?;
+        }
+        if self.worlds.len() > MAX_WORLDS {
+            return Err(FieldError::new("worlds", format!("must have at most {MAX_WORLDS} entries")));
+        }
+        for (index, world) in self.worlds.iter().enumerate() {
+            world_store::world_id(&format!("worlds[{index}]"), world)?;
         }
         player_counts(self.players, self.max_players)
     }

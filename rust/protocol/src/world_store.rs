@@ -33,15 +33,16 @@ pub const MAX_COMMIT_BODY_BYTES: usize = 256 * 1024;
 pub struct OpenWorld {
     /// The server that holds the world from now on.
     pub server_id: String,
+    /// Counts this server's openings, of whichever world. The same one again, after a lost reply, keeps the epoch; a higher
+    /// one gets the next, so that what comes late of an earlier one means nothing any more; a lower one comes late itself.
+    pub opening: u64,
 }
 
 /// A world, held by the asking server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct WorldLease {
-    /// Grows whenever the lease is taken anew. Commits carry it.
+    /// Grows whenever the lease is taken anew. Commits carry it; the first one's sequence is 1 or more.
     pub epoch: i64,
-    /// Sequence of the last commit of this epoch, 0 if there was none. The next commit's must be higher.
-    pub sequence: i64,
     /// Counts commits; 0 for a new world.
     pub version: i64,
     /// Seconds the lease lasts without a heartbeat or a commit of its holder.
@@ -221,7 +222,11 @@ pub struct ReleaseWorld {
 
 impl Check for OpenWorld {
     fn check(&self) -> Result<(), FieldError> {
-        limits::identifier("server_id", &self.server_id, 64)
+        limits::identifier("server_id", &self.server_id, 64)?;
+        if i64::try_from(self.opening).is_err() {
+            return Err(FieldError::new("opening", "must fit into 63 bits"));
+        }
+        Ok(())
     }
 }
 

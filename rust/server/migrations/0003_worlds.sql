@@ -5,6 +5,8 @@ CREATE TABLE worlds (
     world_id    TEXT PRIMARY KEY,
     -- NULL: released.
     server_id   TEXT,
+    -- Which of that server's openings it is held under.
+    opening     BIGINT NOT NULL,
     epoch       BIGINT NOT NULL,
     -- Of the last commit of this epoch.
     sequence    BIGINT NOT NULL,

@@ -148,7 +148,7 @@ pub async fn heartbeat(
         .ok_or_else(|| Refusal::new(Code::ServerUnknown, "not listed (any more); register again"))?;
     } else {
         holds = leases::renew_all(&state, &mut work, &server_id).await?;
-        world_store::renew_all(&mut work, &server_id, lease_until).await?;
+        world_store::renew(&mut work, &server_id, &beat.worlds, lease_until).await?;
     }
     let wanted = leases::wanted(&mut *work.tx, &server_id, work.now).await?;
     let conflicts = conflicts::of_server(&mut *work.tx, &server_id).await?;

@@ -32,24 +32,29 @@ pub async fn open(
     body: JsonBody<OpenWorld>,
 ) -> Outcome<Json<WorldLease>> {
     world_id("world_id", &id)?;
-    let server_id = body.value.server_id;
+    let OpenWorld { server_id, opening } = body.value;
     let mut work = state.database.begin().await?;
     leases::own(&mut work, &server, &server_id).await?;
     let lease_until = leases::lease_until(&state, &work);
-    // One statement decides who gets it. The holder who asks again keeps the epoch; whoever takes it anew gets the next.
+    // One statement decides who gets it. An opening that is asked for again keeps its epoch; any other gets the next.
     let row = sqlx::query(
-        "INSERT INTO worlds (world_id, server_id, epoch, sequence, lease_until, version, created_at) \
-         VALUES ($1, $2, 1, 0, $3, 0, $4) ON CONFLICT (world_id) DO UPDATE SET \
-         epoch = worlds.epoch + CASE WHEN worlds.server_id = excluded.server_id THEN 0 ELSE 1 END, \
-         sequence = CASE WHEN worlds.server_id = excluded.server_id THEN worlds.sequence ELSE 0 END, \
-         server_id = excluded.server_id, lease_until = excluded.lease_until \
-         WHERE worlds.server_id IS NULL OR worlds.server_id = excluded.server_id OR worlds.lease_until <= $4 \
-         RETURNING epoch, sequence, version",
+        "INSERT INTO worlds (world_id, server_id, opening, epoch, sequence, lease_until, version, created_at) \
+         VALUES ($1, $2, $5, 1, 0, $3, 0, $4) ON CONFLICT (world_id) DO UPDATE SET \
+         epoch = worlds.epoch + CASE WHEN worlds.server_id = excluded.server_id \
+         AND worlds.opening = excluded.opening THEN 0 ELSE 1 END, \
+         sequence = CASE WHEN worlds.server_id = excluded.server_id \
+         AND worlds.opening = excluded.opening THEN worlds.sequence ELSE 0 END, \
+         server_id = excluded.server_id, opening = excluded.opening, lease_until = excluded.lease_until \
+         WHERE worlds.server_id IS NULL \
+         OR (worlds.server_id = excluded.server_id AND worlds.opening <= excluded.opening) \
+         OR (worlds.server_id <> excluded.server_id AND worlds.lease_until <= $4) \
+         RETURNING epoch, version",
     )
     .bind(&id)
     .bind(&server_id)
     .bind(lease_until)
     .bind(work.now)
+    .bind(i64::try_from(opening).unwrap_or(i64::MAX))
     .fetch_optional(&mut *work.tx)
     .await?;
     let Some(row) = row else {
@@ -57,7 +62,6 @@ pub async fn open(
     };
     let lease = WorldLease {
         epoch: row.try_get("epoch")?,
-        sequence: row.try_get("sequence")?,
         version: row.try_get("version")?,
         lease_seconds: state.config.lease_seconds,
     };
@@ -145,7 +149,26 @@ fn read_cursor(cursor: &str) -> Outcome<String> {
     })
 }
 
-/// Lengthens the leases of all worlds of a server that was heard of.
+/// Lengthens the leases of those worlds that a server says it has open. One that it let go without our hearing of it, or
+/// whose opening came after the server had given up waiting, is free when its lease is over.
+pub async fn renew(
+    work: &mut Work,
+    server_id: &str,
+    worlds: &[String],
+    lease_until: i64,
+) -> sqlx::Result<()> {
+    for world in worlds {
+        sqlx::query("UPDATE worlds SET lease_until = $1 WHERE world_id = $2 AND server_id = $3")
+            .bind(lease_until)
+            .bind(world)
+            .bind(server_id)
+            .execute(&mut *work.tx)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Lengthens the leases of all worlds of a server that was forgotten and is back.
 pub async fn renew_all(work: &mut Work, server_id: &str, lease_until: i64) -> sqlx::Result<()> {
     sqlx::query("UPDATE worlds SET lease_until = $1 WHERE server_id = $2")
         .bind(lease_until)

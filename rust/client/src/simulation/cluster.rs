@@ -215,13 +215,8 @@ async fn enlist(process: Arc<Process>) {
         name: "Pond".into(),
         address: "127.0.0.1".into(),
         port: 1,
-        map: String::new(),
-        mode: String::new(),
-        region: String::new(),
-        version: String::new(),
-        tags: Vec::new(),
         max_players: 2,
-        certificate: None,
+        ..ServerDescription::default()
     };
     while process.registration.register(description.clone()).await.is_err() {
         process.clock.sleep(Duration::from_secs(1)).await;

@@ -55,12 +55,19 @@ pub(super) async fn open(setup: Setup, world: &str, within: Duration) -> Result<
         inner.read_chunks().await
     };
     let left = deadline.saturating_duration_since(inner.setup.clock.now());
-    tokio::select! {
-        taken = taken => taken?,
+    let ready = tokio::select! {
+        taken = taken => taken,
         () = inner.setup.clock.sleep(left) => {
-            let seconds = within.as_secs_f64();
-            return Err(ClientError::new(Fault::Timeout, format!("the world was not open within {seconds:.1} s")));
+            let message = format!("the world was not open within {:.1} s", within.as_secs_f64());
+            Err(ClientError::new(Fault::Timeout, message))
         }
+    };
+    if let Err(error) = ready {
+        // Changes left from before are sent under the lease they were made under, if it is kept that long.
+        if !inner.lock().has_changes() {
+            inner.setup.registration.drop_world(world);
+        }
+        return Err(error);
     }
     inner.sweep().await?;
     let tasks = [
@@ -135,7 +142,8 @@ impl Inner {
 
     async fn take(&self, deadline: Instant) -> Result<(), ClientError> {
         let server_id = self.server_id()?;
-        let body = OpenWorld { server_id: server_id.clone() };
+        let opening = self.setup.registration.hold_world(&self.world_id)?;
+        let body = OpenWorld { server_id: server_id.clone(), opening };
         let lease = loop {
             let asked =
                 self.setup.backend.open_world(self.setup.registration.key(), &self.world_id, &body).await;
@@ -149,7 +157,7 @@ impl Inner {
                 asked => break asked?,
             }
         };
-        let session = Session { server_id, epoch: lease.epoch, sequence: lease.sequence };
+        let session = Session { server_id, epoch: lease.epoch, sequence: 0 };
         self.write(&mut *self.index.lock().await, Write::Begin(&session)).await?;
         let mut state = self.lock();
         state.session = session;

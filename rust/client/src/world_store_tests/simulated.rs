@@ -147,8 +147,7 @@ impl WorldBackend for SimulatedWorlds {
             world.epoch += 1;
             world.sequence = 0;
             world.holder = Some(body.server_id.clone());
-            let (epoch, sequence, version) = (world.epoch, world.sequence, world.version);
-            Ok(WorldLease { epoch, sequence, version, lease_seconds: 60 })
+            Ok(WorldLease { epoch: world.epoch, version: world.version, lease_seconds: 60 })
         })
         .await
     }

@@ -31,7 +31,21 @@ impl Content {
 }
 
 async fn open(backend: &Backend, server: &str) -> Answer {
-    backend.serve("/v1/worlds/overworld/open", &json!({"server_id": server})).await
+    open_as(backend, server, 1).await
+}
+
+async fn open_as(backend: &Backend, server: &str, opening: u64) -> Answer {
+    backend.serve("/v1/worlds/overworld/open", &json!({"server_id": server, "opening": opening})).await
+}
+
+async fn release(backend: &Backend, server: &str, epoch: i64) {
+    let body = json!({"server_id": server, "epoch": epoch});
+    backend.serve("/v1/worlds/overworld/release", &body).await.expect(204);
+}
+
+async fn beat(backend: &Backend, server: &str, sequence: u64, worlds: Value) -> Answer {
+    let body = json!({"sequence": sequence, "players": 0, "worlds": worlds});
+    backend.serve(&format!("/v1/servers/{server}/heartbeat"), &body).await
 }
 
 async fn send(backend: &Backend, hash: &str, stored: &[u8]) -> Answer {
@@ -78,7 +92,7 @@ on_both_databases! {
     async fn a_commit_is_applied_once_and_whole(backend) {
         let server = backend.server("A", json!({})).await;
         let (one, two) = (content("one"), content("two"));
-        assert_eq!(open(backend, &server).await.expect(200), json!({"epoch": 1, "sequence": 0, "version": 0, "lease_seconds": 60}));
+        assert_eq!(open(backend, &server).await.expect(200), json!({"epoch": 1, "version": 0, "lease_seconds": 60}));
         assert_eq!(names(backend).await, []);
         let missing = commit(backend, &server, 1, 1, vec![one.chunk("a"), two.chunk("b")], json!([])).await;
         missing.refused(409, "object_missing");
@@ -98,7 +112,6 @@ on_both_databases! {
         let other = commit(backend, &server, 1, 2, vec![two.chunk("terrain/0,0")], json!([])).await;
         other.refused(422, "invalid_field");
         assert_eq!(names(backend).await, named(&[("b", 1), ("terrain/0,0", 2)]));
-        assert_eq!(open(backend, &server).await.expect(200)["sequence"], 2);
     }
 
     async fn who_lost_the_world_overwrites_nothing(backend) {
@@ -114,7 +127,7 @@ on_both_databases! {
         open(backend, &b).await.refused(409, "world_held");
         expire(backend).await;
         let taken = open(backend, &b).await.expect(200);
-        assert_eq!((&taken["epoch"], &taken["sequence"], &taken["version"]), (&json!(2), &json!(0), &json!(2)));
+        assert_eq!((&taken["epoch"], &taken["version"]), (&json!(2), &json!(2)));
         let late = commit(backend, &a, 1, 3, vec![one.chunk("too-late")], json!([])).await;
         late.refused(409, "lease_lost");
         let replayed = commit(backend, &a, 1, 2, vec![one.chunk("late")], json!([])).await;
@@ -125,27 +138,47 @@ on_both_databases! {
 
     async fn a_released_world_is_taken_at_once(backend) {
         let (a, b) = (backend.server("A", json!({})).await, backend.server("B", json!({})).await);
-        let release = |server: String, epoch: i64| async move {
-            backend.serve("/v1/worlds/overworld/release", &json!({"server_id": server, "epoch": epoch})).await.expect(204)
-        };
         open(backend, &a).await.expect(200);
-        release(b.clone(), 1).await;
-        release(a.clone(), 7).await;
+        release(backend, &b, 1).await;
+        release(backend, &a, 7).await;
         open(backend, &b).await.refused(409, "world_held");
-        release(a.clone(), 1).await;
+        release(backend, &a, 1).await;
         assert_eq!(open(backend, &b).await.expect(200)["epoch"], 2);
-        release(a.clone(), 1).await;
+        release(backend, &a, 1).await;
         open(backend, &a).await.refused(409, "world_held");
-        release(b.clone(), 2).await;
+        release(backend, &b, 2).await;
         assert_eq!(open(backend, &b).await.expect(200)["epoch"], 3, "taken anew, by whomever");
     }
 
-    async fn a_heartbeat_keeps_the_world(backend) {
+    async fn what_comes_late_of_an_opening_means_nothing_to_the_next(backend) {
+        let server = backend.server("A", json!({})).await;
+        assert_eq!(open_as(backend, &server, 1).await.expect(200)["epoch"], 1);
+        assert_eq!(open_as(backend, &server, 1).await.expect(200)["epoch"], 1, "a lost reply");
+        assert_eq!(open_as(backend, &server, 2).await.expect(200)["epoch"], 2);
+        // The first one's request and its release, delivered late.
+        open_as(backend, &server, 1).await.refused(409, "world_held");
+        expire(backend).await;
+        open_as(backend, &server, 1).await.refused(409, "world_held");
+        release(backend, &server, 1).await;
+        let held = open_as(backend, &server, 2).await;
+        assert_eq!(held.expect(200)["epoch"], 2, "neither taken nor released");
+        open_as(backend, &server, u64::MAX).await.refused(422, "invalid_field");
+    }
+
+    async fn a_heartbeat_keeps_the_worlds_it_names(backend) {
         let (a, b) = (backend.server("A", json!({})).await, backend.server("B", json!({})).await);
         open(backend, &a).await.expect(200);
         expire(backend).await;
-        backend.serve(&format!("/v1/servers/{a}/heartbeat"), &json!({"sequence": 1, "players": 0})).await.expect(200);
+        beat(backend, &a, 1, json!(["elsewhere", "overworld"])).await.expect(200);
         open(backend, &b).await.refused(409, "world_held");
+        expire(backend).await;
+        beat(backend, &b, 1, json!(["overworld"])).await.expect(200);
+        beat(backend, &a, 2, json!([])).await.expect(200);
+        assert_eq!(open(backend, &b).await.expect(200)["epoch"], 2, "its holder says nothing of it");
+        let unnamed = beat(backend, &a, 3, json!(["overworld", "a/b"])).await;
+        unnamed.refused(422, "invalid_field");
+        assert_eq!(unnamed.field(), "worlds[1]");
+        beat(backend, &a, 3, json!(vec!["w"; 1_001])).await.refused(422, "invalid_field");
     }
 
     async fn objects_are_what_they_are_sent_as(backend) {
