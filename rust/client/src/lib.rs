@@ -28,6 +28,7 @@ mod simulation;
 pub mod storage;
 pub mod transport;
 pub mod validation;
+mod watched;
 pub mod world_store;
 
 pub use backend::{Backend, HttpBackend};

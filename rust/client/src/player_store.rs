@@ -11,7 +11,7 @@ mod lease;
 mod merge;
 mod sending;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use backend_protocol::limits;
@@ -21,9 +21,10 @@ use tokio::sync::{Notify, watch};
 
 use crate::backend::Backend;
 use crate::clock::Clock;
-use crate::error::{ClientError, Fault};
+use crate::error::ClientError;
 use crate::journal::JournalSource;
 use crate::registration::Registration;
+use crate::watched::Watched;
 use held::{Held, JournalState};
 
 pub use merge::{Resolution, merge_patch};
@@ -194,11 +195,10 @@ struct Inner {
     registration: Registration,
     journal: Arc<dyn JournalSource>,
     on_event: OnEvent,
-    held: Mutex<Held>,
+    /// Progresses whenever something is journalled, settled, released or given up.
+    held: Watched<Held>,
     wake_journal: Arc<Notify>,
     wake_sender: Arc<Notify>,
-    /// Changes whenever something is journalled, settled, released or given up, for those who wait for it.
-    progress: Notify,
     /// Its sender lives as long as the task that has the journal open.
     journal_task: watch::Receiver<()>,
 }
@@ -214,10 +214,9 @@ impl PlayerStore {
             registration: setup.registration,
             journal: setup.journal,
             on_event: setup.on_event,
-            held: Mutex::new(Held::new(setup.pace)),
+            held: Watched::new(Held::new(setup.pace)),
             wake_journal: Arc::new(Notify::new()),
             wake_sender: Arc::new(Notify::new()),
-            progress: Notify::new(),
             journal_task,
         });
         let journalling = journalling::run(Arc::downgrade(&inner), Arc::clone(&inner.wake_journal));
@@ -363,13 +362,11 @@ impl Drop for AllDue<'_> {
 
 impl Inner {
     fn lock(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock()
     }
 
     fn server_id(&self) -> Result<String, ClientError> {
-        self.registration
-            .server_id()
-            .ok_or_else(|| ClientError::new(Fault::NotRegistered, "register the server first"))
+        self.registration.require_server_id()
     }
 
     fn tell(&self, news: impl IntoIterator<Item = Event>) {
@@ -378,26 +375,11 @@ impl Inner {
 
     /// Wakes those who wait for something to be journalled, settled or released.
     fn progressed(&self) {
-        self.progress.notify_waiters();
+        self.held.progressed();
     }
 
-    /// Waits until `done` holds; false when `within` is over first.
     async fn wait_until(&self, within: Duration, done: impl Fn(&Held) -> bool) -> bool {
-        let reached = async {
-            loop {
-                // Hears everything from here on, also what comes before it is awaited.
-                let progressed = self.progress.notified();
-                if done(&self.lock()) {
-                    return;
-                }
-                progressed.await;
-            }
-        };
-        tokio::select! {
-            biased;
-            () = reached => true,
-            () = self.clock.sleep(within) => false,
-        }
+        self.held.wait_until(&*self.clock, within, done).await
     }
 }
 

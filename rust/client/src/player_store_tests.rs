@@ -8,6 +8,7 @@ mod handover;
 mod network_faults;
 
 use std::collections::HashMap;
+use std::sync::Mutex;
 
 use serde_json::json;
 

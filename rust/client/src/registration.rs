@@ -191,6 +191,11 @@ impl Registration {
         lock(&self.0.listed).clone()
     }
 
+    /// [`Self::server_id`], or the error for what needs one.
+    pub(crate) fn require_server_id(&self) -> Result<String, ClientError> {
+        self.server_id().ok_or_else(|| ClientError::new(Fault::NotRegistered, "register the server first"))
+    }
+
     /// What the backend asks of this server's player store, from now on.
     pub fn notices(&self) -> broadcast::Receiver<Notice> {
         self.0.notices.subscribe()

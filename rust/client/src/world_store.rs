@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use backend_protocol::world_store::{MAX_CHUNK_BYTES, ReleaseWorld, chunk_name};
 use backend_protocol::{Code, Problem};
-use tokio::sync::{Notify, Semaphore, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::AbortHandle;
 
 use self::index::Index;
@@ -34,6 +34,7 @@ use crate::clock::Clock;
 use crate::error::{ClientError, Fault};
 use crate::registration::Registration;
 use crate::retry;
+use crate::watched::Watched;
 
 /// Most raw bytes of chunks that wait to be written to local disk.
 pub const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
@@ -159,11 +160,10 @@ struct Inner {
     local_copy: LocalCopy,
     /// Also orders every change of what is waiting and outgoing, so that file and memory say the same.
     index: tokio::sync::Mutex<KeptIndex>,
-    state: Mutex<State>,
+    /// Progresses whenever it changes.
+    state: Watched<State>,
     wake_keeper: Notify,
     wake_sender: Notify,
-    /// Changes whenever the state does, for those who wait for a flush.
-    progress: watch::Sender<u64>,
     places: Arc<Semaphore>,
     budget: Arc<Semaphore>,
     reading: Semaphore,
@@ -345,7 +345,7 @@ impl Drop for AllDue<'_> {
 
 impl Inner {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn tell(&self, event: Event) {
@@ -353,29 +353,15 @@ impl Inner {
     }
 
     fn progressed(&self) {
-        self.progress.send_modify(|count| *count = count.wrapping_add(1));
+        self.state.progressed();
     }
 
     async fn wait_until(&self, within: Duration, done: impl Fn(&State) -> bool) {
-        let mut progress = self.progress.subscribe();
-        let all = async {
-            while !done(&self.lock()) {
-                if progress.changed().await.is_err() {
-                    return;
-                }
-            }
-        };
-        tokio::select! {
-            () = all => {}
-            () = self.setup.clock.sleep(within) => {}
-        }
+        self.state.wait_until(&*self.setup.clock, within, done).await;
     }
 
     fn server_id(&self) -> Result<String, ClientError> {
-        self.setup
-            .registration
-            .server_id()
-            .ok_or_else(|| ClientError::new(Fault::NotRegistered, "register the server first"))
+        self.setup.registration.require_server_id()
     }
 
     /// Releases the lease. If that fails, it runs out by itself.

@@ -8,7 +8,7 @@ use backend_protocol::Code;
 use backend_protocol::world_store::{
     ChunkQuery, MAX_CHUNK_BYTES, MAX_CHUNK_PAGE, OpenWorld, ReleaseWorld, chunk_name, object_hash, world_id,
 };
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -20,6 +20,7 @@ use super::state::{Committed, State};
 use super::{Event, IN_FLIGHT, IN_FLIGHT_KIB, Inner, KeptIndex, Setup, keeping, on_disk, sending, storage};
 use crate::error::{ClientError, Fault};
 use crate::journal::passing_volume;
+use crate::watched::Watched;
 
 /// Pause between two questions whether the world is free.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
@@ -35,10 +36,9 @@ pub(super) async fn open(setup: Setup, world: &str, within: Duration) -> Result<
         world_id: world.to_owned(),
         local_copy,
         index: tokio::sync::Mutex::new(KeptIndex { index: Some(index), failed: false }),
-        state: Mutex::new(State::new(session, outgoing, waiting)),
+        state: Watched::new(State::new(session, outgoing, waiting)),
         wake_keeper: Notify::new(),
         wake_sender: Notify::new(),
-        progress: watch::channel(0).0,
         places: Arc::new(Semaphore::new(IN_FLIGHT)),
         budget: Arc::new(Semaphore::new(IN_FLIGHT_KIB)),
         reading: Semaphore::new(IN_FLIGHT),
