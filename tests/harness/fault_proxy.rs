@@ -3,6 +3,8 @@
 //! It forwards HTTP/1.1 byte for byte. What it understands is the request line, so that a fault can be aimed at one
 //! route, where a message ends, and that without pipelining the bytes coming back belong to the request just sent.
 
+mod fault;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+pub use self::fault::{Fault, Struck};
 use crate::backend::free_port;
 use crate::{http_message, until};
 
@@ -23,63 +26,6 @@ const TURN: Duration = Duration::from_millis(2);
 
 /// Ports tried before it is given up.
 const ATTEMPTS: u32 = 20;
-
-/// What the proxy does to traffic.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fault {
-    /// Forwards.
-    None,
-    /// Nobody listens: connections are refused, open ones are cut.
-    Refuse,
-    /// Takes connections and bytes and answers nothing.
-    Blackhole,
-    /// Cuts each connection with a reset as soon as it carries data.
-    Reset,
-    /// Forwards requests after this pause.
-    Delay(Duration),
-    /// Lets the backend execute requests to this path and throws the replies away, then cuts the connection.
-    DropReply {
-        /// Start of the path, such as `/v1/players/save`.
-        path: String,
-    },
-    /// Sends requests to this path to the backend twice, at the same time on two connections, and passes one reply on.
-    DuplicateRequest {
-        /// Start of the path.
-        path: String,
-    },
-    /// Lets the backend execute requests to this path and ends the connection in the middle of the reply's body.
-    TruncateReply {
-        /// Start of the path.
-        path: String,
-    },
-}
-
-/// How often a proxy did what its faults say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Struck {
-    /// Open connections cut because nobody listens any more.
-    pub refused: usize,
-    /// Connections whose requests were swallowed.
-    pub swallowed: usize,
-    /// Connections cut by a reset.
-    pub reset: usize,
-    /// Requests held up.
-    pub delayed: usize,
-    /// Replies thrown away.
-    pub dropped: usize,
-    /// Requests sent twice.
-    pub duplicated: usize,
-    /// Replies cut.
-    pub truncated: usize,
-}
-
-impl Struck {
-    /// All of them.
-    pub const fn total(self) -> usize {
-        let Self { refused, swallowed, reset, delayed, dropped, duplicated, truncated } = self;
-        refused + swallowed + reset + delayed + dropped + duplicated + truncated
-    }
-}
 
 /// What happens to the reply that comes next.
 #[derive(Clone, Copy, PartialEq, Eq)]
