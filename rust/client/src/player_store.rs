@@ -48,8 +48,7 @@ pub enum Event {
         key: String,
         /// Its version at the backend.
         version: i64,
-        /// The change that is committed, and with it all earlier ones of the document. See [`PlayerStore::save`]. 0: one
-        /// of a server process before this one.
+        /// The change that is committed. See [`PlayerStore::save`]. 0: one of a server process before this one.
         generation: u64,
         /// Epoch it was saved under.
         epoch: i64,
@@ -106,7 +105,7 @@ pub struct LocalSave {
     pub player_id: String,
     /// Name of the document.
     pub key: String,
-    /// The change that is durable, and with it all earlier ones of the document. See [`PlayerStore::save`].
+    /// The change that is durable. See [`PlayerStore::save`].
     pub generation: u64,
     /// Epoch it was saved under.
     pub epoch: i64,
@@ -243,7 +242,7 @@ impl PlayerStore {
 
     /// Replaces a document. Costs microseconds, never blocks on disk or network, never waits. The number returned is
     /// that of the change; it grows with every change of the store. [`Event::Journalled`] and [`Event::Saved`] name the one
-    /// they cover, and with it all earlier ones of the document.
+    /// they cover, and with it all earlier ones of the document since the player was loaded.
     pub fn save(&self, player_id: &str, key: &str, content: Content) -> Result<u64, ClientError> {
         limits::identifier("key", key, limits::MAX_DOCUMENT_KEY)?;
         let bytes = document("value", &content)?;

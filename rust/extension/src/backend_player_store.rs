@@ -209,8 +209,8 @@ impl BackendPlayerStore {
     pub const MANUAL: i64 = 3;
 
     /// Emitted when a document is durable on local disk: from here on it reaches the backend even if this process or
-    /// machine dies. Covers everything that was saved under [param key] up to [param change], the number that
-    /// [method save] returned for it: what was saved since is announced later.
+    /// machine dies. Covers everything that was saved under [param key] since the player was loaded, up to [param change],
+    /// the number that [method save] returned for it: what was saved since is announced later.
     #[signal]
     pub fn saved_locally(player_id: GString, key: GString, change: i64);
 

@@ -15,8 +15,6 @@ use crate::{library, workspace};
 
 /// Bound for a benchmark that hangs.
 const BENCH: Duration = Duration::from_mins(30);
-/// The profile of the workspace that is as fast as a release, and quick to build.
-const PROFILE: &str = "measured";
 
 /// Options of `cargo xtask bench`.
 #[derive(Args)]
@@ -47,9 +45,11 @@ enum Name {
 /// Runs those named one after the other; fails where a goal is missed. Tables, JSON and plots go to `docs/benchmarks/`.
 pub fn run(options: &Options) -> Result<ExitCode> {
     let names = if options.names.is_empty() { Name::value_variants() } else { &options.names };
+    let rounds = options.rounds.unwrap_or(if options.quick { 2 } else { 5 });
+    let engine = godot::provide()?;
     let mut missed = Vec::new();
     for name in names {
-        if measure(*name, options)? != ExitCode::SUCCESS {
+        if compare(&engine, *name, options.quick, rounds)? != ExitCode::SUCCESS {
             missed.push(name.as_str());
         }
     }
@@ -63,7 +63,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 /// That each comparison works, and that what it counts is within its guard: the stage of `cargo xtask test`.
 pub fn stage(engine: &Engine) -> Result<Counts> {
     let mut counts = Counts::default();
-    for name in Name::value_variants().iter().filter(|name| name.is_comparison()) {
+    for name in Name::value_variants() {
         if compare(engine, *name, true, 1)? == ExitCode::SUCCESS {
             counts.passed += 1;
         } else {
@@ -83,30 +83,6 @@ impl Name {
             Self::World => "world",
         }
     }
-
-    /// Contestants in turns, as one program's subcommand; the others are programs of their own.
-    fn is_comparison(self) -> bool {
-        !matches!(self, Self::Saves | Self::World)
-    }
-}
-
-fn measure(name: Name, options: &Options) -> Result<ExitCode> {
-    let quick = options.quick;
-    if name.is_comparison() {
-        let rounds = options.rounds.unwrap_or(if quick { 2 } else { 5 });
-        return compare(&godot::provide()?, name, quick, rounds);
-    }
-    let profile = if quick { "dev" } else { PROFILE };
-    let program = format!("bench-{}", name.as_str());
-    let mut command = built(&program, profile)?;
-    if name == Name::Saves {
-        command.arg("measure").args(["--build", &format!("profile {profile}, backend on SQLite")]);
-        command.args(quick.then_some("--quick"));
-    } else if quick {
-        command.args(["--chunks", "64"]);
-    }
-    command.arg("--folder").arg(folder());
-    judged(&program, command)
 }
 
 /// What is shipped against what it could be: in a release build, like the library itself.
@@ -116,15 +92,17 @@ fn compare(engine: &Engine, name: Name, quick: bool, rounds: usize) -> Result<Ex
     let mut command = built("bench", if quick { "dev" } else { "release" })?;
     command.arg(name.as_str()).arg("--library").arg(library.path).env("GODOT4_BIN", &engine.binary);
     command.args(quick.then_some("--quick")).args(["--rounds", &rounds.to_string()]);
-    let folder = if quick { folder() } else { workspace::root().join("docs/benchmarks") };
+    let folder = if quick { scratch()? } else { workspace::root().join("docs/benchmarks") };
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    command.arg("--folder").arg(folder);
+    command.arg("--folder").arg(folder).arg("--scratch").arg(scratch()?);
     judged(&format!("bench-{}", name.as_str()), command)
 }
 
 /// Where what is not kept goes.
-fn folder() -> PathBuf {
-    workspace::provisions().join("bench")
+fn scratch() -> Result<PathBuf> {
+    let folder = workspace::provisions().join("bench");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    Ok(folder)
 }
 
 /// A command that runs `program`, built with `profile` beside the backend.

@@ -8,8 +8,10 @@ mod machine;
 mod pinned;
 mod plot;
 mod raw;
+mod saves;
 mod series;
 mod validation;
+mod world;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,10 +31,18 @@ enum Command {
     Calls(Options),
     /// A token judged on the game server, against the bare check of its signature
     Validation(Options),
+    /// How fast saves are safe: acknowledgement, SIGTERM, outage
+    Saves(Options),
+    /// What a world of 1 GiB takes: time, memory, bytes on the wire
+    World(Options),
     /// A server that does nothing but answer, in a process of its own
     Serve,
     /// Bare reqwest, in a process of its own
     Raw(raw::Options),
+    /// A game server that is ended, in a process of its own
+    GameServer(saves::game_server::Options),
+    /// Something done to a whole world, in a process of its own
+    WorldStep(world::Options),
 }
 
 /// Options of what is measured.
@@ -50,14 +60,21 @@ pub struct Options {
     /// The extension library as players get it
     #[arg(long)]
     library: PathBuf,
+    /// Where what is not kept goes: the disk that is measured
+    #[arg(long)]
+    scratch: PathBuf,
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Calls(options) => calls::run(&options),
         Command::Validation(options) => validation::run(&options),
+        Command::Saves(options) => saves::run(&options),
+        Command::World(options) => world::run(&options),
         Command::Serve => bare_server::run().map(|()| true),
         Command::Raw(options) => raw::run(&options).map(|()| true),
+        Command::GameServer(options) => return saves::game_server::main(&options),
+        Command::WorldStep(options) => world::step::run(&options).map(|()| true),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

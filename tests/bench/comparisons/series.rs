@@ -75,6 +75,18 @@ impl Report {
         }
     }
 
+    /// Adds a figure of one value: `what` was found in `part`.
+    pub fn figure(&mut self, part: &str, what: &str, value: f64, unit: &str) {
+        self.add(part, unit, what, value);
+    }
+
+    /// Adds a figure of one value that is to be at most `goal`.
+    pub fn figure_at_most(&mut self, part: &str, what: &str, value: f64, unit: &str, goal: f64) {
+        self.figure(part, what, value, unit);
+        let unit = if unit.is_empty() { String::new() } else { format!(" ({unit})") };
+        self.judge(&format!("{part}: {what}{unit}"), vec![value], true, goal);
+    }
+
     /// The rounds of a figure; none if it was not measured.
     pub fn rounds(&self, scenario: &str, measure: &str, way: &str) -> &[f64] {
         let same = |one: &&Series| one.scenario == scenario && one.measure == measure && one.way == way;
@@ -91,6 +103,11 @@ impl Report {
     /// Whether every goal is reached.
     pub fn is_met(&self) -> bool {
         self.goals.iter().all(|goal| goal.reached)
+    }
+
+    /// Whether nothing happened that may not happen at any speed: goals of zero.
+    pub fn counts_are_met(&self) -> bool {
+        self.goals.iter().filter(|goal| goal.goal == 0.0).all(|goal| goal.reached)
     }
 
     /// For people.

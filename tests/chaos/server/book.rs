@@ -98,10 +98,15 @@ impl Pages {
     /// `op` is this change of the document.
     pub fn enter(&mut self, player_id: &str, key: &str, generation: u64, op: i64) {
         for side in [&mut self.local, &mut self.remote] {
-            let changes = side.entry((player_id.to_owned(), key.to_owned())).or_default();
-            // The store counts anew when it has forgotten the player in between.
-            changes.retain(|(earlier, _)| *earlier < generation);
-            changes.push((generation, op));
+            side.entry((player_id.to_owned(), key.to_owned())).or_default().push((generation, op));
+        }
+    }
+
+    /// The player was loaded: acknowledgements from now on say nothing about changes from before, which another server may
+    /// have kept out.
+    pub fn forget(&mut self, player_id: &str) {
+        for side in [&mut self.local, &mut self.remote] {
+            side.retain(|(player, _), _| player != player_id);
         }
     }
 }

@@ -150,6 +150,7 @@ impl Game {
         }
         match loaded {
             Ok(documents) => {
+                self.book.open().forget(player);
                 let seen: Map<String, Value> = documents
                     .iter()
                     .map(|(key, seen)| {

@@ -17,7 +17,7 @@ use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::Options;
+use super::{CHUNK_KIB, Options};
 
 /// Longest time anything takes that has to succeed.
 const PATIENCE: Duration = Duration::from_secs(900);
@@ -37,6 +37,13 @@ pub enum Step {
     Read,
 }
 
+/// Does a step, and prints its figures.
+pub fn run(options: &Options) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    println!("{}", runtime.block_on(options.step.measure(options))?);
+    Ok(())
+}
+
 impl Step {
     /// Its word on the command line.
     pub const fn name(self) -> &'static str {
@@ -45,12 +52,6 @@ impl Step {
             Self::Change => "change",
             Self::Read => "read",
         }
-    }
-
-    /// Does it, and gives the figures.
-    pub fn run(self, options: &Options) -> Result<Value> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        runtime.block_on(self.measure(options))
     }
 
     async fn measure(self, options: &Options) -> Result<Value> {
@@ -103,7 +104,7 @@ async fn save(store: &WorldStore, options: &Options, generation: impl Fn(u32) ->
         if waiting.len() >= AT_ONCE {
             waiting.join_next().await.context("nothing waits")???;
         }
-        let data = content(index, generation(index), options.chunk_kib);
+        let data = content(index, generation(index), CHUNK_KIB);
         waiting.spawn(store.put(&name(index), data)?.done());
     }
     while let Some(done) = waiting.join_next().await {
@@ -122,7 +123,7 @@ async fn read(store: &WorldStore, options: &Options) -> Result<()> {
         if reading.len() >= AT_ONCE {
             checked(reading.join_next().await)?;
         }
-        let (store, kib) = (store.clone(), options.chunk_kib);
+        let (store, kib) = (store.clone(), CHUNK_KIB);
         reading.spawn(async move {
             let chunk = store.get(&name(index)).await?;
             ensure!(*chunk.data == content(index, u32::from(index % CHANGED == 0), kib), "chunk {index}");

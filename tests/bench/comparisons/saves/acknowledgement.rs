@@ -10,8 +10,9 @@ use backend_client::player_store::Event;
 use end_to_end::backend::Backend;
 use tokio::time::Instant;
 
-use crate::figures::{Report, Times};
-use crate::game::{DOCUMENT_BYTES, Events, Game, NEVER, document};
+use super::game::{DOCUMENT_BYTES, Events, Game, NEVER, document};
+use super::times::Times;
+use crate::series::Report;
 
 const PART: &str = "local acknowledgement";
 /// Saves of each kind in one round.
@@ -63,19 +64,19 @@ pub async fn measure(process: &Backend, folder: &Path, rounds: u64, report: &mut
             }
         }
     }
-    report.add_times(PART, "bare write and fdatasync of 2 KiB", &mut syncs);
-    report.add_times(PART, "one save of 2 KiB at a time", &mut singles);
-    report.add_times(PART, "each of 64 saves at once", &mut bursts);
+    syncs.tell(report, PART, "bare write and fdatasync of 2 KiB");
+    singles.tell(report, PART, "one save of 2 KiB at a time");
+    bursts.tell(report, PART, "each of 64 saves at once");
     let ratio = |times: &mut Times, syncs: &mut Times, share| times.quantile(share) / syncs.quantile(share);
-    report.add(PART, "one at a time against bare, p50", ratio(&mut singles, &mut syncs, 0.5), "x");
-    report.add_with_goal(
+    report.figure(PART, "one at a time against bare, p50", ratio(&mut singles, &mut syncs, 0.5), "x");
+    report.figure_at_most(
         PART,
         "one at a time against bare, p99",
         ratio(&mut singles, &mut syncs, 0.99),
         "x",
         3.0,
     );
-    report.add(PART, "64 at once against bare, p99", ratio(&mut bursts, &mut syncs, 0.99), "x");
+    report.figure(PART, "64 at once against bare, p99", ratio(&mut bursts, &mut syncs, 0.99), "x");
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! SIGTERM: every player has a changed document, and all of them have to be safe, with and without a backend.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -12,10 +12,11 @@ use rustix::process::Signal;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
-use crate::figures::{Report, Times, milliseconds};
-use crate::game::{Game, NEVER, PATIENCE, Place};
-use crate::game_server::{line, monotonic};
-use crate::outage::{Newest, missing};
+use super::game::{Game, NEVER, PATIENCE, Place};
+use super::game_server::{line, monotonic};
+use super::outage::{Newest, missing};
+use super::times::{Times, milliseconds};
+use crate::series::Report;
 
 const PART: &str = "SIGTERM";
 const WITHOUT: &str = "SIGTERM without backend";
@@ -97,17 +98,17 @@ fn with_backend(process: &mut Backend, size: Size, next: &mut Next<'_>, report: 
         exit.add(ended.exit);
         lost += missing(process, &newest)?;
     }
-    report.add(PART, "players, each with a changed document of 2 KiB", size.players as f64, "");
-    report.add(PART, "servers ended", size.with as f64, "");
-    report.add_with_goal(PART, "documents lost", lost as f64, "", 0.0);
-    report.add(PART, "all save() calls of the main thread, p99", handed_in.quantile(0.99), "ms");
-    report.add(PART, "SIGTERM until all are durable locally, p50", local.quantile(0.5), "ms");
+    report.figure(PART, "players, each with a changed document of 2 KiB", size.players as f64, "");
+    report.figure(PART, "servers ended", size.with as f64, "");
+    report.figure_at_most(PART, "documents lost", lost as f64, "", 0.0);
+    report.figure(PART, "all save() calls of the main thread, p99", handed_in.quantile(0.99), "ms");
+    report.figure(PART, "SIGTERM until all are durable locally, p50", local.quantile(0.5), "ms");
     let p99 = local.quantile(0.99);
-    report.add_with_goal(PART, "SIGTERM until all are durable locally, p99", p99, "ms", LOCAL_GOAL_MS);
-    report.add(PART, "SIGTERM until all are at the backend, p50", sent.quantile(0.5), "ms");
+    report.figure_at_most(PART, "SIGTERM until all are durable locally, p99", p99, "ms", LOCAL_GOAL_MS);
+    report.figure(PART, "SIGTERM until all are at the backend, p50", sent.quantile(0.5), "ms");
     let p99 = sent.quantile(0.99);
-    report.add_with_goal(PART, "SIGTERM until all are at the backend, p99", p99, "ms", BACKEND_GOAL_MS);
-    report.add(PART, "SIGTERM until the process is gone, p99", exit.quantile(0.99), "ms");
+    report.figure_at_most(PART, "SIGTERM until all are at the backend, p99", p99, "ms", BACKEND_GOAL_MS);
+    report.figure(PART, "SIGTERM until the process is gone, p99", exit.quantile(0.99), "ms");
     Ok(())
 }
 
@@ -132,10 +133,10 @@ fn without_backend(
         delivered.add(runtime.block_on(deliver(&(&*process).into(), journal))?);
         lost += missing(process, &newest)?;
     }
-    report.add(WITHOUT, "servers ended", size.without as f64, "");
-    report.add_with_goal(WITHOUT, "documents lost after the next start", lost as f64, "", 0.0);
+    report.figure(WITHOUT, "servers ended", size.without as f64, "");
+    report.figure_at_most(WITHOUT, "documents lost after the next start", lost as f64, "", 0.0);
     let most = local.quantile(1.0);
-    report.add_with_goal(
+    report.figure_at_most(
         WITHOUT,
         "SIGTERM until all are durable locally, at most",
         most,
@@ -143,8 +144,8 @@ fn without_backend(
         LOCAL_GOAL_MS,
     );
     let (most, grace) = (exit.quantile(1.0), milliseconds(size.grace));
-    report.add_with_goal(WITHOUT, "SIGTERM until the process is gone, at most", most, "ms", grace);
-    report.add(WITHOUT, "next start until all are at the backend, at most", delivered.quantile(1.0), "ms");
+    report.figure_at_most(WITHOUT, "SIGTERM until the process is gone, at most", most, "ms", grace);
+    report.figure(WITHOUT, "next start until all are at the backend, at most", delivered.quantile(1.0), "ms");
     Ok(())
 }
 
@@ -157,7 +158,7 @@ fn end(
     grace: Duration,
     with_backend: bool,
 ) -> Result<Ended> {
-    let mut command = Command::new(own_program()?);
+    let mut command = Command::new(std::env::current_exe()?);
     command
         .arg("game-server")
         .args(["--url", &backend.url()])
@@ -200,8 +201,4 @@ async fn deliver(place: &Place, journal: &Path) -> Result<Duration> {
     game.store.release_all(PATIENCE).await;
     game.registration.deregister().await?;
     Ok(took)
-}
-
-fn own_program() -> Result<PathBuf> {
-    std::env::current_exe().context("where this program is")
 }

@@ -15,8 +15,9 @@ use end_to_end::backend::Backend;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
-use crate::figures::{Report, Times, milliseconds};
-use crate::game::{Events, Game, PATIENCE, document};
+use super::game::{Events, Game, PATIENCE, document};
+use super::times::{Times, milliseconds};
+use crate::series::Report;
 
 const PART: &str = "outage";
 /// Time between two saves of a player.
@@ -112,26 +113,31 @@ pub fn measure(
     let ideal = ideal.quantile(0.5);
     let drain = milliseconds(last - first);
     let saves = newest.values().map(|saved| saved.1).sum::<u64>() as f64;
-    report.add(PART, "time without backend", size.away.as_secs_f64(), "s");
-    report.add(PART, "saves meanwhile", saves, "");
+    report.figure(PART, "time without backend", size.away.as_secs_f64(), "s");
+    report.figure(PART, "saves meanwhile", saves, "");
     let hours = saves * TYPICAL.as_secs_f64() / size.players as f64 / 3_600.0;
-    report.add(PART, "which are as many as in, one save per player each 6 s", hours, "h");
-    report.add(PART, "documents waiting at its end", backlog.documents as f64, "");
-    report.add(PART, "of them journalled", backlog.journalled as f64, "");
-    report.add_with_goal(PART, "documents lost", lost as f64, "", 0.0);
-    report.add(PART, "memory before", before.memory as f64 / MIB, "MiB");
-    report.add(PART, "memory at most", most(|sample| sample.memory), "MiB");
+    report.figure(PART, "which are as many as in, one save per player each 6 s", hours, "h");
+    report.figure(PART, "documents waiting at its end", backlog.documents as f64, "");
+    report.figure(PART, "of them journalled", backlog.journalled as f64, "");
+    report.figure_at_most(PART, "documents lost", lost as f64, "", 0.0);
+    report.figure(PART, "memory before", before.memory as f64 / MIB, "MiB");
+    report.figure(PART, "memory at most", most(|sample| sample.memory), "MiB");
     let growth = (at_end.memory as f64 - half.memory as f64) / MIB;
-    report.add_with_goal(PART, "growth of memory in the second half", growth, "MiB", STEADY_MIB);
-    report.add(PART, "journal at most", most(|sample| sample.journal), "MiB");
-    report.add(PART, "journal afterwards", after.journal as f64 / MIB, "MiB");
-    report.add(PART, "return of the backend until it takes the first save", milliseconds(first - back), "ms");
-    report.add(PART, "first until last save taken", drain, "ms");
-    report.add(PART, "ideal: the same in full batches by the raw client, p50", ideal, "ms");
-    report.add(PART, "draining against ideal", drain / ideal, "x");
+    report.figure_at_most(PART, "growth of memory in the second half", growth, "MiB", STEADY_MIB);
+    report.figure(PART, "journal at most", most(|sample| sample.journal), "MiB");
+    report.figure(PART, "journal afterwards", after.journal as f64 / MIB, "MiB");
+    report.figure(
+        PART,
+        "return of the backend until it takes the first save",
+        milliseconds(first - back),
+        "ms",
+    );
+    report.figure(PART, "first until last save taken", drain, "ms");
+    report.figure(PART, "ideal: the same in full batches by the raw client, p50", ideal, "ms");
+    report.figure(PART, "draining against ideal", drain / ideal, "x");
     // A wait before the first save is felt as well.
     let whole = milliseconds(last - back) / ideal;
-    report.add_with_goal(
+    report.figure_at_most(
         PART,
         "return of the backend until the last save taken against ideal",
         whole,

@@ -17,7 +17,7 @@ use clap::Args;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::game::{Game, NEVER, Place, document};
+use super::game::{Game, NEVER, Place, document};
 
 #[derive(Args)]
 pub struct Options {
@@ -59,8 +59,16 @@ pub fn monotonic() -> u64 {
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }
 
+/// The process itself: its exit code is the product's.
+pub fn main(options: &Options) -> ExitCode {
+    run(options).unwrap_or_else(|error| {
+        eprintln!("game-server: {error:#}");
+        ExitCode::from(2)
+    })
+}
+
 /// Runs until SIGTERM.
-pub fn run(options: &Options) -> Result<ExitCode> {
+fn run(options: &Options) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ids = std::fs::read_to_string(&options.players)?.lines().map(str::to_owned).collect();
     let place = Place { url: options.url.clone(), key_file: options.key_file.clone() };
