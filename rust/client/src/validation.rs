@@ -65,6 +65,8 @@ struct Inner {
     backend: Arc<dyn Backend>,
     clock: Arc<dyn Clock>,
     config: ValidatorConfig,
+    /// `aud` of the game's access tokens.
+    game_audience: String,
     keys: KeyCache,
     /// `jti` of used tickets → the second from which on they are refused anyway.
     used: Mutex<HashMap<String, u64>>,
@@ -85,6 +87,7 @@ impl TokenValidator {
         Self(Arc::new(Inner {
             backend,
             clock,
+            game_audience: access_audience(&config.game),
             config,
             keys,
             used: Mutex::default(),
@@ -112,20 +115,15 @@ impl TokenValidator {
             return self.ask(token, server_id).await;
         }
         let unverified = Unverified::of(token).map_err(refused)?;
-        let kind = unverified.kind;
-        let claims = self.verify(token, &unverified, server_id).await?;
-        let verified = Player {
-            player_id: claims.sub.clone(),
-            display_name: claims.name.clone(),
-            kind,
-            issued_at: claims.iat,
-        };
+        let kind = unverified.kind();
+        let Claims { sub, name, iat, jti, exp, .. } = self.verify(&unverified, server_id).await?;
+        let verified = Player { player_id: sub, display_name: name, kind, issued_at: iat };
         self.unrevoked(&verified)?;
         if kind == TokenKind::Access {
             return Ok(verified);
         }
         // Remembered before the backend is asked: two copies arriving at once must not both be first.
-        self.use_up(&claims)?;
+        self.use_up(jti, exp)?;
         if self.0.config.policy == Policy::LocalOnly {
             return Ok(verified);
         }
@@ -151,14 +149,13 @@ impl TokenValidator {
 
     async fn verify(
         &self,
-        token: &str,
-        unverified: &Unverified,
+        unverified: &Unverified<'_>,
         server_id: Option<&str>,
     ) -> Result<Claims, ClientError> {
-        let kind = unverified.kind;
+        let kind = unverified.kind();
         let audience = match (kind, server_id) {
-            (TokenKind::Access, _) => access_audience(&self.0.config.game),
-            (TokenKind::Join, Some(id)) => id.to_owned(),
+            (TokenKind::Access, _) => &self.0.game_audience,
+            (TokenKind::Join, Some(id)) => id,
             (TokenKind::Join, None) => {
                 return Err(ClientError::new(
                     Fault::NotRegistered,
@@ -166,13 +163,14 @@ impl TokenValidator {
                 ));
             }
         };
-        let keys = self.0.keys.keys_for(&unverified.kid).await?;
+        let keys = self.0.keys.keys_for(unverified.kid()).await?;
         let now = self.0.clock.unix_seconds();
-        let expected = Expectation { kind, audience: &audience, now, leeway: Leeway::default() };
-        backend_token::verify(token, &keys, &expected).map_err(refused)
+        let expected = Expectation { kind, audience, now, leeway: Leeway::default() };
+        unverified.verify(&keys, &expected).map_err(refused)
     }
 
-    fn use_up(&self, claims: &Claims) -> Result<(), ClientError> {
+    /// The ticket `jti`, which expires at `exp`.
+    fn use_up(&self, jti: String, exp: u64) -> Result<(), ClientError> {
         let now = self.0.clock.unix_seconds();
         let mut used = lock(&self.0.used);
         if used.len() >= MAX_REMEMBERED {
@@ -182,8 +180,8 @@ impl TokenValidator {
             // Forgetting one would let it in twice; refusing a newcomer for a minute does not.
             return Err(Problem::new(Code::RateLimited, "too many tickets at once").into());
         }
-        let until = claims.exp.saturating_add(Leeway::default().seconds());
-        match used.insert(claims.jti.clone(), until) {
+        let until = exp.saturating_add(Leeway::default().seconds());
+        match used.insert(jti, until) {
             None => Ok(()),
             Some(_) => Err(Problem::new(Code::TicketUsed, "the ticket was used before").into()),
         }
@@ -205,7 +203,7 @@ impl TokenValidator {
             // The backend has vouched for what the token says.
             issued_at: Unverified::of(token)
                 .ok()
-                .and_then(|unverified| unverified.issued_at)
+                .and_then(|unverified| unverified.issued_at())
                 .unwrap_or_default(),
         })
     }

@@ -113,7 +113,8 @@ impl Tokens {
     /// The claims of a token we issued. `server_id` is the audience a ticket must have.
     pub fn read(&self, token: &str, server_id: Option<&str>, now: i64) -> Outcome<(TokenKind, Claims)> {
         limits::token("token", token)?;
-        let kind = Unverified::of(token).map_err(refused)?.kind;
+        let unverified = Unverified::of(token).map_err(refused)?;
+        let kind = unverified.kind();
         let audience = match (kind, server_id) {
             (TokenKind::Access, _) => access_audience(&self.game),
             (TokenKind::Join, Some(id)) => id.to_owned(),
@@ -123,7 +124,7 @@ impl Tokens {
         let leeway = Leeway::of_seconds(0)?;
         let now = u64::try_from(now / 1000).unwrap_or_default();
         let expected = Expectation { kind, audience: &audience, now, leeway };
-        let claims = backend_token::verify(token, &self.keys().verifying, &expected).map_err(refused)?;
+        let claims = unverified.verify(&self.keys().verifying, &expected).map_err(refused)?;
         Ok((kind, claims))
     }
 

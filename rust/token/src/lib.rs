@@ -22,19 +22,26 @@ mod keys;
 mod rsa;
 mod signing;
 
+use std::borrow::Cow;
+use std::fmt;
 use std::time::Duration;
 
+pub use algorithm::Algorithm;
 use backend_protocol::FieldError;
 use backend_protocol::limits::{self, MAX_TOKEN};
 use backend_protocol::validation::{
     ACCESS_TOKEN_TYPE, Claims, JOIN_TICKET_TYPE, MAX_ACCESS_TOKEN_SECONDS, MAX_JOIN_TICKET_SECONDS, TokenKind,
 };
-use serde_json::Value;
-
-pub use algorithm::Algorithm;
 use compact::Compact;
+use json::Plain;
 pub use keys::{KeySet, KeySetRejection, MAX_KEY_NAME, MAX_KEY_SET_BYTES, MAX_KEYS, Unfit, VerificationKey};
 pub use signing::{SigningFailed, SigningKey};
+
+/// A day before this library was built: clocks of a build machine and of a server need not agree to the second.
+const EARLIEST_PLAUSIBLE_NOW: u64 = match u64::from_str_radix(env!("BACKEND_TOKEN_BUILT_AT"), 10) {
+    Ok(built_at) => built_at.saturating_sub(24 * 3_600),
+    Err(_) => 0,
+};
 
 /// How far `iat` and `nbf` may lie ahead of this machine's clock.
 const AHEAD: Duration = Duration::from_secs(30);
@@ -117,24 +124,62 @@ pub struct Expectation<'a> {
     pub leeway: Leeway,
 }
 
-/// What can be told from a token before its signature is checked, for choosing what to check it against. Not to be
-/// trusted: whoever sent the token chose it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unverified {
-    /// Which kind it says it is.
-    pub kind: TokenKind,
-    /// Name of the key it says it was signed with: 1 to [`MAX_KEY_NAME`] printable ASCII characters.
-    pub kid: String,
-    /// When it says it was issued, in seconds since 1970. Worth nothing until somebody has verified the token.
-    pub issued_at: Option<u64>,
+/// A token that has the shape and the header of one, for choosing what to check it against. Not to be trusted: whoever
+/// sent the token chose what it says. Taking it apart is part of the check: [`Self::verify`] does not do so again.
+pub struct Unverified<'a> {
+    compact: Compact<'a>,
+    kind: TokenKind,
 }
 
-impl Unverified {
+impl fmt::Debug for Unverified<'_> {
+    // Not the claims, and not what would let somebody in.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Unverified")
+            .field("kind", &self.kind)
+            .field("kid", &self.kid())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> Unverified<'a> {
     /// Reads `token`, if it has the shape and the header of a token.
-    pub fn of(token: &str) -> Result<Self, Rejection> {
-        let Compact { header, payload, .. } = Compact::of(token)?;
-        let issued_at = json::object(&payload).and_then(|claims| claims.get("iat").and_then(Value::as_u64));
-        Ok(Self { kind: kind_in(header.typ.as_deref())?, kid: header.kid, issued_at })
+    pub fn of(token: &'a str) -> Result<Self, Rejection> {
+        let compact = Compact::of(token)?;
+        let kind = kind_in(compact.header.typ.as_deref())?;
+        Ok(Self { compact, kind })
+    }
+
+    /// Which kind it says it is.
+    pub const fn kind(&self) -> TokenKind {
+        self.kind
+    }
+
+    /// Name of the key it says it was signed with: 1 to [`MAX_KEY_NAME`] printable ASCII characters.
+    pub fn kid(&self) -> &str {
+        &self.compact.header.kid
+    }
+
+    /// When it says it was issued, in seconds since 1970. Worth nothing until somebody has verified the token.
+    pub fn issued_at(&self) -> Option<u64> {
+        match json::members(self.compact.payload(), ["iat"]) {
+            Some(([Some(Plain::Natural(seconds))], _)) => Some(seconds),
+            _ => None,
+        }
+    }
+
+    /// What [`verify`] says of the token.
+    pub fn verify(&self, keys: &KeySet, expected: &Expectation<'_>) -> Result<Claims, Rejection> {
+        if expected.now < EARLIEST_PLAUSIBLE_NOW {
+            return Err(Rejection::ClockNotSet);
+        }
+        // Before the signature: it costs nothing, and a token of another kind is no business of these keys.
+        if self.kind != expected.kind {
+            return Err(Rejection::WrongType);
+        }
+        check_signature(&self.compact, keys)?;
+        let (claims, not_before) = read_claims(self.compact.payload())?;
+        judge(&claims, not_before, keys.issuer(), expected)?;
+        Ok(claims)
     }
 }
 
@@ -150,51 +195,51 @@ fn kind_in(typ: Option<&str>) -> Result<TokenKind, Rejection> {
 ///
 /// This is the part below [`verify`], for messages that are not player tokens. What the payload says is not looked at.
 pub fn verify_signature(token: &str, keys: &KeySet) -> Result<(Vec<u8>, Option<String>), Rejection> {
-    check_signature(Compact::of(token)?, keys)
+    let compact = Compact::of(token)?;
+    check_signature(&compact, keys)?;
+    Ok((compact.payload().to_vec(), compact.header.typ.map(Cow::into_owned)))
 }
 
-fn check_signature(compact: Compact<'_>, keys: &KeySet) -> Result<(Vec<u8>, Option<String>), Rejection> {
+fn check_signature(compact: &Compact<'_>, keys: &KeySet) -> Result<(), Rejection> {
     let key = keys.get(&compact.header.kid).ok_or(Rejection::UnknownKey)?;
-    if compact.header.alg != key.algorithm().name() {
+    if compact.header.alg != Some(key.algorithm()) {
         return Err(Rejection::WrongAlgorithm);
     }
-    if !key.verifies(compact.signed.as_bytes(), &compact.signature) {
+    if !key.verifies(compact.signed.as_bytes(), compact.signature()) {
         return Err(Rejection::BadSignature);
     }
-    Ok((compact.payload, compact.header.typ))
+    Ok(())
 }
 
 /// The claims of `token`, if it is exactly what `expected` says and was signed by one of `keys`, whose issuer is the
 /// only one they vouch for.
 pub fn verify(token: &str, keys: &KeySet, expected: &Expectation<'_>) -> Result<Claims, Rejection> {
-    if expected.now < earliest_plausible_now() {
-        return Err(Rejection::ClockNotSet);
-    }
-    // Before the signature: it costs nothing, and a token of another kind is no business of these keys.
-    let compact = Compact::of(token)?;
-    if kind_in(compact.header.typ.as_deref())? != expected.kind {
-        return Err(Rejection::WrongType);
-    }
-    let (payload, _typ) = check_signature(compact, keys)?;
-    let (claims, not_before) = read_claims(&payload)?;
-    judge(&claims, not_before, keys.issuer(), expected)?;
-    Ok(claims)
-}
-
-/// A day before this library was built: clocks of a build machine and of a server need not agree to the second.
-fn earliest_plausible_now() -> u64 {
-    const DAY: u64 = 24 * 3_600;
-    env!("BACKEND_TOKEN_BUILT_AT").parse::<u64>().unwrap_or_default().saturating_sub(DAY)
+    Unverified::of(token)?.verify(keys, expected)
 }
 
 /// The claims, all there and of their types, and `nbf`, which there may be.
 fn read_claims(payload: &[u8]) -> Result<(Claims, Option<u64>), Rejection> {
-    let members = json::object(payload).ok_or(Rejection::BadClaims)?;
-    let not_before = match members.get("nbf") {
-        None => None,
-        Some(nbf) => Some(nbf.as_u64().ok_or(Rejection::BadClaims)?),
+    let text = |member| match member {
+        Some(Plain::Text(text)) => Ok(text.into_owned()),
+        _ => Err(Rejection::BadClaims),
     };
-    let claims: Claims = serde_json::from_value(Value::Object(members)).map_err(|_| Rejection::BadClaims)?;
+    let number = |member| match member {
+        Some(Plain::Natural(number)) => Ok(number),
+        _ => Err(Rejection::BadClaims),
+    };
+    let names = ["iss", "sub", "aud", "exp", "iat", "jti", "name", "nbf"];
+    let ([iss, sub, aud, exp, iat, jti, name, nbf], _others) =
+        json::members(payload, names).ok_or(Rejection::BadClaims)?;
+    let not_before = if nbf.is_some() { Some(number(nbf)?) } else { None };
+    let claims = Claims {
+        iss: text(iss)?,
+        sub: text(sub)?,
+        aud: text(aud)?,
+        exp: number(exp)?,
+        iat: number(iat)?,
+        jti: text(jti)?,
+        name: text(name)?,
+    };
     // `sub` becomes a path segment and a key, `jti` is remembered.
     let named = limits::identifier("sub", &claims.sub, 64).and(limits::text("jti", &claims.jti, 1, 128));
     if named.is_err() || claims.iss.is_empty() || claims.aud.is_empty() {

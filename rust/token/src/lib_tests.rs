@@ -3,7 +3,7 @@
 use backend_protocol::validation::access_audience;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 
