@@ -4,9 +4,9 @@ use anyhow::Result;
 
 use crate::display::Display;
 use crate::postgres::{self, Postgres};
-use crate::{display, godot};
+use crate::{display, godot, valgrind};
 
-/// Provides Godot, PostgreSQL and Xvfb, and starts each once.
+/// Provides Godot, PostgreSQL, Xvfb and Valgrind, and starts each once.
 pub fn run() -> Result<()> {
     let engine = godot::provide()?;
     println!("Godot       {} {}", engine.binary.display(), engine.version);
@@ -16,5 +16,7 @@ pub fn run() -> Result<()> {
     let xvfb = display::provide()?;
     let display = Display::open()?;
     println!("Xvfb        {} opened display {}", xvfb.display(), display.name());
+    let valgrind = valgrind::provide()?;
+    println!("Valgrind    {}", valgrind.version()?);
     Ok(())
 }

@@ -13,6 +13,7 @@ mod export;
 mod fetch;
 mod fuzz;
 mod godot;
+mod guards;
 mod interrupt;
 mod library;
 mod lint;
@@ -27,6 +28,7 @@ mod sim;
 mod story;
 mod summary;
 mod test;
+mod valgrind;
 mod workspace;
 mod wycheproof;
 

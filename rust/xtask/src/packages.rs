@@ -156,7 +156,8 @@ impl PrivateApt {
         println!("  reading the package lists");
         self.run("apt-update", &["update"])?;
         println!("  downloading {}", packages.join(" "));
-        let mut arguments = vec!["install", "--yes", "--download-only"];
+        // What the machine has may still be wanted here: `XTASK_PRIVATE` tries what a bare machine would do.
+        let mut arguments = vec!["install", "--yes", "--download-only", "--reinstall"];
         arguments.extend(packages);
         self.run("apt-download", &arguments)?;
         let mut archives: Vec<PathBuf> = fs::read_dir(self.folder.join("cache/archives"))?
