@@ -126,6 +126,45 @@ func test_pages_hold_every_room_once() -> void:
 	check_eq(seen, expected, "rooms over all pages")
 
 
+func test_all_rooms_are_ordered_and_filtered_here() -> void:
+	var word := unique("All")
+	var expected: Array[String] = []
+	for index in 5:
+		var registration := new_registration("%s %d" % [word, index])
+		registration.max_players = 4
+		registration.players = 4 - index
+		registration.map = "lily" if index % 2 == 0 else "reed"
+		succeeded(await registration.register().wait(), "register %d" % index)
+		expected.append(registration.server_name)
+	var rooms := new_rooms(await new_player())
+	var query := BackendRoomQuery.new()
+	query.search = word
+	query.limit = 2
+	var all: BackendRoomPage = await rooms.list_all_rooms(query).wait()
+	if not succeeded(all, "list all"):
+		return
+	check_eq(names_of(all), expected, "all")
+	check_eq(all.has_more, false, "has more")
+	query.sort = BackendRoomQuery.SORT_PLAYERS
+	var by_players: BackendRoomPage = await rooms.select_rooms(all, query).wait()
+	if succeeded(by_players, "select"):
+		var reversed := expected.duplicate()
+		reversed.reverse()
+		check_eq(names_of(by_players), reversed, "by players")
+		check_eq(by_players.get_room(5), null, "room beyond the end")
+	query.map = "lily"
+	query.not_full = true
+	var few: BackendRoomPage = await rooms.select_rooms(by_players, query).wait()
+	if succeeded(few, "select from a selection"):
+		check_eq(names_of(few), [expected[4], expected[2]], "lily, not full")
+	check_eq(names_of(all), expected, "all, afterwards")
+	var nothing: BackendRoomPage = await rooms.select_rooms(all, null).wait()
+	check_eq(nothing.size(), 5, "without a query")
+	query.search = "x".repeat(65)
+	failed_with(await rooms.select_rooms(all, query).wait(), "invalid_field", "bad query", "search")
+	failed_with(await rooms.select_rooms(null, null).wait(), "invalid_field", "no page", "page")
+
+
 func test_bad_queries_name_the_field() -> void:
 	var rooms := new_rooms(await new_player())
 	var query := BackendRoomQuery.new()
@@ -183,4 +222,8 @@ func test_rooms_without_a_session_say_what_is_missing() -> void:
 func names(rooms: BackendRooms, query: BackendRoomQuery) -> Array:
 	var page: BackendRoomPage = await rooms.list_rooms(query).wait()
 	succeeded(page, "list")
+	return names_of(page)
+
+
+func names_of(page: BackendRoomPage) -> Array:
 	return range(page.size()).map(func(index: int) -> String: return page.get_room(index).name)

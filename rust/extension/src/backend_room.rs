@@ -2,26 +2,97 @@
 
 use std::sync::Arc;
 
+use backend_client::error::ClientError;
 use backend_client::protocol::registration::ServerStatus;
-use backend_client::protocol::rooms::{JoinTicket, Room, RoomPage};
+use backend_client::protocol::rooms::{JoinTicket, Room, RoomPage, RoomQuery};
+use backend_client::rooms::select;
 use godot::prelude::*;
 
+use crate::backend_error::Failure;
 use crate::result_class::result_class;
+use crate::runtime;
+
+/// Rooms that are freed where they are: fewer take the main thread no time.
+const FEW: usize = 200;
+
+/// Rooms, shared by all that shows them. Thousands of them are freed on a worker.
+#[derive(Clone)]
+pub struct Shared(Option<Arc<RoomPage>>);
+
+impl Shared {
+    pub fn new(page: RoomPage) -> Self {
+        Self(Some(Arc::new(page)))
+    }
+
+    pub fn rooms(&self) -> &[Room] {
+        self.0.as_ref().map_or(&[], |page| &page.rooms)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let Some(page) = self.0.take() else { return };
+        if page.rooms.len() > FEW && Arc::strong_count(&page) == 1 {
+            runtime::spawn(async move { drop(page) });
+        }
+    }
+}
+
+/// Rooms in an order.
+#[derive(Clone)]
+pub struct Listing {
+    pub page: Shared,
+    /// Which of them; all of them, as they came, without it.
+    pub order: Option<Arc<[usize]>>,
+}
+
+impl Listing {
+    /// All rooms of a page.
+    pub fn all(page: RoomPage) -> Self {
+        Self { page: Shared::new(page), order: None }
+    }
+
+    /// Any thread. Those of it that `query` asks for.
+    pub fn select(&self, query: &RoomQuery) -> Result<Self, ClientError> {
+        let rooms = self.page.rooms();
+        let order = match &self.order {
+            Some(order) => select(rooms, order.iter().copied(), query),
+            None => select(rooms, 0..rooms.len(), query),
+        }?;
+        Ok(Self { page: self.page.clone(), order: Some(order.into()) })
+    }
+
+    fn len(&self) -> usize {
+        self.order.as_ref().map_or(self.page.rooms().len(), |order| order.len())
+    }
+
+    fn entry(&self, position: usize) -> Option<Entry> {
+        let index = match &self.order {
+            Some(order) => *order.get(position)?,
+            None => position,
+        };
+        (index < self.page.rooms().len()).then(|| Entry { page: self.page.clone(), index })
+    }
+
+    fn next_cursor(&self) -> Option<&String> {
+        self.page.0.as_ref()?.next_cursor.as_ref()
+    }
+}
 
 /// One room of a page; the page is shared, not copied.
 pub struct Entry {
-    page: Arc<RoomPage>,
+    page: Shared,
     index: usize,
 }
 
 impl Entry {
     pub fn single(room: Room) -> Self {
-        Self { page: Arc::new(RoomPage { rooms: vec![room], next_cursor: None }), index: 0 }
+        Self { page: Shared::new(RoomPage { rooms: vec![room], next_cursor: None }), index: 0 }
     }
 
     fn room(&self) -> &Room {
-        // Made by `get_room` and `single` only, both within bounds.
-        &self.page.rooms[self.index]
+        // Made by `entry` and `single` only, both within bounds.
+        &self.page.rooms()[self.index]
     }
 }
 
@@ -62,30 +133,34 @@ result_class! {
 }
 
 result_class! {
-    /// One page of rooms.
+    /// Rooms: one page of them, or all.
     ///
-    /// Rooms are made when they are asked for: a page of two hundred costs nothing until it is shown.
-    BackendRoomPage(Arc<RoomPage>) {
+    /// Rooms are made when they are asked for: ten thousand cost nothing until they are shown. Show those that fit on the
+    /// screen; order and filter the others by [method BackendRooms.select_rooms].
+    BackendRoomPage(Listing) {
         /// For [member BackendRoomQuery.cursor], to get the next page; empty on the last one.
         next_cursor (get_next_cursor): GString = |page| {
-            page.next_cursor.as_ref().map(GString::from).unwrap_or_default()
+            page.next_cursor().map(GString::from).unwrap_or_default()
         };
         /// Whether there is a page after this one.
-        has_more (get_has_more): bool = |page| page.next_cursor.is_some();
+        has_more (get_has_more): bool = |page| page.next_cursor().is_some();
     }
     methods {
         /// Returns the number of rooms on this page.
         #[func]
         fn size(&self) -> i64 {
-            self.outcome.as_ref().map_or(0, |page| page.rooms.len() as i64)
+            self.outcome.as_ref().map_or(0, |page| page.len() as i64)
         }
 
         /// Returns the room at [param index], or [code]null[/code] if there is none.
         #[func]
         fn get_room(&self, index: i64) -> Option<Gd<BackendRoom>> {
-            let page = self.outcome.as_ref().ok()?;
-            let index = usize::try_from(index).ok().filter(|index| *index < page.rooms.len())?;
-            Some(BackendRoom::object(Ok(Entry { page: Arc::clone(page), index })))
+            let entry = self.outcome.as_ref().ok()?.entry(usize::try_from(index).ok()?)?;
+            Some(BackendRoom::object(Ok(entry)))
+        }
+
+        pub fn listing(&self) -> Result<Listing, Failure> {
+            self.outcome.clone()
         }
     }
 }

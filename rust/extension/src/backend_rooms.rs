@@ -1,7 +1,5 @@
 //! `BackendRooms`: finding a room.
 
-use std::sync::Arc;
-
 use backend_client::error::ClientError;
 use backend_client::protocol::rooms::RoomQuery;
 use backend_client::rooms::Rooms;
@@ -12,7 +10,7 @@ use godot::prelude::*;
 use crate::backend_config::BackendConfig;
 use crate::backend_error::not_configured;
 use crate::backend_request::BackendRequest;
-use crate::backend_room::{BackendJoinTicket, BackendRoomPage, BackendRoomResult};
+use crate::backend_room::{BackendJoinTicket, BackendRoomPage, BackendRoomResult, Listing};
 use crate::backend_room_query::BackendRoomQuery;
 use crate::backend_session::BackendSession;
 use crate::runtime::Calls;
@@ -63,10 +61,48 @@ impl BackendRooms {
     /// Lists rooms; without a query, the first 50 by name. Gives a [BackendRoomPage].
     #[func]
     fn list_rooms(&self, #[opt(default = &OptionalQuery::NONE)] query: OptionalQuery) -> Gd<BackendRequest> {
-        let query = query.0.map_or_else(|| Ok(RoomQuery::default()), |query| query.bind().to_wire());
-        let work = query.and_then(|query| {
+        let work = query.to_wire().and_then(|query| {
             let rooms = self.rooms()?;
-            Ok(async move { rooms.list(&query).await.map(Arc::new) })
+            Ok(async move { rooms.list(&query).await.map(Listing::all) })
+        });
+        self.calls.try_start(work, BackendRoomPage::answer)
+    }
+
+    /// Lists all rooms, up to ten thousand, page after page. [member BackendRoomQuery.limit] and
+    /// [member BackendRoomQuery.cursor] do not count. Gives a [BackendRoomPage] that holds them all, to be ordered and
+    /// filtered by [method select_rooms].
+    #[func]
+    fn list_all_rooms(
+        &self,
+        #[opt(default = &OptionalQuery::NONE)] query: OptionalQuery,
+    ) -> Gd<BackendRequest> {
+        let work = query.to_wire().and_then(|query| {
+            let rooms = self.rooms()?;
+            Ok(async move { rooms.list_all(&query).await.map(Listing::all) })
+        });
+        self.calls.try_start(work, BackendRoomPage::answer)
+    }
+
+    /// Filters and orders rooms that are here already, without asking the backend and without taking time from the game: a
+    /// worker does it. [member BackendRoomQuery.limit] and [member BackendRoomQuery.cursor] do not count. Gives a
+    /// [BackendRoomPage]; [param page] stays as it is.
+    /// ```gdscript
+    /// var all: BackendRoomPage = await rooms.list_all_rooms().wait()
+    /// var query := BackendRoomQuery.new()
+    /// query.search = search_field.text
+    /// query.sort = BackendRoomQuery.SORT_PLAYERS
+    /// var shown: BackendRoomPage = await rooms.select_rooms(all, query).wait()
+    /// ```
+    #[func]
+    fn select_rooms(
+        &self,
+        page: Option<Gd<BackendRoomPage>>,
+        query: Option<Gd<BackendRoomQuery>>,
+    ) -> Gd<BackendRequest> {
+        let work = OptionalQuery(query).to_wire().and_then(|query| {
+            let page = page.ok_or_else(|| ClientError::field("page", "must not be null"))?;
+            let listing = page.bind().listing().map_err(|_| ClientError::field("page", "its call failed"))?;
+            Ok(async move { listing.select(&query) })
         });
         self.calls.try_start(work, BackendRoomPage::answer)
     }
@@ -115,6 +151,10 @@ pub struct OptionalQuery(Option<Gd<BackendRoomQuery>>);
 
 impl OptionalQuery {
     const NONE: Self = Self(None);
+
+    fn to_wire(&self) -> Result<RoomQuery, ClientError> {
+        self.0.as_ref().map_or_else(|| Ok(RoomQuery::default()), |query| query.bind().to_wire())
+    }
 }
 
 impl GodotConvert for OptionalQuery {

@@ -1,0 +1,154 @@
+//! Filter and order of rooms that are here already, by the rules of the backend's own list.
+
+use std::cmp::Ordering;
+
+use backend_protocol::limits::Check;
+use backend_protocol::registration::ServerStatus;
+use backend_protocol::rooms::{Room, RoomQuery, RoomSort};
+
+use crate::error::ClientError;
+
+/// Which of `rooms`, and in which order: indices. `among` says which are looked at; `limit` and `cursor` of the query do
+/// not count.
+pub fn select(
+    rooms: &[Room],
+    among: impl IntoIterator<Item = usize>,
+    query: &RoomQuery,
+) -> Result<Vec<usize>, ClientError> {
+    RoomQuery { limit: None, cursor: None, ..query.clone() }.check()?;
+    let filter = Filter::new(query);
+    let mut selected: Vec<(usize, &Room)> = among
+        .into_iter()
+        .filter_map(|index| Some((index, rooms.get(index)?)))
+        .filter(|(_, room)| filter.keeps(room))
+        .collect();
+    let order = |a: &Room, b: &Room| by(query.sort, a, b).then_with(|| a.room_id.cmp(&b.room_id));
+    selected.sort_by(|(_, a), (_, b)| if query.descending { order(b, a) } else { order(a, b) });
+    Ok(selected.into_iter().map(|(index, _)| index).collect())
+}
+
+struct Filter<'a> {
+    query: &'a RoomQuery,
+    tags: Vec<&'a str>,
+    search: Option<String>,
+}
+
+impl<'a> Filter<'a> {
+    fn new(query: &'a RoomQuery) -> Self {
+        Self {
+            query,
+            tags: query.tag_list().collect(),
+            search: query.search.as_deref().map(str::to_lowercase),
+        }
+    }
+
+    fn keeps(&self, room: &Room) -> bool {
+        let Self { query, tags, search } = self;
+        let is =
+            |wanted: &Option<String>, value: &str| wanted.as_deref().is_none_or(|wanted| wanted == value);
+        is(&query.map, &room.map)
+            && is(&query.mode, &room.mode)
+            && is(&query.region, &room.region)
+            && is(&query.version, &room.version)
+            && (!query.not_full || room.players < room.max_players)
+            && (!query.not_empty || room.players > 0)
+            && match room.status {
+                ServerStatus::Ready => true,
+                ServerStatus::Draining => query.include_draining,
+                ServerStatus::Unhealthy => false,
+            }
+            && tags.iter().all(|tag| room.tags.iter().any(|known| known == tag))
+            && search.as_ref().is_none_or(|search| room.name.to_lowercase().contains(search))
+    }
+}
+
+fn by(sort: RoomSort, a: &Room, b: &Room) -> Ordering {
+    match sort {
+        RoomSort::Name => a.name.cmp(&b.name),
+        RoomSort::Players => a.players.cmp(&b.players),
+        // RFC 3339 in UTC is ordered as text, up to the `Z`: a fraction of a second may be missing.
+        RoomSort::Created => a.created_at.trim_end_matches('Z').cmp(b.created_at.trim_end_matches('Z')),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room(id: &str, name: &str, players: u32, created_at: &str) -> Room {
+        Room {
+            room_id: id.into(),
+            name: name.into(),
+            address: "192.0.2.1".into(),
+            port: 1,
+            map: "lily".into(),
+            mode: String::new(),
+            region: String::new(),
+            version: String::new(),
+            tags: vec!["calm".into(), "ranked".into()],
+            players,
+            max_players: 4,
+            status: ServerStatus::Ready,
+            created_at: created_at.into(),
+        }
+    }
+
+    fn rooms() -> Vec<Room> {
+        vec![
+            room("c", "Reed", 4, "2026-01-01T00:00:00.5Z"),
+            room("b", "Älv", 0, "2026-01-01T00:00:00Z"),
+            room("a", "Reed", 2, "2026-01-01T00:00:00.49Z"),
+        ]
+    }
+
+    fn selected(query: &RoomQuery) -> Vec<usize> {
+        select(&rooms(), 0..3, query).expect("a good query")
+    }
+
+    #[test]
+    fn orders_are_the_backends_and_ties_are_broken_by_id() {
+        let by = |sort, descending| RoomQuery { sort, descending, ..RoomQuery::default() };
+        assert_eq!(selected(&by(RoomSort::Name, false)), [2, 0, 1]);
+        assert_eq!(selected(&by(RoomSort::Name, true)), [1, 0, 2]);
+        assert_eq!(selected(&by(RoomSort::Players, false)), [1, 2, 0]);
+        assert_eq!(selected(&by(RoomSort::Created, false)), [1, 2, 0]);
+        assert_eq!(selected(&by(RoomSort::Created, true)), [0, 2, 1]);
+    }
+
+    #[test]
+    fn filters_keep_what_matches() {
+        let with = |change: fn(&mut RoomQuery)| {
+            let mut query = RoomQuery::default();
+            change(&mut query);
+            let mut selected = selected(&query);
+            selected.sort_unstable();
+            selected
+        };
+        assert_eq!(with(|query| query.search = Some("älv".into())), [1]);
+        assert_eq!(with(|query| query.search = Some("EE".into())), [0, 2]);
+        assert_eq!(with(|query| query.map = Some("lily".into())), [0, 1, 2]);
+        assert!(with(|query| query.map = Some("lil".into())).is_empty());
+        assert_eq!(with(|query| query.not_full = true), [1, 2]);
+        assert_eq!(with(|query| query.not_empty = true), [0, 2]);
+        assert_eq!(with(|query| query.tags = Some("ranked,calm".into())), [0, 1, 2]);
+        assert!(with(|query| query.tags = Some("ranked,new".into())).is_empty());
+    }
+
+    #[test]
+    fn only_what_is_asked_about_is_looked_at() {
+        let all = select(&rooms(), [2, 9], &RoomQuery::default()).expect("a good query");
+        assert_eq!(all, [2]);
+        let bad = RoomQuery { search: Some("x".repeat(65)), ..RoomQuery::default() };
+        assert_eq!(select(&rooms(), 0..3, &bad).expect_err("too long").field.as_deref(), Some("search"));
+    }
+
+    #[test]
+    fn rooms_that_take_nobody_are_left_out() {
+        let mut rooms = rooms();
+        rooms[0].status = ServerStatus::Draining;
+        rooms[1].status = ServerStatus::Unhealthy;
+        let of = |query: &RoomQuery| select(&rooms, 0..3, query).expect("a good query");
+        assert_eq!(of(&RoomQuery::default()), [2]);
+        assert_eq!(of(&RoomQuery { include_draining: true, ..RoomQuery::default() }), [2, 0]);
+    }
+}
