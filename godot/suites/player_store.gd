@@ -339,6 +339,74 @@ func test_whole_numbers_stay_whole() -> void:
 		check_eq(back.get(key), numbers[key], key)
 
 
+func test_every_kind_of_value_that_json_has() -> void:
+	await open_store()
+	var session := await load_new_player()
+	var whole: Array[int] = [1, -2, 9_007_199_254_740_993]
+	var nobody: Array[Node] = [null]
+	var by_name: Dictionary[StringName, Variant] = {&"on": true, &"off": null}
+	var by_text: Dictionary[String, float] = {"half": 0.5}
+	(
+		_store
+		. save(
+			session.player_id,
+			"progress",
+			{
+				&"name": &'Ada "the" Frög\n',
+				"path": ^"/root/pond:leaf",
+				"real": 0.1,
+				"whole": whole,
+				"nobody": nobody,
+				"by_name": by_name,
+				"by_text": by_text,
+				"bytes": PackedByteArray([1, 2, 255]),
+				"small": PackedInt32Array([-1, 2]),
+				"large": PackedInt64Array([-9_007_199_254_740_993]),
+				"single": PackedFloat32Array([0.5]),
+				"double": PackedFloat64Array([0.1]),
+				"texts": PackedStringArray(["", "a", "abcd"]),
+				"deep": [[{"list": []}], {}],
+			}
+		)
+	)
+	var expected := {
+		"name": 'Ada "the" Frög\n',
+		"path": "/root/pond:leaf",
+		"real": 0.1,
+		"whole": [1, -2, 9_007_199_254_740_993],
+		"nobody": [null],
+		"by_name": {"on": true, "off": null},
+		"by_text": {"half": 0.5},
+		"bytes": [1, 2, 255],
+		"small": [-1, 2],
+		"large": [-9_007_199_254_740_993],
+		"single": [0.5],
+		"double": [0.1],
+		"texts": ["", "a", "abcd"],
+		"deep": [[{"list": []}], {}],
+	}
+	check_eq(_store.get_document(session.player_id, "progress"), expected, "own copy")
+	succeeded(await _store.flush().wait(), "flush")
+	var documents: BackendPlayerDocuments = await session.read_documents().wait()
+	check_eq(documents.get_document("progress"), expected, "document")
+	# The same again, in another order and as other types that JSON does not tell apart.
+	var change := _store.save(session.player_id, "settings", {"a": 1, "b": [0.5], "c": "x"})
+	var again := {&"c": &"x", "b": PackedFloat32Array([0.5]), "a": 1}
+	check_eq(_store.save(session.player_id, "settings", again), change, "change of the same")
+	again["a"] = 2
+	check(_store.save(session.player_id, "settings", again) > change, "a change is none")
+
+
+func test_a_refusal_names_the_place() -> void:
+	await open_store()
+	var session := await load_new_player()
+	var told := record(_store.save_failed)
+	_store.save(session.player_id, "progress", {"frogs": [{"at": Vector2.ZERO}]})
+	await until(func() -> bool: return not told.is_empty(), PATIENCE, "save_failed")
+	if not told.is_empty():
+		check_eq((told[0][2] as BackendError).field, "value.frogs[0].at", "field")
+
+
 func open_store(config: BackendConfig = null) -> void:
 	_registration = await new_server("Store", config)
 	_store = BackendPlayerStore.new()

@@ -5,6 +5,7 @@
 //! for as long as it takes, and books what the backend made of it. What a dead process left in its journal is sent
 //! before its players are loaded again.
 
+mod draft;
 mod held;
 mod journalling;
 mod lease;
@@ -15,7 +16,7 @@ use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use backend_protocol::limits;
-use backend_protocol::player_store::{Conflict, document};
+use backend_protocol::player_store::Conflict;
 use serde_json::{Map, Value};
 use tokio::sync::{Notify, watch};
 
@@ -27,6 +28,7 @@ use crate::registration::Registration;
 use crate::watched::Watched;
 use held::{Held, JournalState};
 
+pub use draft::Draft;
 pub use merge::{Resolution, merge_patch};
 
 /// Most bytes of unsent documents held in memory.
@@ -243,11 +245,11 @@ impl PlayerStore {
     /// Replaces a document. Costs microseconds, never blocks on disk or network, never waits. The number returned is
     /// that of the change; it grows with every change of the store. [`Event::Journalled`] and [`Event::Saved`] name the one
     /// they cover, and with it all earlier ones of the document since the player was loaded.
-    pub fn save(&self, player_id: &str, key: &str, content: Content) -> Result<u64, ClientError> {
+    pub fn save(&self, player_id: &str, key: &str, draft: impl Draft) -> Result<u64, ClientError> {
         limits::identifier("key", key, limits::MAX_DOCUMENT_KEY)?;
-        let bytes = document("value", &content)?;
+        let bytes = draft.bytes()?;
         let now = self.0.clock.now();
-        let generation = self.0.lock().save(player_id, key, content, bytes, now)?;
+        let generation = self.0.lock().save(player_id, key, draft, bytes, now)?;
         self.0.wake_journal.notify_one();
         self.0.wake_sender.notify_one();
         Ok(generation)
@@ -262,9 +264,8 @@ impl PlayerStore {
 
     /// The newest content of a document, sent or not.
     pub fn document(&self, player_id: &str, key: &str) -> Option<Arc<Content>> {
-        let held = self.0.lock();
-        let document = held.players.get(player_id)?.documents.get(key)?;
-        Some(Arc::clone(&document.content))
+        let body = self.0.lock().players.get(player_id)?.documents.get(key)?.body.clone();
+        Some(Arc::clone(body.content()))
     }
 
     /// Documents that the backend has not committed yet.

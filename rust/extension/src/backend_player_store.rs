@@ -290,8 +290,8 @@ impl BackendPlayerStore {
     /// was refused or is what was loaded.
     #[func]
     fn save(&self, player_id: GString, key: GString, value: AnyDictionary) -> i64 {
-        let outcome =
-            self.save_by(&value, |store, value| store.save(&player_id.to_string(), &key.to_string(), value));
+        let outcome = json::Captured::of(&value)
+            .and_then(|captured| self.connected()?.save(&player_id.to_string(), &key.to_string(), captured));
         self.accepted(&player_id, &key, outcome)
     }
 
@@ -299,8 +299,8 @@ impl BackendPlayerStore {
     /// [code]null[/code] are removed, Dictionaries are merged, anything else is replaced. Otherwise as [method save].
     #[func]
     fn save_patch(&self, player_id: GString, key: GString, patch: AnyDictionary) -> i64 {
-        let outcome = self.save_by(&patch, |store, patch| {
-            store.merge_patch(&player_id.to_string(), &key.to_string(), &patch)
+        let outcome = json::from_dictionary(&patch).and_then(|patch| {
+            self.connected()?.merge_patch(&player_id.to_string(), &key.to_string(), &patch)
         });
         self.accepted(&player_id, &key, outcome)
     }
@@ -462,15 +462,6 @@ impl BackendPlayerStore {
         backlog_monitor::watch(id, store.clone());
         self.connected.replace(Some(Connected { node: id, store: store.clone() }));
         Ok(store)
-    }
-
-    fn save_by(
-        &self,
-        value: &AnyDictionary,
-        save: impl FnOnce(&PlayerStore, Content) -> Result<u64, ClientError>,
-    ) -> Result<u64, ClientError> {
-        let content = json::from_dictionary(value)?;
-        save(&self.connected()?, content)
     }
 
     /// The number of the change. A refusal is announced.

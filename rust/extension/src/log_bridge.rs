@@ -8,7 +8,7 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
-use crate::settings;
+use crate::{json, settings};
 
 struct GodotLog {
     level: Level,
@@ -38,11 +38,11 @@ impl<S: Subscriber> Layer<S> for GodotLog {
         let mut line = Line::default();
         event.record(&mut line);
         let line = line.0;
-        match *event.metadata().level() {
+        json::aloud(|| match *event.metadata().level() {
             Level::ERROR => godot_error!("backend_client:{line}"),
             Level::WARN => godot_warn!("backend_client:{line}"),
             _ => godot_print!("backend_client:{line}"),
-        }
+        });
     }
 }
 

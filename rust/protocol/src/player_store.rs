@@ -266,14 +266,19 @@ impl Check for SaveItem {
 pub fn document(field: &str, value: &Map<String, Value>) -> Result<usize, FieldError> {
     let mut counter = ByteCounter(0);
     let counted = serde_json::to_writer(&mut counter, value);
+    document_size(field, if counted.is_err() { usize::MAX } else { counter.0 })
+}
+
+/// `bytes`, if a document of this size fits into [`limits::MAX_DOCUMENT_BYTES`].
+pub fn document_size(field: &str, bytes: usize) -> Result<usize, FieldError> {
     let max = limits::MAX_DOCUMENT_BYTES;
-    if counted.is_err() || counter.0 > max {
+    if bytes > max {
         return Err(FieldError::new(
             field,
-            format!("must be a JSON object of at most {max} bytes, has {}", counter.0),
+            format!("must be a JSON object of at most {max} bytes, has {bytes}"),
         ));
     }
-    Ok(counter.0)
+    Ok(bytes)
 }
 
 /// Counts instead of storing, so that checking a document costs no memory.

@@ -6,9 +6,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Backlog, Content, MAX_BACKLOG_BYTES, Pace, Snapshot, lease_lost};
+use super::draft::{Body, Draft};
+use super::{Backlog, MAX_BACKLOG_BYTES, Pace, Snapshot, lease_lost};
 use crate::error::{ClientError, Fault};
 use crate::journal::{Record, Settled};
+
+/// Most replaced contents kept for the journal's task to free. While it is held up, the game's thread does it.
+const MOST_OUTDATED: usize = 1_024;
 
 /// A document: player and key.
 pub(super) type Name = (Arc<str>, Arc<str>);
@@ -59,6 +63,8 @@ pub(super) struct Held {
     /// Saves that became conflicts, in all.
     pub conflicted: usize,
     pub last_flush: Duration,
+    /// Contents that were replaced. Freeing them takes the game's thread as long as taking them did.
+    pub outdated: Vec<Body>,
 }
 
 /// Loads of one player that are under way.
@@ -89,7 +95,7 @@ pub(super) struct Player {
 
 #[derive(Default)]
 pub(super) struct Document {
-    pub content: Arc<Content>,
+    pub body: Body,
     pub bytes: usize,
     pub version: i64,
     /// The newest change.
@@ -109,7 +115,7 @@ pub(super) struct Document {
 pub(super) struct Stamp {
     pub sequence: i64,
     pub generation: u64,
-    pub content: Arc<Content>,
+    pub body: Body,
     pub bytes: usize,
 }
 
@@ -121,7 +127,7 @@ pub(super) struct Dirty {
 
 pub(super) struct LeftOver {
     pub sequence: i64,
-    pub content: Arc<Content>,
+    pub body: Body,
     pub bytes: usize,
     pub journalled: bool,
 }
@@ -153,6 +159,7 @@ impl Held {
             answers: false,
             conflicted: 0,
             last_flush: Duration::ZERO,
+            outdated: Vec::new(),
         }
     }
 
@@ -161,7 +168,7 @@ impl Held {
         &mut self,
         player_id: &str,
         key: &str,
-        content: Content,
+        draft: impl Draft,
         bytes: usize,
         now: Instant,
     ) -> Result<u64, ClientError> {
@@ -173,9 +180,10 @@ impl Held {
         }
         let before = player.documents.get(key);
         // Autosave hands in everything: what is known already is neither journalled nor sent again.
-        if let Some(known) =
-            before.filter(|known| (known.generation > 0 || known.version > 0) && *known.content == content)
-        {
+        let is_known = |known: &&Document| {
+            (known.generation > 0 || known.version > 0) && draft.says(known.body.content())
+        };
+        if let Some(known) = before.filter(is_known) {
             return Ok(known.generation);
         }
         let freed = before.filter(|document| document.dirty.is_some()).map_or(0, |document| document.bytes);
@@ -190,7 +198,10 @@ impl Held {
         };
         let Some(player) = self.players.get_mut(player_id) else { return Err(lease_lost()) };
         let document = player.documents.entry(Arc::clone(&name.1)).or_default();
-        document.content = Arc::new(content);
+        let before = std::mem::replace(&mut document.body, Body::new(draft));
+        if self.outdated.len() < MOST_OUTDATED {
+            self.outdated.push(before);
+        }
         document.bytes = bytes;
         self.changes += 1;
         document.generation = self.changes;
@@ -285,7 +296,7 @@ impl Held {
                 document.durable.take().is_some_and(|durable| durable.sequence == stamp.sequence);
             self.bytes += stamp.bytes;
             let left =
-                LeftOver { sequence: stamp.sequence, content: stamp.content, bytes: stamp.bytes, journalled };
+                LeftOver { sequence: stamp.sequence, body: stamp.body, bytes: stamp.bytes, journalled };
             self.left_over.insert((Arc::clone(&id), key, epoch), left);
         }
         self.wanted.remove(player_id);
@@ -303,7 +314,8 @@ impl Held {
                 continue;
             }
             let bytes = serde_json::to_vec(&*record.value).map_or(0, |json| json.len());
-            let left = LeftOver { sequence: record.sequence, content: record.value, bytes, journalled: true };
+            let left =
+                LeftOver { sequence: record.sequence, body: record.value.into(), bytes, journalled: true };
             let name = (player_id, record.key.into(), record.epoch);
             if self.left_over.get(&name).is_some_and(|known| known.sequence >= left.sequence) {
                 continue;
@@ -372,7 +384,7 @@ impl Player {
         document.numbered = Some(Stamp {
             sequence: self.next_sequence,
             generation: document.generation,
-            content: Arc::clone(&document.content),
+            body: document.body.clone(),
             bytes: document.bytes,
         });
         self.next_sequence += 1;
@@ -381,7 +393,7 @@ impl Player {
 
     pub fn snapshots(&self) -> std::collections::HashMap<String, Snapshot> {
         let snapshot = |document: &Document| Snapshot {
-            content: Arc::clone(&document.content),
+            content: Arc::clone(document.body.content()),
             version: document.version,
         };
         self.documents.iter().map(|(key, document)| (key.to_string(), snapshot(document))).collect()

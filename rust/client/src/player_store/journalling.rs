@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::draft::Body;
 use super::held::{Epoched, Held, JournalState, LeftOver, Name, Stamp};
 use super::{Event, Inner, LocalSave};
 use crate::error::ClientError;
@@ -28,7 +29,33 @@ const EARLY: Duration = Duration::from_millis(100);
 struct Group {
     changes: Changes,
     living: Vec<(Name, i64, Stamp)>,
-    left_over: Vec<(Epoched, i64)>,
+    left_over: Vec<(Epoched, i64, Body)>,
+}
+
+impl Group {
+    fn is_empty(&self) -> bool {
+        self.living.is_empty() && self.left_over.is_empty() && self.changes.is_empty()
+    }
+
+    /// Looks at the contents, which takes its time.
+    fn write_up(&mut self) {
+        let record = |player_id: &str, key: &str, epoch, sequence, body: &Body| Record {
+            player_id: player_id.to_owned(),
+            key: key.to_owned(),
+            epoch,
+            sequence,
+            value: Arc::clone(body.content()),
+        };
+        let living = self
+            .living
+            .iter()
+            .map(|(name, epoch, stamp)| record(&name.0, &name.1, *epoch, stamp.sequence, &stamp.body));
+        let left_over = self
+            .left_over
+            .iter()
+            .map(|(name, sequence, body)| record(&name.0, &name.1, name.2, *sequence, body));
+        self.changes.saves = living.chain(left_over).collect();
+    }
 }
 
 pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
@@ -78,8 +105,12 @@ pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
             }
             continue;
         }
-        let group = inner.lock().group(inner.registration.server_id());
-        if group.changes.is_empty() {
+        let (mut group, outdated) = {
+            let mut held = inner.lock();
+            (held.group(inner.registration.server_id()), std::mem::take(&mut held.outdated))
+        };
+        drop(outdated);
+        if group.is_empty() {
             let clock = Arc::clone(&inner.clock);
             // Strong references end here: an idle store can be dropped.
             drop(inner);
@@ -96,6 +127,7 @@ pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
             continue;
         }
         rested = false;
+        group.write_up();
         if Planted::EarlyAck.is_here() {
             inner.journalled(&group);
             inner.clock.sleep(EARLY).await;
@@ -205,7 +237,7 @@ impl Inner {
             if group.changes.server_id.is_some() {
                 held.named.clone_from(&group.changes.server_id);
             }
-            for (name, sequence) in &group.left_over {
+            for (name, sequence, _) in &group.left_over {
                 if let Some(left) = held.left_over.get_mut(name).filter(|left| left.sequence == *sequence) {
                     left.journalled = true;
                 }
@@ -251,14 +283,12 @@ impl Held {
             else {
                 continue;
             };
-            group.changes.saves.push(record(&name.0, &name.1, player.epoch, stamp.sequence, &stamp.content));
             group.living.push((name, player.epoch, stamp));
         }
         for (name, left) in &self.left_over {
             if rewrite || !left.journalled {
-                let LeftOver { sequence, content, .. } = left;
-                group.changes.saves.push(record(&name.0, &name.1, name.2, *sequence, content));
-                group.left_over.push((name.clone(), *sequence));
+                let LeftOver { sequence, body, .. } = left;
+                group.left_over.push((name.clone(), *sequence, body.clone()));
             }
         }
         group.changes.settled = std::mem::take(&mut self.settled);
@@ -282,15 +312,5 @@ impl Held {
         if document.dirty.is_some() {
             document.durable = Some(stamp.clone());
         }
-    }
-}
-
-fn record(player_id: &str, key: &str, epoch: i64, sequence: i64, content: &Arc<super::Content>) -> Record {
-    Record {
-        player_id: player_id.to_owned(),
-        key: key.to_owned(),
-        epoch,
-        sequence,
-        value: Arc::clone(content),
     }
 }

@@ -309,7 +309,7 @@ impl Inner {
                 let document = player.documents.entry(fresh.key.into()).or_default();
                 // A reply can be older than a save that was committed while it was on its way.
                 if document.dirty.is_none() && fresh.version >= document.version {
-                    document.content = Arc::new(fresh.value);
+                    document.body = Arc::new(fresh.value).into();
                 }
                 document.version = document.version.max(fresh.version);
             }

@@ -12,6 +12,7 @@ use backend_protocol::player_store::{
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::draft::Body;
 use super::held::{Dirty, Document, Held, JournalState, Name, Stamp};
 use super::{Content, Event, Inner, lease};
 use crate::error::{Cause, ClientError, Fault};
@@ -48,7 +49,7 @@ struct Sent {
     epoch: i64,
     sequence: i64,
     generation: u64,
-    content: Arc<Content>,
+    body: Body,
 }
 
 impl Sent {
@@ -58,7 +59,7 @@ impl Sent {
             key: self.name.1.to_string(),
             epoch: self.epoch,
             sequence: self.sequence,
-            value: Content::clone(&self.content),
+            value: Content::clone(self.body.content()),
         }
     }
 }
@@ -296,13 +297,12 @@ impl Held {
     fn collect(&mut self, now: Instant) -> Vec<Sent> {
         let mut batch = Vec::new();
         let mut bytes = 0;
-        let mut add = |name: &Name, epoch, sequence, generation, content: &Arc<Content>, size: usize| {
+        let mut add = |name: &Name, epoch, sequence, generation, body: &Body, size: usize| {
             if batch.len() == MAX_BATCH || (bytes > 0 && bytes + size > MAX_BATCH_BYTES) {
                 return false;
             }
             bytes += size;
-            let (name, content) = (name.clone(), Arc::clone(content));
-            batch.push(Sent { name, epoch, sequence, generation, content });
+            batch.push(Sent { name: name.clone(), epoch, sequence, generation, body: body.clone() });
             true
         };
         let all_left =
@@ -315,7 +315,7 @@ impl Held {
                     name.2,
                     left.sequence,
                     0,
-                    &left.content,
+                    &left.body,
                     left.bytes,
                 );
         }
@@ -328,14 +328,7 @@ impl Held {
             let due = self.is_due(dirty, player.leaving, now);
             room = room
                 && (!due
-                    || add(
-                        name,
-                        player.epoch,
-                        stamp.sequence,
-                        stamp.generation,
-                        &stamp.content,
-                        stamp.bytes,
-                    ));
+                    || add(name, player.epoch, stamp.sequence, stamp.generation, &stamp.body, stamp.bytes));
             if !room {
                 break;
             }
