@@ -36,6 +36,10 @@ enum Name {
     Calls,
     /// A token judged on the game server against the bare check of its signature
     Validation,
+    /// Everybody logs in at once: guests, and players with passwords
+    Login,
+    /// A heartbeat of a game server against the same request with bare reqwest
+    Heartbeat,
     /// What is counted instead of timed: instructions and allocations of a token check, against checked-in numbers
     Guards,
     /// How fast saves are safe: acknowledgement, SIGTERM, outage
@@ -81,6 +85,8 @@ impl Name {
         match self {
             Self::Calls => "calls",
             Self::Validation => "validation",
+            Self::Login => "login",
+            Self::Heartbeat => "heartbeat",
             Self::Guards => "guards",
             Self::Saves => "saves",
             Self::World => "world",

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result};
-use axum::extract::State;
+use axum::extract::{Path as UrlPath, State};
 use axum::http::StatusCode;
 use axum::http::header::{AUTHORIZATION, HeaderMap};
 use axum::routing::{get, post};
 use axum::serve::ListenerExt as _;
 use axum::{Json, Router};
+use backend_client::protocol::registration::{Heartbeat, HeartbeatReply};
 use backend_client::protocol::routes;
 use backend_client::protocol::validation::{TokenKind, Validate, Validated};
 use end_to_end::process::Process;
@@ -21,6 +22,8 @@ use crate::pinned::{Side, pinned};
 
 /// What servers show to it.
 pub const KEY: &str = "gsk_bench_0123456789abcdef0123456789abcdef0123456789abcdef";
+/// The server whose heartbeats it takes.
+pub const SERVER: &str = "server-1";
 const LISTENING: &str = "listening on ";
 const COUNTS: &str = "/counts";
 /// As many as there are cores for it.
@@ -77,6 +80,7 @@ pub fn run() -> Result<()> {
         let seen = Arc::new(Seen::default());
         let router = Router::new()
             .route(routes::VALIDATE, post(validate))
+            .route(routes::HEARTBEAT, post(heartbeat))
             .route(COUNTS, get(counts))
             .with_state(Arc::clone(&seen));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
@@ -97,8 +101,7 @@ async fn validate(
     Json(body): Json<Validate>,
 ) -> Result<Json<Validated>, StatusCode> {
     seen.calls.fetch_add(1, Ordering::Relaxed);
-    let shown = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    if shown.and_then(|value| value.strip_prefix("Bearer ")) != Some(KEY) || body.token.is_empty() {
+    if !shows_key(&headers) || body.token.is_empty() {
         return Err(StatusCode::UNAUTHORIZED);
     }
     Ok(Json(Validated {
@@ -107,6 +110,33 @@ async fn validate(
         kind: TokenKind::Access,
         expires_in: 600,
     }))
+}
+
+async fn heartbeat(
+    State(seen): State<Arc<Seen>>,
+    UrlPath(server): UrlPath<String>,
+    headers: HeaderMap,
+    Json(body): Json<Heartbeat>,
+) -> Result<Json<HeartbeatReply>, StatusCode> {
+    seen.calls.fetch_add(1, Ordering::Relaxed);
+    if !shows_key(&headers) || server != SERVER {
+        return Err(StatusCode::UNAUTHORIZED);
+    }
+    Ok(Json(HeartbeatReply {
+        lease_seconds: 30,
+        heartbeat_seconds: 10,
+        drain: false,
+        wanted: Vec::new(),
+        conflicts: Vec::new(),
+        revocations: Vec::new(),
+        revocations_as_of: body.revocations_after.unwrap_or_default(),
+        key_ids: Some(vec!["0123456789abcdef".into()]),
+    }))
+}
+
+fn shows_key(headers: &HeaderMap) -> bool {
+    let shown = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    shown.and_then(|value| value.strip_prefix("Bearer ")) == Some(KEY)
 }
 
 async fn counts(State(seen): State<Arc<Seen>>) -> Json<Counts> {

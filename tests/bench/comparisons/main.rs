@@ -4,12 +4,16 @@
 mod bare_server;
 mod calls;
 mod engine;
+mod heartbeat;
+mod login;
 mod machine;
 mod pinned;
 mod plot;
 mod raw;
 mod saves;
 mod series;
+mod storm;
+mod tokens;
 mod validation;
 mod world;
 
@@ -35,6 +39,14 @@ enum Command {
     Saves(Options),
     /// What a world of 1 GiB takes: time, memory, bytes on the wire
     World(Options),
+    /// Everybody logs in at once
+    Login(Options),
+    /// A heartbeat of a game server
+    Heartbeat(Options),
+    /// Bare reqwest that logs in, in a process of its own
+    RawLogin(login::RawOptions),
+    /// Heartbeats, in a process of its own
+    Beat(heartbeat::BeatOptions),
     /// A server that does nothing but answer, in a process of its own
     Serve,
     /// Bare reqwest, in a process of its own
@@ -71,6 +83,10 @@ fn main() -> ExitCode {
         Command::Validation(options) => validation::run(&options),
         Command::Saves(options) => saves::run(&options),
         Command::World(options) => world::run(&options),
+        Command::Login(options) => login::run(&options),
+        Command::Heartbeat(options) => heartbeat::run(&options),
+        Command::RawLogin(options) => login::run_raw(&options).map(|()| true),
+        Command::Beat(options) => heartbeat::beat(&options).map(|()| true),
         Command::Serve => bare_server::run().map(|()| true),
         Command::Raw(options) => raw::run(&options).map(|()| true),
         Command::GameServer(options) => return saves::game_server::main(&options),

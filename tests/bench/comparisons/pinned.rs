@@ -3,6 +3,8 @@
 use std::process::Command;
 use std::sync::Once;
 
+use anyhow::{Result, ensure};
+
 /// Who runs where on a machine with four cores.
 #[derive(Clone, Copy)]
 pub enum Side {
@@ -12,6 +14,15 @@ pub enum Side {
     Client,
 }
 
+impl Side {
+    const fn cores(self) -> &'static str {
+        match self {
+            Self::Server => "0,1",
+            Self::Client => "2,3",
+        }
+    }
+}
+
 /// `command` on its side's cores; as it is where there are fewer than four, or no `taskset`.
 pub fn pinned(side: Side, command: &Command) -> Command {
     static SAID: Once = Once::new();
@@ -19,11 +30,7 @@ pub fn pinned(side: Side, command: &Command) -> Command {
     let works = cores >= 4 && Command::new("taskset").arg("--version").output().is_ok();
     let mut pinned = if works {
         let mut taskset = Command::new("taskset");
-        let cores = match side {
-            Side::Server => "0,1",
-            Side::Client => "2,3",
-        };
-        taskset.args(["--cpu-list", cores]).arg(command.get_program());
+        taskset.args(["--cpu-list", side.cores()]).arg(command.get_program());
         taskset
     } else {
         SAID.call_once(|| println!("not pinned: {cores} cores, or no taskset; server and client share them"));
@@ -37,4 +44,16 @@ pub fn pinned(side: Side, command: &Command) -> Command {
         };
     }
     pinned
+}
+
+/// Puts all threads of a process that runs already on its side's cores, where [`pinned`] would.
+pub fn pin(side: Side, id: u32) -> Result<()> {
+    if pinned(side, &Command::new("true")).get_program() != "taskset" {
+        return Ok(());
+    }
+    let mut command = Command::new("taskset");
+    command.args(["--all-tasks", "--cpu-list", "--pid", side.cores(), &id.to_string()]);
+    let output = command.output()?;
+    ensure!(output.status.success(), "not pinned: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
 }

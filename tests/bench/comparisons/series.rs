@@ -205,7 +205,6 @@ impl Report {
 
     /// Writes a plot of one figure of every contestant over scenarios that are named `prefix` and a number, into `folder`.
     /// `axes` names what the number counts, and the figure.
-    #[allow(dead_code, reason = "drawn as soon as a comparison grows something")]
     pub fn lines(
         &self,
         folder: &Path,

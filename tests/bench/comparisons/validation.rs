@@ -1,163 +1,146 @@
 //! A token judged with every rule there is, against nothing but the check of its signature by the same library on the
-//! same key: what the rules cost.
+//! same key: what the rules cost, on one core and on all.
 
-use std::hint::black_box;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, ensure};
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::rsa::KeySize;
-use aws_lc_rs::signature::{
-    self, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, ParsedPublicKey,
-    RSA_PKCS1_SHA256, RsaKeyPair,
-};
-use backend_protocol::validation::TokenKind;
-use backend_token::{Algorithm, Expectation, KeySet, Leeway, verify};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use anyhow::{Result, anyhow};
 use rustix::time::{ClockId, clock_gettime};
-use serde_json::{Value, json};
 
 use crate::Options;
 use crate::machine::Machine;
 use crate::series::{Report, ratios};
+use crate::tokens::{self, Case, TURN, Way};
 
-const ISSUER: &str = "backend_client";
-const AUDIENCE: &str = "game:default";
-const BARE: &str = "bare signature check";
-const STRICT: &str = "addon, every rule";
-/// Tokens in a turn.
-const TURN: u32 = 50;
+/// Processor time, not the clock's: what other processes do on the machine is not in it.
 const MEASURE: &str = "us_per_token";
+/// Of all cores together, by the clock.
+const SPEED: &str = "tokens_per_second";
 
-/// Of this thread: what other processes do on the machine is not in it.
-fn processor_time() -> Duration {
-    let now = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+/// How much of everything.
+struct Size {
+    turns: u32,
+    /// How often the contestants take turns on several cores, and how long each time.
+    slices: u32,
+    slice: Duration,
 }
 
-/// A signed token and what it is verified with.
-struct Case {
-    algorithm: Algorithm,
-    token: String,
-    keys: KeySet,
-    bare: ParsedPublicKey,
-    signature: Vec<u8>,
-    goal: f64,
-}
+const FULL: Size = Size { turns: 100, slices: 10, slice: Duration::from_millis(30) };
+const QUICK: Size = Size { turns: 1, slices: 1, slice: Duration::from_millis(1) };
 
 /// Measures, tells, and says whether all goals are reached.
 pub fn run(options: &Options) -> Result<bool> {
-    let turns = if options.quick { 1 } else { 100 };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let cases = [eddsa(now)?, es256(now)?, rs256(now)?];
+    let size = if options.quick { QUICK } else { FULL };
+    let cases = [tokens::eddsa()?, tokens::es256()?, tokens::rs256()?];
     let mut report = Report::new("validation", Machine::this()?);
     for _ in 0..options.rounds {
         for case in &cases {
-            let name = case.algorithm.name();
-            // In small turns: what else runs on the machine slows both down.
-            let (mut bare, mut strict) = (Duration::ZERO, Duration::ZERO);
-            for _ in 0..turns {
-                bare += case.bare()?;
-                strict += case.strict(now)?;
+            one_core(case, &size, &mut report)?;
+            for cores in numbers_of_cores() {
+                several_cores(case, cores, &size, &mut report)?;
             }
-            let each = |time: Duration| time.as_secs_f64() * 1e6 / f64::from(turns * TURN);
-            report.add(name, MEASURE, BARE, each(bare));
-            report.add(name, MEASURE, STRICT, each(strict));
         }
     }
     for case in &cases {
-        let name = case.algorithm.name();
-        let part = ratios(report.rounds(name, MEASURE, BARE), report.rounds(name, MEASURE, STRICT));
-        report.judge(&format!("{name}, part of the bare check's speed"), part, false, case.goal);
-    }
-    for case in &cases {
+        judge(case, &mut report);
         let name = case.algorithm.name();
         report.plot(&options.folder, name, name, MEASURE, &format!("One {name} token on one core, in µs"))?;
+        let title = format!("{name} tokens judged on several cores");
+        let (file, axes) = (format!("{name}-cores"), ("cores", "tokens per second"));
+        report.lines(&options.folder, &file, &on_cores(case, ""), SPEED, &title, axes)?;
     }
     report.publish(&options.folder)?;
     Ok(options.quick || report.is_met())
 }
 
-impl Case {
-    /// Processor time for a turn.
-    fn bare(&self) -> Result<Duration> {
-        let (signed, _) = self.token.rsplit_once('.').ok_or_else(|| anyhow!("no token"))?;
-        let begin = processor_time();
-        for _ in 0..TURN {
-            self.bare.verify_sig(black_box(signed.as_bytes()), black_box(&self.signature))?;
+fn judge(case: &Case, report: &mut Report) {
+    let name = case.algorithm.name();
+    for way in case.ways().iter().filter(|way| **way != Way::Bare) {
+        let what = format!("{name}: {}, part of the bare check's speed", way.name());
+        let times = |way: Way| report.rounds(name, MEASURE, way.name());
+        let part = ratios(times(Way::Bare), times(*way));
+        report.judge(&what, part, false, case.goal);
+        let Some(all) = numbers_of_cores().pop() else { continue };
+        let scenario = on_cores(case, &all.to_string());
+        let times = |way: Way| report.rounds(&scenario, MEASURE, way.name());
+        let part = ratios(times(Way::Bare), times(*way));
+        report.judge(&format!("the same on {all} cores at once"), part, false, case.goal);
+    }
+}
+
+/// The scenario's name.
+fn on_cores(case: &Case, cores: &str) -> String {
+    format!("{}, cores: {cores}", case.algorithm.name())
+}
+
+/// One, two, four and so on, up to what there is.
+fn numbers_of_cores() -> Vec<usize> {
+    let all = thread::available_parallelism().map_or(1, usize::from);
+    std::iter::successors(Some(1), |cores| Some(cores * 2)).take_while(|cores| *cores <= all).collect()
+}
+
+/// In small turns: what else runs on the machine slows all down.
+fn one_core(case: &Case, size: &Size, report: &mut Report) -> Result<()> {
+    let ways = case.ways();
+    let mut took = vec![Duration::ZERO; ways.len()];
+    for _ in 0..size.turns {
+        for (way, took) in ways.iter().zip(&mut took) {
+            let begin = processor_time();
+            case.turn(*way)?;
+            *took += processor_time().saturating_sub(begin);
         }
-        Ok(processor_time().saturating_sub(begin))
     }
+    for (way, took) in ways.iter().zip(took) {
+        let each = took.as_secs_f64() * 1e6 / f64::from(size.turns * TURN);
+        report.add(case.algorithm.name(), MEASURE, way.name(), each);
+    }
+    Ok(())
+}
 
-    fn strict(&self, now: u64) -> Result<Duration> {
-        let expected =
-            Expectation { kind: TokenKind::Access, audience: AUDIENCE, now, leeway: Leeway::default() };
-        let begin = processor_time();
-        for _ in 0..TURN {
-            let claims = verify(black_box(&self.token), &self.keys, &expected)?;
-            ensure!(claims.sub == "player-1", "somebody else");
+/// Of this thread.
+fn processor_time() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
+
+/// A thread on each of `cores`, all with the same keys: what they share must not hold them up.
+fn several_cores(case: &Case, cores: usize, size: &Size, report: &mut Report) -> Result<()> {
+    let ways = case.ways();
+    let mut all = vec![(0.0, 0.0); ways.len()];
+    for _ in 0..size.slices {
+        for (way, (speed, each)) in ways.iter().zip(&mut all) {
+            for (of_one, us) in together(case, *way, cores, size.slice)? {
+                *speed += of_one / f64::from(size.slices);
+                *each += us / f64::from(size.slices) / cores as f64;
+            }
         }
-        Ok(processor_time().saturating_sub(begin))
     }
-
-    /// A token with usual claims; `sign` gives the signature, `bare` checks it.
-    fn of(
-        algorithm: Algorithm,
-        mut jwk: Value,
-        bare: ParsedPublicKey,
-        now: u64,
-        goal: f64,
-        sign: impl FnOnce(&[u8]) -> Result<Vec<u8>>,
-    ) -> Result<Self> {
-        jwk["kid"] = "0123456789abcdef".into();
-        jwk["alg"] = algorithm.name().into();
-        jwk["use"] = "sig".into();
-        let header = json!({ "alg": algorithm.name(), "typ": "access+jwt", "kid": jwk["kid"] });
-        let claims = json!({ "iss": ISSUER, "sub": "player-1", "aud": AUDIENCE, "exp": now + 600, "iat": now,
-            "jti": "0190f5fe-7c00-7a00-8000-0123456789ab", "name": "Ada" });
-        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let signed = format!("{}.{}", part(&header), part(&claims));
-        let signature = sign(signed.as_bytes())?;
-        let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(&signature));
-        let document = json!({ "keys": [jwk] }).to_string();
-        let keys = KeySet::from_json(ISSUER, document.as_bytes(), &[algorithm])?;
-        ensure!(keys.len() == 1, "the key is not taken");
-        Ok(Self { algorithm, token, keys, bare, signature, goal })
+    let scenario = on_cores(case, &cores.to_string());
+    for (way, (speed, each)) in ways.iter().zip(all) {
+        report.add(&scenario, SPEED, way.name(), speed);
+        report.add(&scenario, MEASURE, way.name(), each);
     }
+    Ok(())
 }
 
-fn eddsa(now: u64) -> Result<Case> {
-    let pair = Ed25519KeyPair::generate()?;
-    let public = pair.public_key().as_ref();
-    let jwk = json!({ "kty": "OKP", "crv": "Ed25519", "x": URL_SAFE_NO_PAD.encode(public) });
-    let bare = ParsedPublicKey::new(&signature::ED25519, public)?;
-    Case::of(Algorithm::EdDSA, jwk, bare, now, 0.92, |signed| Ok(pair.sign(signed).as_ref().to_vec()))
-}
-
-fn es256(now: u64) -> Result<Case> {
-    let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)?;
-    let public = pair.public_key().as_ref();
-    // 4, then both coordinates (SEC 1 §2.3.3).
-    let (x, y) = public[1..].split_at(32);
-    let jwk = json!({ "kty": "EC", "crv": "P-256", "x": URL_SAFE_NO_PAD.encode(x), "y": URL_SAFE_NO_PAD.encode(y) });
-    let bare = ParsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, public)?;
-    Case::of(Algorithm::ES256, jwk, bare, now, 0.92, |signed| {
-        Ok(pair.sign(&SystemRandom::new(), signed)?.as_ref().to_vec())
-    })
-}
-
-fn rs256(now: u64) -> Result<Case> {
-    let pair = RsaKeyPair::generate(KeySize::Rsa2048)?;
-    let public = pair.public_key().as_ref();
-    // Two numbers in DER (RFC 8017 §A.1.1): 256 bytes after eight of heads and a zero, and 65537.
-    ensure!(public.len() == 270 && public.ends_with(&[2, 3, 1, 0, 1]), "an unusual RSA key");
-    let modulus = &public[9..265];
-    let jwk = json!({ "kty": "RSA", "n": URL_SAFE_NO_PAD.encode(modulus), "e": "AQAB" });
-    let bare = ParsedPublicKey::new(&signature::RSA_PKCS1_2048_8192_SHA256, public)?;
-    Case::of(Algorithm::RS256, jwk, bare, now, 0.85, |signed| {
-        let mut signature = vec![0; pair.public_modulus_len()];
-        pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), signed, &mut signature)?;
-        Ok(signature)
+/// Of each thread: tokens a second, and processor time per token in microseconds.
+fn together(case: &Case, way: Way, cores: usize, slice: Duration) -> Result<Vec<(f64, f64)>> {
+    let start = Barrier::new(cores);
+    let one = || {
+        start.wait();
+        let (begin, processor) = (Instant::now(), processor_time());
+        let mut judged = 0;
+        while judged == 0 || begin.elapsed() < slice {
+            case.turn(way)?;
+            judged += TURN;
+        }
+        let processor = processor_time().saturating_sub(processor);
+        let judged = f64::from(judged);
+        anyhow::Ok((judged / begin.elapsed().as_secs_f64(), processor.as_secs_f64() * 1e6 / judged))
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(one)).collect();
+        threads.into_iter().map(|thread| thread.join().map_err(|_| anyhow!("a thread panicked"))?).collect()
     })
 }

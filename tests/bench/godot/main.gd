@@ -11,6 +11,10 @@ const WAYS: Dictionary[String, String] = {
 	"pool": "res://ways/request_pool.gd",
 	"threaded_pool": "res://ways/request_pool.gd",
 	"http_client": "res://ways/http_client.gd",
+	"addon_login": "res://ways/login_addon.gd",
+	"addon_password": "res://ways/password_addon.gd",
+	"pool_login": "res://ways/login_pool.gd",
+	"pool_password": "res://ways/password_pool.gd",
 }
 ## Seconds after which a scenario that hangs is given up.
 const PATIENCE := 60.0
