@@ -19,7 +19,7 @@ pub fn run() -> Result<()> {
     let file = project.join("export_presets.cfg");
     let presets = presets(&fs::read_to_string(&file).with_context(|| format!("no {}", file.display()))?);
     ensure!(!presets.is_empty(), "{} names no preset", file.display());
-    library::build(library::Profile::Release)?;
+    library::build(library::Profile::Release)?.is_small()?;
     // The editor loads the debug library while it exports.
     library::build(library::Profile::Debug)?;
     let engine = godot::provide()?;
