@@ -19,7 +19,7 @@ use crate::backend_room::BackendJoinTicket;
 use crate::backend_server_registration::BackendServerRegistration;
 use crate::backend_session::BackendSession;
 use crate::backend_token_validator::{self, BackendTokenValidator};
-use crate::frame_hook::FrameHook;
+use crate::frame_hook::{FrameHook, SOON};
 use crate::handshake::Reason;
 use crate::multiplayer_link::{Api, MultiplayerLink, PeerEvent};
 use crate::peer_roster::{PeerId, Roster};
@@ -110,6 +110,7 @@ pub struct BackendPeerAuth {
     /// An API that this node cannot work with, told once.
     unfit: Option<InstanceId>,
     each_frame: Option<FrameHook>,
+    revoking: Option<FrameHook>,
     base: Base<Node>,
 }
 
@@ -121,8 +122,8 @@ impl INode for BackendPeerAuth {
         }
         self.base_mut().add_to_group(GROUP);
         let id = self.base().instance_id();
-        self.each_frame = Some(FrameHook::new(move || {
-            watch(id);
+        self.each_frame = Some(FrameHook::new(move || watch(id)));
+        self.revoking = Some(FrameHook::every(SOON, move || {
             if let Some(this) = node(id) {
                 server_side::revoke(this);
             }
@@ -132,6 +133,7 @@ impl INode for BackendPeerAuth {
 
     fn exit_tree(&mut self) {
         self.each_frame = None;
+        self.revoking = None;
         if let Some(link) = self.link.take() {
             link.release();
         }

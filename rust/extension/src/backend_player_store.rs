@@ -23,7 +23,7 @@ use crate::backend_player::{BackendPlayerDocuments, Documents};
 use crate::backend_request::BackendRequest;
 use crate::backend_save_conflict::{BackendConflictList, BackendSaveConflict};
 use crate::backend_server_registration::BackendServerRegistration;
-use crate::frame_hook::FrameHook;
+use crate::frame_hook::{FrameHook, SOON};
 use crate::runtime::{self, Calls};
 use crate::{backlog_monitor, configuration, hand_off, json, last_words, shutdown_parts};
 
@@ -108,7 +108,7 @@ pub struct BackendPlayerStore {
     /// While the node is outside the tree: tells whoever flushes it that it came back.
     outside: Option<oneshot::Sender<()>>,
     collected_at: Cell<Option<Instant>>,
-    each_frame: Option<FrameHook>,
+    hook: Option<FrameHook>,
     calls: Calls,
     base: Base<Node>,
 }
@@ -121,7 +121,7 @@ impl INode for BackendPlayerStore {
         }
         self.base_mut().add_to_group(GROUP);
         let id = self.base().instance_id();
-        self.each_frame = Some(FrameHook::new(move || each_frame(id)));
+        self.hook = Some(FrameHook::every(SOON, move || look(id)));
         if let Some(outside) = self.outside.take() {
             // Err when the flush is over: then nobody needs to know.
             let _flushed_already = outside.send(());
@@ -129,7 +129,7 @@ impl INode for BackendPlayerStore {
     }
 
     fn exit_tree(&mut self) {
-        self.each_frame = None;
+        self.hook = None;
         let (owner, store) = (self.calls.owner(), self.handle());
         {
             // Open to handlers that call back into this node.
@@ -528,7 +528,7 @@ impl BackendPlayerStore {
     }
 }
 
-fn each_frame(id: InstanceId) {
+fn look(id: InstanceId) {
     let Ok(node) = Gd::<BackendPlayerStore>::try_from_instance_id(id) else { return };
     let due = {
         let node = node.bind();

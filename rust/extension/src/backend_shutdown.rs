@@ -1,6 +1,6 @@
 //! `BackendShutdown`: one orderly way out.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -114,11 +114,9 @@ pub struct BackendShutdown {
     plan: Option<Arc<Plan>>,
     /// A window that is closed does not quit at once, because of this node.
     delays_closing: bool,
-    looked_at: Option<Instant>,
     empty_since: Option<Instant>,
-    /// Frames until the game is asked for its state; it had one to announce the shutdown.
-    collect_in: Option<u8>,
-    each_frame: Option<FrameHook>,
+    looking: Option<FrameHook>,
+    collecting: Option<FrameHook>,
     base: Base<Node>,
 }
 
@@ -129,7 +127,7 @@ impl INode for BackendShutdown {
             return;
         }
         let id = self.base().instance_id();
-        self.each_frame = Some(FrameHook::new(move || each_frame(id)));
+        self.looking = Some(FrameHook::every(LOOK, move || look(id)));
         supervision::begin();
         ACTIVE.set(Some(id));
         let mut tree = self.base().get_tree();
@@ -146,7 +144,8 @@ impl INode for BackendShutdown {
     }
 
     fn exit_tree(&mut self) {
-        self.each_frame = None;
+        self.looking = None;
+        self.collecting = None;
         let id = self.base().instance_id();
         if ACTIVE.with_borrow(|active| *active == Some(id)) {
             ACTIVE.set(None);
@@ -341,26 +340,28 @@ fn tell_host(phase: &Phase) {
     }
 }
 
-fn each_frame(id: InstanceId) {
+fn look(id: InstanceId) {
     let Ok(mut node) = Gd::<BackendShutdown>::try_from_instance_id(id) else { return };
-    let (collect, leave) = {
-        let mut shutdown = node.bind_mut();
-        let mut leave = false;
-        if shutdown.looked_at.is_none_or(|at| at.elapsed() >= LOOK) {
-            shutdown.looked_at = Some(Instant::now());
-            shutdown.choose();
-            leave = !shutdown.is_shutting_down() && shutdown.is_empty_for_long();
+    let mut shutdown = node.bind_mut();
+    shutdown.choose();
+    if !shutdown.is_shutting_down() && shutdown.is_empty_for_long() {
+        shutdown.request_shutdown(GString::from("empty"));
+    }
+}
+
+/// Asks the game for its state in the next frame but this one: it has a whole one to announce the shutdown.
+fn collect_after_a_frame(mut node: Gd<BackendShutdown>) {
+    let (id, frames) = (node.instance_id(), Cell::new(1_u8));
+    let hook = FrameHook::new(move || match frames.get().checked_sub(1) {
+        Some(left) => frames.set(left),
+        None => {
+            if let Ok(mut node) = Gd::<BackendShutdown>::try_from_instance_id(id) {
+                node.bind_mut().collecting = None;
+                collect(&node);
+            }
         }
-        let collect = shutdown.collect_in == Some(0);
-        shutdown.collect_in = shutdown.collect_in.and_then(|frames| frames.checked_sub(1));
-        (collect, leave)
-    };
-    if leave {
-        node.bind_mut().request_shutdown(GString::from("empty"));
-    }
-    if collect {
-        self::collect(&node);
-    }
+    });
+    node.bind_mut().collecting = Some(hook);
 }
 
 fn collect(node: &Gd<BackendShutdown>) {
@@ -382,7 +383,7 @@ fn collect(node: &Gd<BackendShutdown>) {
 }
 
 fn on_phase(id: InstanceId, plan: &Weak<Plan>, phase: Phase) {
-    let Ok(mut node) = Gd::<BackendShutdown>::try_from_instance_id(id) else {
+    let Ok(node) = Gd::<BackendShutdown>::try_from_instance_id(id) else {
         // Freed meanwhile: the shutdown goes on without it.
         match (phase, plan.upgrade()) {
             (Phase::Collecting, Some(plan)) => plan.collected(),
@@ -408,7 +409,7 @@ fn on_phase(id: InstanceId, plan: &Weak<Plan>, phase: Phase) {
             node.signals().progress().emit("draining");
             node.signals().draining().emit(&reason, grace.as_secs_f64());
         }
-        Phase::Collecting => node.bind_mut().collect_in = Some(1),
+        Phase::Collecting => collect_after_a_frame(node),
         Phase::Journalling => node.signals().progress().emit("journalling"),
         Phase::Sending => node.signals().progress().emit("sending"),
         Phase::Releasing => node.signals().progress().emit("releasing"),

@@ -20,7 +20,7 @@ use crate::backend_flush_result::BackendFlushResult;
 use crate::backend_request::BackendRequest;
 use crate::backend_server_registration::BackendServerRegistration;
 use crate::backend_session::BackendDone;
-use crate::frame_hook::FrameHook;
+use crate::frame_hook::{FrameHook, SOON};
 use crate::runtime::Calls;
 use crate::{configuration, hand_off, last_words, shutdown_parts};
 
@@ -94,7 +94,7 @@ pub struct BackendWorldStore {
     /// While the node is outside the tree: tells whoever flushes the world that it came back.
     outside: Option<oneshot::Sender<()>>,
     collected_at: Cell<Option<Instant>>,
-    each_frame: Option<FrameHook>,
+    hook: Option<FrameHook>,
     calls: Calls,
     base: Base<Node>,
 }
@@ -107,7 +107,7 @@ impl INode for BackendWorldStore {
         }
         self.base_mut().add_to_group(GROUP);
         let id = self.base().instance_id();
-        self.each_frame = Some(FrameHook::new(move || each_frame(id)));
+        self.hook = Some(FrameHook::every(SOON, move || look(id)));
         if let Some(outside) = self.outside.take() {
             // Err when the flush is over: then nobody needs to know.
             let _flushed_already = outside.send(());
@@ -115,7 +115,7 @@ impl INode for BackendWorldStore {
     }
 
     fn exit_tree(&mut self) {
-        self.each_frame = None;
+        self.hook = None;
         let (owner, store) = (self.calls.owner(), self.handle());
         {
             // Open to handlers that call back into this node.
@@ -445,7 +445,7 @@ fn closed(id: InstanceId) {
     }
 }
 
-fn each_frame(id: InstanceId) {
+fn look(id: InstanceId) {
     let Ok(node) = Gd::<BackendWorldStore>::try_from_instance_id(id) else { return };
     let due = node.bind().is_collection_due();
     if due {
