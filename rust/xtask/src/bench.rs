@@ -42,6 +42,14 @@ enum Name {
     Heartbeat,
     /// What is counted instead of timed: instructions and allocations of a token check, against checked-in numbers
     Guards,
+    /// A game's start with the addon and without
+    Startup,
+    /// A game that does nothing, and a server that only waits, with the addon and without
+    Idle,
+    /// What calls take while their replies are out
+    Memory,
+    /// The library that players get
+    Size,
     /// How fast saves are safe: acknowledgement, SIGTERM, outage
     Saves,
     /// What a world of 1 GiB takes: time, memory, bytes on the wire
@@ -88,6 +96,10 @@ impl Name {
             Self::Login => "login",
             Self::Heartbeat => "heartbeat",
             Self::Guards => "guards",
+            Self::Startup => "startup",
+            Self::Idle => "idle",
+            Self::Memory => "memory",
+            Self::Size => "size",
             Self::Saves => "saves",
             Self::World => "world",
         }

@@ -24,6 +24,8 @@ use crate::pinned::{Side, pinned};
 pub const KEY: &str = "gsk_bench_0123456789abcdef0123456789abcdef0123456789abcdef";
 /// The server whose heartbeats it takes.
 pub const SERVER: &str = "server-1";
+/// How tokens begin whose replies never come.
+pub const HELD: &str = "held";
 const LISTENING: &str = "listening on ";
 const COUNTS: &str = "/counts";
 /// As many as there are cores for it.
@@ -103,6 +105,10 @@ async fn validate(
     seen.calls.fetch_add(1, Ordering::Relaxed);
     if !shows_key(&headers) || body.token.is_empty() {
         return Err(StatusCode::UNAUTHORIZED);
+    }
+    if body.token.starts_with(HELD) {
+        // Until whoever waits goes away.
+        std::future::pending::<()>().await;
     }
     Ok(Json(Validated {
         player_id: "player-1".into(),

@@ -29,9 +29,7 @@ pub struct Project {
 impl Project {
     /// Copies and imports it.
     pub fn with(library: &Path) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("bench-").tempdir()?;
-        copy(&programs::workspace().join("tests/bench/godot"), &folder.path().join("project"))?;
-        let project = Self { folder };
+        let project = Self::copied()?;
         let addon = project.path().join("addons/backend_client");
         fs::create_dir_all(&addon)?;
         let name = library.file_name().context("the library has no name")?;
@@ -46,14 +44,32 @@ impl Project {
         Ok(project)
     }
 
+    /// The same project without the addon.
+    pub fn without() -> Result<Self> {
+        let project = Self::copied()?;
+        project.import("")?;
+        Ok(project)
+    }
+
+    fn copied() -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("bench-").tempdir()?;
+        copy(&programs::workspace().join("tests/bench/godot"), &folder.path().join("project"))?;
+        Ok(Self { folder })
+    }
+
     fn path(&self) -> PathBuf {
         self.folder.path().join("project")
     }
 
     /// The engine on its cores, without a window, with `arguments` for the project.
     pub fn command(&self, arguments: &[String]) -> Result<Command> {
+        self.scene("res://main.tscn", arguments)
+    }
+
+    /// [`Self::command`] with another scene than the project's own.
+    pub fn scene(&self, scene: &str, arguments: &[String]) -> Result<Command> {
         let mut command = Command::new(programs::godot()?);
-        command.arg("--headless").arg("--path").arg(self.path()).arg("--").args(arguments);
+        command.arg("--headless").arg("--path").arg(self.path()).arg(scene).arg("--").args(arguments);
         self.at_home(&mut command);
         Ok(pinned(Side::Client, &command))
     }

@@ -5,13 +5,17 @@ mod bare_server;
 mod calls;
 mod engine;
 mod heartbeat;
+mod idle;
 mod login;
 mod machine;
+mod memory;
 mod pinned;
 mod plot;
 mod raw;
 mod saves;
 mod series;
+mod size;
+mod startup;
 mod storm;
 mod tokens;
 mod validation;
@@ -47,6 +51,14 @@ enum Command {
     RawLogin(login::RawOptions),
     /// Heartbeats, in a process of its own
     Beat(heartbeat::BeatOptions),
+    /// A game's start with the addon and without
+    Startup(Options),
+    /// A game that does nothing, and a server that only waits, with the addon and without
+    Idle(Options),
+    /// What calls take while their replies are out
+    Memory(Options),
+    /// The library that players get
+    Size(Options),
     /// A server that does nothing but answer, in a process of its own
     Serve,
     /// Bare reqwest, in a process of its own
@@ -55,6 +67,8 @@ enum Command {
     GameServer(saves::game_server::Options),
     /// Something done to a whole world, in a process of its own
     WorldStep(world::Options),
+    /// Bare reqwest with calls whose replies are held back, in a process of its own
+    Held(memory::Held),
 }
 
 /// Options of what is measured.
@@ -91,6 +105,11 @@ fn main() -> ExitCode {
         Command::Raw(options) => raw::run(&options).map(|()| true),
         Command::GameServer(options) => return saves::game_server::main(&options),
         Command::WorldStep(options) => world::step::run(&options).map(|()| true),
+        Command::Startup(options) => startup::run(&options),
+        Command::Idle(options) => idle::run(&options),
+        Command::Memory(options) => memory::run(&options),
+        Command::Size(options) => size::run(&options),
+        Command::Held(held) => memory::wait(&held).map(|()| true),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

@@ -100,6 +100,20 @@ func single(words: PackedStringArray) -> Dictionary:
 	return {"latency_frames": _quantile(frames, 0.5), "latency_ms": _quantile(times, 0.5)}
 
 
+## `count` calls submitted at once whose replies never come: what they take after `seconds`.
+func memory(words: PackedStringArray) -> Dictionary:
+	Engine.max_fps = 60
+	_way.set("limit", int(words[0]))
+	_way.token = "held." + "x".repeat(200) + ".y"
+	var before := _resident_bytes()
+	for _call in int(words[0]):
+		_way.submit()
+	var end := Time.get_ticks_usec() + float(words[1]) * 1e6
+	while Time.get_ticks_usec() < end:
+		await get_tree().process_frame
+	return {"resident_bytes": _resident_bytes() - before}
+
+
 func _burst(count: int) -> float:
 	var end := _way.completed + count
 	var begun := Time.get_ticks_usec()
@@ -147,6 +161,16 @@ func _settle() -> void:
 func _processor_usec() -> float:
 	var file := FileAccess.open("/proc/self/schedstat", FileAccess.READ)
 	return file.get_line().get_slice(" ", 0).to_float() / 1000.0
+
+
+## What the process has in memory (proc_pid_status(5)).
+func _resident_bytes() -> float:
+	var file := FileAccess.open("/proc/self/status", FileAccess.READ)
+	while not file.eof_reached():
+		var line := file.get_line()
+		if line.begins_with("VmRSS:"):
+			return line.trim_prefix("VmRSS:").to_float() * 1024.0
+	return 0.0
 
 
 func _sum(values: Array[float]) -> float:
