@@ -175,7 +175,12 @@ impl Player {
         &self.session.player_id
     }
 
-    /// The player's access token.
+    /// The player's refresh token.
+    pub fn refresh_token(&self) -> &str {
+        &self.session.refresh_token
+    }
+
+    /// Its access token.
     pub fn access_token(&self) -> &str {
         &self.session.access_token
     }

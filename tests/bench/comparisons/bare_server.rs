@@ -26,6 +26,8 @@ pub const KEY: &str = "gsk_bench_0123456789abcdef0123456789abcdef0123456789abcde
 pub const SERVER: &str = "server-1";
 /// How tokens begin whose replies never come.
 pub const HELD: &str = "held";
+/// Where it does nothing at all.
+pub const EMPTY: &str = "/empty";
 const LISTENING: &str = "listening on ";
 const COUNTS: &str = "/counts";
 /// As many as there are cores for it.
@@ -34,7 +36,7 @@ const WORKERS: usize = 2;
 /// A running server.
 pub struct BareServer {
     url: String,
-    _process: Process,
+    process: Process,
 }
 
 impl BareServer {
@@ -45,12 +47,17 @@ impl BareServer {
         let process = Process::start("bare-server", pinned(Side::Server, &command))?;
         let line = process.log().wait_for(LISTENING)?;
         let (_, url) = line.split_once(LISTENING).context("no address")?;
-        Ok(Self { url: url.to_owned(), _process: process })
+        Ok(Self { url: url.to_owned(), process })
     }
 
     /// Its base URL.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// What it has seen so far.
@@ -83,6 +90,7 @@ pub fn run() -> Result<()> {
         let router = Router::new()
             .route(routes::VALIDATE, post(validate))
             .route(routes::HEARTBEAT, post(heartbeat))
+            .route(EMPTY, get(|| async {}))
             .route(COUNTS, get(counts))
             .with_state(Arc::clone(&seen));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;

@@ -1,6 +1,7 @@
 //! `bench`: this project against the limit of the machine and against the engine's own ways, in rounds that take turns:
 //! what else runs on the machine disturbs all contestants alike, so that ratios hold where absolute figures do not.
 
+mod backend;
 mod bare_server;
 mod calls;
 mod engine;
@@ -59,6 +60,10 @@ enum Command {
     Memory(Options),
     /// The library that players get
     Size(Options),
+    /// The backend's routes on SQLite and PostgreSQL against a handler that does nothing
+    Backend(Options),
+    /// Bare transactions of saves, in a process of its own
+    Batches(backend::batches::Options),
     /// A server that does nothing but answer, in a process of its own
     Serve,
     /// Bare reqwest, in a process of its own
@@ -101,6 +106,8 @@ fn main() -> ExitCode {
         Command::Heartbeat(options) => heartbeat::run(&options),
         Command::RawLogin(options) => login::run_raw(&options).map(|()| true),
         Command::Beat(options) => heartbeat::beat(&options).map(|()| true),
+        Command::Backend(options) => backend::run(&options),
+        Command::Batches(options) => backend::batches::run(&options).map(|()| true),
         Command::Serve => bare_server::run().map(|()| true),
         Command::Raw(options) => raw::run(&options).map(|()| true),
         Command::GameServer(options) => return saves::game_server::main(&options),

@@ -1,0 +1,128 @@
+//! Who is in the database before anything is measured: put there by SQL, since a million logins would take hours.
+
+use anyhow::{Context, Result};
+use aws_lc_rs::digest;
+use sqlx::{AnyConnection, AssertSqlSafe, Connection, Row};
+
+/// Added to numbers, so that ids are equally long.
+const BASE: usize = 10_000_000;
+/// Rows a statement puts in: one for all would keep the database from anything else.
+const AT_ONCE: usize = 100_000;
+
+/// How many of what.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Population {
+    /// Servers that are listed.
+    pub servers: usize,
+    /// Players with one document each.
+    pub players: usize,
+    /// Bytes of each document.
+    pub document: usize,
+}
+
+/// The id of a server, counted from 0.
+pub fn server_id(number: usize) -> String {
+    format!("server-{}", BASE + number)
+}
+
+/// The id of a player, counted from 0.
+pub fn player_id(number: usize) -> String {
+    format!("player-{}", BASE + number)
+}
+
+/// A document of about `bytes`, in which `@` stands for a number.
+pub fn document(bytes: usize) -> String {
+    format!("{{\"progress\":@,\"inventory\":\"{}\"}}", "x".repeat(bytes.saturating_sub(30)))
+}
+
+/// Puts in what is missing between `from` and `to`. All servers are those of `key`; the first one holds the players.
+pub async fn grow(url: &str, key: &str, from: Population, to: Population) -> Result<()> {
+    let mut connection = AnyConnection::connect(url).await?;
+    if !url.starts_with("postgres") {
+        sqlx::query("PRAGMA busy_timeout = 10000").execute(&mut connection).await?;
+    }
+    let key_hash: String = digest::digest(&digest::SHA256, key.as_bytes())
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    for (first, last) in parts(from.servers, to.servers) {
+        // Names are not in the order of ids, as in life.
+        let sql = format!(
+            "INSERT INTO servers (server_id, key_hash, instance_id, name, address, port, map, mode, region, version, tags, \
+             players, max_players, status, heartbeat_sequence, created_at, lease_until) \
+             WITH RECURSIVE n(i) AS (SELECT {first} UNION ALL SELECT i + 1 FROM n WHERE i < {last}) \
+             SELECT 'server-' || (i + {BASE}), $1, 'instance-' || i, 'Pond ' || ((i * 7919) % 1000003), '203.0.113.7', \
+             7777, 'map-' || (i % 20), 'mode-' || (i % 4), 'region-' || (i % 8), '1.0.0', ',ranked,', i % 16, 16, \
+             'ready', 0, 1700000000000 + i, 4102444800000 FROM n"
+        );
+        sqlx::query(AssertSqlSafe(sql)).bind(&key_hash).execute(&mut connection).await?;
+    }
+    for (first, last) in parts(from.players, to.players) {
+        let numbers =
+            format!("WITH RECURSIVE n(i) AS (SELECT {first} UNION ALL SELECT i + 1 FROM n WHERE i < {last})");
+        let mut work = connection.begin().await?;
+        for sql in [
+            format!(
+                "INSERT INTO players (player_id, display_name, created_at) {numbers} \
+                 SELECT 'player-' || (i + {BASE}), 'Guest', 1700000000000 FROM n"
+            ),
+            format!(
+                "INSERT INTO player_leases (player_id, server_id, epoch, lease_until) {numbers} \
+                 SELECT 'player-' || (i + {BASE}), NULL, 1, 0 FROM n"
+            ),
+        ] {
+            sqlx::query(AssertSqlSafe(sql)).execute(&mut *work).await?;
+        }
+        let sql = format!(
+            "INSERT INTO documents (player_id, document_key, version, value, epoch, sequence, updated_at) {numbers} \
+             SELECT 'player-' || (i + {BASE}), 'progress', 1, $1, 1, 0, 1700000000000 FROM n"
+        );
+        sqlx::query(AssertSqlSafe(sql))
+            .bind(document(to.document).replace('@', "1"))
+            .execute(&mut *work)
+            .await?;
+        work.commit().await?;
+    }
+    // What either database would do by itself sooner or later.
+    sqlx::query("ANALYZE").execute(&mut connection).await?;
+    Ok(connection.close().await?)
+}
+
+fn parts(from: usize, to: usize) -> impl Iterator<Item = (usize, usize)> {
+    (from..to).step_by(AT_ONCE).map(move |first| (first, (first + AT_ONCE).min(to) - 1))
+}
+
+/// Makes `server_id` the holder of some players, as a load of each would.
+pub async fn hold(url: &str, server_id: &str, first: usize, count: usize) -> Result<()> {
+    let mut connection = AnyConnection::connect(url).await?;
+    sqlx::query(
+        "UPDATE player_leases SET server_id = $1, lease_until = 4102444800000 WHERE player_id >= $2 AND player_id < $3",
+    )
+    .bind(server_id)
+    .bind(player_id(first))
+    .bind(player_id(first + count))
+    .execute(&mut connection)
+    .await?;
+    Ok(connection.close().await?)
+}
+
+/// A new database beside the one at `admin`.
+pub async fn new_postgres(admin: &str, name: &str) -> Result<String> {
+    let mut connection = AnyConnection::connect(admin).await.context("PostgreSQL does not answer")?;
+    sqlx::query(AssertSqlSafe(format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")))
+        .execute(&mut connection)
+        .await?;
+    sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut connection).await?;
+    let (base, _) = admin.rsplit_once('/').context("a URL with a database")?;
+    Ok(format!("{base}/{name}"))
+}
+
+/// The sum of all versions: grows by one with each save that is applied.
+pub async fn saves(url: &str) -> Result<i64> {
+    let mut connection = AnyConnection::connect(url).await?;
+    let sum = sqlx::query("SELECT CAST(SUM(version) AS BIGINT) AS saves FROM documents")
+        .fetch_one(&mut connection)
+        .await?;
+    Ok(sum.try_get("saves")?)
+}
