@@ -7,15 +7,18 @@ pub mod passwords;
 use axum::Json;
 use axum::extract::State;
 use backend_protocol::accounts::AccountDetails;
+use backend_protocol::validation::Claims;
 use backend_protocol::{Code, Problem};
-use sqlx::{Any, Executor, Row};
+use sqlx::Row;
 use uuid::Uuid;
 
 use crate::audit::Event;
 use crate::database::Work;
 use crate::problem::{Outcome, Refusal};
 use crate::rate_limit;
+use crate::standing::{Question, Standing};
 use crate::state::{AppState, PlayerAuth};
+use crate::tokens;
 
 /// An account that may log in.
 pub struct Account {
@@ -71,26 +74,20 @@ pub fn is_banned(at: Option<i64>, until: Option<i64>, now: i64) -> bool {
     at.is_some() && until.is_none_or(|until| until > now)
 }
 
-/// Whether tokens issued at `iat` (seconds since 1970) are still good for this player, and the player may play.
-pub async fn in_good_standing(
-    executor: impl Executor<'_, Database = Any>,
-    player_id: &str,
-    iat: u64,
-    now: i64,
-) -> Outcome<()> {
-    let row = sqlx::query("SELECT tokens_before, banned_at, banned_until FROM players WHERE player_id = $1")
-        .bind(player_id)
-        .fetch_optional(executor)
-        .await?
-        .ok_or_else(|| Refusal::new(Code::TokenInvalid, "the token does not verify"))?;
-    if is_banned(row.try_get("banned_at")?, row.try_get("banned_until")?, now) {
+/// Whether a token with these verified claims is still good for its player, and the player may play. Gives the database's
+/// time.
+pub async fn in_good_standing(state: &AppState, claims: &Claims) -> Outcome<i64> {
+    let question = Question { player_id: Some(claims.sub.clone()), key_hash: None };
+    let Standing { now, player, .. } = state.standings.of(&state.database, question).await?;
+    tokens::unexpired(claims, now)?;
+    let player = player.ok_or_else(|| Refusal::new(Code::TokenInvalid, "the token does not verify"))?;
+    if is_banned(player.banned_at, player.banned_until, now) {
         return Err(Refusal::new(Code::Banned, "this account may not play"));
     }
-    let before: i64 = row.try_get("tokens_before")?;
-    if i64::try_from(iat).unwrap_or(i64::MAX) <= before {
+    if i64::try_from(claims.iat).unwrap_or(i64::MAX) <= player.tokens_before {
         return Err(Refusal::new(Code::TokenInvalid, "the session of this token was ended"));
     }
-    Ok(())
+    Ok(now)
 }
 
 pub async fn create(state: &AppState, work: &mut Work, new: NewAccount) -> Outcome<Account> {

@@ -97,11 +97,13 @@ pub(crate) async fn verify(database: &Database, key: &str) -> Outcome<String> {
             .ok_or_else(invalid)?;
     let now = database.now().await?;
     if row.try_get::<Option<i64>, _>("last_used_at")?.is_none_or(|at| at < now - NOTED_EVERY_MS) {
+        let mut work = database.begin().await?;
         sqlx::query("UPDATE admin_keys SET last_used_at = $1 WHERE key_hash = $2")
             .bind(now)
             .bind(&key_hash)
-            .execute(database.pool())
+            .execute(&mut *work.tx)
             .await?;
+        work.commit().await?;
     }
     Ok(row.try_get("key_id")?)
 }

@@ -2,7 +2,7 @@
 //! an e-mail address: accounts are named by their ids.
 
 use crate::client_address;
-use crate::request_id::RequestId;
+use crate::envelope;
 
 /// The target of every event.
 pub const TARGET: &str = "audit";
@@ -59,7 +59,7 @@ impl<'a> Event<'a> {
 
     fn log(self, outcome: &'static str, reason: Option<&str>) {
         let address = client_address::current().map(|address| address.to_string());
-        let request_id = Some(RequestId::current()).filter(|id| !id.is_empty());
+        let request_id = Some(envelope::request_id()).filter(|id| !id.is_empty());
         tracing::info!(
             target: TARGET,
             event = self.event,

@@ -3,24 +3,19 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
-use axum::extract::{ConnectInfo, Request, State};
-use axum::middleware::Next;
-use axum::response::Response;
+use axum::extract::{ConnectInfo, Request};
 use ipnet::IpNet;
 
+use crate::envelope;
 use crate::state::AppState;
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
 /// Addresses of a proxy chain that are looked at.
 const MOST_HOPS: usize = 16;
 
-tokio::task_local! {
-    static CURRENT: IpAddr;
-}
-
 /// The address of the client whose request is being handled.
 pub fn current() -> Option<IpAddr> {
-    CURRENT.try_with(|address| *address).ok()
+    envelope::address()
 }
 
 /// A network as the operator writes it: `10.0.0.0/8`, `fd00::/8`, or one address.
@@ -31,16 +26,16 @@ pub fn network(text: &str) -> Result<IpNet, String> {
         .map_err(|_| "must be an address or a network such as 10.0.0.0/8".to_owned())
 }
 
-/// Layer that finds the client's address, for [`current`].
-pub async fn find(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip().to_canonical());
-    let Some(peer) = peer else { return next.run(request).await };
+/// The address of the client that sent `request`.
+pub fn of(request: &Request, state: &AppState) -> Option<IpAddr> {
+    let peer =
+        request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip().to_canonical())?;
     let lines = request.headers().get_all(FORWARDED_FOR).iter().map(|value| value.to_str().unwrap_or("?"));
     let address = behind_proxies(peer, lines, &state.config.trusted_proxies);
     if address.is_loopback() && request.headers().contains_key(FORWARDED_FOR) {
         warn_of_unknown_proxy();
     }
-    CURRENT.scope(address, next.run(request)).await
+    Some(address)
 }
 
 /// Once: a proxy on this machine that is not listed makes all its clients look like this machine, which is not limited.

@@ -1,26 +1,62 @@
 //! The one database, SQLite or PostgreSQL, behind one set of SQL.
 
+mod writer;
+
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use sqlx::any::{AnyPoolOptions, AnyRow};
 use sqlx::migrate::Migrator;
-use sqlx::{Any, AnyPool, Row, Transaction};
+use sqlx::{Any, AnyConnection, AnyPool, Row, Transaction};
+
+pub use writer::Turn;
+use writer::Writer;
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
-/// A transaction, with the database's time at its beginning.
+/// A transaction, with the database's time at its beginning. What was done is undone unless it is committed.
 pub struct Work {
     /// Run statements on this.
-    pub tx: Transaction<'static, Any>,
+    pub tx: Tx,
     /// Milliseconds since 1970 by the database's clock.
     pub now: i64,
+}
+
+/// What a transaction's statements run on.
+pub enum Tx {
+    /// A turn of SQLite's one writer.
+    Turn(Turn),
+    /// A transaction of PostgreSQL.
+    Own(Transaction<'static, Any>),
+}
+
+impl std::ops::Deref for Tx {
+    type Target = AnyConnection;
+
+    fn deref(&self) -> &AnyConnection {
+        match self {
+            Self::Turn(turn) => turn.connection(),
+            Self::Own(own) => own,
+        }
+    }
+}
+
+impl std::ops::DerefMut for Tx {
+    fn deref_mut(&mut self) -> &mut AnyConnection {
+        match self {
+            Self::Turn(turn) => turn.connection_mut(),
+            Self::Own(own) => own,
+        }
+    }
 }
 
 impl Work {
     /// Makes what was done durable.
     pub async fn commit(self) -> sqlx::Result<()> {
-        self.tx.commit().await
+        match self.tx {
+            Tx::Turn(turn) => turn.commit().await,
+            Tx::Own(own) => own.commit().await,
+        }
     }
 }
 
@@ -29,6 +65,8 @@ impl Work {
 pub struct Database {
     pool: AnyPool,
     sqlite: bool,
+    /// SQLite has one.
+    writer: Option<Writer>,
 }
 
 impl Database {
@@ -63,7 +101,8 @@ impl Database {
             .connect(&url)
             .await
             .context("cannot open the database")?;
-        let database = Self { pool, sqlite };
+        let writer = sqlite.then(|| Writer::new(pool.clone()));
+        let database = Self { pool, sqlite, writer };
         database.refuse_loose_durability().await?;
         MIGRATIONS.run(&database.pool).await.context("cannot bring the database's schema up to date")?;
         Ok(database)
@@ -95,23 +134,39 @@ impl Database {
 
     /// Begins a transaction that may write.
     pub async fn begin(&self) -> sqlx::Result<Work> {
-        // IMMEDIATE: a SQLite transaction that first reads and then writes could otherwise fail as busy.
-        let begin = if self.sqlite { "BEGIN IMMEDIATE" } else { "BEGIN" };
-        let mut tx = self.pool.begin_with(begin).await?;
-        let now: i64 = sqlx::query(self.clock()).fetch_one(&mut *tx).await?.try_get(0)?;
-        Ok(Work { tx, now })
+        if let Some(writer) = &self.writer {
+            let (turn, now) = writer.begin(self.select_clock()).await?;
+            return Ok(Work { tx: Tx::Turn(turn), now });
+        }
+        let mut tx = self.pool.begin().await?;
+        let now: i64 = sqlx::query(self.select_clock()).fetch_one(&mut *tx).await?.try_get(0)?;
+        Ok(Work { tx: Tx::Own(tx), now })
     }
 
     /// Milliseconds since 1970 by the database's clock.
     pub async fn now(&self) -> sqlx::Result<i64> {
-        sqlx::query(self.clock()).fetch_one(&self.pool).await?.try_get(0)
+        sqlx::query(self.select_clock()).fetch_one(&self.pool).await?.try_get(0)
     }
 
-    const fn clock(&self) -> &'static str {
+    const fn select_clock(&self) -> &'static str {
         if self.sqlite {
             "SELECT CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER)"
         } else {
             "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"
+        }
+    }
+
+    /// Milliseconds since 1970 by the database's clock, as a part of a statement.
+    pub fn clock(&self) -> &'static str {
+        self.select_clock().trim_start_matches("SELECT ")
+    }
+
+    /// A condition: one of the strings in the JSON list `placeholder`. However many there are, the statement is the same.
+    pub fn is_in(&self, placeholder: &str) -> String {
+        if self.sqlite {
+            format!("IN (SELECT value FROM json_each({placeholder}))")
+        } else {
+            format!("= ANY(ARRAY(SELECT json_array_elements_text(CAST({placeholder} AS json))))")
         }
     }
 
@@ -122,6 +177,9 @@ impl Database {
 
     /// Waits for running statements and closes all connections.
     pub async fn close(&self) {
+        if let Some(writer) = &self.writer {
+            writer.close().await;
+        }
         self.pool.close().await;
     }
 }

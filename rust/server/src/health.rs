@@ -25,6 +25,13 @@ pub fn collect_metrics() {
     });
 }
 
+/// Folds what histograms collected, which otherwise grows with every request between two scrapes.
+pub fn fold_metrics() {
+    if let Some(handle) = METRICS.get().and_then(Option::as_ref) {
+        handle.run_upkeep();
+    }
+}
+
 /// The process runs.
 #[utoipa::path(get, path = "/healthz", tag = "operation", responses((status = 200)))]
 pub async fn healthz() -> &'static str {
@@ -45,10 +52,7 @@ pub async fn readyz(State(state): State<AppState>) -> Outcome<&'static str> {
 #[utoipa::path(get, path = "/metrics", tag = "operation", responses((status = 200, content_type = "text/plain")))]
 pub async fn metrics() -> impl IntoResponse {
     let handle = METRICS.get().and_then(Option::as_ref);
-    let text = handle.map(|handle| {
-        // Folds histograms, which otherwise grow with every request between two scrapes.
-        handle.run_upkeep();
-        handle.render()
-    });
+    fold_metrics();
+    let text = handle.map(PrometheusHandle::render);
     (StatusCode::OK, [(CONTENT_TYPE, "text/plain; version=0.0.4")], text.unwrap_or_default())
 }

@@ -2,8 +2,10 @@
 
 mod admin_key_commands;
 mod key_commands;
+mod log_lines;
 mod signing_key_commands;
 
+use crate::log_lines::WithRequest;
 use anyhow::Context;
 use backend_server::database::Database;
 use backend_server::{AUDIT_TARGET, Config, openapi, player_store, start};
@@ -114,11 +116,17 @@ fn log_for_operators() {
 async fn serve(config: Config, log: LogFormat, level: LevelFilter) -> anyhow::Result<()> {
     // Security events are logged at every level.
     let filter = Targets::new().with_default(level).with_target(AUDIT_TARGET, level.max(LevelFilter::INFO));
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
     match log {
-        LogFormat::Json => tracing_subscriber::registry().with(lines.json().with_filter(filter)).init(),
+        LogFormat::Json => {
+            let lines = WithRequest { lines: tracing_subscriber::fmt::format().json(), json: true };
+            let layer = layer.json().event_format(lines);
+            tracing_subscriber::registry().with(layer.with_filter(filter)).init();
+        }
         LogFormat::Text => {
-            tracing_subscriber::registry().with(lines.with_ansi(false).with_filter(filter)).init();
+            let lines =
+                WithRequest { lines: tracing_subscriber::fmt::format().with_ansi(false), json: false };
+            tracing_subscriber::registry().with(layer.event_format(lines).with_filter(filter)).init();
         }
     }
     // Before listening: a signal that arrives right after the ready line must find its handler.

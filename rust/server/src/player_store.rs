@@ -76,7 +76,7 @@ pub async fn own_documents(
     player: PlayerAuth,
 ) -> Outcome<Json<PlayerDocuments>> {
     let documents = documents(state.database.pool(), &player.0.sub).await?;
-    Ok(Json(PlayerDocuments { player_id: player.0.sub, documents }))
+    Ok(Json(PlayerDocuments { player_id: player.0.sub.clone(), documents }))
 }
 
 async fn documents<'c>(

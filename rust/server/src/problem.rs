@@ -8,11 +8,11 @@ use axum::response::{IntoResponse, Response};
 use backend_protocol::{Check, Code, FieldError, MAX_BODY_BYTES, Problem, problem};
 use serde::de::DeserializeOwned;
 
-use crate::request_id::RequestId;
+use crate::envelope;
 use crate::slow_body::is_too_slow;
 
 /// A reply that refuses.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Refusal(pub Box<Problem>);
 
 impl Refusal {
@@ -78,7 +78,7 @@ impl From<anyhow::Error> for Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut problem = self.0;
-        problem.request_id = RequestId::current();
+        problem.request_id = envelope::request_id();
         let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         metrics::counter!("backend_problems_total", "code" => problem.code.as_str()).increment(1);
         let body = serde_json::to_vec(&problem).unwrap_or_default();

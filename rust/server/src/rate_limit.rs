@@ -5,10 +5,8 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::header::AUTHORIZATION;
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 use backend_protocol::{Code, routes};
 
 use crate::admin_keys;
@@ -120,15 +118,8 @@ fn check(state: &AppState, what: &'static str, counted: Option<Counted>, per_min
     state.rate_limits.take(counted, limit, Instant::now()).map_err(|wait| refuse(what, wait))
 }
 
-/// Layer that counts requests by address.
-pub async fn by_address(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    match count_request(&state, &request) {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => refusal.into_response(),
-    }
-}
-
-fn count_request(state: &AppState, request: &Request) -> Outcome<()> {
+/// Counts a request by its address, before anything is done for it.
+pub fn count_request(state: &AppState, request: &Request) -> Outcome<()> {
     let path = request.uri().path();
     if matches!(path, routes::HEALTHZ | routes::READYZ | routes::METRICS) {
         return Ok(());

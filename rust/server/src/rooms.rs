@@ -1,9 +1,12 @@
 //! Rooms: registered servers as players see them.
 
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::header::{CONTENT_TYPE, ETAG, HeaderMap, IF_NONE_MATCH};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::header::{CONTENT_TYPE, HeaderMap};
 use axum::response::{IntoResponse, Response};
 use backend_protocol::registration::ServerStatus;
 use backend_protocol::rooms::{JoinTicket, Room, RoomPage, RoomQuery, RoomSort};
@@ -14,19 +17,21 @@ use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::config::Config;
-use crate::database::{rfc3339, unsigned};
+use crate::database::{Database, rfc3339, unsigned};
+use crate::gathered::Gathered;
 use crate::idempotency::IdempotencyKey;
 use crate::problem::{Outcome, QueryString, Refusal};
 use crate::registration::status_of;
 use crate::state::{AnyAuth, AppState, PlayerAuth};
+use crate::tagged::Tagged;
 use crate::tokens::sha256;
 
 const COLUMNS: &str = "server_id, name, address, port, map, mode, region, version, tags, players, max_players, \
                        status, created_at";
 /// Games and environments may share a database; a room is for the players of its own.
-const OF_GAME: &str = "key_hash IN (SELECT key_hash FROM server_keys WHERE game = ?)";
-const OF_ENVIRONMENT: &str = "key_hash IN (SELECT key_hash FROM server_keys WHERE environment = ?)";
+const OF_GAME: &str = "(SELECT game FROM server_keys k WHERE k.key_hash = servers.key_hash) = ?";
+const OF_ENVIRONMENT: &str =
+    "(SELECT environment FROM server_keys k WHERE k.key_hash = servers.key_hash) = ?";
 
 /// Where a page ended. Bound to the query it continues.
 #[derive(Serialize, Deserialize)]
@@ -74,12 +79,13 @@ impl Cursor {
 }
 
 /// Values for the placeholders of a growing statement.
+#[derive(Clone)]
 enum Bind {
     Text(String),
     Number(i64),
 }
 
-#[derive(Default)]
+#[derive(Clone)]
 struct Conditions {
     sql: String,
     values: Vec<Bind>,
@@ -90,7 +96,7 @@ impl Conditions {
     fn and(&mut self, condition: &'static str, value: Bind) {
         self.values.push(value);
         let placeholder = format!("${}", self.values.len());
-        self.sql.push_str(if self.sql.is_empty() { " WHERE " } else { " AND " });
+        self.sql.push_str(" AND ");
         self.sql.push_str(&condition.replace('?', &placeholder));
     }
 
@@ -107,9 +113,15 @@ fn contains(text: &str) -> Bind {
     Bind::Text(format!("%{literal}%"))
 }
 
-fn conditions(query: &RoomQuery, config: &Config, now: i64) -> Outcome<Conditions> {
-    let mut conditions = Conditions::default();
-    conditions.and("lease_until > ?", Bind::Number(now));
+/// `+` keeps an index from being chosen for it: nearly all servers are alive, and the list's order is what saves work.
+fn live_rooms(database: &Database) -> String {
+    format!("+lease_until > {}", database.clock())
+}
+
+fn conditions(query: &RoomQuery, state: &AppState) -> Outcome<Conditions> {
+    let config = &state.config;
+    let mut conditions =
+        Conditions { sql: format!(" WHERE {}", live_rooms(&state.database)), values: Vec::new() };
     conditions.and(OF_GAME, Bind::Text(config.game.clone()));
     conditions.and(OF_ENVIRONMENT, Bind::Text(config.environment.clone()));
     conditions.and("status <> ?", Bind::Text("unhealthy".into()));
@@ -150,9 +162,7 @@ fn conditions(query: &RoomQuery, config: &Config, now: i64) -> Outcome<Condition
         conditions.values.push(value);
         conditions.values.push(Bind::Text(cursor.room_id));
         let id = before + 1;
-        conditions.sql += &format!(
-            " AND ({column} {compare} ${before} OR ({column} = ${before} AND server_id {compare} ${id}))"
-        );
+        conditions.sql += &format!(" AND ({column}, server_id) {compare} (${before}, ${id})");
     }
     Ok(conditions)
 }
@@ -174,9 +184,30 @@ pub async fn list(
     headers: HeaderMap,
     QueryString(query): QueryString<RoomQuery>,
 ) -> Outcome<Response> {
-    let now = state.database.now().await?;
+    // Checked before it is asked for: one with a wrong cursor is not to be answered with another's page.
+    let conditions = conditions(&query, &state)?;
+    let key = serde_json::to_string(&query).map_err(anyhow::Error::from)?;
+    let asked = state.clone();
+    let read = move |_key, alike: Vec<()>| {
+        let (state, query, conditions) = (asked.clone(), query.clone(), conditions.clone());
+        async move {
+            let page = Tagged::json(&page(&state, &query, conditions).await?)?;
+            Ok(vec![page; alike.len()])
+        }
+    };
+    let page = state.rooms.pages.ask(key, (), read).await?;
+    Ok(page.unless_known(&headers))
+}
+
+/// What is asked for at the moment. Requests for the same page, or for rooms one by one, share a statement.
+#[derive(Default)]
+pub struct Rooms {
+    pages: Gathered<String, (), Tagged>,
+    one: Gathered<(), String, Option<Arc<LiveRoom>>>,
+}
+
+async fn page(state: &AppState, query: &RoomQuery, mut conditions: Conditions) -> Outcome<RoomPage> {
     let limit = query.limit.unwrap_or(limits::DEFAULT_PAGE);
-    let mut conditions = conditions(&query, &state.config, now)?;
     let direction = if query.descending { "DESC" } else { "ASC" };
     let column = sort_column(query.sort);
     conditions.sql += &format!(" ORDER BY {column} {direction}, server_id {direction}");
@@ -197,10 +228,10 @@ pub async fn list(
         rooms.push(room(row)?);
     }
     let next_cursor = match (rows.len() > wanted, rooms.last(), rows.get(wanted.saturating_sub(1))) {
-        (true, Some(last), Some(row)) => Some(Cursor::after(last, row.try_get("created_at")?, &query)?),
+        (true, Some(last), Some(row)) => Some(Cursor::after(last, row.try_get("created_at")?, query)?),
         _ => None,
     };
-    unless_unchanged(&headers, &RoomPage { rooms, next_cursor })
+    Ok(RoomPage { rooms, next_cursor })
 }
 
 /// One live room.
@@ -211,8 +242,9 @@ pub async fn get(
     State(state): State<AppState>,
     _auth: AnyAuth,
     Path(room_id): Path<String>,
-) -> Outcome<Json<Room>> {
-    Ok(Json(room(&live(&state, &room_id).await?)?))
+) -> Outcome<Response> {
+    let live = live(&state, room_id).await?;
+    Ok(([(CONTENT_TYPE, "application/json")], live.json.clone()).into_response())
 }
 
 /// A ticket for one room, good for one join.
@@ -225,8 +257,8 @@ pub async fn ticket(
     _key: IdempotencyKey,
     Path(room_id): Path<String>,
 ) -> Outcome<Json<JoinTicket>> {
-    let row = live(&state, &room_id).await?;
-    let room = room(&row)?;
+    let live = live(&state, room_id).await?;
+    let room = &live.room;
     if room.status == ServerStatus::Draining {
         return Err(Refusal::new(Code::RoomDraining, "the room takes nobody in any more"));
     }
@@ -235,30 +267,58 @@ pub async fn ticket(
     }
     let expires_in = state.config.ticket_seconds;
     // Never older than the token it was got with, which may be younger than the clock says; see `session`.
-    let issued_at = state.database.now().await?.max(player.0.iat as i64 * 1000);
+    let issued_at = live.now.max(player.0.iat as i64 * 1000);
     let ticket =
         state.tokens.sign(&player.0.sub, &player.0.name, Some(&room.room_id), expires_in, issued_at)?;
-    Ok(Json(JoinTicket { ticket, expires_in, room, certificate: row.try_get("certificate")? }))
+    Ok(Json(JoinTicket { ticket, expires_in, room: room.clone(), certificate: live.certificate.clone() }))
 }
 
-/// The row of a room that players may join, with its certificate.
-async fn live(state: &AppState, room_id: &str) -> Outcome<AnyRow> {
-    limits::identifier("room_id", room_id, 64)?;
-    let now = state.database.now().await?;
+/// A room that players may join.
+struct LiveRoom {
+    room: Room,
+    /// The room as it goes out.
+    json: Bytes,
+    certificate: Option<String>,
+    /// The database's time when it was read.
+    now: i64,
+}
+
+async fn live(state: &AppState, room_id: String) -> Outcome<Arc<LiveRoom>> {
+    limits::identifier("room_id", &room_id, 64)?;
+    let asked = state.clone();
+    let read = move |(), room_ids| {
+        let state = asked.clone();
+        async move { read_live(&state, room_ids).await }
+    };
+    let live = state.rooms.one.ask((), room_id, read).await?;
+    live.ok_or_else(|| Refusal::new(Code::RoomNotFound, "there is no such room (any more)"))
+}
+
+async fn read_live(state: &AppState, room_ids: Vec<String>) -> Outcome<Vec<Option<Arc<LiveRoom>>>> {
     let sql = format!(
-        "SELECT {COLUMNS}, certificate FROM servers WHERE server_id = $1 AND lease_until > $2 AND status <> 'unhealthy' \
+        "SELECT {COLUMNS}, certificate, {} AS now FROM servers WHERE server_id {} AND {} AND status <> 'unhealthy' \
          AND {} AND {}",
-        OF_GAME.replace('?', "$3"),
-        OF_ENVIRONMENT.replace('?', "$4"),
+        state.database.clock(),
+        state.database.is_in("$1"),
+        live_rooms(&state.database),
+        OF_GAME.replace('?', "$2"),
+        OF_ENVIRONMENT.replace('?', "$3"),
     );
-    sqlx::query(AssertSqlSafe(sql))
-        .bind(room_id)
-        .bind(now)
+    let unique: HashSet<&str> = room_ids.iter().map(String::as_str).collect();
+    let rows = sqlx::query(AssertSqlSafe(sql))
+        .bind(serde_json::to_string(&unique).map_err(anyhow::Error::from)?)
         .bind(&state.config.game)
         .bind(&state.config.environment)
-        .fetch_optional(state.database.pool())
-        .await?
-        .ok_or_else(|| Refusal::new(Code::RoomNotFound, "there is no such room (any more)"))
+        .fetch_all(state.database.pool())
+        .await?;
+    let mut live = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        let room = room(row)?;
+        let json = serde_json::to_vec(&room).map_err(anyhow::Error::from)?.into();
+        let one = LiveRoom { json, certificate: row.try_get("certificate")?, now: row.try_get("now")?, room };
+        live.insert(one.room.room_id.clone(), Arc::new(one));
+    }
+    Ok(room_ids.iter().map(|room_id| live.get(room_id).cloned()).collect())
 }
 
 fn room(row: &AnyRow) -> sqlx::Result<Room> {
@@ -279,23 +339,4 @@ fn room(row: &AnyRow) -> sqlx::Result<Room> {
         status: status_of(&status),
         created_at: rfc3339(row.try_get("created_at")?),
     })
-}
-
-/// `body` as JSON under its ETag, or 304 when the caller has it already (RFC 9110 §13.1.2).
-pub fn unless_unchanged(headers: &HeaderMap, body: &impl Serialize) -> Outcome<Response> {
-    let bytes = serde_json::to_vec(body).map_err(anyhow::Error::from)?;
-    let tag = format!("\"{}\"", &sha256(&bytes)[..32]);
-    let known = headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-    let unchanged = known.is_some_and(|known| {
-        known.split(',').map(str::trim).any(|one| one == "*" || one.trim_start_matches("W/") == tag)
-    });
-    let mut response =
-        if unchanged { StatusCode::NOT_MODIFIED.into_response() } else { bytes.into_response() };
-    if !unchanged {
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    }
-    if let Ok(value) = HeaderValue::from_str(&tag) {
-        response.headers_mut().insert(ETAG, value);
-    }
-    Ok(response)
 }

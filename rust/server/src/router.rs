@@ -1,8 +1,11 @@
 //! Every route, in one place.
 
+use std::sync::OnceLock;
+
 use axum::Router;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::HeaderMap;
 use axum::middleware;
+use axum::response::Response;
 use axum::routing::{delete, get, post, put};
 use backend_protocol::{Code, routes};
 
@@ -10,13 +13,14 @@ use crate::accounts::{self, email, link, passwords};
 use crate::problem::{Outcome, Refusal};
 use crate::session::{self, refresh};
 use crate::state::AppState;
+use crate::tagged::Tagged;
 use crate::{
-    admin, client_address, health, openapi, player_store, rate_limit, registration, request_id, rooms,
-    slow_body, validation, web, world_store,
+    admin, envelope, health, openapi, player_store, registration, rooms, validation, web, world_store,
 };
 
 pub fn app(state: AppState) -> Router {
-    Router::new()
+    let origins = &state.config.allowed_origins;
+    let router = Router::new()
         .route(routes::AUTH_ANONYMOUS, post(session::login_anonymous))
         .route(routes::AUTH_DEVICE, post(session::login_device))
         .route(routes::AUTH_PASSWORD, post(session::login_password))
@@ -69,15 +73,20 @@ pub fn app(state: AppState) -> Router {
         .method_not_allowed_fallback(|| async {
             Refusal::new(Code::MethodNotAllowed, "not with this method")
         })
-        .layer(middleware::from_fn_with_state(state.clone(), slow_body::watch))
-        .layer(middleware::from_fn_with_state(state.clone(), rate_limit::by_address))
-        .layer(web::cors(&state.config.allowed_origins))
-        .layer(middleware::from_fn_with_state(state.clone(), client_address::find))
-        .layer(middleware::map_response(web::secure))
-        .layer(middleware::from_fn(request_id::identify))
-        .with_state(state)
+        .layer(middleware::from_fn_with_state(state.clone(), envelope::wrap));
+    // Outside, so that a browser's page may read refusals as well.
+    let router = if origins.is_empty() { router } else { router.layer(web::cors(origins)) };
+    router.with_state(state.clone())
 }
 
-async fn serve_openapi() -> Outcome<([(axum::http::HeaderName, &'static str); 1], String)> {
-    Ok(([(CONTENT_TYPE, "application/json")], openapi::document()?))
+async fn serve_openapi(headers: HeaderMap) -> Outcome<Response> {
+    static DOCUMENT: OnceLock<Tagged> = OnceLock::new();
+    let document = match DOCUMENT.get() {
+        Some(document) => document,
+        None => {
+            let made = Tagged::of(openapi::document()?.into_bytes())?;
+            DOCUMENT.get_or_init(|| made)
+        }
+    };
+    Ok(document.unless_known(&headers))
 }

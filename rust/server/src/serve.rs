@@ -15,6 +15,9 @@ use crate::database::Database;
 use crate::identities::Identities;
 use crate::password::Passwords;
 use crate::rate_limit::RateLimits;
+use crate::rooms::Rooms;
+use crate::server_keys::KeyUses;
+use crate::standing::Standings;
 use crate::state::{AppState, Shared};
 use crate::tokens::Tokens;
 use crate::world_store::objects::Objects;
@@ -63,6 +66,9 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         tokens,
         passwords,
         rate_limits,
+        standings: Standings::default(),
+        rooms: Rooms::default(),
+        key_uses: KeyUses::default(),
         objects,
         stopping,
     }));

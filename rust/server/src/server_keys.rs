@@ -2,7 +2,9 @@
 
 mod records;
 
+use std::collections::HashMap;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, bail};
 use backend_protocol::Code;
@@ -13,6 +15,8 @@ use sqlx::Row;
 use crate::config::Config;
 use crate::database::Database;
 use crate::problem::{Outcome, Refusal};
+use crate::standing::{Question, Standing};
+use crate::state::AppState;
 use crate::tokens::sha256;
 
 pub use records::{KeyRecord, MadeKey, NewKey, create, list, revoke, rotate};
@@ -70,7 +74,7 @@ pub fn environment(text: &str) -> Result<String, String> {
 
 /// Whose key is accepted: the hash of the first key of its line. Asks the database each time, so that a revoked key is
 /// refused from the next request on, by every replica.
-pub(crate) async fn verify(database: &Database, config: &Config, key: &str) -> Outcome<String> {
+pub(crate) async fn verify(state: &AppState, key: &str) -> Outcome<String> {
     let refusal = |words| Refusal::new(Code::ServerKeyInvalid, words);
     let foreign = "the server key is not one of this backend's";
     if !is_well_formed(key) {
@@ -80,27 +84,37 @@ pub(crate) async fn verify(database: &Database, config: &Config, key: &str) -> O
             Refusal::new(Code::Unauthorized, "this needs a server key, not a player's token")
         });
     }
-    let row = sqlx::query(
-        "SELECT owner, game, environment, expires_at, revoked_at, last_used_at FROM server_keys WHERE key_hash = $1",
-    )
-    .bind(sha256(key.as_bytes()))
-    .fetch_optional(database.pool())
-    .await?
-    .ok_or_else(|| refusal(foreign))?;
-    let now = database.now().await?;
-    if row.try_get::<Option<i64>, _>("revoked_at")?.is_some()
-        || row.try_get::<Option<i64>, _>("expires_at")?.is_some_and(|end| end <= now)
-    {
+    let key_hash = sha256(key.as_bytes());
+    let question = Question { key_hash: Some(key_hash.clone()), player_id: None };
+    let Standing { now, key, .. } = state.standings.of(&state.database, question).await?;
+    let row = key.ok_or_else(|| refusal(foreign))?;
+    if row.revoked_at.is_some() || row.expires_at.is_some_and(|end| end <= now) {
         return Err(refusal("the server key was revoked, or replaced by a newer one"));
     }
-    let scope: (Option<String>, Option<String>) = (row.try_get("game")?, row.try_get("environment")?);
-    if scope != (Some(config.game.clone()), Some(config.environment.clone())) {
+    let config = &state.config;
+    if row.game.as_ref() != Some(&config.game) || row.environment.as_ref() != Some(&config.environment) {
         return Err(refusal("the server key is for another game or environment"));
     }
-    if row.try_get::<Option<i64>, _>("last_used_at")?.is_none_or(|at| at < now - NOTED_EVERY_MS) {
-        records::note_use(database, key, now).await;
+    if row.last_used_at.is_none_or(|at| at < now - NOTED_EVERY_MS) && state.key_uses.is_due(&key_hash, now) {
+        records::note_use(&state.database, &key_hash).await;
     }
-    Ok(row.try_get("owner")?)
+    Ok(row.owner.clone())
+}
+
+/// When this process last noted the use of each key: many requests at once see that it is due.
+#[derive(Default)]
+pub struct KeyUses(Mutex<HashMap<String, i64>>);
+
+impl KeyUses {
+    /// Only of keys that are good, of which there are few.
+    fn is_due(&self, key_hash: &str, now: i64) -> bool {
+        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if noted.get(key_hash).is_some_and(|at| *at >= now - NOTED_EVERY_MS) {
+            return false;
+        }
+        noted.insert(key_hash.to_owned(), now);
+        true
+    }
 }
 
 /// Makes sure there is a key for this game and environment. With a key file, the key is the file's: written if absent,

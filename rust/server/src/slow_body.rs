@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use axum::BoxError;
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::Response;
+use axum::extract::Request;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -34,10 +32,13 @@ pub fn is_too_slow(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
-/// Layer that puts a watch over the request's body.
-pub async fn watch(State(state): State<AppState>, request: Request, next: Next) -> Response {
+/// Puts a watch over the request's body, if it has one.
+pub fn watched(state: &AppState, request: Request) -> Request {
+    if request.body().is_end_stream() {
+        return request;
+    }
     let grace = Duration::from_secs(state.config.slow_client_seconds.into());
-    next.run(request.map(|body| Body::new(Watched::new(body, grace)))).await
+    request.map(|body| Body::new(Watched::new(body, grace)))
 }
 
 struct Watched {

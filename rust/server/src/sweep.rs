@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sqlx::AssertSqlSafe;
 
+use crate::health;
 use crate::idempotency;
 use crate::player_store::leases;
 use crate::revocations;
@@ -11,6 +12,8 @@ use crate::state::AppState;
 use crate::world_store;
 
 const EVERY: Duration = Duration::from_secs(60);
+/// Nobody may ever ask for the metrics.
+const FOLD_EVERY: Duration = Duration::from_secs(5);
 /// A server's row is kept this long after its lease, so that one that comes back keeps its id.
 const SERVER_KEPT_MS: i64 = 24 * 3_600 * 1_000;
 /// Resolved conflicts, former epochs and addresses of logins are remembered this long, for saves that lie in the journal of a server that is down.
@@ -19,7 +22,10 @@ const REMEMBERED_MS: i64 = 90 * 24 * 3_600 * 1_000;
 /// Runs until the task is aborted. Expired servers are not listed even before they are swept.
 pub async fn run(state: AppState) {
     for round in 0.. {
-        tokio::time::sleep(EVERY).await;
+        for _ in 0..EVERY.as_secs() / FOLD_EVERY.as_secs() {
+            tokio::time::sleep(FOLD_EVERY).await;
+            health::fold_metrics();
+        }
         if let Err(error) = world_store::sweep::once(&state, round).await {
             tracing::warn!("worlds were not swept; the next round follows: {error:#}");
         }

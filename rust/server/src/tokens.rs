@@ -1,5 +1,6 @@
 //! The tokens the backend issues, and how it reads them back: with the verifier that game servers use.
 
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::config::Config;
 use crate::database::Database;
 use crate::problem::{Outcome, Refusal};
 use crate::signing_keys;
+use crate::tagged::Tagged;
 
 /// How soon a replica hears of a key that another one, or the operator, made or revoked.
 const RELOAD: Duration = Duration::from_secs(2);
@@ -33,8 +35,9 @@ pub struct Tokens {
 /// What is published, parsed.
 struct Keys {
     signing: SigningKey,
-    jwks: Jwks,
+    jwks: Tagged,
     verifying: KeySet,
+    known: Known,
 }
 
 impl Keys {
@@ -46,8 +49,55 @@ impl Keys {
         if published.is_empty() {
             anyhow::bail!("there is no signing key");
         }
-        Ok(Self { signing: published.swap_remove(0), jwks, verifying })
+        let jwks = Tagged::of(document).map_err(|refusal| anyhow::anyhow!(refusal.0.detail))?;
+        Ok(Self { signing: published.swap_remove(0), jwks, verifying, known: Known::default() })
     }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.signing.kid() == other.signing.kid() && self.jwks == other.jwks
+    }
+}
+
+/// Access tokens whose signature was found good: a check takes longer than all the rest of most requests. Part of the keys
+/// that it was checked with, and gone with them. Whatever changes with time is looked at each time: see
+/// [`crate::accounts::in_good_standing`].
+#[derive(Default)]
+struct Known(RwLock<Generations>);
+
+/// The younger, and the one before it: what is in neither was not shown for long.
+#[derive(Default)]
+struct Generations([HashMap<[u8; 32], Arc<Claims>>; 2]);
+
+/// Most tokens in one generation: some 4 MB.
+const GENERATION: usize = 8_192;
+
+impl Known {
+    fn get(&self, token: &[u8; 32]) -> Option<Arc<Claims>> {
+        let generations = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let [young, old] = &generations.0;
+        if let Some(claims) = young.get(token) {
+            return Some(Arc::clone(claims));
+        }
+        let claims = Arc::clone(old.get(token)?);
+        drop(generations);
+        self.add(*token, Arc::clone(&claims));
+        Some(claims)
+    }
+
+    fn add(&self, token: [u8; 32], claims: Arc<Claims>) {
+        let mut generations = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let [young, old] = &mut generations.0;
+        if young.len() >= GENERATION {
+            *old = std::mem::take(young);
+        }
+        young.insert(token, claims);
+    }
+}
+
+fn fingerprint(token: &str) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
+    hash
 }
 
 impl Tokens {
@@ -70,6 +120,8 @@ impl Tokens {
         loop {
             tokio::time::sleep(RELOAD).await;
             match Keys::load(database, &self.issuer).await {
+                // With the same keys, what was found good with them stays so.
+                Ok(keys) if self.keys().is_same(&keys) => {}
                 Ok(keys) => *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys),
                 Err(error) => tracing::warn!("the signing keys stay as they are: {error:#}"),
             }
@@ -80,7 +132,8 @@ impl Tokens {
         Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub fn jwks(&self) -> Jwks {
+    /// The published keys, as they go out.
+    pub fn jwks(&self) -> Tagged {
         self.keys().jwks.clone()
     }
 
@@ -110,8 +163,14 @@ impl Tokens {
         self.keys().signing.sign(kind, &claims).map_err(|error| anyhow::Error::from(error).into())
     }
 
+    /// The claims of an access token that [`Tokens::read`] has found good before, under the same keys. It may have expired
+    /// since.
+    pub fn known(&self, token: &str) -> Option<Arc<Claims>> {
+        self.keys().known.get(&fingerprint(token))
+    }
+
     /// The claims of a token we issued. `server_id` is the audience a ticket must have.
-    pub fn read(&self, token: &str, server_id: Option<&str>, now: i64) -> Outcome<(TokenKind, Claims)> {
+    pub fn read(&self, token: &str, server_id: Option<&str>, now: i64) -> Outcome<(TokenKind, Arc<Claims>)> {
         limits::token("token", token)?;
         let unverified = Unverified::of(token).map_err(refused)?;
         let kind = unverified.kind();
@@ -124,7 +183,11 @@ impl Tokens {
         let leeway = Leeway::of_seconds(0)?;
         let now = u64::try_from(now / 1000).unwrap_or_default();
         let expected = Expectation { kind, audience: &audience, now, leeway };
-        let claims = unverified.verify(&self.keys().verifying, &expected).map_err(refused)?;
+        let keys = self.keys();
+        let claims = Arc::new(unverified.verify(&keys.verifying, &expected).map_err(refused)?);
+        if kind == TokenKind::Access {
+            keys.known.add(fingerprint(token), Arc::clone(&claims));
+        }
         Ok((kind, claims))
     }
 
@@ -133,6 +196,14 @@ impl Tokens {
         let tag = hmac::sign(&self.succession, refresh_token.as_bytes());
         format!("{REFRESH_PREFIX}{}", URL_SAFE_NO_PAD.encode(tag.as_ref()))
     }
+}
+
+/// Refuses claims whose time is over (RFC 7519 §4.1.4).
+pub fn unexpired(claims: &Claims, now: i64) -> Outcome<()> {
+    if u64::try_from(now / 1000).unwrap_or_default() >= claims.exp {
+        return Err(refused(Rejection::Expired));
+    }
+    Ok(())
 }
 
 /// One word for whoever sent it, the reason for the log.
@@ -156,15 +227,10 @@ pub fn new_refresh_token() -> anyhow::Result<String> {
 
 /// SHA-256 in lower-case hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    digest::digest(&digest::SHA256, bytes).as_ref().iter().fold(
-        String::with_capacity(64),
-        |mut text, byte| {
-            // Writing to a String cannot fail.
-            let _infallible = write!(text, "{byte:02x}");
-            text
-        },
-    )
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let hash = digest::digest(&digest::SHA256, bytes);
+    let digits = hash.as_ref().iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
 }
 
 /// The secret all replicas share under `name`; the first of them to start brings `offered`.

@@ -6,8 +6,7 @@ use axum::http::header::{
     ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RANGE,
     REFERRER_POLICY, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
-use axum::http::{HeaderName, HeaderValue, Method, Uri};
-use axum::response::Response;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use backend_protocol::{IDEMPOTENCY_KEY, REQUEST_ID};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
@@ -50,8 +49,7 @@ pub fn cors(origins: &[HeaderValue]) -> CorsLayer {
 }
 
 /// Nothing here is a page; and what a player is told is not for caches, unless the handler said so.
-pub async fn secure(mut response: Response) -> Response {
-    let headers = response.headers_mut();
+pub fn secure(headers: &mut HeaderMap) {
     for (name, value) in [
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (X_FRAME_OPTIONS, "DENY"),
@@ -61,7 +59,6 @@ pub async fn secure(mut response: Response) -> Response {
         headers.insert(name, HeaderValue::from_static(value));
     }
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    response
 }
 
 #[cfg(test)]

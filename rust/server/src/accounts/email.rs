@@ -18,7 +18,7 @@ use crate::state::{AppState, PlayerAuth};
 #[utoipa::path(post, path = "/v1/account/email/code", tag = "account", security(("access_token" = [])),
     responses((status = 202), (status = "4XX", body = Problem)))]
 pub async fn code(State(state): State<AppState>, player: PlayerAuth) -> Outcome<StatusCode> {
-    state.mail.write(Letter::Verification { player_id: player.0.sub });
+    state.mail.write(Letter::Verification { player_id: player.0.sub.clone() });
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -31,7 +31,7 @@ pub async fn verify(
     player: PlayerAuth,
     body: JsonBody<VerifyEmail>,
 ) -> Outcome<Json<AccountDetails>> {
-    let player_id = player.0.sub;
+    let player_id = player.0.sub.clone();
     let mut work = state.database.begin().await?;
     let row = sqlx::query("SELECT email, pending_email FROM players WHERE player_id = $1")
         .bind(&player_id)

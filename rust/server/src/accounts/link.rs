@@ -57,7 +57,7 @@ pub async fn password(
     player: PlayerAuth,
     body: JsonBody<LinkPassword>,
 ) -> Outcome<Json<AccountDetails>> {
-    let player_id = player.0.sub;
+    let player_id = player.0.sub.clone();
     let email = body.value.email.to_lowercase();
     let password_hash = state.passwords.hash(body.value.password.clone()).await?;
     let mut work = state.database.begin().await?;
@@ -105,7 +105,7 @@ pub async fn device(
     player: PlayerAuth,
     body: JsonBody<LinkDevice>,
 ) -> Outcome<Json<AccountDetails>> {
-    let player_id = player.0.sub;
+    let player_id = player.0.sub.clone();
     let device_hash = sha256(body.value.device_id.as_bytes());
     let mut work = state.database.begin().await?;
     let linked = sqlx::query(
@@ -138,7 +138,7 @@ pub async fn custom(
     player: PlayerAuth,
     body: JsonBody<LinkCustom>,
 ) -> Outcome<Json<AccountDetails>> {
-    let player_id = player.0.sub;
+    let player_id = player.0.sub.clone();
     let LinkCustom { provider, token } = body.value;
     let identity = state.identities.verify(&provider, &token).await?;
     let mut work = state.database.begin().await?;

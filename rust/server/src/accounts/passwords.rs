@@ -23,7 +23,7 @@ pub async fn change(
     player: PlayerAuth,
     body: JsonBody<ChangePassword>,
 ) -> Outcome<StatusCode> {
-    let player_id = player.0.sub;
+    let player_id = player.0.sub.clone();
     let ChangePassword { current_password, new_password, refresh_token } = body.value;
     let row = sqlx::query("SELECT email, password_hash FROM players WHERE player_id = $1")
         .bind(&player_id)

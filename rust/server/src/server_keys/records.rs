@@ -100,18 +100,23 @@ pub(super) async fn take_over(database: &Database, config: &Config) -> sqlx::Res
 }
 
 /// Notes that the key was used. Not worth refusing a request over.
-pub(super) async fn note_use(database: &Database, key: &str, now: i64) {
-    let noted = sqlx::query(
-        "UPDATE server_keys SET last_used_at = $1 WHERE key_hash = $2 AND (last_used_at IS NULL OR last_used_at < $3)",
-    )
-    .bind(now)
-    .bind(sha256(key.as_bytes()))
-    .bind(now - super::NOTED_EVERY_MS)
-    .execute(database.pool())
-    .await;
-    if let Err(error) = noted {
+pub(super) async fn note_use(database: &Database, key_hash: &str) {
+    if let Err(error) = try_note_use(database, key_hash).await {
         tracing::warn!(%error, "cannot note the use of a server key");
     }
+}
+
+async fn try_note_use(database: &Database, key_hash: &str) -> sqlx::Result<()> {
+    let mut work = database.begin().await?;
+    sqlx::query(
+        "UPDATE server_keys SET last_used_at = $1 WHERE key_hash = $2 AND (last_used_at IS NULL OR last_used_at < $3)",
+    )
+    .bind(work.now)
+    .bind(key_hash)
+    .bind(work.now - super::NOTED_EVERY_MS)
+    .execute(&mut *work.tx)
+    .await?;
+    work.commit().await
 }
 
 /// All keys, the oldest first.

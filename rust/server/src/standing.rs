@@ -1,0 +1,122 @@
+//! Who may do something: server keys and players as the database has them now.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use sqlx::Row;
+
+use crate::database::Database;
+use crate::gathered::Gathered;
+use crate::problem::Outcome;
+
+/// Whom a request is about.
+#[derive(Default)]
+pub struct Question {
+    /// SHA-256 of a server key.
+    pub key_hash: Option<String>,
+    pub player_id: Option<String>,
+}
+
+/// What the database says, at one moment.
+pub struct Standing {
+    /// Milliseconds since 1970 by the database's clock.
+    pub now: i64,
+    /// None: no such key, or not asked for.
+    pub key: Option<Arc<KeyRow>>,
+    /// None: no such player, or not asked for.
+    pub player: Option<Arc<PlayerRow>>,
+}
+
+/// A server key; see the columns of these names.
+pub struct KeyRow {
+    pub owner: String,
+    pub game: Option<String>,
+    pub environment: Option<String>,
+    pub expires_at: Option<i64>,
+    pub revoked_at: Option<i64>,
+    pub last_used_at: Option<i64>,
+}
+
+/// A player; see the columns of these names.
+pub struct PlayerRow {
+    pub tokens_before: i64,
+    pub banned_at: Option<i64>,
+    pub banned_until: Option<i64>,
+}
+
+/// Asks for them, many requests with one statement.
+#[derive(Default)]
+pub struct Standings(Gathered<(), Question, Standing>);
+
+impl Standings {
+    pub async fn of(&self, database: &Database, question: Question) -> Outcome<Standing> {
+        let database = database.clone();
+        let read = move |(), questions| {
+            let database = database.clone();
+            async move { read(&database, questions).await }
+        };
+        self.0.ask((), question, read).await
+    }
+}
+
+async fn read(database: &Database, questions: Vec<Question>) -> Outcome<Vec<Standing>> {
+    let mut keys = HashMap::new();
+    let mut players = HashMap::new();
+    let rows = sqlx::query(sqlx::AssertSqlSafe(statement(database)))
+        .bind(list(questions.iter().filter_map(|question| question.key_hash.as_deref())))
+        .bind(list(questions.iter().filter_map(|question| question.player_id.as_deref())))
+        .fetch_all(database.pool())
+        .await?;
+    let mut now = 0;
+    for row in &rows {
+        let id = || row.try_get::<String, _>("id");
+        match row.try_get::<i64, _>("kind")? {
+            0 => now = row.try_get("first")?,
+            1 => {
+                let key = KeyRow {
+                    owner: row.try_get("owner")?,
+                    game: row.try_get("game")?,
+                    environment: row.try_get("environment")?,
+                    expires_at: row.try_get("first")?,
+                    revoked_at: row.try_get("second")?,
+                    last_used_at: row.try_get("third")?,
+                };
+                keys.insert(id()?, Arc::new(key));
+            }
+            _ => {
+                let player = PlayerRow {
+                    tokens_before: row.try_get("first")?,
+                    banned_at: row.try_get("second")?,
+                    banned_until: row.try_get("third")?,
+                };
+                players.insert(id()?, Arc::new(player));
+            }
+        }
+    }
+    let answer = |question: Question| Standing {
+        now,
+        key: question.key_hash.and_then(|hash| keys.get(&hash).cloned()),
+        player: question.player_id.and_then(|id| players.get(&id).cloned()),
+    };
+    Ok(questions.into_iter().map(answer).collect())
+}
+
+/// One statement for any number of questions, so that it stays prepared.
+fn statement(database: &Database) -> String {
+    format!(
+        "SELECT CAST(0 AS BIGINT) AS kind, CAST('' AS TEXT) AS id, CAST('' AS TEXT) AS owner, CAST(NULL AS TEXT) AS game, \
+         CAST(NULL AS TEXT) AS environment, {} AS first, CAST(NULL AS BIGINT) AS second, CAST(NULL AS BIGINT) AS third \
+         UNION ALL SELECT 1, key_hash, owner, game, environment, expires_at, revoked_at, last_used_at \
+         FROM server_keys WHERE key_hash {} \
+         UNION ALL SELECT 2, player_id, '', NULL, NULL, tokens_before, banned_at, banned_until \
+         FROM players WHERE player_id {}",
+        database.clock(),
+        database.is_in("$1"),
+        database.is_in("$2"),
+    )
+}
+
+fn list<'a>(ids: impl Iterator<Item = &'a str>) -> String {
+    let ids: HashSet<&str> = ids.collect();
+    serde_json::Value::from_iter(ids).to_string()
+}
