@@ -1,5 +1,8 @@
 //! Batches of saves: each applied once, under the epoch it was made in, or kept as a conflict.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use axum::Json;
 use axum::extract::State;
 use backend_protocol::player_store::{SaveDocuments, SaveItem, SaveOutcome, SaveResult, SavedDocuments};
@@ -14,9 +17,9 @@ use crate::state::{AppState, ServerAuth};
 /// Of whom a save is applied, and over which epochs of a document.
 const RULE: (&str, &str) = if cfg!(feature = "planted-no-epoch-check") {
     // Planted: the control that the fault-injection tests must catch.
-    ("l.player_id = $1", "documents.epoch <> excluded.epoch")
+    ("l.player_id = s.player_id", "documents.epoch <> excluded.epoch")
 } else {
-    ("l.player_id = $1 AND l.epoch = $4", "documents.epoch < excluded.epoch")
+    ("l.player_id = s.player_id AND l.epoch = s.epoch", "documents.epoch < excluded.epoch")
 };
 
 /// Saves a batch, each item for itself.
@@ -42,9 +45,16 @@ pub async fn save(
         let SaveItem { player_id, key, epoch, sequence, .. } = &items[index];
         (player_id, key, epoch, sequence)
     });
+    let values = items.iter().map(|item| serde_json::to_string(&item.value));
+    let values = values.collect::<Result<Vec<String>, _>>().map_err(anyhow::Error::from)?;
     let mut results: Vec<Option<SaveResult>> = vec![None; items.len()];
-    for index in order {
-        results[index] = Some(save_one(&mut work, &server_id, &items[index]).await?);
+    for some in parts(&order, &items) {
+        apply(&mut work, &items, &values, some, &mut results).await?;
+        for &index in some {
+            if results[index].is_none() {
+                results[index] = Some(explain(&mut work, &server_id, &items[index], &values[index]).await?);
+            }
+        }
     }
     let wanted = leases::wanted(&mut *work.tx, &server_id, work.now).await?;
     work.commit().await?;
@@ -54,45 +64,104 @@ pub async fn save(
     Ok(Json(SavedDocuments { results, wanted }))
 }
 
-/// Applies one item if its epoch is current and its sequence new, in one statement; otherwise finds out which it was.
-/// Who sends it does not matter: an epoch is given to one holder only, and what that one could not deliver before it
-/// died, its successor delivers.
-async fn save_one(work: &mut Work, server_id: &str, item: &SaveItem) -> Outcome<SaveResult> {
-    let value = serde_json::to_string(&item.value).map_err(anyhow::Error::from)?;
+/// Items that one statement may take: as many as one of [`SIZES`], and none of a document that another one is of.
+fn parts<'a>(order: &'a [usize], items: &[SaveItem]) -> Vec<&'a [usize]> {
+    let of = |index: &usize| (&items[*index].player_id, &items[*index].key);
+    let mut parts = Vec::new();
+    for unique in order.chunk_by(|one, next| of(one) != of(next)) {
+        let mut rest = unique;
+        for size in SIZES {
+            while rest.len() >= size {
+                let (part, after) = rest.split_at(size);
+                parts.push(part);
+                rest = after;
+            }
+        }
+    }
+    parts
+}
+
+/// How many items a statement takes: few numbers, so that each of the statements stays prepared.
+const SIZES: [usize; 4] = [100, 25, 5, 1];
+
+/// Applies those whose epoch is current and whose sequence is new, in one statement. Who sends them does not matter: an
+/// epoch is given to one holder only, and what that one could not deliver before it died, its successor delivers.
+async fn apply(
+    work: &mut Work,
+    items: &[SaveItem],
+    values: &[String],
+    part: &[usize],
+    results: &mut [Option<SaveResult>],
+) -> Outcome<()> {
+    let now = work.now;
+    let mut query = sqlx::query(AssertSqlSafe(statement(part.len()))).bind(now);
+    for &index in part {
+        let item = &items[index];
+        query = query
+            .bind(&item.player_id)
+            .bind(&item.key)
+            .bind(&values[index])
+            .bind(item.epoch)
+            .bind(item.sequence);
+    }
+    let rows = query.fetch_all(&mut *work.tx).await?;
+    let mut applied = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        let of: (String, String) = (row.try_get("player_id")?, row.try_get("document_key")?);
+        applied.insert(of, row);
+    }
+    for &index in part {
+        let item = &items[index];
+        let Some(row) = applied.get(&(item.player_id.clone(), item.key.clone())) else { continue };
+        let version = row.try_get("version")?;
+        let former_epoch: i64 = row.try_get("former_epoch")?;
+        if former_epoch > 0 {
+            remember(work, item, former_epoch, row.try_get("former_sequence")?, version - 1).await?;
+        }
+        results[index] = Some(result(item, SaveOutcome::Applied, version));
+    }
+    Ok(())
+}
+
+fn result(item: &SaveItem, outcome: SaveOutcome, version: i64) -> SaveResult {
+    SaveResult { player_id: item.player_id.clone(), key: item.key.clone(), outcome, version }
+}
+
+fn statement(count: usize) -> &'static str {
+    static ALL: LazyLock<[String; SIZES.len()]> = LazyLock::new(|| SIZES.map(written));
+    SIZES.iter().zip(&*ALL).find(|(size, _)| **size == count).map_or("", |(_, sql)| sql)
+}
+
+fn written(count: usize) -> String {
     let (current, older) = RULE;
-    let applied = sqlx::query(AssertSqlSafe(format!(
-        "INSERT INTO documents (player_id, document_key, version, value, epoch, sequence, updated_at) \
-         SELECT l.player_id, $2, 1, $3, $4, $5, $6 FROM player_leases l WHERE {current} \
+    let row = |number: usize| {
+        let first = 2 + number * 5;
+        let [player, key, value, epoch, sequence] = [0, 1, 2, 3, 4].map(|column| first + column);
+        // PostgreSQL takes the types of all rows from the first.
+        format!(
+            "(CAST(${player} AS TEXT), CAST(${key} AS TEXT), CAST(${value} AS TEXT), CAST(${epoch} AS BIGINT), \
+             CAST(${sequence} AS BIGINT))"
+        )
+    };
+    let rows: Vec<String> = (0..count).map(row).collect();
+    format!(
+        "WITH saves (player_id, document_key, value, epoch, sequence) AS (VALUES {}) \
+         INSERT INTO documents (player_id, document_key, version, value, epoch, sequence, updated_at) \
+         SELECT s.player_id, s.document_key, 1, s.value, s.epoch, s.sequence, CAST($1 AS BIGINT) \
+         FROM saves s CROSS JOIN player_leases l WHERE {current} \
          ON CONFLICT (player_id, document_key) DO UPDATE SET version = documents.version + 1, \
          former_epoch = CASE WHEN documents.epoch = excluded.epoch THEN 0 ELSE documents.epoch END, \
          former_sequence = CASE WHEN documents.epoch = excluded.epoch THEN 0 ELSE documents.sequence END, \
          value = excluded.value, epoch = excluded.epoch, sequence = excluded.sequence, \
          updated_at = excluded.updated_at \
          WHERE {older} OR (documents.epoch = excluded.epoch AND documents.sequence < excluded.sequence) \
-         RETURNING version, former_epoch, former_sequence"
-    )))
-    .bind(&item.player_id)
-    .bind(&item.key)
-    .bind(&value)
-    .bind(item.epoch)
-    .bind(item.sequence)
-    .bind(work.now)
-    .fetch_optional(&mut *work.tx)
-    .await?;
-    let result = |outcome, version| SaveResult {
-        player_id: item.player_id.clone(),
-        key: item.key.clone(),
-        outcome,
-        version,
-    };
-    if let Some(row) = applied {
-        let version = row.try_get("version")?;
-        let former_epoch: i64 = row.try_get("former_epoch")?;
-        if former_epoch > 0 {
-            remember(work, item, former_epoch, row.try_get("former_sequence")?, version - 1).await?;
-        }
-        return Ok(result(SaveOutcome::Applied, version));
-    }
+         RETURNING player_id, document_key, version, former_epoch, former_sequence",
+        rows.join(", ")
+    )
+}
+
+/// What became of an item that was not applied.
+async fn explain(work: &mut Work, server_id: &str, item: &SaveItem, value: &str) -> Outcome<SaveResult> {
     let stored = sqlx::query(
         "SELECT version, value, epoch, sequence FROM documents WHERE player_id = $1 AND document_key = $2",
     )
@@ -106,17 +175,19 @@ async fn save_one(work: &mut Work, server_id: &str, item: &SaveItem) -> Outcome<
         let last: i64 = stored.try_get("sequence")?;
         if stored.try_get::<i64, _>("epoch")? == item.epoch && item.sequence <= last {
             let same = item.sequence == last && stored.try_get::<String, _>("value")? == value;
-            return Ok(result(if same { SaveOutcome::Replayed } else { SaveOutcome::Superseded }, version));
+            let outcome = if same { SaveOutcome::Replayed } else { SaveOutcome::Superseded };
+            return Ok(result(item, outcome, version));
         }
     }
     if let Some((last, then)) = how_far(work, item).await?
         && item.sequence <= last
     {
         // Committed before the player changed hands, and the reply lost: no conflict.
-        let same = item.sequence == last;
-        return Ok(result(if same { SaveOutcome::Replayed } else { SaveOutcome::Superseded }, then));
+        let outcome = if item.sequence == last { SaveOutcome::Replayed } else { SaveOutcome::Superseded };
+        return Ok(result(item, outcome, then));
     }
-    Ok(result(conflicts::keep(work, server_id, item, &value).await?, version))
+    let outcome = conflicts::keep(work, server_id, item, value).await?;
+    Ok(result(item, outcome, version))
 }
 
 /// Notes how far a document's former epoch had come.
