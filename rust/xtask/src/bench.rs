@@ -9,7 +9,10 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 
 use crate::godot::{self, Engine};
+use crate::packages::{self, Installed, Wanted};
+use crate::postgres::{self, Postgres};
 use crate::process::{self, Running};
+use crate::relocate::relocate;
 use crate::summary::Counts;
 use crate::{guards, library, workspace};
 
@@ -40,6 +43,10 @@ enum Name {
     Login,
     /// A heartbeat of a game server against the same request with bare reqwest
     Heartbeat,
+    /// Each route of the backend, on SQLite and on PostgreSQL, against a handler that does nothing
+    Backend,
+    /// What a request costs as the backend's tables grow
+    Growth,
     /// What is counted instead of timed: instructions and allocations of a token check, against checked-in numbers
     Guards,
     /// A game's start with the addon and without
@@ -95,6 +102,8 @@ impl Name {
             Self::Validation => "validation",
             Self::Login => "login",
             Self::Heartbeat => "heartbeat",
+            Self::Backend => "backend",
+            Self::Growth => "growth",
             Self::Guards => "guards",
             Self::Startup => "startup",
             Self::Idle => "idle",
@@ -115,11 +124,30 @@ fn measure(engine: &Engine, name: Name, quick: bool, rounds: usize) -> Result<Ex
     let library = library::build(profile)?;
     let mut command = built("bench", if quick { "dev" } else { "release" })?;
     command.arg(name.as_str()).arg("--library").arg(library.path).env("GODOT4_BIN", &engine.binary);
+    let mut postgres = None;
+    if matches!(name, Name::Backend | Name::Growth) {
+        command.env("WRK_BIN", wrk()?);
+        let postgres = postgres.insert(Postgres::start_durable(&postgres::provide()?)?);
+        command.env("TEST_POSTGRES_URL", postgres.url());
+    }
     command.args(quick.then_some("--quick")).args(["--rounds", &rounds.to_string()]);
     let folder = if quick { scratch()? } else { workspace::root().join("docs/benchmarks") };
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     command.arg("--folder").arg(folder).arg("--scratch").arg(scratch()?);
     judged(&format!("bench-{}", name.as_str()), command)
+}
+
+/// wrk, fetched if the machine has none.
+fn wrk() -> Result<PathBuf> {
+    if let Some(path) = workspace::on_path(&["wrk"]) {
+        return Ok(path);
+    }
+    let wanted = Wanted { name: "wrk", suite: None, packages: &["wrk"], installed: Installed::Nothing };
+    let program = PathBuf::from("usr/bin/wrk");
+    let root = packages::provide(&wanted, |fresh, root| relocate(fresh, root, &[&program])).context(
+        "no wrk on this machine, and it could not be fetched; install it (Debian: apt-get install wrk)",
+    )?;
+    packages::program(&root, "usr/bin/wrk")
 }
 
 /// Where what is not kept goes.

@@ -34,8 +34,17 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Starts it on a free loopback port.
+    /// Starts it on a free loopback port. What is committed need not outlive the machine.
     pub fn start(programs: &Programs) -> Result<Self> {
+        Self::start_with(programs, &["-c", "fsync=off", "-c", "full_page_writes=off"])
+    }
+
+    /// The same, with commits as durable as PostgreSQL makes them by itself: for what is measured.
+    pub fn start_durable(programs: &Programs) -> Result<Self> {
+        Self::start_with(programs, &[])
+    }
+
+    fn start_with(programs: &Programs, settings: &[&str]) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("postgres-").tempdir()?;
         let user = runner(programs, folder.path())?;
         let data = folder.path().join("data");
@@ -48,8 +57,8 @@ impl Postgres {
         let mut command = programs.command("postgres", user.as_ref())?;
         command.arg("-D").arg(&data).arg("-k").arg(folder.path());
         command.args(["-h", "127.0.0.1", "-p", &port.to_string()]);
-        // Many test programs connect at once, and nothing here outlives the run.
-        command.args(["-c", "max_connections=300", "-c", "fsync=off", "-c", "full_page_writes=off"]);
+        // Many test programs connect at once.
+        command.args(["-c", "max_connections=300"]).args(settings);
         command.current_dir(folder.path());
         let mut server = Running::start("postgres", command)?;
         server.wait_for_line(START, |line| line.contains("ready to accept connections"))?;

@@ -2,10 +2,10 @@
 //! rate of the database below.
 
 pub mod batches;
-mod load;
-mod population;
-mod routes;
-mod subject;
+pub mod load;
+pub mod population;
+pub mod routes;
+pub mod subject;
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -83,7 +83,7 @@ fn one_round(
 ) -> Result<()> {
     for (base, subject, askers) in subjects {
         let way = base.name();
-        let empty = wrk.run(bare.url(), bare.id(), &routes::empty(), SECONDS)?;
+        let empty = wrk.run(bare.url(), &[bare.id()], &routes::empty(), SECONDS)?;
         take(report, "nothing", way, &empty)?;
         let since = round * STEP;
         for route in askers.routes(&format!("run-{round}"), since)? {
@@ -97,7 +97,7 @@ fn one_round(
                 saves(runtime, wrk, subject, &route, way, since, report)?;
                 continue;
             }
-            let loaded = wrk.run(&subject.backend.url(), subject.backend.id()?, &route.load, SECONDS);
+            let loaded = wrk.run(&subject.backend.url(), &subject.processes()?, &route.load, SECONDS);
             let loaded = loaded.with_context(|| format!("{} on {way}", route.name))?;
             take(report, route.name, way, &loaded)?;
         }
@@ -120,7 +120,7 @@ fn saves(
     let own = batches::measure(&subject.database, (saved, saved), population.document, since, SECONDS)?;
     report.add(route.name, "documents_per_second", &format!("{BARE}, {way}"), own);
     let before = subject.saves(runtime)?;
-    let loaded = wrk.run(&subject.backend.url(), subject.backend.id()?, &route.load, SECONDS)?;
+    let loaded = wrk.run(&subject.backend.url(), &subject.processes()?, &route.load, SECONDS)?;
     let applied = (subject.saves(runtime)? - before) as f64;
     take(report, route.name, way, &loaded)?;
     let sent = loaded.count() * routes::BATCH as f64;
@@ -131,12 +131,7 @@ fn saves(
 }
 
 fn take(report: &mut Report, scenario: &str, way: &str, loaded: &Loaded) -> Result<()> {
-    ensure!(
-        loaded.refused == 0.0 && loaded.broken == 0.0,
-        "{scenario}, {way}: {} refused, {} without a reply",
-        loaded.refused,
-        loaded.broken
-    );
+    loaded.is_good(&format!("{scenario}, {way}"))?;
     report.add(scenario, "requests_per_second", way, loaded.per_second());
     report.add(scenario, "p50_us", way, loaded.p50_us);
     report.add(scenario, "p99_us", way, loaded.p99_us);

@@ -5,6 +5,7 @@ mod backend;
 mod bare_server;
 mod calls;
 mod engine;
+mod growth;
 mod heartbeat;
 mod idle;
 mod login;
@@ -62,6 +63,8 @@ enum Command {
     Size(Options),
     /// The backend's routes on SQLite and PostgreSQL against a handler that does nothing
     Backend(Options),
+    /// What a request costs as the tables grow
+    Growth(Options),
     /// Bare transactions of saves, in a process of its own
     Batches(backend::batches::Options),
     /// A server that does nothing but answer, in a process of its own
@@ -107,6 +110,7 @@ fn main() -> ExitCode {
         Command::RawLogin(options) => login::run_raw(&options).map(|()| true),
         Command::Beat(options) => heartbeat::beat(&options).map(|()| true),
         Command::Backend(options) => backend::run(&options),
+        Command::Growth(options) => growth::run(&options),
         Command::Batches(options) => backend::batches::run(&options).map(|()| true),
         Command::Serve => bare_server::run().map(|()| true),
         Command::Raw(options) => raw::run(&options).map(|()| true),

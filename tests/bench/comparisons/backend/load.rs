@@ -48,6 +48,13 @@ impl Loaded {
     pub fn count(&self) -> f64 {
         self.requests
     }
+
+    /// Fails unless every request was answered, and well.
+    pub fn is_good(&self, what: &str) -> Result<()> {
+        let Self { refused, broken, .. } = self;
+        ensure!(*refused == 0.0 && *broken == 0.0, "{what}: {refused} refused, {broken} without a reply");
+        Ok(())
+    }
 }
 
 /// `wrk`, found where `cargo xtask bench` says it is.
@@ -63,17 +70,17 @@ impl Wrk {
         Ok(Self { program: program.into(), folder: tempfile::Builder::new().prefix("wrk-").tempdir()? })
     }
 
-    /// Loads the server at `url`, whose process id is `server`, for so many seconds.
-    pub fn run(&self, url: &str, server: u32, load: &Load, seconds: usize) -> Result<Loaded> {
+    /// Loads the server at `url`, which consists of these processes, for so many seconds.
+    pub fn run(&self, url: &str, server: &[u32], load: &Load, seconds: usize) -> Result<Loaded> {
         let script = self.folder.path().join("load.lua");
         fs::write(&script, format!("{}\n{}\n{}", load.before, include_str!("load/told.lua"), load.script))?;
         let mut command = Command::new(&self.program);
         command.args(["--threads", "2", "--timeout", "10s"]);
         command.args(["--connections", &load.connections.to_string(), "--duration", &format!("{seconds}s")]);
         command.arg("--script").arg(&script).arg(url);
-        let before = processor_seconds(server)?;
+        let before = processor_seconds(server);
         let output = pinned(Side::Client, &command).output().context("wrk does not start")?;
-        let spent = processor_seconds(server)? - before;
+        let spent = processor_seconds(server) - before;
         let said = String::from_utf8_lossy(&output.stdout);
         let line = said.lines().find_map(|line| line.strip_prefix(TOLD));
         let why = || format!("wrk told no figures: {said}{}", String::from_utf8_lossy(&output.stderr));
@@ -84,12 +91,15 @@ impl Wrk {
     }
 }
 
-/// Processor time a process has used.
-fn processor_seconds(id: u32) -> Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
+/// Processor time that processes have used; nothing for those that have ended.
+fn processor_seconds(processes: &[u32]) -> f64 {
+    processes.iter().filter_map(|id| used(*id)).sum()
+}
+
+fn used(id: u32) -> Option<f64> {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     // The name, in brackets, may hold anything.
-    let (_, rest) = stat.rsplit_once(')').context("no name in stat")?;
-    let field = |index: usize| rest.split_whitespace().nth(index).and_then(|text| text.parse::<f64>().ok());
-    let (user, system) = (field(11).context("no utime")?, field(12).context("no stime")?);
-    Ok((user + system) / TICKS)
+    let (_, rest) = stat.rsplit_once(')')?;
+    let field = |index: usize| rest.split_whitespace().nth(index)?.parse::<f64>().ok();
+    Some((field(11)? + field(12)?) / TICKS)
 }

@@ -29,6 +29,7 @@ impl Base {
 
 /// Backend and database.
 pub struct Subject {
+    pub base: Base,
     pub backend: Backend,
     pub key: String,
     /// The database's URL.
@@ -58,7 +59,25 @@ impl Subject {
         let database =
             location.unwrap_or_else(|| format!("sqlite://{}", backend.folder().join("backend.db").display()));
         let population = Population { servers: 0, players: 0, document: 0 };
-        Ok(Self { backend, key, database, population })
+        Ok(Self { base, backend, key, database, population })
+    }
+
+    /// The backend, and those of PostgreSQL's processes that work for it.
+    pub fn processes(&self) -> Result<Vec<u32>> {
+        let mut processes = vec![self.backend.id()?];
+        let name = self.database.rsplit('/').next().unwrap_or_default();
+        if self.base == Base::Postgres {
+            for entry in fs::read_dir("/proc")? {
+                let entry = entry?;
+                let Ok(id) = entry.file_name().to_string_lossy().parse() else { continue };
+                // "postgres: user database address state"
+                let title = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
+                if title.starts_with("postgres: ") && title.split(' ').any(|word| word == name) {
+                    processes.push(id);
+                }
+            }
+        }
+        Ok(processes)
     }
 
     /// Saves that were ever applied.
