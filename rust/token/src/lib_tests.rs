@@ -272,14 +272,26 @@ fn doubled_members_are_refused() {
     let key = SigningKey::generate().expect("a key");
     let keys = set_of(&[&key]);
     let (header, claims) = (good_header(key.kid()).to_string(), good_claims().to_string());
-    // The second is the same member, spelt with an escape; the last are below the top.
-    for doubled in
-        [r#"{"sub":"eve","#, r#"{"s\u0075b":"eve","#, r#"{"x":{"y":1,"y":1},"#, r#"{"x":[{"y":1,"y":1}],"#]
-    {
+    // Some are the same member, spelt with an escape; some are no members of ours; the last are below the top.
+    for doubled in [
+        r#"{"sub":"eve","#,
+        r#"{"s\u0075b":"eve","#,
+        r#"{"nbf":1,"nbf":1,"#,
+        r#"{"x":1,"x":1,"#,
+        r#"{"x":1,"\u0078":null,"#,
+        r#"{"x":{"y":1,"y":1},"#,
+        r#"{"x":[{"y":1,"y":1}],"#,
+    ] {
         let token = key.sign_parts(header.as_bytes(), claims.replacen('{', doubled, 1).as_bytes());
         assert_eq!(verify(&token, &keys, &expected()), Err(Rejection::BadClaims), "{doubled}");
     }
-    for doubled in [r#"{"alg":"none","#, r#"{"kid":"k2","#, r#"{"k\u0069d":"k2","#] {
+    for doubled in [
+        r#"{"alg":"none","#,
+        r#"{"kid":"k2","#,
+        r#"{"k\u0069d":"k2","#,
+        r#"{"x":1,"x":1,"#,
+        r#"{"typ":null,"#,
+    ] {
         let token = key.sign_parts(header.replacen('{', doubled, 1).as_bytes(), claims.as_bytes());
         assert_eq!(verify(&token, &keys, &expected()), Err(Rejection::BadHeader), "{doubled}");
     }
