@@ -21,7 +21,7 @@ const COST: &str = "main_thread_us";
 
 /// Measures, tells, and says whether all goals are reached.
 pub fn run(options: &Options) -> Result<bool> {
-    let (frames, seconds) = if options.quick { (500, 1) } else { (100_000, 10) };
+    let (frames, seconds) = if options.quick { (500, 1) } else { (100_000, 5) };
     let (with, without) = (Project::with(&options.library)?, Project::without()?);
     let backend = Backend::start()?;
     let mut report = Report::new("idle", Machine::this()?);
