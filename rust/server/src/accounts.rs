@@ -78,9 +78,18 @@ pub fn is_banned(at: Option<i64>, until: Option<i64>, now: i64) -> bool {
 /// time.
 pub async fn in_good_standing(state: &AppState, claims: &Claims) -> Outcome<i64> {
     let question = Question { player_id: Some(claims.sub.clone()), key_hash: None };
-    let Standing { now, player, .. } = state.standings.of(&state.database, question).await?;
+    let standing = state.standings.of(&state.database, question).await?;
+    judge(claims, &standing)
+}
+
+/// The same, by what the database said of the player after the request came.
+pub fn judge(claims: &Claims, standing: &Standing) -> Outcome<i64> {
+    let now = standing.now;
     tokens::unexpired(claims, now)?;
-    let player = player.ok_or_else(|| Refusal::new(Code::TokenInvalid, "the token does not verify"))?;
+    let player = standing
+        .player
+        .as_ref()
+        .ok_or_else(|| Refusal::new(Code::TokenInvalid, "the token does not verify"))?;
     if is_banned(player.banned_at, player.banned_until, now) {
         return Err(Refusal::new(Code::Banned, "this account may not play"));
     }

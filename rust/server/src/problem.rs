@@ -1,6 +1,6 @@
 //! Errors as RFC 9457 replies, and JSON bodies that name what is wrong with them.
 
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
@@ -97,8 +97,14 @@ pub type Outcome<T> = Result<T, Refusal>;
 /// A JSON body that parsed and keeps its own limits. Reads at most `LIMIT` bytes.
 pub struct JsonBody<T, const LIMIT: usize = MAX_BODY_BYTES> {
     pub value: T,
+    bytes: Bytes,
+}
+
+impl<T, const LIMIT: usize> JsonBody<T, LIMIT> {
     /// SHA-256 of the body, for telling a repetition from a different request.
-    pub hash: String,
+    pub fn hash(&self) -> String {
+        crate::tokens::sha256(&self.bytes)
+    }
 }
 
 impl<S: Send + Sync, T: DeserializeOwned + Check, const LIMIT: usize> FromRequest<S> for JsonBody<T, LIMIT> {
@@ -118,7 +124,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Check, const LIMIT: usize> FromReques
         let bytes = read(request.into_body(), LIMIT).await?;
         let value: T = parse(&bytes)?;
         value.check()?;
-        Ok(Self { value, hash: crate::tokens::sha256(&bytes) })
+        Ok(Self { value, bytes })
     }
 }
 
@@ -126,9 +132,9 @@ fn too_large(limit: usize) -> Refusal {
     Refusal::new(Code::BodyTooLarge, format!("the body may have at most {limit} bytes"))
 }
 
-async fn read(body: Body, limit: usize) -> Result<Vec<u8>, Refusal> {
+async fn read(body: Body, limit: usize) -> Result<Bytes, Refusal> {
     match to_bytes(body, limit).await {
-        Ok(bytes) => Ok(bytes.into()),
+        Ok(bytes) => Ok(bytes),
         Err(error) => {
             let is_too_large =
                 std::error::Error::source(&error).is_some_and(|source| source.to_string().contains("limit"));
@@ -144,6 +150,10 @@ async fn read(body: Body, limit: usize) -> Result<Vec<u8>, Refusal> {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
+    // Keeping track of the path takes as long again: only where there is something to explain.
+    if let Ok(value) = serde_json::from_slice(bytes) {
+        return Ok(value);
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| explain(&error))?;
     deserializer.end().map_err(|_| Refusal::new(Code::MalformedJson, "more follows after the JSON value"))?;

@@ -1,7 +1,9 @@
 //! Rooms: registered servers as players see them.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::body::Bytes;
@@ -195,14 +197,60 @@ pub async fn list(
             Ok(vec![page; alike.len()])
         }
     };
-    let page = state.rooms.pages.ask(key, (), read).await?;
+    let rooms = &state.rooms;
+    let page = match rooms.kept(&key) {
+        Some(page) => page,
+        None => {
+            let (at, changes) = (Instant::now(), rooms.changes.load(Ordering::SeqCst));
+            let page = rooms.pages.ask(key.clone(), (), read).await?;
+            rooms.keep(key, Kept { at, changes, page: page.clone() });
+            page
+        }
+    };
     Ok(page.unless_known(&headers))
+}
+
+/// How old a page may be of which this process knows no change. Heartbeats are seconds apart.
+const FRESH: Duration = Duration::from_millis(100);
+/// Most pages that are kept: some 12 MB. They are old soon enough.
+const PAGES: usize = 1_000;
+
+/// A page, since when it may have been read, and how many changes it shows at least.
+struct Kept {
+    at: Instant,
+    changes: u64,
+    page: Tagged,
+}
+
+impl Rooms {
+    /// Something was committed that lists may show: pages that were read before are not shown any more.
+    pub fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn kept(&self, key: &str) -> Option<Tagged> {
+        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+        let fresh =
+            |kept: &&Kept| kept.at.elapsed() < FRESH && kept.changes == self.changes.load(Ordering::SeqCst);
+        kept.get(key).filter(fresh).map(|kept| kept.page.clone())
+    }
+
+    fn keep(&self, key: String, page: Kept) {
+        let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= PAGES {
+            kept.clear();
+        }
+        kept.insert(key, page);
+    }
 }
 
 /// What is asked for at the moment. Requests for the same page, or for rooms one by one, share a statement.
 #[derive(Default)]
 pub struct Rooms {
     pages: Gathered<String, (), Tagged>,
+    kept: RwLock<HashMap<String, Kept>>,
+    /// How often this process has changed what lists show.
+    changes: AtomicU64,
     one: Gathered<(), String, Option<Arc<LiveRoom>>>,
 }
 

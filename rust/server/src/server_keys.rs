@@ -15,7 +15,7 @@ use sqlx::Row;
 use crate::config::Config;
 use crate::database::Database;
 use crate::problem::{Outcome, Refusal};
-use crate::standing::{Question, Standing};
+use crate::standing::Standing;
 use crate::state::AppState;
 use crate::tokens::sha256;
 
@@ -72,22 +72,29 @@ pub fn environment(text: &str) -> Result<String, String> {
     }
 }
 
-/// Whose key is accepted: the hash of the first key of its line. Asks the database each time, so that a revoked key is
-/// refused from the next request on, by every replica.
-pub(crate) async fn verify(state: &AppState, key: &str) -> Outcome<String> {
-    let refusal = |words| Refusal::new(Code::ServerKeyInvalid, words);
-    let foreign = "the server key is not one of this backend's";
-    if !is_well_formed(key) {
-        return Err(if key.starts_with(PREFIX) {
-            refusal(foreign)
-        } else {
-            Refusal::new(Code::Unauthorized, "this needs a server key, not a player's token")
-        });
+const FOREIGN: &str = "the server key is not one of this backend's";
+
+fn refusal(words: &str) -> Refusal {
+    Refusal::new(Code::ServerKeyInvalid, words)
+}
+
+/// What a key is known by, if it is one at all.
+pub(crate) fn hash_of(key: &str) -> Outcome<String> {
+    if is_well_formed(key) {
+        return Ok(sha256(key.as_bytes()));
     }
-    let key_hash = sha256(key.as_bytes());
-    let question = Question { key_hash: Some(key_hash.clone()), player_id: None };
-    let Standing { now, key, .. } = state.standings.of(&state.database, question).await?;
-    let row = key.ok_or_else(|| refusal(foreign))?;
+    Err(if key.starts_with(PREFIX) {
+        refusal(FOREIGN)
+    } else {
+        Refusal::new(Code::Unauthorized, "this needs a server key, not a player's token")
+    })
+}
+
+/// Whose key is accepted: the hash of the first key of its line. `standing` is what the database said after the request
+/// came, so that a revoked key is refused from the next request on, by every replica.
+pub(crate) async fn judge(state: &AppState, key_hash: &str, standing: &Standing) -> Outcome<String> {
+    let now = standing.now;
+    let row = standing.key.as_ref().ok_or_else(|| refusal(FOREIGN))?;
     if row.revoked_at.is_some() || row.expires_at.is_some_and(|end| end <= now) {
         return Err(refusal("the server key was revoked, or replaced by a newer one"));
     }
@@ -95,8 +102,8 @@ pub(crate) async fn verify(state: &AppState, key: &str) -> Outcome<String> {
     if row.game.as_ref() != Some(&config.game) || row.environment.as_ref() != Some(&config.environment) {
         return Err(refusal("the server key is for another game or environment"));
     }
-    if row.last_used_at.is_none_or(|at| at < now - NOTED_EVERY_MS) && state.key_uses.is_due(&key_hash, now) {
-        records::note_use(&state.database, &key_hash).await;
+    if row.last_used_at.is_none_or(|at| at < now - NOTED_EVERY_MS) && state.key_uses.is_due(key_hash, now) {
+        records::note_use(&state.database, key_hash).await;
     }
     Ok(row.owner.clone())
 }

@@ -30,13 +30,14 @@ pub async fn login_anonymous(
     key: IdempotencyKey,
     body: JsonBody<AnonymousLogin>,
 ) -> Outcome<Json<Session>> {
+    let request_hash = body.hash();
     let mut work = state.database.begin().await?;
-    let account = match idempotency::recorded(&mut work, &key, &body.hash).await? {
+    let account = match idempotency::recorded(&mut work, &key, &request_hash).await? {
         Some(player_id) => accounts::known(&mut work, &player_id).await?,
         None => {
             let new = NewAccount { display_name: body.value.display_name, ..NewAccount::default() };
             let account = accounts::create(&state, &mut work, new).await?;
-            idempotency::record(&mut work, &key, &body.hash, &account.player_id).await?;
+            idempotency::record(&mut work, &key, &request_hash, &account.player_id).await?;
             account
         }
     };
@@ -152,12 +153,13 @@ pub async fn register(
     key: IdempotencyKey,
     body: JsonBody<Register>,
 ) -> Outcome<(StatusCode, Json<Session>)> {
+    let request_hash = body.hash();
     let Register { email, password, display_name } = body.value;
     // Before the transaction: hashing takes long, and SQLite has one writer.
     let password_hash = Some(state.passwords.hash(password).await?);
     let email = email.to_lowercase();
     let mut work = state.database.begin().await?;
-    let account = match idempotency::recorded(&mut work, &key, &body.hash).await? {
+    let account = match idempotency::recorded(&mut work, &key, &request_hash).await? {
         Some(player_id) => accounts::known(&mut work, &player_id).await?,
         None => {
             let mut new =
@@ -168,7 +170,7 @@ pub async fn register(
             }
             let account = accounts::create(&state, &mut work, new).await?;
             familiar_addresses::note(&mut work, &account.player_id).await?;
-            idempotency::record(&mut work, &key, &body.hash, &account.player_id).await?;
+            idempotency::record(&mut work, &key, &request_hash, &account.player_id).await?;
             account
         }
     };

@@ -21,7 +21,7 @@ use crate::problem::{Outcome, Refusal};
 use crate::rate_limit::{self, RateLimits};
 use crate::rooms::Rooms;
 use crate::server_keys::{self, KeyUses};
-use crate::standing::{Question, Standings};
+use crate::standing::{Question, Standing, Standings};
 use crate::tokens::Tokens;
 use crate::world_store::objects::Objects;
 
@@ -109,18 +109,44 @@ impl FromRequestParts<AppState> for ServerAuth {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Outcome<Self> {
+        let shown = ShownKey::from_request_parts(parts, state).await?;
+        let question = Question { key_hash: Some(shown.key_hash.clone()), player_id: None };
+        let standing = state.standings.of(&state.database, question).await?;
+        shown.judge(state, &standing).await
+    }
+}
+
+/// A well-formed server key, of which nobody has said yet that it is good. For who asks for more at the same time.
+pub struct ShownKey {
+    /// SHA-256 of the key itself.
+    pub key_hash: String,
+}
+
+impl FromRequestParts<AppState> for ShownKey {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Outcome<Self> {
         let key = bearer(parts)?;
         rate_limit::before_key(state)?;
-        let key_hash = match server_keys::verify(state, key).await {
-            Err(refusal) if refusal.0.code == Code::ServerKeyInvalid => {
-                Event::new("server_key").refused(&refusal.0.detail);
-                return Err(refusal);
-            }
-            verified => verified?,
-        };
-        rate_limit::key_was_good(state);
+        let key_hash = server_keys::hash_of(key).map_err(audited)?;
         Ok(Self { key_hash })
     }
+}
+
+impl ShownKey {
+    /// The server, if the key is good by `standing`.
+    pub async fn judge(&self, state: &AppState, standing: &Standing) -> Outcome<ServerAuth> {
+        let key_hash = server_keys::judge(state, &self.key_hash, standing).await.map_err(audited)?;
+        rate_limit::key_was_good(state);
+        Ok(ServerAuth { key_hash })
+    }
+}
+
+fn audited(refusal: Refusal) -> Refusal {
+    if refusal.0.code == Code::ServerKeyInvalid {
+        Event::new("server_key").refused(&refusal.0.detail);
+    }
+    refusal
 }
 
 /// The operator's tool, with a valid admin key.

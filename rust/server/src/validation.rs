@@ -17,7 +17,7 @@ use crate::idempotency::IdempotencyKey;
 use crate::problem::{JsonBody, Outcome, Refusal};
 use crate::signing_keys;
 use crate::standing::Question;
-use crate::state::{AppState, ServerAuth};
+use crate::state::{AppState, ShownKey};
 
 /// The public keys tokens are verified with (RFC 7517).
 #[utoipa::path(get, path = "/.well-known/jwks.json", tag = "validation", responses((status = 200, body = Jwks), (status = 304)))]
@@ -37,21 +37,39 @@ static JWKS_CACHED: LazyLock<HeaderValue> = LazyLock::new(|| {
     responses((status = 200, body = Validated), (status = 401, body = Problem), (status = 409, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn validate(
     State(state): State<AppState>,
-    server: ServerAuth,
-    key: IdempotencyKey,
-    body: JsonBody<Validate>,
+    key: ShownKey,
+    idempotency_key: Outcome<IdempotencyKey>,
+    body: Outcome<JsonBody<Validate>>,
 ) -> Outcome<Json<Validated>> {
-    let Validate { token, server_id } = body.value;
-    let (kind, claims) = match state.tokens.known(&token) {
-        Some(claims) => (TokenKind::Access, claims),
-        None => {
-            let now = state.standings.of(&state.database, Question::default()).await?.now;
-            state.tokens.read(&token, server_id.as_deref(), now)?
+    let (idempotency_key, body) = match (idempotency_key, body) {
+        (Ok(idempotency_key), Ok(body)) => (idempotency_key, body),
+        (Err(refusal), _) | (_, Err(refusal)) => {
+            // Whoever has no key is told that, and nothing else.
+            let question = Question { key_hash: Some(key.key_hash.clone()), player_id: None };
+            key.judge(&state, &state.standings.of(&state.database, question).await?).await?;
+            return Err(refusal);
         }
     };
-    let now = accounts::in_good_standing(&state, &claims).await?;
+    let Validate { token, server_id } = body.value;
+    let known = state.tokens.known(&token);
+    let mut question = Question { key_hash: Some(key.key_hash.clone()), player_id: None };
+    question.player_id = known.as_ref().map(|claims| claims.sub.clone());
+    let standing = state.standings.of(&state.database, question).await?;
+    let server = key.judge(&state, &standing).await?;
+    let (kind, claims, now) = match known {
+        Some(claims) => {
+            let now = accounts::judge(&claims, &standing)?;
+            (TokenKind::Access, claims, now)
+        }
+        // Verified before anything is asked about whom it names.
+        None => {
+            let (kind, claims) = state.tokens.read(&token, server_id.as_deref(), standing.now)?;
+            let now = accounts::in_good_standing(&state, &claims).await?;
+            (kind, claims, now)
+        }
+    };
     if let (TokenKind::Join, Some(server_id)) = (kind, &server_id) {
-        consume(&state, &server.key_hash, server_id, &claims, &key).await?;
+        consume(&state, &server.key_hash, server_id, &claims, &idempotency_key).await?;
     }
     let expires_in = claims.exp.saturating_sub(u64::try_from(now / 1000).unwrap_or_default());
     Ok(Json(Validated {

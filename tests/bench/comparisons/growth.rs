@@ -14,7 +14,7 @@ use crate::series::{Report, ratios};
 /// Of small documents: what is asked is what their number costs, and a million of 2 KiB would take the disk's time alone.
 const DOCUMENT: usize = 256;
 const FULL: [Population; 3] = [of(1_000, 1_000), of(10_000, 100_000), of(100_000, 1_000_000)];
-const QUICK: [Population; 2] = [of(100, 100), of(1_000, 1_000)];
+const QUICK: [Population; 2] = [of(100, 500), of(1_000, 2_000)];
 const SECONDS: usize = 1;
 /// Above what was saved before, and in the round before.
 const STEP: u64 = 1_000_000;

@@ -60,7 +60,7 @@ impl Writer {
         let waits = Waits::new(self);
         let group = tokio::time::timeout(PATIENCE, Arc::clone(&self.group).lock_owned()).await;
         let group = group.map_err(|_| sqlx::Error::PoolTimedOut)?;
-        waits.is_over();
+        waits.taken();
         let mut turn = Turn { group: Some(group), writer: self.clone() };
         // A task of its own: if the caller goes away in the middle, the turn still ends in good order.
         let begun = tokio::spawn(async move {
@@ -227,7 +227,7 @@ impl<'a> Waits<'a> {
         Self { writer, over: false }
     }
 
-    fn is_over(mut self) {
+    fn taken(mut self) {
         self.over = true;
     }
 }
