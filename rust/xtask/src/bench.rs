@@ -57,6 +57,8 @@ enum Name {
     Memory,
     /// The library that players get
     Size,
+    /// A long list of rooms in the game, against JSON.parse_string
+    Rooms,
     /// How fast saves are safe: acknowledgement, SIGTERM, outage
     Saves,
     /// What a world of 1 GiB takes: time, memory, bytes on the wire
@@ -109,6 +111,7 @@ impl Name {
             Self::Idle => "idle",
             Self::Memory => "memory",
             Self::Size => "size",
+            Self::Rooms => "rooms",
             Self::Saves => "saves",
             Self::World => "world",
         }

@@ -18,6 +18,7 @@ use end_to_end::process::Process;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
+use crate::bare_rooms;
 use crate::pinned::{Side, pinned};
 
 /// What servers show to it.
@@ -92,7 +93,8 @@ pub fn run() -> Result<()> {
             .route(routes::HEARTBEAT, post(heartbeat))
             .route(EMPTY, get(|| async {}))
             .route(COUNTS, get(counts))
-            .with_state(Arc::clone(&seen));
+            .with_state(Arc::clone(&seen))
+            .merge(bare_rooms::routes());
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         println!("{LISTENING}http://{}", listener.local_addr()?);
         let listener = listener.tap_io(move |stream| {

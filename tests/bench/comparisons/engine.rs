@@ -91,6 +91,22 @@ impl Project {
         Ok(figures)
     }
 
+    /// Runs a scene of `scenes/` that concludes by itself, and has the backend at `url`.
+    pub fn run_scene(&self, scene: &str, url: &str, arguments: &[String]) -> Result<Vec<Figures>> {
+        let mut words = vec![format!("res://scenes/{scene}.tscn"), "--".to_owned()];
+        words.extend_from_slice(arguments);
+        let mut command = Command::new(programs::godot()?);
+        command.arg("--headless").arg("--path").arg(self.path()).args(words);
+        command.env("BACKEND_URL", url);
+        self.at_home(&mut command);
+        let mut process = Process::start(scene, pinned(Side::Client, &command))?;
+        process.wait_for_exit(0)?;
+        process.log().check_clean(&[])?;
+        let figures = figures_of(process.log())?;
+        ensure!(!figures.is_empty(), "{scene} concluded nothing\n{}", process.log().tail());
+        Ok(figures)
+    }
+
     fn import(&self, extensions: &str) -> Result<()> {
         let cache = self.path().join(".godot");
         fs::create_dir_all(&cache)?;

@@ -2,6 +2,7 @@
 //! what else runs on the machine disturbs all contestants alike, so that ratios hold where absolute figures do not.
 
 mod backend;
+mod bare_rooms;
 mod bare_server;
 mod calls;
 mod engine;
@@ -14,6 +15,7 @@ mod memory;
 mod pinned;
 mod plot;
 mod raw;
+mod rooms;
 mod saves;
 mod series;
 mod size;
@@ -67,6 +69,8 @@ enum Command {
     Growth(Options),
     /// Bare transactions of saves, in a process of its own
     Batches(backend::batches::Options),
+    /// A long list of rooms in the game
+    Rooms(Options),
     /// A server that does nothing but answer, in a process of its own
     Serve,
     /// Bare reqwest, in a process of its own
@@ -112,6 +116,7 @@ fn main() -> ExitCode {
         Command::Backend(options) => backend::run(&options),
         Command::Growth(options) => growth::run(&options),
         Command::Batches(options) => backend::batches::run(&options).map(|()| true),
+        Command::Rooms(options) => rooms::run(&options),
         Command::Serve => bare_server::run().map(|()| true),
         Command::Raw(options) => raw::run(&options).map(|()| true),
         Command::GameServer(options) => return saves::game_server::main(&options),

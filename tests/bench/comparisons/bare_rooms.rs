@@ -1,0 +1,81 @@
+//! Lists of rooms from a server that only answers: in pages as the backend hands them out, and all at once for clients that
+//! take a list in one piece.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use axum::extract::{Path, Query};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use backend_client::protocol::registration::ServerStatus;
+use backend_client::protocol::rooms::{Room, RoomPage, RoomQuery};
+use backend_client::protocol::routes;
+use backend_client::protocol::session::Session;
+use uuid::Uuid;
+
+/// Where whole lists are: their size follows.
+pub const WHOLE: &str = "/rooms/";
+
+pub fn routes() -> Router {
+    Router::new()
+        .route(routes::AUTH_ANONYMOUS, post(login))
+        .route(routes::ROOMS, get(page))
+        .route(&format!("{WHOLE}{{count}}"), get(whole))
+}
+
+async fn login() -> Json<Session> {
+    Json(Session {
+        player_id: Uuid::nil().to_string(),
+        display_name: "Ada".into(),
+        access_token: "e30.e30.y".into(),
+        expires_in: 600,
+        refresh_token: "refresh".into(),
+        refresh_expires_in: 6_000,
+        created: true,
+    })
+}
+
+/// The map says how many there are in all; the cursor, how many came before.
+async fn page(Query(query): Query<RoomQuery>) -> Result<Json<RoomPage>, StatusCode> {
+    let number =
+        |text: &Option<String>| text.as_deref().unwrap_or("0").parse().map_err(|_| StatusCode::BAD_REQUEST);
+    let (count, from): (usize, usize) = (number(&query.map)?, number(&query.cursor)?);
+    let to = count.min(from + query.limit.unwrap_or(50) as usize);
+    let next_cursor = (to < count).then(|| to.to_string());
+    Ok(Json(RoomPage { rooms: (from..to).map(|index| room(index, count)).collect(), next_cursor }))
+}
+
+async fn whole(Path(count): Path<usize>) -> Result<impl IntoResponse, StatusCode> {
+    static MADE: Mutex<Option<HashMap<usize, String>>> = Mutex::new(None);
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    let lists = made.get_or_insert_default();
+    if !lists.contains_key(&count) {
+        let page =
+            RoomPage { rooms: (0..count).map(|index| room(index, count)).collect(), next_cursor: None };
+        let body = serde_json::to_string(&page).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+        lists.insert(count, body);
+    }
+    Ok(([(CONTENT_TYPE, "application/json")], lists.get(&count).cloned().unwrap_or_default()))
+}
+
+/// Some 200 bytes more or less, in no order by name.
+fn room(index: usize, count: usize) -> Room {
+    Room {
+        room_id: format!("0190f5fe-7c00-7a00-8000-{index:012x}"),
+        name: format!("Pond {}", index.wrapping_mul(7_919) % count.max(1)),
+        address: "192.0.2.7".into(),
+        port: 41_234,
+        map: count.to_string(),
+        mode: "race".into(),
+        region: "eu".into(),
+        version: "1.2.3".into(),
+        tags: Vec::new(),
+        players: (index % 9) as u32,
+        max_players: 8,
+        status: ServerStatus::Ready,
+        created_at: "2026-01-01T00:00:00Z".into(),
+    }
+}
