@@ -88,7 +88,7 @@ pub async fn register(
     leases::renew_all(&state, &mut work, &server_id).await?;
     world_store::renew_all(&mut work, &server_id, lease_until).await?;
     work.commit().await?;
-    state.rooms.changed();
+    state.rooms.kept.changed();
     Event::new("server_registered").server(&server_id).ok();
     tracing::debug!(server_id, name = entry.name, "a server registered");
     let lease = ServerLease {
@@ -157,7 +157,7 @@ pub async fn heartbeat(
     // From the database: another replica may have heard of a new key a moment before this one.
     let key_ids = Some(signing_keys::good(&mut work.tx, work.now).await?);
     work.commit().await?;
-    state.rooms.changed();
+    state.rooms.kept.changed();
     Ok(Json(HeartbeatReply {
         lease_seconds: state.config.lease_seconds,
         // Whoever holds players is to hear soon when another server waits for one of them.
@@ -191,7 +191,7 @@ pub async fn deregister(
         .execute(&mut *work.tx)
         .await?;
     work.commit().await?;
-    state.rooms.changed();
+    state.rooms.kept.changed();
     if gone.rows_affected() > 0 {
         Event::new("server_deregistered").server(&server_id).ok();
     }

@@ -1,9 +1,10 @@
 //! Rooms: registered servers as players see them.
 
+mod kept;
+
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Json;
 use axum::body::Bytes;
@@ -27,6 +28,8 @@ use crate::registration::status_of;
 use crate::state::{AnyAuth, AppState, PlayerAuth};
 use crate::tagged::Tagged;
 use crate::tokens::sha256;
+
+use kept::{Kept, Pages};
 
 const COLUMNS: &str = "server_id, name, address, port, map, mode, region, version, tags, players, max_players, \
                        status, created_at";
@@ -186,9 +189,13 @@ pub async fn list(
     headers: HeaderMap,
     QueryString(query): QueryString<RoomQuery>,
 ) -> Outcome<Response> {
-    // Checked before it is asked for: one with a wrong cursor is not to be answered with another's page.
-    let conditions = conditions(&query, &state)?;
     let key = serde_json::to_string(&query).map_err(anyhow::Error::from)?;
+    let rooms = &state.rooms;
+    if let Some(page) = rooms.kept.fresh(&key) {
+        return Ok(page.unless_known(&headers));
+    }
+    // Refused before it is asked for, so that only good cursors are kept.
+    let conditions = conditions(&query, &state)?;
     let asked = state.clone();
     let read = move |_key, alike: Vec<()>| {
         let (state, query, conditions) = (asked.clone(), query.clone(), conditions.clone());
@@ -197,60 +204,17 @@ pub async fn list(
             Ok(vec![page; alike.len()])
         }
     };
-    let rooms = &state.rooms;
-    let page = match rooms.kept(&key) {
-        Some(page) => page,
-        None => {
-            let (at, changes) = (Instant::now(), rooms.changes.load(Ordering::SeqCst));
-            let page = rooms.pages.ask(key.clone(), (), read).await?;
-            rooms.keep(key, Kept { at, changes, page: page.clone() });
-            page
-        }
-    };
+    let (at, changes) = (Instant::now(), rooms.kept.changes());
+    let page = rooms.pages.ask(key.clone(), (), read).await?;
+    rooms.kept.keep(key, Kept { at, changes, page: page.clone() });
     Ok(page.unless_known(&headers))
-}
-
-/// How old a page may be of which this process knows no change. Heartbeats are seconds apart.
-const FRESH: Duration = Duration::from_millis(100);
-/// Most pages that are kept: some 12 MB. They are old soon enough.
-const PAGES: usize = 1_000;
-
-/// A page, since when it may have been read, and how many changes it shows at least.
-struct Kept {
-    at: Instant,
-    changes: u64,
-    page: Tagged,
-}
-
-impl Rooms {
-    /// Something was committed that lists may show: pages that were read before are not shown any more.
-    pub fn changed(&self) {
-        self.changes.fetch_add(1, Ordering::SeqCst);
-    }
-
-    fn kept(&self, key: &str) -> Option<Tagged> {
-        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
-        let fresh =
-            |kept: &&Kept| kept.at.elapsed() < FRESH && kept.changes == self.changes.load(Ordering::SeqCst);
-        kept.get(key).filter(fresh).map(|kept| kept.page.clone())
-    }
-
-    fn keep(&self, key: String, page: Kept) {
-        let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= PAGES {
-            kept.clear();
-        }
-        kept.insert(key, page);
-    }
 }
 
 /// What is asked for at the moment. Requests for the same page, or for rooms one by one, share a statement.
 #[derive(Default)]
 pub struct Rooms {
     pages: Gathered<String, (), Tagged>,
-    kept: RwLock<HashMap<String, Kept>>,
-    /// How often this process has changed what lists show.
-    changes: AtomicU64,
+    pub kept: Pages,
     one: Gathered<(), String, Option<Arc<LiveRoom>>>,
 }
 

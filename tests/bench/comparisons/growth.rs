@@ -65,8 +65,11 @@ pub fn run(options: &Options) -> Result<bool> {
     Ok(options.quick || report.is_met())
 }
 
+/// What of a population grows.
+type Counted = fn(Population) -> usize;
+
 /// The routes, and what each of them might have to look through.
-const ROUTES: [(&str, fn(Population) -> usize); 7] = [
+const ROUTES: [(&str, Counted); 7] = [
     ("rooms, page of 50", |size| size.servers),
     ("rooms, of one map", |size| size.servers),
     ("heartbeat", |size| size.servers),

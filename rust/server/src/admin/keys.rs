@@ -74,7 +74,7 @@ pub async fn revoke(
 ) -> Outcome<StatusCode> {
     limits::identifier("key_id", &key_id, 64)?;
     if server_keys::revoke(&state.database, &key_id).await? {
-        state.rooms.changed();
+        state.rooms.kept.changed();
         Ok(StatusCode::NO_CONTENT)
     } else {
         Err(unknown())

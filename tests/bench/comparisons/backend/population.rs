@@ -41,11 +41,9 @@ pub async fn grow(url: &str, key: &str, from: Population, to: Population) -> Res
     if !url.starts_with("postgres") {
         sqlx::query("PRAGMA busy_timeout = 10000").execute(&mut connection).await?;
     }
-    let key_hash: String = digest::digest(&digest::SHA256, key.as_bytes())
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let key_hash = digest::digest(&digest::SHA256, key.as_bytes());
+    let key_hash: Vec<String> = key_hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let key_hash = key_hash.concat();
     for (first, last) in parts(from.servers, to.servers) {
         // Names are not in the order of ids, as in life.
         let sql = format!(
