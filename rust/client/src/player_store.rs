@@ -250,8 +250,9 @@ impl PlayerStore {
         let bytes = draft.bytes()?;
         let now = self.0.clock.now();
         let generation = self.0.lock().save(player_id, key, draft, bytes, now)?;
+        // Which wakes the sender once there is something that may be sent: before, it would look through all that waits,
+        // under the lock, at every save of a burst.
         self.0.wake_journal.notify_one();
-        self.0.wake_sender.notify_one();
         Ok(generation)
     }
 

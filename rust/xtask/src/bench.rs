@@ -57,6 +57,8 @@ enum Name {
     Memory,
     /// The library that players get
     Size,
+    /// Every player's document at once, against bare reqwest and a pool of HTTPRequest
+    Flush,
     /// A long list of rooms in the game, against JSON.parse_string
     Rooms,
     /// How fast saves are safe: acknowledgement, SIGTERM, outage
@@ -111,6 +113,7 @@ impl Name {
             Self::Idle => "idle",
             Self::Memory => "memory",
             Self::Size => "size",
+            Self::Flush => "flush",
             Self::Rooms => "rooms",
             Self::Saves => "saves",
             Self::World => "world",

@@ -6,6 +6,7 @@ mod bare_rooms;
 mod bare_server;
 mod calls;
 mod engine;
+mod flush;
 mod growth;
 mod heartbeat;
 mod idle;
@@ -69,6 +70,8 @@ enum Command {
     Growth(Options),
     /// Bare transactions of saves, in a process of its own
     Batches(backend::batches::Options),
+    /// Every player's document at once
+    Flush(Options),
     /// A long list of rooms in the game
     Rooms(Options),
     /// A server that does nothing but answer, in a process of its own
@@ -81,6 +84,8 @@ enum Command {
     WorldStep(world::Options),
     /// Bare reqwest with calls whose replies are held back, in a process of its own
     Held(memory::Held),
+    /// Bare reqwest that saves documents, in a process of its own
+    RawFlush(flush::RawOptions),
 }
 
 /// Options of what is measured.
@@ -116,6 +121,8 @@ fn main() -> ExitCode {
         Command::Backend(options) => backend::run(&options),
         Command::Growth(options) => growth::run(&options),
         Command::Batches(options) => backend::batches::run(&options).map(|()| true),
+        Command::Flush(options) => flush::run(&options),
+        Command::RawFlush(options) => flush::run_raw(&options).map(|()| true),
         Command::Rooms(options) => rooms::run(&options),
         Command::Serve => bare_server::run().map(|()| true),
         Command::Raw(options) => raw::run(&options).map(|()| true),

@@ -1,7 +1,7 @@
 //! Processes on cores of their own, so that contestants share nothing with the server that answers them.
 
 use std::process::Command;
-use std::sync::Once;
+use std::sync::{Once, OnceLock};
 
 use anyhow::{Result, ensure};
 
@@ -26,7 +26,7 @@ impl Side {
 /// `command` on its side's cores; as it is where there are fewer than four, or no `taskset`.
 pub fn pinned(side: Side, command: &Command) -> Command {
     static SAID: Once = Once::new();
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = cores();
     let works = cores >= 4 && Command::new("taskset").arg("--version").output().is_ok();
     let mut pinned = if works {
         let mut taskset = Command::new("taskset");
@@ -46,7 +46,8 @@ pub fn pinned(side: Side, command: &Command) -> Command {
     pinned
 }
 
-/// Puts all threads of a process that runs already on its side's cores, where [`pinned`] would.
+/// Puts all threads of a process that runs already, and what it starts from now on, on its side's cores, where [`pinned`]
+/// would.
 pub fn pin(side: Side, id: u32) -> Result<()> {
     if pinned(side, &Command::new("true")).get_program() != "taskset" {
         return Ok(());
@@ -56,4 +57,10 @@ pub fn pin(side: Side, id: u32) -> Result<()> {
     let output = command.output()?;
     ensure!(output.status.success(), "not pinned: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
+}
+
+/// Cores of the machine: counted once, before this process keeps to some of them.
+fn cores() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }

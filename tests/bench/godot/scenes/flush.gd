@@ -1,0 +1,145 @@
+extends "res://scenes/scene.gd"
+## A document of every player at once: by the addon, or by one HTTPRequest each from a pool.
+
+const POOL := 16
+
+var _failed := 0
+
+
+func _ready() -> void:
+	await get_tree().process_frame
+	var figures: Dictionary = await call("_" + argument("way"))
+	conclude(figures, _failed)
+
+
+func _addon() -> Dictionary:
+	var players := FileAccess.get_file_as_string(argument("players")).split("\n")
+	OS.set_environment("BACKEND_SERVER_KEY_FILE", argument("key-file"))
+	var registration := BackendServerRegistration.new()
+	registration.server_name = "Bench"
+	registration.public_address = "127.0.0.1"
+	registration.port = 9
+	registration.max_players = 10_000
+	add_child(registration)
+	var registered: BackendRegistrationResult = await registration.register().wait()
+	_check(registered.ok(), "register")
+	var store := BackendPlayerStore.new()
+	store.registration = registration
+	store.autosave_interval = 0.0
+	store.debounce_seconds = 3_600.0
+	store.max_delay_seconds = 3_600.0
+	add_child(store)
+	var loads: Array[BackendRequest] = []
+	for player in players:
+		loads.append(store.load_player(player))
+	for load in loads:
+		var documents: BackendPlayerDocuments = await load.wait()
+		_check(documents.ok(), "load")
+	var figures := {}
+	# The first opens the journal's file and warms caches.
+	for run: Array in [[1, 0, "first"], [2, 60, "60hz"], [3, 0, "uncapped"]]:
+		Engine.max_fps = run[1]
+		var documents := _documents(players.size(), run[0])
+		await settle()
+		var begun := Time.get_ticks_usec()
+		var worked := processor_usec()
+		for index in players.size():
+			if store.save(players[index], "progress", documents[index]) == 0:
+				_failed += 1
+		var captured := Time.get_ticks_usec()
+		worked = processor_usec() - worked
+		var flushed: BackendFlushResult = await store.flush().wait()
+		var ended := Time.get_ticks_usec()
+		_check(flushed.ok() and flushed.unsaved == 0, "flush")
+		_check(store.get_dirty_count() == 0, "dirty")
+		figures["whole_%s_ms" % run[2]] = (ended - begun) / 1e3
+		if run[2] == "uncapped":
+			figures["capture_wall_us"] = float(captured - begun) / players.size()
+			# Counted by the system's tick: of fewer it says nothing.
+			if players.size() >= 1_000:
+				figures["capture_us"] = worked / players.size()
+			figures["sending_ms"] = (ended - captured) / 1e3
+	Engine.max_fps = 0
+	for release: BackendRequest in Array(players).map(store.release_player):
+		await release.wait()
+	await registration.deregister().wait()
+	return figures
+
+
+func _pool() -> Dictionary:
+	var held: Dictionary = JSON.parse_string(FileAccess.get_file_as_string(argument("held")))
+	var size := int(argument("size"))
+	var figures := {}
+	var idle: Array[HTTPRequest] = []
+	for _node in POOL:
+		var request := HTTPRequest.new()
+		add_child(request)
+		idle.append(request)
+	for run: Array in [[1, 60, "60hz", "at-60"], [2, 0, "uncapped", "uncapped"]]:
+		Engine.max_fps = run[1]
+		var count := int(argument(run[3]))
+		var documents := _documents(count, run[0])
+		await settle()
+		var begun := Time.get_ticks_usec()
+		var waiting := {"next": 0, "done": 0}
+		for request in idle:
+			_post_all(request, held, documents, waiting, run[0])
+		while waiting["done"] < count:
+			await get_tree().process_frame
+		figures["whole_%s_ms" % run[2]] = (Time.get_ticks_usec() - begun) / 1e3 * size / count
+	return figures
+
+
+## One node of the pool, until nothing is left.
+func _post_all(
+	request: HTTPRequest, held: Dictionary, documents: Array, waiting: Dictionary, sequence: int
+) -> void:
+	var headers := ["Content-Type: application/json", "Authorization: Bearer " + held["key"]]
+	while waiting["next"] < documents.size():
+		var index: int = waiting["next"]
+		waiting["next"] += 1
+		var player: Array = held["players"][index]
+		var item := {
+			"player_id": player[0],
+			"key": "progress",
+			"epoch": int(player[1]),
+			"sequence": int(player[2]) + sequence,
+			"value": documents[index],
+		}
+		var body := JSON.stringify({"server_id": held["server_id"], "items": [item]})
+		var url := argument("url") + "/v1/players/save"
+		request.request(url, headers, HTTPClient.METHOD_POST, body)
+		var reply: Array = await request.request_completed
+		var saved: Variant = JSON.parse_string((reply[3] as PackedByteArray).get_string_from_utf8())
+		_check(reply[1] == 200 and saved["results"][0]["outcome"] == "applied", "save")
+		waiting["done"] += 1
+
+
+## 2 KiB each, of a game's nested state.
+func _documents(count: int, run: int) -> Array[Dictionary]:
+	var documents: Array[Dictionary] = []
+	for number in count:
+		var inventory: Array = []
+		for index in 24:
+			inventory.append({"id": "item_%d" % index, "count": index * 3, "wear": 0.25})
+		var quests := {}
+		for index in 12:
+			quests["quest_%d" % index] = {"state": "active", "step": index, "seen": true}
+		var document := {
+			"number": number + run * count,
+			"name": "Ada",
+			"inventory": inventory,
+			"quests": quests,
+			"position": [1.5, 2.25, -3.0],
+			"settings": {"volume": 0.8, "language": "en"},
+			"stats": {"kills": 120, "deaths": 7, "best": {"ms": 12_345}},
+			"notes": "x".repeat(330),
+		}
+		documents.append(document)
+	return documents
+
+
+func _check(fine: bool, what: String) -> void:
+	if not fine:
+		_failed += 1
+		printerr("failed: ", what)
