@@ -31,6 +31,7 @@ pub use self::accounts::AccountBackend;
 pub use self::worlds::{ObjectPart, WorldBackend};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::entropy;
 use crate::error::{ClientError, Fault};
 use crate::retry;
 use crate::secret::ServerKey;
@@ -150,7 +151,7 @@ impl<'a> Call<'a> {
 
     /// For calls that make something: a repetition with the same key gets the first reply.
     fn once(mut self) -> Self {
-        self.idempotency_key = Some(Uuid::new_v4());
+        self.idempotency_key = Some(entropy::random_uuid());
         self
     }
 
@@ -192,9 +193,15 @@ impl HttpBackend {
 
     /// Sends until there is a reply that settles it, the attempts are used up, or the deadline is near.
     async fn run(&self, call: Call<'_>) -> Reply<(HttpReply, String)> {
-        let request_id = Uuid::new_v4().simple().to_string();
+        let request_id = entropy::random_uuid().simple().to_string();
         let deadline = self.clock.now() + self.config.timeout;
-        let work = self.attempts(&call, &request_id, deadline);
+        let work = async {
+            let Ok(_place) = self.in_flight.acquire().await else {
+                return Err(ClientError::new(Fault::Cancelled, "the client is closing"));
+            };
+            // Boxed, so that the thousands of a burst that wait for a place take little memory each.
+            Box::pin(self.attempts(&call, &request_id, deadline)).await
+        };
         let give_up = self.clock.sleep(self.config.timeout);
         tokio::select! {
             outcome = work => outcome.map_err(|error| error.with_request_id(&request_id)),
@@ -204,13 +211,9 @@ impl HttpBackend {
     }
 
     async fn attempts(&self, call: &Call<'_>, request_id: &str, deadline: Instant) -> Reply<HttpReply> {
-        let Ok(_place) = self.in_flight.acquire().await else {
-            return Err(ClientError::new(Fault::Cancelled, "the client is closing"));
-        };
         let mut attempt = 0;
         loop {
-            let left = deadline.saturating_duration_since(self.clock.now());
-            let outcome = self.transport.send(self.request(call, request_id, left)?).await;
+            let outcome = self.transport.send(self.request(call, request_id)?).await;
             let (error, asked, may_repeat) = match outcome {
                 Ok(reply) if (200..300).contains(&reply.status) => return Ok(reply),
                 Ok(reply) if reply.status == 304 && call.known.is_some() => return Ok(reply),
@@ -238,12 +241,14 @@ impl HttpBackend {
         }
     }
 
-    fn request(&self, call: &Call<'_>, request_id: &str, timeout: Duration) -> Reply<HttpRequest> {
+    fn request(&self, call: &Call<'_>, request_id: &str) -> Reply<HttpRequest> {
         let mut url = self
             .base
             .join(call.path.trim_start_matches('/'))
             .map_err(|error| ClientError::new(Fault::InvalidUrl, format!("base_url: {error}")))?;
-        url.set_query(call.query.as_deref());
+        if call.query.is_some() {
+            url.set_query(call.query.as_deref());
+        }
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, transport::plain("application/json, application/problem+json")?);
         headers.insert(transport::REQUEST_ID, transport::plain(request_id)?);
@@ -256,6 +261,8 @@ impl HttpBackend {
         if let Some(key) = call.idempotency_key {
             headers.insert(transport::IDEMPOTENCY_KEY, transport::plain(&key.to_string())?);
         }
+        // `run` keeps the time: a second timer for each call would be one too many.
+        let timeout = None;
         Ok(HttpRequest { method: call.method.clone(), url, headers, body: call.body.clone(), timeout })
     }
 }

@@ -26,8 +26,9 @@ pub struct HttpRequest {
     pub headers: HeaderMap,
     /// The body: JSON, unless the headers say otherwise.
     pub body: Option<Vec<u8>>,
-    /// Time this attempt may take, from connecting to the last byte.
-    pub timeout: Duration,
+    /// Time this attempt may take, from connecting to the last byte. `None`: the caller keeps the time, by dropping the
+    /// future.
+    pub timeout: Option<Duration>,
 }
 
 /// A reply as it came.
@@ -140,11 +141,10 @@ fn roots(path: &std::path::Path) -> Result<Vec<Certificate>, ClientError> {
 impl Transport for HttpTransport {
     async fn send(&self, request: HttpRequest) -> Result<HttpReply, TransportError> {
         let typed = request.headers.contains_key(CONTENT_TYPE);
-        let mut builder = self
-            .client
-            .request(request.method, request.url)
-            .headers(request.headers)
-            .timeout(request.timeout);
+        let mut builder = self.client.request(request.method, request.url).headers(request.headers);
+        if let Some(timeout) = request.timeout {
+            builder = builder.timeout(timeout);
+        }
         if let Some(body) = request.body {
             builder = if typed { builder } else { builder.header(CONTENT_TYPE, "application/json") };
             builder = builder.body(body);

@@ -12,7 +12,7 @@ use reqwest::header::{ACCEPT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, HeaderName, 
 
 use super::{
     AUTHORIZATION, Arc, Call, Check, ClientError, Duration, Fault, HeaderMap, HttpBackend, HttpReply,
-    HttpRequest, Method, Reply, ServerKey, Url, Uuid, async_trait, bad_reply, refusal, retry, routes,
+    HttpRequest, Method, Reply, ServerKey, Url, async_trait, bad_reply, entropy, refusal, retry, routes,
     transport,
 };
 
@@ -174,12 +174,11 @@ impl HttpBackend {
         hash: &str,
         address: Option<&ObjectAddress>,
     ) -> Reply<HttpRequest> {
-        let timeout = self.config.timeout;
         let Some(address) = address else {
             world_id("world_id", world)?;
             object_hash("hash", hash)?;
             let call = Call { method, ..Call::get(routes::world_object(world, hash)) };
-            return self.request(&call.with(key.expose()), &Uuid::new_v4().simple().to_string(), timeout);
+            return self.request(&call.with(key.expose()), &entropy::random_uuid().simple().to_string());
         };
         let refuse =
             |why: &str| ClientError::new(Fault::BadReply, format!("the signed address is refused: {why}"));
@@ -203,12 +202,12 @@ impl HttpBackend {
             headers
                 .insert(name, HeaderValue::try_from(value.as_str()).map_err(|_| refuse("a header is bad"))?);
         }
-        Ok(HttpRequest { method, url, headers, body: None, timeout })
+        Ok(HttpRequest { method, url, headers, body: None, timeout: None })
     }
 
     /// One attempt, with time for `bytes` on a slow line.
     async fn exchange(&self, mut request: HttpRequest, bytes: u64, signed: bool) -> Reply<HttpReply> {
-        request.timeout = self.config.timeout + Duration::from_secs(bytes / SLOWEST);
+        request.timeout = Some(self.config.timeout + Duration::from_secs(bytes / SLOWEST));
         let Ok(_place) = self.in_flight.acquire().await else {
             return Err(ClientError::new(Fault::Cancelled, "the client is closing"));
         };
