@@ -193,7 +193,7 @@ impl BackendPeerAuth {
     #[func]
     fn get_player(&self, peer_id: i64) -> Option<Gd<BackendPlayer>> {
         let peer = PeerId::try_from(peer_id).ok()?;
-        self.roster.player(peer).map(|player| BackendPlayer::object(Ok(player.clone())))
+        self.roster.player(peer).map(|player| BackendPlayer::object(Ok(player.clone().into())))
     }
 
     /// Server: returns the peer of a player who is in, or 0.

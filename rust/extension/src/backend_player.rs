@@ -1,6 +1,7 @@
 //! `BackendPlayer`, `BackendValidationResult` and `BackendPlayerDocuments`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use backend_client::player_store::Snapshot;
 use backend_client::protocol::player_store::PlayerDocuments;
@@ -13,7 +14,7 @@ use crate::result_class::result_class;
 
 result_class! {
     /// A player whose token was found to be good.
-    BackendPlayer(Player) {
+    BackendPlayer(Arc<Player>) {
         /// Id of the account.
         player_id (get_player_id): GString = |player| GString::from(&player.player_id);
         /// Name shown to others.
@@ -28,9 +29,9 @@ result_class! {
 
 result_class! {
     /// Outcome of [method BackendTokenValidator.validate].
-    BackendValidationResult(Player) {
+    BackendValidationResult(Arc<Player>) {
         /// The player the token belongs to, or [code]null[/code] if it was refused.
-        player (get_player): Option<Gd<BackendPlayer>> = |player| Some(BackendPlayer::object(Ok(player.clone())));
+        player (get_player): Option<Gd<BackendPlayer>> = |player| Some(BackendPlayer::object(Ok(Arc::clone(player))));
     }
 }
 

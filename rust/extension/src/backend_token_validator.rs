@@ -1,6 +1,7 @@
 //! `BackendTokenValidator`: who is this player?
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use backend_client::error::ClientError;
 use backend_client::registration::Registration;
@@ -90,12 +91,17 @@ impl BackendTokenValidator {
     /// [BackendValidationResult].
     #[func]
     fn validate(&self, token: GString) -> Gd<BackendRequest> {
-        let (token, server_id, listed) = (token.to_string(), self.server_id(), self.listed());
+        // A copy; it is encoded on the worker. `to_string` would format it here, character by character.
+        let token = token.chars().to_vec();
+        let listed = self.listed();
         let work = self.connected().map(|validator| async move {
-            if let Some(listed) = listed {
-                validator.follow(&listed);
+            let token: String = token.into_iter().collect();
+            let server_id = listed.as_ref().and_then(Registration::server_id);
+            if let Some(listed) = &listed {
+                validator.follow(listed);
             }
-            validator.validate(&token, server_id.as_deref()).await
+            // Boxed here, on the worker: what the main thread makes and hands over stays small.
+            Box::pin(validator.validate(&token, server_id.as_deref())).await.map(Arc::new)
         });
         self.calls.try_start(work, BackendValidationResult::answer)
     }
@@ -138,10 +144,6 @@ impl BackendTokenValidator {
         let validator = make(self.config.as_ref(), policy)?;
         self.connected.replace(Some(validator.clone()));
         Ok(validator)
-    }
-
-    pub fn server_id(&self) -> Option<String> {
-        self.listed().and_then(|registration| registration.server_id())
     }
 
     /// The registration whose heartbeats say which keys are good.

@@ -1,26 +1,28 @@
 //! The one road from worker threads to the main thread.
 //!
-//! Workers post plain `Send` data wrapped in a closure (a letter); the main thread runs the letters once per frame,
-//! within a time budget. Objects never cross: letters carry ids, which are looked up on the main thread.
+//! Workers post plain `Send` data (a letter); the main thread reads the letters once per frame, within a time budget.
+//! Objects never cross: letters carry ids, which are looked up on the main thread.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use backend_client::error::{ClientError, Fault};
 use godot::builtin::Variant;
 use godot::obj::Gd;
-use tokio::task::AbortHandle;
 
-use crate::backend_request::BackendRequest;
+use crate::backend_request::{self, BackendRequest, Slot};
+use crate::errands::Withdrawal;
 
-/// Main-thread time one frame may spend on letters. A burst takes several frames rather than one long one.
-const BUDGET: Duration = Duration::from_millis(2);
-
-type Letter = Box<dyn FnOnce() + Send + 'static>;
+/// Main-thread time one frame may spend on letters, the last of them not counted.
+const BUDGET: Duration = Duration::from_micros(800);
+/// The same while a burst is worked off: several frames rather than one long one, and not so many that results grow old.
+const BUDGET_OF_BURST: Duration = Duration::from_millis(2);
+/// Letters waiting that make a burst: more than a frame's budget is good for.
+const BURST: usize = 500;
 
 /// Names a request across threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,44 +32,67 @@ pub struct RequestId(u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OwnerId(u64);
 
-/// What a worker found, still untyped.
-pub type Outcome = Result<Box<dyn Any + Send>, ClientError>;
-/// Makes a request's result of what a worker found.
+/// What became of a request's work.
+pub enum Outcome {
+    /// What the worker found, a `Result<T, ClientError>`, still untyped.
+    Found(Box<dyn Any + Send>),
+    /// There is no such thing: it was given up, or its worker failed.
+    Lost(ClientError),
+}
+
+/// Makes a request's result of its outcome.
 pub type Answer = Box<dyn FnOnce(Outcome) -> Variant>;
+
+enum Letter {
+    /// Something to do on the main thread.
+    Work(Box<dyn FnOnce() + Send>),
+    /// The outcome of a request.
+    Outcome(RequestId, Outcome),
+}
 
 /// A request on its way.
 struct Pending {
     /// Keeps the request alive when the script dropped it.
     request: Gd<BackendRequest>,
+    slot: Slot,
     answer: Answer,
     owner: OwnerId,
-    work: Option<AbortHandle>,
+    work: Option<Withdrawal>,
     /// Set by [`cancel`]: whatever the worker finds, the result is `cancelled`.
     cancelled: bool,
 }
 
-/// The queue's two ends.
-struct Post {
-    sender: Mutex<Sender<Letter>>,
-    receiver: Mutex<Receiver<Letter>>,
-}
+type Table = HashMap<RequestId, Pending, BuildHasherDefault<Spread>>;
 
-static POST: LazyLock<Post> = LazyLock::new(|| {
-    let (sender, receiver) = channel();
-    Post { sender: Mutex::new(sender), receiver: Mutex::new(receiver) }
-});
+/// What was posted and not fetched yet.
+static POST: Mutex<Vec<Letter>> = Mutex::new(Vec::new());
 
 thread_local! {
     // Used on the main thread only.
-    static PENDING: RefCell<HashMap<RequestId, Pending>> = RefCell::new(HashMap::new());
+    static PENDING: RefCell<Table> = RefCell::default();
     static NEXT_ID: Cell<u64> = const { Cell::new(1) };
+    /// Letters read so far.
+    static READ: Cell<u64> = const { Cell::new(0) };
+    /// Letters fetched and not read yet.
+    static FETCHED: RefCell<VecDeque<Letter>> = const { RefCell::new(VecDeque::new()) };
 }
 
 /// Any thread. Runs `letter` on the main thread in a later step of the main loop.
 pub fn post(letter: impl FnOnce() + Send + 'static) {
-    let sender = POST.sender.lock().unwrap_or_else(PoisonError::into_inner);
-    // The receiver is a static: it is never gone.
-    let _never_closed = sender.send(Box::new(letter));
+    send(Letter::Work(Box::new(letter)));
+}
+
+/// Any thread. Completes a request on the main thread in a later step of the main loop, unless it is completed already.
+pub fn deliver(id: RequestId, outcome: Outcome) {
+    send(Letter::Outcome(id, outcome));
+}
+
+fn send(letter: Letter) {
+    posted().push(letter);
+}
+
+fn posted() -> MutexGuard<'static, Vec<Letter>> {
+    POST.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Main thread. An owner nobody else has.
@@ -75,25 +100,18 @@ pub fn new_owner() -> OwnerId {
     OwnerId(next_id())
 }
 
-/// Main thread. Notes a request; it stays until it is completed.
-pub fn register(request: &Gd<BackendRequest>, owner: OwnerId, answer: Answer) -> RequestId {
-    let id = RequestId(next_id());
-    let pending = Pending { request: request.clone(), answer, owner, work: None, cancelled: false };
+/// Main thread. A request that stays until it is completed, and its id. `work` is what [`cancel`] has to stop.
+pub fn register(owner: OwnerId, answer: Answer, work: Withdrawal) -> (RequestId, Gd<BackendRequest>) {
+    let (id, slot) = (RequestId(next_id()), Slot::default());
+    let request = BackendRequest::pending(id, Slot::clone(&slot));
+    let (work, cancelled) = (Some(work), false);
+    let pending = Pending { request: request.clone(), slot, answer, owner, work, cancelled };
     PENDING.with_borrow_mut(|table| table.insert(id, pending));
-    id
+    (id, request)
 }
 
-/// Main thread. Says which task [`cancel`] has to stop.
-pub fn attach(id: RequestId, work: AbortHandle) {
-    PENDING.with_borrow_mut(|table| {
-        if let Some(pending) = table.get_mut(&id) {
-            pending.work = Some(work);
-        }
-    });
-}
-
-/// Main thread. Completes a request, unless it is completed already.
-pub fn complete(id: RequestId, outcome: Outcome) {
+/// Completes a request, unless it is completed already.
+fn complete(id: RequestId, outcome: Outcome) {
     // Taken out first: handlers may make requests of their own.
     let pending = PENDING.with_borrow_mut(|table| table.remove(&id));
     if let Some(pending) = pending {
@@ -125,28 +143,51 @@ pub fn abandon(owner: OwnerId) {
     own.sort_by_key(|(id, _)| id.0);
     for (_, mut pending) in own {
         pending.cancel();
-        pending.complete(Err(cancelled()));
+        pending.complete(Outcome::Lost(cancelled()));
     }
 }
 
-/// Main thread, once per frame.
+/// Main thread, once per frame. Reads letters in the order they were posted, also those that letters post, until there is
+/// none or the time is up; the rest is read in the next frame.
 pub fn drain() {
     let started = Instant::now();
+    let waiting = FETCHED.with_borrow(VecDeque::len) + posted().len();
+    let budget = if waiting > BURST { BUDGET_OF_BURST } else { BUDGET };
     loop {
-        // The lock is not held while the letter runs: it may post another one.
-        let letter = POST.receiver.lock().unwrap_or_else(PoisonError::into_inner).try_recv();
-        let Ok(letter) = letter else { return };
-        letter();
-        if started.elapsed() > BUDGET {
+        let letter = match FETCHED.with_borrow_mut(VecDeque::pop_front) {
+            Some(letter) => letter,
+            None if fetch() => continue,
+            None => return,
+        };
+        READ.set(READ.get() + 1);
+        // Nothing is borrowed while it is read: handlers make calls, and may end the process.
+        match letter {
+            Letter::Work(work) => work(),
+            Letter::Outcome(id, outcome) => complete(id, outcome),
+        }
+        if started.elapsed() > budget {
             return;
         }
     }
+}
+
+/// Takes all that was posted at once: workers and the main thread meet once per batch, not once per letter.
+fn fetch() -> bool {
+    let batch = std::mem::take(&mut *posted());
+    FETCHED.with_borrow_mut(|fetched| {
+        // Emptied before, so this is no copy.
+        *fetched = batch.into();
+        !fetched.is_empty()
+    })
 }
 
 /// Main thread. Lets go of every request, as the objects behind them are about to go.
 pub fn close() {
     let dropped = PENDING.with_borrow_mut(std::mem::take);
     drop(dropped);
+    // The benchmark holds it against the number of calls.
+    tracing::debug!("letters read on the main thread={}", READ.get());
+    backend_request::close();
 }
 
 /// What every request says that was given up.
@@ -156,15 +197,15 @@ pub fn cancelled() -> ClientError {
 
 impl Pending {
     fn complete(self, outcome: Outcome) {
-        let outcome = if self.cancelled { Err(cancelled()) } else { outcome };
+        let outcome = if self.cancelled { Outcome::Lost(cancelled()) } else { outcome };
         let result = (self.answer)(outcome);
-        BackendRequest::finish(self.request, result);
+        BackendRequest::finish(self.request, &self.slot, result);
     }
 
     fn cancel(&mut self) {
         self.cancelled = true;
-        if let Some(work) = &self.work {
-            work.abort();
+        if let Some(work) = self.work.take() {
+            work.withdraw();
         }
     }
 }
@@ -173,8 +214,31 @@ fn next_id() -> u64 {
     NEXT_ID.replace(NEXT_ID.get() + 1)
 }
 
+/// Hashes ids, which are numbers of our own making: nobody chooses them to collide.
+#[derive(Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // Fibonacci hashing: the table reads the upper bits as well as the lower ones.
+        self.0 = (self.0 ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32);
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::channel;
+
     use super::*;
 
     #[test]

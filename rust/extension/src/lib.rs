@@ -23,6 +23,7 @@ mod backlog_monitor;
 mod configuration;
 mod deferred_transport;
 mod editor_plugin;
+mod errands;
 mod frame_hook;
 mod hand_off;
 mod handshake;

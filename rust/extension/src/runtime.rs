@@ -10,7 +10,8 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::backend_error::Failure;
 use crate::backend_request::BackendRequest;
-use crate::hand_off::{self, Outcome, OwnerId, cancelled};
+use crate::errands::{self, Errands};
+use crate::hand_off::{self, Outcome, OwnerId, RequestId, cancelled};
 use crate::last_words;
 
 /// Network work is waiting, not computing: two threads serve thousands of requests.
@@ -20,8 +21,13 @@ const EXIT_GRACE: Duration = Duration::from_secs(2);
 
 enum State {
     Idle,
-    Running(Runtime),
+    Running(Workers),
     Stopped,
+}
+
+struct Workers {
+    runtime: Runtime,
+    errands: Errands,
 }
 
 static STATE: Mutex<State> = Mutex::new(State::Idle);
@@ -30,6 +36,10 @@ static DEADLINE: Mutex<Option<Instant>> = Mutex::new(None);
 
 /// The workers, started if they are not running.
 pub fn handle() -> Result<Handle, ClientError> {
+    with_workers(|workers| workers.runtime.handle().clone())
+}
+
+fn with_workers<T>(ask: impl FnOnce(&Workers) -> T) -> Result<T, ClientError> {
     let mut state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
     if matches!(*state, State::Idle) {
         let runtime = Builder::new_multi_thread()
@@ -38,10 +48,11 @@ pub fn handle() -> Result<Handle, ClientError> {
             .enable_all()
             .build()
             .map_err(|error| ClientError::new(Fault::Internal, format!("no worker threads: {error}")))?;
-        *state = State::Running(runtime);
+        let errands = Errands::on(runtime.handle());
+        *state = State::Running(Workers { runtime, errands });
     }
     match &*state {
-        State::Running(runtime) => Ok(runtime.handle().clone()),
+        State::Running(workers) => Ok(ask(workers)),
         State::Idle | State::Stopped => {
             Err(ClientError::new(Fault::Cancelled, "the extension is being unloaded"))
         }
@@ -55,7 +66,7 @@ pub fn open() {
 
 /// Main thread. No thread runs our code once this has returned.
 pub fn stop() {
-    let State::Running(runtime) = replace(State::Stopped) else { return };
+    let State::Running(Workers { runtime, .. }) = replace(State::Stopped) else { return };
     if godot::init::is_editor_hint() {
         // Hot reload: a thread that outlives us would run unmapped code. Wait, however long.
         drop(runtime);
@@ -128,33 +139,19 @@ impl Calls {
         work: impl Future<Output = Result<T, ClientError>> + Send + 'static,
         answer: impl FnOnce(Result<T, Failure>) -> Variant + 'static,
     ) -> Gd<BackendRequest> {
-        let request = BackendRequest::pending();
-        let answer = move |outcome: Outcome| {
-            answer(
-                outcome
-                    .and_then(|found| found.downcast().map(|found| *found).map_err(|_| crashed()))
-                    .map_err(Failure::from),
-            )
-        };
-        let id = hand_off::register(&request, self.0, Box::new(answer));
-        request.clone().bind_mut().named(id);
-        let deliver = move |outcome: Result<T, ClientError>| {
-            hand_off::post(move || hand_off::complete(id, outcome.map(|found| Box::new(found) as _)));
-        };
-        match handle() {
-            Err(error) => deliver(Err(error)),
-            Ok(handle) => {
-                let work = handle.spawn(work);
-                hand_off::attach(id, work.abort_handle());
-                handle.spawn(async move {
-                    let outcome = work.await;
-                    deliver(
-                        outcome.unwrap_or_else(|error| {
-                            Err(if error.is_panic() { crashed() } else { cancelled() })
-                        }),
-                    );
-                });
-            }
+        let answer = move |outcome: Outcome| answer(typed(outcome).map_err(Failure::from));
+        let (withdrawal, withdrawn) = errands::withdrawal();
+        let (id, request) = hand_off::register(self.0, Box::new(answer), withdrawal);
+        let delivery = Delivery::of(id);
+        // Boxed by itself: a future that holds another one holds it twice.
+        let work = Box::pin(work);
+        let errand = Box::pin(async move {
+            let outcome = withdrawn.or(work).await;
+            delivery.deliver(outcome.unwrap_or_else(|| Err(cancelled())));
+        });
+        if let Err(error) = with_workers(|workers| workers.errands.leave(errand)) {
+            // Dropped, which completes the request.
+            tracing::debug!(code = error.code(), "no worker for a call");
         }
         request
     }
@@ -174,6 +171,39 @@ impl Calls {
     /// For [`hand_off::abandon`], which runs handlers and so must not be called on a borrowed node.
     pub fn owner(&self) -> OwnerId {
         self.0
+    }
+}
+
+/// What becomes of a request, told exactly once: also if its work panics or is dropped, which drops this.
+struct Delivery {
+    id: RequestId,
+    delivered: bool,
+}
+
+impl Delivery {
+    fn of(id: RequestId) -> Self {
+        Self { id, delivered: false }
+    }
+
+    fn deliver<T: Send + 'static>(mut self, outcome: Result<T, ClientError>) {
+        self.delivered = true;
+        hand_off::deliver(self.id, Outcome::Found(Box::new(outcome)));
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if !self.delivered {
+            let why = if std::thread::panicking() { crashed() } else { cancelled() };
+            hand_off::deliver(self.id, Outcome::Lost(why));
+        }
+    }
+}
+
+fn typed<T: 'static>(outcome: Outcome) -> Result<T, ClientError> {
+    match outcome {
+        Outcome::Found(found) => found.downcast().map_or_else(|_| Err(crashed()), |found| *found),
+        Outcome::Lost(why) => Err(why),
     }
 }
 

@@ -94,10 +94,10 @@ fn carry_out(this: &Gd<BackendPeerAuth>, effect: Effect) {
         }
         Effect::Joined(peer, player) => {
             tracing::debug!(peer, player = %player.player_id, "a player is in");
-            this.signals().peer_verified().emit(i64::from(peer), &BackendPlayer::object(Ok(player)));
+            this.signals().peer_verified().emit(i64::from(peer), &BackendPlayer::object(Ok(player.into())));
         }
         Effect::Left(peer, player) => {
-            this.signals().peer_left().emit(i64::from(peer), &BackendPlayer::object(Ok(player)));
+            this.signals().peer_left().emit(i64::from(peer), &BackendPlayer::object(Ok(player.into())));
         }
     }
 }
