@@ -17,6 +17,11 @@ use crate::pinned::{Side, pinned};
 /// Before what was measured, on a line of its own.
 pub const FIGURES: &str = "FIGURES ";
 
+/// Figure of a whole run of the addon: results and news that crossed to the main thread.
+pub const CROSSINGS: &str = "crossings";
+/// Before it in the log.
+const LETTERS: &str = "letters read on the main thread=";
+
 /// One scenario's figures by name, and its name as `run`.
 pub type Figures = Map<String, Value>;
 
@@ -78,16 +83,20 @@ impl Project {
     pub fn measure(&self, way: &str, url: &str, runs: &str) -> Result<Vec<Figures>> {
         let arguments = [format!("--way={way}"), format!("--url={url}"), format!("--runs={runs}")];
         let mut command = self.command(&arguments)?;
-        command.env("BACKEND_URL", url).env("BACKEND_SERVER_KEY", KEY);
+        command.env("BACKEND_URL", url).env("BACKEND_SERVER_KEY", KEY).env("BACKEND_LOG", "debug");
         let mut process = Process::start(way, command)?;
         process.wait_for_exit(0)?;
         process.log().check_clean(&[])?;
-        let figures = figures_of(process.log())?;
+        let mut figures = figures_of(process.log())?;
         ensure!(
             figures.len() == runs.split(',').count(),
             "{way} left out a scenario\n{}",
             process.log().tail()
         );
+        let said = |line: String| line.split_once(LETTERS)?.1.trim().parse::<u64>().ok();
+        if let Some(letters) = process.log().lines().into_iter().find_map(said) {
+            figures.push(Map::from_iter([(CROSSINGS.to_owned(), letters.into())]));
+        }
         Ok(figures)
     }
 

@@ -135,9 +135,19 @@ impl Report {
         lines.join("\n")
     }
 
+    /// Forgets how it was judged, as more is to come.
+    pub fn unjudge(&mut self) {
+        self.goals.clear();
+    }
+
     /// Tells it, and writes it into `folder` for programs and for people; the latter with the plots that are there.
     pub fn publish(&self, folder: &Path) -> Result<()> {
         println!("{}", self.table());
+        self.write(folder)
+    }
+
+    /// Writes it without telling it.
+    pub fn write(&self, folder: &Path) -> Result<()> {
         let pages = [(".json", serde_json::to_string_pretty(self)? + "\n"), (".md", self.page(folder)?)];
         for (ending, text) in pages {
             let path = self.path(folder, ending);

@@ -15,6 +15,7 @@ const WAYS: Dictionary[String, String] = {
 	"addon_password": "res://ways/password_addon.gd",
 	"pool_login": "res://ways/login_pool.gd",
 	"pool_password": "res://ways/password_pool.gd",
+	"no_call": "res://ways/no_call.gd",
 }
 ## Seconds after which a scenario that hangs is given up.
 const PATIENCE := 60.0
@@ -54,6 +55,25 @@ func burst(words: PackedStringArray) -> Dictionary:
 	Engine.max_fps = int(words[1])
 	var seconds := await _burst(count)
 	return {"calls_per_second": count / seconds}
+
+
+## `count` calls, `in_flight` of them at a time, without a limit of frames: calls per second.
+func loop(words: PackedStringArray) -> Dictionary:
+	Engine.max_fps = 0
+	var count := int(words[0])
+	var in_flight := int(words[1])
+	var end := _way.completed + count
+	var begun := Time.get_ticks_usec()
+	var left := count
+	while _way.completed < end:
+		if Time.get_ticks_usec() - begun > PATIENCE * 1e6:
+			push_error("a loop hangs")
+			break
+		while left > 0 and _way.in_flight() < in_flight:
+			_way.submit()
+			left -= 1
+		await get_tree().process_frame
+	return {"calls_per_second": count / ((_way.last_usec - begun) / 1e6)}
 
 
 ## `per_second` calls at 60 frames a second for `seconds`: what frames cost the main thread.
