@@ -2,6 +2,7 @@
 //! take a list in one piece.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Mutex, PoisonError};
 
 use axum::extract::{Path, Query};
@@ -52,13 +53,16 @@ async fn whole(Path(count): Path<usize>) -> Result<impl IntoResponse, StatusCode
     static MADE: Mutex<Option<HashMap<usize, String>>> = Mutex::new(None);
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
     let lists = made.get_or_insert_default();
-    if !lists.contains_key(&count) {
-        let page =
-            RoomPage { rooms: (0..count).map(|index| room(index, count)).collect(), next_cursor: None };
-        let body = serde_json::to_string(&page).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
-        lists.insert(count, body);
-    }
-    Ok(([(CONTENT_TYPE, "application/json")], lists.get(&count).cloned().unwrap_or_default()))
+    let list = match lists.entry(count) {
+        Entry::Occupied(made) => made.get().clone(),
+        Entry::Vacant(none) => {
+            let rooms = (0..count).map(|index| room(index, count)).collect();
+            let body = serde_json::to_string(&RoomPage { rooms, next_cursor: None })
+                .map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+            none.insert(body).clone()
+        }
+    };
+    Ok(([(CONTENT_TYPE, "application/json")], list))
 }
 
 /// Some 200 bytes more or less, in no order by name.
