@@ -65,10 +65,9 @@ struct HeldByServer {
 /// Measures, tells, and says whether all goals are reached.
 pub fn run(options: &Options) -> Result<bool> {
     let mut report = Report::new("flush", Machine::this()?);
-    // The backend is this process's child, and stays beside it.
-    pin(Side::Server, std::process::id())?;
     let project = Project::with(&options.library)?;
     let backend = Backend::start()?;
+    pin(Side::Server, backend.id()?)?;
     let stage = Stage::new(&backend, options.quick)?;
     let sizes: &[usize] = if options.quick { &QUICK_SIZES } else { &SIZES };
     for round in 1..=options.rounds {
