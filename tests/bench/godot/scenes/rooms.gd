@@ -65,8 +65,8 @@ func _addon() -> void:
 
 
 ## The result of the last of the requests that `call` makes, `count` at once. Under `measure` goes
-## what each takes of the main
-## thread, from the call to its result: processor time without that of idle frames.
+## what each takes of the main thread, from the call to its result: processor time without that of
+## idle frames.
 func _timed(measure: String, call: Callable, count: int) -> RefCounted:
 	var idle := await idle_frame_usec()
 	var requests: Array[BackendRequest] = []
