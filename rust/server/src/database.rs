@@ -127,6 +127,11 @@ impl Database {
         Ok(())
     }
 
+    /// Whether it is SQLite, for the few statements that have to differ.
+    pub const fn is_sqlite(&self) -> bool {
+        self.sqlite
+    }
+
     /// For single statements that only read.
     pub const fn pool(&self) -> &AnyPool {
         &self.pool

@@ -72,7 +72,8 @@ impl Subject {
                 let Ok(id) = entry.file_name().to_string_lossy().parse() else { continue };
                 // "postgres: user database address state"
                 let title = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
-                if title.starts_with("postgres: ") && title.split(' ').any(|word| word == name) {
+                let works = title.starts_with("postgres: ") && !title.contains("autovacuum");
+                if works && title.split(' ').any(|word| word == name) {
                     processes.push(id);
                 }
             }
