@@ -94,8 +94,9 @@ fn one_round(backend: &Backend, project: &Project, kind: &Kind, report: &mut Rep
         let figures = work().with_context(|| format!("{}, {way}", kind.scenario))?;
         // Those that warm it up cost the backend as much.
         let each = (processor_ms(backend)? - before) / (kind.count + warm) as f64;
-        let speed = figures.last().and_then(|figures| figures.get("calls_per_second")?.as_f64());
-        report.add(kind.scenario, SPEED, way, speed.context("no speed")?);
+        let speed = figures.iter().find_map(|figures| figures.get("calls_per_second")?.as_f64());
+        let speed = speed.with_context(|| format!("{}, {way}: no speed in {figures:?}", kind.scenario))?;
+        report.add(kind.scenario, SPEED, way, speed);
         report.add(kind.scenario, COST, way, each);
         anyhow::Ok(())
     };

@@ -55,7 +55,7 @@ pub fn run(options: &Options) -> Result<bool> {
                 let runs = format!("warm:1,memory:{count}:{}", SETTLED.as_secs());
                 project.measure(way, server.url(), &runs)?
             };
-            let figure = found.last().and_then(|figures| figures.get("resident_bytes"));
+            let figure = found.iter().find_map(|figures| figures.get("resident_bytes"));
             let grown = figure.and_then(serde_json::Value::as_f64).context("it told no figures")?;
             report.add(SCENARIO, MEASURE, way, grown / count as f64);
             let connections = server.counts()?.connections;
