@@ -24,6 +24,8 @@ var _way: Way
 
 
 func _ready() -> void:
+	# What cannot draw sleeps 6.9 ms in each frame otherwise, also without a limit of frames.
+	OS.low_processor_usage_mode_sleep_usec = 0
 	# A pool with threads ends before its first frame is over otherwise.
 	await get_tree().process_frame
 	var script: GDScript = load(WAYS[_argument("way")])
