@@ -24,6 +24,10 @@ const BUDGET_OF_BURST: Duration = Duration::from_millis(2);
 /// Letters waiting that make a burst: more than a frame's budget is good for.
 const BURST: usize = 500;
 
+/// A main loop whose frames are shorter than this, as of a server without a limit of frames, does nothing but turn: while it
+/// waits for results it gives way to the workers that make them.
+const SPINNING: Duration = Duration::from_micros(500);
+
 /// Names a request across threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestId(u64);
@@ -71,6 +75,8 @@ thread_local! {
     // Used on the main thread only.
     static PENDING: RefCell<Table> = RefCell::default();
     static NEXT_ID: Cell<u64> = const { Cell::new(1) };
+    /// When the last frame was.
+    static FRAME: Cell<Option<Instant>> = const { Cell::new(None) };
     /// Letters read so far.
     static READ: Cell<u64> = const { Cell::new(0) };
     /// Letters fetched and not read yet.
@@ -151,6 +157,15 @@ pub fn abandon(owner: OwnerId) {
 /// none or the time is up; the rest is read in the next frame.
 pub fn drain() {
     let started = Instant::now();
+    let (read, before) = (READ.get(), FRAME.replace(Some(started)));
+    read_letters(started);
+    let spins = before.is_some_and(|before| started - before < SPINNING);
+    if spins && READ.get() == read && PENDING.with_borrow(|table| !table.is_empty()) {
+        std::thread::yield_now();
+    }
+}
+
+fn read_letters(started: Instant) {
     let waiting = FETCHED.with_borrow(VecDeque::len) + posted().len();
     let budget = if waiting > BURST { BUDGET_OF_BURST } else { BUDGET };
     loop {

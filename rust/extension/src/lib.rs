@@ -61,6 +61,7 @@ unsafe impl ExtensionLibrary for BackendExtension {
     fn on_main_loop_frame() {
         hand_off::drain();
         frame_hook::run_all();
+        runtime::end_of_frame();
     }
 
     fn on_stage_deinit(stage: InitStage) {

@@ -64,8 +64,17 @@ pub fn open() {
     drop(replace(State::Idle));
 }
 
+/// Main thread, at the end of a frame: calls made in it reach the workers now.
+pub fn end_of_frame() {
+    let state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let State::Running(workers) = &*state {
+        workers.errands.end_of_frame();
+    }
+}
+
 /// Main thread. No thread runs our code once this has returned.
 pub fn stop() {
+    end_of_frame();
     let State::Running(Workers { runtime, .. }) = replace(State::Stopped) else { return };
     if godot::init::is_editor_hint() {
         // Hot reload: a thread that outlives us would run unmapped code. Wait, however long.
