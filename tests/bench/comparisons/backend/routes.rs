@@ -50,7 +50,6 @@ pub struct Route {
 pub struct Askers {
     key: String,
     tokens: Vec<String>,
-    refresh_tokens: Vec<String>,
     population: Population,
     url: String,
 }
@@ -58,18 +57,22 @@ pub struct Askers {
 impl Askers {
     pub fn log_in(url: &str, key: &str, population: Population) -> Result<Self> {
         let api = Api::new(url, key)?;
-        let (mut tokens, mut refresh_tokens) = (Vec::new(), Vec::new());
+        let mut tokens = Vec::new();
         for number in 0..TOKENS {
             tokens.push(api.log_in(&format!("Player {number}"))?.access_token().to_owned());
-        }
-        for number in 0..CONNECTIONS * 2 {
-            refresh_tokens.push(api.log_in(&format!("Refresher {number}"))?.refresh_token().to_owned());
         }
         // The same account in every round.
         if api.register_account(EMAIL, PASSWORD, "Ada").is_err() {
             api.log_in("Ada")?;
         }
-        Ok(Self { key: key.to_owned(), tokens, refresh_tokens, population, url: url.to_owned() })
+        Ok(Self { key: key.to_owned(), tokens, population, url: url.to_owned() })
+    }
+
+    /// Enough for all connections. Those of an earlier run are used up.
+    fn refresh_tokens(&self) -> Result<Vec<String>> {
+        let api = Api::new(&self.url, &self.key)?;
+        let log_in = |number| Ok(api.log_in(&format!("Refresher {number}"))?.refresh_token().to_owned());
+        (0..CONNECTIONS * 2).map(log_in).collect()
     }
 
     /// The ETag a reader of `path` would come back with.
@@ -111,11 +114,11 @@ impl Askers {
             read("one room", &room, &key),
             Route { name: "validate", kind: Kind::Read, in_quick: true, load: fixed(&tokens, &key) },
         ];
-        all.extend(self.writes(run, since, &room, &key, &player));
+        all.extend(self.writes(run, since, &room, &key, &player)?);
         Ok(all)
     }
 
-    fn writes(&self, run: &str, since: u64, room: &str, key: &Value, player: &Value) -> Vec<Route> {
+    fn writes(&self, run: &str, since: u64, room: &str, key: &Value, player: &Value) -> Result<Vec<Route>> {
         let write = |name, load| Route { name, kind: Kind::Shown, in_quick: true, load };
         let json = json!({});
         let loads: Vec<_> = self
@@ -127,7 +130,7 @@ impl Askers {
             .collect();
         let login = [post(routes::AUTH_ANONYMOUS, &json!({}))];
         let password = [post(routes::AUTH_PASSWORD, &json!({ "email": EMAIL, "password": PASSWORD }))];
-        vec![
+        Ok(vec![
             write("ticket", fixed(&[("POST", format!("{room}/ticket"), String::new())], player)),
             write("heartbeat", self.heartbeat(since, key)),
             write("load of one player", fixed(&loads, key)),
@@ -135,12 +138,12 @@ impl Askers {
             write("guest login", fixed(&login, &json)),
             write(
                 "refresh",
-                lua(include_str!("load/refresh.lua"), &json, &[("tokens", json!(self.refresh_tokens))]),
+                lua(include_str!("load/refresh.lua"), &json, &[("tokens", json!(self.refresh_tokens()?))]),
             ),
             write("register a server", lua(include_str!("load/register.lua"), key, &[("run", json!(run))])),
             // More would only wait: argon2 takes a core for 20 ms each.
             write("password login", Load { connections: 4, ..fixed(&password, &json) }),
-        ]
+        ])
     }
 
     fn heartbeat(&self, since: u64, key: &Value) -> Load {
