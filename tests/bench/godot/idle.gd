@@ -1,5 +1,6 @@
 extends Node
-## A game that does nothing, with the addon's nodes as told: what its start and each of its frames cost.
+## A game that does nothing, with the addon's nodes as told: what its start and each of its
+## frames cost.
 ##
 ## Names no class of the addon, so that it is the same game without it.
 
@@ -54,7 +55,8 @@ func _registered() -> void:
 		await get_tree().process_frame
 
 
-## Processor time of the main thread per frame, as fast as frames come: no window, no limit, no pause.
+## Processor time of the main thread per frame, as fast as frames come: no window, no limit, no
+## pause.
 func _frame_usec(frames: int) -> float:
 	Engine.max_fps = 0
 	var pause := OS.low_processor_usage_mode_sleep_usec
