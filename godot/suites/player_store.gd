@@ -253,13 +253,13 @@ func test_an_outage_keeps_saves_dirty_until_it_ends() -> void:
 	_store.save(session.player_id, "progress", {"wins": 2})
 	# Either answer is right, "not saved" now or "saved" later, but the save itself must outlive
 	# every attempt.
-	await frames(120)
+	await until(func() -> bool: return not backlog.is_empty(), PATIENCE, "backlog_changed")
 	check_eq(_store.get_dirty_count(), 1, "dirty during the outage")
 	check_eq(saves.size(), 0, "emissions of saved during the outage")
 	check_eq(_store.get_document(session.player_id, "progress"), {"wins": 2}, "own copy")
 	relay.connect_line()
 	await until(func() -> bool: return _store.get_dirty_count() == 0, 60.0, "nothing dirty")
-	await until(func() -> bool: return backlog.size() >= 2, PATIENCE, "backlog_changed")
+	await until(func() -> bool: return backlog.size() >= 2, PATIENCE, "end of the backlog")
 	check_eq(backlog[0][0], 1, "documents in the first backlog")
 	check_eq(backlog[-1], [0, 0.0], "the last backlog")
 	var documents: BackendPlayerDocuments = await session.read_documents().wait()
