@@ -1,14 +1,13 @@
 //! A real backend on its cores, on a database that is full of rows.
 
 use std::fs;
-use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use end_to_end::backend::Backend;
 use tokio::runtime::Runtime;
 
 use super::population::{self, Population};
-use crate::pinned::{Side, pinned};
+use crate::pinned::{Side, pin};
 
 /// What the backend stands on.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,7 +53,7 @@ impl Subject {
             location.clone(),
             &["--lease-seconds", "3600"],
         )?;
-        pin(backend.id()?)?;
+        pin(Side::Server, backend.id()?)?;
         let key = fs::read_to_string(backend.server_key_file())?.trim().to_owned();
         let database =
             location.unwrap_or_else(|| format!("sqlite://{}", backend.folder().join("backend.db").display()));
@@ -92,18 +91,4 @@ impl Subject {
         self.population = to;
         Ok(())
     }
-}
-
-/// Puts all threads of a process on the server's cores.
-fn pin(id: u32) -> Result<()> {
-    let probe = pinned(Side::Server, &Command::new("true"));
-    if probe.get_program() != "taskset" {
-        return Ok(());
-    }
-    let cores = probe.get_args().nth(1).context("no cores")?;
-    let mut command = Command::new("taskset");
-    command.args(["--all-tasks", "--cpu-list", "--pid"]).arg(cores).arg(id.to_string());
-    let output = command.output()?;
-    ensure!(output.status.success(), "not pinned: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
 }
