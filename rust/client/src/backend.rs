@@ -19,7 +19,7 @@ use backend_protocol::session::{
 use backend_protocol::validation::{Validate, Validated};
 use backend_protocol::{Check, Problem, problem, routes};
 use backend_token::Algorithm;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, ETAG, HeaderMap, IF_NONE_MATCH};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
 use reqwest::{Method, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -39,6 +39,10 @@ use crate::transport::{self, HttpReply, HttpRequest, Transport, TransportError};
 
 /// Longest entity tag that is sent back, in bytes.
 const MAX_ETAG: usize = 128;
+
+const ACCEPTED: HeaderValue = HeaderValue::from_static("application/json, application/problem+json");
+/// As many as a call has, with those that the transport adds: the map never grows.
+const HEADERS: usize = 8;
 
 /// The result of a call.
 pub type Reply<T> = Result<T, ClientError>;
@@ -249,8 +253,8 @@ impl HttpBackend {
         if call.query.is_some() {
             url.set_query(call.query.as_deref());
         }
-        let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, transport::plain("application/json, application/problem+json")?);
+        let mut headers = HeaderMap::with_capacity(HEADERS);
+        headers.insert(ACCEPT, ACCEPTED);
         headers.insert(transport::REQUEST_ID, transport::plain(request_id)?);
         if let Some(credential) = call.credential {
             headers.insert(AUTHORIZATION, transport::bearer(credential)?);

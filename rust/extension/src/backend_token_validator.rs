@@ -91,11 +91,9 @@ impl BackendTokenValidator {
     /// [BackendValidationResult].
     #[func]
     fn validate(&self, token: GString) -> Gd<BackendRequest> {
-        // A copy; it is encoded on the worker. `to_string` would format it here, character by character.
-        let token = token.chars().to_vec();
+        let token = utf8(&token);
         let listed = self.listed();
         let work = self.connected().map(|validator| async move {
-            let token: String = token.into_iter().collect();
             let server_id = listed.as_ref().and_then(Registration::server_id);
             if let Some(listed) = &listed {
                 validator.follow(listed);
@@ -170,4 +168,15 @@ pub fn make(config: Option<&Gd<BackendConfig>>, policy: Policy) -> Result<TokenV
     let storage = configuration::storage(&config);
     let backend = configuration::connect(config)?;
     Ok(TokenValidator::new(backend, storage, configuration::clock(), details))
+}
+
+/// A token is ASCII, or it is no token: narrowed in one go, where `to_string` would format it character by character.
+fn utf8(token: &GString) -> String {
+    let characters = token.chars();
+    if characters.iter().all(char::is_ascii)
+        && let Ok(token) = String::from_utf8(characters.iter().map(|character| *character as u8).collect())
+    {
+        return token;
+    }
+    characters.iter().collect()
 }
