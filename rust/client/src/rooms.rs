@@ -39,19 +39,11 @@ impl Rooms {
     /// count. A room that moves from page to page meanwhile is in it once.
     pub async fn list_all(&self, query: &RoomQuery) -> Result<RoomPage, ClientError> {
         let mut query = RoomQuery { limit: Some(MAX_PAGE), cursor: None, ..query.clone() };
-        let mut all = RoomPage { rooms: Vec::new(), next_cursor: None };
-        let mut known = HashSet::new();
-        loop {
-            let page = self.list(&query).await?;
-            let before = all.rooms.len();
-            all.rooms.extend(page.rooms.into_iter().filter(|room| known.insert(room.room_id.clone())));
-            all.next_cursor = page.next_cursor;
-            // A page without news that says that there is more could go on like that for ever.
-            if all.next_cursor.is_none() || all.rooms.len() == before || all.rooms.len() >= MAX_ROOMS {
-                return Ok(all);
-            }
-            query.cursor.clone_from(&all.next_cursor);
+        let mut pages = Pages::default();
+        while pages.take(self.list(&query).await?) {
+            query.cursor.clone_from(&pages.all.next_cursor);
         }
+        Ok(pages.all)
     }
 
     /// One room.
@@ -62,5 +54,60 @@ impl Rooms {
     /// A ticket to join one room, good once and for a minute at most.
     pub async fn ticket(&self, room_id: &str) -> Result<JoinTicket, ClientError> {
         self.session.authorized(|token| async move { self.backend.ticket(&token, room_id).await }).await
+    }
+}
+
+/// Pages that become one.
+#[derive(Default)]
+struct Pages {
+    all: RoomPage,
+    known: HashSet<String>,
+}
+
+impl Pages {
+    /// Whether there is more to fetch.
+    fn take(&mut self, page: RoomPage) -> bool {
+        let Self { all, known } = self;
+        let before = all.rooms.len();
+        all.rooms.extend(page.rooms.into_iter().filter(|room| known.insert(room.room_id.clone())));
+        all.next_cursor = page.next_cursor;
+        // A page without news that says that there is more could go on like that for ever.
+        all.next_cursor.is_some() && all.rooms.len() > before && all.rooms.len() < MAX_ROOMS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::selection::tests::room;
+    use super::*;
+
+    fn page(ids: &[&str], next_cursor: Option<&str>) -> RoomPage {
+        let rooms = ids.iter().map(|id| room(id, "Reed", 0, "2026-01-01T00:00:00Z")).collect();
+        RoomPage { rooms, next_cursor: next_cursor.map(str::to_owned) }
+    }
+
+    fn ids(pages: &Pages) -> Vec<&str> {
+        pages.all.rooms.iter().map(|room| room.room_id.as_str()).collect()
+    }
+
+    #[test]
+    fn pages_are_fetched_until_none_is_left_and_a_room_is_in_them_once() {
+        let mut pages = Pages::default();
+        assert!(pages.take(page(&["a", "b"], Some("2"))));
+        assert!(pages.take(page(&["b", "c"], Some("3"))));
+        assert_eq!(pages.all.next_cursor.as_deref(), Some("3"));
+        assert!(!pages.take(page(&["d"], None)));
+        assert_eq!(ids(&pages), ["a", "b", "c", "d"]);
+    }
+
+    #[test]
+    fn pages_without_news_and_lists_without_end_are_left() {
+        let mut pages = Pages::default();
+        assert!(pages.take(page(&["a"], Some("2"))));
+        assert!(!pages.take(page(&["a"], Some("3"))), "nothing new");
+        assert!(!pages.take(page(&[], Some("4"))), "nothing at all");
+        let many: Vec<String> = (0..MAX_ROOMS).map(|number| number.to_string()).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(!Pages::default().take(page(&many, Some("2"))), "as many as there may be");
     }
 }

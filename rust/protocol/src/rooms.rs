@@ -105,7 +105,7 @@ impl RoomQuery {
 }
 
 /// One page of rooms.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RoomPage {
     /// The rooms, in the order asked for.
     pub rooms: Vec<Room>,

@@ -72,10 +72,10 @@ fn by(sort: RoomSort, a: &Room, b: &Room) -> Ordering {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn room(id: &str, name: &str, players: u32, created_at: &str) -> Room {
+    pub fn room(id: &str, name: &str, players: u32, created_at: &str) -> Room {
         Room {
             room_id: id.into(),
             name: name.into(),
