@@ -9,6 +9,7 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use crate::audit::Event;
+use crate::database::Work;
 use crate::idempotency::IdempotencyKey;
 use crate::player_store::{conflicts, leases};
 use crate::problem::{JsonBody, Outcome, Refusal};
@@ -39,6 +40,19 @@ fn tags_text(tags: &[String]) -> Outcome<String> {
         return Err(Refusal::field("tags", "must not contain commas"));
     }
     Ok(if tags.is_empty() { String::new() } else { format!(",{},", tags.join(",")) })
+}
+
+/// Puts a server where it belongs in lists by players.
+async fn list_players(work: &mut Work, server_id: &str, players: i64) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO server_players (listed_id, player_count) VALUES ($1, $2) \
+         ON CONFLICT (listed_id) DO UPDATE SET player_count = excluded.player_count",
+    )
+    .bind(server_id)
+    .bind(players)
+    .execute(&mut *work.tx)
+    .await?;
+    Ok(())
 }
 
 /// Lists a server, or renews the entry it had under the same instance.
@@ -84,6 +98,7 @@ pub async fn register(
     .fetch_one(&mut *work.tx)
     .await?;
     let server_id: String = row.try_get("server_id")?;
+    list_players(&mut work, &server_id, i64::from(entry.players)).await?;
     // Whoever was forgotten and comes back still holds the players that nobody has taken.
     leases::renew_all(&state, &mut work, &server_id).await?;
     world_store::renew_all(&mut work, &server_id, lease_until).await?;
@@ -117,10 +132,11 @@ pub async fn heartbeat(
     let mut work = state.database.begin().await?;
     let lease_until = leases::lease_until(&state, &work);
     let beaten = sqlx::query(
-        "UPDATE servers SET lease_until = $1, heartbeat_sequence = $2, status = $3, players = $4, \
-         map = COALESCE($5, map), mode = COALESCE($6, mode), max_players = COALESCE($7, max_players), \
+        "UPDATE servers SET lease_until = $1, heartbeat_sequence = $2, status = $3, players_before = players, \
+         players = $4, map = COALESCE($5, map), mode = COALESCE($6, mode), max_players = COALESCE($7, max_players), \
          tags = COALESCE($8, tags) \
-         WHERE server_id = $9 AND key_hash = $10 AND lease_until > $11 AND heartbeat_sequence < $2",
+         WHERE server_id = $9 AND key_hash = $10 AND lease_until > $11 AND heartbeat_sequence < $2 \
+         RETURNING players_before",
     )
     .bind(lease_until)
     .bind(sequence)
@@ -133,10 +149,16 @@ pub async fn heartbeat(
     .bind(&server_id)
     .bind(&server.key_hash)
     .bind(work.now)
-    .execute(&mut *work.tx)
+    .fetch_optional(&mut *work.tx)
     .await?;
     let mut holds = 0;
-    if beaten.rows_affected() == 0 {
+    if let Some(row) = beaten {
+        if row.try_get::<i64, _>("players_before")? != i64::from(beat.players) {
+            list_players(&mut work, &server_id, i64::from(beat.players)).await?;
+        }
+        holds = leases::renew_all(&state, &mut work, &server_id).await?;
+        world_store::renew(&mut work, &server_id, &beat.worlds, lease_until).await?;
+    } else {
         // Late and overtaken, or not listed: only the latter is told.
         sqlx::query(
             "SELECT server_id FROM servers WHERE server_id = $1 AND key_hash = $2 AND lease_until > $3",
@@ -147,9 +169,6 @@ pub async fn heartbeat(
         .fetch_optional(&mut *work.tx)
         .await?
         .ok_or_else(|| Refusal::new(Code::ServerUnknown, "not listed (any more); register again"))?;
-    } else {
-        holds = leases::renew_all(&state, &mut work, &server_id).await?;
-        world_store::renew(&mut work, &server_id, &beat.worlds, lease_until).await?;
     }
     let wanted = leases::wanted(&mut *work.tx, &server_id, work.now).await?;
     let conflicts = conflicts::of_server(&mut *work.tx, &server_id).await?;

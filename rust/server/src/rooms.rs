@@ -170,20 +170,21 @@ fn conditions(query: &RoomQuery, state: &AppState) -> Outcome<Conditions> {
             _ => Bind::Number(cursor.number),
         };
         let before = conditions.values.len() + 1;
-        let (column, compare) = (sort_column(query.sort), if query.descending { '<' } else { '>' });
+        let ((column, id_column), compare) = (order(query.sort), if query.descending { '<' } else { '>' });
         conditions.values.push(value);
         conditions.values.push(Bind::Text(cursor.room_id));
         let id = before + 1;
-        conditions.sql += &format!(" AND ({column}, server_id) {compare} (${before}, ${id})");
+        conditions.sql += &format!(" AND ({column}, {id_column}) {compare} (${before}, ${id})");
     }
     Ok(conditions)
 }
 
-const fn sort_column(sort: RoomSort) -> &'static str {
+/// The columns of an order, which an index keeps.
+const fn order(sort: RoomSort) -> (&'static str, &'static str) {
     match sort {
-        RoomSort::Name => "name",
-        RoomSort::Players => "players",
-        RoomSort::Created => "created_at",
+        RoomSort::Name => ("name", "server_id"),
+        RoomSort::Players => ("player_count", "listed_id"),
+        RoomSort::Created => ("created_at", "server_id"),
     }
 }
 
@@ -228,11 +229,20 @@ pub struct Rooms {
 async fn page(state: &AppState, query: &RoomQuery, mut conditions: Conditions) -> Outcome<RoomPage> {
     let limit = query.limit.unwrap_or(limits::DEFAULT_PAGE);
     let direction = if query.descending { "DESC" } else { "ASC" };
-    let column = sort_column(query.sort);
-    conditions.sql += &format!(" ORDER BY {column} {direction}, server_id {direction}");
+    let (column, id) = order(query.sort);
+    if query.sort == RoomSort::Players {
+        conditions.sql += " AND server_id = listed_id";
+        if state.database.is_sqlite() {
+            // It would prepare for all servers, reading each of them, and does not see that the page ends soon.
+            conditions.sql += " AND unlikely(+player_count >= 0)";
+        }
+    }
+    conditions.sql += &format!(" ORDER BY {column} {direction}, {id} {direction}");
     // One more than asked for tells whether there is a next page.
     conditions.limit(limit + 1);
-    let sql = format!("SELECT {COLUMNS} FROM servers{}", conditions.sql);
+    // CROSS tells SQLite to begin with the order; PostgreSQL finds that out.
+    let from = if query.sort == RoomSort::Players { "server_players CROSS JOIN servers" } else { "servers" };
+    let sql = format!("SELECT {COLUMNS} FROM {from}{}", conditions.sql);
     let mut statement = sqlx::query(AssertSqlSafe(sql));
     for value in conditions.values {
         statement = match value {

@@ -66,6 +66,35 @@ on_both_databases! {
         }
     }
 
+    async fn lists_by_players_follow_the_heartbeats(backend) {
+        let mut ids = Vec::new();
+        for (name, players) in [("Alpha", 1), ("Beta", 2), ("Gamma", 2)] {
+            ids.push(backend.server(name, json!({"players": players, "max_players": 9})).await);
+        }
+        let beat = async |index: usize, sequence: u64, players: u32| {
+            let path = format!("/v1/servers/{}/heartbeat", ids[index]);
+            backend.serve(&path, &json!({"sequence": sequence, "players": players})).await.expect(200);
+        };
+        let descending = "sort=players&descending=true";
+        assert_eq!(names(backend, descending).await, ["Gamma", "Beta", "Alpha"]);
+        beat(0, 1, 5).await;
+        beat(2, 1, 2).await;
+        assert_eq!(names(backend, descending).await, ["Alpha", "Gamma", "Beta"]);
+        // Overtaken on the way.
+        beat(0, 1, 0).await;
+        assert_eq!(names(backend, "sort=players").await, ["Beta", "Gamma", "Alpha"]);
+        beat(0, 2, 0).await;
+        beat(1, 1, 9).await;
+        assert_eq!(names(backend, "sort=players&not_empty=true").await, ["Gamma", "Beta"]);
+        assert_eq!(names(backend, "sort=players&not_full=true").await, ["Alpha", "Gamma"]);
+        let page = backend.get("/v1/rooms?sort=players&limit=2", &backend.key).await.expect(200);
+        let rest = format!("sort=players&limit=2&cursor={}", text(&page["next_cursor"]));
+        assert_eq!(names(backend, &rest).await, ["Beta"]);
+        let gone = backend.request(Method::DELETE, &format!("/v1/servers/{}", ids[2])).bearer_auth(&backend.key);
+        assert_eq!(backend.send(gone).await.status, 204);
+        assert_eq!(names(backend, descending).await, ["Beta", "Alpha"]);
+    }
+
     async fn a_cursor_from_elsewhere_is_refused(backend) {
         for index in 0..3 {
             backend.server(&format!("Room {index}"), json!({})).await;

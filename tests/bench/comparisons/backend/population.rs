@@ -55,6 +55,8 @@ pub async fn grow(url: &str, key: &str, from: Population, to: Population) -> Res
              'ready', 0, 1700000000000 + i, 4102444800000 FROM n"
         );
         sqlx::query(AssertSqlSafe(sql)).bind(&key_hash).execute(&mut connection).await?;
+        sqlx::query("INSERT INTO server_players (listed_id, player_count) SELECT server_id, players FROM servers WHERE true \
+                     ON CONFLICT (listed_id) DO NOTHING").execute(&mut connection).await?;
     }
     for (first, last) in parts(from.players, to.players) {
         let numbers =
@@ -114,6 +116,19 @@ pub async fn new_postgres(admin: &str, name: &str) -> Result<String> {
     sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut connection).await?;
     let (base, _) = admin.rsplit_once('/').context("a URL with a database")?;
     Ok(format!("{base}/{name}"))
+}
+
+/// The processes by which PostgreSQL serves the database's other connections.
+pub async fn postgres_processes(url: &str) -> Result<Vec<u32>> {
+    let mut connection = AnyConnection::connect(url).await?;
+    let rows = sqlx::query(
+        "SELECT CAST(pid AS BIGINT) FROM pg_stat_activity WHERE datname = current_database() \
+         AND backend_type = 'client backend' AND pid <> pg_backend_pid()",
+    )
+    .fetch_all(&mut connection)
+    .await?;
+    connection.close().await?;
+    rows.iter().map(|row| Ok(u32::try_from(row.try_get::<i64, _>(0)?)?)).collect()
 }
 
 /// The sum of all versions: grows by one with each save that is applied.
