@@ -83,7 +83,7 @@ fn one_round(
 ) -> Result<()> {
     for (base, subject, askers) in subjects {
         let way = base.name();
-        let empty = wrk.run(bare.url(), &[bare.id()], &routes::empty(), SECONDS)?;
+        let empty = wrk.run(bare.url(), || Ok(vec![bare.id()]), &routes::empty(), SECONDS)?;
         take(report, "nothing", way, &empty)?;
         let since = round * STEP;
         for route in askers.routes(&format!("run-{round}"), since)? {
@@ -97,7 +97,7 @@ fn one_round(
                 saves(runtime, wrk, subject, &route, way, since, report)?;
                 continue;
             }
-            let loaded = wrk.run(&subject.backend.url(), &subject.processes()?, &route.load, SECONDS);
+            let loaded = wrk.run(&subject.backend.url(), || subject.processes(runtime), &route.load, SECONDS);
             let loaded = loaded.with_context(|| format!("{} on {way}", route.name))?;
             take(report, route.name, way, &loaded)?;
         }
@@ -120,7 +120,7 @@ fn saves(
     let own = batches::measure(&subject.database, (saved, saved), population.document, since, SECONDS)?;
     report.add(route.name, "documents_per_second", &format!("{BARE}, {way}"), own);
     let before = subject.saves(runtime)?;
-    let loaded = wrk.run(&subject.backend.url(), &subject.processes()?, &route.load, SECONDS)?;
+    let loaded = wrk.run(&subject.backend.url(), || subject.processes(runtime), &route.load, SECONDS)?;
     let applied = (subject.saves(runtime)? - before) as f64;
     take(report, route.name, way, &loaded)?;
     let sent = loaded.count() * routes::BATCH as f64;

@@ -100,7 +100,7 @@ fn one_size(
         let turn = index * options.rounds as u64 + round + 1;
         for route in askers.routes(&format!("growth-{turn}"), turn * STEP)? {
             let Some((_, by)) = ROUTES.iter().find(|(name, _)| *name == route.name) else { continue };
-            let loaded = wrk.run(&subject.backend.url(), &subject.processes()?, &route.load, SECONDS);
+            let loaded = wrk.run(&subject.backend.url(), || subject.processes(runtime), &route.load, SECONDS);
             let loaded = loaded.with_context(|| format!("{} with {}", route.name, by(size)))?;
             loaded.is_good(route.name)?;
             let scenario = scenario(route.name, by(size));

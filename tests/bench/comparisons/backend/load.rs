@@ -1,5 +1,6 @@
 //! Load by `wrk`, from cores of its own, and what it cost the server.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -70,17 +71,25 @@ impl Wrk {
         Ok(Self { program: program.into(), folder: tempfile::Builder::new().prefix("wrk-").tempdir()? })
     }
 
-    /// Loads the server at `url`, which consists of these processes, for so many seconds.
-    pub fn run(&self, url: &str, server: &[u32], load: &Load, seconds: usize) -> Result<Loaded> {
+    /// Loads the server at `url`, which consists of the processes that `server` tells, for so many seconds.
+    pub fn run(
+        &self,
+        url: &str,
+        server: impl Fn() -> Result<Vec<u32>>,
+        load: &Load,
+        seconds: usize,
+    ) -> Result<Loaded> {
         let script = self.folder.path().join("load.lua");
         fs::write(&script, format!("{}\n{}\n{}", load.before, include_str!("load/told.lua"), load.script))?;
         let mut command = Command::new(&self.program);
         command.args(["--threads", "2", "--timeout", "10s"]);
         command.args(["--connections", &load.connections.to_string(), "--duration", &format!("{seconds}s")]);
         command.arg("--script").arg(&script).arg(url);
-        let before = processor_seconds(server);
+        let before: HashMap<u32, f64> = used_by(server()?).collect();
         let output = pinned(Side::Client, &command).output().context("wrk does not start")?;
-        let spent = processor_seconds(server) - before;
+        // Processes that came meanwhile, such as those for further connections to the database, have worked for this only.
+        let spent = |(id, used): (u32, f64)| used - before.get(&id).unwrap_or(&0.0);
+        let spent: f64 = used_by(server()?).map(spent).sum();
         let said = String::from_utf8_lossy(&output.stdout);
         let line = said.lines().find_map(|line| line.strip_prefix(TOLD));
         let why = || format!("wrk told no figures: {said}{}", String::from_utf8_lossy(&output.stderr));
@@ -91,9 +100,9 @@ impl Wrk {
     }
 }
 
-/// Processor time that processes have used; nothing for those that have ended.
-fn processor_seconds(processes: &[u32]) -> f64 {
-    processes.iter().filter_map(|id| used(*id)).sum()
+/// Processor seconds that each of these processes has used, if it still runs.
+fn used_by(processes: Vec<u32>) -> impl Iterator<Item = (u32, f64)> {
+    processes.into_iter().filter_map(|id| Some((id, used(id)?)))
 }
 
 fn used(id: u32) -> Option<f64> {

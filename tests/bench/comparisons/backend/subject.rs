@@ -62,20 +62,10 @@ impl Subject {
     }
 
     /// The backend, and those of PostgreSQL's processes that work for it.
-    pub fn processes(&self) -> Result<Vec<u32>> {
+    pub fn processes(&self, runtime: &Runtime) -> Result<Vec<u32>> {
         let mut processes = vec![self.backend.id()?];
-        let name = self.database.rsplit('/').next().unwrap_or_default();
         if self.base == Base::Postgres {
-            for entry in fs::read_dir("/proc")? {
-                let entry = entry?;
-                let Ok(id) = entry.file_name().to_string_lossy().parse() else { continue };
-                // "postgres: user database address state"
-                let title = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
-                let works = title.starts_with("postgres: ") && !title.contains("autovacuum");
-                if works && title.split(' ').any(|word| word == name) {
-                    processes.push(id);
-                }
-            }
+            processes.extend(runtime.block_on(population::postgres_processes(&self.database))?);
         }
         Ok(processes)
     }
