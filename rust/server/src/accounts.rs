@@ -77,7 +77,7 @@ pub fn is_banned(at: Option<i64>, until: Option<i64>, now: i64) -> bool {
 /// Whether a token with these verified claims is still good for its player, and the player may play. Gives the database's
 /// time.
 pub async fn in_good_standing(state: &AppState, claims: &Claims) -> Outcome<i64> {
-    let question = Question { player_id: Some(claims.sub.clone()), key_hash: None };
+    let question = Question { player_id: Some(&claims.sub), key_hash: None };
     let standing = state.standings.of(&state.database, question).await?;
     judge(claims, &standing)
 }

@@ -7,10 +7,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use axum::http::Request;
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -18,6 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt;
 
 use crate::client_address::{is_trusted, subscriber};
+use crate::router::App;
 use crate::state::AppState;
 use patience::{Attended, Patient, Phase};
 
@@ -30,7 +31,7 @@ const AFTER_REFUSAL: Duration = Duration::from_millis(100);
 const PING_EVERY: Duration = Duration::from_secs(20);
 
 /// Accepts connections until `stop` completes, then finishes the requests in progress.
-pub async fn serve(listener: TcpListener, app: Router, state: AppState, stop: impl Future<Output = ()>) {
+pub async fn serve(listener: TcpListener, app: App, state: AppState, stop: impl Future<Output = ()>) {
     let limits = Places::new(&state);
     let mut stop = std::pin::pin!(stop);
     let graceful = GracefulShutdown::new();
@@ -74,15 +75,31 @@ pub async fn serve(listener: TcpListener, app: Router, state: AppState, stop: im
 }
 
 fn answer(
-    app: Router,
+    app: App,
     request: Request<hyper::body::Incoming>,
     peer: SocketAddr,
     phase: &Arc<Phase>,
-) -> impl Future<Output = Result<axum::http::Response<Attended>, std::convert::Infallible>> + use<> {
+) -> impl Future<Output = Result<Response<Attended>, std::convert::Infallible>> + use<> {
     let serving = phase.begin(request.version());
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(ConnectInfo(peer));
-    async move { Ok(app.oneshot(request).await?.map(|body| Attended::new(body, serving))) }
+    async move {
+        let response = if request.headers().len() > MAX_HEADERS {
+            too_many_headers()
+        } else {
+            app.oneshot(request).await?
+        };
+        Ok(response.map(|body| Attended::new(body, serving)))
+    }
+}
+
+/// As hyper refuses more than it has room for, which is 100. Told of a smaller limit, it would ask for memory and fill it for
+/// each request.
+fn too_many_headers() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 fn builder() -> Builder<TokioExecutor> {
@@ -92,7 +109,6 @@ fn builder() -> Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         // `Patient` keeps the time, because it also covers what comes before HTTP.
         .header_read_timeout(None)
-        .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD);
     builder
         .http2()

@@ -1,14 +1,18 @@
 //! The one database, SQLite or PostgreSQL, behind one set of SQL.
 
+mod moments;
 mod writer;
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use sqlx::any::{AnyPoolOptions, AnyRow};
 use sqlx::migrate::Migrator;
 use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Row, Transaction};
 
+use moments::Moments;
+pub(crate) use moments::{Moment, Remembered};
 pub use writer::Turn;
 use writer::Writer;
 
@@ -67,6 +71,8 @@ pub struct Database {
     sqlite: bool,
     /// SQLite has one.
     writer: Option<Writer>,
+    /// Of SQLite, if it is watched.
+    moments: Option<Arc<Moments>>,
 }
 
 impl Database {
@@ -102,11 +108,31 @@ impl Database {
             .await
             .context("cannot open the database")?;
         let writer = sqlite.then(|| Writer::new(pool.clone()));
-        let database = Self { pool, sqlite, writer };
+        let database = Self { pool, sqlite, writer, moments: None };
         database.refuse_loose_durability().await?;
         MIGRATIONS.run(&database.pool).await.context("cannot bring the database's schema up to date")?;
         database.leave_room().await?;
         Ok(database)
+    }
+
+    /// Begins to watch for commits, for [`Database::moment`]. PostgreSQL would have to be asked each time.
+    pub(crate) async fn watch(&mut self) -> anyhow::Result<()> {
+        if self.sqlite {
+            let row = sqlx::query("SELECT file FROM pragma_database_list WHERE name = 'main'")
+                .fetch_one(&self.pool)
+                .await?;
+            self.moments = Some(Arc::new(Moments::of(&row.try_get::<String, _>("file")?)?));
+        }
+        Ok(())
+    }
+
+    /// The state of the database, and the time by its clock. What is read after this was asked stays true for as long as
+    /// the same moment is given. None: only the database itself can tell.
+    pub(crate) fn moment(&self) -> Option<(Moment, i64)> {
+        let moment = self.moments.as_ref()?.now()?;
+        // SQLite's clock is this machine's.
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        Some((moment, i64::try_from(now.as_millis()).ok()?))
     }
 
     async fn refuse_loose_durability(&self) -> anyhow::Result<()> {
@@ -208,6 +234,9 @@ impl Database {
     pub async fn close(&self) {
         if let Some(writer) = &self.writer {
             writer.close().await;
+        }
+        if let Some(moments) = &self.moments {
+            moments.close();
         }
         self.pool.close().await;
     }

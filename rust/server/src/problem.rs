@@ -3,7 +3,7 @@
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use backend_protocol::{Check, Code, FieldError, MAX_BODY_BYTES, Problem, problem};
 use serde::de::DeserializeOwned;
@@ -195,21 +195,26 @@ fn explain(error: &serde_path_to_error::Error<serde_json::Error>) -> Refusal {
 }
 
 /// A query string that parsed and keeps its own limits.
+pub fn query<T: DeserializeOwned + Check>(uri: &Uri) -> Outcome<T> {
+    let query = axum::extract::Query::<T>::try_from_uri(uri).map_err(|rejection| {
+        // "…: sort: unknown variant …", or "…: unknown field `colour`, …".
+        let text = rejection.body_text();
+        let text = text.split_once("query string: ").map_or(text.as_str(), |(_, rest)| rest);
+        let unknown = text.split_once("unknown field `").and_then(|(_, rest)| rest.split('`').next());
+        let field = unknown.or_else(|| text.split(':').next()).unwrap_or("query");
+        Refusal::field(field, "is not a parameter of this list, or not of its type")
+    })?;
+    query.0.check()?;
+    Ok(query.0)
+}
+
+/// The same, where a handler needs nothing before it.
 pub struct QueryString<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned + Check> axum::extract::FromRequestParts<S> for QueryString<T> {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut axum::http::request::Parts, _state: &S) -> Result<Self, Refusal> {
-        let query = axum::extract::Query::<T>::try_from_uri(&parts.uri).map_err(|rejection| {
-            // "…: sort: unknown variant …", or "…: unknown field `colour`, …".
-            let text = rejection.body_text();
-            let text = text.split_once("query string: ").map_or(text.as_str(), |(_, rest)| rest);
-            let unknown = text.split_once("unknown field `").and_then(|(_, rest)| rest.split('`').next());
-            let field = unknown.or_else(|| text.split(':').next()).unwrap_or("query");
-            Refusal::field(field, "is not a parameter of this list, or not of its type")
-        })?;
-        query.0.check()?;
-        Ok(Self(query.0))
+        query(&parts.uri).map(Self)
     }
 }

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Json;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
-use axum::http::header::{CONTENT_TYPE, HeaderMap};
-use axum::response::{IntoResponse, Response};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, Uri};
+use axum::response::Response;
 use backend_protocol::registration::ServerStatus;
 use backend_protocol::rooms::{JoinTicket, Room, RoomPage, RoomQuery, RoomSort};
 use backend_protocol::{Code, Problem, limits};
@@ -20,13 +21,13 @@ use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::database::{Database, rfc3339, unsigned};
+use crate::database::{Database, Remembered, rfc3339, unsigned};
 use crate::gathered::Gathered;
 use crate::idempotency::IdempotencyKey;
-use crate::problem::{Outcome, QueryString, Refusal};
+use crate::problem::{Outcome, Refusal, query};
 use crate::registration::status_of;
 use crate::state::{AnyAuth, AppState, PlayerAuth};
-use crate::tagged::Tagged;
+use crate::tagged::{Known, Tagged};
 use crate::tokens::sha256;
 
 use kept::{Kept, Pages};
@@ -194,14 +195,17 @@ const fn order(sort: RoomSort) -> (&'static str, &'static str) {
 pub async fn list(
     State(state): State<AppState>,
     _auth: AnyAuth,
-    headers: HeaderMap,
-    QueryString(query): QueryString<RoomQuery>,
+    known: Known,
+    uri: Uri,
 ) -> Outcome<Response> {
-    let key = serde_json::to_string(&query).map_err(anyhow::Error::from)?;
     let rooms = &state.rooms;
-    if let Some(page) = rooms.kept.fresh(&key) {
-        return Ok(page.unless_known(&headers));
+    // By the words of whoever asks: with the same ones it was looked at a moment ago, and found good.
+    let words = uri.query().unwrap_or_default();
+    if let Some(page) = rooms.kept.fresh(words) {
+        return Ok(page.unless_known(&known));
     }
+    let query: RoomQuery = query(&uri)?;
+    let key = serde_json::to_string(&query).map_err(anyhow::Error::from)?;
     // Refused before it is asked for, so that only good cursors are kept.
     let conditions = conditions(&query, &state)?;
     let asked = state.clone();
@@ -213,9 +217,9 @@ pub async fn list(
         }
     };
     let (at, changes) = (Instant::now(), rooms.kept.changes());
-    let page = rooms.pages.ask(key.clone(), (), read).await?;
-    rooms.kept.keep(key, Kept { at, changes, page: page.clone() });
-    Ok(page.unless_known(&headers))
+    let page = rooms.pages.ask(key, (), read).await?;
+    rooms.kept.keep(words.to_owned(), Kept { at, changes, page: page.clone() });
+    Ok(page.unless_known(&known))
 }
 
 /// What is asked for at the moment. Requests for the same page, or for rooms one by one, share a statement.
@@ -224,6 +228,7 @@ pub struct Rooms {
     pages: Gathered<String, (), Tagged>,
     pub kept: Pages,
     one: Gathered<(), String, Option<Arc<LiveRoom>>>,
+    known: Remembered<LiveRoom>,
 }
 
 async fn page(state: &AppState, query: &RoomQuery, mut conditions: Conditions) -> Outcome<RoomPage> {
@@ -272,8 +277,10 @@ pub async fn get(
     _auth: AnyAuth,
     Path(room_id): Path<String>,
 ) -> Outcome<Response> {
-    let live = live(&state, room_id).await?;
-    Ok(([(CONTENT_TYPE, "application/json")], live.json.clone()).into_response())
+    let (live, _now) = live(&state, room_id).await?;
+    let mut response = Response::new(Body::from(live.json.clone()));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
 }
 
 /// A ticket for one room, good for one join.
@@ -286,7 +293,7 @@ pub async fn ticket(
     _key: IdempotencyKey,
     Path(room_id): Path<String>,
 ) -> Outcome<Json<JoinTicket>> {
-    let live = live(&state, room_id).await?;
+    let (live, now) = live(&state, room_id).await?;
     let room = &live.room;
     if room.status == ServerStatus::Draining {
         return Err(Refusal::new(Code::RoomDraining, "the room takes nobody in any more"));
@@ -296,7 +303,7 @@ pub async fn ticket(
     }
     let expires_in = state.config.ticket_seconds;
     // Never older than the token it was got with, which may be younger than the clock says; see `session`.
-    let issued_at = live.now.max(player.0.iat as i64 * 1000);
+    let issued_at = now.max(player.0.iat as i64 * 1000);
     let ticket =
         state.tokens.sign(&player.0.sub, &player.0.name, Some(&room.room_id), expires_in, issued_at)?;
     Ok(Json(JoinTicket { ticket, expires_in, room: room.clone(), certificate: live.certificate.clone() }))
@@ -308,24 +315,39 @@ struct LiveRoom {
     /// The room as it goes out.
     json: Bytes,
     certificate: Option<String>,
+    /// When it ends if nothing is heard of it.
+    lease_until: i64,
     /// The database's time when it was read.
-    now: i64,
+    read_at: i64,
 }
 
-async fn live(state: &AppState, room_id: String) -> Outcome<Arc<LiveRoom>> {
+/// The room, and the time by the database's clock.
+async fn live(state: &AppState, room_id: String) -> Outcome<(Arc<LiveRoom>, i64)> {
     limits::identifier("room_id", &room_id, 64)?;
+    let moment = state.database.moment();
+    if let Some((moment, now)) = moment
+        && let Some(live) = state.rooms.known.get(moment, &room_id)
+        && live.lease_until > now
+    {
+        return Ok((live, now));
+    }
     let asked = state.clone();
     let read = move |(), room_ids| {
         let state = asked.clone();
         async move { read_live(&state, room_ids).await }
     };
-    let live = state.rooms.one.ask((), room_id, read).await?;
-    live.ok_or_else(|| Refusal::new(Code::RoomNotFound, "there is no such room (any more)"))
+    let live = state.rooms.one.ask((), room_id.clone(), read).await?;
+    let live = live.ok_or_else(|| Refusal::new(Code::RoomNotFound, "there is no such room (any more)"))?;
+    if let Some((moment, _)) = moment {
+        state.rooms.known.keep(moment, room_id, Arc::clone(&live));
+    }
+    let now = live.read_at;
+    Ok((live, now))
 }
 
 async fn read_live(state: &AppState, room_ids: Vec<String>) -> Outcome<Vec<Option<Arc<LiveRoom>>>> {
     let sql = format!(
-        "SELECT {COLUMNS}, certificate, {} AS now FROM servers WHERE server_id {} AND {} AND status <> 'unhealthy' AND {}",
+        "SELECT {COLUMNS}, certificate, lease_until, {} AS now FROM servers WHERE server_id {} AND {} AND status <> 'unhealthy' AND {}",
         state.database.clock(),
         state.database.is_in("$1"),
         live_rooms(&state.database),
@@ -342,7 +364,13 @@ async fn read_live(state: &AppState, room_ids: Vec<String>) -> Outcome<Vec<Optio
     for row in &rows {
         let room = room(row)?;
         let json = serde_json::to_vec(&room).map_err(anyhow::Error::from)?.into();
-        let one = LiveRoom { json, certificate: row.try_get("certificate")?, now: row.try_get("now")?, room };
+        let one = LiveRoom {
+            json,
+            certificate: row.try_get("certificate")?,
+            lease_until: row.try_get("lease_until")?,
+            read_at: row.try_get("now")?,
+            room,
+        };
         live.insert(one.room.room_id.clone(), Arc::new(one));
     }
     Ok(room_ids.iter().map(|room_id| live.get(room_id).cloned()).collect())

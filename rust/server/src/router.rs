@@ -3,24 +3,44 @@
 use std::sync::OnceLock;
 
 use axum::Router;
-use axum::http::HeaderMap;
-use axum::middleware;
 use axum::response::Response;
-use axum::routing::{delete, get, post, put};
+use axum::routing::{MethodRouter, delete, get, post, put};
 use backend_protocol::{Code, routes};
+use tower::Layer;
+use tower::util::Either;
+use tower_http::cors::Cors;
 
 use crate::accounts::{self, email, link, passwords};
+use crate::envelope::{Counted, Counts, Envelope};
 use crate::problem::{Outcome, Refusal};
 use crate::session::{self, refresh};
 use crate::state::AppState;
-use crate::tagged::Tagged;
-use crate::{
-    admin, envelope, health, openapi, player_store, registration, rooms, validation, web, world_store,
-};
+use crate::tagged::{Known, Tagged};
+use crate::{admin, health, openapi, player_store, registration, rooms, validation, web, world_store};
 
-pub fn app(state: AppState) -> Router {
-    let origins = &state.config.allowed_origins;
-    let router = Router::new()
+/// All of it.
+pub type App = Either<Cors<Envelope>, Envelope>;
+
+/// Routes, each with what is counted of it.
+#[derive(Default)]
+struct Routes {
+    router: Router<AppState>,
+    counted: Counted,
+}
+
+impl Routes {
+    fn route(mut self, path: &'static str, handlers: MethodRouter<AppState>) -> Self {
+        self.router = self.router.route(path, handlers);
+        if let Err(error) = self.counted.insert(path, Counts::of(path)) {
+            // The router would have taken it for two as well.
+            panic!("the route {path}: {error}");
+        }
+        self
+    }
+}
+
+pub fn app(state: AppState) -> App {
+    let Routes { router, counted } = Routes::default()
         .route(routes::AUTH_ANONYMOUS, post(session::login_anonymous))
         .route(routes::AUTH_DEVICE, post(session::login_device))
         .route(routes::AUTH_PASSWORD, post(session::login_password))
@@ -68,18 +88,24 @@ pub fn app(state: AppState) -> Router {
         .route(routes::HEALTHZ, get(health::healthz))
         .route(routes::READYZ, get(health::readyz))
         .route(routes::METRICS, get(health::metrics))
-        .route(routes::OPENAPI, get(serve_openapi))
+        .route(routes::OPENAPI, get(serve_openapi));
+    let router = router
         .fallback(|| async { Refusal::new(Code::NotFound, "there is nothing at this path") })
         .method_not_allowed_fallback(|| async {
             Refusal::new(Code::MethodNotAllowed, "not with this method")
         })
-        .layer(middleware::from_fn_with_state(state.clone(), envelope::wrap));
+        .with_state(state.clone());
+    let envelope = Envelope::new(state.clone(), router, counted);
+    let origins = &state.config.allowed_origins;
     // Outside, so that a browser's page may read refusals as well.
-    let router = if origins.is_empty() { router } else { router.layer(web::cors(origins)) };
-    router.with_state(state.clone())
+    if origins.is_empty() {
+        Either::Right(envelope)
+    } else {
+        Either::Left(web::cors(origins).layer(envelope))
+    }
 }
 
-async fn serve_openapi(headers: HeaderMap) -> Outcome<Response> {
+async fn serve_openapi(known: Known) -> Outcome<Response> {
     static DOCUMENT: OnceLock<Tagged> = OnceLock::new();
     let document = match DOCUMENT.get() {
         Some(document) => document,
@@ -88,5 +114,5 @@ async fn serve_openapi(headers: HeaderMap) -> Outcome<Response> {
             DOCUMENT.get_or_init(|| made)
         }
     };
-    Ok(document.unless_known(&headers))
+    Ok(document.unless_known(&known))
 }

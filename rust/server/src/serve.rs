@@ -43,7 +43,10 @@ pub struct Running {
 /// Opens the database, loads the keys and begins to serve.
 pub async fn start(config: Config) -> anyhow::Result<Running> {
     health::collect_metrics();
-    let database = Database::open(&config.database).await?;
+    let mut database = Database::open(&config.database).await?;
+    if let Err(error) = database.watch().await {
+        tracing::warn!("reads will ask the database each time: {error:#}");
+    }
     let tokens = Tokens::load(&database, &config).await?;
     let objects = Arc::new(Objects::open(&config, &database).await?);
     let new_server_key = server_keys::provide(&database, &config).await?;

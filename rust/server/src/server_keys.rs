@@ -50,11 +50,13 @@ pub fn is_well_formed(key: &str) -> bool {
 }
 
 pub(crate) fn is_well_formed_with(prefix: &str, key: &str) -> bool {
-    key.starts_with(prefix)
-        && key.is_ascii()
-        && key.len() > prefix.len() + 6
-        && key.len() <= 256
-        && checksum(&key[..key.len() - 6]) == key[key.len() - 6..]
+    key.starts_with(prefix) && key.is_ascii() && key.len() > prefix.len() + 6 && key.len() <= 256 && {
+        let (body, told) = key.split_at(key.len() - 6);
+        // As `checksum` writes it, and no other way.
+        let lower_case = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        told.bytes().all(lower_case)
+            && u32::from_str_radix(told, 16) == Ok(crc32fast::hash(body.as_bytes()) & 0x00ff_ffff)
+    }
 }
 
 /// The environment that a well-formed key names.

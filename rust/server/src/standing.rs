@@ -5,16 +5,22 @@ use std::sync::Arc;
 
 use sqlx::Row;
 
-use crate::database::Database;
+use crate::database::{Database, Moment, Remembered};
 use crate::gathered::Gathered;
 use crate::problem::Outcome;
 
 /// Whom a request is about.
-#[derive(Default)]
-pub struct Question {
+#[derive(Default, Clone, Copy)]
+pub struct Question<'a> {
     /// SHA-256 of a server key.
-    pub key_hash: Option<String>,
-    pub player_id: Option<String>,
+    pub key_hash: Option<&'a str>,
+    pub player_id: Option<&'a str>,
+}
+
+/// The same, for who answers it later.
+struct Asked {
+    key_hash: Option<String>,
+    player_id: Option<String>,
 }
 
 /// What the database says, at one moment.
@@ -44,22 +50,52 @@ pub struct PlayerRow {
     pub banned_until: Option<i64>,
 }
 
-/// Asks for them, many requests with one statement.
+/// Asks for them, many requests with one statement; not at all what was read before, while nothing was committed since.
 #[derive(Default)]
-pub struct Standings(Gathered<(), Question, Standing>);
+pub struct Standings {
+    gathered: Gathered<(), Asked, Standing>,
+    keys: Remembered<KeyRow>,
+    players: Remembered<PlayerRow>,
+}
 
 impl Standings {
-    pub async fn of(&self, database: &Database, question: Question) -> Outcome<Standing> {
+    pub async fn of(&self, database: &Database, question: Question<'_>) -> Outcome<Standing> {
+        let Some((moment, now)) = database.moment() else { return self.read(database, question).await };
+        if let Some(standing) = self.remembered(moment, now, question) {
+            return Ok(standing);
+        }
+        let standing = self.read(database, question).await?;
+        if let (Some(hash), Some(key)) = (question.key_hash, &standing.key) {
+            self.keys.keep(moment, hash.to_owned(), Arc::clone(key));
+        }
+        if let (Some(id), Some(player)) = (question.player_id, &standing.player) {
+            self.players.keep(moment, id.to_owned(), Arc::clone(player));
+        }
+        Ok(standing)
+    }
+
+    /// Only what is there is remembered: whoever asks for what is not cannot fill the memory.
+    fn remembered(&self, moment: Moment, now: i64, question: Question<'_>) -> Option<Standing> {
+        let key = question.key_hash.map(|hash| self.keys.get(moment, hash).ok_or(())).transpose().ok()?;
+        let player = question.player_id.map(|id| self.players.get(moment, id).ok_or(())).transpose().ok()?;
+        Some(Standing { now, key, player })
+    }
+
+    async fn read(&self, database: &Database, question: Question<'_>) -> Outcome<Standing> {
         let database = database.clone();
         let read = move |(), questions| {
             let database = database.clone();
             async move { read(&database, questions).await }
         };
-        self.0.ask((), question, read).await
+        let asked = Asked {
+            key_hash: question.key_hash.map(str::to_owned),
+            player_id: question.player_id.map(str::to_owned),
+        };
+        self.gathered.ask((), asked, read).await
     }
 }
 
-async fn read(database: &Database, questions: Vec<Question>) -> Outcome<Vec<Standing>> {
+async fn read(database: &Database, questions: Vec<Asked>) -> Outcome<Vec<Standing>> {
     let mut keys = HashMap::new();
     let mut players = HashMap::new();
     let rows = sqlx::query(sqlx::AssertSqlSafe(statement(database)))
@@ -93,7 +129,7 @@ async fn read(database: &Database, questions: Vec<Question>) -> Outcome<Vec<Stan
             }
         }
     }
-    let answer = |question: Question| Standing {
+    let answer = |question: Asked| Standing {
         now,
         key: question.key_hash.and_then(|hash| keys.get(&hash).cloned()),
         player: question.player_id.and_then(|id| players.get(&id).cloned()),

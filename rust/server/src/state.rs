@@ -110,7 +110,7 @@ impl FromRequestParts<AppState> for ServerAuth {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Outcome<Self> {
         let shown = ShownKey::from_request_parts(parts, state).await?;
-        let question = Question { key_hash: Some(shown.key_hash.clone()), player_id: None };
+        let question = Question { key_hash: Some(&shown.key_hash), player_id: None };
         let standing = state.standings.of(&state.database, question).await?;
         shown.judge(state, &standing).await
     }

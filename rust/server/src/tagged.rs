@@ -1,13 +1,28 @@
 //! Replies under an ETag: made once, and not sent to whoever has them already.
 
-use axum::body::Bytes;
-use axum::http::header::{CONTENT_TYPE, ETAG, HeaderMap, IF_NONE_MATCH};
+use std::convert::Infallible;
+
+use axum::body::{Body, Bytes};
+use axum::extract::FromRequestParts;
+use axum::http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::Serialize;
 
 use crate::problem::Outcome;
 use crate::tokens::sha256;
+
+/// What the caller says that it has.
+pub struct Known(Option<HeaderValue>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Known {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
+        Ok(Self(parts.headers.get(IF_NONE_MATCH).cloned()))
+    }
+}
 
 /// JSON with its ETag. Cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
@@ -30,19 +45,22 @@ impl Tagged {
     }
 
     /// The reply, or 304 when the caller has it already (RFC 9110 §13.1.2).
-    pub fn unless_known(&self, headers: &HeaderMap) -> Response {
-        let known = headers.get(IF_NONE_MATCH).map(HeaderValue::as_bytes).unwrap_or_default();
+    pub fn unless_known(&self, known: &Known) -> Response {
+        let known = known.0.as_ref().map(HeaderValue::as_bytes).unwrap_or_default();
         let is_this = |one: &[u8]| {
             let one = one.trim_ascii();
             one == b"*" || one.strip_prefix(b"W/").unwrap_or(one) == self.tag.as_bytes()
         };
-        let mut response = if known.split(|byte| *byte == b',').any(is_this) {
-            StatusCode::NOT_MODIFIED.into_response()
+        let is_known = known.split(|byte| *byte == b',').any(is_this);
+        let mut response =
+            Response::new(if is_known { Body::empty() } else { Body::from(self.bytes.clone()) });
+        // For all that a reply carries in the end, so that they are not moved when more come.
+        response.headers_mut().reserve(12);
+        if is_known {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
         } else {
-            let mut response = self.bytes.clone().into_response();
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            response
-        };
+        }
         response.headers_mut().insert(ETAG, self.tag.clone());
         response
     }

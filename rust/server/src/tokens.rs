@@ -229,8 +229,12 @@ pub fn new_refresh_token() -> anyhow::Result<String> {
 pub fn sha256(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let hash = digest::digest(&digest::SHA256, bytes);
-    let digits = hash.as_ref().iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
+    let mut text = String::with_capacity(64);
+    for byte in hash.as_ref() {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    text
 }
 
 /// The secret all replicas share under `name`; the first of them to start brings `offered`.

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderValue;
-use axum::http::header::{CACHE_CONTROL, HeaderMap};
+use axum::http::header::CACHE_CONTROL;
 use axum::response::Response;
 use backend_protocol::validation::{Claims, Jwks, TokenKind, Validate, Validated};
 use backend_protocol::{Code, Problem};
@@ -18,11 +18,12 @@ use crate::problem::{JsonBody, Outcome, Refusal};
 use crate::signing_keys;
 use crate::standing::Question;
 use crate::state::{AppState, ShownKey};
+use crate::tagged::Known;
 
 /// The public keys tokens are verified with (RFC 7517).
 #[utoipa::path(get, path = "/.well-known/jwks.json", tag = "validation", responses((status = 200, body = Jwks), (status = 304)))]
-pub async fn jwks(State(state): State<AppState>, headers: HeaderMap) -> Outcome<Response> {
-    let mut response = state.tokens.jwks().unless_known(&headers);
+pub async fn jwks(State(state): State<AppState>, known: Known) -> Outcome<Response> {
+    let mut response = state.tokens.jwks().unless_known(&known);
     response.headers_mut().insert(CACHE_CONTROL, JWKS_CACHED.clone());
     Ok(response)
 }
@@ -45,15 +46,15 @@ pub async fn validate(
         (Ok(idempotency_key), Ok(body)) => (idempotency_key, body),
         (Err(refusal), _) | (_, Err(refusal)) => {
             // Whoever has no key is told that, and nothing else.
-            let question = Question { key_hash: Some(key.key_hash.clone()), player_id: None };
+            let question = Question { key_hash: Some(&key.key_hash), player_id: None };
             key.judge(&state, &state.standings.of(&state.database, question).await?).await?;
             return Err(refusal);
         }
     };
     let Validate { token, server_id } = body.value;
     let known = state.tokens.known(&token);
-    let mut question = Question { key_hash: Some(key.key_hash.clone()), player_id: None };
-    question.player_id = known.as_ref().map(|claims| claims.sub.clone());
+    let player_id = known.as_ref().map(|claims| claims.sub.as_str());
+    let question = Question { key_hash: Some(&key.key_hash), player_id };
     let standing = state.standings.of(&state.database, question).await?;
     let server = key.judge(&state, &standing).await?;
     let (kind, claims, now) = match known {

@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::harness::{Answer, Backend, on_both_databases, text};
+use crate::harness::{Answer, Backend, at_once, on_both_databases, text};
 
 async fn ticket(backend: &Backend, server_id: &str, player: &Value) -> String {
     let path = format!("/v1/rooms/{server_id}/ticket");
@@ -26,6 +26,46 @@ on_both_databases! {
         let validated = validate(backend, &text(&guest["access_token"]), None).await.expect(200);
         assert_eq!((&validated["player_id"], &validated["kind"]), (&guest["player_id"], &json!("access")));
         assert_eq!(validated["display_name"], "Ada");
+    }
+
+    /// However often something was asked, and whoever changed it.
+    async fn what_another_process_commits_counts_from_the_next_request_on(backend) {
+        let ada = backend.guest("Ada").await;
+        let (id, token) = (text(&ada["player_id"]), text(&ada["access_token"]));
+        let room = backend.server("Pond", json!({})).await;
+        let other = backend_server::database::Database::open(backend.database()).await.expect("opens");
+        let change = async |sql: &'static str, of: &str| {
+            sqlx::query(sql).bind(of).execute(other.pool()).await.expect("executed");
+        };
+        // More at once than there are threads: each of them comes to know the answer.
+        let validated = async |status: u16| {
+            for answer in at_once((0..16).map(|_| validate(backend, &token, None))).await {
+                assert_eq!(answer.status, status);
+            }
+        };
+        let found = async |status: u16| {
+            let path = format!("/v1/rooms/{room}");
+            for answer in at_once((0..16).map(|_| backend.get(&path, &token))).await {
+                assert_eq!(answer.status, status);
+            }
+        };
+        for _ in 0..10 {
+            validated(200).await;
+            validated(200).await;
+            change("UPDATE players SET banned_at = 1 WHERE player_id = $1", &id).await;
+            validated(403).await;
+            change("UPDATE players SET banned_at = NULL WHERE player_id = $1", &id).await;
+            validated(200).await;
+            change("UPDATE server_keys SET revoked_at = 1 WHERE label = $1", "file").await;
+            validated(401).await;
+            change("UPDATE server_keys SET revoked_at = NULL WHERE label = $1", "file").await;
+            found(200).await;
+            found(200).await;
+            change("UPDATE servers SET status = 'unhealthy' WHERE server_id = $1", &room).await;
+            found(404).await;
+            change("UPDATE servers SET status = 'ready' WHERE server_id = $1", &room).await;
+        }
+        other.close().await;
     }
 
     async fn a_ticket_is_good_once_and_for_one_server(backend) {
