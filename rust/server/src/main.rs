@@ -15,6 +15,11 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+/// The C library's keeps threads waiting for each other when one frees what another has taken, as happens with every answer
+/// that a shared statement gives.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 #[command(version, about = "Backend for Godot dedicated servers and their clients")]
 struct Cli {
