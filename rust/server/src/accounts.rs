@@ -74,15 +74,15 @@ pub fn is_banned(at: Option<i64>, until: Option<i64>, now: i64) -> bool {
     at.is_some() && until.is_none_or(|until| until > now)
 }
 
-/// Whether a token with these verified claims is still good for its player, and the player may play. Gives the database's
-/// time.
-pub async fn in_good_standing(state: &AppState, claims: &Claims) -> Outcome<i64> {
+/// Whether a token with these verified claims is still good for its player, and the player may play.
+pub async fn in_good_standing(state: &AppState, claims: &Claims) -> Outcome<Standing> {
     let question = Question { player_id: Some(&claims.sub), key_hash: None };
     let standing = state.standings.of(&state.database, question).await?;
-    judge(claims, &standing)
+    judge(claims, &standing)?;
+    Ok(standing)
 }
 
-/// The same, by what the database said of the player after the request came.
+/// The same, by what the database said of the player after the request came. Gives the database's time.
 pub fn judge(claims: &Claims, standing: &Standing) -> Outcome<i64> {
     let now = standing.now;
     tokens::unexpired(claims, now)?;

@@ -26,6 +26,7 @@ use crate::gathered::Gathered;
 use crate::idempotency::IdempotencyKey;
 use crate::problem::{Outcome, Refusal, query};
 use crate::registration::status_of;
+use crate::standing::Standing;
 use crate::state::{AnyAuth, AppState, PlayerAuth};
 use crate::tagged::{Known, Tagged};
 use crate::tokens::sha256;
@@ -274,10 +275,10 @@ async fn page(state: &AppState, query: &RoomQuery, mut conditions: Conditions) -
     responses((status = 200, body = Room), (status = 404, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn get(
     State(state): State<AppState>,
-    _auth: AnyAuth,
+    AnyAuth(asker): AnyAuth,
     Path(room_id): Path<String>,
 ) -> Outcome<Response> {
-    let (live, _now) = live(&state, room_id).await?;
+    let (live, _now) = live(&state, &asker, room_id).await?;
     let mut response = Response::new(Body::from(live.json.clone()));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
@@ -293,7 +294,7 @@ pub async fn ticket(
     _key: IdempotencyKey,
     Path(room_id): Path<String>,
 ) -> Outcome<Json<JoinTicket>> {
-    let (live, now) = live(&state, room_id).await?;
+    let (live, now) = live(&state, &player.1, room_id).await?;
     let room = &live.room;
     if room.status == ServerStatus::Draining {
         return Err(Refusal::new(Code::RoomDraining, "the room takes nobody in any more"));
@@ -321,15 +322,14 @@ struct LiveRoom {
     read_at: i64,
 }
 
-/// The room, and the time by the database's clock.
-async fn live(state: &AppState, room_id: String) -> Outcome<(Arc<LiveRoom>, i64)> {
+/// The room, and the time by the database's clock. `asker` is what was found when the request came.
+async fn live(state: &AppState, asker: &Standing, room_id: String) -> Outcome<(Arc<LiveRoom>, i64)> {
     limits::identifier("room_id", &room_id, 64)?;
-    let moment = state.database.moment();
-    if let Some((moment, now)) = moment
+    if let Some(moment) = asker.moment
         && let Some(live) = state.rooms.known.get(moment, &room_id)
-        && live.lease_until > now
+        && live.lease_until > asker.now
     {
-        return Ok((live, now));
+        return Ok((live, asker.now));
     }
     let asked = state.clone();
     let read = move |(), room_ids| {
@@ -338,7 +338,7 @@ async fn live(state: &AppState, room_id: String) -> Outcome<(Arc<LiveRoom>, i64)
     };
     let live = state.rooms.one.ask((), room_id.clone(), read).await?;
     let live = live.ok_or_else(|| Refusal::new(Code::RoomNotFound, "there is no such room (any more)"))?;
-    if let Some((moment, _)) = moment {
+    if let Some(moment) = asker.moment {
         state.rooms.known.keep(moment, room_id, Arc::clone(&live));
     }
     let now = live.read_at;

@@ -31,6 +31,8 @@ pub struct Standing {
     pub key: Option<Arc<KeyRow>>,
     /// None: no such player, or not asked for.
     pub player: Option<Arc<PlayerRow>>,
+    /// The state of the database after the question came, if one can tell: see [`Database::moment`].
+    pub moment: Option<Moment>,
 }
 
 /// A server key; see the columns of these names.
@@ -64,7 +66,8 @@ impl Standings {
         if let Some(standing) = self.remembered(moment, now, question) {
             return Ok(standing);
         }
-        let standing = self.read(database, question).await?;
+        let mut standing = self.read(database, question).await?;
+        standing.moment = Some(moment);
         if let (Some(hash), Some(key)) = (question.key_hash, &standing.key) {
             self.keys.keep(moment, hash.to_owned(), Arc::clone(key));
         }
@@ -78,7 +81,7 @@ impl Standings {
     fn remembered(&self, moment: Moment, now: i64, question: Question<'_>) -> Option<Standing> {
         let key = question.key_hash.map(|hash| self.keys.get(moment, hash).ok_or(())).transpose().ok()?;
         let player = question.player_id.map(|id| self.players.get(moment, id).ok_or(())).transpose().ok()?;
-        Some(Standing { now, key, player })
+        Some(Standing { now, key, player, moment: Some(moment) })
     }
 
     async fn read(&self, database: &Database, question: Question<'_>) -> Outcome<Standing> {
@@ -98,11 +101,14 @@ impl Standings {
 async fn read(database: &Database, questions: Vec<Asked>) -> Outcome<Vec<Standing>> {
     let mut keys = HashMap::new();
     let mut players = HashMap::new();
-    let rows = sqlx::query(sqlx::AssertSqlSafe(statement(database)))
-        .bind(list(questions.iter().filter_map(|question| question.key_hash.as_deref())))
-        .bind(list(questions.iter().filter_map(|question| question.player_id.as_deref())))
-        .fetch_all(database.pool())
-        .await?;
+    let key_hashes = list(questions.iter().filter_map(|question| question.key_hash.as_deref()))?;
+    let player_ids = list(questions.iter().filter_map(|question| question.player_id.as_deref()))?;
+    let sql = statement(database, key_hashes.is_some(), player_ids.is_some());
+    let mut statement = sqlx::query(sqlx::AssertSqlSafe(sql));
+    for list in [key_hashes, player_ids].into_iter().flatten() {
+        statement = statement.bind(list);
+    }
+    let rows = statement.fetch_all(database.pool()).await?;
     let mut now = 0;
     for row in &rows {
         let id = || row.try_get::<String, _>("id");
@@ -133,26 +139,34 @@ async fn read(database: &Database, questions: Vec<Asked>) -> Outcome<Vec<Standin
         now,
         key: question.key_hash.and_then(|hash| keys.get(&hash).cloned()),
         player: question.player_id.and_then(|id| players.get(&id).cloned()),
+        moment: None,
     };
     Ok(questions.into_iter().map(answer).collect())
 }
 
-/// One statement for any number of questions, so that it stays prepared.
-fn statement(database: &Database) -> String {
-    format!(
+/// One statement for any number of questions, so that it stays prepared, without the tables that nobody asks about.
+fn statement(database: &Database, keys: bool, players: bool) -> String {
+    let mut sql = format!(
         "SELECT CAST(0 AS BIGINT) AS kind, CAST('' AS TEXT) AS id, CAST('' AS TEXT) AS owner, CAST(NULL AS TEXT) AS game, \
-         CAST(NULL AS TEXT) AS environment, {} AS first, CAST(NULL AS BIGINT) AS second, CAST(NULL AS BIGINT) AS third \
-         UNION ALL SELECT 1, key_hash, owner, game, environment, expires_at, revoked_at, last_used_at \
-         FROM server_keys WHERE key_hash {} \
-         UNION ALL SELECT 2, player_id, '', NULL, NULL, tokens_before, banned_at, banned_until \
-         FROM players WHERE player_id {}",
+         CAST(NULL AS TEXT) AS environment, {} AS first, CAST(NULL AS BIGINT) AS second, CAST(NULL AS BIGINT) AS third",
         database.clock(),
-        database.is_in("$1"),
-        database.is_in("$2"),
-    )
+    );
+    if keys {
+        sql += " UNION ALL SELECT 1, key_hash, owner, game, environment, expires_at, revoked_at, last_used_at \
+                FROM server_keys WHERE key_hash ";
+        sql += &database.is_in("$1");
+    }
+    if players {
+        sql += " UNION ALL SELECT 2, player_id, '', NULL, NULL, tokens_before, banned_at, banned_until \
+                FROM players WHERE player_id ";
+        sql += &database.is_in(if keys { "$2" } else { "$1" });
+    }
+    sql
 }
 
-fn list<'a>(ids: impl Iterator<Item = &'a str>) -> String {
+/// Each once, as a JSON list. None: none.
+fn list<'a>(ids: impl Iterator<Item = &'a str>) -> Outcome<Option<String>> {
     let ids: HashSet<&str> = ids.collect();
-    serde_json::Value::from_iter(ids).to_string()
+    let text = serde_json::to_string(&ids).map_err(anyhow::Error::from)?;
+    Ok((!ids.is_empty()).then_some(text))
 }

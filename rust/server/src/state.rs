@@ -68,8 +68,8 @@ fn bearer(parts: &Parts) -> Outcome<&str> {
         .ok_or_else(|| Refusal::new(Code::Unauthorized, "send Authorization: Bearer …"))
 }
 
-/// A player with a valid access token.
-pub struct PlayerAuth(pub Arc<Claims>);
+/// A player with a valid access token, and what was found about him.
+pub struct PlayerAuth(pub Arc<Claims>, pub Standing);
 
 impl FromRequestParts<AppState> for PlayerAuth {
     type Rejection = Refusal;
@@ -94,8 +94,8 @@ impl FromRequestParts<AppState> for PlayerAuth {
             }
         };
         rate_limit::player(state, &claims.sub)?;
-        accounts::in_good_standing(state, &claims).await?;
-        Ok(Self(claims))
+        let standing = accounts::in_good_standing(state, &claims).await?;
+        Ok(Self(claims, standing))
     }
 }
 
@@ -110,8 +110,7 @@ impl FromRequestParts<AppState> for ServerAuth {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Outcome<Self> {
         let shown = ShownKey::from_request_parts(parts, state).await?;
-        let question = Question { key_hash: Some(&shown.key_hash), player_id: None };
-        let standing = state.standings.of(&state.database, question).await?;
+        let standing = shown.ask(state).await?;
         shown.judge(state, &standing).await
     }
 }
@@ -134,6 +133,12 @@ impl FromRequestParts<AppState> for ShownKey {
 }
 
 impl ShownKey {
+    /// What the database says of it now.
+    pub async fn ask(&self, state: &AppState) -> Outcome<Standing> {
+        let question = Question { key_hash: Some(&self.key_hash), player_id: None };
+        state.standings.of(&state.database, question).await
+    }
+
     /// The server, if the key is good by `standing`.
     pub async fn judge(&self, state: &AppState, standing: &Standing) -> Outcome<ServerAuth> {
         let key_hash = server_keys::judge(state, &self.key_hash, standing).await.map_err(audited)?;
@@ -172,17 +177,19 @@ impl FromRequestParts<AppState> for AdminAuth {
     }
 }
 
-/// Either of the two: whoever may look at rooms.
-pub struct AnyAuth;
+/// Either of the two, whoever may look at rooms, and what was found about it.
+pub struct AnyAuth(pub Standing);
 
 impl FromRequestParts<AppState> for AnyAuth {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Outcome<Self> {
         if bearer(parts)?.starts_with(server_keys::PREFIX) {
-            ServerAuth::from_request_parts(parts, state).await.map(|_| Self)
+            let shown = ShownKey::from_request_parts(parts, state).await?;
+            let standing = shown.ask(state).await?;
+            shown.judge(state, &standing).await.map(|_| Self(standing))
         } else {
-            PlayerAuth::from_request_parts(parts, state).await.map(|_| Self)
+            PlayerAuth::from_request_parts(parts, state).await.map(|player| Self(player.1))
         }
     }
 }

@@ -46,8 +46,7 @@ pub async fn validate(
         (Ok(idempotency_key), Ok(body)) => (idempotency_key, body),
         (Err(refusal), _) | (_, Err(refusal)) => {
             // Whoever has no key is told that, and nothing else.
-            let question = Question { key_hash: Some(&key.key_hash), player_id: None };
-            key.judge(&state, &state.standings.of(&state.database, question).await?).await?;
+            key.judge(&state, &key.ask(&state).await?).await?;
             return Err(refusal);
         }
     };
@@ -65,7 +64,7 @@ pub async fn validate(
         // Verified before anything is asked about whom it names.
         None => {
             let (kind, claims) = state.tokens.read(&token, server_id.as_deref(), standing.now)?;
-            let now = accounts::in_good_standing(&state, &claims).await?;
+            let now = accounts::in_good_standing(&state, &claims).await?.now;
             (kind, claims, now)
         }
     };
