@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::header::CONNECTION;
-use axum::http::{HeaderValue, Request, Response, StatusCode};
+use axum::http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -81,14 +81,12 @@ fn answer(
     phase: &Arc<Phase>,
 ) -> impl Future<Output = Result<Response<Attended>, std::convert::Infallible>> + use<> {
     let serving = phase.begin(request.version());
+    // HTTP/2 counts bytes alone.
+    let has_too_many = request.version() != Version::HTTP_2 && request.headers().len() > MAX_HEADERS;
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(ConnectInfo(peer));
     async move {
-        let response = if request.headers().len() > MAX_HEADERS {
-            too_many_headers()
-        } else {
-            app.oneshot(request).await?
-        };
+        let response = if has_too_many { too_many_headers() } else { app.oneshot(request).await? };
         Ok(response.map(|body| Attended::new(body, serving)))
     }
 }
