@@ -18,8 +18,8 @@ use end_to_end::process::Process;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
-use crate::bare_rooms;
 use crate::pinned::{Side, pinned};
+use crate::{bare_players, bare_rooms};
 
 /// What servers show to it.
 pub const KEY: &str = "gsk_bench_0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -66,6 +66,12 @@ impl BareServer {
         let client = reqwest::blocking::Client::builder().no_proxy().build()?;
         Ok(client.get(format!("{}{COUNTS}", self.url)).send()?.json()?)
     }
+
+    /// Documents of players that it has answered as applied so far.
+    pub fn documents(&self) -> Result<usize> {
+        let client = reqwest::blocking::Client::builder().no_proxy().build()?;
+        Ok(client.get(format!("{}{}", self.url, bare_players::DOCUMENTS)).send()?.json()?)
+    }
 }
 
 /// What a server has seen.
@@ -94,7 +100,8 @@ pub fn run() -> Result<()> {
             .route(EMPTY, get(|| async {}))
             .route(COUNTS, get(counts))
             .with_state(Arc::clone(&seen))
-            .merge(bare_rooms::routes());
+            .merge(bare_rooms::routes())
+            .merge(bare_players::routes());
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         println!("{LISTENING}http://{}", listener.local_addr()?);
         let listener = listener.tap_io(move |stream| {
@@ -150,7 +157,8 @@ async fn heartbeat(
     }))
 }
 
-fn shows_key(headers: &HeaderMap) -> bool {
+/// Whether a request shows [`KEY`].
+pub fn shows_key(headers: &HeaderMap) -> bool {
     let shown = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     shown.and_then(|value| value.strip_prefix("Bearer ")) == Some(KEY)
 }

@@ -1,11 +1,7 @@
-extends "res://scenes/scene.gd"
+extends "res://scenes/players.gd"
 ## A document of every player at once: by the addon, or by one HTTPRequest each from a pool.
 
 const POOL := 16
-## Players loaded at a time.
-const LOADS := 200
-
-var _failed := 0
 
 
 func _ready() -> void:
@@ -13,48 +9,31 @@ func _ready() -> void:
 	OS.low_processor_usage_mode_sleep_usec = 0
 	await get_tree().process_frame
 	var figures: Dictionary = await call("_" + argument("way"))
-	conclude(figures, _failed)
+	conclude(figures, failed)
 
 
 func _addon() -> Dictionary:
 	var players := FileAccess.get_file_as_string(argument("players")).split("\n")
-	OS.set_environment("BACKEND_SERVER_KEY_FILE", argument("key-file"))
-	var registration := BackendServerRegistration.new()
-	registration.server_name = "Bench"
-	registration.public_address = "127.0.0.1"
-	registration.port = 9
-	registration.max_players = 10_000
-	add_child(registration)
-	var registered: BackendRegistrationResult = await registration.register().wait()
-	_check(registered.ok(), "register")
-	var store := BackendPlayerStore.new()
-	store.registration = registration
-	store.autosave_interval = 0.0
-	store.debounce_seconds = 3_600.0
-	store.max_delay_seconds = 3_600.0
-	add_child(store)
-	for some in range(0, players.size(), LOADS):
-		var loads := Array(players.slice(some, some + LOADS)).map(store.load_player)
-		for load: BackendRequest in loads:
-			var documents: BackendPlayerDocuments = await load.wait()
-			_check(documents.ok(), "load")
+	var registration := await listed_server()
+	var store := store_of(registration)
+	await load_all(store, players)
 	var figures := {}
 	# The first opens the journal's file and warms caches.
 	for run: Array in [[1, 0, "first"], [2, 60, "60hz"], [3, 0, "uncapped"]]:
 		Engine.max_fps = run[1]
-		var documents := _documents(players.size(), run[0])
+		var documents := nested_documents(players.size(), run[0] * players.size())
 		await settle()
 		var begun := Time.get_ticks_usec()
 		var worked := processor_usec()
 		for index in players.size():
 			if store.save(players[index], "progress", documents[index]) == 0:
-				_failed += 1
+				failed += 1
 		var captured := Time.get_ticks_usec()
 		worked = processor_usec() - worked
 		var flushed: BackendFlushResult = await store.flush().wait()
 		var ended := Time.get_ticks_usec()
-		_check(flushed.ok() and flushed.unsaved == 0, "flush")
-		_check(store.get_dirty_count() == 0, "dirty")
+		check(flushed.ok() and flushed.unsaved == 0, "flush")
+		check(store.get_dirty_count() == 0, "dirty")
 		figures["whole_%s_ms" % run[2]] = (ended - begun) / 1e3
 		if run[2] == "uncapped":
 			figures["capture_wall_us"] = float(captured - begun) / players.size()
@@ -82,7 +61,7 @@ func _pool() -> Dictionary:
 	for run: Array in [[1, 60, "60hz", "at-60"], [2, 0, "uncapped", "uncapped"]]:
 		Engine.max_fps = run[1]
 		var count := int(argument(run[3]))
-		var documents := _documents(count, run[0])
+		var documents := nested_documents(count, run[0] * count)
 		await settle()
 		var begun := Time.get_ticks_usec()
 		var waiting := {"next": 0, "done": 0}
@@ -115,35 +94,5 @@ func _post_all(
 		request.request(url, headers, HTTPClient.METHOD_POST, body)
 		var reply: Array = await request.request_completed
 		var saved: Variant = JSON.parse_string((reply[3] as PackedByteArray).get_string_from_utf8())
-		_check(reply[1] == 200 and saved["results"][0]["outcome"] == "applied", "save")
+		check(reply[1] == 200 and saved["results"][0]["outcome"] == "applied", "save")
 		waiting["done"] += 1
-
-
-## 2 KiB each, of a game's nested state.
-func _documents(count: int, run: int) -> Array[Dictionary]:
-	var documents: Array[Dictionary] = []
-	for number in count:
-		var inventory: Array = []
-		for index in 24:
-			inventory.append({"id": "item_%d" % index, "count": index * 3, "wear": 0.25})
-		var quests := {}
-		for index in 12:
-			quests["quest_%d" % index] = {"state": "active", "step": index, "seen": true}
-		var document := {
-			"number": number + run * count,
-			"name": "Ada",
-			"inventory": inventory,
-			"quests": quests,
-			"position": [1.5, 2.25, -3.0],
-			"settings": {"volume": 0.8, "language": "en"},
-			"stats": {"kills": 120, "deaths": 7, "best": {"ms": 12_345}},
-			"notes": "x".repeat(330),
-		}
-		documents.append(document)
-	return documents
-
-
-func _check(fine: bool, what: String) -> void:
-	if not fine:
-		_failed += 1
-		printerr("failed: ", what)
