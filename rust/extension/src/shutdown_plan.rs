@@ -81,6 +81,8 @@ impl Plan {
         self.last_line.log(summary.exit_code(), summary);
         last_words::nothing_more();
         self.shutdown.leaving();
+        // Whose nodes go from here on has nothing to be brought in order any more: its journal is closed at once.
+        shutdown_parts::keep_no_more();
         self.quits.store(true, Ordering::Relaxed);
     }
 

@@ -132,6 +132,8 @@ fn orderly(signal: Signal, reason: &str) -> Result<()> {
     }
     all_saved(&backend, PLAYERS, true)?;
     ensure!(backend.api()?.rooms()?.is_empty(), "it is still listed");
+    // Nothing keeps the process, which would wait for it in vain.
+    ensure!(!server.log().contains("the process ends before"), "{}", server.log().tail());
     Ok(())
 }
 

@@ -48,6 +48,7 @@ pub fn measure(
     let gone = begin.elapsed();
     process.wait_for_exit(0)?;
     process.log().check_clean(&[])?;
+    ensure!(!process.log().contains("WARNING"), "it did not end in good order\n{}", process.log().tail());
     let scenario = format!("{SCENARIO} {count}");
     let found = engine::figures_of(process.log())?;
     ensure!(found.len() == 1, "the server told nothing\n{}", process.log().tail());
