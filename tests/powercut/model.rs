@@ -126,13 +126,13 @@ impl Known {
 
 /// Number and hash of a content.
 fn identity(record: &Record) -> Result<(u64, String)> {
-    Ok((number_of(&record.value), hash(&record.value)?))
+    let content = record.value.content();
+    Ok((number_of(&content), hash(&content)?))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
+    use backend_client::player_store::Text;
     use serde_json::json;
 
     use super::*;
@@ -144,7 +144,7 @@ mod tests {
     fn record(sequence: i64, number: u64) -> Record {
         let Name { player, key, epoch } = name();
         let value = json!({ "number": number }).as_object().cloned().unwrap_or_default();
-        Record { player_id: player, key, epoch, sequence, value: Arc::new(value) }
+        Record { player_id: player, key, epoch, sequence, value: Text::from(&value) }
     }
 
     fn wrote(number: u64) -> Line {

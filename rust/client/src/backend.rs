@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use backend_protocol::player_store::{
     LoadPlayers, LoadedPlayers, PlayerConflicts, PlayerDocuments, ReleasePlayers, ResolveConflicts,
-    SaveDocuments, SavedDocuments,
+    SavedDocuments,
 };
 use backend_protocol::registration::{Heartbeat, HeartbeatReply, RegisterServer, ServerLease};
 use backend_protocol::rooms::{JoinTicket, Room, RoomPage, RoomQuery};
@@ -33,6 +33,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::entropy;
 use crate::error::{ClientError, Fault};
+use crate::player_store::Batch;
 use crate::retry;
 use crate::secret::ServerKey;
 use crate::transport::{self, HttpReply, HttpRequest, Transport, TransportError};
@@ -87,7 +88,7 @@ pub trait Backend: Send + Sync {
     async fn room(&self, access_token: &str, room_id: &str) -> Reply<Room>;
     async fn ticket(&self, access_token: &str, room_id: &str) -> Reply<JoinTicket>;
     async fn load_players(&self, key: &ServerKey, body: &LoadPlayers) -> Reply<LoadedPlayers>;
-    async fn save_documents(&self, key: &ServerKey, body: &SaveDocuments) -> Reply<SavedDocuments>;
+    async fn save_documents(&self, key: &ServerKey, body: &Batch) -> Reply<SavedDocuments>;
     async fn release_players(&self, key: &ServerKey, body: &ReleasePlayers) -> Reply<()>;
     async fn player_conflicts(&self, key: &ServerKey, player_id: &str) -> Reply<PlayerConflicts>;
     async fn resolve_conflicts(&self, key: &ServerKey, body: &ResolveConflicts) -> Reply<()>;
@@ -144,7 +145,12 @@ impl<'a> Call<'a> {
         body.check()?;
         let body = serde_json::to_vec(body)
             .map_err(|error| ClientError::new(Fault::Internal, format!("request: {error}")))?;
-        Ok(Self { method: Method::POST, body: Some(body), repeatable: false, ..Self::get(path) })
+        Ok(Self::post_json(path, body))
+    }
+
+    /// With a body that is checked and written already.
+    fn post_json(path: impl Into<String>, body: Vec<u8>) -> Self {
+        Self { method: Method::POST, body: Some(body), repeatable: false, ..Self::get(path) }
     }
 
     /// For calls that the protocol itself makes harmless twice.
@@ -398,8 +404,9 @@ impl Backend for HttpBackend {
     }
 
     // Repeatable: (epoch, sequence) makes a replay harmless.
-    async fn save_documents(&self, key: &ServerKey, body: &SaveDocuments) -> Reply<SavedDocuments> {
-        self.call(Call::post(routes::PLAYERS_SAVE, body)?.repeated().with(key.expose())).await
+    async fn save_documents(&self, key: &ServerKey, body: &Batch) -> Reply<SavedDocuments> {
+        body.check()?;
+        self.call(Call::post_json(routes::PLAYERS_SAVE, body.to_json()).repeated().with(key.expose())).await
     }
 
     // Repeatable: it names the epoch, and ends no later lease.

@@ -10,15 +10,13 @@
 mod files;
 mod volume;
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 
 pub use files::JournalFolder;
 pub use volume::passing_volume;
 
 use crate::error::{ClientError, Fault};
-use crate::player_store::Content;
+use crate::player_store::Text;
 
 /// One save that the backend has not confirmed.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,7 +30,7 @@ pub struct Record {
     /// Its number within the epoch.
     pub sequence: i64,
     /// The whole document.
-    pub value: Arc<Content>,
+    pub value: Text,
 }
 
 /// Everything of this document and epoch up to the sequence is with the backend.

@@ -5,12 +5,14 @@
 //! for as long as it takes, and books what the backend made of it. What a dead process left in its journal is sent
 //! before its players are loaded again.
 
+mod batch;
 mod draft;
 mod held;
 mod journalling;
 mod lease;
 mod merge;
 mod sending;
+mod text;
 
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
@@ -28,8 +30,10 @@ use crate::registration::Registration;
 use crate::watched::Watched;
 use held::{Held, JournalState};
 
+pub use batch::{Batch, BatchItem};
 pub use draft::Draft;
 pub use merge::{Resolution, merge_patch};
+pub use text::Text;
 
 /// Most bytes of unsent documents held in memory.
 pub const MAX_BACKLOG_BYTES: usize = 256 * 1024 * 1024;

@@ -1,9 +1,11 @@
 //! Documents between Godot's `Dictionary` and JSON.
 
+mod alike;
 mod capture;
 mod encoded;
 mod measured;
 mod unfit;
+mod written;
 
 use backend_client::error::ClientError;
 use backend_client::player_store::{Content, Draft as _};
@@ -15,7 +17,7 @@ pub use capture::{Captured, aloud};
 
 /// `dictionary` as a JSON object, at once. Refuses what JSON cannot hold, naming the place.
 pub fn from_dictionary(dictionary: &AnyDictionary) -> Result<Content, ClientError> {
-    Captured::of(dictionary).map(Captured::into_content)
+    Captured::of(dictionary).map(|captured| captured.content())
 }
 
 /// `object` as a Dictionary. Whole numbers become `int`, so that they compare and index as a script expects.

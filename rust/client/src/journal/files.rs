@@ -9,7 +9,6 @@
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,6 +18,7 @@ use sqlx::sqlite::{
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
 
 use super::{Changes, Journal, JournalError, JournalSource, Record, Recovered, passing_volume};
+use crate::player_store::Text;
 use crate::storage::{make_folder, sync_folder};
 
 /// Version of the tables, in the file's `user_version`.
@@ -239,14 +239,13 @@ impl JournalFile {
         for row in rows {
             let record = (|| {
                 let value: String = row.try_get("value")?;
-                let value =
-                    serde_json::from_str(&value).map_err(|error| sqlx::Error::Decode(error.into()))?;
+                let value = Text::parse(value).map_err(|error| sqlx::Error::Decode(error.into()))?;
                 Ok(Record {
                     player_id: row.try_get("player_id")?,
                     key: row.try_get("document_key")?,
                     epoch: row.try_get("epoch")?,
                     sequence: row.try_get("sequence")?,
-                    value: Arc::new(value),
+                    value,
                 })
             })();
             recovered
@@ -291,8 +290,7 @@ impl JournalFile {
             );
             let mut insert = sqlx::query(AssertSqlSafe(sql)).persistent(is_common(records.len()));
             for record in records {
-                let value = serde_json::to_string(&*record.value)
-                    .map_err(|error| sqlx::Error::Encode(error.into()))?;
+                let value = record.value.as_str();
                 self.bytes_since_checkpoint += value.len();
                 insert = insert
                     .bind(&record.player_id)

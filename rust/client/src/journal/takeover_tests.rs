@@ -1,7 +1,6 @@
 //! Real files: who takes over what the dead left, and when.
 
 use std::fs::File;
-use std::sync::Arc;
 
 use serde_json::json;
 
@@ -9,7 +8,7 @@ use super::*;
 
 fn record(sequence: i64) -> Record {
     let value = json!({ "n": sequence }).as_object().cloned().unwrap_or_default();
-    Record { player_id: "ada".into(), key: "progress".into(), epoch: 1, sequence, value: Arc::new(value) }
+    Record { player_id: "ada".into(), key: "progress".into(), epoch: 1, sequence, value: Text::from(&value) }
 }
 
 fn saved(sequence: i64, server_id: &str) -> Changes {

@@ -1,23 +1,30 @@
 //! A document on its way into the store: only what `save` has to know is found out on the game's thread.
 
-use std::fmt::{self, Debug, Formatter};
-use std::sync::{Arc, LazyLock};
+use std::any::Any;
+use std::sync::{Arc, OnceLock};
 
 use backend_protocol::player_store::document;
 
-use super::Content;
+use super::{Content, Text};
 use crate::error::ClientError;
 
 /// A document that a game hands in, in whatever form that is quick to take.
-pub trait Draft: Send + 'static {
-    /// The size in bytes of JSON, if it is a document that may be saved. Called first, on the game's thread.
+pub trait Draft: Send + Sync + 'static {
+    /// The size in bytes of JSON, if it is a document that may be saved. Called first, on the game's thread: where it fails,
+    /// nothing else is called.
     fn bytes(&self) -> Result<usize, ClientError>;
 
     /// Whether it says the same as `known`. Called on the game's thread.
     fn says(&self, known: &Content) -> bool;
 
-    /// The document. Called once at most, on any thread, and only after [`Self::bytes`] has succeeded: it must not fail.
-    fn into_content(self) -> Content;
+    /// The same of an earlier draft, if that can be told without looking at the contents. Called on the game's thread.
+    fn says_as(&self, earlier: &Self) -> Option<bool>;
+
+    /// The document as JSON. Called once at most, on any thread.
+    fn text(&self) -> String;
+
+    /// The document. Called once at most, on any thread.
+    fn content(&self) -> Content;
 }
 
 impl Draft for Content {
@@ -29,45 +36,116 @@ impl Draft for Content {
         self == known
     }
 
-    fn into_content(self) -> Content {
-        self
+    fn says_as(&self, earlier: &Self) -> Option<bool> {
+        Some(self == earlier)
+    }
+
+    fn text(&self) -> String {
+        Text::from(self).as_str().to_owned()
+    }
+
+    fn content(&self) -> Content {
+        self.clone()
     }
 }
 
-type Making = Box<dyn FnOnce() -> Arc<Content> + Send>;
-
-/// A document's content, made of its draft by the first who looks at it. Cheap to clone.
+/// A document in the store, in the form it came in; others are made by the first who asks for them. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Body(Arc<LazyLock<Arc<Content>, Making>>);
+pub(super) struct Body(Arc<dyn Source>);
+
+/// Both take their time where they were not asked for before: not for the game's thread, nor under the lock.
+trait Source: Any + Send + Sync {
+    fn text(&self) -> &Text;
+    fn content(&self) -> &Arc<Content>;
+}
+
+/// Handed in by the game.
+struct Saved<D> {
+    draft: D,
+    text: OnceLock<Text>,
+    content: OnceLock<Arc<Content>>,
+}
+
+/// Read by somebody.
+struct Loaded {
+    content: Arc<Content>,
+    text: OnceLock<Text>,
+}
+
+/// Found in a journal.
+struct Found {
+    text: Text,
+    content: OnceLock<Arc<Content>>,
+}
 
 impl Body {
     pub fn new(draft: impl Draft) -> Self {
-        Self(Arc::new(LazyLock::new(Box::new(move || Arc::new(draft.into_content())))))
+        Self(Arc::new(Saved { draft, text: OnceLock::new(), content: OnceLock::new() }))
     }
 
-    /// The content. Takes its time where it was not looked at before: not for the game's thread, nor under the lock.
+    /// What is kept in the journal and sent.
+    pub fn text(&self) -> &Text {
+        self.0.text()
+    }
+
+    /// What a game reads.
     pub fn content(&self) -> &Arc<Content> {
-        &self.0
+        self.0.content()
+    }
+
+    /// Whether `draft` says what this does.
+    pub fn is_said_by<D: Draft>(&self, draft: &D) -> bool {
+        let source: &dyn Any = &*self.0;
+        let earlier = source.downcast_ref::<Saved<D>>();
+        let told = earlier.and_then(|earlier| draft.says_as(&earlier.draft));
+        told.unwrap_or_else(|| draft.says(self.content()))
+    }
+}
+
+impl<D: Draft> Source for Saved<D> {
+    fn text(&self) -> &Text {
+        self.text.get_or_init(|| Text::trusted(&self.draft.text()))
+    }
+
+    fn content(&self) -> &Arc<Content> {
+        self.content.get_or_init(|| Arc::new(self.draft.content()))
+    }
+}
+
+impl Source for Loaded {
+    fn text(&self) -> &Text {
+        self.text.get_or_init(|| Text::from(&*self.content))
+    }
+
+    fn content(&self) -> &Arc<Content> {
+        &self.content
+    }
+}
+
+impl Source for Found {
+    fn text(&self) -> &Text {
+        &self.text
+    }
+
+    fn content(&self) -> &Arc<Content> {
+        self.content.get_or_init(|| Arc::new(self.text.content()))
     }
 }
 
 impl From<Arc<Content>> for Body {
     fn from(content: Arc<Content>) -> Self {
-        let body = Self(Arc::new(LazyLock::new(Box::new(move || content))));
-        // There is nothing to wait for.
-        LazyLock::force(&body.0);
-        body
+        Self(Arc::new(Loaded { content, text: OnceLock::new() }))
+    }
+}
+
+impl From<Text> for Body {
+    fn from(text: Text) -> Self {
+        Self(Arc::new(Found { text, content: OnceLock::new() }))
     }
 }
 
 impl Default for Body {
     fn default() -> Self {
         Self::from(Arc::default())
-    }
-}
-
-impl Debug for Body {
-    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        Debug::fmt(self.content(), formatter)
     }
 }

@@ -180,9 +180,8 @@ impl Held {
         }
         let before = player.documents.get(key);
         // Autosave hands in everything: what is known already is neither journalled nor sent again.
-        let is_known = |known: &&Document| {
-            (known.generation > 0 || known.version > 0) && draft.says(known.body.content())
-        };
+        let is_known =
+            |known: &&Document| (known.generation > 0 || known.version > 0) && known.body.is_said_by(&draft);
         if let Some(known) = before.filter(is_known) {
             return Ok(known.generation);
         }
@@ -313,7 +312,7 @@ impl Held {
             if living.is_some_and(|player| player.next_sequence > record.sequence) {
                 continue;
             }
-            let bytes = serde_json::to_vec(&*record.value).map_or(0, |json| json.len());
+            let bytes = record.value.as_str().len();
             let left =
                 LeftOver { sequence: record.sequence, body: record.value.into(), bytes, journalled: true };
             let name = (player_id, record.key.into(), record.epoch);

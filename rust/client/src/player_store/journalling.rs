@@ -37,14 +37,14 @@ impl Group {
         self.living.is_empty() && self.left_over.is_empty() && self.changes.is_empty()
     }
 
-    /// Looks at the contents, which takes its time.
+    /// Has the contents written as text, which takes its time.
     fn write_up(&mut self) {
         let record = |player_id: &str, key: &str, epoch, sequence, body: &Body| Record {
             player_id: player_id.to_owned(),
             key: key.to_owned(),
             epoch,
             sequence,
-            value: Arc::clone(body.content()),
+            value: body.text().clone(),
         };
         let living = self
             .living

@@ -7,14 +7,14 @@ use std::time::Duration;
 use backend_protocol::Code;
 use backend_protocol::limits::{MAX_BATCH, MAX_LOAD};
 use backend_protocol::player_store::{
-    ReleasePlayer, ReleasePlayers, SaveDocuments, SaveItem, SaveOutcome, SaveResult, SavedDocuments,
+    ReleasePlayer, ReleasePlayers, SaveOutcome, SaveResult, SavedDocuments,
 };
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::draft::Body;
 use super::held::{Dirty, Document, Held, JournalState, Name, Stamp};
-use super::{Content, Event, Inner, lease};
+use super::{Batch, BatchItem, Event, Inner, lease};
 use crate::error::{Cause, ClientError, Fault};
 use crate::journal::Settled;
 use crate::planted::Planted;
@@ -53,13 +53,13 @@ struct Sent {
 }
 
 impl Sent {
-    fn item(&self) -> SaveItem {
-        SaveItem {
-            player_id: self.name.0.to_string(),
-            key: self.name.1.to_string(),
+    fn item(&self) -> BatchItem {
+        BatchItem {
+            player_id: Arc::clone(&self.name.0),
+            key: Arc::clone(&self.name.1),
             epoch: self.epoch,
             sequence: self.sequence,
-            value: Content::clone(self.body.content()),
+            value: self.body.text().clone(),
         }
     }
 }
@@ -175,9 +175,9 @@ impl Inner {
 
     async fn save_batch(self: &Arc<Self>, sent: &[Sent]) -> Result<(), ClientError> {
         let count = sent.len();
-        // Copied here and not under the lock, on which the game's thread would wait for megabytes.
+        // Written here where the journal has failed, and not under the lock, on which the game's thread would wait for it.
         let items = sent.iter().map(Sent::item).collect();
-        let body = SaveDocuments { server_id: self.server_id()?, items };
+        let body = Batch { server_id: self.server_id()?, items };
         let reply = self.backend.save_documents(self.registration.key(), &body).await;
         let SavedDocuments { results, wanted } = match reply {
             Ok(reply) if reply.results.len() == count => reply,

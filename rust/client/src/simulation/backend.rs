@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use backend_protocol::player_store::{
     LoadPlayers, LoadedPlayers, PlayerConflicts, PlayerDocuments, ReleasePlayers, ResolveConflicts,
-    SaveDocuments, SavedDocuments,
+    SavedDocuments,
 };
 use backend_protocol::registration::{Heartbeat, HeartbeatReply, RegisterServer, ServerLease};
 use backend_protocol::rooms::{JoinTicket, Room, RoomPage, RoomQuery};
@@ -20,6 +20,7 @@ use backend_protocol::{Code, Problem};
 use super::{Line, State};
 use crate::backend::{Backend, PublishedKeys, Reply};
 use crate::error::{ClientError, Fault};
+use crate::player_store::Batch;
 use crate::secret::ServerKey;
 
 /// What goes wrong with one call.
@@ -219,8 +220,8 @@ impl Backend for SimulatedBackend {
         self.serve("load", move |state| state.load(&body)).await
     }
 
-    async fn save_documents(&self, _key: &ServerKey, body: &SaveDocuments) -> Reply<SavedDocuments> {
-        let body = body.clone();
+    async fn save_documents(&self, _key: &ServerKey, body: &Batch) -> Reply<SavedDocuments> {
+        let body = body.parsed();
         self.serve("save", move |state| state.save(&body)).await
     }
 

@@ -126,5 +126,9 @@ pub fn number_of(content: &Content) -> usize {
 fn on_disk(disk: &SimulatedDisk, place: &Place) -> usize {
     let folder = disk.lock();
     let sound = folder.slots.iter().filter(|slot| !slot.damaged);
-    sound.filter_map(|slot| slot.saves.get(place)).map(|record| number_of(&record.value)).max().unwrap_or(0)
+    sound
+        .filter_map(|slot| slot.saves.get(place))
+        .map(|record| number_of(&record.value.content()))
+        .max()
+        .unwrap_or(0)
 }

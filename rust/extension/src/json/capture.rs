@@ -11,8 +11,9 @@ use godot::classes::Engine;
 use godot::global::var_to_bytes;
 use godot::prelude::*;
 
+use super::alike::alike;
 use super::unfit::Unfit;
-use super::{encoded, measured};
+use super::{encoded, measured, written};
 
 /// Held while the engine keeps its errors to itself, so that none of ours, from other threads, gets lost meanwhile.
 static MUTED: RwLock<()> = RwLock::new(());
@@ -67,8 +68,17 @@ impl Draft for Captured {
         measured::is(&self.encoded, known)
     }
 
-    fn into_content(self) -> Content {
-        // The same bytes were read from end to end when they were captured.
+    fn says_as(&self, earlier: &Self) -> Option<bool> {
+        alike(&self.encoded, &earlier.encoded)
+    }
+
+    // The same bytes were read from end to end when they were captured.
+
+    fn text(&self) -> String {
+        written::text(&self.encoded, self.size).expect("measured before")
+    }
+
+    fn content(&self) -> Content {
         encoded::object(&self.encoded).expect("measured before")
     }
 }

@@ -72,31 +72,39 @@ impl<'de> Reader<'de> {
         if self.rest.is_empty() { Ok(()) } else { Err(unknown()) }
     }
 
+    #[expect(clippy::inline_always, reason = "a library for size would call it for every word of a document")]
+    #[inline(always)]
     fn take(&mut self, count: usize) -> Result<&'de [u8], Unfit> {
         let (taken, rest) = self.rest.split_at_checked(count).ok_or_else(unknown)?;
         self.rest = rest;
         Ok(taken)
     }
 
+    #[expect(clippy::inline_always, reason = "a library for size would call it for every word of a document")]
+    #[inline(always)]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Unfit> {
         let (taken, rest) = self.rest.split_first_chunk().ok_or_else(unknown)?;
         self.rest = rest;
         Ok(*taken)
     }
 
+    #[expect(clippy::inline_always, reason = "a library for size would call it for every word of a document")]
+    #[inline(always)]
     fn word(&mut self) -> Result<u32, Unfit> {
         self.array().map(u32::from_le_bytes)
     }
 
     /// A type, and its flags.
-    fn head(&mut self) -> Result<(VariantType, u32), Unfit> {
+    #[expect(clippy::inline_always, reason = "a library for size would call it for every word of a document")]
+    #[inline(always)]
+    pub(super) fn head(&mut self) -> Result<(VariantType, u32), Unfit> {
         let head = self.word()?;
         let kind = VariantType::try_from_ord((head & 0xffff) as i32).ok_or_else(unknown)?;
         Ok((kind, head >> 16))
     }
 
     /// A number of elements of at least `least` bytes each: more than there are bytes for is no number to rely on.
-    fn count(&mut self, least: usize) -> Result<usize, Unfit> {
+    pub(super) fn count(&mut self, least: usize) -> Result<usize, Unfit> {
         let count = self.word()? as usize;
         if count > self.rest.len() / least { Err(unknown()) } else { Ok(count) }
     }
@@ -111,7 +119,7 @@ impl<'de> Reader<'de> {
         std::str::from_utf8(bytes).map_err(|_| Unfit::new("must be valid text"))
     }
 
-    fn string(&mut self) -> Result<&'de str, Unfit> {
+    pub(super) fn string(&mut self) -> Result<&'de str, Unfit> {
         let length = self.word()? as usize;
         self.text(length)
     }
@@ -121,7 +129,7 @@ impl<'de> Reader<'de> {
         self.string()?.strip_suffix('\0').ok_or_else(unknown)
     }
 
-    fn bool(&mut self) -> Result<bool, Unfit> {
+    pub(super) fn bool(&mut self) -> Result<bool, Unfit> {
         match self.word()? {
             0 => Ok(false),
             1 => Ok(true),
@@ -129,7 +137,7 @@ impl<'de> Reader<'de> {
         }
     }
 
-    fn int(&mut self, flags: u32) -> Result<i64, Unfit> {
+    pub(super) fn int(&mut self, flags: u32) -> Result<i64, Unfit> {
         match flags {
             0 => Ok(i32::from_le_bytes(self.array()?).into()),
             WIDE => Ok(i64::from_le_bytes(self.array()?)),
@@ -137,7 +145,7 @@ impl<'de> Reader<'de> {
         }
     }
 
-    fn float(&mut self, flags: u32) -> Result<f64, Unfit> {
+    pub(super) fn float(&mut self, flags: u32) -> Result<f64, Unfit> {
         match flags {
             0 => Ok(f32::from_le_bytes(self.array()?).into()),
             WIDE => Ok(f64::from_le_bytes(self.array()?)),
@@ -168,7 +176,7 @@ impl<'de> Reader<'de> {
         Ok(path)
     }
 
-    fn key(&mut self) -> Result<&'de str, Unfit> {
+    pub(super) fn key(&mut self) -> Result<&'de str, Unfit> {
         let (kind, flags) = self.head()?;
         let key = match (kind, flags) {
             (VariantType::STRING | VariantType::STRING_NAME, 0) => return self.string(),
@@ -183,7 +191,7 @@ impl<'de> Reader<'de> {
     }
 
     /// What a typed container says about its elements, which say it themselves.
-    fn container_type(&mut self, kind: u32) -> Result<(), Unfit> {
+    pub(super) fn container_type(&mut self, kind: u32) -> Result<(), Unfit> {
         match kind {
             UNTYPED => Ok(()),
             BUILTIN => self.word().map(|_| ()),

@@ -2,7 +2,8 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::object;
-use crate::json::measured;
+use crate::json::alike::alike;
+use crate::json::{measured, written};
 
 /// What Godot 4.6.3 wrote of these.
 const OF_THE_ENGINE: [(&str, &str); 8] = [
@@ -115,7 +116,7 @@ fn what_is_not_understood_is_refused() {
 }
 
 proptest! {
-    /// All three readings agree with serde_json, which has no part in any of them.
+    /// All readings agree with serde_json's idea of the same.
     #[test]
     fn what_is_written_is_read(written in any_object(), other in any_object(), names: bool) {
         let bytes = encoded(&Value::Object(written.clone()), names);
@@ -123,6 +124,33 @@ proptest! {
         prop_assert_eq!(measured::size(&bytes), Ok(serde_json::to_string(&written)?.len()));
         prop_assert!(measured::is(&bytes, &written));
         prop_assert_eq!(measured::is(&bytes, &other), written == other);
+        let text = written::text(&bytes, 0).map_err(|unfit| TestCaseError::fail(unfit.to_string()))?;
+        prop_assert_eq!(text, serde_json::to_string(&written)?);
+    }
+
+    /// Side by side, they are judged as one by one; where that is impossible, it is said.
+    #[test]
+    fn alike_is_what_says_the_same(written in any_object(), other in any_object(), names: bool) {
+        let one = encoded(&Value::Object(written.clone()), names);
+        let again = encoded(&Value::Object(written.clone()), !names);
+        prop_assert_eq!(alike(&one, &one), Some(true));
+        prop_assert_eq!(alike(&one, &again), Some(true));
+        let told = alike(&one, &encoded(&Value::Object(other.clone()), names));
+        prop_assert!(told.is_none_or(|told| told == (written == other)), "{:?}", told);
+        let mut more = written.clone();
+        more.insert("one more".into(), Value::Null);
+        prop_assert_eq!(alike(&one, &encoded(&Value::Object(more), names)), Some(false));
+    }
+
+    /// In another order, the same says the same: nobody is told otherwise.
+    #[test]
+    fn another_order_is_left_open(one in any::<i32>(), other in any::<i32>()) {
+        let pair = |key: &str, value: i32| [key_of(key), word(INT), value.to_le_bytes().to_vec()].concat();
+        let (a, b) = (pair("a", one), pair("b", other));
+        let ordered = [word(DICTIONARY), word(2), a.clone(), b.clone()].concat();
+        let turned = [word(DICTIONARY), word(2), b, a].concat();
+        prop_assert_eq!(alike(&ordered, &turned), None);
+        prop_assert_eq!(object(&ordered), object(&turned));
     }
 
     #[test]
@@ -175,6 +203,13 @@ proptest! {
 }
 
 fn agree(bytes: &[u8]) -> Result<(), TestCaseError> {
+    let text = written::text(bytes, 0);
+    match (&text, object(bytes)) {
+        (Ok(text), Ok(object)) => prop_assert_eq!(serde_json::from_str::<Map<String, Value>>(text)?, object),
+        (Err(unwritten), Err(unbuilt)) => prop_assert_eq!(unwritten, &unbuilt),
+        (text, object) => prop_assert!(false, "{text:?}, but {object:?}"),
+    }
+    prop_assert_eq!(alike(bytes, bytes), Some(true));
     match (object(bytes), measured::size(bytes)) {
         // Of a key that is there twice, the last counts: only the size knows of both.
         (Ok(object), Ok(size)) => prop_assert!(size >= serde_json::to_string(&object)?.len()),
@@ -248,10 +283,13 @@ fn items_of(value: &Value) -> u32 {
 
 /// A Dictionary with one member.
 fn member(key: &str, value: &[u8]) -> Vec<u8> {
-    let mut bytes = [word(DICTIONARY), word(1), word(STRING), word(key.len() as u32)].concat();
+    [word(DICTIONARY), word(1), key_of(key), value.to_vec()].concat()
+}
+
+fn key_of(key: &str) -> Vec<u8> {
+    let mut bytes = [word(STRING), word(key.len() as u32)].concat();
     bytes.extend(key.as_bytes());
     bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes.extend(value);
     bytes
 }
 

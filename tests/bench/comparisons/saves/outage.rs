@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use backend_client::Backend as _;
-use backend_client::player_store::{Event, Pace};
+use backend_client::player_store::{Batch, BatchItem, Event, Pace, Text};
 use backend_client::protocol::limits::{MAX_BATCH, MAX_LOAD};
-use backend_client::protocol::player_store::{LoadPlayers, SaveDocuments, SaveItem, SaveOutcome};
+use backend_client::protocol::player_store::{LoadPlayers, SaveOutcome};
 use end_to_end::backend::Backend;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
@@ -220,12 +220,13 @@ async fn send_all(game: &Game, newest: &Newest) -> Result<Duration> {
     for ((player_id, key), (number, _)) in names {
         let (epoch, sequence) = leases.get_mut(player_id).context("a player is held by somebody else")?;
         *sequence += 1;
-        let (player_id, key, value) = (player_id.clone(), key.clone(), document(*number)?);
-        items.push(SaveItem { player_id, key, epoch: *epoch, sequence: *sequence, value });
+        let (player_id, key) = (player_id.as_str().into(), key.as_str().into());
+        let value = Text::from(&document(*number)?);
+        items.push(BatchItem { player_id, key, epoch: *epoch, sequence: *sequence, value });
     }
-    let batches: Vec<SaveDocuments> = items
+    let batches: Vec<Batch> = items
         .chunks(MAX_BATCH)
-        .map(|items| SaveDocuments { server_id: server_id.clone(), items: items.to_vec() })
+        .map(|items| Batch { server_id: server_id.clone(), items: items.to_vec() })
         .collect();
     let begin = Instant::now();
     for batch in &batches {

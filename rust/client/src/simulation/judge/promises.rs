@@ -107,7 +107,7 @@ impl Judge {
             let folder = disk.lock();
             let records = folder.slots.iter().filter_map(|slot| slot.saves.get(&place));
             let mut exact = records.filter(|record| record.sequence == *sequence);
-            exact.next().map(|record| number_of(&record.value))
+            exact.next().map(|record| number_of(&record.value.content()))
         };
         let mut book = self.book();
         let number = recorded.or_else(|| {
