@@ -13,6 +13,7 @@ use backend_client::error::ClientError;
 use backend_client::player_store::{Content, Event, Flushed, Pace, PlayerStore, Setup};
 use godot::builtin::AnyDictionary;
 use godot::prelude::*;
+use news::News;
 use own_journal::OwnJournal;
 use tokio::sync::oneshot;
 
@@ -107,6 +108,7 @@ pub struct BackendPlayerStore {
     merged: RefCell<HashMap<String, Option<u64>>>,
     /// While the node is outside the tree: tells whoever flushes it that it came back.
     outside: Option<oneshot::Sender<()>>,
+    news: Arc<News>,
     collected_at: Cell<Option<Instant>>,
     hook: Option<FrameHook>,
     calls: Calls,
@@ -445,7 +447,8 @@ impl BackendPlayerStore {
         let journal = OwnJournal::new(configuration::journal_folder(self.config.as_ref(), &config)?);
         let backend = configuration::connect(config)?;
         let id = self.base().instance_id();
-        let on_event = Arc::new(move |event| hand_off::post(move || news::announce(id, event)));
+        let news = Arc::clone(&self.news);
+        let on_event = Arc::new(move |event| news.post(id, event));
         let runtime = runtime::handle()?;
         // The store's tasks are spawned on the runtime of the moment.
         let _entered = runtime.enter();
@@ -472,7 +475,7 @@ impl BackendPlayerStore {
                 let (id, player_id, key) =
                     (self.base().instance_id(), player_id.to_string(), key.to_string());
                 // Later, like every other outcome: handlers need not expect to run inside this call.
-                hand_off::post(move || news::announce(id, Event::SaveFailed { player_id, key, error }));
+                self.news.post(id, Event::SaveFailed { player_id, key, error });
                 0
             }
         }

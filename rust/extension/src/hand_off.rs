@@ -88,6 +88,12 @@ pub fn post(letter: impl FnOnce() + Send + 'static) {
     send(Letter::Work(Box::new(letter)));
 }
 
+/// Main thread, from within a letter. Runs `letter` next, before anything that waits already: what is left of a letter that
+/// is read piece by piece, so that the time budget is kept between them.
+pub fn go_on(letter: impl FnOnce() + Send + 'static) {
+    FETCHED.with_borrow_mut(|fetched| fetched.push_front(Letter::Work(Box::new(letter))));
+}
+
 /// Any thread. Completes a request on the main thread in a later step of the main loop, unless it is completed already.
 pub fn deliver(id: RequestId, outcome: Outcome) {
     send(Letter::Outcome(id, outcome));

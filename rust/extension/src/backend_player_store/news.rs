@@ -1,6 +1,7 @@
 //! What happened to the store, as signals.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use backend_client::player_store::{Event, LocalSave};
@@ -8,14 +9,53 @@ use godot::prelude::*;
 
 use super::{BackendPlayerStore, merging};
 use crate::backend_error::Failure;
-use crate::runtime;
+use crate::{hand_off, runtime};
 
 /// Longest time a player that another server waits for is flushed before the attempt is given up. The store lets go when it
 /// succeeds later.
 const HAND_OVER: Duration = Duration::from_secs(30);
 
+/// What the main thread has not been told yet. A commit of thousands of documents is one letter to it, not thousands.
+#[derive(Default)]
+pub(super) struct News(Mutex<VecDeque<Event>>);
+
+impl News {
+    /// Any thread. Announced in a later step of the main loop, in the order in which it is posted.
+    pub fn post(self: &Arc<Self>, id: InstanceId, event: Event) {
+        let mut waiting = self.waiting();
+        waiting.push_back(event);
+        let is_first = waiting.len() == 1;
+        drop(waiting);
+        if is_first {
+            let news = Arc::clone(self);
+            hand_off::post(move || {
+                let all = std::mem::take(&mut *news.waiting());
+                announce_all(id, all);
+            });
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<Event>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Main thread, without a borrow. Handlers may take their time: it is up to the budget of the frame when the next is told.
+fn announce_all(id: InstanceId, mut news: VecDeque<Event>) {
+    let Ok(node) = Gd::<BackendPlayerStore>::try_from_instance_id(id) else { return };
+    if !node.has_connections("saved") {
+        // Most games do not listen.
+        news.retain(|event| !matches!(event, Event::Saved { .. }));
+    }
+    let Some(first) = news.pop_front() else { return };
+    announce(id, first);
+    if !news.is_empty() {
+        hand_off::go_on(move || announce_all(id, news));
+    }
+}
+
 /// Main thread, without a borrow: handlers call back into the node.
-pub(super) fn announce(id: InstanceId, event: Event) {
+fn announce(id: InstanceId, event: Event) {
     // The node may be gone by now.
     let Ok(node) = Gd::<BackendPlayerStore>::try_from_instance_id(id) else { return };
     match event {
