@@ -242,7 +242,11 @@ impl PlayerStore {
 
     /// Changes how long documents wait for company.
     pub fn set_pace(&self, pace: Pace) {
-        self.0.lock().pace = pace;
+        {
+            let mut held = self.0.lock();
+            held.pace = pace;
+            held.quiet_until = None;
+        }
         self.0.wake_sender.notify_one();
     }
 

@@ -29,6 +29,11 @@ pub(super) struct Held {
     pub unsent: BTreeSet<Name>,
     /// Documents that changed since they were numbered for the journal.
     pub unnumbered: BTreeSet<Name>,
+    /// Players to let go once nothing of theirs is unsent.
+    pub leavers: BTreeSet<Arc<str>>,
+    /// Nothing is due before this, as long as nobody leaves, waits for a flush or has left something over: found by looking
+    /// through all that is unsent, which nobody needs to do again until then.
+    pub quiet_until: Option<Instant>,
     /// Leases to let go: player → epoch.
     pub releases: BTreeMap<Arc<str>, i64>,
     /// Players being loaded.
@@ -88,8 +93,6 @@ pub(super) struct Player {
     pub next_sequence: i64,
     /// Another server has taken the player over.
     pub lost: bool,
-    /// Let the player go once nothing is unsent.
-    pub leaving: bool,
     pub documents: BTreeMap<Arc<str>, Document>,
 }
 
@@ -140,6 +143,8 @@ impl Held {
             left_over: BTreeMap::new(),
             unsent: BTreeSet::new(),
             unnumbered: BTreeSet::new(),
+            leavers: BTreeSet::new(),
+            quiet_until: None,
             releases: BTreeMap::new(),
             loading: BTreeMap::new(),
             closing: 0,
@@ -260,12 +265,13 @@ impl Held {
     }
 
     /// Gives every new change its number. Numbers are given here and nowhere else.
-    pub fn number(&mut self) -> Vec<Name> {
+    pub fn number(&mut self) -> Vec<(Name, i64, Stamp)> {
         let mut numbered = Vec::with_capacity(self.unnumbered.len());
         for name in std::mem::take(&mut self.unnumbered) {
             let Some(player) = self.players.get_mut(&name.0) else { continue };
-            if player.number(&name.1) {
-                numbered.push(name);
+            let epoch = player.epoch;
+            if let Some(stamp) = player.number(&name.1) {
+                numbered.push((name, epoch, stamp));
             }
         }
         numbered
@@ -346,17 +352,19 @@ impl Held {
         if let Some(loads) = self.loading.get_mut(player_id) {
             loads.forgotten += 1;
         }
+        self.leavers.remove(player_id);
         self.players.remove(player_id)
     }
 
     /// Lets go of players who left and have nothing unsent.
     pub fn forget_leavers(&mut self) {
+        let has_all_sent =
+            |player: &Player| player.documents.values().all(|document| document.dirty.is_none());
         let done: Vec<Arc<str>> = self
-            .players
+            .leavers
             .iter()
-            .filter(|(_, player)| player.leaving)
-            .filter(|(_, player)| player.documents.values().all(|document| document.dirty.is_none()))
-            .map(|(id, _)| Arc::clone(id))
+            .filter(|id| self.players.get(*id).is_some_and(has_all_sent))
+            .cloned()
             .collect();
         for id in done {
             let Some(player) = self.forget(&id) else { continue };
@@ -369,25 +377,26 @@ impl Held {
 
 impl Player {
     pub const fn new() -> Self {
-        Self { epoch: 0, next_sequence: 1, lost: false, leaving: false, documents: BTreeMap::new() }
+        Self { epoch: 0, next_sequence: 1, lost: false, documents: BTreeMap::new() }
     }
 
-    /// Numbers a document's newest change; false if it has a number already.
-    fn number(&mut self, key: &str) -> bool {
-        let Some(document) = self.documents.get_mut(key) else { return false };
+    /// Numbers a document's newest change, unless it has a number already.
+    fn number(&mut self, key: &str) -> Option<Stamp> {
+        let document = self.documents.get_mut(key)?;
         if document.numbered.as_ref().is_some_and(|stamp| stamp.generation >= document.generation)
             || document.dirty.is_none()
         {
-            return false;
+            return None;
         }
-        document.numbered = Some(Stamp {
+        let stamp = Stamp {
             sequence: self.next_sequence,
             generation: document.generation,
             body: document.body.clone(),
             bytes: document.bytes,
-        });
+        };
         self.next_sequence += 1;
-        true
+        document.numbered = Some(stamp.clone());
+        Some(stamp)
     }
 
     pub fn snapshots(&self) -> std::collections::HashMap<String, Snapshot> {

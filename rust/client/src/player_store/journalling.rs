@@ -221,18 +221,18 @@ impl Inner {
     }
 
     fn journalled(&self, group: &Group) {
-        let mut local = Vec::with_capacity(group.living.len());
+        let local_save = |(name, epoch, stamp): &(Name, i64, Stamp)| LocalSave {
+            player_id: name.0.to_string(),
+            key: name.1.to_string(),
+            generation: stamp.generation,
+            epoch: *epoch,
+            sequence: stamp.sequence,
+        };
+        let local: Vec<LocalSave> = group.living.iter().map(local_save).collect();
         {
             let mut held = self.lock();
             for (name, epoch, stamp) in &group.living {
                 held.mark_durable(name, *epoch, stamp);
-                local.push(LocalSave {
-                    player_id: name.0.to_string(),
-                    key: name.1.to_string(),
-                    generation: stamp.generation,
-                    epoch: *epoch,
-                    sequence: stamp.sequence,
-                });
             }
             if group.changes.server_id.is_some() {
                 held.named.clone_from(&group.changes.server_id);
@@ -276,15 +276,7 @@ impl Held {
         let numbered = self.number();
         let mut group = Group::default();
         let rewrite = std::mem::take(&mut self.rewrite);
-        let living: Vec<Name> = if rewrite { self.unsent.iter().cloned().collect() } else { numbered };
-        for name in living {
-            let Some((player, document)) = self.document(&name) else { continue };
-            let Some(stamp) = document.numbered.clone().filter(|stamp| stamp.generation > document.committed)
-            else {
-                continue;
-            };
-            group.living.push((name, player.epoch, stamp));
-        }
+        group.living = if rewrite { self.all_unsent() } else { numbered };
         for (name, left) in &self.left_over {
             if rewrite || !left.journalled {
                 let LeftOver { sequence, body, .. } = left;
@@ -298,10 +290,22 @@ impl Held {
         group
     }
 
+    /// Everything that is numbered and not with the backend, again.
+    fn all_unsent(&self) -> Vec<(Name, i64, Stamp)> {
+        let unsent = self.unsent.iter().filter_map(|name| {
+            let (player, document) = self.document(name)?;
+            let stamp = document.numbered.as_ref().filter(|stamp| stamp.generation > document.committed)?;
+            Some((name.clone(), player.epoch, stamp.clone()))
+        });
+        unsent.collect()
+    }
+
     fn mark_durable(&mut self, name: &Name, epoch: i64, stamp: &Stamp) {
-        let left = self.left_over.get_mut(&(Arc::clone(&name.0), Arc::clone(&name.1), epoch));
-        if let Some(left) = left.filter(|left| left.sequence == stamp.sequence) {
-            left.journalled = true;
+        if !self.left_over.is_empty() {
+            let left = self.left_over.get_mut(&(Arc::clone(&name.0), Arc::clone(&name.1), epoch));
+            if let Some(left) = left.filter(|left| left.sequence == stamp.sequence) {
+                left.journalled = true;
+            }
         }
         let Some(player) =
             self.players.get_mut(&name.0).filter(|player| player.epoch == epoch && !player.lost)

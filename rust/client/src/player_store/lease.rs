@@ -118,11 +118,13 @@ impl PlayerStore {
         let first = self.flush(player_id, within).await;
         {
             let mut held = self.0.lock();
-            for (id, player) in &mut held.players {
-                if player_id.is_none_or(|wanted| wanted == &**id) {
-                    player.leaving = true;
+            let leaving: Vec<Arc<str>> = match player_id {
+                Some(id) => {
+                    held.players.get_key_value(id).map(|(id, _)| Arc::clone(id)).into_iter().collect()
                 }
-            }
+                None => held.players.keys().cloned().collect(),
+            };
+            held.leavers.extend(leaving);
             held.forget_leavers();
         }
         // The game can save until its player is gone, which happens once nothing is unsent.
@@ -301,10 +303,10 @@ impl Inner {
                 held.forget(&player_id);
             }
             held.wanted.remove(&*player_id);
+            held.leavers.remove(&*player_id);
             let player = held.players.entry(player_id.into()).or_insert_with(Player::new);
             player.epoch = epoch;
             player.next_sequence = player.next_sequence.max(sequence.saturating_add(1));
-            player.leaving = false;
             for fresh in documents {
                 let document = player.documents.entry(fresh.key.into()).or_default();
                 // A reply can be older than a save that was committed while it was on its way.

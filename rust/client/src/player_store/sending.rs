@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::draft::Body;
 use super::held::{Dirty, Document, Held, JournalState, Name, Stamp};
-use super::{Batch, BatchItem, Event, Inner, lease};
+use super::{Batch, BatchItem, Event, Inner, Pace, lease};
 use crate::error::{Cause, ClientError, Fault};
 use crate::journal::Settled;
 use crate::planted::Planted;
@@ -260,7 +260,8 @@ impl Inner {
 
 impl Held {
     fn next_work(&mut self, now: Instant) -> Work {
-        let batch = self.collect(now);
+        let quiet = self.quiet_for(now);
+        let batch = if quiet.is_some() { Vec::new() } else { self.collect(now) };
         if !batch.is_empty() {
             return Work::Save(batch);
         }
@@ -274,7 +275,14 @@ impl Held {
         {
             return Work::Bury(server_id.clone());
         }
-        Work::Idle(self.due_in(now))
+        Work::Idle(quiet.unwrap_or_else(|| self.due_in(now)))
+    }
+
+    /// How long nothing is due for certain, whatever is journalled meanwhile. The journal's task wakes this one at every
+    /// commit: in a burst, looking through everything each time would hold the lock on which the game's thread waits.
+    fn quiet_for(&self, now: Instant) -> Option<Duration> {
+        let calm = self.flushing == 0 && self.leavers.is_empty() && self.left_over.is_empty();
+        self.quiet_until.filter(|until| calm && *until > now).map(|until| until - now)
     }
 
     fn is_due(&self, dirty: Dirty, leaving: bool, now: Instant) -> bool {
@@ -325,7 +333,8 @@ impl Held {
         for name in &self.unsent {
             let Some((player, document)) = self.document(name) else { continue };
             let (Some(dirty), Some(stamp)) = (document.dirty, self.sendable(document)) else { continue };
-            let due = self.is_due(dirty, player.leaving, now);
+            let leaving = !self.leavers.is_empty() && self.leavers.contains(&name.0);
+            let due = self.is_due(dirty, leaving, now);
             room = room
                 && (!due
                     || add(name, player.epoch, stamp.sequence, stamp.generation, &stamp.body, stamp.bytes));
@@ -352,14 +361,23 @@ impl Held {
     }
 
     /// Time until the next document is due.
-    fn due_in(&self, now: Instant) -> Duration {
-        let due = self.unsent.iter().filter_map(|name| {
-            let (_, document) = self.document(name)?;
-            self.sendable(document)?;
-            let dirty = document.dirty?;
-            Some((dirty.last + self.pace.debounce).min(dirty.first + self.pace.max_delay))
-        });
-        due.min().map_or(NOTHING_DUE, |at| at.saturating_duration_since(now))
+    fn due_in(&mut self, now: Instant) -> Duration {
+        let Pace { debounce, max_delay } = self.pace;
+        let mut due: Option<Instant> = None;
+        // Whatever changes from now on is not due before this.
+        let mut quiet_until = now + debounce.min(max_delay);
+        for name in &self.unsent {
+            let Some((_, document)) = self.document(name) else { continue };
+            let Some(dirty) = document.dirty else { continue };
+            let at = (dirty.last + debounce).min(dirty.first + max_delay);
+            // Also what cannot be sent yet: it can be as soon as it is journalled.
+            quiet_until = quiet_until.min(at);
+            if self.sendable(document).is_some() {
+                due = Some(due.map_or(at, |due| due.min(at)));
+            }
+        }
+        self.quiet_until = Some(quiet_until);
+        due.map_or(NOTHING_DUE, |at| at.saturating_duration_since(now))
     }
 
     fn book(&mut self, sent: &[Sent], results: Vec<SaveResult>, now: Instant) -> Vec<Event> {
