@@ -1,5 +1,8 @@
 //! `BackendPlayerStore`: players' documents on a server.
 
+mod collecting;
+mod connection;
+mod last_flush;
 mod merging;
 mod news;
 mod own_journal;
@@ -7,32 +10,29 @@ mod own_journal;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use backend_client::error::ClientError;
-use backend_client::player_store::{Content, Event, Flushed, Pace, PlayerStore, Setup};
+use backend_client::player_store::{Content, Flushed, PlayerStore};
+use collecting::look;
+use connection::{Connected, duration};
 use godot::builtin::AnyDictionary;
 use godot::prelude::*;
+use last_flush::{LAST_FLUSH, holds_something, report};
 use news::News;
-use own_journal::OwnJournal;
 use tokio::sync::oneshot;
 
 use crate::backend_config::BackendConfig;
-use crate::backend_error::{BackendError, not_configured};
-use crate::backend_flush_result::BackendFlushResult;
+use crate::backend_error::BackendError;
 use crate::backend_player::{BackendPlayerDocuments, Documents};
 use crate::backend_request::BackendRequest;
 use crate::backend_save_conflict::{BackendConflictList, BackendSaveConflict};
 use crate::backend_server_registration::BackendServerRegistration;
 use crate::frame_hook::{FrameHook, SOON};
-use crate::runtime::{self, Calls};
-use crate::{backlog_monitor, configuration, hand_off, json, last_words, shutdown_parts};
+use crate::runtime::Calls;
+use crate::{configuration, hand_off, json, last_words};
 
 /// Group by which [BackendShutdown] finds the stores.
 pub const GROUP: &str = "backend_player_store";
-/// Time a freed store goes on sending.
-const LAST_FLUSH: Duration = Duration::from_secs(30);
-
 /// Loads and saves players' documents on a server.
 ///
 /// [method save] costs microseconds and returns at once. The document is written to a journal on local disk
@@ -176,24 +176,6 @@ impl INode for BackendPlayerStore {
     }
 }
 
-impl Drop for BackendPlayerStore {
-    fn drop(&mut self) {
-        let Some(Connected { node, store }) = self.connected.take() else { return };
-        shutdown_parts::gone(node);
-        backlog_monitor::forget(node);
-        // Otherwise `exit_tree` has begun to say it.
-        if self.outside.is_none() && holds_something(&store) {
-            last_words::flush(async move { report(store.release_all(LAST_FLUSH).await) });
-        }
-    }
-}
-
-struct Connected {
-    /// The node's own, kept because a node that is being freed cannot be asked for it.
-    node: InstanceId,
-    store: PlayerStore,
-}
-
 #[godot_api]
 impl BackendPlayerStore {
     /// The conflict is dropped, what this server has stays.
@@ -293,7 +275,7 @@ impl BackendPlayerStore {
     #[func]
     fn save(&self, player_id: GString, key: GString, value: AnyDictionary) -> i64 {
         let outcome = json::Captured::of(&value)
-            .and_then(|captured| self.connected()?.save(&player_id.to_string(), &key.to_string(), captured));
+            .and_then(|captured| self.connected()?.save(&string(&player_id), &string(&key), captured));
         self.accepted(&player_id, &key, outcome)
     }
 
@@ -428,135 +410,9 @@ impl BackendPlayerStore {
         self.max_delay_seconds = seconds;
         self.pace_changed();
     }
-
-    /// The store, if anything was asked of it yet.
-    pub fn handle(&self) -> Option<PlayerStore> {
-        self.connected.borrow().as_ref().map(|connected| connected.store.clone())
-    }
-
-    fn connected(&self) -> Result<PlayerStore, ClientError> {
-        if let Some(store) = self.handle() {
-            return Ok(store);
-        }
-        let registration =
-            self.registration.as_ref().filter(|node| node.is_instance_valid()).ok_or_else(|| {
-                not_configured("assign \"Registration\": players are held by a registered server")
-            })?;
-        let registration = registration.bind().connected()?;
-        let config = configuration::resolve(self.config.as_ref())?;
-        let journal = OwnJournal::new(configuration::journal_folder(self.config.as_ref(), &config)?);
-        let backend = configuration::connect(config)?;
-        let id = self.base().instance_id();
-        let news = Arc::clone(&self.news);
-        let on_event = Arc::new(move |event| news.post(id, event));
-        let runtime = runtime::handle()?;
-        // The store's tasks are spawned on the runtime of the moment.
-        let _entered = runtime.enter();
-        let store = PlayerStore::new(Setup {
-            backend,
-            clock: configuration::clock(),
-            registration,
-            journal: Arc::new(journal),
-            pace: self.pace(),
-            on_event,
-        });
-        last_words::close(store.ended());
-        shutdown_parts::store_made(id, store.clone());
-        backlog_monitor::watch(id, store.clone());
-        self.connected.replace(Some(Connected { node: id, store: store.clone() }));
-        Ok(store)
-    }
-
-    /// The number of the change. A refusal is announced.
-    fn accepted(&self, player_id: &GString, key: &GString, outcome: Result<u64, ClientError>) -> i64 {
-        match outcome {
-            Ok(change) => i64::try_from(change).unwrap_or(i64::MAX),
-            Err(error) => {
-                let (id, player_id, key) =
-                    (self.base().instance_id(), player_id.to_string(), key.to_string());
-                // Later, like every other outcome: handlers need not expect to run inside this call.
-                self.news.post(id, Event::SaveFailed { player_id, key, error });
-                0
-            }
-        }
-    }
-
-    fn flushing<W>(&self, work: impl FnOnce(PlayerStore, Duration) -> W) -> Gd<BackendRequest>
-    where
-        W: Future<Output = Flushed> + Send + 'static,
-    {
-        let prepared = configuration::resolve(self.config.as_ref())
-            .and_then(|config| Ok(work(self.connected()?, config.timeout)))
-            .map(|work| async move { Ok(work.await) });
-        self.calls.try_start(prepared, BackendFlushResult::answer)
-    }
-
-    fn pace(&self) -> Pace {
-        Pace { debounce: duration(self.debounce_seconds), max_delay: duration(self.max_delay_seconds) }
-    }
-
-    fn pace_changed(&mut self) {
-        if let Some(store) = self.handle() {
-            store.set_pace(self.pace());
-        }
-        self.base_mut().update_configuration_warnings();
-    }
-
-    /// Whether it is time to ask the game for its state.
-    fn is_collection_due(&self) -> bool {
-        let now = Instant::now();
-        let since = self.collected_at.get().unwrap_or_else(|| {
-            self.collected_at.set(Some(now));
-            now
-        });
-        let due = self.autosave_interval > 0.0 && (now - since).as_secs_f64() >= self.autosave_interval;
-        if due {
-            self.collected_at.set(Some(now));
-        }
-        due && self.handle().is_some_and(|store| store.player_count() > 0)
-    }
-
-    /// What an earlier run left in the journal is sent as soon as the server is registered, whoever asks for what.
-    fn send_what_is_left(&self) {
-        if self.tried.get() || self.connected.borrow().is_some() {
-            return;
-        }
-        let registration = self.registration.as_ref().filter(|node| node.is_instance_valid());
-        if registration.is_some_and(|registration| registration.bind().listed_as().is_some()) {
-            self.tried.set(true);
-            if let Err(error) = self.connected() {
-                tracing::error!(code = error.code(), "players cannot be saved: {error}");
-            }
-        }
-    }
 }
 
-fn look(id: InstanceId) {
-    let Ok(node) = Gd::<BackendPlayerStore>::try_from_instance_id(id) else { return };
-    let due = {
-        let node = node.bind();
-        node.send_what_is_left();
-        node.is_collection_due()
-    };
-    if due {
-        node.signals().collect_saves().emit();
-    }
-}
-
-fn duration(seconds: f64) -> Duration {
-    Duration::try_from_secs_f64(seconds.clamp(0.0, 3_600.0)).unwrap_or_default()
-}
-
-fn holds_something(store: &PlayerStore) -> bool {
-    store.player_count() > 0 || store.dirty_count() > 0
-}
-
-/// Any thread. What a freed node could not do any more.
-fn report(flushed: Flushed) {
-    let Flushed { unsaved, journalled, .. } = flushed;
-    if unsaved > journalled {
-        tracing::error!(unsaved, journalled, "documents of a freed store are lost");
-    } else if unsaved > 0 {
-        tracing::warn!(unsaved, "documents of a freed store wait in the journal for the next one");
-    }
+/// In one go: `to_string` asks for memory again and again, which a save at each frame would feel.
+fn string(text: &GString) -> String {
+    text.chars().iter().collect()
 }
