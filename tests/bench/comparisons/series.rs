@@ -40,6 +40,9 @@ pub struct Goal {
 pub struct Report {
     name: &'static str,
     machine: Machine,
+    /// What the names of scenarios and figures mean, where they need it.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    about: &'static str,
     series: Vec<Series>,
     goals: Vec<Goal>,
 }
@@ -58,7 +61,12 @@ pub fn median(values: &[f64]) -> f64 {
 impl Report {
     /// Nothing yet.
     pub fn new(name: &'static str, machine: Machine) -> Self {
-        Self { name, machine, series: Vec::new(), goals: Vec::new() }
+        Self { name, machine, about: "", series: Vec::new(), goals: Vec::new() }
+    }
+
+    /// Says in its page what the names in it mean.
+    pub const fn explain(&mut self, about: &'static str) {
+        self.about = about;
     }
 
     /// Adds a round's value.
@@ -164,6 +172,9 @@ impl Report {
         let mut page = format!("# {}\n\n{}\n\n", self.name, self.machine.line());
         page += "Medians over the rounds, with the least and the most. Raw figures: ";
         page += &format!("[{0}.json]({0}.json).\n", self.name);
+        if !self.about.is_empty() {
+            page += &format!("\n{}\n", self.about);
+        }
         if !self.goals.is_empty() {
             page += "\n| goal | reached | | |\n|---|--:|---|---|\n";
         }
