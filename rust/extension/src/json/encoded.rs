@@ -109,19 +109,17 @@ impl<'de> Reader<'de> {
         if count > self.rest.len() / least { Err(unknown()) } else { Ok(count) }
     }
 
-    /// `length` bytes of text, and zeros up to the next word.
-    fn text(&mut self, length: usize) -> Result<&'de str, Unfit> {
+    /// What has to be UTF-8, with zeros behind it up to the next word.
+    pub(super) fn string_bytes(&mut self) -> Result<&'de [u8], Unfit> {
+        let length = self.word()? as usize;
         let bytes = self.take(length)?;
         let padding = self.take(length.wrapping_neg() % 4)?;
-        if padding.iter().any(|byte| *byte != 0) {
-            return Err(unknown());
-        }
-        std::str::from_utf8(bytes).map_err(|_| Unfit::new("must be valid text"))
+        if padding.iter().any(|byte| *byte != 0) { Err(unknown()) } else { Ok(bytes) }
     }
 
     pub(super) fn string(&mut self) -> Result<&'de str, Unfit> {
-        let length = self.word()? as usize;
-        self.text(length)
+        let bytes = self.string_bytes()?;
+        std::str::from_utf8(bytes).map_err(|_| Unfit::new("must be valid text"))
     }
 
     /// A string of a packed array: with a zero behind it.

@@ -90,6 +90,9 @@ fn the_deepest_that_is_read() {
     assert!(unfit.ends_with("is nested more than 64 levels deep"), "{unfit}");
     let hostile = nested(100_000);
     assert!(object(&member("a", &hostile)).is_err());
+    for (levels, is_fit) in [(63, true), (64, false), (100_000, false)] {
+        assert_eq!(measured::size(&member("a", &nested(levels))).is_ok(), is_fit, "{levels}");
+    }
 }
 
 #[test]
@@ -122,6 +125,7 @@ proptest! {
         let bytes = encoded(&Value::Object(written.clone()), names);
         prop_assert_eq!(object(&bytes), Ok(written.clone()));
         prop_assert_eq!(measured::size(&bytes), Ok(serde_json::to_string(&written)?.len()));
+        prop_assert_eq!(measured::thorough_size(&bytes), measured::size(&bytes));
         prop_assert!(measured::is(&bytes, &written));
         prop_assert_eq!(measured::is(&bytes, &other), written == other);
         let text = written::text(&bytes, 0).map_err(|unfit| TestCaseError::fail(unfit.to_string()))?;
@@ -216,6 +220,7 @@ fn agree(bytes: &[u8]) -> Result<(), TestCaseError> {
         (Err(built), Err(measured)) => prop_assert_eq!(built, measured),
         (built, measured) => prop_assert!(false, "{built:?}, but {measured:?}"),
     }
+    prop_assert_eq!(measured::size(bytes), measured::thorough_size(bytes));
     Ok(())
 }
 

@@ -1,21 +1,119 @@
 //! What a save has to know at once about a document that is still encoded: its size as JSON, and whether it says what
-//! another one says. Neither allocates.
+//! another one says. Neither allocates. What most documents are made of is measured without serde between, which in a
+//! library for size costs the game's thread twice as much; the rest, and what is wrong with it, by [`Size`].
 
 use std::fmt::{self, Formatter};
 
+use godot::builtin::VariantType;
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::encoded::Reader;
+use super::encoded::{MAX_DEPTH, Reader};
 use super::unfit::Unfit;
 
 /// Bytes of JSON that the Dictionary in `bytes` takes.
 pub fn size(bytes: &[u8]) -> Result<usize, Unfit> {
+    match common_size(bytes) {
+        Some(size) => Ok(size),
+        None => thorough_size(bytes),
+    }
+}
+
+/// The same of whatever there is.
+pub(super) fn thorough_size(bytes: &[u8]) -> Result<usize, Unfit> {
     let mut reader = Reader::new(bytes);
     let size = Size.deserialize(&mut reader)?;
     reader.end()?;
     Ok(size)
+}
+
+/// The same where all is fit and of common types.
+fn common_size(bytes: &[u8]) -> Option<usize> {
+    let mut reader = Reader::new(bytes);
+    let (kind, flags) = reader.head().ok()?;
+    let size = match kind {
+        VariantType::DICTIONARY => members_size(&mut reader, flags, 1)?,
+        _ => return None,
+    };
+    reader.end().ok().map(|()| size)
+}
+
+/// Of one value, which `depth` containers are around.
+fn value_size(reader: &mut Reader<'_>, depth: usize) -> Option<usize> {
+    if depth > MAX_DEPTH {
+        return None;
+    }
+    let (kind, flags) = reader.head().ok()?;
+    match (kind, flags) {
+        (VariantType::STRING | VariantType::STRING_NAME, 0) => string_size(reader),
+        (VariantType::INT, _) => Some(int_size(reader.int(flags).ok()?)),
+        (VariantType::FLOAT, _) => float_size(reader.float(flags).ok().filter(|value| value.is_finite())?),
+        (VariantType::BOOL, 0) => Some(bool_size(reader.bool().ok()?)),
+        (VariantType::NIL, 0) => Some("null".len()),
+        (VariantType::DICTIONARY, _) => members_size(reader, flags, depth + 1),
+        (VariantType::ARRAY, _) => {
+            reader.container_type(flags).ok()?;
+            let count = reader.count(4).ok()?;
+            let mut size = "[]".len() + count.saturating_sub(1);
+            for _ in 0..count {
+                size += value_size(reader, depth + 1)?;
+            }
+            Some(size)
+        }
+        _ => None,
+    }
+}
+
+fn members_size(reader: &mut Reader<'_>, flags: u32, depth: usize) -> Option<usize> {
+    reader.container_type(flags & 0b11).ok()?;
+    reader.container_type(flags >> 2).ok()?;
+    let count = reader.count(8).ok()?;
+    let mut size = "{}".len() + count.saturating_sub(1);
+    for _ in 0..count {
+        let (VariantType::STRING | VariantType::STRING_NAME, 0) = reader.head().ok()? else { return None };
+        size += string_size(reader)? + 1 + value_size(reader, depth)?;
+    }
+    Some(size)
+}
+
+fn string_size(reader: &mut Reader<'_>) -> Option<usize> {
+    let bytes = reader.string_bytes().ok()?;
+    if is_plain(bytes) { Some(2 + bytes.len()) } else { std::str::from_utf8(bytes).ok().map(quoted_size) }
+}
+
+/// Whether it is ASCII without anything to escape: eight bytes at a time.
+fn is_plain(bytes: &[u8]) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGHS: u64 = ONES << 7;
+    // Of each byte, the highest bit: that it is less than `limit`, at most 0x80. A borrow only follows one that is.
+    let less = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word;
+    let is_strange = |word: u64| {
+        let (quote, backslash) = (word ^ (ONES * u64::from(b'"')), word ^ (ONES * u64::from(b'\\')));
+        (word | less(word, 0x20) | less(quote, 1) | less(backslash, 1)) & HIGHS != 0
+    };
+    let (words, rest) = bytes.as_chunks();
+    !words.iter().any(|word| is_strange(u64::from_ne_bytes(*word)))
+        && rest.iter().all(|byte| byte.is_ascii() && ESCAPES[usize::from(*byte)] == 0)
+}
+
+const fn bool_size(value: bool) -> usize {
+    if value { "true".len() } else { "false".len() }
+}
+
+fn int_size(value: i64) -> usize {
+    let digits = value.unsigned_abs().checked_ilog10().unwrap_or(0) as usize + 1;
+    digits + usize::from(value < 0)
+}
+
+fn float_size(value: f64) -> Option<usize> {
+    let mut counter = Counter(0);
+    serde_json::to_writer(&mut counter, &value).ok().map(|()| counter.0)
+}
+
+fn quoted_size(value: &str) -> usize {
+    let escapes: usize = value.bytes().map(|byte| usize::from(ESCAPES[usize::from(byte)])).sum();
+    2 + value.len() + escapes
 }
 
 /// Whether the Dictionary in `bytes` is `known`.
@@ -48,12 +146,11 @@ impl<'de> Visitor<'de> for Size {
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<usize, E> {
-        Ok(if value { "true".len() } else { "false".len() })
+        Ok(bool_size(value))
     }
 
     fn visit_i64<E>(self, value: i64) -> Result<usize, E> {
-        let digits = value.unsigned_abs().checked_ilog10().unwrap_or(0) as usize + 1;
-        Ok(digits + usize::from(value < 0))
+        Ok(int_size(value))
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<usize, E> {
@@ -61,14 +158,11 @@ impl<'de> Visitor<'de> for Size {
     }
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<usize, E> {
-        let mut counter = Counter(0);
-        serde_json::to_writer(&mut counter, &value).map_err(E::custom)?;
-        Ok(counter.0)
+        float_size(value).ok_or_else(|| E::custom("JSON has no such number"))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<usize, E> {
-        let escapes: usize = value.bytes().map(|byte| usize::from(ESCAPES[usize::from(byte)])).sum();
-        Ok(2 + value.len() + escapes)
+        Ok(quoted_size(value))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<usize, A::Error> {
