@@ -27,8 +27,9 @@ pub(super) struct Held {
     pub left_over: BTreeMap<Epoched, LeftOver>,
     /// Documents the backend does not have in their newest state.
     pub unsent: BTreeSet<Name>,
-    /// Documents that changed since they were numbered for the journal.
-    pub unnumbered: BTreeSet<Name>,
+    /// Documents that changed since they were numbered for the journal, in the order in which they did. Of players who are
+    /// gone, some may be left, to no effect.
+    pub unnumbered: Vec<Name>,
     /// Players to let go once nothing of theirs is unsent.
     pub leavers: BTreeSet<Arc<str>>,
     /// Nothing is due before this, as long as nobody leaves, waits for a flush or has left something over: found by looking
@@ -89,6 +90,7 @@ pub(super) enum JournalState {
 }
 
 pub(super) struct Player {
+    pub id: Arc<str>,
     pub epoch: i64,
     pub next_sequence: i64,
     /// Another server has taken the player over.
@@ -142,7 +144,7 @@ impl Held {
             players: BTreeMap::new(),
             left_over: BTreeMap::new(),
             unsent: BTreeSet::new(),
-            unnumbered: BTreeSet::new(),
+            unnumbered: Vec::new(),
             leavers: BTreeSet::new(),
             quiet_until: None,
             releases: BTreeMap::new(),
@@ -177,7 +179,7 @@ impl Held {
         bytes: usize,
         now: Instant,
     ) -> Result<u64, ClientError> {
-        let Some((id, player)) = self.players.get_key_value(player_id) else {
+        let Some(player) = self.players.get_mut(player_id) else {
             return Err(ClientError::new(Fault::NotLoaded, "load the player before saving"));
         };
         if player.lost {
@@ -197,24 +199,25 @@ impl Held {
             return Err(ClientError::new(Fault::BacklogFull, message));
         }
         let name: Name = match player.documents.get_key_value(key) {
-            Some((known, _)) => (Arc::clone(id), Arc::clone(known)),
-            None => (Arc::clone(id), key.into()),
+            Some((known, _)) => (Arc::clone(&player.id), Arc::clone(known)),
+            None => (Arc::clone(&player.id), key.into()),
         };
-        let Some(player) = self.players.get_mut(player_id) else { return Err(lease_lost()) };
         let document = player.documents.entry(Arc::clone(&name.1)).or_default();
         let before = std::mem::replace(&mut document.body, Body::new(draft));
         if self.outdated.len() < MOST_OUTDATED {
             self.outdated.push(before);
         }
         document.bytes = bytes;
+        if !document.waits_for_number() {
+            self.unnumbered.push(name.clone());
+        }
         self.changes += 1;
         document.generation = self.changes;
         let first = document.dirty.map_or(now, |dirty| dirty.first);
         document.dirty = Some(Dirty { first, last: now });
         let generation = document.generation;
         self.bytes = sum;
-        self.unsent.insert(name.clone());
-        self.unnumbered.insert(name);
+        self.unsent.insert(name);
         Ok(generation)
     }
 
@@ -290,7 +293,6 @@ impl Held {
             player.number(&key);
             let Some(document) = player.documents.get_mut(&key) else { continue };
             let name = (Arc::clone(&id), Arc::clone(&key));
-            self.unnumbered.remove(&name);
             if !self.unsent.remove(&name) {
                 continue;
             }
@@ -375,19 +377,22 @@ impl Held {
     }
 }
 
+impl Document {
+    /// Whether its newest change has no number yet.
+    fn waits_for_number(&self) -> bool {
+        let has_number = self.numbered.as_ref().is_some_and(|stamp| stamp.generation >= self.generation);
+        self.dirty.is_some() && !has_number
+    }
+}
+
 impl Player {
-    pub const fn new() -> Self {
-        Self { epoch: 0, next_sequence: 1, lost: false, documents: BTreeMap::new() }
+    pub const fn new(id: Arc<str>) -> Self {
+        Self { id, epoch: 0, next_sequence: 1, lost: false, documents: BTreeMap::new() }
     }
 
     /// Numbers a document's newest change, unless it has a number already.
     fn number(&mut self, key: &str) -> Option<Stamp> {
-        let document = self.documents.get_mut(key)?;
-        if document.numbered.as_ref().is_some_and(|stamp| stamp.generation >= document.generation)
-            || document.dirty.is_none()
-        {
-            return None;
-        }
+        let document = self.documents.get_mut(key).filter(|document| document.waits_for_number())?;
         let stamp = Stamp {
             sequence: self.next_sequence,
             generation: document.generation,

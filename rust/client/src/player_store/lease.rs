@@ -304,7 +304,8 @@ impl Inner {
             }
             held.wanted.remove(&*player_id);
             held.leavers.remove(&*player_id);
-            let player = held.players.entry(player_id.into()).or_insert_with(Player::new);
+            let id: Arc<str> = player_id.into();
+            let player = held.players.entry(Arc::clone(&id)).or_insert_with(|| Player::new(id));
             player.epoch = epoch;
             player.next_sequence = player.next_sequence.max(sequence.saturating_add(1));
             for fresh in documents {
