@@ -168,9 +168,12 @@ impl Stage {
         project.run_scene("flush", &self.url, &self.arguments("addon", count)?)
     }
 
-    /// What the scenes that save by the addon are told.
+    /// What the scenes that save by the addon are told. Each has a journal of its own: what a process had no time to strike
+    /// off its journal, the next one with it sends again.
     pub fn arguments(&self, way: &str, count: usize) -> Result<Vec<String>> {
+        let journal = tempfile::Builder::new().prefix("journal-").tempdir_in(self.folder.path())?.keep();
         Ok(vec![
+            format!("--backend-journal-folder={}", journal.display()),
             format!("--way={way}"),
             format!("--players={}", self.players_file(count)?.display()),
             format!("--key-file={}", self.key_file().display()),
