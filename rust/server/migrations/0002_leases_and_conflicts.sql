@@ -21,8 +21,7 @@ SELECT player_id, server_id, epoch, 0 FROM former_player_leases;
 
 DROP TABLE former_player_leases;
 
--- Of those that are held: most are not, and a planner that counts them in takes the index for useless.
-CREATE INDEX player_leases_wanted ON player_leases (server_id, wanted_at) WHERE server_id IS NOT NULL;
+CREATE INDEX player_leases_wanted ON player_leases (server_id, wanted_at);
 
 -- Set by the save that begins a new epoch of a document, for the row below; 0 otherwise.
 ALTER TABLE documents ADD COLUMN former_epoch BIGINT NOT NULL DEFAULT 0;

@@ -14,8 +14,7 @@ CREATE TABLE worlds (
     version     BIGINT NOT NULL,
     created_at  BIGINT NOT NULL
 );
--- Of those that are held.
-CREATE INDEX worlds_server ON worlds (server_id) WHERE server_id IS NOT NULL;
+CREATE INDEX worlds_server ON worlds (server_id);
 
 -- What the object store holds. A location is used once: what is sent again lies elsewhere, so that removing an object
 -- nobody refers to can never hit one that was sent a moment ago.
