@@ -239,8 +239,7 @@ impl Check for ResolveConflicts {
 
 impl Check for SaveDocuments {
     fn check(&self) -> Result<(), FieldError> {
-        limits::identifier("server_id", &self.server_id, 64)?;
-        batch("items", self.items.len(), limits::MAX_BATCH)?;
+        save_batch(&self.server_id, self.items.len())?;
         for (index, item) in self.items.iter().enumerate() {
             item.check().map_err(|error| error.within(&format!("items[{index}]")))?;
         }
@@ -250,16 +249,28 @@ impl Check for SaveDocuments {
 
 impl Check for SaveItem {
     fn check(&self) -> Result<(), FieldError> {
-        limits::identifier("player_id", &self.player_id, 64)?;
-        limits::identifier("key", &self.key, limits::MAX_DOCUMENT_KEY)?;
-        if self.epoch < 1 {
-            return Err(FieldError::new("epoch", "must be at least 1"));
-        }
-        if self.sequence < 1 {
-            return Err(FieldError::new("sequence", "must be at least 1"));
-        }
+        save_item(&self.player_id, &self.key, self.epoch, self.sequence)?;
         document("value", &self.value).map(drop)
     }
+}
+
+/// A batch of `items` documents to save, whatever form they have.
+pub fn save_batch(server_id: &str, items: usize) -> Result<(), FieldError> {
+    limits::identifier("server_id", server_id, 64)?;
+    batch("items", items, limits::MAX_BATCH)
+}
+
+/// A document to save beside its value.
+pub fn save_item(player_id: &str, key: &str, epoch: i64, sequence: i64) -> Result<(), FieldError> {
+    limits::identifier("player_id", player_id, 64)?;
+    limits::identifier("key", key, limits::MAX_DOCUMENT_KEY)?;
+    if epoch < 1 {
+        return Err(FieldError::new("epoch", "must be at least 1"));
+    }
+    if sequence < 1 {
+        return Err(FieldError::new("sequence", "must be at least 1"));
+    }
+    Ok(())
 }
 
 /// The size of `value` in bytes of JSON, if it fits into [`limits::MAX_DOCUMENT_BYTES`].

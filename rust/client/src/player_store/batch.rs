@@ -3,8 +3,7 @@
 
 use std::sync::Arc;
 
-use backend_protocol::limits::{self, MAX_BATCH};
-use backend_protocol::player_store::{SaveDocuments, SaveItem, document_size};
+use backend_protocol::player_store::{SaveDocuments, SaveItem, document_size, save_batch, save_item};
 use backend_protocol::{Check, FieldError};
 use serde_json::Value;
 
@@ -80,11 +79,7 @@ fn string(json: &mut String, text: &str) {
 /// As [`SaveDocuments`] is checked.
 impl Check for Batch {
     fn check(&self) -> Result<(), FieldError> {
-        limits::identifier("server_id", &self.server_id, 64)?;
-        if self.items.is_empty() {
-            return Err(FieldError::new("items", "must not be empty"));
-        }
-        limits::at_most("items", self.items.len(), MAX_BATCH)?;
+        save_batch(&self.server_id, self.items.len())?;
         for (index, item) in self.items.iter().enumerate() {
             item.check().map_err(|error| error.within(&format!("items[{index}]")))?;
         }
@@ -94,20 +89,14 @@ impl Check for Batch {
 
 impl Check for BatchItem {
     fn check(&self) -> Result<(), FieldError> {
-        limits::identifier("player_id", &self.player_id, 64)?;
-        limits::identifier("key", &self.key, limits::MAX_DOCUMENT_KEY)?;
-        if self.epoch < 1 {
-            return Err(FieldError::new("epoch", "must be at least 1"));
-        }
-        if self.sequence < 1 {
-            return Err(FieldError::new("sequence", "must be at least 1"));
-        }
+        save_item(&self.player_id, &self.key, self.epoch, self.sequence)?;
         document_size("value", self.value.as_str().len()).map(drop)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use backend_protocol::limits::{self, MAX_BATCH};
     use serde_json::json;
 
     use super::*;
