@@ -1,6 +1,5 @@
 //! `BackendPlayerStore`: players' documents on a server.
 
-mod collecting;
 mod connection;
 mod last_flush;
 mod merging;
@@ -10,10 +9,8 @@ mod own_journal;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use backend_client::player_store::{Content, Flushed, PlayerStore};
-use collecting::look;
 use connection::{Connected, duration};
 use godot::builtin::AnyDictionary;
 use godot::prelude::*;
@@ -21,6 +18,7 @@ use last_flush::{LAST_FLUSH, holds_something, report};
 use news::News;
 use tokio::sync::oneshot;
 
+use crate::autosave::Autosave;
 use crate::backend_config::BackendConfig;
 use crate::backend_error::BackendError;
 use crate::backend_player::{BackendPlayerDocuments, Documents};
@@ -109,7 +107,7 @@ pub struct BackendPlayerStore {
     /// While the node is outside the tree: tells whoever flushes it that it came back.
     outside: Option<oneshot::Sender<()>>,
     news: Arc<News>,
-    collected_at: Cell<Option<Instant>>,
+    autosave: Autosave,
     hook: Option<FrameHook>,
     calls: Calls,
     base: Base<Node>,
@@ -415,4 +413,18 @@ impl BackendPlayerStore {
 /// In one go: `to_string` asks for memory again and again, which a save at each frame would feel.
 fn string(text: &GString) -> String {
     text.chars().iter().collect()
+}
+
+/// Main thread, now and then.
+fn look(id: InstanceId) {
+    let Ok(node) = Gd::<BackendPlayerStore>::try_from_instance_id(id) else { return };
+    let due = {
+        let node = node.bind();
+        node.send_what_is_left();
+        node.autosave.is_due(node.autosave_interval)
+            && node.handle().is_some_and(|store| store.player_count() > 0)
+    };
+    if due {
+        node.signals().collect_saves().emit();
+    }
 }

@@ -5,7 +5,7 @@ mod news;
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use backend_client::Config;
 use backend_client::error::ClientError;
@@ -14,6 +14,7 @@ use godot::prelude::*;
 use tokio::sync::oneshot;
 
 use self::chunk::{BackendWorldChunk, NamedChunk};
+use crate::autosave::Autosave;
 use crate::backend_config::BackendConfig;
 use crate::backend_error::{BackendError, Failure, not_configured};
 use crate::backend_flush_result::BackendFlushResult;
@@ -93,7 +94,7 @@ pub struct BackendWorldStore {
     opening: Cell<bool>,
     /// While the node is outside the tree: tells whoever flushes the world that it came back.
     outside: Option<oneshot::Sender<()>>,
-    collected_at: Cell<Option<Instant>>,
+    autosave: Autosave,
     hook: Option<FrameHook>,
     calls: Calls,
     base: Base<Node>,
@@ -405,20 +406,6 @@ impl BackendWorldStore {
         let work = work.map(|work| async move { Ok(work.await.into()) });
         self.calls.try_start(work, BackendFlushResult::answer)
     }
-
-    /// Whether it is time to ask the game for its state.
-    fn is_collection_due(&self) -> bool {
-        let now = Instant::now();
-        let since = self.collected_at.get().unwrap_or_else(|| {
-            self.collected_at.set(Some(now));
-            now
-        });
-        let due = self.autosave_interval > 0.0 && (now - since).as_secs_f64() >= self.autosave_interval;
-        if due {
-            self.collected_at.set(Some(now));
-        }
-        due && self.is_open()
-    }
 }
 
 /// Main thread, without a borrow. The node has its world before the request says so.
@@ -447,7 +434,10 @@ fn closed(id: InstanceId) {
 
 fn look(id: InstanceId) {
     let Ok(node) = Gd::<BackendWorldStore>::try_from_instance_id(id) else { return };
-    let due = node.bind().is_collection_due();
+    let due = {
+        let node = node.bind();
+        node.autosave.is_due(node.autosave_interval) && node.is_open()
+    };
     if due {
         node.signals().collect_saves().emit();
     }

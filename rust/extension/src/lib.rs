@@ -3,6 +3,7 @@
 //! Threads: everything in this crate runs on Godot's main thread, except where a comment says "worker". Workers
 //! reach the main thread through [`hand_off`] and nothing else.
 
+mod autosave;
 mod backend_config;
 mod backend_error;
 mod backend_flush_result;
