@@ -47,9 +47,7 @@ func test_saves_in_a_row_become_one() -> void:
 	for wins in 50:
 		_store.save(session.player_id, "progress", {"wins": wins})
 	check_eq(_store.get_dirty_count(), 1, "dirty")
-	var flushed: BackendFlushResult = await _store.flush().wait()
-	if succeeded(flushed, "flush"):
-		check_eq(flushed.unsaved, 0, "unsaved")
+	# Not by a flush, which sends what the journal has already, and again what comes into it meanwhile.
 	await until(
 		func() -> bool: return _store.get_dirty_count() == 0, SAVE_PATIENCE, "nothing dirty"
 	)
