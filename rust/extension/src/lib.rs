@@ -44,6 +44,10 @@ mod termination;
 
 use godot::prelude::*;
 
+// Of Rust's memory alone: what the main thread makes for a call a worker frees, and the other way round.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 struct BackendExtension;
 
 // SAFETY: no other extension entry point exists in this library, and the callbacks uphold what gdext asks of them:

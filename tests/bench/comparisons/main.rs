@@ -32,6 +32,10 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+// As the addon and the backend have it: bare contestants are the limit, and shall lack nothing.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 #[command(name = "bench", about = "Compares this project with the limit and with the engine's own ways")]
 struct Arguments {
