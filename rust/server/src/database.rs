@@ -160,7 +160,7 @@ impl Database {
         if self.sqlite {
             return Ok(());
         }
-        for table in ["servers", "server_players", "player_leases"] {
+        for table in ["servers", "server_players", "player_leases", "documents"] {
             // Only once: it waits for whoever cleans the table up.
             let count: i64 = sqlx::query(
                 "SELECT COUNT(*) FROM pg_class WHERE oid = CAST($1 AS regclass) AND 'fillfactor=70' = ANY(reloptions)",
