@@ -4,7 +4,7 @@ mod moments;
 mod writer;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use sqlx::any::{AnyPoolOptions, AnyRow};
@@ -71,7 +71,7 @@ pub struct Database {
     sqlite: bool,
     /// SQLite has one.
     writer: Option<Writer>,
-    /// Of SQLite, if it is watched.
+    /// If it is watched.
     moments: Option<Arc<Moments>>,
 }
 
@@ -115,24 +115,24 @@ impl Database {
         Ok(database)
     }
 
-    /// Begins to watch for commits, for [`Database::moment`]. PostgreSQL would have to be asked each time.
+    /// Begins to watch for commits, for [`Database::moment`].
     pub(crate) async fn watch(&mut self) -> anyhow::Result<()> {
-        if self.sqlite {
+        let moments = if self.sqlite {
             let row = sqlx::query("SELECT file FROM pragma_database_list WHERE name = 'main'")
                 .fetch_one(&self.pool)
                 .await?;
-            self.moments = Some(Arc::new(Moments::of(&row.try_get::<String, _>("file")?)?));
-        }
+            Moments::of_sqlite(&row.try_get::<String, _>("file")?)?
+        } else {
+            Moments::of_postgres(self.pool.connect_options().database_url.as_str()).await?
+        };
+        self.moments = Some(Arc::new(moments));
         Ok(())
     }
 
     /// The state of the database, and the time by its clock. What is read after this was asked stays true for as long as
     /// the same moment is given. None: only the database itself can tell.
-    pub(crate) fn moment(&self) -> Option<(Moment, i64)> {
-        let moment = self.moments.as_ref()?.now()?;
-        // SQLite's clock is this machine's.
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
-        Some((moment, i64::try_from(now.as_millis()).ok()?))
+    pub(crate) async fn moment(&self) -> Option<(Moment, i64)> {
+        self.moments.as_ref()?.now().await
     }
 
     async fn refuse_loose_durability(&self) -> anyhow::Result<()> {
@@ -236,7 +236,7 @@ impl Database {
             writer.close().await;
         }
         if let Some(moments) = &self.moments {
-            moments.close();
+            moments.close().await;
         }
         self.pool.close().await;
     }

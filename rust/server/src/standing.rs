@@ -62,7 +62,9 @@ pub struct Standings {
 
 impl Standings {
     pub async fn of(&self, database: &Database, question: Question<'_>) -> Outcome<Standing> {
-        let Some((moment, now)) = database.moment() else { return self.read(database, question).await };
+        let Some((moment, now)) = database.moment().await else {
+            return self.read(database, question).await;
+        };
         if let Some(standing) = self.remembered(moment, now, question) {
             return Ok(standing);
         }
