@@ -1,5 +1,9 @@
 //! The one database, SQLite or PostgreSQL, behind one set of SQL.
 
+#[cfg(test)]
+mod empty;
+#[cfg(test)]
+mod migrations_tests;
 mod moments;
 mod writer;
 
@@ -79,12 +83,8 @@ impl Database {
     /// Opens `location`, a SQLite file (made if absent) or a `postgres://` URL, and brings its schema up to date.
     pub async fn open(location: &str) -> anyhow::Result<Self> {
         sqlx::any::install_default_drivers();
-        let sqlite = !(location.starts_with("postgres://") || location.starts_with("postgresql://"));
-        let url = match location.strip_prefix("sqlite://") {
-            _ if !sqlite => location.to_owned(),
-            Some(path) => sqlite_url(path),
-            None => sqlite_url(location),
-        };
+        let url = url_of(location);
+        let sqlite = url.starts_with("sqlite:");
         let pool = AnyPoolOptions::new()
             .max_connections(if sqlite { 8 } else { 16 })
             .acquire_timeout(Duration::from_secs(5))
@@ -239,6 +239,15 @@ impl Database {
             moments.close().await;
         }
         self.pool.close().await;
+    }
+}
+
+/// Of a file's name or a URL.
+fn url_of(location: &str) -> String {
+    if location.starts_with("postgres://") || location.starts_with("postgresql://") {
+        location.to_owned()
+    } else {
+        sqlite_url(location.strip_prefix("sqlite://").unwrap_or(location))
     }
 }
 

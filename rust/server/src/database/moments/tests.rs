@@ -1,56 +1,12 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection, Row};
-use tempfile::TempDir;
+use sqlx::Row;
 use uuid::Uuid;
 
 use super::*;
 use crate::database::Database;
-
-/// A database with nothing but its schema.
-struct Empty {
-    location: String,
-    _folder: Option<TempDir>,
-    /// The URL to drop it by, and its name.
-    drop: Option<(String, String)>,
-}
-
-impl Empty {
-    fn sqlite() -> Self {
-        let folder = tempfile::tempdir().expect("folder");
-        let location = folder.path().join("backend.db").display().to_string();
-        Self { location, _folder: Some(folder), drop: None }
-    }
-
-    async fn postgres() -> Self {
-        let admin = std::env::var("TEST_POSTGRES_URL")
-            .expect("TEST_POSTGRES_URL is not set: run `cargo xtask test`, which provides PostgreSQL");
-        let name = format!("test_{}", Uuid::new_v4().simple());
-        execute(&admin, format!("CREATE DATABASE {name}")).await;
-        let (base, _) = admin.rsplit_once('/').expect("URL with a database");
-        Self { location: format!("{base}/{name}"), _folder: None, drop: Some((admin, name)) }
-    }
-
-    /// Watched, and not.
-    async fn open(&self) -> (Database, Database) {
-        let mut watched = Database::open(&self.location).await.expect("opens");
-        watched.watch().await.expect("watches");
-        (watched, Database::open(&self.location).await.expect("opens"))
-    }
-
-    async fn drop(self) {
-        if let Some((admin, name)) = self.drop {
-            execute(&admin, format!("DROP DATABASE {name} WITH (FORCE)")).await;
-        }
-    }
-}
-
-async fn execute(url: &str, sql: String) {
-    let mut connection = PgConnection::connect(url).await.expect("PostgreSQL answers");
-    sqlx::query(AssertSqlSafe(sql)).execute(&mut connection).await.expect("executed");
-}
+use crate::database::empty::Empty;
 
 /// A moment. Others write to the same PostgreSQL, so that it may be a while until one is given.
 async fn now(database: &Database) -> Moment {
