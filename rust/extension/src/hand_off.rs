@@ -17,8 +17,9 @@ use godot::obj::Gd;
 use crate::backend_request::{self, BackendRequest, Slot};
 use crate::errands::Withdrawal;
 
-/// Main-thread time one frame may spend on letters, the last of them not counted.
-const BUDGET: Duration = Duration::from_micros(800);
+/// Main-thread time one frame may spend on letters, the last of them not counted: half of the millisecond that is ours, as
+/// frames that read results make calls as well.
+const BUDGET: Duration = Duration::from_micros(500);
 /// The same while a burst is worked off: several frames rather than one long one, and not so many that results grow old.
 const BUDGET_OF_BURST: Duration = Duration::from_millis(2);
 /// Letters waiting that make a burst: more than a frame's budget is good for.
