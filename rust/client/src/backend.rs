@@ -203,7 +203,7 @@ impl HttpBackend {
 
     /// Sends until there is a reply that settles it, the attempts are used up, or the deadline is near.
     async fn run(&self, call: Call<'_>) -> Reply<(HttpReply, String)> {
-        let request_id = entropy::random_uuid().simple().to_string();
+        let request_id = entropy::random_uuid().simple().encode_lower(&mut Uuid::encode_buffer()).to_owned();
         let deadline = self.clock.now() + self.config.timeout;
         let work = async {
             let Ok(_place) = self.in_flight.acquire().await else {
@@ -252,10 +252,9 @@ impl HttpBackend {
     }
 
     fn request(&self, call: &Call<'_>, request_id: &str) -> Reply<HttpRequest> {
-        let mut url = self
-            .base
-            .join(call.path.trim_start_matches('/'))
-            .map_err(|error| ClientError::new(Fault::InvalidUrl, format!("base_url: {error}")))?;
+        // Not joined: that would take the host apart for every call.
+        let mut url = self.base.clone();
+        url.set_path(&[url.path(), call.path.trim_start_matches('/')].concat());
         if call.query.is_some() {
             url.set_query(call.query.as_deref());
         }
@@ -269,7 +268,10 @@ impl HttpBackend {
             headers.insert(IF_NONE_MATCH, transport::plain(known)?);
         }
         if let Some(key) = call.idempotency_key {
-            headers.insert(transport::IDEMPOTENCY_KEY, transport::plain(&key.to_string())?);
+            headers.insert(
+                transport::IDEMPOTENCY_KEY,
+                transport::plain(key.hyphenated().encode_lower(&mut Uuid::encode_buffer()))?,
+            );
         }
         // `run` keeps the time: a second timer for each call would be one too many.
         let timeout = None;

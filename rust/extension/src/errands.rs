@@ -1,15 +1,17 @@
 //! The one road from the main thread to the workers, beside [`crate::hand_off`], which leads back.
 //!
 //! To spawn a task from outside wakes a worker, which costs the main thread more than all else it does for a call.
-//! Errands are left in a queue instead, and a task on the workers spawns what it finds there. It is woken for the first
-//! errand of a frame, at the frame's end if more have come, and in between for each batch of a burst.
+//! Errands are left in a queue instead, and tasks on the workers, lanes, carry out what they find there, one after the other.
+//! The workers are woken for the first errand of a frame, at the frame's end if more have come, and in between for each batch
+//! of a burst.
 //!
 //! Thousands left at once are begun a few at a time: what has not begun is small and lies still, while a task that waits
-//! for its turn on the wire has grown to kilobytes and is out of the processor's caches when it has its turn.
+//! for its turn on the wire has grown to kilobytes and is out of the processor's caches when it has its turn. And what begins
+//! where another has ended stays on its worker.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,12 +22,12 @@ pub type Errand = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Errands left before the workers hear of them within a frame.
 const BATCH: usize = 64;
-/// Errands begun and not ended above which others wait: more than calls are on the wire.
-const ABREAST: usize = 256;
-/// Errands that have to end before others begin: so many are begun at once.
-const ROOM: usize = 32;
-/// How long they wait for others to end; then as many begin again. Some errands take minutes.
+/// Lanes there are at most for errands that end soon: more than calls are on the wire.
+const LANES: usize = 96;
+/// How long errands wait while fewer than [`FLOWING`] begin; then there are as many lanes again. Some errands take minutes.
 const TURN: Duration = Duration::from_millis(5);
+/// Errands that begin in a turn if those before them end soon.
+const FLOWING: u64 = 32;
 
 /// Where the main thread leaves errands. Those that nobody carries out any more are dropped with it, which says so to whom
 /// it concerns: see `runtime::Delivery`.
@@ -37,55 +39,62 @@ pub struct Errands {
 struct Queue {
     left: Mutex<Left>,
     word: Notify,
-    /// Errands of the last turns that have begun and not ended.
-    abreast: AtomicUsize,
-    room: Notify,
 }
 
 #[derive(Default)]
 struct Left {
-    errands: Vec<Errand>,
+    errands: VecDeque<Errand>,
     /// Since the frame began.
     in_frame: usize,
+    /// Lanes of this turn that have not ended.
+    lanes: usize,
+    /// Turns that are over: their lanes are not counted any more, and carry out nothing further.
+    turn: u64,
+    /// Errands ever begun.
+    begun: u64,
 }
 
 impl Queue {
     fn left(&self) -> MutexGuard<'_, Left> {
         self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// Until another errand may begin.
-    async fn wait_for_room(&self) {
-        while self.abreast.load(Ordering::Relaxed) >= ABREAST {
-            if tokio::time::timeout(TURN, self.room.notified()).await.is_err() {
-                // Those that are still under way are not counted any more.
-                self.abreast.store(0, Ordering::Relaxed);
-            }
+/// A task that carries out errands, counted until it is dropped.
+struct Lane {
+    queue: Arc<Queue>,
+    turn: u64,
+}
+
+impl Lane {
+    async fn carry_out(self) {
+        while let Some(errand) = self.next() {
+            errand.await;
         }
     }
-}
 
-/// An errand under way, counted until it is dropped.
-struct Abreast(Arc<Queue>);
-
-impl Abreast {
-    fn of(queue: &Arc<Queue>) -> Self {
-        queue.abreast.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(queue))
-    }
-
-    async fn until_end_of(self, errand: Errand) {
-        errand.await;
+    fn next(&self) -> Option<Errand> {
+        let mut left = self.queue.left();
+        if left.turn != self.turn {
+            return None;
+        }
+        let errand = left.errands.pop_front();
+        left.begun += u64::from(errand.is_some());
+        errand
     }
 }
 
-impl Drop for Abreast {
+impl Drop for Lane {
     fn drop(&mut self) {
-        // Not below zero: a turn that was over has forgotten this one.
-        let counted = |count: usize| count.checked_sub(1);
-        let before = self.0.abreast.fetch_update(Ordering::Relaxed, Ordering::Relaxed, counted);
-        if before == Ok(ABREAST - ROOM + 1) {
-            self.0.room.notify_one();
+        let mut left = self.queue.left();
+        if left.turn == self.turn {
+            left.lanes -= 1;
+        }
+        // Left in the meantime, or behind an errand that has panicked.
+        let waits = !left.errands.is_empty();
+        drop(left);
+        if waits {
+            self.queue.word.notify_one();
         }
     }
 }
@@ -94,14 +103,14 @@ impl Errands {
     /// Has them carried out on `workers`.
     pub fn on(workers: &tokio::runtime::Handle) -> Self {
         let queue = Arc::new(Queue::default());
-        workers.spawn(carry_out(Arc::clone(&queue)));
+        workers.spawn(open_lanes(Arc::clone(&queue)));
         Self { queue }
     }
 
     /// Main thread. Never waits.
     pub fn leave(&self, errand: Errand) {
         let mut left = self.queue.left();
-        left.errands.push(errand);
+        left.errands.push_back(errand);
         let is_due = left.in_frame.is_multiple_of(BATCH);
         left.in_frame += 1;
         drop(left);
@@ -122,15 +131,32 @@ impl Errands {
     }
 }
 
-async fn carry_out(queue: Arc<Queue>) {
+async fn open_lanes(queue: Arc<Queue>) {
     loop {
         queue.word.notified().await;
-        let errands = std::mem::take(&mut queue.left().errands);
-        for errand in errands {
-            queue.wait_for_room().await;
-            tokio::spawn(Abreast::of(&queue).until_end_of(errand));
+        while let Some(begun) = open_for_all(&queue) {
+            tokio::time::sleep(TURN).await;
+            let mut left = queue.left();
+            if left.begun - begun < FLOWING {
+                left.turn += 1;
+                left.lanes = 0;
+            }
         }
     }
+}
+
+/// Opens a lane for each errand that waits. If there may not be that many, gives how many errands have begun so far.
+fn open_for_all(queue: &Arc<Queue>) -> Option<u64> {
+    let mut left = queue.left();
+    let waiting = left.errands.len();
+    let lanes = waiting.min(LANES - left.lanes);
+    left.lanes += lanes;
+    let (turn, begun) = (left.turn, left.begun);
+    drop(left);
+    for _ in 0..lanes {
+        tokio::spawn(Lane { queue: Arc::clone(queue), turn }.carry_out());
+    }
+    (waiting > lanes).then_some(begun)
 }
 
 /// Gives up an errand, wherever it is. Dropping it changes nothing.
@@ -200,11 +226,24 @@ mod tests {
     }
 
     #[test]
+    fn errands_that_panic_hold_up_no_other() {
+        let worker = worker();
+        let errands = Errands::on(worker.handle());
+        let (sender, done) = channel();
+        for _ in 0..3 * LANES {
+            errands.leave(Box::pin(async { panic!("on purpose") }));
+        }
+        errands.leave(Box::pin(async move { sender.send(()).expect("receiver lives") }));
+        errands.end_of_frame();
+        done.recv().expect("carried out");
+    }
+
+    #[test]
     fn errands_that_never_end_hold_up_no_other() {
         let worker = worker();
         let errands = Errands::on(worker.handle());
         let (sender, done) = channel();
-        for _ in 0..3 * ABREAST {
+        for _ in 0..3 * LANES {
             errands.leave(Box::pin(std::future::pending()));
         }
         errands.leave(Box::pin(async move { sender.send(()).expect("receiver lives") }));
