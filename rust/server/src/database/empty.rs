@@ -38,7 +38,11 @@ impl Empty {
         (watched, Database::open(&self.location).await.expect("opens"))
     }
 
-    pub async fn drop(self) {
+    /// With what it was opened as.
+    pub async fn drop(self, open: impl IntoIterator<Item = Database>) {
+        for database in open {
+            database.close().await;
+        }
         if let Some((admin, name)) = self.drop {
             execute(&admin, format!("DROP DATABASE {name} WITH (FORCE)")).await;
         }

@@ -59,8 +59,7 @@ async fn lasts_until_somebody_commits(at: Empty) {
     }
     database.close().await;
     assert!(database.moment().await.is_none(), "nothing is known of a database that is closed");
-    other.close().await;
-    at.drop().await;
+    at.drop([other]).await;
 }
 
 #[tokio::test]
@@ -146,9 +145,7 @@ async fn is_never_given_after_a_later_commit(at: Empty) {
     while let Some(ended) = tasks.join_next().await {
         ended.expect("nothing is given that is older than the question");
     }
-    database.close().await;
-    other.close().await;
-    at.drop().await;
+    at.drop([database, other]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -181,9 +178,7 @@ async fn each_of_several_transactions_ends_a_moment() {
             before = after;
         }
     }
-    database.close().await;
-    other.close().await;
-    at.drop().await;
+    at.drop([database, other]).await;
 }
 
 #[tokio::test]
@@ -209,9 +204,7 @@ async fn with_the_connection_everything_is_forgotten() {
         assert_ne!(before, after);
         assert!(remembered.get(after, "key").is_none());
     }
-    database.close().await;
-    other.close().await;
-    at.drop().await;
+    at.drop([database, other]).await;
 }
 
 #[tokio::test]
@@ -235,9 +228,7 @@ async fn nobody_asks_while_something_changes_all_the_time() {
         }
         before = after;
     }
-    database.close().await;
-    other.close().await;
-    at.drop().await;
+    at.drop([database, other]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -265,6 +256,5 @@ async fn nobody_waits_for_a_database_that_was_closed() {
         ended.expect("answered");
     }
     assert_eq!(database.moment().await, None);
-    other.close().await;
-    at.drop().await;
+    at.drop([other]).await;
 }
