@@ -34,6 +34,8 @@ pub enum Fault {
     NotRegistered,
     /// The player was not loaded by this store.
     NotLoaded,
+    /// The server shuts down, and the final state of its players is in.
+    ShuttingDown,
     /// Too much unsent data is waiting.
     BacklogFull,
     /// Local storage failed.
@@ -61,6 +63,7 @@ impl Fault {
             Self::NotLoggedIn => "not_logged_in",
             Self::NotRegistered => "not_registered",
             Self::NotLoaded => "not_loaded",
+            Self::ShuttingDown => "shutting_down",
             Self::BacklogFull => "backlog_full",
             Self::Storage => "storage",
             Self::Journal => "journal",

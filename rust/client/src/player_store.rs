@@ -7,10 +7,12 @@
 
 mod batch;
 mod draft;
+mod flush;
 mod held;
 mod journalling;
 mod lease;
 mod merge;
+pub(crate) mod refusals;
 mod sending;
 mod text;
 
@@ -32,6 +34,7 @@ use held::{Held, JournalState};
 
 pub use batch::{Batch, BatchItem};
 pub use draft::Draft;
+pub use flush::Flushed;
 pub use merge::{Resolution, merge_patch};
 pub use text::Text;
 
@@ -152,19 +155,6 @@ impl Default for Pace {
     }
 }
 
-/// What a flush achieved, in documents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Flushed {
-    /// Committed by the backend.
-    pub saved: usize,
-    /// Not at the backend yet.
-    pub unsaved: usize,
-    /// Those of the unsaved that are durable on local disk.
-    pub journalled: usize,
-    /// At the backend, but as conflicts: another server had taken the player over.
-    pub conflicted: usize,
-}
-
 /// One document as the store knows it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Snapshot {
@@ -254,6 +244,22 @@ impl PlayerStore {
     /// that of the change; it grows with every change of the store. [`Event::Journalled`] and [`Event::Saved`] name the one
     /// they cover, and with it all earlier ones of the document since the player was loaded.
     pub fn save(&self, player_id: &str, key: &str, draft: impl Draft) -> Result<u64, ClientError> {
+        self.try_save(player_id, key, draft).inspect_err(|error| self.note_refused(player_id, key, error))
+    }
+
+    /// Counts a save that the game made, and that was refused before it came to [`Self::save`], and logs it. The next flush
+    /// says so.
+    pub fn note_refused(&self, player_id: &str, key: &str, error: &ClientError) {
+        let now = self.0.clock.now();
+        self.0.lock().note_refused(player_id, key, error, now);
+    }
+
+    /// Saves that were refused since the store was made.
+    pub fn refused_count(&self) -> usize {
+        self.0.lock().refusals.total()
+    }
+
+    fn try_save(&self, player_id: &str, key: &str, draft: impl Draft) -> Result<u64, ClientError> {
         limits::identifier("key", key, limits::MAX_DOCUMENT_KEY)?;
         let bytes = draft.bytes()?;
         let now = self.0.clock.now();
@@ -294,13 +300,40 @@ impl PlayerStore {
 
     /// Whether this store holds the player, and saves of the player are accepted.
     pub fn is_holding(&self, player_id: &str) -> bool {
-        self.0.lock().players.get(player_id).is_some_and(|player| !player.lost)
+        self.0.lock().takes_saves_of(player_id)
     }
 
     /// The lease under which this store holds the player.
     #[cfg(test)]
     pub(crate) fn epoch_of(&self, player_id: &str) -> Option<i64> {
-        self.0.lock().players.get(player_id).filter(|player| !player.lost).map(|player| player.epoch)
+        let held = self.0.lock();
+        held.players.get(player_id).filter(|_| held.takes_saves_of(player_id)).map(|player| player.epoch)
+    }
+
+    /// The game has handed in the final state of everybody: later saves are refused, nobody is loaded, and each player is
+    /// let go as soon as the last save is at the backend. Until [`Self::unseal`].
+    pub fn seal(&self) {
+        {
+            let mut held = self.0.lock();
+            if std::mem::replace(&mut held.sealed, true) {
+                return;
+            }
+            held.closing += 1;
+            held.closed += 1;
+            let all: Vec<Arc<str>> = held.players.keys().cloned().collect();
+            held.leavers.extend(all);
+            held.forget_leavers();
+        }
+        self.0.wake_sender.notify_one();
+        self.0.progressed();
+    }
+
+    /// The process goes on after all.
+    pub fn unseal(&self) {
+        let mut held = self.0.lock();
+        if std::mem::replace(&mut held.sealed, false) {
+            held.closing -= 1;
+        }
     }
 
     /// What waits for the backend.
@@ -308,64 +341,9 @@ impl PlayerStore {
         self.0.lock().backlog(self.0.clock.now())
     }
 
-    /// Waits until everything is durable on local disk, at most `within`. Returns how many documents are not.
-    pub async fn flush_local(&self, within: Duration) -> usize {
-        self.0.wake_journal.notify_one();
-        self.0.wait_until(within, |held| held.unjournalled(None) == 0).await;
-        self.0.lock().unjournalled(None)
-    }
-
     /// Whether it is still unknown what an earlier run left in the journal.
     pub fn is_recovering(&self) -> bool {
         self.0.lock().journal == JournalState::Opening
-    }
-
-    /// Sends everything that is dirty, of one player or of all, and waits until it is committed or `within` is over.
-    /// What is left stays dirty and goes on being sent. While it is unknown what an earlier run left in the journal, that
-    /// counts as one unsaved document.
-    pub async fn flush(&self, player_id: Option<&str>, within: Duration) -> Flushed {
-        let until = self.0.clock.now() + within;
-        if !self.0.wait_until(within, |held| held.journal != JournalState::Opening).await {
-            let held = self.0.lock();
-            let (dirty, unjournalled) = (held.dirty(player_id), held.unjournalled(player_id));
-            return Flushed {
-                unsaved: dirty + 1,
-                journalled: dirty + 1 - unjournalled,
-                ..Flushed::default()
-            };
-        }
-        let (before, conflicted) = {
-            let held = self.0.lock();
-            (held.dirty(player_id), held.conflicted)
-        };
-        if before == 0 {
-            return Flushed::default();
-        }
-        let _all_due = AllDue::begin(&self.0);
-        let left = until.saturating_duration_since(self.0.clock.now());
-        self.0.wait_until(left, |held| held.dirty(player_id) == 0).await;
-        let held = self.0.lock();
-        let unsaved = held.dirty(player_id);
-        let journalled = unsaved.saturating_sub(held.unjournalled(player_id));
-        let conflicted = (held.conflicted - conflicted).min(before.saturating_sub(unsaved));
-        Flushed { saved: before.saturating_sub(unsaved + conflicted), unsaved, journalled, conflicted }
-    }
-}
-
-/// While this lives, nothing waits for company, and attempts follow each other quickly.
-struct AllDue<'a>(&'a Inner);
-
-impl<'a> AllDue<'a> {
-    fn begin(inner: &'a Inner) -> Self {
-        inner.lock().flushing += 1;
-        inner.wake_sender.notify_one();
-        Self(inner)
-    }
-}
-
-impl Drop for AllDue<'_> {
-    fn drop(&mut self) {
-        self.0.lock().flushing -= 1;
     }
 }
 

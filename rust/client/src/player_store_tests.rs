@@ -4,8 +4,12 @@
 mod disk_faults;
 #[path = "player_store_tests/handover.rs"]
 mod handover;
+#[path = "player_store_tests/moving_target.rs"]
+mod moving_target;
 #[path = "player_store_tests/network_faults.rs"]
 mod network_faults;
+#[path = "player_store_tests/refusals.rs"]
+mod refusals;
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -137,5 +141,5 @@ async fn until(condition: impl Fn() -> bool) {
 }
 
 const fn all_saved(saved: usize) -> Flushed {
-    Flushed { saved, unsaved: 0, journalled: 0, conflicted: 0 }
+    Flushed { saved, unsaved: 0, journalled: 0, conflicted: 0, refused: 0 }
 }

@@ -1,6 +1,6 @@
 //! Keeping a dedicated server listed: registration, heartbeats, draining, deregistration.
 //!
-//! One task per registration beats at the interval the backend asks for, ± 20 %, on a worker thread, so that a long
+//! One task per registration beats at the interval the backend asks for, or up to 20 % sooner, on a worker thread, so that a long
 //! frame or a map load costs no heartbeat. What does not survive is a main loop that stands still for longer than
 //! allowed: the server is then reported unhealthy until it turns again.
 
@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use backend_protocol::Code;
 use backend_protocol::registration::{
     Heartbeat, MAX_WORLDS, RegisterServer, Revocation, ServerLease, ServerStatus,
 };
+use backend_protocol::{Check, Code, limits};
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -156,6 +156,8 @@ impl Registration {
 
     /// Lists the server and begins to beat. Calling it again updates the entry, which keeps its id.
     pub async fn register(&self, description: ServerDescription) -> Result<String, ClientError> {
+        // What breaks a limit must not get into heartbeats either.
+        self.0.entry(&description).check()?;
         *lock(&self.0.described) = Some(description);
         self.main_loop_turned();
         let lease = self.0.enlist().await?;
@@ -240,20 +242,33 @@ impl Registration {
         self.0.heartbeat().worlds
     }
 
-    /// Players now. A change is told soon, without waiting for the next heartbeat.
-    pub fn set_players(&self, players: u32) {
+    /// Players now, 0 to 100,000. A change is told soon, without waiting for the next heartbeat.
+    pub fn set_players(&self, players: u32) -> Result<(), ClientError> {
+        if players > limits::MAX_PLAYERS {
+            return Err(ClientError::field("players", format!("must be 0 to {}", limits::MAX_PLAYERS)));
+        }
         if self.0.players.swap(players, Ordering::Relaxed) != players {
             self.0.changed.notify_one();
         }
+        Ok(())
     }
 
-    /// Changes what players see. Name, address and port need a new [`Self::register`].
-    pub fn describe(&self, description: ServerDescription) {
+    /// The next heartbeat is due soon: its reply says how often a server that holds players is to be heard of, and whether
+    /// one of them was banned or is waited for already.
+    pub(crate) fn beat_soon(&self) {
+        self.0.changed.notify_one();
+    }
+
+    /// Changes what players see. Name, address and port need a new [`Self::register`]. What breaks a limit changes nothing:
+    /// no heartbeat would go through any more, and the server would leave the list.
+    pub fn describe(&self, description: ServerDescription) -> Result<(), ClientError> {
+        self.0.entry(&description).check()?;
         let mut described = lock(&self.0.described);
         if described.as_ref() != Some(&description) {
             *described = Some(description);
             self.0.changed.notify_one();
         }
+        Ok(())
     }
 
     /// Whether the server takes players.
@@ -318,11 +333,9 @@ impl Inner {
         *lock(&self.revocations_as_of) = (as_of > 0).then_some(as_of);
     }
 
-    async fn enlist(&self) -> Result<ServerLease, ClientError> {
-        let Some(described) = lock(&self.described).clone() else {
-            return Err(ClientError::new(Fault::NotRegistered, "the server was never described"));
-        };
-        let body = RegisterServer {
+    fn entry(&self, described: &ServerDescription) -> RegisterServer {
+        let described = described.clone();
+        RegisterServer {
             instance_id: self.instance_id.clone(),
             name: described.name,
             address: described.address,
@@ -335,7 +348,14 @@ impl Inner {
             players: self.players.load(Ordering::Relaxed),
             max_players: described.max_players,
             certificate: described.certificate,
+        }
+    }
+
+    async fn enlist(&self) -> Result<ServerLease, ClientError> {
+        let Some(described) = lock(&self.described).clone() else {
+            return Err(ClientError::new(Fault::NotRegistered, "the server was never described"));
         };
+        let body = self.entry(&described);
         let lease = self.backend.register_server(&self.key, &body).await?;
         *lock(&self.listed) = Some(lease.server_id.clone());
         (self.on_event)(Event::Registered(lease.server_id.clone()));

@@ -53,7 +53,7 @@ async fn it_beats_at_the_interval_asked_for_spread_out() {
     })
     .await;
     let average = begun.elapsed() / 10;
-    assert!(average > Duration::from_secs(23) && average < Duration::from_secs(37), "{average:?}");
+    assert!(average > Duration::from_secs(23) && average <= Duration::from_secs(31), "{average:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -62,7 +62,7 @@ async fn a_change_is_told_soon_and_in_one_beat() {
     let (registration, _news) = registration(&backend);
     registration.register(description()).await.expect("registered");
     for players in 1..=5 {
-        registration.set_players(players);
+        registration.set_players(players).expect("within limits");
     }
     until(|| last_beat(&backend).is_some()).await;
     assert_eq!(last_beat(&backend).expect("beat").players, 5);
@@ -138,4 +138,56 @@ async fn revocations_are_asked_for_once_and_survive_a_new_registration() {
     lock(&backend.state).forgotten = true;
     until(|| lock(&backend.state).registrations == 2).await;
     assert!(registration.revocations().check("ada", 100).is_err());
+}
+
+/// A server without players beats every half a minute. The first player changes that at once, and not after the next beat.
+#[tokio::test(start_paused = true)]
+async fn from_the_first_player_on_a_ban_is_heard_of_within_the_short_interval() {
+    let backend = SimulatedBackend::new();
+    lock(&backend.state).holder_heartbeat_seconds = 5;
+    let (registration, _news) = registration(&backend);
+    registration.register(description()).await.expect("registered");
+    until(|| lock(&backend.state).heartbeats.len() == 1).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    registration.set_players(1).expect("within limits");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for player in ["ada", "eve", "kim", "bob"] {
+        let reason = backend_protocol::registration::RevocationReason::Banned;
+        lock(&backend.state).revocations.push(Revocation { player_id: player.into(), reason, before: 100 });
+        let begun = Instant::now();
+        until(|| registration.revocations().check(player, 100).is_err()).await;
+        assert!(begun.elapsed() <= Duration::from_millis(5_100), "{:?}", begun.elapsed());
+        registration.main_loop_turned();
+    }
+}
+
+/// A heartbeat with a value that breaks a limit never gets through: the server would leave the list without a word.
+#[tokio::test(start_paused = true)]
+async fn what_breaks_a_limit_is_refused_and_the_server_stays_listed() {
+    let backend = SimulatedBackend::new();
+    let (registration, news) = registration(&backend);
+    registration.register(description()).await.expect("registered");
+    let bad = |change: fn(&mut ServerDescription)| {
+        let mut bad = description();
+        change(&mut bad);
+        bad
+    };
+    for (field, bad) in [
+        ("map", bad(|server| server.map = "x".repeat(65))),
+        ("mode", bad(|server| server.mode = "x".repeat(65))),
+        ("max_players", bad(|server| server.max_players = 0)),
+        ("tags[0]", bad(|server| server.tags = vec!["x".repeat(65)])),
+    ] {
+        let error = registration.describe(bad.clone()).expect_err("refused");
+        assert_eq!((error.code(), error.field.as_deref()), ("invalid_field", Some(field)));
+        registration.register(bad).await.expect_err("refused");
+    }
+    assert_eq!(registration.set_players(100_001).expect_err("refused").code(), "invalid_field");
+    until(|| {
+        registration.main_loop_turned();
+        lock(&backend.state).heartbeats.len() == 2
+    })
+    .await;
+    assert_eq!(last_beat(&backend).expect("beat").map.as_deref(), Some("pond"));
+    assert_eq!(lock(&news).len(), 1, "registered, and nothing failed");
 }

@@ -179,6 +179,7 @@ impl Shutdown {
     /// All is done, and nobody ends the process any more: it is to go on, or about to end by itself. Not for a worker
     /// thread: waits for the threads that keep the deadline.
     pub fn stay(&self) {
+        self.0.participants.stores().iter().for_each(|store| store.unseal());
         self.0.leaving.notify_one();
         let alarms = std::mem::take(&mut *self.0.alarms());
         drop(alarms);
@@ -246,6 +247,9 @@ impl Inner {
                 "the game did not hand in its final state in time; what it handed over before is saved"
             );
         }
+        if in_time {
+            self.seal();
+        }
         let unsent = self.pending().documents;
         let collected = self.clock.now();
         {
@@ -285,6 +289,8 @@ impl Inner {
         self.so_far().summary.send = since(journalled, sent);
 
         (self.on_phase)(Phase::Releasing);
+        // A game that did not hand in its final state in time had until now.
+        self.seal();
         let within = since(sent, begun + grace.mul_f64(RELEASED_BY));
         let released = self.each(within, |store, within| async move { store.release(within).await }).await;
         self.so_far().add(&released);
@@ -310,6 +316,11 @@ impl Inner {
         if !answered || self.abandoned.load(Ordering::SeqCst) {
             (self.exit)(summary.exit_code(), &summary);
         }
+    }
+
+    /// What stores have is final from now on.
+    fn seal(&self) {
+        self.participants.stores().iter().for_each(|store| store.seal());
     }
 
     /// Lets every store do the same, side by side: a slow one takes nothing from the others.

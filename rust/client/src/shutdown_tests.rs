@@ -43,6 +43,10 @@ impl Store for Documents {
         *self.left()
     }
 
+    fn seal(&self) {
+        self.say("seal");
+    }
+
     async fn flush_local(&self, within: Duration) -> usize {
         self.say("flush_local");
         if reached(self.journal, within).await {
@@ -60,7 +64,7 @@ impl Store for Documents {
             *self.left() = Pending::default();
         }
         let Pending { documents, journalled } = *self.left();
-        Flushed { saved: before - documents, unsaved: documents, journalled, conflicted: 0 }
+        Flushed { saved: before - documents, unsaved: documents, journalled, ..Flushed::default() }
     }
 
     async fn release(&self, within: Duration) -> Flushed {
@@ -163,7 +167,7 @@ async fn everything_happens_once_and_in_order() {
     assert_eq!((summary.exit_code(), summary), (0, instantly));
     assert_eq!(
         *bench.log.lock().expect("not poisoned"),
-        ["drain", "flush_local", "flush", "release", "deregister"]
+        ["drain", "seal", "flush_local", "flush", "seal", "release", "deregister"]
     );
     {
         let phases = bench.phases.lock().expect("not poisoned");

@@ -106,11 +106,13 @@ pub struct Flushed {
     pub unsaved: usize,
     /// Of the unsaved: durable on local disk. The next process that opens the world sends them.
     pub local: usize,
+    /// Chunks whose last change was refused: what the game handed in is nowhere.
+    pub refused: usize,
 }
 
 impl From<Flushed> for crate::player_store::Flushed {
-    fn from(Flushed { saved, unsaved, local }: Flushed) -> Self {
-        Self { saved, unsaved, journalled: local, ..Self::default() }
+    fn from(Flushed { saved, unsaved, local, refused }: Flushed) -> Self {
+        Self { saved, unsaved, journalled: local, refused, ..Self::default() }
     }
 }
 
@@ -197,7 +199,9 @@ impl WorldStore {
     pub fn put(&self, name: &str, data: Vec<u8>) -> Result<LocalAck, ClientError> {
         if data.len() > MAX_CHUNK_BYTES {
             let rule = format!("must have at most {MAX_CHUNK_BYTES} bytes, has {}", data.len());
-            return Err(ClientError::field("data", rule));
+            let error = ClientError::field("data", rule);
+            self.note_refused(name, &error);
+            return Err(error);
         }
         self.change(name, Some(Arc::new(data)))
     }
@@ -207,12 +211,33 @@ impl WorldStore {
         self.change(name, None)
     }
 
+    fn note_refused(&self, name: &str, error: &ClientError) {
+        let now = self.0.setup.clock.now();
+        let mut state = self.0.lock();
+        // In a shutdown, one line has to do.
+        let topic = if state.sealed { "" } else { name };
+        state.refusals.note(&self.0.world_id, name, topic, error, now);
+    }
+
+    /// Changes that were refused since the world was opened.
+    pub fn refused_count(&self) -> usize {
+        self.0.lock().refusals.total()
+    }
+
     fn change(&self, name: &str, data: Option<Arc<Vec<u8>>>) -> Result<LocalAck, ClientError> {
+        self.try_change(name, data).inspect_err(|error| self.note_refused(name, error))
+    }
+
+    fn try_change(&self, name: &str, data: Option<Arc<Vec<u8>>>) -> Result<LocalAck, ClientError> {
         chunk_name("name", name)?;
         let bytes = data.as_ref().map_or(0, |data| data.len());
         let mut state = self.0.lock();
         if state.lost {
             return Err(lease_lost());
+        }
+        if state.sealed {
+            let message = "the server shuts down: collect_saves was the last moment to save";
+            return Err(ClientError::new(Fault::ShuttingDown, message));
         }
         if state.closing {
             return Err(ClientError::new(Fault::Cancelled, "the world is being closed"));
@@ -227,12 +252,16 @@ impl WorldStore {
         }
         let (told, ack) = oneshot::channel();
         let mut acks = vec![told];
-        if let Some(before) = state.incoming.remove(name) {
+        state.changes += 1;
+        let mut since = state.changes;
+        if let Some(before) = state.incoming.get_mut(name) {
             // Covered by this change: whoever waits for it waits for this one.
-            acks.extend(before.acks);
+            acks.append(&mut before.acks);
+            since = before.since;
         }
-        state.incoming.push(name, Incoming { data, acks });
+        state.incoming.push(name, Incoming { data, since, acks });
         state.incoming_bytes = waiting;
+        state.refusals.clear(&self.0.world_id, name);
         drop(state);
         self.0.wake_keeper.notify_one();
         Ok(LocalAck(ack))
@@ -273,26 +302,43 @@ impl WorldStore {
         self.0.lock().lost
     }
 
-    /// Waits until every change is durable on local disk, at most `within`. Gives how many are not.
+    /// Waits until every change made so far is durable on local disk, at most `within`. Gives how many are not.
     pub async fn flush_local(&self, within: Duration) -> usize {
-        self.0.wait_until(within, |state| state.unkept_count() == 0).await;
-        self.unkept_count()
+        let targets = self.0.lock().targets();
+        self.0.wait_until(within, |state| targets.are_all(|name| !targets.is_unkept(state, name))).await;
+        let state = self.0.lock();
+        targets.names.iter().filter(|name| targets.is_unkept(&state, name)).count()
     }
 
-    /// Sends every change now and waits until all are committed, at most `within`. What is left goes on being sent. Changes
-    /// that are put aside meanwhile count as unsaved.
+    /// Sends every change made so far and waits until all are committed, at most `within`. What is left goes on being sent;
+    /// what is changed meanwhile is for the next call. Changes that are put aside meanwhile count as unsaved.
     pub async fn flush(&self, within: Duration) -> Flushed {
-        let (before, gone) = {
+        let (targets, gone) = {
             let state = self.0.lock();
-            (state.dirty_count(), (state.aside, state.failed))
+            (state.targets(), (state.aside, state.failed))
         };
         let _all_due = AllDue::begin(&self.0);
-        self.0.wait_until(within, |state| state.dirty_count() == 0 || state.lost).await;
+        let is_done = |state: &State| state.lost || targets.are_all(|name| !targets.is_dirty(state, name));
+        self.0.wait_until(within, is_done).await;
         let state = self.0.lock();
         let (aside, failed) = (state.aside - gone.0, state.failed - gone.1);
-        let unsaved = state.dirty_count() + aside + failed;
-        let local = unsaved.saturating_sub(state.unkept_count() + failed);
-        Flushed { saved: before.saturating_sub(unsaved), unsaved, local }
+        let dirty = targets.names.iter().filter(|name| targets.is_dirty(&state, name));
+        let (left, unkept) = dirty.fold((0, 0), |(left, unkept), name| {
+            (left + 1, unkept + usize::from(targets.is_unkept(&state, name)))
+        });
+        let unsaved = left + aside + failed;
+        Flushed {
+            saved: targets.names.len().saturating_sub(unsaved),
+            unsaved,
+            local: unsaved.saturating_sub(unkept + failed),
+            refused: state.refusals.count(None),
+        }
+    }
+
+    /// The final state is in, because the process ends: later changes are refused.
+    pub fn seal(&self) {
+        self.0.lock().sealed = true;
+        self.begin_close();
     }
 
     /// Takes no more changes from now on. [`Self::close`] begins with it.

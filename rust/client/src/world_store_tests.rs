@@ -210,7 +210,7 @@ async fn a_world_lost_while_it_is_played_is_told_and_overwrites_nothing() {
     backend.taken_by("another");
     put(&store, "a", b"two").await;
     let flushed = store.flush(PATIENCE).await;
-    assert_eq!(flushed, Flushed { saved: 0, unsaved: 1, local: 1 });
+    assert_eq!(flushed, Flushed { unsaved: 1, local: 1, ..Flushed::default() });
     assert_eq!(backend.content("a"), Some(b"one".to_vec()));
     assert!(store.is_lost());
     assert_eq!(store.put("a", Vec::new()).err().map(|error| error.code()), Some("lease_lost"));
@@ -329,6 +329,48 @@ async fn one_process_at_a_time_has_the_world() {
     assert_eq!(store.put("a", Vec::new()).err().map(|error| error.code()), Some("cancelled"));
     drop(store);
     open(&backend, folder.path()).await;
+}
+
+/// A game that changes chunks all the time delays no flush, keeps no other chunk from being sent, and is refused when the
+/// final state is in.
+#[tokio::test]
+async fn a_flush_waits_for_what_was_changed_before_it() {
+    let (backend, folder) = (SimulatedWorlds::new(), folder());
+    let (store, _news) = open(&backend, folder.path()).await;
+    backend.latency(Duration::from_millis(50));
+    let (playing, stop) = (store.clone(), Arc::new(std::sync::atomic::AtomicBool::new(false)));
+    let stopped = Arc::clone(&stop);
+    let game = tokio::spawn(async move {
+        let mut refused = 0;
+        for number in 1_u32.. {
+            if stopped.load(std::sync::atomic::Ordering::Relaxed) {
+                break;
+            }
+            for chunk in 0..100 {
+                let outcome = playing.put(&format!("{chunk:03}"), number.to_le_bytes().to_vec());
+                refused += usize::from(outcome.is_err());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        refused
+    });
+    let wait = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(store.flush_local(PATIENCE).await, 0);
+        let flushed = store.flush(PATIENCE).await;
+        assert_eq!((flushed.saved, flushed.unsaved), (100, 0));
+        assert_eq!(backend.contents().len(), 100, "also those whose names come last");
+        store.seal();
+        store.close(PATIENCE).await
+    };
+    let closed = tokio::time::timeout(PATIENCE, wait).await.expect("it ends although the game goes on");
+    assert_eq!(closed.unsaved, 0);
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    let refused = game.await.expect("played");
+    assert!(refused > 0);
+    assert_eq!(store.refused_count(), refused);
+    assert_eq!(store.put("000", vec![1]).map(drop).expect_err("sealed").code(), "shutting_down");
 }
 
 #[tokio::test]

@@ -102,6 +102,8 @@ pub struct BackendPlayerStore {
     connected: RefCell<Option<Connected>>,
     /// Whether the store was tried to be made without being asked for anything.
     tried: Cell<bool>,
+    /// Whether the log says already that no store can be made.
+    warned: Cell<bool>,
     /// Conflicts that are merged, but not off the backend's list yet: their id and the change that covers them.
     merged: RefCell<HashMap<String, Option<u64>>>,
     /// While the node is outside the tree: tells whoever flushes it that it came back.
@@ -200,8 +202,10 @@ impl BackendPlayerStore {
     #[signal]
     pub fn saved(player_id: GString, key: GString, version: i64);
 
-    /// Emitted when a document cannot be saved: it does not fit JSON or the limits, the player was not loaded, or
-    /// another server holds the player ([code]lease_lost[/code]).
+    /// Emitted when a document cannot be saved: it does not fit JSON or the limits, the player was not loaded or is being
+    /// released ([code]not_loaded[/code]), the server is shutting down and [signal collect_saves] was the last moment to save
+    /// ([code]shutting_down[/code]), or another server holds the player ([code]lease_lost[/code]). A refused save is also a
+    /// warning in the log and counts in [member BackendFlushResult.refused].
     #[signal]
     pub fn save_failed(player_id: GString, key: GString, error: Gd<BackendError>);
 
@@ -272,8 +276,10 @@ impl BackendPlayerStore {
     /// was refused or is what was loaded.
     #[func]
     fn save(&self, player_id: GString, key: GString, value: AnyDictionary) -> i64 {
-        let outcome = json::Captured::of(&value)
-            .and_then(|captured| self.connected()?.save(&string(&player_id), &string(&key), captured));
+        let outcome = match json::Captured::of(&value) {
+            Ok(captured) => self.saving(|store| store.save(&string(&player_id), &string(&key), captured)),
+            Err(error) => Err(self.not_taken(&player_id, &key, error)),
+        };
         self.accepted(&player_id, &key, outcome)
     }
 
@@ -281,44 +287,49 @@ impl BackendPlayerStore {
     /// [code]null[/code] are removed, Dictionaries are merged, anything else is replaced. Otherwise as [method save].
     #[func]
     fn save_patch(&self, player_id: GString, key: GString, patch: AnyDictionary) -> i64 {
-        let outcome = json::from_dictionary(&patch).and_then(|patch| {
-            self.connected()?.merge_patch(&player_id.to_string(), &key.to_string(), &patch)
-        });
+        let outcome = match json::from_dictionary(&patch) {
+            Ok(patch) => {
+                self.saving(|store| store.merge_patch(&player_id.to_string(), &key.to_string(), &patch))
+            }
+            Err(error) => Err(self.not_taken(&player_id, &key, error)),
+        };
         self.accepted(&player_id, &key, outcome)
     }
 
-    /// Sends a player's documents now and waits for the backend, as long as a call may take. Gives a
-    /// [BackendFlushResult].
+    /// Sends what is unsent of a player now and waits for the backend, as long as a call may take. Fails with the error of the
+    /// player's last save if that was refused. Gives a [BackendFlushResult].
     #[func]
     fn save_now(&self, player_id: GString) -> Gd<BackendRequest> {
         let player_id = player_id.to_string();
-        self.flushing(async move |store: PlayerStore, within| store.flush(Some(&player_id), within).await)
+        self.flushing(async move |store: PlayerStore, within| store.save_now(&player_id, within).await)
     }
 
-    /// Sends all documents now and waits for the backend, as long as a call may take. Gives a [BackendFlushResult].
+    /// Sends everything that is unsent now and waits for the backend, as long as a call may take. What is saved meanwhile is
+    /// sent, too, but not waited for. Gives a [BackendFlushResult].
     #[func]
     fn flush(&self) -> Gd<BackendRequest> {
-        self.flushing(async move |store: PlayerStore, within| store.flush(None, within).await)
+        self.flushing(async move |store: PlayerStore, within| Ok(store.flush(None, within).await))
     }
 
-    /// Waits until everything is durable on local disk, as long as a call may take. Gives a [BackendFlushResult]; if its
-    /// [member BackendFlushResult.journalled] is less than its [member BackendFlushResult.unsaved], the difference is at
-    /// risk.
+    /// Waits until everything that was saved so far is durable on local disk, as long as a call may take. Gives a
+    /// [BackendFlushResult]; if its [member BackendFlushResult.journalled] is less than its
+    /// [member BackendFlushResult.unsaved], the difference is at risk.
     #[func]
     fn flush_local(&self) -> Gd<BackendRequest> {
         self.flushing(async move |store: PlayerStore, within| {
-            store.flush_local(within).await;
-            let backlog = store.backlog();
-            Flushed { unsaved: backlog.documents, journalled: backlog.journalled, ..Flushed::default() }
+            let at_risk = store.flush_local(within).await;
+            let (unsaved, refused) = (store.backlog().documents.max(at_risk), store.report_refused());
+            Ok(Flushed { unsaved, journalled: unsaved - at_risk, refused, ..Flushed::default() })
         })
     }
 
     /// Sends a player's documents, lets other servers have the player, and forgets the player. Call it when a player has
-    /// left. What could not be sent in time is sent later, and the player is let go then. Gives a [BackendFlushResult].
+    /// left. From this call on, the player's state is final: a later [method save] is refused with
+    /// [code]not_loaded[/code], until [method load_player] has taken the player again. What could not be sent in time is sent later, and the player is let go then. Gives a [BackendFlushResult].
     #[func]
     fn release_player(&self, player_id: GString) -> Gd<BackendRequest> {
         let player_id = player_id.to_string();
-        self.flushing(async move |store: PlayerStore, within| store.release(&player_id, within).await)
+        self.flushing(async move |store: PlayerStore, within| Ok(store.release(&player_id, within).await))
     }
 
     /// Reads a player's saves that came too late. Gives a [BackendConflictList].

@@ -251,8 +251,11 @@ impl BackendServerRegistration {
     #[func]
     pub fn set_players(&mut self, players: i64) {
         self.players = players;
-        if let (Some(registration), Ok(players)) = (self.handle(), u32::try_from(players)) {
-            registration.set_players(players);
+        let Some(registration) = self.handle() else { return };
+        // Refused by the limit, as any other number out of range.
+        let count = u32::try_from(players).unwrap_or(u32::MAX);
+        if let Err(error) = registration.set_players(count) {
+            tracing::warn!(code = error.code(), players, "the listed number of players stays: {error}");
         }
     }
 
@@ -359,7 +362,7 @@ impl BackendServerRegistration {
         let players =
             u32::try_from(self.players).map_err(|_| ClientError::field("players", "must be 0 to 100000"))?;
         let registration = self.connected()?;
-        registration.set_players(players);
+        registration.set_players(players)?;
         Ok(async move { registration.register(description).await })
     }
 
@@ -382,8 +385,11 @@ impl BackendServerRegistration {
     }
 
     fn describe_again(&self) {
-        if let (Some(registration), Ok(description)) = (self.handle(), self.description()) {
-            registration.describe(description);
+        let Some(registration) = self.handle() else { return };
+        match self.description().and_then(|description| registration.describe(description)) {
+            Ok(()) => {}
+            // What is listed stays as it was.
+            Err(error) => tracing::warn!(code = error.code(), "the server's entry is not changed: {error}"),
         }
     }
 

@@ -179,8 +179,9 @@ pub async fn heartbeat(
     state.rooms.kept.changed();
     Ok(Json(HeartbeatReply {
         lease_seconds: state.config.lease_seconds,
-        // Whoever holds players is to hear soon when another server waits for one of them.
-        heartbeat_seconds: if holds > 0 {
+        // Whoever holds players is to hear soon when another server waits for one of them; whoever has let players in, when
+        // one of them is banned.
+        heartbeat_seconds: if holds > 0 || beat.players > 0 {
             state.config.heartbeat_seconds.min(state.config.holder_heartbeat_seconds)
         } else {
             state.config.heartbeat_seconds

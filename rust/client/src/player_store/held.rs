@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::draft::{Body, Draft};
+use super::refusals::Refusals;
 use super::{Backlog, MAX_BACKLOG_BYTES, Pace, Snapshot, lease_lost};
 use crate::error::{ClientError, Fault};
 use crate::journal::{Record, Settled};
@@ -60,6 +61,14 @@ pub(super) struct Held {
     pub predecessors: Vec<String>,
     /// Bytes of everything unsent.
     pub bytes: usize,
+    /// The final state of everybody is in: nothing more is taken.
+    pub sealed: bool,
+    pub refusals: Refusals,
+    /// The document that was sent last. The next batch goes on behind it: whoever saves at each frame must not keep those
+    /// with later names from being sent.
+    pub sent_last: Option<Name>,
+    /// Documents were sent last: whatever else is to be done has its turn.
+    pub was_saving: bool,
     /// Counts the changes of all documents: a number never stands for two, whoever holds the player meanwhile.
     pub changes: u64,
     /// Flushes and loads in progress: while there are any, everything dirty is due.
@@ -161,6 +170,10 @@ impl Held {
             named: None,
             predecessors: Vec::new(),
             bytes: 0,
+            sealed: false,
+            refusals: Refusals::default(),
+            sent_last: None,
+            was_saving: false,
             changes: 0,
             flushing: 0,
             answers: false,
@@ -180,6 +193,9 @@ impl Held {
         now: Instant,
     ) -> Result<u64, ClientError> {
         let Some(player) = self.players.get_mut(player_id) else {
+            if self.sealed {
+                return Err(shutting_down());
+            }
             return Err(ClientError::new(Fault::NotLoaded, "load the player before saving"));
         };
         if player.lost {
@@ -190,7 +206,15 @@ impl Held {
         let is_known =
             |known: &&Document| (known.generation > 0 || known.version > 0) && known.body.is_said_by(&draft);
         if let Some(known) = before.filter(is_known) {
+            self.refusals.clear(player_id, key);
             return Ok(known.generation);
+        }
+        if self.sealed {
+            return Err(shutting_down());
+        }
+        if self.leavers.contains(player_id) {
+            let message = "the player is being released: save before, or load the player again";
+            return Err(ClientError::new(Fault::NotLoaded, message));
         }
         let freed = before.filter(|document| document.dirty.is_some()).map_or(0, |document| document.bytes);
         let sum = self.bytes - freed + bytes;
@@ -218,7 +242,30 @@ impl Held {
         let generation = document.generation;
         self.bytes = sum;
         self.unsent.insert(name);
+        self.refusals.clear(player_id, key);
         Ok(generation)
+    }
+
+    /// Whether saves of the player are accepted.
+    pub fn takes_saves_of(&self, player_id: &str) -> bool {
+        let is_held = self.players.get(player_id).is_some_and(|player| !player.lost);
+        is_held && !self.sealed && !self.leavers.contains(player_id)
+    }
+
+    pub fn note_refused(&mut self, player_id: &str, key: &str, error: &ClientError, now: Instant) {
+        // In a shutdown, one line for each player has to do.
+        let topic = if self.sealed { "" } else { key };
+        self.refusals.note(player_id, key, topic, error, now);
+    }
+
+    /// Documents of one player, or of all, whose last save was refused. What concerns players who are not here is told once.
+    pub fn report_refused(&mut self, player_id: Option<&str>) -> usize {
+        let refused = self.refusals.count(player_id);
+        if refused > 0 && player_id.is_none() {
+            let players = &self.players;
+            self.refusals.forget(|owner| !players.contains_key(owner));
+        }
+        refused
     }
 
     pub fn document(&self, name: &Name) -> Option<(&Player, &Document)> {
@@ -375,6 +422,22 @@ impl Held {
             }
         }
     }
+
+    /// At the end of the process: players whose unsent saves are not in the journal wait for nobody. Those whose saves are stay
+    /// held, so that they arrive, from the journal, before another server loads the player.
+    pub fn release_unjournalled(&mut self) {
+        for id in &self.leavers {
+            let Some(player) = self.players.get(id).filter(|player| !player.lost) else { continue };
+            let is_kept = |document: &Document| document.dirty.is_some() && document.durable.is_some();
+            if !player.documents.values().any(is_kept) {
+                self.releases.insert(Arc::clone(id), player.epoch);
+            }
+        }
+    }
+}
+
+fn shutting_down() -> ClientError {
+    ClientError::new(Fault::ShuttingDown, "the server shuts down: collect_saves was the last moment to save")
 }
 
 impl Document {

@@ -10,8 +10,9 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 
+use super::flush::{AllDue, Flushed};
 use super::held::{JournalState, Player};
-use super::{AllDue, Event, Flushed, Inner, PlayerStore, Resolution, Snapshot};
+use super::{Event, Inner, PlayerStore, Resolution, Snapshot};
 use crate::error::{ClientError, Fault};
 use crate::registration::Notice;
 
@@ -76,7 +77,13 @@ impl PlayerStore {
                 return Err(closing());
             }
             let body = LoadPlayers { server_id: server_id.clone(), player_ids: vec![player_id.to_owned()] };
-            let reply = inner.backend.load_players(inner.registration.key(), &body).await?;
+            let reply = inner.backend.load_players(inner.registration.key(), &body).await;
+            if inner.lock().players.is_empty() {
+                // Until a heartbeat was answered since, the next one may be half a minute away: too long for whoever waits
+                // for this player. Also without an answer, for the lease may be ours.
+                inner.registration.beat_soon();
+            }
+            let reply = reply?;
             if let Some(loaded) = reply.players.into_iter().find(|player| player.player_id == player_id) {
                 match inner.take(loaded, forgotten, closed)? {
                     Some(snapshots) => return Ok(snapshots),
@@ -115,8 +122,8 @@ impl PlayerStore {
     async fn flush_and_let_go(&self, player_id: Option<&str>, within: Duration) -> Flushed {
         let until = self.0.clock.now() + within;
         let _closing = player_id.is_none().then(|| Closing::begin(&self.0));
-        let first = self.flush(player_id, within).await;
         {
+            // From here on their state is final: a game that goes on saving delays nobody.
             let mut held = self.0.lock();
             let leaving: Vec<Arc<str>> = match player_id {
                 Some(id) => {
@@ -127,16 +134,12 @@ impl PlayerStore {
             held.leavers.extend(leaving);
             held.forget_leavers();
         }
-        // The game can save until its player is gone, which happens once nothing is unsent.
-        let left = until.saturating_duration_since(self.0.clock.now());
-        let last = self.flush(player_id, left).await;
-        self.let_go(player_id, until).await;
-        let meanwhile = first.unsaved.saturating_sub(last.saved + last.conflicted + last.unsaved);
-        Flushed {
-            saved: first.saved + meanwhile + last.saved,
-            conflicted: first.conflicted + last.conflicted,
-            ..last
+        let flushed = self.flush(player_id, within).await;
+        if player_id.is_none() {
+            self.0.lock().release_unjournalled();
         }
+        self.let_go(player_id, until).await;
+        flushed
     }
 
     async fn let_go(&self, player_id: Option<&str>, until: Instant) {
@@ -304,6 +307,7 @@ impl Inner {
             }
             held.wanted.remove(&*player_id);
             held.leavers.remove(&*player_id);
+            held.refusals.forget(|owner| owner == &*player_id);
             let id: Arc<str> = player_id.into();
             let player = held.players.entry(Arc::clone(&id)).or_insert_with(|| Player::new(id));
             player.epoch = epoch;
@@ -378,8 +382,9 @@ pub(super) fn wanted(inner: &Arc<Inner>, players: Vec<String>) {
     for player_id in players {
         let known = {
             let mut held = inner.lock();
-            let on_its_way =
-                held.loading.contains_key(&*player_id) || held.releases.contains_key(&*player_id);
+            let on_its_way = held.loading.contains_key(&*player_id)
+                || held.releases.contains_key(&*player_id)
+                || held.leavers.contains(&*player_id);
             if on_its_way || !held.wanted.insert(player_id.as_str().into()) {
                 continue;
             }

@@ -1,6 +1,7 @@
 //! The one task that speaks to the backend on its own: sends what is journalled and due, books what became of it, lets
 //! leases go, and settles what dead processes left.
 
+use std::ops::Bound;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -260,22 +261,31 @@ impl Inner {
 
 impl Held {
     fn next_work(&mut self, now: Instant) -> Work {
+        // In turns: a game that saves without a pause must not keep players, or a dead server's, from being let go.
+        if std::mem::take(&mut self.was_saving)
+            && let Some(work) = self.next_release()
+        {
+            return work;
+        }
         let quiet = self.quiet_for(now);
         let batch = if quiet.is_some() { Vec::new() } else { self.collect(now) };
         if !batch.is_empty() {
+            self.was_saving = true;
             return Work::Save(batch);
         }
+        let idle = |held: &mut Self| Work::Idle(quiet.unwrap_or_else(|| held.due_in(now)));
+        self.next_release().unwrap_or_else(|| idle(self))
+    }
+
+    /// Leases to let go, if there are any: of players who left, or of a dead process whose saves are settled.
+    fn next_release(&self) -> Option<Work> {
         if !self.releases.is_empty() {
             let release =
                 |(id, epoch): (&Arc<str>, &i64)| ReleasePlayer { player_id: id.to_string(), epoch: *epoch };
-            return Work::Release(self.releases.iter().take(MAX_LOAD).map(release).collect());
+            return Some(Work::Release(self.releases.iter().take(MAX_LOAD).map(release).collect()));
         }
-        if self.left_over.is_empty()
-            && let Some(server_id) = self.predecessors.first()
-        {
-            return Work::Bury(server_id.clone());
-        }
-        Work::Idle(quiet.unwrap_or_else(|| self.due_in(now)))
+        let dead = self.predecessors.first().filter(|_| self.left_over.is_empty())?;
+        Some(Work::Bury(dead.clone()))
     }
 
     /// How long nothing is due for certain, whatever is journalled meanwhile. The journal's task wakes this one at every
@@ -330,7 +340,12 @@ impl Held {
         if Planted::FreshSequence.is_here() {
             self.renumber();
         }
-        for name in &self.unsent {
+        let after = self.sent_last.as_ref();
+        let first = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let last = after.map(|after| (Bound::Unbounded, Bound::Included(after)));
+        let in_turn = self.unsent.range::<Name, _>(first);
+        let in_turn = in_turn.chain(last.into_iter().flat_map(|last| self.unsent.range::<Name, _>(last)));
+        for name in in_turn {
             let Some((player, document)) = self.document(name) else { continue };
             let (Some(dirty), Some(stamp)) = (document.dirty, self.sendable(document)) else { continue };
             let leaving = !self.leavers.is_empty() && self.leavers.contains(&name.0);
@@ -342,6 +357,7 @@ impl Held {
                 break;
             }
         }
+        self.sent_last = batch.last().map(|sent| sent.name.clone()).or_else(|| self.sent_last.take());
         batch
     }
 

@@ -1,5 +1,7 @@
 //! Several servers: one player at a time on one of them, and nothing lost on the way.
 
+use tokio::time::Instant;
+
 use super::*;
 use crate::simulation::Trouble;
 
@@ -76,6 +78,52 @@ async fn a_server_that_nobody_told_lets_a_wanted_player_go() {
     assert_eq!(number_of(&loaded, "progress"), Some(2), "with the final state");
     assert_eq!(one.store.player_count(), 0);
     assert_eq!(one.store.save("ada", "progress", content(3)).expect_err("gone").code(), "not_loaded");
+}
+
+/// Servers that had no players until now, a moment after a heartbeat: the next one would be due in half a minute.
+async fn two_idle_servers() -> (Arc<SimulatedBackend>, Server, Server) {
+    let backend = SimulatedBackend::new();
+    backend.state.lock().expect("not poisoned").holder_heartbeat_seconds = 5;
+    let one = Server::start(&backend, &disk()).await;
+    until(|| backend.state.lock().expect("not poisoned").heartbeats.len() == 1).await;
+    let other = Server::start(&backend, &disk()).await;
+    (backend, one, other)
+}
+
+#[tokio::test(start_paused = true)]
+async fn from_the_first_player_on_a_hand_over_takes_the_short_interval_at_most() {
+    let (_backend, one, other) = two_idle_servers().await;
+    let mut longest = Duration::ZERO;
+    for round in 0..20 {
+        // Whoever has let the player go has the long interval again.
+        tokio::time::sleep(Duration::from_secs(31)).await;
+        let (from, to) = if round % 2 == 0 { (&one, &other) } else { (&other, &one) };
+        if round == 0 {
+            from.load("ada").await;
+        }
+        let begun = Instant::now();
+        let (_, ()) = tokio::join!(to.load("ada"), async {
+            // The game answers at once.
+            let wanted = |event: &Event| matches!(event, Event::PlayerWanted { .. });
+            until(|| from.heard(wanted)).await;
+            from.news.lock().expect("not poisoned").clear();
+            from.store.release("ada", LONG).await;
+        });
+        longest = longest.max(begun.elapsed());
+    }
+    // The interval, and then the pause between two questions of the one who waits.
+    assert!(longest <= Duration::from_secs(6), "{longest:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_taken_by_a_load_that_was_not_answered_is_let_go_as_soon() {
+    let (backend, one, other) = two_idle_servers().await;
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    backend.state.lock().expect("not poisoned").troubles.extend([Some(Trouble::LostReply)]);
+    one.store.load("ada", LONG).await.expect_err("no answer");
+    let begun = Instant::now();
+    other.load("ada").await;
+    assert!(begun.elapsed() <= Duration::from_secs(6), "{:?}", begun.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
@@ -155,7 +203,7 @@ async fn a_lease_taken_without_knowing_is_let_go_when_wanted() {
     // The request arrives, its answer does not, and nobody asks again.
     backend.state.lock().expect("not poisoned").troubles.extend([Some(Trouble::LostReply)]);
     one.store.load("ada", LONG).await.expect_err("no answer");
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     other.load("ada").await;
     assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
 }

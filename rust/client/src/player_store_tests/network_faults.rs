@@ -67,7 +67,7 @@ async fn an_outage_keeps_everything_and_loses_nothing() {
     backend.set_outage(Some(Trouble::Unavailable));
     server.save("ada", 1);
     let flushed = server.store.flush(None, Duration::from_secs(30)).await;
-    assert_eq!(flushed, Flushed { saved: 0, unsaved: 1, journalled: 1, conflicted: 0 });
+    assert_eq!(flushed, Flushed { saved: 0, unsaved: 1, journalled: 1, ..Flushed::default() });
     assert!(!server.heard(|event| matches!(event, Event::Saved { .. })), "nothing was claimed");
     assert!(server.heard(|event| matches!(event, Event::BacklogChanged(Backlog { documents: 1, .. }))));
     backend.set_outage(None);
@@ -90,7 +90,7 @@ async fn what_waits_goes_with_the_first_heartbeat_that_is_answered() {
         backend.set_outage(None);
         let before = beats();
         // Tells the backend within a second.
-        server.registration.set_players(u32::try_from(round).expect("positive"));
+        server.registration.set_players(u32::try_from(round).expect("positive")).expect("few");
         until(|| beats() > before).await;
         // Far less than the pause between two attempts.
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -99,7 +99,7 @@ async fn what_waits_goes_with_the_first_heartbeat_that_is_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_save_that_comes_while_everything_is_let_go_is_counted_when_it_arrived() {
+async fn a_save_that_comes_while_everything_is_let_go_is_refused_and_counted() {
     let backend = SimulatedBackend::new();
     let server = Server::start(&backend, &disk()).await;
     server.load("ada").await;
@@ -108,11 +108,11 @@ async fn a_save_that_comes_while_everything_is_let_go_is_counted_when_it_arrived
     backend.state.lock().expect("not poisoned").troubles = VecDeque::from([Some(Trouble::LostReply)]);
     let late = async {
         tokio::time::sleep(Duration::from_millis(1)).await;
-        server.save("ada", 2);
+        server.store.save("ada", "progress", content(2)).expect_err("final").code()
     };
-    let (flushed, ()) = tokio::join!(server.store.release_all(LONG), late);
-    assert_eq!((flushed.unsaved, flushed.journalled), (0, 0), "{flushed:?}");
-    assert_eq!(stored(&backend, "ada", "progress"), Some(content(2)));
+    let (flushed, code) = tokio::join!(server.store.release_all(LONG), late);
+    assert_eq!((flushed, code), (Flushed { refused: 1, ..all_saved(1) }, "not_loaded"));
+    assert_eq!(stored(&backend, "ada", "progress"), Some(content(1)));
     assert_eq!(server.store.player_count(), 0, "the player is let go");
 }
 

@@ -38,6 +38,13 @@ pub trait Store: Send + Sync {
     /// What it has that the backend does not have. Must not block.
     fn pending(&self) -> Pending;
 
+    /// The game's final state is in: what it saves from now on is refused, and everything is let go as soon as it is at the
+    /// backend. Must not block.
+    fn seal(&self);
+
+    /// The process goes on after the shutdown: saves are taken again. Must not block.
+    fn unseal(&self) {}
+
     /// Brings everything to local disk. Returns how many documents are not there.
     async fn flush_local(&self, within: Duration) -> usize;
 
@@ -61,6 +68,14 @@ impl Store for PlayerStore {
         Pending { documents: backlog.documents + unknown, journalled: backlog.journalled + unknown }
     }
 
+    fn seal(&self) {
+        Self::seal(self);
+    }
+
+    fn unseal(&self) {
+        Self::unseal(self);
+    }
+
     async fn flush_local(&self, within: Duration) -> usize {
         Self::flush_local(self, within).await
     }
@@ -80,6 +95,10 @@ impl Store for WorldStore {
     fn pending(&self) -> Pending {
         let (documents, unkept) = (self.dirty_count(), self.unkept_count());
         Pending { documents, journalled: documents.saturating_sub(unkept) }
+    }
+
+    fn seal(&self) {
+        Self::seal(self);
     }
 
     async fn flush_local(&self, within: Duration) -> usize {

@@ -40,6 +40,7 @@ struct Book {
     /// Server id → process.
     servers: BTreeMap<String, usize>,
     dead: BTreeSet<usize>,
+    leaving: BTreeSet<usize>,
     /// Saves that came too late.
     conflicts: u64,
     /// What was to be made of a conflict: nothing, or this save.

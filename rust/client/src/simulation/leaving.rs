@@ -55,6 +55,7 @@ pub async fn leave(cluster: Arc<Cluster>, process: Arc<Process>) {
         Arc::new(move |_, _| power.cut()),
     );
     let begun = process.power.resumed();
+    cluster.judge.leaving(process.number);
     if !shutdown.request("SIGTERM", grace) {
         return;
     }

@@ -112,10 +112,12 @@ impl Session {
             0 => self.flush(Some(&self.player_id), within).await,
             1 => self.flush(None, within).await,
             2 => {
+                // What is saved while it waits is none of its business.
+                let newest = self.cluster.judge.newest();
                 let flush = self.process.store.flush_local(within);
                 let left = self.process.bounded("flush_local", within, flush).await;
                 let promise = if left == 0 { Promise::Durable } else { Promise::Nothing };
-                self.promised(None, promise, self.cluster.judge.newest());
+                self.promised(None, promise, newest);
             }
             _ => {}
         }
@@ -123,9 +125,10 @@ impl Session {
     }
 
     async fn flush(&self, player_id: Option<&str>, within: Duration) {
+        let newest = self.cluster.judge.newest();
         let flush = self.process.store.flush(player_id, within);
         let Flushed { unsaved, journalled, .. } = self.process.bounded("flush", within, flush).await;
-        self.promised(player_id, Promise::of(unsaved, journalled), self.cluster.judge.newest());
+        self.promised(player_id, Promise::of(unsaved, journalled), newest);
     }
 
     fn promised(&self, player_id: Option<&str>, promise: Promise, newest: usize) {
@@ -145,7 +148,6 @@ impl Session {
             (dice.chance(750), dice.milliseconds(1, 20_000))
         };
         if orderly {
-            // While it lets go, another visit may save.
             let newest = self.cluster.judge.newest();
             let release = self.process.store.release(&self.player_id, within);
             let Flushed { unsaved, journalled, .. } = self.process.bounded("release", within, release).await;

@@ -25,6 +25,8 @@ pub struct State {
     pub troubles: VecDeque<Option<Trouble>>,
     /// Every call fails with this until it is taken away.
     pub outage: Option<Trouble>,
+    /// Saves fail, everything else does not.
+    pub refuses_saves: bool,
     pub jwks: Option<Jwks>,
     /// What heartbeats are told of them.
     pub key_ids: Option<Vec<String>>,
@@ -42,6 +44,8 @@ pub struct State {
     /// Of servers and of players.
     pub lease: Duration,
     pub heartbeat_seconds: u32,
+    /// The same for a server with players.
+    pub holder_heartbeat_seconds: u32,
     /// Instance → entry.
     pub servers: BTreeMap<String, Server>,
     pub leases: BTreeMap<String, Lease>,
@@ -95,6 +99,7 @@ impl Default for State {
         Self {
             troubles: VecDeque::new(),
             outage: None,
+            refuses_saves: false,
             jwks: None,
             key_ids: None,
             revocations: Vec::new(),
@@ -108,6 +113,7 @@ impl Default for State {
             tickets_used: Vec::new(),
             lease: Duration::from_secs(60),
             heartbeat_seconds: 30,
+            holder_heartbeat_seconds: 30,
             servers: BTreeMap::new(),
             leases: BTreeMap::new(),
             documents: BTreeMap::new(),
@@ -149,11 +155,17 @@ impl State {
         self.heartbeats.push(beat.clone());
         let held =
             |(id, lease): (&String, &Lease)| (lease.holder.as_deref() == Some(server_id)).then(|| id.clone());
+        let holds = self.leases.values().any(|lease| lease.holder.as_deref() == Some(server_id));
+        let interval = if holds || beat.players > 0 {
+            self.heartbeat_seconds.min(self.holder_heartbeat_seconds)
+        } else {
+            self.heartbeat_seconds
+        };
         let conflicts =
             self.leases.iter().filter_map(held).filter(|id| self.open_conflicts(id).next().is_some());
         Ok(HeartbeatReply {
             lease_seconds: u32::try_from(lease.as_secs()).unwrap_or(u32::MAX),
-            heartbeat_seconds: self.heartbeat_seconds,
+            heartbeat_seconds: interval,
             drain: false,
             wanted: self.wanted(server_id),
             conflicts: conflicts.collect(),
@@ -216,6 +228,9 @@ impl State {
     }
 
     pub fn save(&mut self, body: &SaveDocuments) -> Reply<SavedDocuments> {
+        if self.refuses_saves {
+            return Err(Problem::new(Code::Internal, "no").into());
+        }
         self.own(&body.server_id)?;
         let until = Instant::now() + self.lease;
         for item in &body.items {

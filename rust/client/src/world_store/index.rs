@@ -48,6 +48,8 @@ pub struct Change {
     pub name: String,
     /// `None`: removed.
     pub object: Option<Object>,
+    /// The oldest change that it covers, counted in this process; 0 if an earlier one made it. Not in the file.
+    pub since: u64,
 }
 
 /// The object of a changed chunk.
@@ -230,7 +232,7 @@ impl Index {
                 }),
                 None => None,
             };
-            let change = Change { name: row.try_get("name")?, object };
+            let change = Change { name: row.try_get("name")?, object, since: 0 };
             let waits = row.try_get::<i64, _>("sequence")? == 0;
             if waits { &mut recovered.waiting } else { &mut recovered.outgoing }.push(change);
         }

@@ -48,7 +48,7 @@ impl Inner {
             let Some((name, incoming)) = state.incoming.pop() else { break };
             bytes += incoming.bytes();
             state.incoming_bytes -= incoming.bytes();
-            state.keeping.insert(name.clone(), incoming.data.clone());
+            state.keeping.insert(name.clone(), (incoming.data.clone(), incoming.since));
             group.push((name, incoming));
         }
         group
@@ -61,7 +61,7 @@ impl Inner {
             let (inner, places, own_name) = (Arc::clone(self), Arc::clone(&places), name.clone());
             let work = async move {
                 let _place = places.acquire_owned().await;
-                inner.keep_object(&own_name, incoming.data).await
+                inner.keep_object(&own_name, incoming.data, incoming.since).await
             };
             writing.push((name, incoming.acks, tokio::spawn(work)));
         }
@@ -101,6 +101,7 @@ impl Inner {
         self: &Arc<Self>,
         name: &str,
         data: Option<Arc<Vec<u8>>>,
+        since: u64,
     ) -> Result<Option<Change>, ClientError> {
         let Some(data) = data else {
             let state = self.lock();
@@ -108,7 +109,7 @@ impl Inner {
                 Some(change) => change.object.is_some(),
                 None => state.committed.contains_key(name),
             };
-            return Ok(there.then(|| Change { name: name.to_owned(), object: None }));
+            return Ok(there.then(|| Change { name: name.to_owned(), object: None, since }));
         };
         let bytes = data.len() as u64;
         let packed = on_disk(move || local_copy::pack(&data)).await?;
@@ -131,7 +132,7 @@ impl Inner {
         let object = Object { hash: hash.clone(), bytes, stored_bytes: stored.len() as u64 };
         let local_copy = self.local_copy.clone();
         match on_disk(move || local_copy.write(&packed)).await {
-            Ok(()) => Ok(Some(Change { name: name.to_owned(), object: Some(object) })),
+            Ok(()) => Ok(Some(Change { name: name.to_owned(), object: Some(object), since })),
             Err(error) => {
                 self.unrefer(&object.hash);
                 Err(error)
@@ -145,7 +146,10 @@ impl Inner {
         let mut state = self.lock();
         state.keeping.remove(&name);
         let unchanged_since = match change {
-            Some(change) => {
+            Some(mut change) => {
+                if let Some(before) = state.waiting.get(&name) {
+                    change.since = change.since.min(before.since);
+                }
                 if let Some(before) = state.waiting.push(&name, change)
                     && let Some(object) = before.object
                     && state.forget(&object.hash)

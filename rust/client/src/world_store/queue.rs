@@ -1,4 +1,5 @@
-//! First come, first served, with one place per name: who comes again goes to the end.
+//! First come, first served, with one place per name: who comes again keeps the place, so that nobody who changes all the
+//! time stays behind for ever.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,13 +16,15 @@ impl<T> Default for Queue<T> {
 }
 
 impl<T> Queue<T> {
-    /// Appends, and gives what was queued under this name before.
+    /// Appends, or takes the place of what was queued under this name before, which it gives.
     pub fn push(&mut self, name: &str, item: T) -> Option<T> {
-        let before = self.remove(name);
+        if let Some((_, queued)) = self.tickets.get(name).and_then(|ticket| self.by_ticket.get_mut(ticket)) {
+            return Some(std::mem::replace(queued, item));
+        }
         self.tickets.insert(name.to_owned(), self.next);
         self.by_ticket.insert(self.next, (name.to_owned(), item));
         self.next += 1;
-        before
+        None
     }
 
     pub fn remove(&mut self, name: &str) -> Option<T> {
@@ -31,6 +34,10 @@ impl<T> Queue<T> {
 
     pub fn get(&self, name: &str) -> Option<&T> {
         self.by_ticket.get(self.tickets.get(name)?).map(|(_, item)| item)
+    }
+
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut T> {
+        self.by_ticket.get_mut(self.tickets.get(name)?).map(|(_, item)| item)
     }
 
     pub fn contains(&self, name: &str) -> bool {

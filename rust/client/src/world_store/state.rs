@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use backend_protocol::world_store::MAX_CHANGES;
 use tokio::sync::oneshot;
@@ -9,11 +10,14 @@ use tokio::sync::oneshot;
 use super::index::{Change, Object, Session};
 use super::queue::Queue;
 use crate::error::ClientError;
+use crate::player_store::refusals::Refusals;
 
 /// A change on its way to local disk.
 pub struct Incoming {
     /// `None`: the chunk is removed.
     pub data: Option<Arc<Vec<u8>>>,
+    /// The oldest change that it covers.
+    pub since: u64,
     /// Whoever waits for it to be durable.
     pub acks: Vec<oneshot::Sender<Result<(), ClientError>>>,
 }
@@ -49,8 +53,14 @@ pub struct State {
     pub version: i64,
     pub incoming: Queue<Incoming>,
     pub incoming_bytes: usize,
-    /// Being written to disk.
-    pub keeping: HashMap<String, Option<Arc<Vec<u8>>>>,
+    /// Being written to disk, with the oldest change that it covers.
+    pub keeping: HashMap<String, (Option<Arc<Vec<u8>>>, u64)>,
+    /// Counts changes.
+    pub changes: u64,
+    /// The final state is in, because the process ends.
+    pub sealed: bool,
+    /// By world and chunk.
+    pub refusals: Refusals,
     /// Durable here, without a commit yet.
     pub waiting: Queue<Change>,
     /// The commit `session.sequence`, on its way.
@@ -76,6 +86,9 @@ impl State {
             incoming: Queue::default(),
             incoming_bytes: 0,
             keeping: HashMap::new(),
+            changes: 0,
+            sealed: false,
+            refusals: Refusals::default(),
             waiting: Queue::default(),
             outgoing: Vec::new(),
             references: HashMap::new(),
@@ -102,7 +115,7 @@ impl State {
         if let Some(incoming) = self.incoming.get(name) {
             return incoming.data.clone().map(Found::InMemory);
         }
-        if let Some(data) = self.keeping.get(name) {
+        if let Some((data, _)) = self.keeping.get(name) {
             return data.clone().map(Found::InMemory);
         }
         if let Some(change) = self.change(name) {
@@ -122,7 +135,7 @@ impl State {
         for change in self.outgoing.iter().chain(self.waiting.iter().map(|(_, change)| change)) {
             set(&change.name, change.object.is_some());
         }
-        for (name, data) in &self.keeping {
+        for (name, (data, _)) in &self.keeping {
             set(name, data.is_some());
         }
         for (name, incoming) in self.incoming.iter() {
@@ -143,6 +156,31 @@ impl State {
             .iter()
             .filter(|change| !unkept(&change.name) && !self.waiting.contains(&change.name));
         self.unkept_count() + waiting + outgoing.count()
+    }
+
+    /// The oldest of all changes of a chunk that is not durable on local disk.
+    pub fn unkept_since(&self, name: &str) -> Option<u64> {
+        let incoming = self.incoming.get(name).map(|incoming| incoming.since);
+        let keeping = self.keeping.get(name).map(|(_, since)| *since);
+        incoming.into_iter().chain(keeping).min()
+    }
+
+    /// The oldest of all changes of a chunk that is not committed.
+    pub fn dirty_since(&self, name: &str) -> Option<u64> {
+        let outgoing = self.outgoing.iter().filter(|change| change.name == name);
+        let durable = outgoing.chain(self.waiting.get(name)).map(|change| change.since);
+        durable.chain(self.unkept_since(name)).min()
+    }
+
+    /// What is to be waited for by somebody who flushes now.
+    pub fn targets(&self) -> Targets {
+        let durable = self.outgoing.iter().map(|change| &change.name);
+        let durable = durable.chain(self.waiting.iter().map(|(_, change)| &change.name));
+        let unkept =
+            self.keeping.keys().map(String::as_str).chain(self.incoming.iter().map(|(name, _)| name));
+        let names: BTreeSet<&str> = durable.map(String::as_str).chain(unkept).collect();
+        let names = names.into_iter().map(str::to_owned).collect();
+        Targets { names, newest: self.changes, done: AtomicUsize::new(0) }
     }
 
     pub fn has_changes(&self) -> bool {
@@ -179,5 +217,33 @@ impl State {
 
     pub fn referred(&self) -> impl Iterator<Item = &String> {
         self.references.keys()
+    }
+}
+
+/// Chunks with changes that were unsaved at one moment. What is changed later is of no concern.
+pub struct Targets {
+    pub names: Vec<String>,
+    newest: u64,
+    /// So many from the beginning are where they should be, and will not come back.
+    done: AtomicUsize,
+}
+
+impl Targets {
+    pub fn is_unkept(&self, state: &State, name: &str) -> bool {
+        state.unkept_since(name).is_some_and(|since| since <= self.newest)
+    }
+
+    pub fn is_dirty(&self, state: &State, name: &str) -> bool {
+        state.dirty_since(name).is_some_and(|since| since <= self.newest)
+    }
+
+    /// Looks on from where it has come to.
+    pub fn are_all(&self, is_there: impl Fn(&str) -> bool) -> bool {
+        let mut done = self.done.load(Ordering::Relaxed);
+        while self.names.get(done).is_some_and(|name| is_there(name)) {
+            done += 1;
+        }
+        self.done.store(done, Ordering::Relaxed);
+        done == self.names.len()
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use backend_protocol::world_store::{
@@ -42,6 +43,7 @@ struct World {
     applied: Vec<(i64, i64)>,
     troubles: HashMap<&'static str, VecDeque<Trouble>>,
     outage: bool,
+    latency: Duration,
     calls: HashMap<&'static str, usize>,
     ranges: Vec<Range<u64>>,
 }
@@ -66,6 +68,10 @@ impl SimulatedWorlds {
 
     pub fn outage(&self, outage: bool) {
         self.world().outage = outage;
+    }
+
+    pub fn latency(&self, latency: Duration) {
+        self.world().latency = latency;
     }
 
     pub fn calm(&self) {
@@ -116,7 +122,8 @@ impl SimulatedWorlds {
     }
 
     async fn serve<T>(&self, call: &'static str, work: impl FnOnce(&mut World) -> Reply<T>) -> Reply<T> {
-        tokio::task::yield_now().await;
+        let latency = self.world().latency;
+        tokio::time::sleep(latency).await;
         let mut world = self.world();
         *world.calls.entry(call).or_default() += 1;
         let trouble = world.troubles.get_mut(call).and_then(VecDeque::pop_front).unwrap_or(Trouble::None);

@@ -59,6 +59,28 @@ impl BackendPlayerStore {
         Ok(store)
     }
 
+    /// A save by way of the store, which counts it if it is refused.
+    pub(super) fn saving(
+        &self,
+        save: impl FnOnce(&PlayerStore) -> Result<u64, ClientError>,
+    ) -> Result<u64, ClientError> {
+        let store = self.connected().inspect_err(|error| {
+            if !self.warned.replace(true) {
+                tracing::error!(code = error.code(), "saves are refused, nothing can be saved: {error}");
+            }
+        })?;
+        save(&store)
+    }
+
+    /// A save that was refused before it came to the store.
+    pub(super) fn not_taken(&self, player_id: &GString, key: &GString, error: ClientError) -> ClientError {
+        match self.connected() {
+            Ok(store) => store.note_refused(&player_id.to_string(), &key.to_string(), &error),
+            Err(_) => tracing::warn!(code = error.code(), %player_id, %key, "a save was refused: {error}"),
+        }
+        error
+    }
+
     /// The number of the change. A refusal is announced.
     pub(super) fn accepted(
         &self,
@@ -80,11 +102,10 @@ impl BackendPlayerStore {
 
     pub(super) fn flushing<W>(&self, work: impl FnOnce(PlayerStore, Duration) -> W) -> Gd<BackendRequest>
     where
-        W: Future<Output = Flushed> + Send + 'static,
+        W: Future<Output = Result<Flushed, ClientError>> + Send + 'static,
     {
         let prepared = configuration::resolve(self.config.as_ref())
-            .and_then(|config| Ok(work(self.connected()?, config.timeout)))
-            .map(|work| async move { Ok(work.await) });
+            .and_then(|config| Ok(work(self.connected()?, config.timeout)));
         self.calls.try_start(prepared, BackendFlushResult::answer)
     }
 

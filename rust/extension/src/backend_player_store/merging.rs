@@ -9,6 +9,7 @@ use godot::builtin::AnyDictionary;
 use godot::prelude::*;
 
 use super::BackendPlayerStore;
+use crate::backend_error::Failure;
 use crate::backend_request::BackendRequest;
 use crate::backend_save_conflict::BackendSaveConflict;
 use crate::backend_session::BackendDone;
@@ -35,13 +36,21 @@ impl BackendPlayerStore {
         conflict: Option<Gd<BackendSaveConflict>>,
         resolution: Result<Resolution, ClientError>,
     ) -> Gd<BackendRequest> {
+        let key =
+            conflict.as_ref().map(|conflict| conflict.bind().conflict().key.clone()).unwrap_or_default();
+        // Not every game waits for the answer.
+        let warn = move |error: &ClientError| {
+            tracing::warn!(code = error.code(), key, "a conflict is not resolved: {error}");
+        };
+        let refused = warn.clone();
         let work = resolution.and_then(|resolution| {
             let conflict =
                 conflict.ok_or_else(|| ClientError::field("conflict", "must not be null"))?.bind().conflict();
             let store = self.connected()?;
             let change = store.merge(&conflict, resolution)?;
-            Ok(async move { store.settle(&conflict, change).await })
+            Ok(async move { store.settle(&conflict, change).await.inspect_err(warn) })
         });
+        let work = work.inspect_err(refused);
         self.calls.try_start(work, BackendDone::answer)
     }
 }
@@ -71,7 +80,17 @@ pub(super) fn found(node: &Gd<BackendPlayerStore>, conflict: Arc<Conflict>) {
                     );
                 }
             },
-            Some(Err(why)) => return tracing::error!(key = conflict.key, "a conflict stays: {why}"),
+            Some(Err(error)) => {
+                tracing::error!(key = conflict.key, "a conflict stays: {error}");
+                // A merge that cannot be saved is a save that is refused.
+                store.note_refused(&conflict.player_id, &conflict.key, &error);
+                let Conflict { player_id, key, .. } = &*conflict;
+                return node.signals().save_failed().emit(
+                    player_id,
+                    key,
+                    &Failure::from(error).into_object(),
+                );
+            }
             None => return,
         },
     };
@@ -84,7 +103,7 @@ fn decide(
     node: &Gd<BackendPlayerStore>,
     store: &PlayerStore,
     conflict: &Conflict,
-) -> Option<Result<Resolution, String>> {
+) -> Option<Result<Resolution, ClientError>> {
     let hook = node.bind().merge_hook.clone();
     if hook.is_valid() {
         return Some(ask(&hook, store, conflict).map(Resolution::Value));
@@ -93,17 +112,20 @@ fn decide(
 }
 
 /// What the game's own function makes of both.
-fn ask(hook: &Callable, store: &PlayerStore, conflict: &Conflict) -> Result<Content, String> {
+fn ask(hook: &Callable, store: &PlayerStore, conflict: &Conflict) -> Result<Content, ClientError> {
     let (player_id, key) = (conflict.player_id.as_str(), conflict.key.as_str());
     let ours = store.document(player_id, key).map(|ours| json::to_dictionary(&ours)).unwrap_or_default();
     let theirs = json::to_dictionary(&conflict.value);
     let answer =
         hook.call(&[player_id.to_variant(), key.to_variant(), ours.to_variant(), theirs.to_variant()]);
-    let merged = answer
-        .try_to::<AnyDictionary>()
-        .map_err(|_| format!("merge_hook returned {:?} instead of a Dictionary", answer.get_type()))?;
-    json::from_dictionary(&merged)
-        .map_err(|error| format!("what merge_hook returned cannot be saved: {error}"))
+    let merged = answer.try_to::<AnyDictionary>().map_err(|_| {
+        let rule = format!("must return a Dictionary, returned {:?}", answer.get_type());
+        ClientError::field("merge_hook", rule)
+    })?;
+    json::from_dictionary(&merged).map_err(|error| ClientError {
+        message: format!("what merge_hook returned cannot be saved: {error}").into(),
+        ..error
+    })
 }
 
 fn settle(id: InstanceId, store: PlayerStore, conflict: Arc<Conflict>, change: Option<u64>) {

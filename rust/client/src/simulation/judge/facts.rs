@@ -100,12 +100,13 @@ impl Book {
         known.sequence = known.sequence.max(sequence);
     }
 
-    /// Who lets a player go has brought in everything; who does it for a dead process, everything it had acknowledged.
+    /// Who lets a player go has brought in everything; who does it for a dead process, or at its own end, everything that was
+    /// acknowledged.
     fn let_go(&mut self, player_id: &str, server_id: &str, epoch: i64, trace: &Trace) {
         let process = self.servers.get(server_id).copied().unwrap_or(0);
         trace.note("let go", process, player_id, &[epoch]);
         self.let_go.insert((player_id.to_owned(), epoch));
-        let dead = self.dead.contains(&process);
+        let dead = self.dead.contains(&process) || self.leaving.contains(&process);
         for (place, known) in self.places.iter().filter(|(place, _)| place.0 == player_id && place.2 == epoch)
         {
             let expected = if dead { known.acknowledged } else { known.accepted };

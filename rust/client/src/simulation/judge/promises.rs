@@ -1,8 +1,8 @@
 //! What the store promised: acknowledgements, the numbers of a flush, and what a load returns.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{Book, Judge, number_of, on_disk};
+use super::{Book, Judge, Place, number_of, on_disk};
 use crate::player_store::{Event, LocalSave, Snapshot};
 use crate::simulation::SimulatedDisk;
 
@@ -31,6 +31,12 @@ impl Promise {
 impl Judge {
     pub fn registered(&self, process: usize, server_id: &str) {
         self.book().servers.insert(server_id.to_owned(), process);
+    }
+
+    /// The process ends in good order: what it could bring neither to the backend nor to the journal is lost, and keeps no
+    /// player.
+    pub fn leaving(&self, process: usize) {
+        self.book().leaving.insert(process);
     }
 
     pub fn died(&self, process: usize) {
@@ -149,7 +155,7 @@ impl Judge {
     }
 
     /// A flush of one player or of all has returned.
-    /// `newest`: the last save it speaks of.
+    /// `newest`: the last save it speaks of, also where newer ones followed.
     pub fn flushed(
         &self,
         process: usize,
@@ -161,15 +167,21 @@ impl Judge {
             return;
         }
         let book = self.book();
-        let ours = book.places.iter().filter(|(place, known)| {
-            known.process == process
-                && known.accepted <= newest
-                && player_id.is_none_or(|player_id| place.0 == player_id)
-        });
-        for (place, known) in ours {
+        let mut ours: BTreeMap<&Place, usize> = BTreeMap::new();
+        for (number, save) in book.saves.iter().enumerate().take(newest + 1) {
+            let Some(place) = save.place.as_ref().filter(|_| save.process == process) else { continue };
+            if player_id.is_none_or(|player_id| place.0 == player_id) {
+                ours.insert(place, number);
+            }
+        }
+        for (place, number) in ours {
+            let arrived = book.places.get(place).map_or(0, |known| known.arrived);
+            if arrived >= number {
+                continue;
+            }
             let kept = if promise == Promise::Durable { on_disk(disk, place) } else { 0 };
-            self.trace.check(known.arrived.max(kept) >= known.accepted, || {
-                format!("{place:?}: save {} is not where a flush says: {promise:?}", known.accepted)
+            self.trace.check(kept >= number, || {
+                format!("{place:?}: save {number} is not where a flush says: {promise:?}")
             });
         }
     }
