@@ -44,14 +44,20 @@ def counts_of(trial):
     for event in trial.of("plan"):
         counts[event["plan"]["database"]] += 1
         counts[f"ending_{event['plan']['ending']}"] += 1
+        counts[f"kind_{event['plan'].get('kind', 'mixed')}"] += 1
     for event in trial.of("fault_over"):
         if event["struck"]:
             counts[event["name"]] += 1
             if event["past_lease"]:
                 counts["sigstop_past_lease" if event["name"] == "sigstop" else "partition_past_lease"] += 1
     for event in trial.of("proxy"):
-        for name in ("lost_reply", "duplicated", "truncated"):
-            counts[f"messages_{name}"] += event["struck"][name]
+        for name in ("lost_reply", "duplicated", "truncated", "hung_up"):
+            counts[f"messages_{name}"] += event["struck"].get(name, 0)
+    for event in trial.of("aftermath"):
+        counts["late_loads"] += len(event["late_loads"])
+    for event in trial.of("not_run"):
+        counts[f"not_run_{event['what']}"] += 1
+    counts["undone"] = len(trial.undone)
     counts["processes"] = len(trial.of("started"))
     counts["godot"] = sum(1 for event in trial.of("started") if event.get("kind") == "godot")
     counts["acked"] = sum(len(event["ops"]) for event in trial.of("journalled"))

@@ -63,8 +63,33 @@ struct State {
 
 struct Running {
     child: Child,
+    printer: Option<Child>,
     commands: Option<Commands>,
     reader: Option<JoinHandle<()>>,
+}
+
+/// How a server ended that was told to.
+#[derive(Debug, Clone, Copy)]
+pub struct Exit {
+    /// Which of its processes.
+    pub incarnation: u32,
+    /// Its exit code; `None`: a signal ended it.
+    pub code: Option<i32>,
+}
+
+/// How a server is told to stop.
+pub struct Stop<'a> {
+    /// Signals, one after the other.
+    pub signals: &'a [Signal],
+    /// Time between them.
+    pub gap: Duration,
+    /// Nothing stands in its way: it has to end with 0.
+    pub healthy: bool,
+}
+
+impl Stop<'_> {
+    /// SIGTERM, whatever else happens.
+    pub const TERM: Self = Self { signals: &[Signal::TERM], gap: Duration::ZERO, healthy: false };
 }
 
 /// Whether a server can be talked to.
@@ -86,6 +111,11 @@ impl GameServer {
         Self { launch, proxy, shared }
     }
 
+    /// Its number in the trial.
+    pub fn index(&self) -> usize {
+        self.launch.index
+    }
+
     /// The network between it and the backend.
     pub fn proxy(&self) -> &FaultProxy {
         &self.proxy
@@ -99,13 +129,13 @@ impl GameServer {
         }
         let incarnation = state.incarnation + 1;
         let log = OpenOptions::new().create(true).append(true).open(&self.launch.log)?;
-        let Started { child, commands, told } = self.launch.program.start(incarnation, log)?;
+        let Started { child, commands, told, printer } = self.launch.program.start(incarnation, log)?;
         let shared = Arc::clone(&self.shared);
         let reader = thread::spawn(move || told.read(|told| shared.listen(incarnation, told)));
         let pid = child.id();
         *state = State {
             incarnation,
-            running: Some(Running { child, commands: Some(commands), reader: Some(reader) }),
+            running: Some(Running { child, printer, commands: Some(commands), reader: Some(reader) }),
             cut_off: state.cut_off,
             ..State::default()
         };
@@ -202,23 +232,34 @@ impl GameServer {
         Ok(false)
     }
 
-    /// SIGTERM, and waits for its end. False when there is no process that could obey.
-    pub fn terminate(&self) -> Result<bool> {
+    /// Tells it to stop, and waits for its end. `None` when there is no process that could obey.
+    pub fn stop(&self, stop: &Stop<'_>) -> Result<Option<Exit>> {
         let mut state = self.shared.state();
         if state.paused {
-            return Ok(false);
+            return Ok(None);
         }
-        let Some(mut running) = state.running.take() else { return Ok(false) };
+        let Some(mut running) = state.running.take() else { return Ok(None) };
         let incarnation = state.incarnation;
         drop(state);
         self.shared.changed.notify_all();
-        self.note("terminating", incarnation, json!({}));
+        self.note(
+            "terminating",
+            incarnation,
+            json!({ "healthy": stop.healthy, "signals": stop.signals.len() }),
+        );
         if let Some(status) = running.child.try_wait()? {
             running.finish()?;
             self.ended_by_itself(incarnation, status);
-            return Ok(true);
+            return Ok(None);
         }
-        send(running.child.id(), Signal::TERM)?;
+        for (number, signal) in stop.signals.iter().enumerate() {
+            if number > 0 {
+                thread::sleep(stop.gap);
+            }
+            if running.child.try_wait()?.is_none() {
+                send(running.child.id(), *signal)?;
+            }
+        }
         let end = Instant::now() + STOP;
         while running.child.try_wait()?.is_none() {
             if Instant::now() >= end {
@@ -230,6 +271,17 @@ impl GameServer {
         }
         let status = running.finish()?;
         self.note("terminated", incarnation, json!({ "code": status.code(), "status": status.to_string() }));
+        Ok(Some(Exit { incarnation, code: status.code() }))
+    }
+
+    /// Ends who reads what it prints. False when nobody does.
+    pub fn close_pipe(&self) -> Result<bool> {
+        let mut state = self.shared.state();
+        let Some(mut printer) = state.running.as_mut().and_then(|running| running.printer.take()) else {
+            return Ok(false);
+        };
+        printer.kill()?;
+        printer.wait()?;
         Ok(true)
     }
 
@@ -314,6 +366,10 @@ impl Running {
     fn finish(mut self) -> Result<ExitStatus> {
         let status = self.child.wait()?;
         self.commands = None;
+        if let Some(mut printer) = self.printer.take() {
+            // It has read everything when the pipe ends, which it does with the process.
+            printer.wait()?;
+        }
         if self.reader.take().is_some_and(|reader| reader.join().is_err()) {
             bail!("reading what a game server says failed");
         }

@@ -97,14 +97,91 @@ impl GroundTruth {
         })
     }
 
-    /// Writes what the database knows of these players into the history.
-    pub fn dump(&self, players: &[String], history: &History) -> Result<()> {
+    /// Number of the last thing in the log.
+    pub fn position(&self) -> Result<i64> {
+        self.with(async |connection| {
+            let last = "SELECT COALESCE(MAX(id), 0) FROM chaos_log";
+            Ok(sqlx::query_scalar(last).fetch_one(&mut *connection).await?)
+        })
+    }
+
+    /// Who holds which of these players, whether or not the lease has run out.
+    pub fn leases(&self, players: &[String]) -> Result<Value> {
+        let held = "SELECT server_id FROM player_leases WHERE player_id = $1 AND server_id IS NOT NULL";
+        self.with(async |connection| {
+            let mut leases = Vec::new();
+            for player in players {
+                let server: Option<String> =
+                    sqlx::query_scalar(held).bind(player).fetch_optional(&mut *connection).await?;
+                leases.extend(server.map(|server| json!({ "player": player, "server_id": server })));
+            }
+            Ok(Value::Array(leases))
+        })
+    }
+
+    /// What the log holds beyond `position`.
+    pub fn rows_after(&self, position: i64) -> Result<Vec<LogRow>> {
+        let rows = "SELECT id, kind, player_id, document_key, version, epoch, sequence, value FROM chaos_log \
+                    WHERE id > $1 ORDER BY id";
+        self.with(async |connection| {
+            let rows = sqlx::query(rows).bind(position).fetch_all(&mut *connection).await?;
+            rows.iter().map(LogRow::read).collect()
+        })
+    }
+
+    /// Puts `undone` back into a log that has gone back to `position`, and notes for each of these players that what they
+    /// had in between is undone.
+    pub fn carry_over(&self, undone: &[LogRow], position: i64, players: &[String]) -> Result<()> {
+        let system = if self.sqlite { "" } else { "OVERRIDING SYSTEM VALUE" };
+        let columns = "id, kind, player_id, document_key, version, epoch, sequence, value";
+        let insert =
+            format!("INSERT INTO chaos_log ({columns}) {system} VALUES ($1, $2, $3, $4, $5, $6, $7, $8)");
+        let mut id = undone.last().map_or(position, |row| row.id);
+        let mut rows = undone.to_vec();
+        for player in players {
+            id += 1;
+            rows.push(LogRow {
+                id,
+                kind: "restored".to_owned(),
+                player: player.clone(),
+                version: Some(position),
+                ..LogRow::default()
+            });
+        }
+        self.with(async |connection| {
+            for row in rows {
+                sqlx::query(AssertSqlSafe(insert.as_str()))
+                    .bind(row.id)
+                    .bind(row.kind)
+                    .bind(row.player)
+                    .bind(row.key)
+                    .bind(row.version)
+                    .bind(row.epoch)
+                    .bind(row.sequence)
+                    .bind(row.value)
+                    .execute(&mut *connection)
+                    .await?;
+            }
+            if !self.sqlite {
+                let next = "SELECT setval(pg_get_serial_sequence('chaos_log', 'id'), $1)";
+                sqlx::query(next).bind(id).execute(&mut *connection).await?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Writes what the database of this backend knows of these players into the history.
+    pub fn dump(&self, backend: usize, players: &[String], history: &History) -> Result<()> {
+        let note = |mut event: Value| {
+            event["backend"] = json!(backend);
+            history.note(event);
+        };
         self.with(async |connection| {
             for player in players {
                 let log = "SELECT id, kind, player_id, document_key, version, epoch, sequence, value FROM chaos_log \
                            WHERE player_id = $1 ORDER BY id";
                 for row in sqlx::query(log).bind(player).fetch_all(&mut *connection).await? {
-                    history.note(log_row(&row)?);
+                    note(log_row(&row)?);
                 }
                 let documents = "SELECT player_id, document_key, version, epoch, sequence, value FROM documents \
                                  WHERE player_id = $1 ORDER BY document_key";
@@ -112,7 +189,7 @@ impl GroundTruth {
                     let mut document = saved(&row)?;
                     document["event"] = json!("document");
                     document["version"] = json!(row.try_get::<i64, _>("version")?);
-                    history.note(document);
+                    note(document);
                 }
                 let conflicts = "SELECT player_id, document_key, epoch, sequence, value, resolved_at FROM save_conflicts \
                                  WHERE player_id = $1 ORDER BY received_at";
@@ -120,7 +197,7 @@ impl GroundTruth {
                     let mut conflict = saved(&row)?;
                     conflict["event"] = json!("conflict");
                     conflict["resolved"] = json!(row.try_get::<Option<i64>, _>("resolved_at")?.is_some());
-                    history.note(conflict);
+                    note(conflict);
                 }
             }
             Ok(())
@@ -147,9 +224,39 @@ impl GroundTruth {
     }
 }
 
+/// One line of the log as it is stored.
+#[derive(Debug, Clone, Default)]
+pub struct LogRow {
+    id: i64,
+    kind: String,
+    player: String,
+    key: Option<String>,
+    version: Option<i64>,
+    epoch: Option<i64>,
+    sequence: Option<i64>,
+    value: Option<String>,
+}
+
+impl LogRow {
+    fn read(row: &AnyRow) -> Result<Self> {
+        Ok(Self {
+            id: row.try_get("id")?,
+            kind: row.try_get("kind")?,
+            player: row.try_get("player_id")?,
+            key: row.try_get("document_key")?,
+            version: row.try_get("version")?,
+            epoch: row.try_get("epoch")?,
+            sequence: row.try_get("sequence")?,
+            value: row.try_get("value")?,
+        })
+    }
+}
+
 fn log_row(row: &AnyRow) -> Result<Value> {
     let kind: String = row.try_get("kind")?;
-    let mut event = if kind == "lease" {
+    let mut event = if kind == "restored" {
+        json!({ "player": row.try_get::<String, _>("player_id")? })
+    } else if kind == "lease" {
         json!({
             "player": row.try_get::<String, _>("player_id")?, "epoch": row.try_get::<i64, _>("epoch")?,
             "taken_from": row.try_get::<Option<String>, _>("value")?,

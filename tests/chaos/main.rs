@@ -3,6 +3,8 @@
 //! The orchestrator only makes things happen and writes down what it sees. Whether that is right is decided by
 //! `check_history.py`, which shares no code with anything here.
 
+mod aftermath;
+mod backups;
 mod faults;
 mod game_server;
 mod ground_truth;
@@ -11,6 +13,7 @@ mod plan;
 mod players;
 mod program;
 mod trial;
+mod volume;
 mod worlds;
 
 use std::fs;
@@ -28,8 +31,8 @@ use end_to_end::programs;
 use serde::Deserialize;
 
 use ground_truth::GroundTruth;
-use plan::{Database, Plan};
-use trial::Arena;
+use plan::{Database, Plan, TrialKind};
+use trial::{Arena, Home};
 
 /// Most trials at a time unless asked for: each may take a dozen connections of PostgreSQL.
 const MOST_JOBS: usize = 12;
@@ -58,6 +61,9 @@ struct Options {
     /// In every n-th trial one of the game servers is a real headless Godot (GODOT4_BIN)
     #[arg(long)]
     godot_every: Option<u64>,
+    /// Plays trials of this kind only
+    #[arg(long, value_enum)]
+    only: Option<TrialKind>,
     /// Fails, too, if faults or outcomes of some kind were too rare
     #[arg(long)]
     coverage: bool,
@@ -107,6 +113,9 @@ fn main() -> ExitCode {
 }
 
 fn run(options: Options) -> Result<bool> {
+    if options.only.is_some_and(TrialKind::needs_godot) && options.godot_every != Some(1) {
+        bail!("trials of this kind need the engine: --godot-every 1");
+    }
     let replayed = options.replay.as_deref().map(read_plan).transpose()?;
     let folder = options.folder.join(format!("run-{}-{}", options.seed, std::process::id()));
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
@@ -143,6 +152,16 @@ fn database_name(number: usize) -> String {
     format!("chaos_{}_{number}", std::process::id())
 }
 
+/// A backend on the database at this URL; `None`: a file of its own.
+fn home(url: Option<String>) -> Result<Home> {
+    let lease = plan::LEASE_SECONDS.to_string();
+    let heartbeat = plan::HEARTBEAT_SECONDS.to_string();
+    let backend = Backend::start_on(url, &["--lease-seconds", &lease, "--heartbeat-seconds", &heartbeat])?;
+    let truth = GroundTruth::new(&backend.database_url())?;
+    truth.install()?;
+    Ok(Home { backend: Mutex::new(backend), truth })
+}
+
 impl Run {
     /// Plays trials until there are no more.
     fn work(&self, number: usize) -> Result<()> {
@@ -155,7 +174,7 @@ impl Run {
         if postgres.take().is_some() {
             let name = database_name(number);
             GroundTruth::new(&self.options.postgres_url)?
-                .execute(&format!("DROP DATABASE {name} WITH (FORCE)"))?;
+                .execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))?;
         }
         result
     }
@@ -171,14 +190,20 @@ impl Run {
             if index >= self.options.trials || self.stop.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            let godot = self.options.godot_every.is_some_and(|every| index.is_multiple_of(every.max(1)));
-            let drawn = || plan::draw(plan::trial_seed(self.options.seed, index), godot);
+            let every = self.options.godot_every.unwrap_or(u64::MAX).max(1);
+            let godot =
+                (self.options.godot_every.is_some() && index.is_multiple_of(every)).then_some(index / every);
+            let kind = self.options.only.unwrap_or_else(|| plan::kind_of(index, godot));
+            let drawn = || plan::draw(plan::trial_seed(self.options.seed, index), kind, godot.is_some());
             let plan = self.replayed.clone().unwrap_or_else(drawn);
             let slot = if plan.database == Database::Sqlite { &mut *sqlite } else { &mut *postgres };
             let arena = match slot {
                 Some(arena) => arena,
                 None => slot.insert(self.arena(plan.database, number)?),
             };
+            if arena.homes.len() == 1 && plan.kind == TrialKind::ForeignBackends {
+                arena.homes.push(home(None)?);
+            }
             let folder = self.folder.join(format!("trial-{index}"));
             fs::create_dir_all(&folder)?;
             arena.play(&plan, &folder, &self.stop).with_context(|| format!("trial {index}"))?;
@@ -194,13 +219,7 @@ impl Run {
             Database::Sqlite => None,
             Database::Postgres => Some(self.make_database(number)?),
         };
-        let lease = plan::LEASE_SECONDS.to_string();
-        let heartbeat = plan::HEARTBEAT_SECONDS.to_string();
-        let backend =
-            Backend::start_on(url, &["--lease-seconds", &lease, "--heartbeat-seconds", &heartbeat])?;
-        let truth = GroundTruth::new(&backend.database_url())?;
-        truth.install()?;
-        Ok(Arena { backend: Mutex::new(backend), truth, server_program: self.options.server.clone() })
+        Ok(Arena { homes: vec![home(url)?], server_program: self.options.server.clone() })
     }
 
     /// A database of its own for one worker.
@@ -224,8 +243,10 @@ impl Run {
             Some(0) if self.options.keep_histories => {}
             Some(0) => fs::remove_dir_all(folder)?,
             Some(1) => {
-                let backend = arena.backend.lock().map_err(|_| anyhow!("a trial's thread panicked"))?;
-                fs::write(folder.join("backend.log"), backend.log()?.lines().join("\n"))?;
+                for (number, home) in arena.homes.iter().enumerate() {
+                    let log = home.backend().log()?.lines().join("\n");
+                    fs::write(folder.join(format!("backend-{number}.log")), log)?;
+                }
                 if !self.options.keep_going && self.options.until_broken.is_none() {
                     self.stop.store(true, Ordering::Relaxed);
                 }

@@ -26,6 +26,10 @@ pub struct Player<'a> {
     pub id: &'a str,
     /// All servers.
     pub servers: &'a [GameServer],
+    /// Which of them are of the backend that has the account.
+    pub own: &'a [usize],
+    /// Requests for the player come once more after each leave.
+    pub late_loads: bool,
     /// The run is being ended.
     pub stop: &'a AtomicBool,
 }
@@ -117,7 +121,12 @@ impl Player<'_> {
     /// Leaves in good order; whether that went well is in the history.
     fn leave(&self, server: usize) {
         let command = json!({ "do": "leave", "player": self.id, "within_ms": LEAVE_MS });
-        self.servers[server].ask(command, Duration::from_millis(LEAVE_MS) + SLACK);
+        let server = &self.servers[server];
+        server.ask(command, Duration::from_millis(LEAVE_MS) + SLACK);
+        if self.late_loads {
+            // Whether the backend is there to execute it is a matter of luck.
+            let _executed = server.proxy().repeat_remembered(Some(self.id));
+        }
     }
 
     fn save(&self, server: usize, save: &Save) {
@@ -137,6 +146,7 @@ impl Player<'_> {
     }
 
     fn next(&self, server: usize) -> usize {
-        (server + 1) % self.servers.len()
+        let position = self.own.iter().position(|own| *own == server).map_or(0, |position| position + 1);
+        self.own.get(position % self.own.len().max(1)).copied().unwrap_or(server)
     }
 }

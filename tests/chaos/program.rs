@@ -36,6 +36,8 @@ pub enum Program {
         key_file: PathBuf,
         /// What it keeps for its user.
         home: PathBuf,
+        /// What it prints goes through a pipe to a process that can be ended.
+        piped: bool,
     },
 }
 
@@ -47,6 +49,8 @@ pub struct Started {
     pub commands: Commands,
     /// What it says.
     pub told: Told,
+    /// Reads what it prints, if that is another process.
+    pub printer: Option<Child>,
 }
 
 /// The way to a process.
@@ -84,9 +88,9 @@ impl Program {
                 let mut child = spawn(command)?;
                 let commands = Commands::Pipe(child.stdin.take().context("no standard input")?);
                 let told = Told::Pipe(child.stdout.take().context("no standard output")?);
-                Ok(Started { child, commands, told })
+                Ok(Started { child, commands, told, printer: None })
             }
-            Self::Godot { arguments, key_file, home } => {
+            Self::Godot { arguments, key_file, home, piped } => {
                 let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
                 listener.set_nonblocking(true)?;
                 let mut launch = godot::Launch::headless("chaos", "tests/fixtures/game")
@@ -97,10 +101,19 @@ impl Program {
                     launch = launch.arg(argument);
                 }
                 let mut command = launch.command(home)?;
-                command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+                command.stdin(Stdio::null());
+                let printer = if *piped {
+                    let (read, write) = std::io::pipe()?;
+                    command.stdout(write.try_clone()?).stderr(write);
+                    Some(Command::new("cat").stdin(read).stdout(log).process_group(0).spawn()?)
+                } else {
+                    command.stdout(log.try_clone()?).stderr(log);
+                    None
+                };
                 let child = spawn(command)?;
                 let (commands, to_tell) = channel();
-                Ok(Started { child, commands: Commands::Line(commands), told: Told::Line(listener, to_tell) })
+                let told = Told::Line(listener, to_tell);
+                Ok(Started { child, commands: Commands::Line(commands), told, printer })
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,13 +12,15 @@ use end_to_end::backend::Backend;
 use end_to_end::fault_proxy::{Fault, FaultProxy};
 use serde_json::{Value, json};
 
+use crate::aftermath::Aftermath;
 use crate::faults;
-use crate::game_server::{GameServer, Launch};
+use crate::game_server::{GameServer, Launch, Stop};
 use crate::ground_truth::GroundTruth;
 use crate::history::History;
-use crate::plan::{Ending, Kind, Plan, ServerPlan};
+use crate::plan::{Ending, Kind, Plan, ServerPlan, TrialKind};
 use crate::players::{LEAVE_MS, Player, SLACK};
 use crate::program::Program;
+use crate::volume::Volume;
 use crate::worlds;
 
 /// How long the servers may take to be registered.
@@ -31,13 +33,30 @@ const VISIT_MS: u64 = 20_000;
 const REQUEST_MS: u64 = 1_000;
 /// What a game server has for its shutdown.
 const GRACE_MS: u64 = 4_000;
+/// What it has where it has to be able to deliver everything, on a machine that does a lot else.
+const LONG_GRACE_MS: u64 = 10_000;
+/// Pause between two looks at the size of a journal folder.
+const LOOK_AT_SIZE: Duration = Duration::from_millis(200);
 
-/// What trials of one kind share: a backend that goes on from trial to trial.
-pub struct Arena {
+/// A backend, and a way into its database.
+pub struct Home {
     /// The backend.
     pub backend: Mutex<Backend>,
     /// A way into its database.
     pub truth: GroundTruth,
+}
+
+impl Home {
+    /// The backend, whatever has become of those who had it before.
+    pub fn backend(&self) -> MutexGuard<'_, Backend> {
+        self.backend.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What trials of one kind share: backends that go on from trial to trial.
+pub struct Arena {
+    /// The backend, and the foreign one if there was need of it.
+    pub homes: Vec<Home>,
     /// The program of the game servers.
     pub server_program: PathBuf,
 }
@@ -46,8 +65,10 @@ impl Arena {
     /// Plays `plan` and leaves its history in `folder`. An error is a failure of the harness, not a verdict.
     pub fn play(&self, plan: &Plan, folder: &Path, stop: &AtomicBool) -> Result<()> {
         let history = Arc::new(History::create(folder)?);
+        let journal = folder.join("journal-0");
         history.note(json!({ "event": "plan", "plan": plan }));
         let players = self.make_players(plan, &history)?;
+        let volume = small_volume(plan, folder, &history)?;
         let servers = self.make_servers(plan, folder, &history)?;
         for server in &servers {
             server.start()?;
@@ -55,8 +76,9 @@ impl Arena {
         for (index, server) in servers.iter().enumerate() {
             ensure!(server.wait_for_registration(START), "game server {index} does not register");
         }
-        let last = self.act(plan, &players, &servers, &history, stop)?;
-        self.end(plan, &players, &last, &servers, &history)?;
+        let aftermath = Aftermath { plan, players: &players, homes: &self.homes, folder, history: &history };
+        let last = self.act(&aftermath, &servers, volume.as_ref().map(|_| journal.as_path()), stop)?;
+        self.end(&aftermath, &last, &servers)?;
         for (index, server) in servers.iter().enumerate() {
             let struck = server.proxy().struck();
             history.note(json!({
@@ -64,13 +86,18 @@ impl Arena {
                 "struck": {
                     "refused": struck.refused, "swallowed": struck.swallowed, "reset": struck.reset,
                     "delayed": struck.delayed, "lost_reply": struck.dropped, "duplicated": struck.duplicated,
-                    "truncated": struck.truncated,
+                    "truncated": struck.truncated, "hung_up": struck.hung_up,
                 },
             }));
         }
         drop(servers);
+        if let Some(volume) = volume {
+            volume.keep()?;
+        }
         script_errors(folder, &history)?;
-        self.truth.dump(&players, &history)?;
+        for (number, home) in self.homes.iter().enumerate() {
+            home.truth.dump(number, &players, &history)?;
+        }
         for path in journals(folder)? {
             history.note(json!({ "event": "journal", "path": path }));
         }
@@ -78,25 +105,30 @@ impl Arena {
         Ok(())
     }
 
-    fn backend(&self) -> std::sync::MutexGuard<'_, Backend> {
-        self.backend.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn make_players(&self, plan: &Plan, history: &History) -> Result<Vec<String>> {
-        let api = self.backend().api()?;
-        let names = (0..plan.players.len()).map(|number| format!("Player {number}"));
-        let players = names.map(|name| Ok(api.log_in(&name)?.id().to_owned())).collect::<Result<Vec<_>>>()?;
-        history.note(json!({ "event": "players", "players": players }));
+        let mut players = Vec::new();
+        for (number, script) in plan.players.iter().enumerate() {
+            let home = self.homes.get(script.backend).context("a player without a backend")?;
+            let api = home.backend().api()?;
+            players.push(api.log_in(&format!("Player {number}"))?.id().to_owned());
+        }
+        let homes: Vec<usize> = plan.players.iter().map(|script| script.backend).collect();
+        history.note(json!({ "event": "players", "players": players, "backends": homes }));
         Ok(players)
     }
 
     fn make_servers(&self, plan: &Plan, folder: &Path, history: &Arc<History>) -> Result<Vec<GameServer>> {
-        let (address, key_file) = {
-            let backend = self.backend();
-            (backend.address(), backend.server_key_file())
-        };
         let make = |(index, server): (usize, &ServerPlan)| {
+            let home = self.homes.get(server.backend).context("a server without a backend")?;
+            let (address, key_file) = {
+                let backend = home.backend();
+                (backend.address(), backend.server_key_file())
+            };
             let proxy = FaultProxy::start(address)?;
+            if plan.late_loads {
+                proxy.remember("/v1/players/load");
+            }
+            let grace_ms = if plan.kind == TrialKind::LeavingUnderLoad { LONG_GRACE_MS } else { GRACE_MS };
             let journal = folder.join(format!("journal-{}", server.journal));
             let common = [
                 format!("--index={index}"),
@@ -110,7 +142,7 @@ impl Arena {
                         format!("--journal={}", journal.display()),
                         format!("--debounce-ms={}", plan.debounce_ms),
                         format!("--request-ms={REQUEST_MS}"),
-                        format!("--grace-ms={GRACE_MS}"),
+                        format!("--grace-ms={grace_ms}"),
                     ];
                     let world = worlds::id_of(plan, history, index).map(|id| format!("--world={id}"));
                     let last = "--incarnation".to_owned();
@@ -125,11 +157,12 @@ impl Arena {
                         format!("--backend-journal-folder={}", journal.display()),
                         format!("--debounce-seconds={}", seconds(plan.debounce_ms)),
                         format!("--request-seconds={}", seconds(REQUEST_MS)),
-                        format!("--grace-seconds={}", seconds(GRACE_MS)),
+                        format!("--grace-seconds={}", seconds(grace_ms)),
                     ];
                     let arguments = common.into_iter().chain(own).collect();
                     let home = folder.join(format!("home-{index}"));
-                    Program::Godot { arguments, key_file: key_file.clone(), home }
+                    let piped = plan.kind == TrialKind::ClosedPipes;
+                    Program::Godot { arguments, key_file, home, piped }
                 }
             };
             let launch = Launch { index, program, log: folder.join(format!("server-{index}.log")) };
@@ -141,21 +174,31 @@ impl Arena {
     /// Players and faults at the same time. Returns where each player was last.
     fn act(
         &self,
-        plan: &Plan,
-        players: &[String],
+        aftermath: &Aftermath<'_>,
         servers: &[GameServer],
-        history: &History,
+        volume: Option<&Path>,
         stop: &AtomicBool,
     ) -> Result<Vec<Option<usize>>> {
-        let stage = faults::Stage { servers, backend: &self.backend, history, begin: Instant::now() };
-        let stage = &stage;
+        let Aftermath { plan, players, .. } = *aftermath;
+        let stage = &faults::Stage { servers, aftermath, volume, begin: Instant::now() };
+        let own = [0, 1].map(|backend| {
+            let of_it = plan.servers.iter().enumerate().filter(|(_, server)| server.backend == backend);
+            of_it.map(|(index, _)| index).collect::<Vec<_>>()
+        });
+        let own = &own;
+        let over = &AtomicBool::new(false);
         thread::scope(|scope| {
+            let sizes = scope.spawn(move || watch_sizes(aftermath, over));
             let struck: Vec<_> =
                 plan.faults.iter().map(|fault| scope.spawn(move || stage.strike(fault))).collect();
             let played: Vec<_> = players
                 .iter()
                 .zip(&plan.players)
-                .map(|(id, script)| scope.spawn(move || Player { id, servers, stop }.play(script)))
+                .map(|(id, script)| {
+                    let own = own.get(script.backend).map_or(&[][..], Vec::as_slice);
+                    let late_loads = plan.late_loads;
+                    scope.spawn(move || Player { id, servers, own, late_loads, stop }.play(script))
+                })
                 .collect();
             for (server, puts) in servers.iter().zip(&plan.worlds) {
                 scope.spawn(|| worlds::build(server, puts));
@@ -163,21 +206,18 @@ impl Arena {
             let last =
                 played.into_iter().map(|player| player.join().map_err(|_| anyhow!("a player's thread")));
             let last = last.collect::<Result<Vec<_>>>();
-            for fault in struck {
-                fault.join().map_err(|_| anyhow!("a fault's thread"))??;
+            let faults: Vec<_> = struck.into_iter().map(thread::ScopedJoinHandle::join).collect();
+            over.store(true, Ordering::Relaxed);
+            for fault in faults {
+                fault.map_err(|_| anyhow!("a fault's thread"))??;
             }
+            sizes.join().map_err(|_| anyhow!("the thread that looks at sizes"))??;
             last
         })
     }
 
-    fn end(
-        &self,
-        plan: &Plan,
-        players: &[String],
-        last: &[Option<usize>],
-        servers: &[GameServer],
-        history: &History,
-    ) -> Result<()> {
+    fn end(&self, aftermath: &Aftermath<'_>, last: &[Option<usize>], servers: &[GameServer]) -> Result<()> {
+        let Aftermath { plan, players, history, .. } = *aftermath;
         for server in servers {
             server.look_for_crash()?;
         }
@@ -188,11 +228,14 @@ impl Arena {
             return Ok(());
         }
         if plan.ending == Ending::StopWithoutBackend {
-            let mut backend = self.backend();
             history.note(json!({ "event": "fault", "fault": "stop_without_backend" }));
-            backend.kill()?;
-            let stopped = in_parallel(servers, |server| server.terminate().map(drop));
-            backend.resume()?;
+            for home in &self.homes {
+                home.backend().kill()?;
+            }
+            let stopped = in_parallel(servers, |server| aftermath.stop(server, &Stop::TERM).map(drop));
+            for home in &self.homes {
+                home.backend().resume()?;
+            }
             stopped?;
         }
         for server in servers {
@@ -208,10 +251,51 @@ impl Arena {
             visit(plan, players, last, servers, history)?;
             deliver(servers, history)?;
         }
-        in_parallel(servers, |server| server.terminate().map(drop))?;
+        in_parallel(servers, |server| aftermath.stop(server, &Stop::TERM).map(drop))?;
         history.note(json!({ "event": "stopped" }));
         Ok(())
     }
+}
+
+/// Mounts the volume of server 0's journal, if it is to have one and this machine can.
+fn small_volume(plan: &Plan, folder: &Path, history: &History) -> Result<Option<Volume>> {
+    let Some(mib) = plan.volume_mib else { return Ok(None) };
+    // A folder of the temporary files' file system would do as well, but only root mounts.
+    match Volume::mount(&folder.join("journal-0"), mib) {
+        Ok(volume) => {
+            history.note(json!({ "event": "volume", "server": 0, "mib": mib }));
+            Ok(Some(volume))
+        }
+        Err(error) if !rustix::process::geteuid().is_root() => {
+            history.note(json!({ "event": "not_run", "what": "small_volume", "why": format!("{error:#}") }));
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Notes how large each journal folder is whenever one has become larger than ever.
+fn watch_sizes(aftermath: &Aftermath<'_>, over: &AtomicBool) -> Result<()> {
+    let count = aftermath.plan.servers.iter().map(|server| server.journal + 1).max().unwrap_or(0);
+    let mut largest = vec![0; count];
+    while !over.load(Ordering::Relaxed) {
+        for (number, largest) in largest.iter_mut().enumerate() {
+            let size = size_of(&aftermath.folder.join(format!("journal-{number}")));
+            if size > *largest {
+                *largest = size;
+                aftermath.history.note(json!({ "event": "journal_size", "journal": number, "bytes": size }));
+            }
+        }
+        thread::sleep(LOOK_AT_SIZE);
+    }
+    Ok(())
+}
+
+/// Bytes of journals and their logs; 0 when there is no folder yet.
+fn size_of(folder: &Path) -> u64 {
+    let files = fs::read_dir(folder).into_iter().flatten().flatten();
+    let journals = files.filter(|file| file.file_name().to_string_lossy().contains(".db"));
+    journals.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum()
 }
 
 fn in_parallel(servers: &[GameServer], work: impl Fn(&GameServer) -> Result<()> + Sync) -> Result<()> {

@@ -4,6 +4,7 @@
 //! route, where a message ends, and that without pipelining the bytes coming back belong to the request just sent.
 
 mod fault;
+mod late_repeats;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -52,13 +53,22 @@ struct Inner {
     fault: Fault,
     requests: Vec<String>,
     struck: Struck,
+    /// Start of the paths whose requests are remembered, and the requests.
+    remember: Option<String>,
+    remembered: Vec<Vec<u8>>,
 }
 
 impl FaultProxy {
     /// A proxy to `upstream` that forwards everything for now.
     pub fn start(upstream: SocketAddr) -> Result<Self> {
         let (address, listener) = listen_somewhere().context("the proxy cannot listen")?;
-        let inner = Inner { fault: Fault::None, requests: Vec::new(), struck: Struck::default() };
+        let inner = Inner {
+            fault: Fault::None,
+            requests: Vec::new(),
+            struck: Struck::default(),
+            remember: None,
+            remembered: Vec::new(),
+        };
         let state = Arc::new(State { upstream, inner: Mutex::new(inner), closing: AtomicBool::new(false) });
         let acceptor = thread::spawn({
             let state = state.clone();
@@ -117,6 +127,10 @@ impl Fault {
         matches!(self, Self::DuplicateRequest { path: prefix } if path.starts_with(prefix.as_str()))
     }
 
+    fn hangs_up(&self, path: &str) -> bool {
+        matches!(self, Self::HangUp { path: prefix } if path.starts_with(prefix.as_str()))
+    }
+
     fn fate(&self, path: &str) -> ReplyFate {
         match self {
             Self::DropReply { path: prefix } if path.starts_with(prefix.as_str()) => ReplyFate::Dropped,
@@ -133,6 +147,10 @@ impl State {
 
     fn fault(&self) -> Fault {
         self.inner().fault.clone()
+    }
+
+    fn remembers(&self, path: &str) -> bool {
+        self.inner().remember.as_deref().is_some_and(|prefix| path.starts_with(prefix))
     }
 
     fn closing(&self) -> bool {
@@ -209,6 +227,16 @@ fn serve(state: &State, mut game: TcpStream) -> Result<()> {
             let bytes = &buffer[..count];
             let path = request_path(bytes);
             let twice = path.as_deref().is_some_and(|path| fault.duplicates(path));
+            let hang_up = path.as_deref().is_some_and(|path| fault.hangs_up(path));
+            let mut whole = Vec::new();
+            if let Some(path) = &path
+                && state.remembers(path)
+            {
+                whole.extend_from_slice(bytes);
+                http_message::complete(&mut game, &mut whole, || !state.closing())?;
+                state.inner().remembered.push(whole.clone());
+            }
+            let bytes = if whole.is_empty() { bytes } else { &whole };
             if let Some(path) = path {
                 fate = fault.fate(&path);
                 state.inner().requests.push(path);
@@ -221,6 +249,13 @@ fn serve(state: &State, mut game: TcpStream) -> Result<()> {
                 Fault::Blackhole => {
                     state.inner().struck.swallowed += 1;
                     return swallow(state, game);
+                }
+                Fault::HangUp { .. } if hang_up && !http_message::is_whole(bytes) => {
+                    state.inner().struck.hung_up += 1;
+                    game.shutdown(Shutdown::Write)?;
+                    thread::sleep(LOOK);
+                    // Closed with unread bytes, it resets what still comes.
+                    return Ok(());
                 }
                 Fault::Delay(pause) => {
                     state.inner().struck.delayed += 1;
@@ -332,120 +367,4 @@ fn request_path(bytes: &[u8]) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const REPLY: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n0123456789";
-
-    /// A backend that counts the requests it answers.
-    fn counting_backend() -> (SocketAddr, Arc<Mutex<usize>>) {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
-        let address = listener.local_addr().expect("has an address");
-        let executed = Arc::new(Mutex::new(0));
-        let counter = executed.clone();
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.expect("accepts");
-                let counter = counter.clone();
-                thread::spawn(move || {
-                    let mut buffer = [0; 1024];
-                    while stream.read(&mut buffer).is_ok_and(|count| count > 0) {
-                        *counter.lock().expect("not poisoned") += 1;
-                        if stream.write_all(REPLY).is_err() {
-                            return;
-                        }
-                    }
-                });
-            }
-        });
-        (address, executed)
-    }
-
-    /// All that comes back for one request.
-    fn exchange(proxy: &FaultProxy) -> std::io::Result<Vec<u8>> {
-        let mut stream = TcpStream::connect(proxy.address)?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        stream.write_all(b"POST /here HTTP/1.1\r\ncontent-length: 4\r\n\r\nbody")?;
-        let mut reply = vec![0; REPLY.len()];
-        let mut filled = 0;
-        while filled < reply.len() {
-            match stream.read(&mut reply[filled..])? {
-                0 => break,
-                count => filled += count,
-            }
-        }
-        reply.truncate(filled);
-        Ok(reply)
-    }
-
-    fn request(proxy: &FaultProxy) -> std::io::Result<usize> {
-        let mut stream = TcpStream::connect(proxy.address)?;
-        stream.set_read_timeout(Some(Duration::from_millis(300)))?;
-        stream.write_all(b"GET /here HTTP/1.1\r\n\r\n")?;
-        stream.read(&mut [0; 64])
-    }
-
-    #[test]
-    fn every_fault_is_what_its_name_says() {
-        let (upstream, executed) = counting_backend();
-        let proxy = FaultProxy::start(upstream).expect("starts");
-        assert!(request(&proxy).expect("forwards") > 0);
-
-        proxy.set(Fault::DropReply { path: "/here".to_owned() });
-        let error = request(&proxy).expect_err("no reply");
-        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-        assert_eq!((proxy.dropped_replies(), *executed.lock().expect("not poisoned")), (1, 2));
-
-        proxy.set(Fault::DropReply { path: "/elsewhere".to_owned() });
-        assert!(request(&proxy).expect("forwards") > 0);
-
-        proxy.set(Fault::Reset);
-        assert_eq!(request(&proxy).expect_err("cut").kind(), ErrorKind::ConnectionReset);
-
-        proxy.set(Fault::Blackhole);
-        assert!(matches!(
-            request(&proxy).expect_err("silent").kind(),
-            ErrorKind::WouldBlock | ErrorKind::TimedOut
-        ));
-
-        proxy.set(Fault::Refuse);
-        until("refusal", || {
-            Ok(request(&proxy).is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused).then_some(()))
-        })
-        .expect("refuses");
-
-        proxy.set(Fault::None);
-        until("recovery", || Ok(request(&proxy).is_ok().then_some(()))).expect("recovers");
-        assert_eq!(proxy.requests("/here"), 6);
-        let Struck { swallowed, reset, dropped, delayed, .. } = proxy.struck();
-        assert_eq!((swallowed, reset, dropped, delayed), (1, 1, 1, 0));
-        proxy.set(Fault::Delay(Duration::from_millis(1)));
-        assert!(request(&proxy).expect("forwards") > 0);
-        assert_eq!(proxy.struck().delayed, 1);
-    }
-
-    #[test]
-    fn a_duplicated_request_is_executed_twice_and_answered_once() {
-        let (upstream, executed) = counting_backend();
-        let proxy = FaultProxy::start(upstream).expect("starts");
-        proxy.set(Fault::DuplicateRequest { path: "/here".to_owned() });
-        let reply = exchange(&proxy).expect("forwards");
-        assert_eq!(reply, REPLY);
-        assert_eq!((proxy.struck().duplicated, *executed.lock().expect("not poisoned")), (1, 2));
-
-        proxy.set(Fault::DuplicateRequest { path: "/elsewhere".to_owned() });
-        assert_eq!(exchange(&proxy).expect("forwards"), REPLY);
-        assert_eq!((proxy.struck().duplicated, *executed.lock().expect("not poisoned")), (1, 3));
-    }
-
-    #[test]
-    fn a_truncated_reply_ends_inside_its_body() {
-        let (upstream, executed) = counting_backend();
-        let proxy = FaultProxy::start(upstream).expect("starts");
-        proxy.set(Fault::TruncateReply { path: "/here".to_owned() });
-        let reply = exchange(&proxy).expect("begins");
-        let start = http_message::body_start(&reply).expect("a whole head");
-        assert!(REPLY.starts_with(&reply) && start < reply.len() && reply.len() < REPLY.len(), "{reply:?}");
-        assert_eq!((proxy.struck().truncated, *executed.lock().expect("not poisoned")), (1, 1));
-    }
-}
+mod tests;

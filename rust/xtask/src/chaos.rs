@@ -23,6 +23,8 @@ const CONTROL_TRIALS: u64 = 300;
 /// Honest trials of one run of all tests, and in which of them there is a real Godot.
 const STAGE_TRIALS: u64 = 200;
 const STAGE_GODOT_EVERY: u64 = 20;
+/// Kinds of trials that only the real engine can play.
+const GODOT_ONLY: [&str; 2] = ["closed-pipes", "double-signals"];
 /// Exit code of the orchestrator when the checker found something.
 const FOUND: i32 = 1;
 
@@ -47,6 +49,9 @@ pub struct Options {
     /// In every n-th trial one of the game servers is a real headless Godot
     #[arg(long)]
     godot_every: Option<u64>,
+    /// Plays trials of this kind only, such as `restored-backup`; `--only help` lists them
+    #[arg(long)]
+    only: Option<String>,
     /// Fails, too, if faults or outcomes of some kind were too rare
     #[arg(long, conflicts_with = "replay")]
     coverage: bool,
@@ -130,8 +135,15 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     if options.coverage {
         more.push("--coverage".to_owned());
     }
+    let mut godot_every = options.godot_every;
+    if let Some(kind) = &options.only {
+        more.push(format!("--only={kind}"));
+        if GODOT_ONLY.contains(&kind.as_str()) {
+            godot_every = Some(1);
+        }
+    }
     let mut engine = None;
-    if let Some(every) = options.godot_every {
+    if let Some(every) = godot_every {
         library::build(library::Profile::Debug)?;
         more.push(format!("--godot-every={every}"));
         engine = Some(with_game(&godot::provide()?)?);

@@ -1,6 +1,7 @@
 //! What the game does: as it is told, and by itself when the store says that something has happened.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use backend_client::player_store::{Content, Event, PlayerStore, Resolution};
@@ -40,6 +41,8 @@ pub enum Command {
     Save { player: String, key: String, op: i64, pad: usize, patch: bool },
     /// A player leaves in good order.
     Leave { player: String, within_ms: u64, id: u64 },
+    /// Saves all players at this pace from now on, until the process ends.
+    KeepSaving { every_ms: u64 },
     /// Sends what is left.
     Flush { within_ms: u64, id: u64 },
     /// A chunk of the world changes.
@@ -62,6 +65,8 @@ pub struct Game {
     pub on_conflict: OnConflict,
     /// The world it keeps.
     pub worlds: Arc<Worlds>,
+    /// Who plays.
+    pub present: Mutex<BTreeSet<String>>,
 }
 
 impl Game {
@@ -79,6 +84,9 @@ impl Game {
                 tokio::spawn(async move {
                     game.leave(&player, Duration::from_millis(within_ms), Some(id)).await;
                 });
+            }
+            Command::KeepSaving { every_ms } => {
+                tokio::spawn(async move { game.keep_saving(Duration::from_millis(every_ms)).await });
             }
             Command::Put { name, op, size } => self.worlds.put(&name, op, size),
             Command::OpenWorld { world, id } => {
@@ -133,7 +141,9 @@ impl Game {
             "conflicted": flushed.conflicted,
         }));
         let deregistered = tokio::time::timeout(grace / 2, registration.deregister()).await;
-        if !matches!(deregistered, Ok(Ok(()))) {
+        if matches!(deregistered, Ok(Ok(()))) {
+            say(&json!({ "event": "deregistered" }));
+        } else {
             say(&json!({ "event": "registration", "news": "not deregistered" }));
         }
         flushed.unsaved
@@ -150,6 +160,7 @@ impl Game {
         }
         match loaded {
             Ok(documents) => {
+                self.present().insert(player.to_owned());
                 self.book.open().forget(player);
                 let seen: Map<String, Value> = documents
                     .iter()
@@ -170,6 +181,7 @@ impl Game {
     }
 
     async fn leave(&self, player: &str, within: Duration, id: Option<u64>) {
+        self.present().remove(player);
         let leave = self.book.open().own_op();
         say(&json!({ "event": "leaving", "leave": leave, "player": player }));
         let released = self.store.release(player, within).await;
@@ -177,6 +189,24 @@ impl Game {
             "event": "released", "id": id, "leave": leave, "player": player, "saved": released.saved, "unsaved": released.unsaved,
             "journalled": released.journalled, "conflicted": released.conflicted,
         }));
+    }
+
+    /// Saves everybody who plays, as a game does that saves with each tick and knows of no end.
+    async fn keep_saving(&self, every: Duration) {
+        let mut ticks = tokio::time::interval(every);
+        loop {
+            ticks.tick().await;
+            let present: Vec<String> = self.present().iter().cloned().collect();
+            for player in present {
+                let mut pages = self.book.open();
+                let op = pages.own_op();
+                self.save(&mut pages, &player, "purse", op, 0, false);
+            }
+        }
+    }
+
+    fn present(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The last thing a game saves for a player who has to go.

@@ -10,7 +10,7 @@ mod world;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -128,7 +128,8 @@ async fn run(options: Options) -> Result<ExitCode> {
     });
     let folder = options.journal.join("worlds");
     let worlds = Arc::new(Worlds::new(http, clock, registration.clone(), folder));
-    let game = Arc::new(Game { store, book, on_conflict: options.on_conflict, worlds });
+    let game =
+        Arc::new(Game { store, book, on_conflict: options.on_conflict, worlds, present: Mutex::default() });
     if let Some(world) = options.world {
         let worlds = Arc::clone(&game.worlds);
         tokio::spawn(async move { worlds.take(&world, None).await });

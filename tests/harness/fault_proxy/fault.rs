@@ -30,6 +30,12 @@ pub enum Fault {
         /// Start of the path.
         path: String,
     },
+    /// Ends the connection in good order while a request to this path is still being sent: what the game writes then
+    /// meets a closed socket. Only requests larger than what the system buffers are cut.
+    HangUp {
+        /// Start of the path.
+        path: String,
+    },
 }
 
 /// How often a proxy did what its faults say.
@@ -49,12 +55,14 @@ pub struct Struck {
     pub duplicated: usize,
     /// Replies cut.
     pub truncated: usize,
+    /// Connections ended in the middle of a request.
+    pub hung_up: usize,
 }
 
 impl Struck {
     /// All of them.
     pub const fn total(self) -> usize {
-        let Self { refused, swallowed, reset, delayed, dropped, duplicated, truncated } = self;
-        refused + swallowed + reset + delayed + dropped + duplicated + truncated
+        let Self { refused, swallowed, reset, delayed, dropped, duplicated, truncated, hung_up } = self;
+        refused + swallowed + reset + delayed + dropped + duplicated + truncated + hung_up
     }
 }
