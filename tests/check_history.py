@@ -104,6 +104,7 @@ def judge_folder(folder, verdicts, wanted):
     trial = read_trial(folder)
     failures = judge(trial)
     verdict = {"trial": str(folder), "failures": failures, "counts": counts_of(trial)}
+    verdict["largest_journal"] = max((event["bytes"] for event in trial.of("journal_size")), default=0)
     if verdicts:
         with open(verdicts, "a", encoding="utf-8") as out:
             out.write(json.dumps(verdict) + "\n")

@@ -7,7 +7,7 @@ import tempfile
 import check_history as check
 import check_history_ends as ends
 import check_history_saves as saves
-from check_history_summary import LEAST, too_rare
+from check_history_summary import LEAST, LEAST_WITH_GODOT, NEEDS_VOLUMES, too_rare
 
 
 def honest():
@@ -288,6 +288,10 @@ def self_test():
     assert len(too_rare(dict.fromkeys(LEAST, 0), 200)) == len(LEAST) > 0
     assert not too_rare(LEAST, 200), "as much as is asked for"
     assert len(too_rare(LEAST, 400)) == len(LEAST), "half of what is asked for"
+    assert len(too_rare(LEAST, 200, 10)) == len(LEAST_WITH_GODOT), "nothing of what only the engine shows"
+    without = LEAST | dict.fromkeys(NEEDS_VOLUMES, 0)
+    assert len(too_rare(without, 200)) == len(NEEDS_VOLUMES)
+    assert not too_rare(without | {"not_run_small_volume": 1}, 200), "a machine that cannot mount"
     read_back()
     print(f"check_history: {len(crimes)} crimes noticed, {len(check.RULES)} rules tried")
     return 0

@@ -8,6 +8,9 @@ use super::{
     StopSignal, TimedFault, TrialKind, WhenLost,
 };
 
+/// Time between two ticks of a game.
+const TICK_MS: u64 = 16;
+
 /// The kinds of twenty trials; a few, because most of what is found is found by everything at once.
 const TURNS: [TrialKind; 20] = {
     let mut turns = [TrialKind::Mixed; 20];
@@ -58,24 +61,28 @@ impl Draw {
         plan
     }
 
-    /// Server 0 has a journal folder of its own, and a player who is saved at this pace; all is quiet elsewhere.
-    fn at_rate(&mut self, plan: &mut Plan, every_ms: u64, saves: usize) {
+    /// Server 0 has a journal folder of its own, and players who are saved with each of its ticks; all is quiet elsewhere.
+    fn at_rate(&mut self, plan: &mut Plan, players: usize, every_ms: u64, saves: usize) {
         plan.worlds.clear();
         plan.debounce_ms = self.pick(&[0, 0, 20]);
+        plan.ending = Ending::Deliver;
+        plan.faults.clear();
         for (index, server) in plan.servers.iter_mut().enumerate() {
             server.journal = index;
         }
-        let mut session = |count: usize, every_ms: u64| Session {
-            server: 0,
-            saves: (0..count).map(|_| self.small_save(every_ms)).collect(),
-            end: SessionEnd::Leave,
-            late_saves: Vec::new(),
-            when_lost: WhenLost::Wait,
-        };
-        // The second one shows what has become of the server.
-        let sessions = vec![session(saves, every_ms), session(40, 50)];
         plan.players.truncate(1);
-        plan.players.insert(0, Script { sessions, last_server: 1, backend: 0 });
+        for _ in 0..players {
+            let mut session = |count: usize, every_ms: u64| Session {
+                server: 0,
+                saves: (0..count).map(|_| self.small_save(every_ms)).collect(),
+                end: SessionEnd::Leave,
+                late_saves: Vec::new(),
+                when_lost: WhenLost::Wait,
+            };
+            // The second one shows what has become of the server.
+            let sessions = vec![session(saves, every_ms), session(40, 50)];
+            plan.players.insert(0, Script { sessions, last_server: 1, backend: 0 });
+        }
     }
 
     fn small_save(&mut self, after_ms: u64) -> Save {
@@ -83,10 +90,7 @@ impl Draw {
     }
 
     fn small_saves(&mut self, plan: &mut Plan) {
-        let (every_ms, saves) = if self.chance(0.6) { (16, 720) } else { (4, 1_400) };
-        self.at_rate(plan, every_ms, saves);
-        plan.ending = Ending::Deliver;
-        plan.faults.clear();
+        self.at_rate(plan, 3, TICK_MS, 640);
         // Half of them with a backend that is away, which is when a journal has to keep things.
         if self.chance(0.5) {
             let kind = NetworkFault::Refuse;
@@ -96,20 +100,21 @@ impl Draw {
     }
 
     fn small_volume(&mut self, plan: &mut Plan) {
-        let (every_ms, saves) = if self.chance(0.5) { (16, 420) } else { (4, 1_400) };
-        self.at_rate(plan, every_ms, saves);
-        plan.volume_mib = Some(self.rng.random_range(16..=23));
-        plan.ending = Ending::Deliver;
-        plan.faults.clear();
-        if self.chance(0.7) {
-            let fault = Fault::FullVolume {
-                server: 0,
-                room_kib: self.pick(&[0, 16, 128]),
-                for_ms: self.rng.random_range(800..=2_000),
-                restart: self.chance(0.4),
-            };
-            plan.faults.push(TimedFault { at_ms: self.rng.random_range(500..=1_500), fault });
+        if self.chance(0.4) {
+            // Nobody but the journal fills it, and nothing but a journal that grows without bound could.
+            self.at_rate(plan, 3, TICK_MS, 960);
+            plan.volume_mib = Some(12);
+            return;
         }
+        self.at_rate(plan, 2, TICK_MS, 320);
+        plan.volume_mib = Some(self.rng.random_range(16..=23));
+        let fault = Fault::FullVolume {
+            server: 0,
+            room_kib: self.pick(&[0, 16, 128]),
+            for_ms: self.rng.random_range(800..=2_000),
+            restart: self.chance(0.4),
+        };
+        plan.faults.push(TimedFault { at_ms: self.rng.random_range(500..=1_500), fault });
     }
 
     /// A server of another backend uses the journal folder of all, and starts while others' journals lie there.
