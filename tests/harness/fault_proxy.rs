@@ -251,10 +251,16 @@ fn serve(state: &State, mut game: TcpStream) -> Result<()> {
                     return swallow(state, game);
                 }
                 Fault::HangUp { .. } if hang_up && !http_message::is_whole(bytes) => {
-                    state.inner().struck.hung_up += 1;
+                    let mut inner = state.inner();
+                    inner.struck.hung_up += 1;
+                    let together = inner.struck.hung_up % 2 == 1;
+                    drop(inner);
                     game.shutdown(Shutdown::Write)?;
-                    thread::sleep(LOOK);
-                    // Closed with unread bytes, it resets what still comes.
+                    // Closed with unread bytes, it resets what still comes: now, while the end is still on its way to
+                    // the game, or once the game has seen the end.
+                    if !together {
+                        thread::sleep(LOOK);
+                    }
                     return Ok(());
                 }
                 Fault::Delay(pause) => {
