@@ -45,7 +45,9 @@ impl Transport for DistantBackend {
         match request.url.path() {
             routes::SERVERS => {
                 let server_id = self.server_id.clone();
-                reply(201, &ServerLease { server_id, lease_seconds: 600, heartbeat_seconds: 600 })
+                let lease =
+                    ServerLease { server_id, lease_seconds: 600, heartbeat_seconds: 600, backend_id: None };
+                reply(201, &lease)
             }
             routes::PLAYERS_LOAD => {
                 let asked: LoadPlayers = parse(&body)?;

@@ -40,7 +40,7 @@ pub async fn journals(folder: &Path, model: &mut Model) -> Result<Complaints> {
 /// What the product finds in the folder; adopting other journals may find a save twice.
 async fn read(folder: &Path) -> Result<Opened, String> {
     let (journal, recovered) =
-        JournalFolder::new(folder).open().await.map_err(|error| format!("the journals: {error}"))?;
+        JournalFolder::new(folder).open(None).await.map_err(|error| format!("the journals: {error}"))?;
     journal.close().await;
     let mut found: HashMap<Name, Record> = HashMap::new();
     for record in recovered.saves {

@@ -18,7 +18,7 @@ use crate::say::say;
 pub async fn run(folder: PathBuf, mut rng: Xoshiro256PlusPlus, players: &str) -> Result<()> {
     say(&[Line::Opening]);
     let source = JournalFolder::new(folder);
-    let (mut journal, recovered) = source.open().await?;
+    let (mut journal, recovered) = source.open(None).await?;
     let documents = rng.random_range(1..=24);
     let mut documents: Vec<(Name, i64)> = (0..documents)
         .map(|index| {
@@ -68,7 +68,7 @@ pub async fn run(folder: PathBuf, mut rng: Xoshiro256PlusPlus, players: &str) ->
         }
         if rng.random_ratio(1, 48) {
             journal.close().await;
-            (journal, _) = source.open().await?;
+            (journal, _) = source.open(None).await?;
         }
         if rng.random_ratio(1, 4) {
             tokio::time::sleep(Duration::from_micros(rng.random_range(0..3_000))).await;

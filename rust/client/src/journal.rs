@@ -5,14 +5,45 @@
 //!
 //! A failed write is never repeated on the same journal: what the operating system did with the pages of a failed fsync
 //! is not known. The writer opens another one and writes everything that is unsettled again. It goes on holding the one that
-//! failed until that is empty: a journal that nobody holds is that of a dead process, whose leases are let go.
+//! failed until that is empty: a journal that nobody holds is that of a dead process, whose leases are let go. A full disk
+//! is the exception: there the write itself is refused, before any sync, and the same journal goes on once there is room.
+//!
+//! # Whose saves these are
+//!
+//! A folder can be shared by servers of several backends, so each file says whose saves it has: the backend's own identity,
+//! which a registration's reply tells. A process takes, adopts, sends and deletes only what is of its own backend. What is
+//! another one's stays where it is until a server of that one comes.
+//!
+//! No save is ever acknowledged before the identity is known: a save needs a player who was loaded, loading needs a
+//! registration, and its reply names the backend. So the journal is opened after the first registration. What is left in the
+//! folder is counted before, without being touched ([`JournalSource::count_unsent`]): a process that never reaches its
+//! backend still knows whether something is undelivered.
+//!
+//! A file without an identity is one of format 1, or was written for a backend that does not tell. It belongs to whoever
+//! comes first, as it did before there were identities. A file with an identity is never given to a backend that does not
+//! tell its own.
+//!
+//! A running store stays with the backend that it was first registered at. If registrations reach another one later (an
+//! address that leads elsewhere now), the store sends nothing until they reach the first one again.
+//!
+//! # Whose death is known
+//!
+//! A file also has the ids under which its processes were registered, so that a successor can let go of a dead server's
+//! players at once. That the file's lock is free proves that its last process is dead only for the file itself. For a copy of
+//! it, in a restored snapshot or on another machine, it proves nothing: the server may be running. So each file remembers
+//! which file on which run of which machine it is. Where that differs, what was saved is sent, under its own numbers, which
+//! are harmless to repeat; but nobody's leases are touched: those of a dead server run out.
 
-mod files;
+mod commit_counter;
+mod file;
+mod folder;
+mod format;
+mod origin;
 mod volume;
 
 use async_trait::async_trait;
 
-pub use files::JournalFolder;
+pub use folder::JournalFolder;
 pub use volume::passing_volume;
 
 use crate::error::{ClientError, Fault};
@@ -71,30 +102,36 @@ impl Changes {
 pub struct Recovered {
     /// Unsettled saves of processes that are gone.
     pub saves: Vec<Record>,
-    /// Ids under which these processes were registered.
+    /// Ids under which processes were registered that are dead for certain.
     pub server_ids: Vec<String>,
+    /// Ids found in a copy of a journal, or in one from before the machine was started: their processes may be running
+    /// elsewhere.
+    pub unproven_ids: Vec<String>,
     /// Something that does not keep the journal from working, for a person: a damaged file beside it, a passing volume.
     pub warnings: Vec<String>,
 }
 
-/// Why a journal cannot be used.
+/// Why a journal cannot be used. Texts name the file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JournalError {
-    /// The disk or the quota is full.
-    #[error("the journal's disk is full")]
-    Full,
+    /// The disk or the quota is full. Nothing was written, and the same journal can be written to again.
+    #[error("the journal's disk is full: {0}")]
+    Full(String),
     /// The folder or the file cannot be written.
     #[error("the journal cannot be written: {0}")]
     ReadOnly(String),
-    /// Every journal of the folder is held by another process.
-    #[error("all {0} journals of the folder are in use")]
-    InUse(usize),
-    /// The file is not a journal, or a damaged one. It is left as it is.
+    /// Every journal of the folder is held by another process, or has saves for another backend.
+    #[error("all journals are in use: {0}")]
+    InUse(String),
+    /// The file is not a journal, or a damaged one.
     #[error("the journal is damaged: {0}")]
     Damaged(String),
     /// A newer version of the addon wrote it.
     #[error("the journal has format {0}, this version reads up to {1}")]
     Newer(i64, i64),
+    /// The file was removed or replaced while it was in use: what is written to it is lost.
+    #[error("the journal was removed while it was in use: {0}")]
+    Removed(String),
     /// Reading, writing or syncing failed.
     #[error("the journal failed: {0}")]
     Io(String),
@@ -109,19 +146,24 @@ impl From<JournalError> for ClientError {
 /// Where journals come from. Opening again after a failure may give another file.
 #[async_trait]
 pub trait JournalSource: Send + Sync {
-    /// Opens a journal that nobody else writes to, and reads what is left in it and in those of dead processes.
-    async fn open(&self) -> Result<(Box<dyn Journal>, Recovered), JournalError>;
+    /// Opens a journal that nobody else writes to, and reads what is left in it and in those of dead processes. `backend` is
+    /// the identity of the backend that saves are for; `None`: it does not tell.
+    async fn open(&self, backend: Option<&str>) -> Result<(Box<dyn Journal>, Recovered), JournalError>;
+
+    /// How many saves processes left that are gone, for whichever backend. Changes nothing.
+    async fn count_unsent(&self) -> Result<usize, JournalError>;
 }
 
 /// An open journal, held by this process alone.
 #[async_trait]
 pub trait Journal: Send {
-    /// Does all of `changes` durably, or nothing of them. After an error nothing is written to the journal any more.
+    /// Does all of `changes` durably, or nothing of them. After an error nothing is written to the journal any more, unless
+    /// it is [`JournalError::Full`].
     async fn write(&mut self, changes: &Changes) -> Result<(), JournalError>;
 
     /// Called now and then: takes over what processes left that have died since this journal was opened, as opening it did
-    /// with those who were dead by then. After an error nothing is written to the journal any more, and what was found before
-    /// counts all the same.
+    /// with those who were dead by then. An error is one as of [`Self::write`], and what was found before it counts all the
+    /// same.
     async fn adopt(&mut self, recovered: &mut Recovered) -> Result<(), JournalError>;
 
     /// Called when there has been nothing to do for a while: gives disk space back.
@@ -134,6 +176,12 @@ pub trait Journal: Send {
     async fn close(self: Box<Self>);
 }
 
+#[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
+mod identity_tests;
+#[cfg(test)]
+mod size_tests;
 #[cfg(test)]
 mod takeover_tests;
 

@@ -29,7 +29,7 @@ fn settled(save: &(Name, i64)) -> Settled {
 async fn written(steps: &[Step]) -> Vec<Record> {
     let folder = tempfile::tempdir().expect("a folder");
     let source = JournalFolder::new(folder.path());
-    let (mut journal, _) = source.open().await.expect("opened");
+    let (mut journal, _) = source.open(None).await.expect("opened");
     for (saves, forgotten) in steps {
         let changes = Changes {
             saves: saves.iter().map(record).collect(),
@@ -39,7 +39,7 @@ async fn written(steps: &[Step]) -> Vec<Record> {
         journal.write(&changes).await.expect("written");
     }
     journal.close().await;
-    let (journal, recovered) = source.open().await.expect("opened again");
+    let (journal, recovered) = source.open(None).await.expect("opened again");
     journal.close().await;
     recovered.saves
 }

@@ -57,6 +57,8 @@ pub enum Notice {
     Conflicts(Vec<String>),
     /// The backend answers again, after heartbeats that failed.
     Answers,
+    /// The server is listed, perhaps at another backend than before.
+    Listed,
 }
 
 /// What players see of a server.
@@ -101,6 +103,8 @@ struct Inner {
     started: Instant,
     described: Mutex<Option<ServerDescription>>,
     listed: Mutex<Option<String>>,
+    /// Of the last registration's reply; the inner `None`: it did not tell.
+    backend_id: Mutex<Option<Option<String>>>,
     beating: Mutex<Option<JoinHandle<()>>>,
     notices: broadcast::Sender<Notice>,
     good_keys: watch::Sender<GoodKeys>,
@@ -139,6 +143,7 @@ impl Registration {
             started,
             described: Mutex::new(None),
             listed: Mutex::new(None),
+            backend_id: Mutex::new(None),
             beating: Mutex::new(None),
             notices: broadcast::channel(NOTICES).0,
             good_keys: watch::channel(None).0,
@@ -216,6 +221,12 @@ impl Registration {
     /// The key that proves this server to the backend.
     pub fn key(&self) -> &ServerKey {
         &self.0.key
+    }
+
+    /// Identity of the backend that the server was last registered at; the inner `None`: it does not tell. `None` before the
+    /// first registration.
+    pub(crate) fn backend_id(&self) -> Option<Option<String>> {
+        lock(&self.0.backend_id).clone()
     }
 
     /// From now on heartbeats renew the lease of this world. Gives the number of the opening.
@@ -357,7 +368,9 @@ impl Inner {
         };
         let body = self.entry(&described);
         let lease = self.backend.register_server(&self.key, &body).await?;
+        *lock(&self.backend_id) = Some(lease.backend_id.clone());
         *lock(&self.listed) = Some(lease.server_id.clone());
+        self.notice(Notice::Listed);
         (self.on_event)(Event::Registered(lease.server_id.clone()));
         Ok(lease)
     }

@@ -56,6 +56,10 @@ pub struct ServerLease {
     pub lease_seconds: u32,
     /// Seconds after which the next heartbeat is wanted.
     pub heartbeat_seconds: u32,
+    /// Identity of the backend, made at its first start and kept by its database. Unsent saves are kept together with it, and
+    /// sent to no backend with another one. Absent: an earlier backend, which does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend_id: Option<String>,
 }
 
 /// What a server says about itself.

@@ -14,6 +14,7 @@ use anyhow::{Context, bail};
 use sqlx::any::{AnyPoolOptions, AnyRow};
 use sqlx::migrate::Migrator;
 use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Row, Transaction};
+use uuid::Uuid;
 
 use moments::Moments;
 pub(crate) use moments::{Moment, Remembered};
@@ -77,6 +78,8 @@ pub struct Database {
     writer: Option<Writer>,
     /// If it is watched.
     moments: Option<Arc<Moments>>,
+    /// Of the backend whose data this is.
+    backend_id: Arc<str>,
 }
 
 impl Database {
@@ -108,11 +111,31 @@ impl Database {
             .await
             .context("cannot open the database")?;
         let writer = sqlite.then(|| Writer::new(pool.clone()));
-        let database = Self { pool, sqlite, writer, moments: None };
+        let mut database = Self { pool, sqlite, writer, moments: None, backend_id: "".into() };
         database.refuse_loose_durability().await?;
         MIGRATIONS.run(&database.pool).await.context("cannot bring the database's schema up to date")?;
         database.leave_room().await?;
+        database.backend_id = database.identity().await.context("cannot read the backend's identity")?.into();
         Ok(database)
+    }
+
+    /// Identity of the backend whose data this is: the same for all replicas, and after a restored backup.
+    pub fn backend_id(&self) -> &str {
+        &self.backend_id
+    }
+
+    /// Made by whoever opens the database first.
+    async fn identity(&self) -> sqlx::Result<String> {
+        sqlx::query(
+            "INSERT INTO backend_identity (id, backend_id) VALUES (1, $1) ON CONFLICT (id) DO NOTHING",
+        )
+        .bind(Uuid::new_v4().to_string())
+        .execute(&self.pool)
+        .await?;
+        sqlx::query("SELECT backend_id FROM backend_identity WHERE id = 1")
+            .fetch_one(&self.pool)
+            .await?
+            .try_get("backend_id")
     }
 
     /// Begins to watch for commits, for [`Database::moment`].

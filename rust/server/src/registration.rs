@@ -110,6 +110,7 @@ pub async fn register(
         server_id,
         lease_seconds: state.config.lease_seconds,
         heartbeat_seconds: state.config.heartbeat_seconds,
+        backend_id: Some(state.database.backend_id().to_owned()),
     };
     Ok((StatusCode::CREATED, Json(lease)))
 }

@@ -17,7 +17,7 @@ fn saved(sequence: i64, server_id: &str) -> Changes {
 
 /// What `open` recovers, with the journal that it opened.
 async fn open(folder: &JournalFolder) -> (Box<dyn Journal>, Recovered) {
-    folder.open().await.expect("opens")
+    folder.open(None).await.expect("opens")
 }
 
 #[tokio::test]
@@ -32,7 +32,7 @@ async fn all_that_a_process_left_goes_to_one_other() {
     failed.close().await;
     second.close().await;
 
-    let (one, other) = tokio::join!(folder.open(), folder.open());
+    let (one, other) = tokio::join!(folder.open(None), folder.open(None));
     let ((one, first), (other, last)) = (one.expect("opens"), other.expect("opens"));
     let (all, nothing) = if first.server_ids.is_empty() { (last, first) } else { (first, last) };
     assert_eq!(all.server_ids, ["old"]);

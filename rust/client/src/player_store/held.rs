@@ -48,8 +48,12 @@ pub(super) struct Held {
     pub wanted: BTreeSet<Arc<str>>,
     pub announced_conflicts: BTreeSet<String>,
     pub journal: JournalState,
-    /// What the next transaction of the journal does beside keeping saves.
-    pub settled: Vec<Settled>,
+    /// Identity of the backend that this store is for; the inner `None`: it does not tell. Unknown before a registration.
+    pub backend: Option<Option<String>>,
+    /// Registrations reach another backend now.
+    pub at_another_backend: bool,
+    /// What the next transaction of the journal does beside keeping saves: up to which sequence documents are settled.
+    pub settled: BTreeMap<Epoched, i64>,
     pub buried: Vec<String>,
     /// Write everything unsettled again: the journal is a new one.
     pub rewrite: bool,
@@ -163,7 +167,9 @@ impl Held {
             wanted: BTreeSet::new(),
             announced_conflicts: BTreeSet::new(),
             journal: JournalState::Opening,
-            settled: Vec::new(),
+            backend: None,
+            at_another_backend: false,
+            settled: BTreeMap::new(),
             buried: Vec::new(),
             rewrite: false,
             own_ids: BTreeSet::new(),
@@ -388,12 +394,19 @@ impl Held {
         {
             self.bytes = self.bytes.saturating_sub(left.bytes);
         }
-        self.settled.push(Settled {
-            player_id: name.0.to_string(),
-            key: name.1.to_string(),
-            epoch: name.2,
-            sequence,
-        });
+        self.settle_in_journal(name.clone(), sequence);
+    }
+
+    /// The journal need not have this any more.
+    pub fn settle_in_journal(&mut self, name: Epoched, sequence: i64) {
+        let settled = self.settled.entry(name).or_insert(sequence);
+        *settled = (*settled).max(sequence);
+    }
+
+    /// The same for one that could not be written.
+    pub fn note_settled(&mut self, settled: Settled) {
+        let name = (settled.player_id.into(), settled.key.into(), settled.epoch);
+        self.settle_in_journal(name, settled.sequence);
     }
 
     /// Takes a player out.

@@ -10,7 +10,7 @@ use super::draft::Body;
 use super::held::{Epoched, Held, JournalState, LeftOver, Name, Stamp};
 use super::{Event, Inner, LocalSave};
 use crate::error::ClientError;
-use crate::journal::{Changes, Journal, JournalError, Record, Recovered};
+use crate::journal::{Changes, Journal, JournalError, Record, Recovered, Settled};
 use crate::planted::Planted;
 use crate::retry;
 
@@ -21,6 +21,10 @@ const REST: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_secs(15);
 /// Longest pause between attempts to open a journal that failed.
 const REOPEN: Duration = Duration::from_secs(5);
+/// Pause between attempts to write to a journal whose disk is full: whoever makes room is soon safe again.
+const FULL_RETRY_INTERVAL: Duration = Duration::from_millis(500);
+/// Time between two looks whether the server is registered, which opens the journal.
+const UNREGISTERED_INTERVAL: Duration = Duration::from_secs(1);
 /// Planted fault, for the tests that must notice it: time between a false acknowledgement and the write.
 const EARLY: Duration = Duration::from_millis(100);
 
@@ -64,13 +68,26 @@ pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
     let mut failed: Vec<Box<dyn Journal>> = Vec::new();
     let mut failures: u32 = 0;
     let mut rested = true;
+    // Whether it is known how much is left, before the journal can be opened.
+    let mut counted = false;
     let mut looked: Option<Instant> = None;
     loop {
         let Some(inner) = store.upgrade() else { break };
         let now = inner.clock.now();
         let open = match &mut journal {
             Some(open) => open,
-            None => match inner.journal.open().await {
+            None if inner.backend_id().is_none() => {
+                let (clock, outcome) = (Arc::clone(&inner.clock), inner.count_unsent(counted).await);
+                counted = outcome.is_ok();
+                if let Err(error) = outcome {
+                    inner.journal_failed(error, failures == 0);
+                    failures = failures.saturating_add(1);
+                }
+                drop(inner);
+                wait_for(&wake, &clock, UNREGISTERED_INTERVAL).await;
+                continue;
+            }
+            None => match inner.journal.open(inner.backend_id().flatten().as_deref()).await {
                 Ok((opened, recovered)) => {
                     inner.opened(recovered, failures > 0);
                     failures = 0;
@@ -99,9 +116,12 @@ pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
             inner.adopted(recovered);
             if let Err(error) = outcome {
                 inner.lock().rewrite = true;
-                inner.journal_failed(error, true);
-                failures = 1;
-                failed.extend(journal.take());
+                let is_full = matches!(error, JournalError::Full(_));
+                inner.journal_failed(error, failures == 0);
+                failures = failures.saturating_add(1);
+                if !is_full {
+                    failed.extend(journal.take());
+                }
             }
             continue;
         }
@@ -133,7 +153,21 @@ pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
             inner.clock.sleep(EARLY).await;
         }
         match open.write(&group.changes).await {
-            Ok(()) => inner.journalled(&group),
+            Ok(()) => {
+                if std::mem::take(&mut failures) > 0 {
+                    inner.works_again();
+                }
+                inner.journalled(&group);
+            }
+            // Nothing was written, and nothing is in doubt: the same journal goes on once there is room.
+            Err(error @ JournalError::Full(_)) => {
+                inner.give_back(group);
+                inner.journal_failed(error, failures == 0);
+                failures = failures.saturating_add(1);
+                let clock = Arc::clone(&inner.clock);
+                drop(inner);
+                wait_to_reopen(&store, &wake, &clock, FULL_RETRY_INTERVAL).await;
+            }
             Err(error) => {
                 inner.give_back(group);
                 inner.journal_failed(error, true);
@@ -157,6 +191,15 @@ async fn empty(failed: &mut Vec<Box<dyn Journal>>) {
                 failed.push(journal);
             }
         }
+    }
+}
+
+/// Sleeps, unless something is to be done.
+async fn wait_for(wake: &Notify, clock: &Arc<dyn crate::clock::Clock>, pause: Duration) {
+    tokio::select! {
+        biased;
+        () = wake.notified() => {}
+        () = clock.sleep(pause) => {}
     }
 }
 
@@ -188,6 +231,7 @@ async fn wait_to_reopen(
 impl Inner {
     fn opened(&self, mut recovered: Recovered, again: bool) {
         let warnings = std::mem::take(&mut recovered.warnings);
+        warnings.iter().for_each(|warning| tracing::error!("{warning}"));
         let mut news: Vec<Event> = warnings.into_iter().map(Event::JournalWarning).collect();
         if again {
             news.push(Event::JournalRecovered);
@@ -203,8 +247,39 @@ impl Inner {
         self.progressed();
     }
 
+    /// Whose saves this store keeps: the backend that it was first registered at. `None`: it was at none yet.
+    fn backend_id(&self) -> Option<Option<String>> {
+        let mut held = self.lock();
+        if held.backend.is_none() {
+            held.backend = self.registration.backend_id();
+        }
+        held.backend.clone()
+    }
+
+    /// Before it is known whose saves this store keeps, nothing is taken over. If nothing is left anyway, nobody needs to wait
+    /// for that.
+    async fn count_unsent(&self, counted: bool) -> Result<(), JournalError> {
+        if counted {
+            return Ok(());
+        }
+        if self.journal.count_unsent().await? == 0 {
+            self.lock().journal = JournalState::Good;
+            self.progressed();
+        }
+        Ok(())
+    }
+
+    /// The journal failed and can be written to again.
+    fn works_again(&self) {
+        self.lock().journal = JournalState::Good;
+        self.tell([Event::JournalRecovered]);
+    }
+
     /// Processes have died beside this one, which sends what they left.
-    fn adopted(&self, recovered: Recovered) {
+    fn adopted(&self, mut recovered: Recovered) {
+        let warnings = std::mem::take(&mut recovered.warnings);
+        warnings.iter().for_each(|warning| tracing::error!("{warning}"));
+        self.tell(warnings.into_iter().map(Event::JournalWarning));
         self.lock().take_over(recovered);
         self.wake_sender.notify_one();
         self.progressed();
@@ -252,7 +327,9 @@ impl Inner {
 
     fn give_back(&self, group: Group) {
         let mut held = self.lock();
-        held.settled.splice(0..0, group.changes.settled);
+        for settled in group.changes.settled {
+            held.note_settled(settled);
+        }
         held.buried.splice(0..0, group.changes.buried);
         held.rewrite = true;
     }
@@ -264,6 +341,11 @@ impl Held {
             tracing::info!(saves = recovered.saves.len(), "unsent saves of an earlier run are sent now");
         }
         self.adopt(recovered.saves);
+        for server_id in recovered.unproven_ids {
+            if !self.own_ids.contains(&server_id) && !self.predecessors.contains(&server_id) {
+                self.buried.push(server_id);
+            }
+        }
         for server_id in recovered.server_ids {
             if !self.own_ids.contains(&server_id) && !self.predecessors.contains(&server_id) {
                 self.predecessors.push(server_id);
@@ -283,7 +365,15 @@ impl Held {
                 group.left_over.push((name.clone(), *sequence, body.clone()));
             }
         }
-        group.changes.settled = std::mem::take(&mut self.settled);
+        group.changes.settled = std::mem::take(&mut self.settled)
+            .into_iter()
+            .map(|((player_id, key, epoch), sequence)| Settled {
+                player_id: player_id.to_string(),
+                key: key.to_string(),
+                epoch,
+                sequence,
+            })
+            .collect();
         group.changes.buried = std::mem::take(&mut self.buried);
         group.changes.server_id = server_id.filter(|id| rewrite || self.named.as_ref() != Some(id));
         self.own_ids.extend(group.changes.server_id.clone());

@@ -41,6 +41,11 @@ impl PlayerStore {
         let inner = &self.0;
         let until = inner.clock.now() + within;
         let server_id = inner.server_id()?;
+        if !inner.is_at_its_backend() {
+            let message =
+                "the backend's address leads to another backend than the one this server's players are from";
+            return Err(ClientError::new(Fault::NotRegistered, message));
+        }
         let _hurry = AllDue::begin(inner);
         inner.wake_journal.notify_one();
         let loading = Loading::begin(inner, player_id);
@@ -356,6 +361,10 @@ pub(super) async fn listen(store: Weak<Inner>, mut notices: broadcast::Receiver<
         let Some(inner) = store.upgrade() else { return };
         match notice {
             Notice::Wanted(players) => wanted(&inner, players),
+            Notice::Listed => {
+                inner.wake_journal.notify_one();
+                inner.wake_sender.notify_one();
+            }
             Notice::Answers => {
                 inner.lock().answers = true;
                 inner.wake_sender.notify_one();

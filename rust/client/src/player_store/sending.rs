@@ -17,7 +17,6 @@ use super::draft::Body;
 use super::held::{Dirty, Document, Held, JournalState, Name, Stamp};
 use super::{Batch, BatchItem, Event, Inner, Pace, lease};
 use crate::error::{Cause, ClientError, Fault};
-use crate::journal::Settled;
 use crate::planted::Planted;
 use crate::retry;
 
@@ -159,7 +158,7 @@ async fn pause_before_retry(
 impl Inner {
     fn next_work(&self) -> (Work, bool) {
         let now = self.clock.now();
-        let server_id = self.registration.server_id();
+        let server_id = self.registration.server_id().filter(|_| self.is_at_its_backend());
         let mut held = self.lock();
         // What came before this attempt is of no use to the next.
         held.answers = false;
@@ -172,6 +171,27 @@ impl Inner {
             Work::Idle(if held.dirty(None) > 0 { UNREGISTERED } else { NOTHING_DUE })
         };
         (work, hurry)
+    }
+
+    /// Whether registrations reach the backend that this store is for. Told once when they do not.
+    pub(super) fn is_at_its_backend(&self) -> bool {
+        let now = self.registration.backend_id();
+        let (told, other) = {
+            let mut held = self.lock();
+            // A backend that does not tell is taken for the same one: replicas of two versions are one backend.
+            let other = match (&held.backend, &now) {
+                (Some(Some(own)), Some(Some(now))) => own != now,
+                _ => false,
+            };
+            (std::mem::replace(&mut held.at_another_backend, other), other)
+        };
+        if other && !told {
+            let message = "the backend's address leads to another backend now: nothing is sent to that one, and saves are \
+                           kept for the one that the players were loaded from";
+            tracing::error!("{message}");
+            self.tell([Event::JournalWarning(message.to_owned())]);
+        }
+        !other
     }
 
     async fn save_batch(self: &Arc<Self>, sent: &[Sent]) -> Result<(), ClientError> {
@@ -443,11 +463,7 @@ impl Held {
             // Changed while it was on its way: what waits now is younger.
             dirty.first = dirty.last;
         }
-        self.settled.push(Settled {
-            player_id: sent.name.0.to_string(),
-            key: sent.name.1.to_string(),
-            epoch: sent.epoch,
-            sequence: sent.sequence,
-        });
+        let name = (Arc::clone(&sent.name.0), Arc::clone(&sent.name.1), sent.epoch);
+        self.settle_in_journal(name, sent.sequence);
     }
 }

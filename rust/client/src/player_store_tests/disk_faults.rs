@@ -187,7 +187,7 @@ async fn crash_after_crash_with_the_backend_away_loses_nothing() {
         for _ in 0..2 {
             let power = Power::new();
             let process = disk.process(&power);
-            let opened = JournalSource::open(&*process).await.expect("opened");
+            let opened = JournalSource::open(&*process, None).await.expect("opened");
             assert!(!opened.1.saves.is_empty());
             power.cut();
             disk.died(&process);

@@ -111,7 +111,7 @@ impl Folder {
     fn trouble(&self) -> Result<(), JournalError> {
         match self.trouble {
             None => Ok(()),
-            Some(DiskTrouble::Full) => Err(JournalError::Full),
+            Some(DiskTrouble::Full) => Err(JournalError::Full("full".into())),
             Some(DiskTrouble::ReadOnly) => Err(JournalError::ReadOnly("read-only".into())),
             Some(DiskTrouble::Io) => Err(JournalError::Io("input/output error".into())),
         }
@@ -240,7 +240,14 @@ impl ProcessDisk {
 
 #[async_trait]
 impl JournalSource for ProcessDisk {
-    async fn open(&self) -> Result<(Box<dyn Journal>, Recovered), JournalError> {
+    async fn count_unsent(&self) -> Result<usize, JournalError> {
+        self.power.on().await;
+        let free = |slot: &&Slot| slot.holder.is_none();
+        Ok(self.disk.lock().slots.iter().filter(free).map(|slot| slot.saves.len()).sum())
+    }
+
+    // One folder, one backend: whose files are whose is tried on real ones.
+    async fn open(&self, _backend: Option<&str>) -> Result<(Box<dyn Journal>, Recovered), JournalError> {
         self.power.on().await;
         self.takes_time().await;
         let mut recovered = Recovered::default();

@@ -46,6 +46,8 @@ pub struct State {
     pub heartbeat_seconds: u32,
     /// The same for a server with players.
     pub holder_heartbeat_seconds: u32,
+    /// What registrations are told.
+    pub backend_id: Option<String>,
     /// Instance → entry.
     pub servers: BTreeMap<String, Server>,
     pub leases: BTreeMap<String, Lease>,
@@ -114,6 +116,7 @@ impl Default for State {
             lease: Duration::from_secs(60),
             heartbeat_seconds: 30,
             holder_heartbeat_seconds: 30,
+            backend_id: Some("simulated".into()),
             servers: BTreeMap::new(),
             leases: BTreeMap::new(),
             documents: BTreeMap::new(),
@@ -137,7 +140,12 @@ impl State {
         let server_id = server.server_id.clone();
         self.renew_all(&server_id);
         let lease_seconds = u32::try_from(self.lease.as_secs()).unwrap_or(u32::MAX);
-        ServerLease { server_id, lease_seconds, heartbeat_seconds: self.heartbeat_seconds }
+        ServerLease {
+            server_id,
+            lease_seconds,
+            heartbeat_seconds: self.heartbeat_seconds,
+            backend_id: self.backend_id.clone(),
+        }
     }
 
     pub fn heartbeat(&mut self, server_id: &str, beat: &Heartbeat) -> Reply<HeartbeatReply> {

@@ -19,9 +19,13 @@ impl OwnJournal {
 
 #[async_trait]
 impl JournalSource for OwnJournal {
-    async fn open(&self) -> Result<(Box<dyn Journal>, Recovered), JournalError> {
-        let (journal, mut recovered) = self.0.open().await?;
+    async fn open(&self, backend: Option<&str>) -> Result<(Box<dyn Journal>, Recovered), JournalError> {
+        let (journal, mut recovered) = self.0.open(backend).await?;
         recovered.server_ids.retain(|server_id| !shutdown_parts::is_listed(server_id));
         Ok((journal, recovered))
+    }
+
+    async fn count_unsent(&self) -> Result<usize, JournalError> {
+        self.0.count_unsent().await
     }
 }
