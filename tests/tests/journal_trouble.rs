@@ -119,23 +119,78 @@ fn a_damaged_journal_is_set_aside_and_told() -> Result<()> {
     let ada = backend.api()?.log_in("Ada")?;
     let folder = tempfile::tempdir()?;
     // What a person finds there later is what was there.
-    let (damaged, next) = (folder.path().join("journal-0.db"), folder.path().join("journal-1.db"));
+    let damaged = folder.path().join("journal-0.db");
     let remains = b"SQLite format 3\0 and then nothing that makes sense".repeat(500);
     fs::write(&damaged, &remains)?;
-    for coins in 1..=2 {
-        let mut server = server(&backend, folder.path())?.start()?;
-        hold(&mut server, &ada)?;
-        server.log().wait_for("EVENT journal_warning message=journal-0.db is left alone")?;
-        backend.kill()?;
-        save(&mut server, coins)?;
-        server.log().wait_for(&format!("EVENT saved_locally player={} key=purse", ada.id()))?;
-        ensure!(next.is_file(), "no other journal was begun");
-        server.godot().kill()?;
-        backend.resume()?;
-    }
-    let mut last = server(&backend, folder.path())?.start()?;
+    let mut server = server(&backend, folder.path())?.start()?;
+    hold(&mut server, &ada)?;
+    server.log().wait_for("EVENT journal_warning message=journal-0.db is damaged")?;
+    backend.kill()?;
+    save(&mut server, 2)?;
+    server.log().wait_for(&format!("EVENT saved_locally player={} key=purse", ada.id()))?;
+    server.godot().kill()?;
+    let aside: Vec<Vec<u8>> = fs::read_dir(folder.path())?
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("damaged-"))
+        .map(|entry| fs::read(entry.path()))
+        .collect::<std::io::Result<_>>()?;
+    ensure!(aside.contains(&remains), "the damaged journal is not kept as it was");
+    backend.resume()?;
+    let mut last = self::server(&backend, folder.path())?.start()?;
     hold(&mut last, &ada)?;
     delivered(&ada, 2)?;
-    ensure!(fs::read(&damaged)? == remains, "the damaged journal was changed");
+    ensure!(!last.log().contains("is damaged"), "told again: {}", last.log().tail());
+    stop(last)
+}
+
+#[test]
+fn a_folder_removed_under_a_server_is_noticed_with_the_next_save() -> Result<()> {
+    let mut backend = Backend::start()?;
+    let ada = backend.api()?.log_in("Ada")?;
+    let place = tempfile::tempdir()?;
+    let folder = place.path().join("journal");
+    let mut running = server(&backend, &folder)?.start()?;
+    hold(&mut running, &ada)?;
+    backend.kill()?;
+    save(&mut running, 1)?;
+    let safe = format!("EVENT saved_locally player={} key=purse", ada.id());
+    running.log().wait_for(&safe)?;
+    fs::remove_dir_all(&folder)?;
+    let since = running.log().len();
+    save(&mut running, 2)?;
+    running.log().wait_after(since, "EVENT journal_failed code=journal")?;
+    running.log().wait_after(since, "EVENT journal_recovered")?;
+    running.log().wait_after(since, &safe)?;
+    running.godot().kill()?;
+    backend.resume()?;
+    let mut last = server(&backend, &folder)?.start()?;
+    hold(&mut last, &ada)?;
+    delivered(&ada, 2)?;
+    stop(last)
+}
+
+#[test]
+fn saves_for_one_backend_are_not_sent_to_another() -> Result<()> {
+    let mut right = Backend::start()?;
+    let other = Backend::start()?;
+    let ada = right.api()?.log_in("Ada")?;
+    let eve = other.api()?.log_in("Eve")?;
+    let folder = tempfile::tempdir()?;
+    let mut first = server(&right, folder.path())?.start()?;
+    hold(&mut first, &ada)?;
+    right.kill()?;
+    save(&mut first, 1)?;
+    first.log().wait_for(&format!("EVENT saved_locally player={} key=purse", ada.id()))?;
+    first.godot().kill()?;
+    let mut foreign = server(&other, folder.path())?.start()?;
+    hold(&mut foreign, &eve)?;
+    foreign.log().wait_for("EVENT journal_warning message=journal-0.db has 1 saves for another backend")?;
+    save(&mut foreign, 5)?;
+    delivered(&eve, 5)?;
+    stop(foreign)?;
+    right.resume()?;
+    let mut last = server(&right, folder.path())?.start()?;
+    hold(&mut last, &ada)?;
+    delivered(&ada, 1)?;
     stop(last)
 }

@@ -38,12 +38,21 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
 #[derive(Debug)]
 pub struct FileStorage {
     folder: PathBuf,
+    /// Where an earlier version kept the same blobs.
+    former: Vec<PathBuf>,
 }
 
 impl FileStorage {
     /// Keeps blobs in `folder`, which is made at the first write.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into() }
+        Self { folder: folder.into(), former: Vec::new() }
+    }
+
+    /// What is not there yet is read from these folders.
+    #[must_use]
+    pub fn with_former(mut self, former: impl IntoIterator<Item = PathBuf>) -> Self {
+        self.former = former.into_iter().collect();
+        self
     }
 
     fn path(&self, name: &str) -> io::Result<PathBuf> {
@@ -63,11 +72,15 @@ impl FileStorage {
 
 impl Storage for FileStorage {
     fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        match fs::read(self.path(name)?) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+        let own = self.path(name)?;
+        for path in std::iter::once(own).chain(self.former.iter().map(|former| former.join(name))) {
+            match fs::read(path) {
+                Ok(bytes) => return Ok(Some(bytes)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
+        Ok(None)
     }
 
     // Temporary file, fsync, rename, fsync of the folder: a crash leaves the old blob or the new one.
@@ -88,11 +101,15 @@ impl Storage for FileStorage {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        match fs::remove_file(self.path(name)?) {
-            Ok(()) => sync_folder(&self.folder),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
+        let own = self.path(name)?;
+        for path in self.former.iter().map(|former| former.join(name)).chain([own]) {
+            match fs::remove_file(&path) {
+                Ok(()) => path.parent().map_or(Ok(()), sync_folder)?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
+        Ok(())
     }
 }
 
@@ -179,6 +196,20 @@ mod tests {
         storage.remove("session").expect("removes");
         storage.remove("session").expect("is gone already");
         assert_eq!(storage.read("session").expect("reads"), None);
+    }
+
+    #[test]
+    fn what_was_kept_elsewhere_is_read_until_it_is_written() {
+        let place = tempfile::tempdir().expect("folder");
+        let (former, folder) = (place.path().join("former"), place.path().join("now"));
+        FileStorage::new(&former).write("session", b"one").expect("writes");
+        let storage = FileStorage::new(&folder).with_former([former.clone()]);
+        assert_eq!(storage.read("session").expect("reads").as_deref(), Some(&b"one"[..]));
+        storage.write("session", b"two").expect("writes");
+        assert_eq!(storage.read("session").expect("reads").as_deref(), Some(&b"two"[..]));
+        storage.remove("session").expect("removes");
+        assert_eq!(storage.read("session").expect("reads"), None);
+        assert_eq!(FileStorage::new(&former).read("session").expect("reads"), None);
     }
 
     #[test]

@@ -103,12 +103,21 @@ pub fn clock() -> Arc<dyn Clock> {
 
 /// Files below `user://`, in a folder of this backend's own: no backend is shown what another one gave out.
 pub fn storage(config: &Config) -> Arc<dyn Storage> {
-    Arc::new(FileStorage::new(globalized(STORAGE_FOLDER).join(folder_name(config))))
+    let folder = globalized(STORAGE_FOLDER);
+    let former = former_folder_names(config).into_iter().map(|name| folder.join(name));
+    Arc::new(FileStorage::new(folder.join(folder_name(config))).with_former(former))
+}
+
+/// Where something is kept on local disk.
+pub struct Kept {
+    pub folder: PathBuf,
+    /// Where an earlier version kept it for the same backend.
+    pub former: Vec<PathBuf>,
 }
 
 /// Where the unsent saves of a node whose `config` is `own` are kept; `config` is what it resolves to. Unless said
 /// otherwise, each backend has a folder of its own: no backend is sent what was saved for another one.
-pub fn journal_folder(own: Option<&Gd<BackendConfig>>, config: &Config) -> Result<PathBuf, ClientError> {
+pub fn journal_folder(own: Option<&Gd<BackendConfig>>, config: &Config) -> Result<Kept, ClientError> {
     let journal = Place {
         argument: "--backend-journal-folder",
         variable: "BACKEND_JOURNAL_FOLDER",
@@ -120,7 +129,7 @@ pub fn journal_folder(own: Option<&Gd<BackendConfig>>, config: &Config) -> Resul
 }
 
 /// The same for the local copies of worlds.
-pub fn worlds_folder(own: Option<&Gd<BackendConfig>>, config: &Config) -> Result<PathBuf, ClientError> {
+pub fn worlds_folder(own: Option<&Gd<BackendConfig>>, config: &Config) -> Result<Kept, ClientError> {
     let worlds = Place {
         argument: "--backend-worlds-folder",
         variable: "BACKEND_WORLDS_FOLDER",
@@ -141,18 +150,24 @@ struct Place {
 }
 
 impl Place {
-    fn folder(&self, own: Option<&Gd<BackendConfig>>, config: &Config) -> Result<PathBuf, ClientError> {
+    fn folder(&self, own: Option<&Gd<BackendConfig>>, config: &Config) -> Result<Kept, ClientError> {
         let overrides = own.is_none_or(|own| own.bind().values().use_overrides);
         let outside = || override_for(self.argument, self.variable);
         let named = if overrides { outside() } else { None };
         let named = named.unwrap_or_else(|| settings::text(self.setting));
         match named.trim() {
-            "" => Ok(globalized(STORAGE_FOLDER).join(folder_name(config)).join(self.own_folder)),
+            "" => {
+                let place = |name: String| globalized(STORAGE_FOLDER).join(name).join(self.own_folder);
+                Ok(Kept {
+                    folder: place(folder_name(config)),
+                    former: former_folder_names(config).into_iter().map(place).collect(),
+                })
+            }
             inside if inside.starts_with("res://") => Err(ClientError::field(
                 self.field,
                 "must not be in res://, which cannot be written in an exported game; use user:// or an absolute path",
             )),
-            named => Ok(globalized(named)),
+            named => Ok(Kept { folder: globalized(named), former: Vec::new() }),
         }
     }
 }
@@ -268,9 +283,40 @@ fn whole<T: TryFrom<i64>>(field: &str, own: Option<i64>, setting: &str) -> Resul
         })
 }
 
-/// Readable for a person, different for whatever decides whom a token is shown to or believed.
+/// Readable for a person, different for whatever decides whom a token is shown to or believed. All spellings of an address
+/// have one name.
 fn folder_name(config: &Config) -> String {
-    let origin = config.base_url.split_once("://").map_or(config.base_url.as_str(), |(_, rest)| rest);
+    name_for(&config.address(), config)
+}
+
+/// What earlier versions called the folder of the same backend, which depended on how its address is spelled: as it is
+/// now, or in one of the usual ways.
+fn former_folder_names(config: &Config) -> Vec<String> {
+    let address = config.address();
+    let (scheme, rest) = address.split_once("://").unwrap_or(("", &address));
+    let port = match scheme {
+        "http" => ":80",
+        "https" => ":443",
+        _ => "",
+    };
+    let spellings = [
+        config.base_url.clone(),
+        format!("{address}/"),
+        format!("{scheme}://{rest}{port}"),
+        format!("{scheme}://{rest}{port}/"),
+        format!("{scheme}://{}", rest.to_ascii_uppercase()),
+        format!("{}://{rest}", scheme.to_ascii_uppercase()),
+    ];
+    let current = folder_name(config);
+    let mut names: Vec<String> = spellings.iter().map(|spelling| name_for(spelling, config)).collect();
+    names.sort();
+    names.dedup();
+    names.retain(|name| *name != current);
+    names
+}
+
+fn name_for(base_url: &str, config: &Config) -> String {
+    let origin = base_url.split_once("://").map_or(base_url, |(_, rest)| rest);
     let readable: String = origin
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' })
@@ -279,7 +325,7 @@ fn folder_name(config: &Config) -> String {
     // FNV-1a: stable across versions and machines, which the standard library's hashes are not.
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     for byte in
-        [&config.base_url, &config.issuer, &config.game].into_iter().flat_map(|part| part.bytes().chain([0]))
+        [base_url, &config.issuer, &config.game].into_iter().flat_map(|part| part.bytes().chain([0]))
     {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }
@@ -292,7 +338,7 @@ pub fn globalized(path: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use super::{Config, folder_name, value_of};
+    use super::{Config, folder_name, former_folder_names, name_for, value_of};
 
     #[test]
     fn the_last_value_of_an_argument_counts() {
@@ -314,5 +360,25 @@ mod tests {
         assert_ne!(of("https://a/b", "c"), of("https://a-b", "c"));
         assert_ne!(of("http://a", "b"), of("https://a", "b"));
         assert!(!of("../..", "b").starts_with('.'));
+    }
+
+    #[test]
+    fn all_spellings_of_an_address_are_one_backend() {
+        let at = |base_url: &str| Config { base_url: base_url.into(), ..Config::default() };
+        let plain = at("http://localhost:8080");
+        // As it was always called.
+        assert_eq!(folder_name(&plain), name_for("http://localhost:8080", &plain));
+        for spelling in
+            ["http://localhost:8080/", "HTTP://localhost:8080", "http://LOCALHOST:8080", " http://localhost:8080// "]
+        {
+            assert_eq!(folder_name(&at(spelling)), folder_name(&plain), "{spelling}");
+        }
+        assert_eq!(folder_name(&at("https://a.example:443/")), folder_name(&at("https://a.example")));
+        assert_ne!(folder_name(&at("https://a.example/Game")), folder_name(&at("https://a.example/game")));
+        // Whatever was kept under one spelling is found under another.
+        let former = |base_url: &str| name_for(base_url, &plain);
+        assert!(former_folder_names(&plain).contains(&former("http://localhost:8080/")));
+        assert!(former_folder_names(&at("HTTP://LocalHost:8080")).contains(&former("HTTP://LocalHost:8080")));
+        assert!(!former_folder_names(&plain).contains(&folder_name(&plain)));
     }
 }
