@@ -107,6 +107,7 @@ async fn open(folder: &Path) -> Result<Result<Opened, String>> {
         clock: Arc::new(SystemClock),
         registration,
         folder: folder.to_owned(),
+        former_folders: Vec::new(),
         delay: Duration::ZERO,
         on_event: Arc::new(move |event| {
             if !matches!(event, Event::Saved { .. }) {

@@ -43,6 +43,7 @@ pub async fn run(
         clock: Arc::new(SystemClock),
         registration,
         folder,
+        former_folders: Vec::new(),
         delay: Duration::from_millis(5),
         on_event: Arc::new(|_| {}),
     };

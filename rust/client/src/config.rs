@@ -79,6 +79,14 @@ impl Config {
         Ok(url)
     }
 
+    /// The base URL in one spelling: scheme and host in lower case, without a port that the scheme has anyway, without a slash
+    /// at the end. One that is no URL stays as it is.
+    pub fn address(&self) -> String {
+        let spelled = self.base_url.trim();
+        let address = Url::parse(spelled).map_or_else(|_| spelled.to_owned(), |url| url.to_string());
+        address.trim_end_matches('/').to_owned()
+    }
+
     /// A name for this backend that fits a file name: what one backend handed out must not be shown to another.
     pub fn backend_name(&self) -> String {
         let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };

@@ -91,6 +91,8 @@ pub struct Setup {
     pub registration: Registration,
     /// Where local copies are kept, each in a folder of the world's id.
     pub folder: PathBuf,
+    /// Where an earlier version kept them for the same backend.
+    pub former_folders: Vec<PathBuf>,
     /// How long a change waits for company before it is sent.
     pub delay: Duration,
     /// Told what happens.

@@ -46,6 +46,7 @@ async fn setup(backend: &Arc<SimulatedWorlds>, folder: &Path) -> (Setup, News) {
         clock: Arc::new(SystemClock),
         registration: registration().await,
         folder: folder.to_owned(),
+        former_folders: Vec::new(),
         delay: Duration::from_millis(5),
         on_event: Arc::new(move |event| heard.lock().expect("not poisoned").push(event)),
     };

@@ -367,7 +367,7 @@ impl BackendWorldStore {
             })?;
         let registration = registration.bind().connected()?;
         let config = configuration::resolve(self.config.as_ref())?;
-        let folder = configuration::worlds_folder(self.config.as_ref(), &config)?;
+        let kept = configuration::worlds_folder(self.config.as_ref(), &config)?;
         let backend = configuration::connect(config)?
             .worlds()
             .ok_or_else(|| not_configured("this backend keeps no worlds"))?;
@@ -376,7 +376,8 @@ impl BackendWorldStore {
             backend,
             clock: configuration::clock(),
             registration,
-            folder,
+            folder: kept.folder,
+            former_folders: kept.former,
             delay: duration(self.send_delay),
             on_event: Arc::new(move |event| hand_off::post(move || news::announce(id, event))),
         })

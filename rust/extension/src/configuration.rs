@@ -324,8 +324,7 @@ fn name_for(base_url: &str, config: &Config) -> String {
         .collect();
     // FNV-1a: stable across versions and machines, which the standard library's hashes are not.
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    for byte in
-        [base_url, &config.issuer, &config.game].into_iter().flat_map(|part| part.bytes().chain([0]))
+    for byte in [base_url, &config.issuer, &config.game].into_iter().flat_map(|part| part.bytes().chain([0]))
     {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }
@@ -368,9 +367,12 @@ mod tests {
         let plain = at("http://localhost:8080");
         // As it was always called.
         assert_eq!(folder_name(&plain), name_for("http://localhost:8080", &plain));
-        for spelling in
-            ["http://localhost:8080/", "HTTP://localhost:8080", "http://LOCALHOST:8080", " http://localhost:8080// "]
-        {
+        for spelling in [
+            "http://localhost:8080/",
+            "HTTP://localhost:8080",
+            "http://LOCALHOST:8080",
+            " http://localhost:8080// ",
+        ] {
             assert_eq!(folder_name(&at(spelling)), folder_name(&plain), "{spelling}");
         }
         assert_eq!(folder_name(&at("https://a.example:443/")), folder_name(&at("https://a.example")));

@@ -51,6 +51,7 @@ impl Worlds {
             clock: self.clock.clone(),
             registration: self.registration.clone(),
             folder: self.folder.clone(),
+            former_folders: Vec::new(),
             delay: DELAY,
             on_event: Arc::new(move |event| match event {
                 Event::Saved { name, version } => {

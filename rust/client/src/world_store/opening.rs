@@ -1,6 +1,7 @@
 //! Taking a world: what an earlier process left is dealt with before anybody sees the world.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use super::state::{Committed, State};
 use super::{Event, IN_FLIGHT, IN_FLIGHT_KIB, Inner, KeptIndex, Setup, keeping, on_disk, sending, storage};
 use crate::error::{ClientError, Fault};
 use crate::journal::passing_volume;
+use crate::storage::make_folder;
 use crate::watched::Watched;
 
 /// Pause between two questions whether the world is free.
@@ -89,6 +91,7 @@ async fn open_local(
         tracing::warn!(folder = %setup.folder.display(), "unsent chunks do not survive the container: {why}");
     }
     let folder = setup.folder.join(world);
+    take_from_former(setup, world, &folder).await?;
     let mut damage_seen = false;
     loop {
         let at = folder.clone();
@@ -111,6 +114,25 @@ async fn open_local(
             opened => return opened.map(|(index, left)| (local_copy, index, left)).map_err(storage),
         }
     }
+}
+
+/// Moves the copy that an earlier version kept elsewhere, unless a process has it open.
+async fn take_from_former(setup: &Setup, world: &str, folder: &Path) -> Result<(), ClientError> {
+    for former in setup.former_folders.iter().map(|former| former.join(world)) {
+        if folder.exists() || !former.join("index.db").exists() {
+            continue;
+        }
+        match Index::open(&former).await {
+            Ok((index, _left)) => index.close().await,
+            Err(error) => {
+                tracing::warn!(folder = %former.display(), "a world's local copy is left where it is: {error}");
+                continue;
+            }
+        }
+        let (parent, to) = (setup.folder.clone(), folder.to_owned());
+        on_disk(move || make_folder(&parent).and_then(|()| std::fs::rename(former, to))).await?;
+    }
+    Ok(())
 }
 
 impl Inner {

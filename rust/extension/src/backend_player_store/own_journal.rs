@@ -1,10 +1,9 @@
 //! The journal of a process that may have made, and freed, other stores before.
 
-use std::path::PathBuf;
-
 use async_trait::async_trait;
 use backend_client::journal::{Journal, JournalError, JournalFolder, JournalSource, Recovered};
 
+use crate::configuration::Kept;
 use crate::shutdown_parts;
 
 /// A folder of journals, in which the servers of this process do not count as dead ones: who freed a store goes on being
@@ -12,8 +11,8 @@ use crate::shutdown_parts;
 pub(super) struct OwnJournal(JournalFolder);
 
 impl OwnJournal {
-    pub fn new(folder: PathBuf) -> Self {
-        Self(JournalFolder::new(folder))
+    pub fn new(kept: Kept) -> Self {
+        Self(JournalFolder::new(kept.folder).with_former(kept.former))
     }
 }
 

@@ -92,6 +92,7 @@ async fn open(folder: &Path, transport: &Arc<Counting>) -> Result<WorldStore> {
         clock,
         registration,
         folder: folder.to_owned(),
+        former_folders: Vec::new(),
         delay: Duration::from_secs(1),
         on_event: Arc::new(|_| {}),
     };
