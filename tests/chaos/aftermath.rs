@@ -62,12 +62,10 @@ fn copies(folder: &Path, kept: &Path) -> Result<Vec<PathBuf>> {
     fs::create_dir_all(kept)?;
     for file in fs::read_dir(folder)? {
         let path = file?.path();
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        if !name.ends_with(".db") && !name.ends_with(".db-wal") {
-            continue;
-        }
-        match fs::copy(&path, kept.join(&name)) {
-            Ok(_) if name.ends_with(".db") => journals.push(kept.join(&name)),
+        let is = |extension: &str| path.extension().is_some_and(|own| own == extension);
+        let Some(name) = path.file_name().filter(|_| is("db") || is("db-wal")) else { continue };
+        match fs::copy(&path, kept.join(name)) {
+            Ok(_) if is("db") => journals.push(kept.join(name)),
             Ok(_) => {}
             // Another process was done with it.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

@@ -12,6 +12,7 @@ mod history;
 mod plan;
 mod players;
 mod program;
+mod sizes;
 mod trial;
 mod volume;
 mod worlds;

@@ -20,6 +20,7 @@ use crate::history::History;
 use crate::plan::{Ending, Kind, Plan, ServerPlan, TrialKind};
 use crate::players::{LEAVE_MS, Player, SLACK};
 use crate::program::Program;
+use crate::sizes;
 use crate::volume::Volume;
 use crate::worlds;
 
@@ -35,8 +36,6 @@ const REQUEST_MS: u64 = 1_000;
 const GRACE_MS: u64 = 4_000;
 /// What it has where it has to be able to deliver everything, on a machine that does a lot else.
 const LONG_GRACE_MS: u64 = 10_000;
-/// Pause between two looks at the size of a journal folder.
-const LOOK_AT_SIZE: Duration = Duration::from_millis(200);
 
 /// A backend, and a way into its database.
 pub struct Home {
@@ -77,7 +76,7 @@ impl Arena {
             ensure!(server.wait_for_registration(START), "game server {index} does not register");
         }
         let aftermath = Aftermath { plan, players: &players, homes: &self.homes, folder, history: &history };
-        let last = self.act(&aftermath, &servers, volume.as_ref().map(|_| journal.as_path()), stop)?;
+        let last = act(&aftermath, &servers, volume.as_ref().map(|_| journal.as_path()), stop)?;
         self.end(&aftermath, &last, &servers)?;
         for (index, server) in servers.iter().enumerate() {
             let struck = server.proxy().struck();
@@ -171,51 +170,6 @@ impl Arena {
         plan.servers.iter().enumerate().map(make).collect()
     }
 
-    /// Players and faults at the same time. Returns where each player was last.
-    fn act(
-        &self,
-        aftermath: &Aftermath<'_>,
-        servers: &[GameServer],
-        volume: Option<&Path>,
-        stop: &AtomicBool,
-    ) -> Result<Vec<Option<usize>>> {
-        let Aftermath { plan, players, .. } = *aftermath;
-        let stage = &faults::Stage { servers, aftermath, volume, begin: Instant::now() };
-        let own = [0, 1].map(|backend| {
-            let of_it = plan.servers.iter().enumerate().filter(|(_, server)| server.backend == backend);
-            of_it.map(|(index, _)| index).collect::<Vec<_>>()
-        });
-        let own = &own;
-        let over = &AtomicBool::new(false);
-        thread::scope(|scope| {
-            let sizes = scope.spawn(move || watch_sizes(aftermath, over));
-            let struck: Vec<_> =
-                plan.faults.iter().map(|fault| scope.spawn(move || stage.strike(fault))).collect();
-            let played: Vec<_> = players
-                .iter()
-                .zip(&plan.players)
-                .map(|(id, script)| {
-                    let own = own.get(script.backend).map_or(&[][..], Vec::as_slice);
-                    let late_loads = plan.late_loads;
-                    scope.spawn(move || Player { id, servers, own, late_loads, stop }.play(script))
-                })
-                .collect();
-            for (server, puts) in servers.iter().zip(&plan.worlds) {
-                scope.spawn(|| worlds::build(server, puts));
-            }
-            let last =
-                played.into_iter().map(|player| player.join().map_err(|_| anyhow!("a player's thread")));
-            let last = last.collect::<Result<Vec<_>>>();
-            let faults: Vec<_> = struck.into_iter().map(thread::ScopedJoinHandle::join).collect();
-            over.store(true, Ordering::Relaxed);
-            for fault in faults {
-                fault.map_err(|_| anyhow!("a fault's thread"))??;
-            }
-            sizes.join().map_err(|_| anyhow!("the thread that looks at sizes"))??;
-            last
-        })
-    }
-
     fn end(&self, aftermath: &Aftermath<'_>, last: &[Option<usize>], servers: &[GameServer]) -> Result<()> {
         let Aftermath { plan, players, history, .. } = *aftermath;
         for server in servers {
@@ -257,6 +211,49 @@ impl Arena {
     }
 }
 
+/// Players and faults at the same time. Returns where each player was last.
+fn act(
+    aftermath: &Aftermath<'_>,
+    servers: &[GameServer],
+    volume: Option<&Path>,
+    stop: &AtomicBool,
+) -> Result<Vec<Option<usize>>> {
+    let Aftermath { plan, players, .. } = *aftermath;
+    let stage = &faults::Stage { servers, aftermath, volume, begin: Instant::now() };
+    let own = [0, 1].map(|backend| {
+        let of_it = plan.servers.iter().enumerate().filter(|(_, server)| server.backend == backend);
+        of_it.map(|(index, _)| index).collect::<Vec<_>>()
+    });
+    let own = &own;
+    let over = &AtomicBool::new(false);
+    thread::scope(|scope| {
+        let watcher = scope.spawn(move || sizes::watch(aftermath, over));
+        let struck: Vec<_> =
+            plan.faults.iter().map(|fault| scope.spawn(move || stage.strike(fault))).collect();
+        let played: Vec<_> = players
+            .iter()
+            .zip(&plan.players)
+            .map(|(id, script)| {
+                let own = own.get(script.backend).map_or(&[][..], Vec::as_slice);
+                let late_loads = plan.late_loads;
+                scope.spawn(move || Player { id, servers, own, late_loads, stop }.play(script))
+            })
+            .collect();
+        for (server, puts) in servers.iter().zip(&plan.worlds) {
+            scope.spawn(|| worlds::build(server, puts));
+        }
+        let last = played.into_iter().map(|player| player.join().map_err(|_| anyhow!("a player's thread")));
+        let last = last.collect::<Result<Vec<_>>>();
+        let faults: Vec<_> = struck.into_iter().map(thread::ScopedJoinHandle::join).collect();
+        over.store(true, Ordering::Relaxed);
+        for fault in faults {
+            fault.map_err(|_| anyhow!("a fault's thread"))??;
+        }
+        watcher.join().map_err(|_| anyhow!("the thread that looks at sizes"))?;
+        last
+    })
+}
+
 /// Mounts the volume of server 0's journal, if it is to have one and this machine can.
 fn small_volume(plan: &Plan, folder: &Path, history: &History) -> Result<Option<Volume>> {
     let Some(mib) = plan.volume_mib else { return Ok(None) };
@@ -272,30 +269,6 @@ fn small_volume(plan: &Plan, folder: &Path, history: &History) -> Result<Option<
         }
         Err(error) => Err(error),
     }
-}
-
-/// Notes how large each journal folder is whenever one has become larger than ever.
-fn watch_sizes(aftermath: &Aftermath<'_>, over: &AtomicBool) -> Result<()> {
-    let count = aftermath.plan.servers.iter().map(|server| server.journal + 1).max().unwrap_or(0);
-    let mut largest = vec![0; count];
-    while !over.load(Ordering::Relaxed) {
-        for (number, largest) in largest.iter_mut().enumerate() {
-            let size = size_of(&aftermath.folder.join(format!("journal-{number}")));
-            if size > *largest {
-                *largest = size;
-                aftermath.history.note(json!({ "event": "journal_size", "journal": number, "bytes": size }));
-            }
-        }
-        thread::sleep(LOOK_AT_SIZE);
-    }
-    Ok(())
-}
-
-/// Bytes of journals and their logs; 0 when there is no folder yet.
-fn size_of(folder: &Path) -> u64 {
-    let files = fs::read_dir(folder).into_iter().flatten().flatten();
-    let journals = files.filter(|file| file.file_name().to_string_lossy().contains(".db"));
-    journals.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum()
 }
 
 fn in_parallel(servers: &[GameServer], work: impl Fn(&GameServer) -> Result<()> + Sync) -> Result<()> {
