@@ -116,6 +116,7 @@ def a_handover_shows_the_last_save(trial):
             # Nobody who has left is held anywhere any more: what a copy has lost of them is lost.
             expected.clear()
             joining.clear()
+            leaving.clear()
         elif name == "joining":
             player = event["player"]
             joining[process, event["join"]] = {where: op for where, op in expected.items() if where[0] == player}
