@@ -98,9 +98,9 @@ func test_a_server_can_come_back_after_deregistering() -> void:
 
 func test_bad_input_names_the_field() -> void:
 	for bad: Array in [
-		["server_name", "", "name"],
-		["server_name", "x".repeat(65), "name"],
-		["server_name", "a\tb", "name"],
+		["server_name", "", "server_name"],
+		["server_name", "x".repeat(65), "server_name"],
+		["server_name", "a\tb", "server_name"],
 		["port", 0, "port"],
 		["port", 65_536, "port"],
 		["port", -1, "port"],
@@ -110,7 +110,10 @@ func test_bad_input_names_the_field() -> void:
 		["players", -1, "players"],
 		["map", "x".repeat(65), "map"],
 		["tags", PackedStringArray(["x".repeat(65)]), "tags[0]"],
-		["public_address", "two words", "address"],
+		["public_address", "two words", "public_address"],
+		["public_address", "0.0.0.0", "public_address"],
+		["public_address", "1.2.3.4:7777", "public_address"],
+		["public_address", "[::1]", "public_address"],
 	]:
 		var registration := new_registration(unique("Bad"))
 		registration.set(str(bad[0]), bad[1])

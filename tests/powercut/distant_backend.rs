@@ -108,7 +108,7 @@ impl DistantBackend {
         let name = Name { player: player_id.clone(), key: key.clone(), epoch };
         say(&[Line::Settled { name, sequence }]);
         let version = self.versions.fetch_add(1, Ordering::Relaxed) + 1;
-        SaveResult { player_id, key, outcome: SaveOutcome::Applied, version }
+        SaveResult { player_id, key, outcome: SaveOutcome::Applied, version, code: None }
     }
 }
 

@@ -64,7 +64,8 @@ pub enum Event {
         /// Its number within the epoch.
         sequence: i64,
     },
-    /// The backend refused the document. It stays dirty and is sent again.
+    /// The backend refused the document. It stays dirty and is sent again, unless the error is not retryable and names a
+    /// result of its own (`player_not_found`, `epoch_unknown`, `sequence_out_of_bounds`): such a save is given up.
     SaveFailed {
         /// Whose document.
         player_id: String,

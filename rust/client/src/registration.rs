@@ -162,7 +162,7 @@ impl Registration {
     /// Lists the server and begins to beat. Calling it again updates the entry, which keeps its id.
     pub async fn register(&self, description: ServerDescription) -> Result<String, ClientError> {
         // What breaks a limit must not get into heartbeats either.
-        self.0.entry(&description).check()?;
+        self.0.entry(&description).check().map_err(|error| by_property(error.into()))?;
         *lock(&self.0.described) = Some(description);
         self.main_loop_turned();
         let lease = self.0.enlist().await?;
@@ -273,7 +273,7 @@ impl Registration {
     /// Changes what players see. Name, address and port need a new [`Self::register`]. What breaks a limit changes nothing:
     /// no heartbeat would go through any more, and the server would leave the list.
     pub fn describe(&self, description: ServerDescription) -> Result<(), ClientError> {
-        self.0.entry(&description).check()?;
+        self.0.entry(&description).check().map_err(|error| by_property(error.into()))?;
         let mut described = lock(&self.0.described);
         if described.as_ref() != Some(&description) {
             *described = Some(description);
@@ -294,6 +294,20 @@ impl Registration {
         let now = self.0.clock.now().saturating_duration_since(self.0.started);
         self.0.turned.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
+}
+
+/// Names the field at fault as the node's property is named, not as it is on the wire.
+fn by_property(mut error: ClientError) -> ClientError {
+    for (field, property) in [("name", "server_name"), ("address", "public_address")] {
+        if error.field.as_deref() == Some(field) {
+            if let Some(rule) = error.message.strip_prefix(&format!("{field}: ")) {
+                error.message = format!("{property}: {rule}").into();
+            }
+            error.field = Some(property.to_owned());
+            break;
+        }
+    }
+    error
 }
 
 impl Inner {
@@ -367,7 +381,7 @@ impl Inner {
             return Err(ClientError::new(Fault::NotRegistered, "the server was never described"));
         };
         let body = self.entry(&described);
-        let lease = self.backend.register_server(&self.key, &body).await?;
+        let lease = self.backend.register_server(&self.key, &body).await.map_err(by_property)?;
         *lock(&self.backend_id) = Some(lease.backend_id.clone());
         *lock(&self.listed) = Some(lease.server_id.clone());
         self.notice(Notice::Listed);

@@ -2,6 +2,7 @@
 //! backend before it acts, with the same words.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Longest display name, in characters.
 pub const MAX_DISPLAY_NAME: usize = 32;
@@ -45,6 +46,9 @@ pub const MAX_TOKEN: usize = 8 * 1024;
 pub const MAX_DOCUMENT_KEY: usize = 64;
 /// Largest document, in bytes of JSON.
 pub const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
+/// Furthest a save's sequence may lie above the last one of its document and epoch, and a commit's above the last one of its
+/// world: a thousand saves a second for seven weeks. So nobody can use up the numbers.
+pub const MAX_SEQUENCE_STEP: i64 = 1 << 32;
 /// Most documents in one save batch.
 pub const MAX_BATCH: usize = 100;
 /// Most players in one load.
@@ -98,6 +102,68 @@ pub fn text(field: &str, value: &str, min: usize, max: usize) -> Result<(), Fiel
     Ok(())
 }
 
+/// `value` is an address that players can connect to: a host name by RFC 1123, an IPv4 address, or an IPv6 address without
+/// brackets. Loopback is one, for development.
+pub fn public_address(field: &str, value: &str) -> Result<(), FieldError> {
+    let shown: String = value.chars().take(MAX_LABEL).collect();
+    let refuse = |why: &str| Err(FieldError::new(field, format!("{why}, is {shown:?}")));
+    if value.is_empty() {
+        return refuse("must be a host name or an IP address");
+    }
+    if value.len() > MAX_ADDRESS {
+        return Err(FieldError::new(
+            field,
+            format!("must have at most {MAX_ADDRESS} bytes, has {}", value.len()),
+        ));
+    }
+    if value.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return refuse("must be a host name or an IP address, without spaces and control characters");
+    }
+    if let Ok(address) = value.parse::<IpAddr>() {
+        let canonical = address.to_canonical();
+        if canonical.is_unspecified() || canonical == IpAddr::V4(Ipv4Addr::BROADCAST) {
+            return refuse(
+                "must be an address that players can connect to, not one that a server listens on",
+            );
+        }
+        if canonical.is_multicast() {
+            return refuse("must be the address of one server, not a multicast address");
+        }
+        return Ok(());
+    }
+    if value.contains("://") {
+        return refuse("must be a host name or an IP address, not a URL");
+    }
+    if value.starts_with('[') {
+        return refuse("must be an IPv6 address without brackets and port; the port has a field of its own");
+    }
+    if value.contains(':') {
+        return refuse(
+            "must be a host name or an IP address without a port; the port has a field of its own",
+        );
+    }
+    if !value.is_ascii() {
+        return refuse("must be a host name in ASCII; write an international one in its form with xn--");
+    }
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let labels: Vec<&str> = value.strip_suffix('.').unwrap_or(value).split('.').collect();
+    if !labels.iter().all(|label| is_label(label)) {
+        return refuse(
+            "must be a host name of letters, digits, hyphens and dots (RFC 1123), or an IP address",
+        );
+    }
+    // A host name never ends in a number: what does is an IPv4 address, and not a whole one.
+    if labels.last().is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit())) {
+        return refuse("must be an IPv4 address of four numbers from 0 to 255, or a host name");
+    }
+    Ok(())
+}
+
 /// `value` has `1..=max` bytes, all of `[A-Za-z0-9_.-]`.
 pub fn identifier(field: &str, value: &str, max: usize) -> Result<(), FieldError> {
     if value.is_empty() || value.len() > max {
@@ -147,3 +213,6 @@ pub fn token(field: &str, value: &str) -> Result<(), FieldError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::limits::{self, Check, FieldError};
+use crate::problem::Code;
 
 /// Takes players over and reads their documents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -127,6 +128,9 @@ pub struct SaveResult {
     pub outcome: SaveOutcome,
     /// Version of the document after this request; 0 when it does not exist.
     pub version: i64,
+    /// With [`SaveOutcome::Refused`]: `player_not_found`, `epoch_unknown` or `sequence_out_of_bounds`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Code>,
 }
 
 /// What happened to one item.
@@ -139,9 +143,11 @@ pub enum SaveOutcome {
     Replayed,
     /// A later save of the same epoch was committed before; nothing changed.
     Superseded,
-    /// The epoch is not the current one: another server has taken the player since, or there is no such player. The
-    /// document is unchanged, the save is kept as a [`Conflict`].
+    /// The epoch is not the current one: another server has taken the player since. The document is unchanged, the save is
+    /// kept as a [`Conflict`].
     Conflicted,
+    /// Refused for good, and not kept: [`SaveResult::code`] says why. Sending it again changes nothing.
+    Refused,
 }
 
 /// A save that came too late: its server had lost the player.

@@ -89,6 +89,10 @@ codes! {
     RoomDraining = "room_draining", 409;
     /// Another server holds the player now.
     LeaseLost = "lease_lost", 409;
+    /// The epoch was not given to this server's key: what was saved under it is refused.
+    EpochUnknown = "epoch_unknown", 409;
+    /// The sequence is further above the last one than servers count.
+    SequenceOutOfBounds = "sequence_out_of_bounds", 422;
     /// Another server still holds the player and was asked to let go; try again.
     PlayerHeld = "player_held", 409;
     /// No such player.

@@ -18,7 +18,8 @@ pub struct RegisterServer {
     pub instance_id: String,
     /// Name players see. 1 to 64 characters.
     pub name: String,
-    /// Where players connect: host name or address, at most 253 bytes. The backend never connects to it.
+    /// Where players connect: a host name (RFC 1123), an IPv4 address, or an IPv6 address without brackets; without port and
+    /// scheme. Not an unspecified address such as `0.0.0.0`. The backend never connects to it.
     pub address: String,
     /// Port players connect to, 1 to 65535.
     pub port: u16,
@@ -164,10 +165,7 @@ impl Check for RegisterServer {
     fn check(&self) -> Result<(), FieldError> {
         limits::identifier("instance_id", &self.instance_id, 64)?;
         limits::text("name", &self.name, 1, limits::MAX_SERVER_NAME)?;
-        limits::text("address", &self.address, 1, limits::MAX_ADDRESS)?;
-        if self.address.chars().any(char::is_whitespace) {
-            return Err(FieldError::new("address", "must be a host name or an address, without spaces"));
-        }
+        limits::public_address("address", &self.address)?;
         if self.port == 0 {
             return Err(FieldError::new("port", "must be 1 to 65535"));
         }

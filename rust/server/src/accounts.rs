@@ -105,8 +105,8 @@ pub async fn create(state: &AppState, work: &mut Work, new: NewAccount) -> Outco
     let display_name =
         new.display_name.unwrap_or_else(|| format!("Guest-{}", &player_id[player_id.len() - 6..]));
     let made = sqlx::query(
-        "INSERT INTO players (player_id, display_name, email, pending_email, password_hash, device_hash, created_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        "INSERT INTO players (player_id, display_name, email, pending_email, password_hash, device_hash, created_at, scope) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
     )
     .bind(&player_id)
     .bind(&display_name)
@@ -115,6 +115,7 @@ pub async fn create(state: &AppState, work: &mut Work, new: NewAccount) -> Outco
     .bind(new.password_hash)
     .bind(new.device_hash)
     .bind(work.now)
+    .bind(state.config.scope())
     .execute(&mut *work.tx)
     .await;
     match made {

@@ -107,6 +107,13 @@ pub struct Config {
     pub refresh_token_seconds: u32,
 }
 
+impl Config {
+    /// What players and worlds made here belong to: the game and the environment, whose name holds no slash.
+    pub fn scope(&self) -> String {
+        format!("{}/{}", self.game, self.environment)
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {

@@ -10,6 +10,7 @@ pub mod config;
 mod connections;
 pub mod database;
 mod envelope;
+mod epochs;
 mod familiar_addresses;
 mod gathered;
 mod health;

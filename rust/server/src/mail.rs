@@ -22,8 +22,8 @@ pub use senders::{MailTarget, Sender, target};
 
 /// Letters that wait to be sent. More are dropped: players ask again, attackers do not matter.
 const WAITING: usize = 1_000;
-const VERIFICATION_MS: i64 = 24 * 3_600 * 1_000;
-const RESET_MS: i64 = 30 * 60 * 1_000;
+pub const VERIFICATION_MS: i64 = 24 * 3_600 * 1_000;
+pub const RESET_MS: i64 = 30 * 60 * 1_000;
 const ATTEMPTS: u32 = 3;
 const BETWEEN_ATTEMPTS: Duration = Duration::from_secs(5);
 

@@ -11,7 +11,7 @@ use backend_protocol::player_store::{Document, LoadPlayers, LoadedPlayer, Loaded
 use serde_json::{Map, Value, json};
 use sqlx::{Any, AssertSqlSafe, Executor, Row};
 
-use self::leases::Asked;
+use self::leases::{Asked, Asker};
 use crate::database::{Database, Work, rfc3339};
 use crate::problem::{JsonBody, Outcome};
 use crate::state::{AppState, PlayerAuth, ServerAuth};
@@ -26,13 +26,14 @@ pub async fn load(
 ) -> Outcome<Json<LoadedPlayers>> {
     let LoadPlayers { server_id, player_ids } = body.value;
     let mut work = state.database.begin().await?;
-    leases::own(&mut work, &server, &server_id).await?;
+    leases::own_listed(&state, &mut work, &server, &server_id).await?;
     let until = leases::lease_until(&state, &work);
+    let asker = Asker { state: &state, key_hash: &server.key_hash, server_id: &server_id, until };
     let mut order: Vec<usize> = (0..player_ids.len()).collect();
     order.sort_by_key(|&index| &player_ids[index]);
     let mut asked: Vec<Option<Asked>> = player_ids.iter().map(|_| None).collect();
     for index in order {
-        asked[index] = Some(leases::ask(&mut work, &server_id, &player_ids[index], until).await?);
+        asked[index] = Some(leases::ask(&mut work, &asker, &player_ids[index]).await?);
     }
     let mut loaded = LoadedPlayers { players: Vec::with_capacity(player_ids.len()), held: Vec::new() };
     let mut taken_over = 0;

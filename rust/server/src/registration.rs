@@ -6,10 +6,11 @@ use axum::http::StatusCode;
 use backend_protocol::registration::{Heartbeat, HeartbeatReply, RegisterServer, ServerLease, ServerStatus};
 use backend_protocol::{Code, Problem, limits};
 use sqlx::Row;
+use unicode_normalization::UnicodeNormalization;
 use uuid::Uuid;
 
 use crate::audit::Event;
-use crate::database::Work;
+use crate::database::{Database, Work};
 use crate::idempotency::IdempotencyKey;
 use crate::player_store::{conflicts, leases};
 use crate::problem::{JsonBody, Outcome, Refusal};
@@ -42,6 +43,26 @@ fn tags_text(tags: &[String]) -> Outcome<String> {
     Ok(if tags.is_empty() { String::new() } else { format!(",{},", tags.join(",")) })
 }
 
+/// `text` as it is searched: what differs only in case, or in how its characters are put together, is the same.
+pub fn folded(text: &str) -> String {
+    text.nfkc().collect::<String>().to_lowercase().nfkc().collect()
+}
+
+/// Folds the names that an earlier build has written.
+pub async fn fold_names(database: &Database) -> sqlx::Result<()> {
+    let rows = sqlx::query("SELECT server_id, name FROM servers WHERE name_folded = ''")
+        .fetch_all(database.pool())
+        .await?;
+    for row in rows {
+        sqlx::query("UPDATE servers SET name_folded = $1 WHERE server_id = $2")
+            .bind(folded(&row.try_get::<String, _>("name")?))
+            .bind(row.try_get::<String, _>("server_id")?)
+            .execute(database.pool())
+            .await?;
+    }
+    Ok(())
+}
+
 /// Puts a server where it belongs in lists by players.
 async fn list_players(work: &mut Work, server_id: &str, players: i64) -> sqlx::Result<()> {
     sqlx::query(
@@ -61,7 +82,7 @@ async fn list_players(work: &mut Work, server_id: &str, players: i64) -> sqlx::R
 pub async fn register(
     State(state): State<AppState>,
     server: ServerAuth,
-    _key: IdempotencyKey,
+    key: IdempotencyKey,
     body: JsonBody<RegisterServer>,
 ) -> Outcome<(StatusCode, Json<ServerLease>)> {
     let entry = body.value;
@@ -70,13 +91,15 @@ pub async fn register(
     let lease_until = leases::lease_until(&state, &work);
     let row = sqlx::query(
         "INSERT INTO servers (server_id, key_hash, instance_id, name, address, port, map, mode, region, version, \
-         tags, players, max_players, status, heartbeat_sequence, created_at, lease_until, certificate) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 'ready', 0, $14, $15, $16) \
-         ON CONFLICT (key_hash, instance_id) DO UPDATE SET name = excluded.name, address = excluded.address, \
+         tags, players, max_players, status, heartbeat_sequence, created_at, lease_until, certificate, registered_with, \
+         name_folded) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 'ready', 0, $14, $15, $16, $17, $18) \
+         ON CONFLICT (key_hash, instance_id) DO UPDATE SET name = excluded.name, name_folded = excluded.name_folded, address = excluded.address, \
          port = excluded.port, map = excluded.map, mode = excluded.mode, region = excluded.region, \
          version = excluded.version, tags = excluded.tags, players = excluded.players, \
-         max_players = excluded.max_players, status = excluded.status, lease_until = excluded.lease_until, \
-         certificate = excluded.certificate \
+         max_players = excluded.max_players, status = excluded.status, certificate = excluded.certificate, \
+         lease_until = CASE WHEN servers.lease_until = 0 AND servers.registered_with = excluded.registered_with \
+         THEN 0 ELSE excluded.lease_until END, registered_with = excluded.registered_with \
          RETURNING server_id",
     )
     .bind(Uuid::now_v7().to_string())
@@ -95,6 +118,9 @@ pub async fn register(
     .bind(work.now)
     .bind(lease_until)
     .bind(&entry.certificate)
+    // A repetition of the registration that arrives after the server has left lists it no more.
+    .bind(&key.0)
+    .bind(folded(&entry.name))
     .fetch_one(&mut *work.tx)
     .await?;
     let server_id: String = row.try_get("server_id")?;
@@ -196,7 +222,8 @@ pub async fn heartbeat(
     }))
 }
 
-/// Takes a server off the list. Its players' leases go on: it may still have to save.
+/// Takes a server off the list, and lets go all players and worlds that it holds. What it saved under their epochs counts until
+/// another server takes them.
 #[utoipa::path(delete, path = "/v1/servers/{server_id}", tag = "registration", security(("server_key" = [])),
     params(("server_id" = String, Path)), responses((status = 204), (status = "4XX", body = Problem)))]
 pub async fn deregister(
@@ -211,6 +238,11 @@ pub async fn deregister(
         .bind(&server.key_hash)
         .execute(&mut *work.tx)
         .await?;
+    if gone.rows_affected() > 0 {
+        // Also what it does not know of: a lease whose reply was lost.
+        leases::release_all(&state, &mut work, &server_id).await?;
+        world_store::release_all(&mut work, &server_id).await?;
+    }
     work.commit().await?;
     state.rooms.kept.changed();
     if gone.rows_affected() > 0 {

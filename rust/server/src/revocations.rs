@@ -38,6 +38,8 @@ pub async fn announce(work: &mut Work, player_id: &str, reason: &str) -> Outcome
 pub async fn since(work: &mut Work, after: Option<u64>) -> Outcome<(Vec<Revocation>, u64)> {
     let oldest = work.now - KEPT_MS;
     let heard = after.and_then(|after| i64::try_from(after).ok()).unwrap_or_default();
+    // The clock was set back since: what is revoked now would count as heard.
+    let heard = if heard > work.now { 0 } else { heard };
     let rows = sqlx::query(
         "SELECT player_id, reason, revoked_at FROM revocations WHERE revoked_at > $1 \
          ORDER BY revoked_at, revocation_id LIMIT $2",

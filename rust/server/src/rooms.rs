@@ -25,7 +25,7 @@ use crate::database::{Database, Remembered, rfc3339, unsigned};
 use crate::gathered::Gathered;
 use crate::idempotency::IdempotencyKey;
 use crate::problem::{Outcome, Refusal, query};
-use crate::registration::status_of;
+use crate::registration::{folded, status_of};
 use crate::standing::Standing;
 use crate::state::{AnyAuth, AppState, PlayerAuth};
 use crate::tagged::{Known, Tagged};
@@ -153,10 +153,12 @@ fn conditions(query: &RoomQuery, state: &AppState) -> Outcome<Conditions> {
         }
     }
     if let Some(search) = &query.search {
-        conditions.and("LOWER(name) LIKE ? ESCAPE '\\'", contains(&search.to_lowercase()));
+        conditions.and("name_folded LIKE ? ESCAPE '\\'", contains(&folded(search)));
     }
     for tag in query.tag_list() {
-        conditions.and("tags LIKE ? ESCAPE '\\'", contains(&format!(",{tag},")));
+        // LIKE of SQLite takes a capital for a small letter.
+        let is_in = if database.is_sqlite() { "instr(tags, ?) > 0" } else { "strpos(tags, ?) > 0" };
+        conditions.and(is_in, Bind::Text(format!(",{tag},")));
     }
     // `? = 1` keeps one way of adding conditions; the value says that the filter is on.
     if query.not_full {

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::Config;
 use crate::database::Database;
+use crate::epochs::Epochs;
 use crate::identities::Identities;
 use crate::password::Passwords;
 use crate::rate_limit::RateLimits;
@@ -21,7 +22,7 @@ use crate::standing::Standings;
 use crate::state::{AppState, Shared};
 use crate::tokens::Tokens;
 use crate::world_store::objects::Objects;
-use crate::{connections, health, mail, router, server_keys, sweep, world_store};
+use crate::{connections, health, mail, registration, router, server_keys, sweep, world_store};
 
 /// Longest wait for requests in progress when stopping.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -48,8 +49,10 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         tracing::warn!("reads will ask the database each time: {error:#}");
     }
     let tokens = Tokens::load(&database, &config).await?;
+    let epochs = Epochs::load(&database).await?;
     let objects = Arc::new(Objects::open(&config, &database).await?);
     let new_server_key = server_keys::provide(&database, &config).await?;
+    registration::fold_names(&database).await?;
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {}", config.listen))?;
@@ -60,6 +63,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let identities = Identities::new(&config)?;
     let sender = mail::Sender::new(&config)?;
     let (mailbox, letters) = mail::mailbox();
+    let standings = Standings::new(&config.scope());
     let state = AppState(Arc::new(Shared {
         email_accounts: mail::email_accounts(&config),
         mail: mailbox,
@@ -67,9 +71,10 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         config,
         database,
         tokens,
+        epochs,
         passwords,
         rate_limits,
-        standings: Standings::default(),
+        standings,
         rooms: Rooms::default(),
         key_uses: KeyUses::default(),
         objects,
@@ -97,6 +102,11 @@ impl Running {
     /// Removes worlds' objects that nothing refers to now, rather than within the next minute.
     pub async fn sweep_worlds(&self) -> anyhow::Result<()> {
         world_store::sweep::once(&self.state, 0).await
+    }
+
+    /// Takes out what is past its time now, rather than within the next minute.
+    pub async fn sweep(&self) -> anyhow::Result<()> {
+        Ok(sweep::once(&self.state).await?)
     }
 
     /// Stops taking requests, finishes those in progress within ten seconds, and closes the database.

@@ -189,6 +189,15 @@ async fn begin(
     account: Account,
     method: &'static str,
 ) -> Outcome<Json<Session>> {
+    let elsewhere = sqlx::query("SELECT player_id FROM players WHERE player_id = $1 AND scope <> $2")
+        .bind(&account.player_id)
+        .bind(state.config.scope())
+        .fetch_optional(&mut *work.tx)
+        .await?;
+    if elsewhere.is_some() {
+        Event::new("login").player(&account.player_id).refused("another environment's account");
+        return Err(Refusal::new(Code::PlayerNotFound, "the account belongs to another game or environment"));
+    }
     let session_id = Uuid::now_v7().to_string();
     sqlx::query("INSERT INTO sessions (session_id, player_id, created_at) VALUES ($1, $2, $3)")
         .bind(&session_id)

@@ -53,14 +53,24 @@ pub struct PlayerRow {
 }
 
 /// Asks for them, many requests with one statement; not at all what was read before, while nothing was committed since.
-#[derive(Default)]
 pub struct Standings {
+    /// Players of another game or environment are not found.
+    scope: Arc<str>,
     gathered: Gathered<(), Asked, Standing>,
     keys: Remembered<KeyRow>,
     players: Remembered<PlayerRow>,
 }
 
 impl Standings {
+    pub fn new(scope: &str) -> Self {
+        Self {
+            scope: scope.into(),
+            gathered: Gathered::default(),
+            keys: Remembered::default(),
+            players: Remembered::default(),
+        }
+    }
+
     pub async fn of(&self, database: &Database, question: Question<'_>) -> Outcome<Standing> {
         let Some((moment, now)) = database.moment().await else {
             return self.read(database, question).await;
@@ -87,10 +97,10 @@ impl Standings {
     }
 
     async fn read(&self, database: &Database, question: Question<'_>) -> Outcome<Standing> {
-        let database = database.clone();
+        let (database, scope) = (database.clone(), Arc::clone(&self.scope));
         let read = move |(), questions| {
-            let database = database.clone();
-            async move { read(&database, questions).await }
+            let (database, scope) = (database.clone(), Arc::clone(&scope));
+            async move { read(&database, &scope, questions).await }
         };
         let asked = Asked {
             key_hash: question.key_hash.map(str::to_owned),
@@ -100,15 +110,19 @@ impl Standings {
     }
 }
 
-async fn read(database: &Database, questions: Vec<Asked>) -> Outcome<Vec<Standing>> {
+async fn read(database: &Database, scope: &str, questions: Vec<Asked>) -> Outcome<Vec<Standing>> {
     let mut keys = HashMap::new();
     let mut players = HashMap::new();
     let key_hashes = list(questions.iter().filter_map(|question| question.key_hash.as_deref()))?;
     let player_ids = list(questions.iter().filter_map(|question| question.player_id.as_deref()))?;
     let sql = statement(database, key_hashes.is_some(), player_ids.is_some());
     let mut statement = sqlx::query(sqlx::AssertSqlSafe(sql));
+    let asks_players = player_ids.is_some();
     for list in [key_hashes, player_ids].into_iter().flatten() {
         statement = statement.bind(list);
+    }
+    if asks_players {
+        statement = statement.bind(scope);
     }
     let rows = statement.fetch_all(database.pool()).await?;
     let mut now = 0;
@@ -161,7 +175,9 @@ fn statement(database: &Database, keys: bool, players: bool) -> String {
     if players {
         sql += " UNION ALL SELECT 2, player_id, '', NULL, NULL, tokens_before, banned_at, banned_until \
                 FROM players WHERE player_id ";
-        sql += &database.is_in(if keys { "$2" } else { "$1" });
+        let (list, scope) = if keys { ("$2", "$3") } else { ("$1", "$2") };
+        sql += &database.is_in(list);
+        sql += &format!(" AND (scope = {scope} OR scope IS NULL)");
     }
     sql
 }

@@ -14,6 +14,7 @@ use crate::admin_keys;
 use crate::audit::Event;
 use crate::config::Config;
 use crate::database::Database;
+use crate::epochs::Epochs;
 use crate::identities::Identities;
 use crate::mail::Mailbox;
 use crate::password::Passwords;
@@ -33,6 +34,7 @@ pub struct Shared {
     pub config: Config,
     pub database: Database,
     pub tokens: Tokens,
+    pub epochs: Epochs,
     pub passwords: Passwords,
     pub rate_limits: RateLimits,
     pub standings: Standings,

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, Row};
 
+use crate::database::Work;
 use crate::health;
 use crate::idempotency;
-use crate::player_store::leases;
+use crate::mail::{RESET_MS, VERIFICATION_MS};
+use crate::player_store::{conflicts, leases};
 use crate::revocations;
 use crate::state::AppState;
 use crate::world_store;
@@ -16,7 +18,10 @@ const EVERY: Duration = Duration::from_secs(60);
 const FOLD_EVERY: Duration = Duration::from_secs(5);
 /// A server's row is kept this long after its lease, so that one that comes back keeps its id.
 const SERVER_KEPT_MS: i64 = 24 * 3_600 * 1_000;
-/// Resolved conflicts, former epochs and addresses of logins are remembered this long, for saves that lie in the journal of a server that is down.
+/// The clocks of two replicas' connections, and of a database that failed over, may differ by this much.
+const CLOCK_TOLERANCE_MS: i64 = 1_000;
+/// Conflicts, whose former epochs were and how far they had come, and addresses of logins are remembered this long, for saves
+/// that lie in the journal of a server that is down.
 const REMEMBERED_MS: i64 = 90 * 24 * 3_600 * 1_000;
 
 /// Runs until the task is aborted. Expired servers are not listed even before they are swept.
@@ -35,9 +40,12 @@ pub async fn run(state: AppState) {
     }
 }
 
-async fn once(state: &AppState) -> sqlx::Result<()> {
+/// One round, but for the worlds' objects.
+pub async fn once(state: &AppState) -> sqlx::Result<()> {
     let mut work = state.database.begin().await?;
     let now = work.now;
+    mend_times(state, &mut work).await?;
+    conflicts::drop_older(&mut work, now - REMEMBERED_MS).await?;
     for (statement, before) in [
         ("DELETE FROM used_tickets WHERE expires_at < $1", now - 60_000),
         ("DELETE FROM refresh_tokens WHERE expires_at < $1", now),
@@ -58,10 +66,55 @@ async fn once(state: &AppState) -> sqlx::Result<()> {
         ("DELETE FROM familiar_addresses WHERE seen_at < $1", now - REMEMBERED_MS),
         ("DELETE FROM save_conflicts WHERE resolved_at < $1", now - REMEMBERED_MS),
         ("DELETE FROM former_epochs WHERE ended_at < $1", now - REMEMBERED_MS),
+        ("DELETE FROM former_leases WHERE ended_at < $1", now - REMEMBERED_MS),
     ] {
         sqlx::query(statement).bind(before).execute(&mut *work.tx).await?;
     }
     work.commit().await
+}
+
+/// Shortens what would last longer than if it began now: the clock was set back since, or the setting was changed.
+async fn mend_times(state: &AppState, work: &mut Work) -> sqlx::Result<()> {
+    let now = work.now;
+    let seen =
+        sqlx::query("SELECT seen_at FROM clock_seen WHERE id = 1").fetch_optional(&mut *work.tx).await?;
+    let seen = seen.map(|row| row.try_get::<i64, _>("seen_at")).transpose()?;
+    let lease_until = leases::lease_until(state, work);
+    let refresh_until = now + i64::from(state.config.refresh_token_seconds) * 1000;
+    let mut statements = vec![
+        ("UPDATE servers SET lease_until = $1 WHERE lease_until > $1", lease_until),
+        (
+            "UPDATE player_leases SET lease_until = $1 WHERE server_id IS NOT NULL AND lease_until > $1",
+            lease_until,
+        ),
+        ("UPDATE worlds SET lease_until = $1 WHERE server_id IS NOT NULL AND lease_until > $1", lease_until),
+    ];
+    if seen.is_some_and(|seen| seen > now + CLOCK_TOLERANCE_MS) {
+        tracing::warn!(
+            back_ms = seen.unwrap_or_default() - now,
+            "the database's clock was set back; times that lie ahead of it are corrected"
+        );
+        statements.extend([
+            ("UPDATE player_leases SET wanted_at = $1 WHERE server_id IS NOT NULL AND wanted_at > $1", now),
+            ("UPDATE idempotency_keys SET created_at = $1 WHERE created_at > $1", now),
+            // A token that was traded may be traded again within a minute.
+            ("UPDATE refresh_tokens SET used_at = $1 WHERE used_at > $1", now),
+            ("UPDATE refresh_tokens SET expires_at = $1 WHERE expires_at > $1", refresh_until),
+            (
+                "UPDATE mail_codes SET expires_at = $1 WHERE expires_at > $1 AND purpose = 'reset'",
+                now + RESET_MS,
+            ),
+            ("UPDATE mail_codes SET expires_at = $1 WHERE expires_at > $1", now + VERIFICATION_MS),
+        ]);
+    }
+    statements.push((
+        "INSERT INTO clock_seen (id, seen_at) VALUES (1, $1) ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at",
+        now,
+    ));
+    for (statement, value) in statements {
+        sqlx::query(statement).bind(value).execute(&mut *work.tx).await?;
+    }
+    Ok(())
 }
 
 /// A backend that was away could not hear heartbeats: servers listed when it stopped, and the holders of players, get one

@@ -17,6 +17,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sqlx::Row;
 
 use crate::database::Work;
+use crate::epochs::Subject;
 use crate::player_store::leases;
 use crate::problem::{JsonBody, Outcome, QueryString, Refusal};
 use crate::state::{AppState, ServerAuth};
@@ -33,21 +34,25 @@ pub async fn open(
 ) -> Outcome<Json<WorldLease>> {
     world_id("world_id", &id)?;
     let OpenWorld { server_id, opening } = body.value;
+    in_scope(&state, &id).await?;
     let mut work = state.database.begin().await?;
-    leases::own(&mut work, &server, &server_id).await?;
+    leases::own_listed(&state, &mut work, &server, &server_id).await?;
+    let subject = Subject::World(&id);
+    let fresh = state.epochs.at(&subject, &server.key_hash, work.now);
     let lease_until = leases::lease_until(&state, &work);
     // One statement decides who gets it. An opening that is asked for again keeps its epoch; any other gets the next.
     let row = sqlx::query(
-        "INSERT INTO worlds (world_id, server_id, opening, epoch, sequence, lease_until, version, created_at) \
-         VALUES ($1, $2, $5, 1, 0, $3, 0, $4) ON CONFLICT (world_id) DO UPDATE SET \
-         epoch = worlds.epoch + CASE WHEN worlds.server_id = excluded.server_id \
-         AND worlds.opening = excluded.opening THEN 0 ELSE 1 END, \
+        "INSERT INTO worlds (world_id, server_id, opening, epoch, sequence, lease_until, version, created_at, key_hash, scope) \
+         VALUES ($1, $2, $5, $6, 0, $3, 0, $4, $7, $8) ON CONFLICT (world_id) DO UPDATE SET \
+         epoch = CASE WHEN worlds.server_id = excluded.server_id AND worlds.opening = excluded.opening \
+         THEN worlds.epoch WHEN worlds.epoch < excluded.epoch THEN excluded.epoch ELSE worlds.epoch + 1 END, \
          sequence = CASE WHEN worlds.server_id = excluded.server_id \
          AND worlds.opening = excluded.opening THEN worlds.sequence ELSE 0 END, \
-         server_id = excluded.server_id, opening = excluded.opening, lease_until = excluded.lease_until \
-         WHERE worlds.server_id IS NULL \
+         server_id = excluded.server_id, opening = excluded.opening, lease_until = excluded.lease_until, \
+         key_hash = excluded.key_hash \
+         WHERE (worlds.scope = excluded.scope OR worlds.scope IS NULL) AND (worlds.server_id IS NULL \
          OR (worlds.server_id = excluded.server_id AND worlds.opening <= excluded.opening) \
-         OR (worlds.server_id <> excluded.server_id AND worlds.lease_until <= $4) \
+         OR (worlds.server_id <> excluded.server_id AND worlds.lease_until <= $4)) \
          RETURNING epoch, version",
     )
     .bind(&id)
@@ -55,6 +60,9 @@ pub async fn open(
     .bind(lease_until)
     .bind(work.now)
     .bind(i64::try_from(opening).unwrap_or(i64::MAX))
+    .bind(fresh)
+    .bind(&server.key_hash)
+    .bind(state.config.scope())
     .fetch_optional(&mut *work.tx)
     .await?;
     let Some(row) = row else {
@@ -68,6 +76,22 @@ pub async fn open(
     work.commit().await?;
     tracing::info!(world_id = id, server_id, epoch = lease.epoch, "a world was taken");
     Ok(Json(lease))
+}
+
+/// Refuses a world of another game or environment on this database. One that is not there yet is in every scope.
+pub async fn in_scope(state: &AppState, id: &str) -> Outcome<()> {
+    let elsewhere = sqlx::query("SELECT world_id FROM worlds WHERE world_id = $1 AND scope <> $2")
+        .bind(id)
+        .bind(state.config.scope())
+        .fetch_optional(state.database.pool())
+        .await?;
+    match elsewhere {
+        None => Ok(()),
+        Some(_) => Err(Refusal::field(
+            "world_id",
+            "belongs to another game or environment on this database: use another id, or a database for each",
+        )),
+    }
 }
 
 /// Lets a world go. What comes under an epoch that is over changes nothing.
@@ -108,6 +132,7 @@ pub async fn chunks(
     QueryString(query): QueryString<ChunkQuery>,
 ) -> Outcome<Json<ChunkPage>> {
     world_id("world_id", &id)?;
+    in_scope(&state, &id).await?;
     let limit = query.limit.unwrap_or(MAX_CHUNK_PAGE);
     let after = query.cursor.as_deref().map_or(Ok(String::new()), read_cursor)?;
     let version = sqlx::query("SELECT version FROM worlds WHERE world_id = $1")
@@ -166,6 +191,15 @@ pub async fn renew(
             .await?;
     }
     Ok(())
+}
+
+/// Lets all worlds of a server go.
+pub async fn release_all(work: &mut Work, server_id: &str) -> sqlx::Result<()> {
+    sqlx::query("UPDATE worlds SET server_id = NULL, lease_until = 0 WHERE server_id = $1")
+        .bind(server_id)
+        .execute(&mut *work.tx)
+        .await
+        .map(drop)
 }
 
 /// Lengthens the leases of all worlds of a server that was forgotten and is back.

@@ -128,6 +128,7 @@ async fn save(
         key: item.key,
         outcome: SaveOutcome::Applied,
         version: item.sequence,
+        code: None,
     };
     let results = body.items.into_iter().map(applied).collect();
     Ok(Json(SavedDocuments { results, wanted: Vec::new() }))

@@ -88,7 +88,23 @@ impl PlayerStore {
                 // for this player. Also without an answer, for the lease may be ours.
                 inner.registration.beat_soon();
             }
-            let reply = reply?;
+            let reply = match reply {
+                // Forgotten, for instance while the backend was away: it is listed again by the next heartbeat.
+                Err(error) if error.is(Code::ServerUnknown) => {
+                    let left = until.saturating_duration_since(inner.clock.now());
+                    if left.is_zero() {
+                        return Err(error);
+                    }
+                    inner.registration.beat_soon();
+                    inner.clock.sleep(pause.min(left)).await;
+                    pause = (pause * 2).min(ASK_AGAIN_LONGEST);
+                    if inner.registration.server_id().is_some_and(|now| now != server_id) {
+                        return Err(error);
+                    }
+                    continue;
+                }
+                reply => reply?,
+            };
             if let Some(loaded) = reply.players.into_iter().find(|player| player.player_id == player_id) {
                 match inner.take(loaded, forgotten, closed)? {
                     Some(snapshots) => return Ok(snapshots),

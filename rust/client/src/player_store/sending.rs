@@ -5,11 +5,11 @@ use std::ops::Bound;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use backend_protocol::Code;
 use backend_protocol::limits::{MAX_BATCH, MAX_LOAD};
 use backend_protocol::player_store::{
     ReleasePlayer, ReleasePlayers, SaveOutcome, SaveResult, SavedDocuments,
 };
+use backend_protocol::{Code, Problem};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -430,6 +430,18 @@ impl Held {
                     news.push(Event::LeaseLost { player_id: player_id.clone() });
                 }
                 news.push(Event::Conflicted { player_id, key, epoch, sequence });
+            } else if result.outcome == SaveOutcome::Refused {
+                // For good: the backend does not keep it, and sending it again changes nothing.
+                let held = self.players.get(&sent.name.0);
+                if held.is_some_and(|player| player.epoch == epoch && !player.lost) {
+                    self.lose(&player_id);
+                    news.push(Event::LeaseLost { player_id: player_id.clone() });
+                }
+                let code = result.code.unwrap_or(Code::LeaseLost);
+                let detail = format!("the backend refuses the save for good: {}", code.as_str());
+                let error = ClientError::from(Problem::new(code, detail));
+                self.note_refused(&player_id, &key, &error, now);
+                news.push(Event::SaveFailed { player_id, key, error });
             } else {
                 let version = result.version;
                 news.push(Event::Saved { player_id, key, version, generation, epoch, sequence });

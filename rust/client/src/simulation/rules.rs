@@ -269,6 +269,7 @@ impl State {
             key: item.key.clone(),
             outcome,
             version,
+            code: None,
         };
         if let Some(last) =
             stored.and_then(|stored| stored.last.get(&epoch)).filter(|last| **last >= sequence)

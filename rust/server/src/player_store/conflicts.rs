@@ -5,6 +5,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use backend_protocol::player_store::{Conflict, PlayerConflicts, ResolveConflicts, SaveItem, SaveOutcome};
 use backend_protocol::{Code, Problem, limits};
+use sqlx::any::AnyRow;
 use sqlx::{Any, AssertSqlSafe, Executor, Row};
 use uuid::Uuid;
 
@@ -12,6 +13,9 @@ use super::{leases, object};
 use crate::database::{Work, rfc3339};
 use crate::problem::{JsonBody, Outcome, Refusal};
 use crate::state::{AppState, ServerAuth};
+
+/// Most unresolved conflicts that are kept of one player. Beyond it, the oldest goes.
+pub const MAX_CONFLICTS: i64 = 100;
 
 /// Keeps a save that cannot be applied. It replaces an older one of the same document and epoch, which it covers.
 pub async fn keep(work: &mut Work, server_id: &str, item: &SaveItem, value: &str) -> Outcome<SaveOutcome> {
@@ -38,6 +42,7 @@ pub async fn keep(work: &mut Work, server_id: &str, item: &SaveItem, value: &str
         let SaveItem { player_id, key, epoch, sequence, .. } = item;
         tracing::warn!(player_id, key, epoch, sequence, server_id, "a save came too late and was kept");
         metrics::counter!("backend_save_conflicts_total").increment(1);
+        drop_oldest(work, player_id).await?;
         return Ok(SaveOutcome::Conflicted);
     }
     let sequence: i64 = sqlx::query(
@@ -51,6 +56,46 @@ pub async fn keep(work: &mut Work, server_id: &str, item: &SaveItem, value: &str
     .try_get("sequence")?;
     // A repetition gets the first answer again, also after the conflict was resolved.
     Ok(if sequence == item.sequence { SaveOutcome::Conflicted } else { SaveOutcome::Superseded })
+}
+
+/// Makes room for the newest [`MAX_CONFLICTS`] of a player.
+async fn drop_oldest(work: &mut Work, player_id: &str) -> sqlx::Result<()> {
+    let dropped = sqlx::query(
+        "DELETE FROM save_conflicts WHERE conflict_id IN (SELECT conflict_id FROM save_conflicts \
+         WHERE player_id = $1 AND resolved_at IS NULL ORDER BY received_at DESC, conflict_id DESC LIMIT 1000 OFFSET $2) \
+         RETURNING player_id, document_key, epoch, sequence",
+    )
+    .bind(player_id)
+    .bind(MAX_CONFLICTS)
+    .fetch_all(&mut *work.tx)
+    .await?;
+    tell_dropped(&dropped, "the player has too many unresolved ones")
+}
+
+/// Deletes the conflicts that nobody has resolved since `before`, and says so.
+pub async fn drop_older(work: &mut Work, before: i64) -> sqlx::Result<()> {
+    let dropped = sqlx::query(
+        "DELETE FROM save_conflicts WHERE resolved_at IS NULL AND received_at < $1 \
+         RETURNING player_id, document_key, epoch, sequence",
+    )
+    .bind(before)
+    .fetch_all(&mut *work.tx)
+    .await?;
+    tell_dropped(&dropped, "nobody has resolved it in time")
+}
+
+fn tell_dropped(dropped: &[AnyRow], why: &str) -> sqlx::Result<()> {
+    for row in dropped {
+        tracing::error!(
+            player_id = row.try_get::<String, _>("player_id")?,
+            key = row.try_get::<String, _>("document_key")?,
+            epoch = row.try_get::<i64, _>("epoch")?,
+            sequence = row.try_get::<i64, _>("sequence")?,
+            "a conflict was deleted with the save it held: {why}"
+        );
+    }
+    metrics::counter!("backend_save_conflicts_dropped_total").increment(dropped.len() as u64);
+    Ok(())
 }
 
 /// The unresolved conflicts of a player, the oldest first, at most 100.
@@ -98,15 +143,24 @@ pub async fn of_server<'c>(
     Ok(rows.iter().map(|row| row.try_get("player_id")).collect::<sqlx::Result<_>>()?)
 }
 
-/// A player's unresolved conflicts.
+/// A player's unresolved conflicts, for the holder: a server of the line of keys that the player's lease belongs to.
 #[utoipa::path(get, path = "/v1/players/{player_id}/conflicts", tag = "player store", security(("server_key" = [])),
-    params(("player_id" = String, Path)), responses((status = 200, body = PlayerConflicts), (status = "4XX", body = Problem)))]
+    params(("player_id" = String, Path)),
+    responses((status = 200, body = PlayerConflicts), (status = 409, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn player_conflicts(
     State(state): State<AppState>,
-    _server: ServerAuth,
+    server: ServerAuth,
     Path(player_id): Path<String>,
 ) -> Outcome<Json<PlayerConflicts>> {
     limits::identifier("player_id", &player_id, 64)?;
+    sqlx::query(
+        "SELECT player_id FROM player_leases WHERE player_id = $1 AND server_id IS NOT NULL AND key_hash = $2",
+    )
+    .bind(&player_id)
+    .bind(&server.key_hash)
+    .fetch_optional(state.database.pool())
+    .await?
+    .ok_or_else(|| Refusal::new(Code::LeaseLost, "no server of this key holds the player; load the player first"))?;
     let conflicts = of_player(state.database.pool(), &player_id).await?;
     Ok(Json(PlayerConflicts { conflicts }))
 }

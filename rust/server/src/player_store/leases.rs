@@ -9,6 +9,7 @@ use backend_protocol::{Code, Problem};
 use sqlx::{Any, AssertSqlSafe, Executor, Row};
 
 use crate::database::Work;
+use crate::epochs::Subject;
 use crate::problem::{JsonBody, Outcome, Refusal};
 use crate::state::{AppState, ServerAuth};
 
@@ -24,6 +25,28 @@ pub async fn own(work: &mut Work, server: &ServerAuth, server_id: &str) -> Outco
         .await?
         .map(drop)
         .ok_or_else(|| Refusal::new(Code::ServerUnknown, "no server of this key has this id; register first"))
+}
+
+/// [`own`], for who takes something over: only a server that is listed may, and it stays so until `work` ends. What comes
+/// late of one that left, or was forgotten, gives it nothing.
+pub async fn own_listed(
+    state: &AppState,
+    work: &mut Work,
+    server: &ServerAuth,
+    server_id: &str,
+) -> Outcome<()> {
+    let share = if state.database.is_sqlite() { "" } else { " FOR SHARE" };
+    let sql = format!("SELECT lease_until FROM servers WHERE server_id = $1 AND key_hash = $2{share}");
+    let row = sqlx::query(AssertSqlSafe(sql))
+        .bind(server_id)
+        .bind(&server.key_hash)
+        .fetch_optional(&mut *work.tx)
+        .await?;
+    let listed = row.map(|row| row.try_get::<i64, _>("lease_until")).transpose()?;
+    if listed.is_some_and(|until| until > work.now) {
+        return Ok(());
+    }
+    Err(Refusal::new(Code::ServerUnknown, "the server is not listed (any more); register first"))
 }
 
 /// When a lease ends that is given or renewed by `work`.
@@ -46,43 +69,145 @@ pub enum Asked {
     Missing,
 }
 
-/// Makes `server_id` the holder if nobody is, it is already, or the holder's lease has run out.
-pub async fn ask(work: &mut Work, server_id: &str, player_id: &str, until: i64) -> Outcome<Asked> {
+/// Who asks for players.
+pub struct Asker<'a> {
+    pub state: &'a AppState,
+    /// The line of keys that a new lease belongs to.
+    pub key_hash: &'a str,
+    pub server_id: &'a str,
+    /// When a lease that is given or renewed ends.
+    pub until: i64,
+}
+
+/// Makes the asker the holder if nobody is, it is already, or the holder's lease has run out.
+pub async fn ask(work: &mut Work, asker: &Asker<'_>, player_id: &str) -> Outcome<Asked> {
+    let Asker { state, key_hash, server_id, until } = *asker;
+    let subject = Subject::Player(player_id);
+    let fresh = state.epochs.at(&subject, key_hash, work.now);
     let given = sqlx::query(
-        "INSERT INTO player_leases (player_id, server_id, epoch, lease_until) \
-         SELECT player_id, $2, 1, $3 FROM players WHERE player_id = $1 \
+        "INSERT INTO player_leases (player_id, server_id, key_hash, epoch, lease_until) \
+         SELECT player_id, $2, $5, $6, $3 FROM players WHERE player_id = $1 AND (scope = $7 OR scope IS NULL) \
          ON CONFLICT (player_id) DO UPDATE SET \
-         epoch = player_leases.epoch + CASE WHEN player_leases.server_id = excluded.server_id THEN 0 ELSE 1 END, \
+         former_epoch = CASE WHEN player_leases.server_id = excluded.server_id THEN 0 ELSE player_leases.epoch END, \
+         former_key_hash = player_leases.key_hash, \
+         epoch = CASE WHEN player_leases.server_id = excluded.server_id THEN player_leases.epoch \
+         WHEN player_leases.epoch < excluded.epoch THEN excluded.epoch ELSE player_leases.epoch + 1 END, \
          taken_from = CASE WHEN player_leases.server_id = excluded.server_id THEN NULL ELSE player_leases.server_id END, \
-         server_id = excluded.server_id, lease_until = excluded.lease_until, wanted_by = NULL, wanted_at = NULL \
+         server_id = excluded.server_id, key_hash = excluded.key_hash, lease_until = excluded.lease_until, \
+         wanted_by = NULL, wanted_at = NULL \
          WHERE player_leases.server_id IS NULL OR player_leases.server_id = excluded.server_id \
          OR player_leases.lease_until <= $4 \
-         RETURNING epoch, taken_from",
+         RETURNING epoch, taken_from, former_epoch, former_key_hash",
     )
     .bind(player_id)
     .bind(server_id)
     .bind(until)
     .bind(work.now)
+    .bind(key_hash)
+    .bind(fresh)
+    .bind(state.config.scope())
     .fetch_optional(&mut *work.tx)
     .await?;
     if let Some(row) = given {
-        return Ok(Asked::Given { epoch: row.try_get("epoch")?, taken_from: row.try_get("taken_from")? });
+        let mut epoch: i64 = row.try_get("epoch")?;
+        let former: i64 = row.try_get("former_epoch")?;
+        if former > 0 {
+            if let Some(owner) = row.try_get::<Option<String>, _>("former_key_hash")? {
+                note_former(work, player_id, former, &owner).await?;
+            }
+            if epoch != fresh {
+                // The clock was set back, or the former lease is not a millisecond old.
+                epoch = state.epochs.after(&subject, key_hash, former);
+                sqlx::query("UPDATE player_leases SET epoch = $1 WHERE player_id = $2")
+                    .bind(epoch)
+                    .bind(player_id)
+                    .execute(&mut *work.tx)
+                    .await?;
+            }
+        }
+        return Ok(Asked::Given { epoch, taken_from: row.try_get("taken_from")? });
     }
     let held = sqlx::query(
-        "UPDATE player_leases SET wanted_by = $2, wanted_at = $3 WHERE player_id = $1 \
+        "UPDATE player_leases SET wanted_by = $2, wanted_at = $3 WHERE player_id = $1 AND EXISTS \
+         (SELECT 1 FROM players p WHERE p.player_id = $1 AND (p.scope = $4 OR p.scope IS NULL)) \
          RETURNING server_id, lease_until",
     )
     .bind(player_id)
     .bind(server_id)
     .bind(work.now)
+    .bind(state.config.scope())
     .fetch_optional(&mut *work.tx)
     .await?;
     let Some(row) = held else { return Ok(Asked::Missing) };
+    // The clock may have been set back since: no lease lasts longer than one given now.
+    let ends = row.try_get::<i64, _>("lease_until")?.min(until);
     Ok(Asked::Held(HeldPlayer {
         player_id: player_id.to_owned(),
         server_id: row.try_get("server_id")?,
-        expires_in_ms: row.try_get::<i64, _>("lease_until")? - work.now,
+        expires_in_ms: ends - work.now,
     }))
+}
+
+/// Notes whose an epoch was that is over.
+async fn note_former(work: &mut Work, player_id: &str, epoch: i64, key_hash: &str) -> Outcome<()> {
+    sqlx::query(
+        "INSERT INTO former_leases (player_id, epoch, key_hash, ended_at) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(player_id)
+    .bind(epoch)
+    .bind(key_hash)
+    .bind(work.now)
+    .execute(&mut *work.tx)
+    .await?;
+    Ok(())
+}
+
+/// What an epoch is to a line of keys that saves under it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// There is no such player.
+    NoPlayer,
+    /// The epoch was never given to this line of keys.
+    Foreign,
+    /// The player's lease has this epoch, and is this line's.
+    Current,
+    /// The epoch was this line's, and is over.
+    Former,
+}
+
+/// What `epoch` of a player is to the line of keys `key_hash`.
+pub async fn standing(
+    state: &AppState,
+    work: &mut Work,
+    key_hash: &str,
+    player_id: &str,
+    epoch: i64,
+) -> Outcome<Standing> {
+    let row = sqlx::query(
+        "SELECT l.epoch, l.key_hash, l.unbound_until, f.key_hash AS former_key_hash FROM players p \
+         LEFT JOIN player_leases l ON l.player_id = p.player_id \
+         LEFT JOIN former_leases f ON f.player_id = p.player_id AND f.epoch = $2 \
+         WHERE p.player_id = $1 AND (p.scope = $3 OR p.scope IS NULL)",
+    )
+    .bind(player_id)
+    .bind(epoch)
+    .bind(state.config.scope())
+    .fetch_optional(&mut *work.tx)
+    .await?;
+    let Some(row) = row else { return Ok(Standing::NoPlayer) };
+    let owner = |column: &str| row.try_get::<Option<String>, _>(column);
+    if row.try_get::<Option<i64>, _>("epoch")? == Some(epoch) {
+        let ours = owner("key_hash")?.is_none_or(|owner| owner == key_hash);
+        return Ok(if ours { Standing::Current } else { Standing::Foreign });
+    }
+    let ours = match owner("former_key_hash")? {
+        Some(owner) => owner == key_hash,
+        None if row.try_get::<Option<i64>, _>("unbound_until")?.is_some_and(|last| epoch <= last) => true,
+        // Given after the copy was made from which this database was restored, or long ago.
+        None => state.epochs.is_sealed_for(&Subject::Player(player_id), key_hash, epoch, work.now),
+    };
+    Ok(if ours { Standing::Former } else { Standing::Foreign })
 }
 
 /// `$first, $second, …`, one for each of `count` values.
@@ -193,12 +318,18 @@ pub async fn release(
                 .await?;
         }
     } else {
-        let sql = format!(
-            "{RELEASE}player_id IN (SELECT player_id FROM player_leases WHERE server_id = $1 ORDER BY player_id{})",
-            state.database.for_update()
-        );
-        sqlx::query(AssertSqlSafe(sql)).bind(&server_id).execute(&mut *work.tx).await?;
+        release_all(&state, &mut work, &server_id).await?;
     }
     work.commit().await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Lets all players of a server go.
+pub async fn release_all(state: &AppState, work: &mut Work, server_id: &str) -> Outcome<()> {
+    let sql = format!(
+        "{RELEASE}player_id IN (SELECT player_id FROM player_leases WHERE server_id = $1 ORDER BY player_id{})",
+        state.database.for_update()
+    );
+    sqlx::query(AssertSqlSafe(sql)).bind(server_id).execute(&mut *work.tx).await?;
+    Ok(())
 }

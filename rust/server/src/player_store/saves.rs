@@ -5,10 +5,12 @@ use std::sync::LazyLock;
 
 use axum::Json;
 use axum::extract::State;
+use backend_protocol::limits::MAX_SEQUENCE_STEP;
 use backend_protocol::player_store::{SaveDocuments, SaveItem, SaveOutcome, SaveResult, SavedDocuments};
-use backend_protocol::{MAX_SAVE_BODY_BYTES, Problem};
+use backend_protocol::{Code, MAX_SAVE_BODY_BYTES, Problem};
 use sqlx::{AssertSqlSafe, Row};
 
+use super::leases::Standing;
 use super::{conflicts, leases};
 use crate::database::Work;
 use crate::problem::{JsonBody, Outcome};
@@ -19,7 +21,10 @@ const RULE: (&str, &str) = if cfg!(feature = "planted-no-epoch-check") {
     // Planted: the control that the fault-injection tests must catch.
     ("l.player_id = s.player_id", "documents.epoch <> excluded.epoch")
 } else {
-    ("l.player_id = s.player_id AND l.epoch = s.epoch", "documents.epoch < excluded.epoch")
+    (
+        "l.player_id = s.player_id AND l.epoch = s.epoch AND (l.key_hash = $2 OR l.key_hash IS NULL)",
+        "documents.epoch < excluded.epoch",
+    )
 };
 
 /// Saves a batch, each item for itself.
@@ -49,18 +54,21 @@ pub async fn save(
     let values = values.collect::<Result<Vec<String>, _>>().map_err(anyhow::Error::from)?;
     let mut results: Vec<Option<SaveResult>> = vec![None; items.len()];
     for some in parts(&order, &items) {
-        apply(&mut work, &items, &values, some, &mut results).await?;
+        apply(&mut work, &server.key_hash, &items, &values, some, &mut results).await?;
         for &index in some {
             if results[index].is_none() {
-                results[index] = Some(explain(&mut work, &server_id, &items[index], &values[index]).await?);
+                let sender = Sender { key_hash: &server.key_hash, server_id: &server_id };
+                let explained = explain(&state, &mut work, &sender, &items[index], &values[index]);
+                results[index] = Some(explained.await?);
             }
         }
     }
     let wanted = leases::wanted(&mut *work.tx, &server_id, work.now).await?;
     work.commit().await?;
     let results: Vec<SaveResult> = results.into_iter().flatten().collect();
-    metrics::counter!("backend_documents_saved_total")
-        .increment(results.iter().filter(|result| result.outcome == SaveOutcome::Applied).count() as u64);
+    let count = |outcome| results.iter().filter(|result| result.outcome == outcome).count() as u64;
+    metrics::counter!("backend_documents_saved_total").increment(count(SaveOutcome::Applied));
+    metrics::counter!("backend_saves_refused_total").increment(count(SaveOutcome::Refused));
     Ok(Json(SavedDocuments { results, wanted }))
 }
 
@@ -84,17 +92,26 @@ fn parts<'a>(order: &'a [usize], items: &[SaveItem]) -> Vec<&'a [usize]> {
 /// How many items a statement takes: few numbers, so that each of the statements stays prepared.
 const SIZES: [usize; 4] = [100, 25, 5, 1];
 
-/// Applies those whose epoch is current and whose sequence is new, in one statement. Who sends them does not matter: an
-/// epoch is given to one holder only, and what that one could not deliver before it died, its successor delivers.
+/// Who sends a batch.
+struct Sender<'a> {
+    /// The line of its key.
+    key_hash: &'a str,
+    server_id: &'a str,
+}
+
+/// Applies those whose epoch is current and whose sequence is new, in one statement. Which server of the line of keys that
+/// holds the player sends them does not matter: an epoch is given to one holder only, and what that one could not deliver
+/// before it died, its successor delivers.
 async fn apply(
     work: &mut Work,
+    key_hash: &str,
     items: &[SaveItem],
     values: &[String],
     part: &[usize],
     results: &mut [Option<SaveResult>],
 ) -> Outcome<()> {
     let now = work.now;
-    let mut query = sqlx::query(AssertSqlSafe(statement(part.len()))).bind(now);
+    let mut query = sqlx::query(AssertSqlSafe(statement(part.len()))).bind(now).bind(key_hash);
     for &index in part {
         let item = &items[index];
         query = query
@@ -124,7 +141,11 @@ async fn apply(
 }
 
 fn result(item: &SaveItem, outcome: SaveOutcome, version: i64) -> SaveResult {
-    SaveResult { player_id: item.player_id.clone(), key: item.key.clone(), outcome, version }
+    SaveResult { player_id: item.player_id.clone(), key: item.key.clone(), outcome, version, code: None }
+}
+
+fn refused(item: &SaveItem, code: Code) -> SaveResult {
+    SaveResult { code: Some(code), ..result(item, SaveOutcome::Refused, 0) }
 }
 
 fn statement(count: usize) -> &'static str {
@@ -135,7 +156,7 @@ fn statement(count: usize) -> &'static str {
 fn written(count: usize) -> String {
     let (current, older) = RULE;
     let row = |number: usize| {
-        let first = 2 + number * 5;
+        let first = 3 + number * 5;
         let [player, key, value, epoch, sequence] = [0, 1, 2, 3, 4].map(|column| first + column);
         // PostgreSQL takes the types of all rows from the first.
         format!(
@@ -148,7 +169,9 @@ fn written(count: usize) -> String {
         "WITH saves (player_id, document_key, value, epoch, sequence) AS (VALUES {}) \
          INSERT INTO documents (player_id, document_key, version, value, epoch, sequence, updated_at) \
          SELECT s.player_id, s.document_key, 1, s.value, s.epoch, s.sequence, CAST($1 AS BIGINT) \
-         FROM saves s CROSS JOIN player_leases l WHERE {current} \
+         FROM saves s CROSS JOIN player_leases l WHERE {current} AND s.sequence <= {MAX_SEQUENCE_STEP} \
+         + COALESCE((SELECT d.sequence FROM documents d WHERE d.player_id = s.player_id \
+         AND d.document_key = s.document_key AND d.epoch = s.epoch), 0) \
          ON CONFLICT (player_id, document_key) DO UPDATE SET version = documents.version + 1, \
          former_epoch = CASE WHEN documents.epoch = excluded.epoch THEN 0 ELSE documents.epoch END, \
          former_sequence = CASE WHEN documents.epoch = excluded.epoch THEN 0 ELSE documents.sequence END, \
@@ -161,7 +184,25 @@ fn written(count: usize) -> String {
 }
 
 /// What became of an item that was not applied.
-async fn explain(work: &mut Work, server_id: &str, item: &SaveItem, value: &str) -> Outcome<SaveResult> {
+async fn explain(
+    state: &AppState,
+    work: &mut Work,
+    sender: &Sender<'_>,
+    item: &SaveItem,
+    value: &str,
+) -> Outcome<SaveResult> {
+    let SaveItem { player_id, key, epoch, sequence, .. } = item;
+    let standing = leases::standing(state, work, sender.key_hash, player_id, *epoch).await?;
+    let code = match standing {
+        Standing::NoPlayer => Some(Code::PlayerNotFound),
+        Standing::Foreign => Some(Code::EpochUnknown),
+        Standing::Current | Standing::Former => None,
+    };
+    if let Some(code) = code {
+        let (server_id, code_text) = (sender.server_id, code.as_str());
+        tracing::warn!(player_id, key, epoch, sequence, server_id, code = code_text, "a save was refused");
+        return Ok(refused(item, code));
+    }
     let stored = sqlx::query(
         "SELECT version, value, epoch, sequence FROM documents WHERE player_id = $1 AND document_key = $2",
     )
@@ -170,23 +211,39 @@ async fn explain(work: &mut Work, server_id: &str, item: &SaveItem, value: &str)
     .fetch_optional(&mut *work.tx)
     .await?;
     let mut version = 0;
+    let mut last_of_epoch = 0;
     if let Some(stored) = stored {
         version = stored.try_get("version")?;
         let last: i64 = stored.try_get("sequence")?;
-        if stored.try_get::<i64, _>("epoch")? == item.epoch && item.sequence <= last {
-            let same = item.sequence == last && stored.try_get::<String, _>("value")? == value;
-            let outcome = if same { SaveOutcome::Replayed } else { SaveOutcome::Superseded };
-            return Ok(result(item, outcome, version));
+        if stored.try_get::<i64, _>("epoch")? == item.epoch {
+            if item.sequence <= last {
+                let same = item.sequence == last && stored.try_get::<String, _>("value")? == value;
+                let outcome = if same { SaveOutcome::Replayed } else { SaveOutcome::Superseded };
+                return Ok(result(item, outcome, version));
+            }
+            last_of_epoch = last;
         }
     }
-    if let Some((last, then)) = how_far(work, item).await?
-        && item.sequence <= last
-    {
-        // Committed before the player changed hands, and the reply lost: no conflict.
-        let outcome = if item.sequence == last { SaveOutcome::Replayed } else { SaveOutcome::Superseded };
-        return Ok(result(item, outcome, then));
+    if let Some((last, then)) = how_far(work, item).await? {
+        if item.sequence <= last {
+            // Committed before the player changed hands, and the reply lost: no conflict.
+            let outcome = if item.sequence == last { SaveOutcome::Replayed } else { SaveOutcome::Superseded };
+            return Ok(result(item, outcome, then));
+        }
+        last_of_epoch = last_of_epoch.max(last);
     }
-    let outcome = conflicts::keep(work, server_id, item, value).await?;
+    if item.sequence - last_of_epoch > MAX_SEQUENCE_STEP {
+        tracing::warn!(
+            player_id,
+            key,
+            epoch,
+            sequence,
+            server_id = sender.server_id,
+            "a save's sequence is out of bounds"
+        );
+        return Ok(refused(item, Code::SequenceOutOfBounds));
+    }
+    let outcome = conflicts::keep(work, sender.server_id, item, value).await?;
     Ok(result(item, outcome, version))
 }
 

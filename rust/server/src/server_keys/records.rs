@@ -3,6 +3,7 @@
 use anyhow::{Context, bail};
 pub use backend_protocol::admin::KeyRecord;
 use sqlx::Row;
+use sqlx::any::AnyRow;
 
 use super::generate;
 use crate::audit::Event;
@@ -89,13 +90,32 @@ pub(super) async fn accept(database: &Database, config: &Config, key: &str) -> a
     Ok(())
 }
 
-/// Keys from before keys had a scope become this backend's.
+/// Keys from before keys had a scope become this backend's, and so do players and worlds if all keys are.
 pub(super) async fn take_over(database: &Database, config: &Config) -> sqlx::Result<()> {
     sqlx::query("UPDATE server_keys SET game = $1, environment = $2 WHERE game IS NULL")
         .bind(&config.game)
         .bind(&config.environment)
         .execute(database.pool())
         .await?;
+    let scopes =
+        sqlx::query("SELECT DISTINCT game, environment FROM server_keys").fetch_all(database.pool()).await?;
+    let ours = |row: &AnyRow| {
+        Ok::<_, sqlx::Error>(
+            row.try_get::<String, _>("game")? == config.game
+                && row.try_get::<String, _>("environment")? == config.environment,
+        )
+    };
+    // With several on one database, nobody can tell whose they are.
+    if let [only] = scopes.as_slice()
+        && ours(only)?
+    {
+        for sql in [
+            "UPDATE players SET scope = $1 WHERE scope IS NULL",
+            "UPDATE worlds SET scope = $1 WHERE scope IS NULL",
+        ] {
+            sqlx::query(sql).bind(config.scope()).execute(database.pool()).await?;
+        }
+    }
     Ok(())
 }
 

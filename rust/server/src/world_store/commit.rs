@@ -1,16 +1,18 @@
 //! Changing a world: all of a commit or nothing of it, once.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use axum::Json;
 use axum::extract::{Path, State};
+use backend_protocol::limits::MAX_SEQUENCE_STEP;
 use backend_protocol::world_store::{
     ChunkChange, CommitWorld, CommittedWorld, MAX_COMMIT_BODY_BYTES, world_id,
 };
 use backend_protocol::{Code, Problem};
 use sqlx::Row;
 
-use super::objects::Objects;
+use super::in_scope;
+use super::objects::new_upload;
 use crate::database::{Database, Work};
 use crate::player_store::leases;
 use crate::problem::{JsonBody, Outcome, Refusal};
@@ -29,21 +31,23 @@ pub async fn commit(
 ) -> Outcome<Json<CommittedWorld>> {
     world_id("world_id", &id)?;
     let commit = body.value;
+    in_scope(&state, &id).await?;
     let content = content_hash(&commit);
     // Before the transaction: the object store may be far away, and SQLite has one writer.
-    let sent = find_sent(&state.database, &state.objects, &commit.chunks).await?;
+    take_sent(&state, &commit.chunks).await?;
     let mut work = state.database.begin().await?;
     leases::own(&mut work, &server, &commit.server_id).await?;
     let lease_until = leases::lease_until(&state, &work);
     // Also takes the row's lock: commits to one world come one after the other.
     let world = sqlx::query(
         "UPDATE worlds SET lease_until = CASE WHEN server_id = $2 THEN $3 ELSE lease_until END \
-         WHERE world_id = $1 AND epoch = $4 RETURNING sequence, version",
+         WHERE world_id = $1 AND epoch = $4 AND (key_hash = $5 OR key_hash IS NULL) RETURNING sequence, version",
     )
     .bind(&id)
     .bind(&commit.server_id)
     .bind(lease_until)
     .bind(commit.epoch)
+    .bind(&server.key_hash)
     .fetch_optional(&mut *work.tx)
     .await?;
     // Looked up first: a commit of an epoch that is over may have been applied while it lasted.
@@ -57,13 +61,15 @@ pub async fn commit(
             "another server has taken the world since; nothing was changed",
         ));
     };
-    if commit.sequence <= world.try_get::<i64, _>("sequence")? {
+    let last = world.try_get::<i64, _>("sequence")?;
+    if commit.sequence <= last {
         return Err(Refusal::field("sequence", "must be higher than that of the last commit"));
     }
-    let version = world.try_get::<i64, _>("version")? + 1;
-    for (hash, (location, stored_bytes)) in &sent {
-        note_object(&mut work, hash, location, *stored_bytes).await?;
+    if commit.sequence - last > MAX_SEQUENCE_STEP {
+        let rule = format!("must be at most {MAX_SEQUENCE_STEP} above that of the last commit, {last}");
+        return Err(Refusal::field("sequence", &rule));
     }
+    let version = world.try_get::<i64, _>("version")? + 1;
     apply(&mut work, &id, &commit, version).await?;
     sqlx::query("UPDATE worlds SET sequence = $1, version = $2 WHERE world_id = $3")
         .bind(commit.sequence)
@@ -126,7 +132,7 @@ async fn apply(work: &mut Work, id: &str, commit: &CommitWorld, version: i64) ->
     for (index, chunk) in order {
         let stored = sqlx::query(
             "INSERT INTO world_chunks (world_id, name, hash, bytes, version, updated_at) \
-             SELECT $1, $2, hash, $4, $5, $6 FROM world_objects WHERE hash = $3 \
+             SELECT $1, $2, hash, $4, $5, $6 FROM world_objects WHERE hash = $3 AND verified = 1 \
              ON CONFLICT (world_id, name) DO UPDATE SET hash = excluded.hash, bytes = excluded.bytes, \
              version = excluded.version, updated_at = excluded.updated_at",
         )
@@ -155,53 +161,75 @@ async fn apply(work: &mut Work, id: &str, commit: &CommitWorld, version: i64) ->
     Ok(())
 }
 
-/// Objects of `chunks` that were sent to a signed address and are whole there, with their location and size. Their
-/// content is what a holder of a server key says it is; whoever reads it checks it against the hash.
-async fn find_sent(
-    database: &Database,
-    objects: &std::sync::Arc<Objects>,
-    chunks: &[ChunkChange],
-) -> Outcome<HashMap<String, (String, u64)>> {
-    let mut looking = tokio::task::JoinSet::new();
+/// Takes in the objects of `chunks` that were sent to a signed address and are what their hashes say. Each is copied to a
+/// location that no signed address can write to, and read there: what lies at a signed address can be changed at any time.
+/// What is missing or wrong is left out, and its chunk is refused as `object_missing`.
+async fn take_sent(state: &AppState, chunks: &[ChunkChange]) -> Outcome<()> {
+    let mut taking = tokio::task::JoinSet::new();
     let mut seen = HashSet::new();
     for chunk in chunks {
         let Some(upload) = &chunk.upload else { continue };
-        if !seen.insert(&chunk.hash) || is_known(database, &chunk.hash).await? {
+        if !seen.insert(&chunk.hash) || is_verified(&state.database, &chunk.hash).await? {
             continue;
         }
-        let location = objects.location(&chunk.hash, upload);
-        let (objects, hash, stored_bytes) =
-            (std::sync::Arc::clone(objects), chunk.hash.clone(), chunk.stored_bytes);
-        looking.spawn(async move {
-            objects.size(&location).await.map(|size| (hash, location, stored_bytes, size))
-        });
+        let (state, hash, upload) = (state.clone(), chunk.hash.clone(), upload.clone());
+        let stored_bytes = chunk.stored_bytes;
+        taking.spawn(async move { take_one(&state, &hash, &upload, stored_bytes).await });
     }
-    let mut sent = HashMap::new();
-    while let Some(looked) = looking.join_next().await {
-        let looked = looked.map_err(anyhow::Error::from)?;
-        let (hash, location, stored_bytes, size) = looked.map_err(|error| unavailable(&error))?;
-        if size == Some(stored_bytes) {
-            sent.insert(hash, (location, stored_bytes));
-        }
+    while let Some(taken) = taking.join_next().await {
+        taken.map_err(anyhow::Error::from)??;
     }
-    Ok(sent)
+    Ok(())
 }
 
-async fn is_known(database: &Database, hash: &str) -> Outcome<bool> {
-    let row = sqlx::query("SELECT hash FROM world_objects WHERE hash = $1");
+async fn take_one(state: &AppState, hash: &str, upload: &str, stored_bytes: u64) -> Outcome<()> {
+    let objects = &state.objects;
+    let _place = objects.checks.acquire().await.map_err(anyhow::Error::from)?;
+    let sent = objects.location(hash, upload);
+    if objects.size(&sent).await.map_err(|error| unavailable(&error))? != Some(stored_bytes) {
+        return Ok(());
+    }
+    let location = objects.location(hash, &new_upload());
+    let is_good = async {
+        objects.copy(&sent, &location).await?;
+        objects.holds(&location, hash).await
+    };
+    let is_good = is_good.await.map_err(|error| unavailable(&error))?;
+    if is_good {
+        // At once: when the commit is given up and sent again, this one need not be read again.
+        store_noted(state, hash, &location, stored_bytes).await?;
+    } else {
+        tracing::warn!(hash, "an object that was sent to a signed address is not what its hash says");
+        metrics::counter!("backend_world_objects_refused_total").increment(1);
+        objects.discard(&location).await;
+    }
+    objects.discard(&sent).await;
+    Ok(())
+}
+
+async fn is_verified(database: &Database, hash: &str) -> Outcome<bool> {
+    let row = sqlx::query("SELECT hash FROM world_objects WHERE hash = $1 AND verified = 1");
     Ok(row.bind(hash).fetch_optional(database.pool()).await?.is_some())
 }
 
-/// Notes where an object lies, unless one of its hash is there already. Gives whether it was noted.
-pub async fn note_object(
-    work: &mut Work,
-    hash: &str,
-    location: &str,
-    stored_bytes: u64,
-) -> sqlx::Result<bool> {
+/// Notes where a verified object lies, or removes it when there is another good one.
+pub async fn store_noted(state: &AppState, hash: &str, location: &str, stored_bytes: u64) -> Outcome<()> {
+    let mut work = state.database.begin().await?;
+    let noted = note_object(&mut work, hash, location, stored_bytes).await?;
+    work.commit().await?;
+    if !noted {
+        // Somebody else sent the same.
+        state.objects.discard(location).await;
+    }
+    Ok(())
+}
+
+/// Notes where a verified object lies, unless another of its hash is. Gives whether it was noted.
+async fn note_object(work: &mut Work, hash: &str, location: &str, stored_bytes: u64) -> sqlx::Result<bool> {
     let noted = sqlx::query(
-        "INSERT INTO world_objects (hash, location, stored_bytes, wanted_at) VALUES ($1, $2, $3, $4) \
-         ON CONFLICT (hash) DO NOTHING",
+        "INSERT INTO world_objects (hash, location, stored_bytes, wanted_at, verified) VALUES ($1, $2, $3, $4, 1) \
+         ON CONFLICT (hash) DO UPDATE SET location = excluded.location, stored_bytes = excluded.stored_bytes, \
+         wanted_at = excluded.wanted_at, verified = 1 WHERE world_objects.verified = 0",
     )
     .bind(hash)
     .bind(location)

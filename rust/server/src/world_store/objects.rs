@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use aws_lc_rs::digest;
 use axum::body::Bytes;
 use axum::http::Method;
-use backend_protocol::world_store::{MAX_CHUNK_BYTES, ObjectAddress};
+use backend_protocol::world_store::{MAX_CHUNK_BYTES, MAX_OBJECT_BYTES, ObjectAddress};
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::local::LocalFileSystem;
@@ -103,6 +103,32 @@ impl Objects {
     pub async fn get(&self, location: &str, range: Option<std::ops::Range<u64>>) -> Result<GetResult, Error> {
         let options = GetOptions { range: range.map(GetRange::Bounded), ..GetOptions::default() };
         self.store.get_opts(&Path::parse(location)?, options).await
+    }
+
+    /// Copies an object within the store.
+    pub async fn copy(&self, from: &str, to: &str) -> Result<(), Error> {
+        self.store.copy(&Path::parse(from)?, &Path::parse(to)?).await
+    }
+
+    /// Whether an object is there and is what has this hash. Reads no more than an object may have.
+    pub async fn holds(&self, location: &str, hash: &str) -> Result<bool, Error> {
+        let found = match self.get(location, None).await {
+            Err(Error::NotFound { .. }) => return Ok(false),
+            found => found?,
+        };
+        if found.meta.size > MAX_OBJECT_BYTES as u64 {
+            return Ok(false);
+        }
+        let (stored, hash) = (found.bytes().await?, hash.to_owned());
+        let checked = tokio::task::spawn_blocking(move || is_object(&stored, &hash)).await;
+        checked.map_err(|error| Error::Generic { store: "check", source: error.into() })
+    }
+
+    /// Removes an object that nothing refers to. The sweep finds what is left.
+    pub async fn discard(&self, location: &str) {
+        if let Err(error) = self.delete(location).await {
+            tracing::debug!(%error, "a surplus object stays for the sweep");
+        }
     }
 
     /// Removes an object if it is there.

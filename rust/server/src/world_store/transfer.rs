@@ -15,7 +15,7 @@ use backend_protocol::world_store::{
 use backend_protocol::{Code, Problem};
 use sqlx::Row;
 
-use super::commit::{note_object, unavailable};
+use super::commit::{store_noted, unavailable};
 use super::objects::{is_object, new_upload};
 use crate::problem::{JsonBody, Outcome, Refusal};
 use crate::slow_body::is_too_slow;
@@ -40,7 +40,7 @@ pub async fn uploads(
     order.sort_by_key(|&index| &hashes[index]);
     for index in order {
         // Whoever is told that an object is here has hours to commit before it could be swept.
-        let touched = sqlx::query("UPDATE world_objects SET wanted_at = $1 WHERE hash = $2");
+        let touched = sqlx::query("UPDATE world_objects SET wanted_at = $1 WHERE hash = $2 AND verified = 1");
         let touched = touched.bind(work.now).bind(&hashes[index]).execute(&mut *work.tx).await?;
         known[index] = touched.rows_affected() > 0;
     }
@@ -102,19 +102,33 @@ pub async fn put(
             "the body is not the zstd-compressed form of what has this hash, or too large",
         ));
     }
-    if find(&state, &hash).await?.is_none() {
-        let location = state.objects.location(&hash, &new_upload());
-        let stored_bytes = stored.len() as u64;
-        state.objects.put(&location, stored).await.map_err(|error| unavailable(&error))?;
-        let mut work = state.database.begin().await?;
-        let noted = note_object(&mut work, &hash, &location, stored_bytes).await?;
-        work.commit().await?;
-        if !noted && let Err(error) = state.objects.delete(&location).await {
-            // Somebody else sent the same; the sweep finds what is left of ours.
-            tracing::debug!(%error, "a surplus object stays for the sweep");
+    // Read, not believed: right bytes replace what the store has lost or damaged since.
+    if let Some((location, _)) = find(&state, &hash).await? {
+        if state.objects.holds(&location, &hash).await.map_err(|error| unavailable(&error))? {
+            mark(&state, &hash, &location, 1).await?;
+            return Ok(StatusCode::NO_CONTENT);
         }
+        tracing::warn!(hash, "an object in the store is not what its hash says; it is replaced");
+        mark(&state, &hash, &location, 0).await?;
     }
+    let location = state.objects.location(&hash, &new_upload());
+    let stored_bytes = stored.len() as u64;
+    state.objects.put(&location, stored).await.map_err(|error| unavailable(&error))?;
+    store_noted(&state, &hash, &location, stored_bytes).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Notes whether the object at `location` is what `hash` says.
+async fn mark(state: &AppState, hash: &str, location: &str, verified: i64) -> Outcome<()> {
+    let mut work = state.database.begin().await?;
+    sqlx::query("UPDATE world_objects SET verified = $1 WHERE hash = $2 AND location = $3")
+        .bind(verified)
+        .bind(hash)
+        .bind(location)
+        .execute(&mut *work.tx)
+        .await?;
+    work.commit().await?;
+    Ok(())
 }
 
 /// Gives an object, compressed, or a part of it.

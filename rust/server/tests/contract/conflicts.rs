@@ -38,7 +38,7 @@ on_both_databases! {
         assert_eq!(conflicts.len(), 1, "{conflicts:?}");
         let conflict = &conflicts[0];
         assert_eq!((&conflict["player_id"], &conflict["key"], &conflict["server_id"]), (&json!(player), &json!("progress"), &json!(a)));
-        assert_eq!((&conflict["epoch"], &conflict["sequence"], &conflict["value"]), (&json!(1), &json!(4), &json!({"n": 4})));
+        assert_eq!((&conflict["epoch"], &conflict["sequence"], &conflict["value"]), (&json!(backend.epoch(&player, 1)), &json!(4), &json!({"n": 4})));
         assert!(text(&conflict["received_at"]).ends_with('Z'));
         let loaded = load(backend, &b, &player).await;
         assert_eq!((&loaded["documents"][0]["value"], &loaded["documents"][0]["version"]), (&json!({"n": 3}), &json!(1)));
@@ -85,12 +85,33 @@ on_both_databases! {
         assert_eq!(repeated(4).await, "conflicted");
     }
 
-    async fn a_save_for_an_account_that_is_gone_is_kept(backend) {
+    async fn a_save_for_a_player_that_does_not_exist_is_not_kept(backend) {
         let server = backend.server("A", json!({})).await;
-        assert_eq!(save_one(backend, &server, "nobody", (1, 1), json!({"n": 1})).await, "conflicted");
-        assert_eq!(save_one(backend, &server, "nobody", (1, 1), json!({"n": 1})).await, "conflicted");
-        assert_eq!(kept(backend, "nobody").await[0]["value"], json!({"n": 1}));
-        resolve(backend, &server, &[&kept(backend, "nobody").await[0]["conflict_id"]]).await.refused(409, "lease_lost");
+        let body = json!({"server_id": server, "items": [item("nobody", 1, 1, &json!({"n": 1}))]});
+        let result = &backend.serve("/v1/players/save", &body).await.expect(200)["results"][0];
+        let refused = json!({"player_id": "nobody", "key": "progress", "outcome": "refused", "version": 0, "code": "player_not_found"});
+        assert_eq!(*result, refused);
+        assert_eq!(backend.count("SELECT COUNT(*) FROM save_conflicts").await, 0);
+    }
+
+    async fn the_newest_hundred_conflicts_of_a_player_are_kept(backend) {
+        let (player, a, b) = lost(backend).await;
+        for number in 0..105 {
+            let mut late = item(&player, 1, 4 + number, &json!({"n": number}));
+            late["key"] = format!("k{number}").into();
+            assert_eq!(save(backend, &a, vec![late]).await[0].0, "conflicted");
+        }
+        let conflicts = kept(backend, &player).await;
+        assert_eq!((conflicts.len(), &conflicts[0]["key"], &conflicts[99]["key"]), (100, &json!("k5"), &json!("k104")));
+        let metrics = text(&backend.get("/metrics", "").await.expect(200));
+        assert!(metrics.contains("backend_save_conflicts_dropped_total "), "{metrics}");
+        // Of any age, but not for ever.
+        backend.sweep().await;
+        assert_eq!(kept(backend, &player).await.len(), 100);
+        backend.execute("UPDATE save_conflicts SET received_at = 1 WHERE document_key <> 'k104'").await;
+        backend.sweep().await;
+        assert_eq!(kept(backend, &player).await.len(), 1);
+        assert_eq!(load(backend, &b, &player).await["documents"][0]["value"], json!({"n": 3}));
     }
 
     async fn the_holder_is_told_and_resolves(backend) {
@@ -132,11 +153,17 @@ on_both_databases! {
         resolve(backend, &a, &[&first["conflict_id"]]).await.expect(204);
     }
 
-    async fn only_servers_see_conflicts(backend) {
+    async fn only_the_holder_sees_conflicts(backend) {
         let guest = backend.guest("Ada").await;
         let path = format!("/v1/players/{}/conflicts", text(&guest["player_id"]));
         backend.get(&path, &text(&guest["access_token"])).await.refused(401, "unauthorized");
+        backend.get(&path, &backend.key).await.refused(409, "lease_lost");
+        let server = backend.server("A", json!({})).await;
+        let player = text(&guest["player_id"]);
+        load(backend, &server, &player).await;
         assert_eq!(backend.get(&path, &backend.key).await.expect(200), json!({"conflicts": []}));
+        release(backend, &server, &player, 1).await;
+        backend.get(&path, &backend.key).await.refused(409, "lease_lost");
         let path = format!("/v1/players/{}/conflicts", "x".repeat(65));
         backend.get(&path, &backend.key).await.refused(422, "invalid_field");
     }

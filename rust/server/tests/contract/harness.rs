@@ -1,9 +1,12 @@
 //! A running backend with a database of its own, and a client that says what it expects.
 
+use std::collections::HashMap;
+use std::sync::Mutex;
+
 use backend_server::{Config, Running, start};
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -44,6 +47,8 @@ pub struct Backend {
     pub key: String,
     /// Holds the database; gone with the backend.
     folder: TempDir,
+    /// The epochs that each player's leases, and the world's, were given, in order.
+    epochs: Mutex<HashMap<String, Vec<i64>>>,
 }
 
 /// A reply, read whole.
@@ -115,7 +120,7 @@ impl Backend {
         change(&mut config);
         let running = start(config.clone()).await.expect("backend starts");
         let key = std::fs::read_to_string(key_file).expect("key").trim().to_owned();
-        Self { running, config, http: Client::new(), key, folder }
+        Self { running, config, http: Client::new(), key, folder, epochs: Mutex::default() }
     }
 
     /// Runs a statement on the backend's database, behind its back.
@@ -123,6 +128,14 @@ impl Backend {
         let database = backend_server::database::Database::open(&self.config.database).await.expect("opens");
         sqlx::query(sql).execute(database.pool()).await.expect("executed");
         database.close().await;
+    }
+
+    /// The number that a statement gives on the backend's database, behind its back.
+    pub async fn count(&self, sql: &'static str) -> i64 {
+        let database = backend_server::database::Database::open(&self.config.database).await.expect("opens");
+        let row = sqlx::query(sql).fetch_one(database.pool()).await.expect("executed");
+        database.close().await;
+        row.try_get(0).expect("a number")
     }
 
     /// Where the database is, as `--database` takes it.
@@ -134,6 +147,48 @@ impl Backend {
     pub async fn beside(&self, change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().expect("folder");
         Self::begin(self.config.database.clone(), folder, change).await
+    }
+
+    /// Which of the epochs that were given for `subject` this is, from 1. They are larger each time.
+    pub fn ordinal(&self, subject: &str, epoch: i64) -> i64 {
+        let mut epochs = self.epochs.lock().expect("not poisoned");
+        let given = epochs.entry(subject.to_owned()).or_default();
+        if !given.contains(&epoch) {
+            assert!(given.last().is_none_or(|last| *last < epoch), "{epoch} after {given:?}");
+            given.push(epoch);
+        }
+        let index = given.iter().position(|one| *one == epoch).expect("it is there");
+        i64::try_from(index + 1).expect("few")
+    }
+
+    /// The epoch of this number, from 1; the number itself when that many were not given.
+    pub fn epoch(&self, subject: &str, ordinal: i64) -> i64 {
+        let epochs = self.epochs.lock().expect("not poisoned");
+        let given =
+            epochs.get(subject).and_then(|given| given.get(usize::try_from(ordinal).ok()?.checked_sub(1)?));
+        given.copied().unwrap_or(ordinal)
+    }
+
+    /// Writes `bytes` over every object of worlds.
+    pub fn spoil_objects(&self, bytes: &[u8]) {
+        let mut folders = vec![self.folder.path().join("worlds")];
+        let mut spoilt = 0;
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).expect("a folder") {
+                let path = entry.expect("entry").path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    std::fs::write(path, bytes).expect("written");
+                    spoilt += 1;
+                }
+            }
+        }
+        assert!(spoilt > 0, "there are no objects");
+    }
+
+    pub async fn sweep(&self) {
+        self.running.sweep().await.expect("swept");
     }
 
     pub async fn sweep_worlds(&self) {
@@ -151,11 +206,39 @@ impl Backend {
 
     /// Stops and starts again on the same database with other settings.
     pub async fn restart_with(self, change: impl FnOnce(&mut Config)) -> Self {
-        let Self { running, mut config, http, key, folder } = self;
+        let Self { running, mut config, http, key, folder, epochs } = self;
         change(&mut config);
         running.stop().await.expect("stops cleanly");
         let running = start(config.clone()).await.expect("backend starts again");
-        Self { running, config, http, key, folder }
+        Self { running, config, http, key, folder, epochs }
+    }
+
+    /// A copy of the SQLite file as it is now.
+    pub fn copy_database(&self) -> std::path::PathBuf {
+        let copy = self.folder.path().join("copy.db");
+        for ending in ["", "-wal"] {
+            let of = |path: &str| format!("{path}{ending}");
+            let log = std::path::Path::new(&of(&self.config.database)).exists();
+            if log {
+                std::fs::copy(of(&self.config.database), of(&copy.display().to_string())).expect("copied");
+            }
+        }
+        copy
+    }
+
+    /// Stops, puts an older copy of the SQLite file in place of it, and starts again.
+    pub async fn restart_on(self, copy: &std::path::Path) -> Self {
+        let Self { running, config, http, key, folder, epochs } = self;
+        running.stop().await.expect("stops cleanly");
+        for ending in ["", "-wal", "-shm"] {
+            let (from, to) = (format!("{}{ending}", copy.display()), format!("{}{ending}", config.database));
+            let _absent = std::fs::remove_file(&to);
+            if std::path::Path::new(&from).exists() {
+                std::fs::copy(from, to).expect("copied");
+            }
+        }
+        let running = start(config.clone()).await.expect("backend starts again");
+        Self { running, config, http, key, folder, epochs }
     }
 
     /// Every mail written so far, the oldest first.

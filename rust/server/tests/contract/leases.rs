@@ -18,15 +18,17 @@ async fn beat(backend: &Backend, server_id: &str, sequence: u64) -> Value {
     backend.serve(&format!("/v1/servers/{server_id}/heartbeat"), &body).await.expect(200)
 }
 
-/// Asks until the player is given.
+/// Asks until the player is given, with heartbeats, without which the server would be forgotten.
 async fn wait_for(backend: &Backend, server_id: &str, player_id: &str) -> Value {
-    loop {
+    for sequence in 1.. {
+        beat(backend, server_id, sequence).await;
         let reply = ask(backend, server_id, player_id).await;
         if reply["held"] == json!([]) {
             return reply["players"][0].clone();
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    unreachable!("the player is given at some time")
 }
 
 /// How long the lease of `player_id`, which another server than `server_id` holds, still lasts.
@@ -92,7 +94,7 @@ on_both_databases! {
         assert_eq!((&held["player_id"], &held["server_id"]), (&json!(player), &json!(a)));
         assert_eq!(beat(backend, &a, 2).await["wanted"], json!([player]));
         assert_eq!(beat(backend, &b, 1).await["wanted"], json!([]));
-        let body = json!({"server_id": a, "items": [item(&player, 1, 1, &json!({}))]});
+        let body = json!({"server_id": a, "items": [item(&player, backend.epoch(&player, 1), 1, &json!({}))]});
         assert_eq!(backend.serve("/v1/players/save", &body).await.expect(200)["wanted"], json!([player]));
         release(backend, &a, &player, 1).await;
         assert_eq!(beat(backend, &a, 3).await["wanted"], json!([]));
@@ -126,13 +128,15 @@ on_both_databases! {
     }
 
     async fn a_lease_that_nobody_took_is_still_the_holders(backend, |config| config.lease_seconds = 1) {
-        let (player, a, _) = three(backend).await;
+        let player = text(&backend.guest("Ada").await["player_id"]);
+        let a = backend.server("A", json!({"instance_id": "a"})).await;
         load(backend, &a, &player).await;
         // Until the registry has forgotten the server, whose lease is as old.
         while backend.get("/v1/rooms", &backend.key).await.expect(200)["rooms"] != json!([]) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         assert_eq!(save_one(backend, &a, &player, (1, 1), json!({})).await, "applied");
+        assert_eq!(backend.server("A", json!({"instance_id": "a"})).await, a, "it registers again");
         assert_eq!(load(backend, &a, &player).await["epoch"], 1);
     }
 
@@ -181,15 +185,110 @@ on_both_databases! {
         assert_eq!(ask(backend, &b, &third).await["held"][0]["server_id"], c.as_str());
     }
 
-    async fn leaving_the_list_ends_no_lease(backend) {
+    async fn leaving_the_list_ends_all_leases(backend) {
         let (player, a, b) = three(backend).await;
         load(backend, &a, &player).await;
-        let path = format!("/v1/servers/{a}");
-        backend.send(backend.request(Method::DELETE, &path).bearer_auth(&backend.key)).await.expect(204);
-        assert_eq!(ask(backend, &b, &player).await["held"][0]["server_id"], a.as_str());
+        let (key, c) = (&backend.key, backend.server("C", json!({})).await);
+        let other = text(&backend.guest("Bea").await["player_id"]);
+        load(backend, &c, &other).await;
+        backend.send(backend.request(Method::DELETE, &format!("/v1/servers/{a}")).bearer_auth(key)).await.expect(204);
+        // What was under way still counts, until somebody takes the player.
         assert_eq!(save_one(backend, &a, &player, (1, 1), json!({"last": true})).await, "applied");
-        release(backend, &a, &player, 1).await;
         assert_eq!(load(backend, &b, &player).await["documents"][0]["value"], json!({"last": true}));
+        assert_eq!(ask(backend, &b, &other).await["held"][0]["server_id"], json!(c), "another server's stay");
+    }
+
+    async fn a_load_that_comes_after_its_server_has_left_gives_nothing(backend) {
+        let (player, a, b) = three(backend).await;
+        let late = json!({"server_id": a, "player_ids": [player]});
+        backend.send(backend.request(Method::DELETE, &format!("/v1/servers/{a}")).bearer_auth(&backend.key)).await.expect(204);
+        backend.serve("/v1/players/load", &late).await.refused(404, "server_unknown");
+        backend.serve("/v1/worlds/w/open", &json!({"server_id": a, "opening": 1})).await.refused(404, "server_unknown");
+        assert_eq!(load(backend, &b, &player).await["epoch"], 1);
+        // Nor does one of a server that was forgotten, until it is listed again.
+        backend.execute("UPDATE servers SET lease_until = 1").await;
+        let two = text(&backend.guest("Bea").await["player_id"]);
+        let load_two = json!({"server_id": b, "player_ids": [two]});
+        backend.serve("/v1/players/load", &load_two).await.refused(404, "server_unknown");
+        assert_eq!(save_one(backend, &b, &player, (1, 1), json!({})).await, "applied", "what it holds, it saves");
+    }
+
+    async fn loads_and_the_leaving_of_their_server_leave_no_lease(backend) {
+        let b = backend.server("B", json!({})).await;
+        for _ in 0..10 {
+            let player = text(&backend.guest("Ada").await["player_id"]);
+            let a = backend.server("A", json!({})).await;
+            let body = json!({"server_id": a, "player_ids": [player]});
+            let leave = backend.send(backend.request(Method::DELETE, &format!("/v1/servers/{a}")).bearer_auth(&backend.key));
+            let (one, left, two) = tokio::join!(
+                backend.serve("/v1/players/load", &body), leave, backend.serve("/v1/players/load", &body));
+            left.expect(204);
+            for load in [one, two] {
+                assert!(load.status == 200 || load.code() == "server_unknown", "{load:?}");
+            }
+            assert_eq!(ask(backend, &b, &player).await["held"], json!([]));
+        }
+    }
+
+    async fn a_registration_that_is_repeated_after_its_server_has_left_lists_it_no_more(backend) {
+        let body = json!({"instance_id": "one", "name": "A", "address": "127.0.0.1", "port": 7777, "max_players": 2});
+        let register = |key: &str| backend.send(backend.request(Method::POST, "/v1/servers").bearer_auth(&backend.key)
+            .header("idempotency-key", key).json(&body));
+        let (first, second) = (uuid::Uuid::new_v4().to_string(), uuid::Uuid::new_v4().to_string());
+        let listed = async || backend.get("/v1/rooms", &backend.key).await.expect(200)["rooms"].as_array().expect("list").len();
+        let id = text(&register(&first).await.expect(201)["server_id"]);
+        assert_eq!((register(&first).await.expect(201)["server_id"].clone(), listed().await), (json!(id), 1));
+        backend.send(backend.request(Method::DELETE, &format!("/v1/servers/{id}")).bearer_auth(&backend.key)).await.expect(204);
+        assert_eq!((register(&first).await.expect(201)["server_id"].clone(), listed().await), (json!(id), 0));
+        assert_eq!((register(&second).await.expect(201)["server_id"].clone(), listed().await), (json!(id), 1), "it is back");
+    }
+
+    async fn a_clock_that_was_set_back_lengthens_no_lease(backend) {
+        let (player, a, b) = three(backend).await;
+        load(backend, &a, &player).await;
+        backend.serve("/v1/worlds/w/open", &json!({"server_id": a, "opening": 1})).await.expect(200);
+        // An hour back: what was written before lies an hour ahead.
+        for table in [
+            "UPDATE player_leases SET lease_until = lease_until + 3600000",
+            "UPDATE servers SET lease_until = lease_until + 3600000",
+            "UPDATE worlds SET lease_until = lease_until + 3600000",
+        ] {
+            backend.execute(table).await;
+        }
+        assert!(lasts(backend, &b, &player).await <= 60_000);
+        backend.sweep().await;
+        backend.execute("UPDATE servers SET lease_until = lease_until - 60000").await;
+        backend.execute("UPDATE player_leases SET lease_until = lease_until - 60000").await;
+        backend.execute("UPDATE worlds SET lease_until = lease_until - 60000").await;
+        assert_eq!(backend.get("/v1/rooms", &backend.key).await.expect(200)["rooms"], json!([]));
+        let c = backend.server("C", json!({})).await;
+        assert_eq!(load(backend, &c, &player).await["epoch"], 2);
+        backend.serve("/v1/worlds/w/open", &json!({"server_id": c, "opening": 1})).await.expect(200);
+    }
+
+    async fn a_clock_that_was_set_back_keeps_nothing_else_alive(backend) {
+        let guest = backend.guest("Ada").await;
+        let (player, a, b) = (text(&guest["player_id"]), backend.server("A", json!({})).await, backend.server("B", json!({})).await);
+        load(backend, &a, &player).await;
+        ask(backend, &b, &player).await;
+        backend.sweep().await;
+        for moved in [
+            "UPDATE clock_seen SET seen_at = seen_at + 3600000",
+            "UPDATE player_leases SET wanted_at = wanted_at + 3600000",
+            "UPDATE refresh_tokens SET expires_at = expires_at + 3600000, used_at = expires_at",
+            "INSERT INTO idempotency_keys (key_hash, request_hash, player_id, created_at) SELECT 'k', 'r', 'p', seen_at FROM clock_seen",
+        ] {
+            backend.execute(moved).await;
+        }
+        backend.sweep().await;
+        for ahead in [
+            "SELECT COUNT(*) FROM player_leases WHERE wanted_at > (SELECT seen_at FROM clock_seen)",
+            "SELECT COUNT(*) FROM refresh_tokens WHERE used_at > (SELECT seen_at FROM clock_seen)",
+            "SELECT COUNT(*) FROM refresh_tokens WHERE expires_at > (SELECT seen_at FROM clock_seen) + 2592000000",
+            "SELECT COUNT(*) FROM idempotency_keys WHERE created_at > (SELECT seen_at FROM clock_seen)",
+        ] {
+            assert_eq!(backend.count(ahead).await, 0, "{ahead}");
+        }
     }
 
     async fn of_eight_servers_one_is_given_the_player(backend) {
@@ -240,11 +339,14 @@ on_both_databases! {
             players.push(text(&backend.guest(&format!("P{name}")).await["player_id"]));
         }
         let path = format!("/v1/servers/{a}/heartbeat");
-        backend.serve("/v1/players/load", &json!({"server_id": a, "player_ids": players})).await.expect(200);
+        let loaded = backend.serve("/v1/players/load", &json!({"server_id": a, "player_ids": players})).await.expect(200);
+        for player in loaded["players"].as_array().expect("list") {
+            backend.ordinal(&text(&player["player_id"]), player["epoch"].as_i64().expect("number"));
+        }
         let mut requests = Vec::new();
         for round in 1..=8 {
             players.reverse();
-            let items: Vec<Value> = players.iter().map(|player| item(player, 1, round, &json!({}))).collect();
+            let items: Vec<Value> = players.iter().map(|player| item(player, backend.epoch(player, 1), round, &json!({}))).collect();
             requests.push(("/v1/players/load", json!({"server_id": a, "player_ids": players})));
             requests.push(("/v1/players/save", json!({"server_id": a, "items": items})));
             requests.push((path.as_str(), json!({"sequence": round, "players": 0})));

@@ -7,6 +7,7 @@ mod bad_input;
 mod conflicts;
 mod harness;
 mod health;
+mod lease_owners;
 mod leases;
 mod limits;
 mod mail;

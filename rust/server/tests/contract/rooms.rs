@@ -47,6 +47,32 @@ on_both_databases! {
         }
     }
 
+    async fn names_are_found_in_any_case_and_form(backend) {
+        for name in ["ÉCLAIR Großküche", "Ωmega", "Cafe\u{301}", "ПРИВЕТ"] {
+            backend.server(name, json!({"tags": ["PvP"]})).await;
+        }
+        for (query, expected) in [
+            ("search=éclair", "ÉCLAIR Großküche"),
+            ("search=GROßK%C3%9C", "ÉCLAIR Großküche"),
+            ("search=%CF%89MEGA", "Ωmega"),
+            ("search=caf%C3%A9", "Cafe\u{301}"),
+            ("search=привет", "ПРИВЕТ"),
+        ] {
+            assert_eq!(names(backend, query).await, [expected], "{query}");
+        }
+        // Tags are exact, whatever LIKE of a database makes of capitals.
+        assert_eq!(names(backend, "tags=PvP").await.len(), 4);
+        assert_eq!(names(backend, "tags=pvp").await.len(), 0);
+    }
+
+    async fn names_that_an_earlier_build_wrote_are_found(backend) {
+        backend.server("ÉCLAIR", json!({})).await;
+        backend.execute("UPDATE servers SET name_folded = ''").await;
+        let next = backend.beside(|_| {}).await;
+        assert_eq!(names(&next, "search=éclair").await, ["ÉCLAIR"]);
+        next.stop().await;
+    }
+
     async fn pages_are_complete_and_without_repetition(backend) {
         for index in 0..23 {
             backend.server(&format!("Room {:02}", index % 12), json!({"players": index % 3, "max_players": 9})).await;

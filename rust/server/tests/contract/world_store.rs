@@ -34,11 +34,18 @@ async fn open(backend: &Backend, server: &str) -> Answer {
     open_as(backend, server, 1).await
 }
 
+/// Epochs are counted, in whatever these helpers give and take: the first that the world was given is 1.
 async fn open_as(backend: &Backend, server: &str, opening: u64) -> Answer {
-    backend.serve("/v1/worlds/overworld/open", &json!({"server_id": server, "opening": opening})).await
+    let body = json!({"server_id": server, "opening": opening});
+    let mut answer = backend.serve("/v1/worlds/overworld/open", &body).await;
+    if let Some(epoch) = answer.body["epoch"].as_i64() {
+        answer.body["epoch"] = backend.ordinal("overworld", epoch).into();
+    }
+    answer
 }
 
 async fn release(backend: &Backend, server: &str, epoch: i64) {
+    let epoch = backend.epoch("overworld", epoch);
     let body = json!({"server_id": server, "epoch": epoch});
     backend.serve("/v1/worlds/overworld/release", &body).await.expect(204);
 }
@@ -69,6 +76,7 @@ async fn commit(
     chunks: Vec<Value>,
     removed: Value,
 ) -> Answer {
+    let epoch = backend.epoch("overworld", epoch);
     let body = json!({"server_id": server, "epoch": epoch, "sequence": sequence, "chunks": chunks, "removed": removed});
     backend.serve("/v1/worlds/overworld/commit", &body).await
 }
@@ -201,6 +209,42 @@ on_both_databases! {
         assert_eq!(downloads, json!({"objects": [{"hash": one.hash, "stored_bytes": one.stored.len()}]}));
         // Last: the connection ends with the rest of the body unread.
         send(backend, &one.hash, &vec![0; 17 * 1024 * 1024]).await.refused(413, "body_too_large");
+    }
+
+    async fn a_sequence_far_ahead_is_refused(backend) {
+        let server = backend.server("A", json!({})).await;
+        let one = content("one");
+        open(backend, &server).await.expect(200);
+        send(backend, &one.hash, &one.stored).await.expect(204);
+        for sequence in [i64::MAX, (1 << 32) + 1] {
+            let far = commit(backend, &server, 1, sequence, vec![one.chunk("a")], json!([])).await;
+            far.refused(422, "invalid_field");
+            assert_eq!(far.field(), "sequence");
+        }
+        commit(backend, &server, 1, 1 << 32, vec![one.chunk("a")], json!([])).await.expect(200);
+    }
+
+    async fn right_bytes_heal_a_wrong_object(backend) {
+        let server = backend.server("A", json!({})).await;
+        let (one, garbage) = (content("one"), content("garbage"));
+        open(backend, &server).await.expect(200);
+        send(backend, &one.hash, &one.stored).await.expect(204);
+        commit(backend, &server, 1, 1, vec![one.chunk("a")], json!([])).await.expect(200);
+        // As an earlier build, or a bad disk, left it.
+        backend.spoil_objects(&garbage.stored);
+        assert_ne!(receive(backend, &one.hash, "").await.1, one.stored);
+        send(backend, &one.hash, &garbage.stored).await.refused(422, "object_invalid");
+        send(backend, &one.hash, &one.stored).await.expect(204);
+        assert_eq!(receive(backend, &one.hash, "").await.1, one.stored);
+        // What nobody has verified counts as absent, for commits as well, until it is sent again.
+        backend.execute("UPDATE world_objects SET verified = 0").await;
+        backend.spoil_objects(&garbage.stored);
+        let asked = backend.serve("/v1/worlds/overworld/uploads", &json!({"hashes": [one.hash]})).await.expect(200);
+        assert_eq!(asked["objects"][0]["present"], false);
+        commit(backend, &server, 1, 2, vec![one.chunk("b")], json!([])).await.refused(409, "object_missing");
+        send(backend, &one.hash, &one.stored).await.expect(204);
+        commit(backend, &server, 1, 2, vec![one.chunk("b")], json!([])).await.expect(200);
+        assert_eq!(receive(backend, &one.hash, "").await.1, one.stored);
     }
 
     async fn an_object_is_read_whole_or_in_part(backend) {
