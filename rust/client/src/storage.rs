@@ -1,13 +1,17 @@
 //! The little that is kept on disk: sessions and public keys.
 
+mod private;
 mod sealed;
 
-use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub(crate) use private::{
+    make_folder, make_private_folders, open_private, prepare_database, private_file, sync_folder,
+};
 pub use sealed::SealedStorage;
 
 /// Named blobs. A write is there completely and durably, or not at all.
@@ -18,7 +22,13 @@ pub trait Storage: Send + Sync {
     fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
     /// Removes the blob if it is there.
     fn remove(&self, name: &str) -> io::Result<()>;
+    /// Locks `name` among everybody who uses this storage, other processes too. `None` while somebody else has it. It ends
+    /// with the lock that is returned, or with the process.
+    fn try_lock(&self, name: &str) -> io::Result<Option<Lock>>;
 }
+
+/// A lock of [`Storage::try_lock`].
+pub type Lock = Box<dyn Send + Sync>;
 
 impl<S: Storage + ?Sized> Storage for Arc<S> {
     fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
@@ -31,6 +41,10 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         (**self).remove(name)
+    }
+
+    fn try_lock(&self, name: &str) -> io::Result<Option<Lock>> {
+        (**self).try_lock(name)
     }
 }
 
@@ -74,8 +88,12 @@ impl Storage for FileStorage {
     fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         let own = self.path(name)?;
         for path in std::iter::once(own).chain(self.former.iter().map(|former| former.join(name))) {
-            match fs::read(path) {
-                Ok(bytes) => return Ok(Some(bytes)),
+            match open_private(&path, OpenOptions::new().read(true)) {
+                Ok(mut file) => {
+                    let mut bytes = Vec::new();
+                    file.read_to_end(&mut bytes)?;
+                    return Ok(Some(bytes));
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
@@ -111,67 +129,59 @@ impl Storage for FileStorage {
         }
         Ok(())
     }
-}
 
-#[cfg(unix)]
-pub(crate) fn private_file(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
-}
-
-#[cfg(not(unix))]
-pub(crate) fn private_file(path: &Path) -> io::Result<File> {
-    fs::OpenOptions::new().write(true).create_new(true).open(path)
-}
-
-/// Makes a folder and those above it, durably. Also if they are there already: whoever made them may have been killed
-/// before they were synced.
-pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
-    /// Deeper ones than a program makes for itself.
-    const ABOVE: usize = 4;
-
-    let missing = folder.ancestors().take_while(|above| !above.exists()).count();
-    fs::create_dir_all(folder)?;
-    for (depth, above) in folder.ancestors().take(ABOVE.max(missing + 1)).enumerate() {
-        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
-        match sync_folder(above) {
-            // Somebody else's, who may not even let us read it.
-            Err(_) if depth > missing => break,
-            synced => synced?,
+    // A file of its own, which stays: one that is replaced or removed would be locked by two.
+    fn try_lock(&self, name: &str) -> io::Result<Option<Lock>> {
+        let path = self.path(&format!("{name}.lock"))?;
+        make_folder(&self.folder)?;
+        let file = open_private(&path, OpenOptions::new().write(true).create(true).truncate(false))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Box::new(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
         }
     }
-    Ok(())
-}
-
-#[cfg(unix)]
-pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
-// Windows makes a rename durable with the file itself and cannot open folders.
-#[cfg(not(unix))]
-#[expect(clippy::unnecessary_wraps, reason = "elsewhere it may fail")]
-pub(crate) fn sync_folder(_folder: &Path) -> io::Result<()> {
-    Ok(())
 }
 
 /// Blobs that live as long as the process: for games that must leave no trace, and for tests.
 #[derive(Debug, Default)]
-pub struct MemoryStorage(Mutex<HashMap<String, Vec<u8>>>);
+pub struct MemoryStorage {
+    blobs: Mutex<HashMap<String, Vec<u8>>>,
+    locked: Arc<Mutex<HashSet<String>>>,
+}
+
+struct MemoryLock {
+    name: String,
+    locked: Arc<Mutex<HashSet<String>>>,
+}
+
+impl Drop for MemoryLock {
+    fn drop(&mut self) {
+        self.locked.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
+    }
+}
 
 impl Storage for MemoryStorage {
     fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned())
+        Ok(self.blobs.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned())
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), bytes.to_vec());
+        self.blobs.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), bytes.to_vec());
         Ok(())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.blobs.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
         Ok(())
+    }
+
+    fn try_lock(&self, name: &str) -> io::Result<Option<Lock>> {
+        let locked = Arc::clone(&self.locked);
+        if !self.locked.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned()) {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(MemoryLock { name: name.to_owned(), locked })))
     }
 }
 
@@ -210,6 +220,20 @@ mod tests {
         storage.remove("session").expect("removes");
         assert_eq!(storage.read("session").expect("reads"), None);
         assert_eq!(FileStorage::new(&former).read("session").expect("reads"), None);
+    }
+
+    #[test]
+    fn a_lock_is_held_by_one_at_a_time() {
+        let folder = tempfile::tempdir().expect("folder");
+        let files: [Box<dyn Storage>; 2] =
+            [Box::new(FileStorage::new(folder.path())), Box::new(MemoryStorage::default())];
+        for storage in files {
+            let lock = storage.try_lock("session").expect("locks").expect("is free");
+            assert!(storage.try_lock("session").expect("asks").is_none(), "is held");
+            assert!(storage.try_lock("other").expect("locks").is_some(), "another one");
+            drop(lock);
+            assert!(storage.try_lock("session").expect("locks").is_some(), "is free again");
+        }
     }
 
     #[test]

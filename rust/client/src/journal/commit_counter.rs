@@ -11,11 +11,11 @@
 //!   [`CommitCounter::sync`], whichever is later.
 //! - When the file is gone or damaged too, nothing is seen.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use crate::storage::private_file;
+use crate::storage::{open_private, private_file};
 
 const MAGIC: [u8; 4] = *b"JCN1";
 const LENGTH: usize = 16;
@@ -39,7 +39,7 @@ impl CommitCounter {
     /// Opens it, or makes it. Gives the number in it; 0 if there is none that is whole.
     pub fn open(path: &Path) -> (Self, i64) {
         let path = counter_path(path);
-        let opened = File::options().read(true).write(true).open(&path).or_else(|error| match error.kind() {
+        let opened = open_private(&path, OpenOptions::new().read(true).write(true)).or_else(|error| match error.kind() {
             io::ErrorKind::NotFound => private_file(&path),
             _ => Err(error),
         });

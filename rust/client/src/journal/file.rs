@@ -17,7 +17,7 @@ use super::commit_counter::CommitCounter;
 use super::format::{self, FORMAT, ROWS, TABLES};
 use super::origin::FileIdentity;
 use super::{Changes, JournalError, Record};
-use crate::storage::{private_file, sync_folder};
+use crate::storage::{prepare_database, sync_folder};
 
 /// Pages of 4 KiB in the log after which it is taken into the file: SQLite's own default. A burst of small saves gets there
 /// every few seconds; it then costs one more sync, and as many pages as differ.
@@ -78,15 +78,7 @@ impl Left {
 impl JournalFile {
     /// Opens a file, or makes it. Of one that is there, nothing is changed: it can be read on a full disk too.
     pub async fn open(path: &Path) -> Result<Self, JournalError> {
-        let new = !path.exists();
-        if new {
-            match private_file(path) {
-                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-                    return Err(from_io(path, &error));
-                }
-                _ => {}
-            }
-        }
+        let new = prepare_database(path).map_err(|error| from_io(path, &error))?;
         let (mut connection, format) = connect(path).await?;
         if format > FORMAT {
             return Err(JournalError::Newer(format, FORMAT));

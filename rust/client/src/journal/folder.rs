@@ -8,7 +8,7 @@
 //! whoever met it. One that has saves for another backend, or that cannot be opened, stays as it is.
 
 use std::collections::HashSet;
-use std::fs::{File, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use super::commit_counter::counter_path;
 use super::file::{JournalFile, Left, from_io, salvage, with_ending};
 use super::{Changes, Journal, JournalError, JournalSource, Recovered, passing_volume};
-use crate::storage::{make_folder, sync_folder};
+use crate::storage::{make_folder, open_private, sync_folder};
 
 /// Most processes that share a folder.
 const MAX_JOURNALS: usize = 64;
@@ -144,7 +144,9 @@ fn named(path: &Path) -> String {
 async fn lock(folder: &Path, within: Duration) -> Result<Option<File>, JournalError> {
     let path = folder.join(LOCK);
     // One that is there can be locked on a full disk, and on one that is read only.
-    let file = File::open(&path).or_else(|_| File::create(&path)).map_err(|error| from_io(&path, &error))?;
+    let file = open_private(&path, OpenOptions::new().read(true))
+        .or_else(|_| open_private(&path, OpenOptions::new().write(true).create(true).truncate(false)))
+        .map_err(|error| from_io(&path, &error))?;
     let mut waited = Duration::ZERO;
     loop {
         match file.try_lock() {

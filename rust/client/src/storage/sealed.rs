@@ -2,14 +2,18 @@
 
 use std::io;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand;
 
-use super::Storage;
+use super::{Lock, Storage};
 
 const KEY_BYTES: usize = 32;
+/// Longest wait for another process that makes the key: it writes one small file.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(5);
 /// Begins every sealed blob: what it is, and how it is sealed.
 const MAGIC: &[u8; 8] = b"bcseal1\n";
 /// The blob with the key, where the system keeps no keys for us.
@@ -79,16 +83,34 @@ impl<S: Storage> SealedStorage<S> {
     }
 
     fn own_key(&self) -> io::Result<Option<[u8; KEY_BYTES]>> {
-        let kept = match self.inner.read(KEY_NAME)? {
-            Some(kept) if kept.len() == KEY_BYTES => kept,
-            _ => {
-                let made = fresh()?;
-                self.inner.write(KEY_NAME, &made)?;
-                made.to_vec()
+        let whole = |kept: Option<Vec<u8>>| kept.filter(|kept| kept.len() == KEY_BYTES);
+        let kept = match whole(self.inner.read(KEY_NAME)?) {
+            Some(kept) => kept,
+            None => {
+                // Of two processes that start for the first time, one makes it.
+                let _lock = self.wait_for_lock();
+                if let Some(kept) = whole(self.inner.read(KEY_NAME)?) {
+                    kept
+                } else {
+                    let made = fresh()?;
+                    self.inner.write(KEY_NAME, &made)?;
+                    made.to_vec()
+                }
             }
         };
         let bound = digest(&SHA256, &[&kept, machine_id().as_bytes()].concat());
         Ok(bound.as_ref().try_into().ok())
+    }
+
+    /// `None` where there are no locks, or nobody lets go of this one.
+    fn wait_for_lock(&self) -> Option<Lock> {
+        let begin = Instant::now();
+        loop {
+            match self.inner.try_lock(KEY_NAME) {
+                Ok(None) if begin.elapsed() < LOCK_TIMEOUT => std::thread::sleep(LOCK_RETRY_INTERVAL),
+                outcome => return outcome.ok().flatten(),
+            }
+        }
     }
 
     fn opened(&self, name: &str, sealed: &[u8]) -> io::Result<Option<Vec<u8>>> {
@@ -122,6 +144,10 @@ impl<S: Storage> Storage for SealedStorage<S> {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         self.inner.remove(name)
+    }
+
+    fn try_lock(&self, name: &str) -> io::Result<Option<Lock>> {
+        self.inner.try_lock(name)
     }
 }
 
@@ -180,6 +206,23 @@ mod tests {
         let elsewhere = SealedStorage::new(MemoryStorage::default());
         elsewhere.inner.write("ada", &sealed).expect("copied");
         assert_eq!(elsewhere.read("ada").expect("reads"), None, "without the key");
+    }
+
+    #[test]
+    fn of_many_that_start_at_once_one_makes_the_key() {
+        for _ in 0..20 {
+            let folder = tempfile::tempdir().expect("folder");
+            std::thread::scope(|scope| {
+                for name in ["a", "b", "c", "d"] {
+                    let storage = SealedStorage::new(FileStorage::new(folder.path()));
+                    scope.spawn(move || storage.write(name, b"secret").expect("writes"));
+                }
+            });
+            let later = SealedStorage::new(FileStorage::new(folder.path()));
+            for name in ["a", "b", "c", "d"] {
+                assert_eq!(later.read(name).expect("reads").as_deref(), Some(&b"secret"[..]), "{name}");
+            }
+        }
     }
 
     #[test]

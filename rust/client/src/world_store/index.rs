@@ -11,7 +11,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions, Connection, Row, Sqlite, Transaction};
 
-use crate::storage::sync_folder;
+use crate::storage::{prepare_database, sync_folder};
 
 /// Version of the tables, in the file's `user_version`.
 const FORMAT: i64 = 1;
@@ -267,7 +267,7 @@ async fn write_change(tx: &mut Transaction<'_, Sqlite>, change: &Change, sequenc
 }
 
 async fn connect(path: &Path) -> Result<SqliteConnection, IndexError> {
-    let new = !path.exists();
+    let new = prepare_database(path).map_err(|error| IndexError::Failed(error.to_string()))?;
     let options = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)

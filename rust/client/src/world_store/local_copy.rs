@@ -1,14 +1,14 @@
 //! Objects on local disk: `objects/ab/<hash>.zst`, each what the SHA-256 in its name says, or not used.
 
 use std::collections::HashSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest;
 use uuid::Uuid;
 
-use crate::storage::{make_folder, private_file, sync_folder};
+use crate::storage::{make_folder, make_private_folders, open_private, private_file, sync_folder};
 
 /// zstd's default: fast enough not to matter beside the disk.
 const LEVEL: i32 = 3;
@@ -56,7 +56,7 @@ impl LocalCopy {
         let objects = folder.join("objects");
         make_folder(&objects)?;
         for prefix in 0..=u8::MAX {
-            fs::create_dir_all(objects.join(format!("{prefix:02x}")))?;
+            make_private_folders(&objects.join(format!("{prefix:02x}")))?;
         }
         sync_folder(&objects)?;
         Ok(Self { folder: folder.to_owned() })
@@ -123,7 +123,7 @@ impl LocalCopy {
 
     /// Adds to a download.
     pub fn append_part(&self, hash: &str, bytes: &[u8]) -> io::Result<()> {
-        OpenOptions::new().append(true).create(true).open(self.part(hash))?.write_all(bytes)
+        open_private(&self.part(hash), OpenOptions::new().append(true).create(true))?.write_all(bytes)
     }
 
     /// Begins a download anew.
@@ -164,7 +164,7 @@ impl LocalCopy {
     /// returns; gives the folder.
     pub fn keep_aside(&self, label: &str, list: &[u8], hashes: &[String]) -> io::Result<PathBuf> {
         let folder = self.folder.join("conflicts").join(label);
-        fs::create_dir_all(&folder)?;
+        make_private_folders(&folder)?;
         for hash in hashes {
             let (from, to) = (self.path(hash), folder.join(format!("{hash}.zst")));
             match fs::copy(&from, &to) {
@@ -175,7 +175,8 @@ impl LocalCopy {
                 Err(error) => return Err(error),
             }
         }
-        let mut file = File::create(folder.join("changes.json"))?;
+        let list_file = folder.join("changes.json");
+        let mut file = open_private(&list_file, OpenOptions::new().write(true).create(true).truncate(true))?;
         file.write_all(list)?;
         file.sync_all()?;
         sync_folder(&folder)?;
