@@ -5,6 +5,7 @@
 //! it is used, so that a crash between the two costs no login.
 
 mod accounts;
+mod kept;
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +17,6 @@ use backend_protocol::session::{
 };
 use backend_protocol::{Code, limits};
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -25,6 +25,7 @@ use crate::clock::Clock;
 use crate::error::{ClientError, Fault};
 use crate::retry;
 use crate::storage::Storage;
+use kept::{Kept, ProfileLock};
 
 /// News of a session, told on a worker thread.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,14 +83,6 @@ struct Active {
     refresh_token: SecretString,
     refresh_at: Instant,
     expires_at: Instant,
-}
-
-/// What is kept on disk. The access token is not: it lives minutes.
-#[derive(Serialize, Deserialize)]
-struct Kept {
-    player_id: String,
-    display_name: String,
-    refresh_token: String,
 }
 
 impl Session {
@@ -157,14 +150,20 @@ impl Session {
     /// was, [`Account::offline`], and the session is renewed as soon as the backend is back.
     pub async fn restore(&self) -> Result<Account, ClientError> {
         let _flight = self.0.flight.lock().await;
-        let name = self.file();
-        let bytes = self.on_disk(move |storage| storage.read(&name)).await?;
-        let kept = bytes.and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok());
-        let Some(kept) = kept else {
+        let locked = self.lock_profile().await;
+        let Some(kept) = self.kept().await? else {
             return Err(ClientError::new(Fault::NotLoggedIn, "there is no session to restore"));
         };
-        match self.exchange(kept.refresh_token.clone()).await {
-            Ok(granted) => self.begin(granted).await,
+        let traded = match &locked {
+            Ok(_) => self.exchange(kept.refresh_token.clone(), true).await,
+            Err(error) => Err(error.clone()),
+        };
+        match traded {
+            Ok(granted) => {
+                let account = self.adopt(granted, true).await?;
+                (self.0.on_event)(Event::LoggedIn(account.clone()));
+                Ok(account)
+            }
             Err(error) if error.is_unanswered() => {
                 tracing::warn!(code = error.code(), "the backend is away; the kept session goes on");
                 Ok(self.go_on_offline(kept))
@@ -184,9 +183,15 @@ impl Session {
     pub async fn logout(&self) -> Result<(), ClientError> {
         let _flight = self.0.flight.lock().await;
         let Some(active) = self.lock().take() else { return Ok(()) };
-        self.forget().await?;
+        // Whoever holds the profile for long must not keep the player from leaving.
+        let locked = self.lock_profile().await;
+        let newest = self.newest(&active).await;
+        if newest.owns_file {
+            self.forget().await?;
+        }
+        drop(locked);
         (self.0.on_event)(Event::LoggedOut);
-        let refresh_token = active.refresh_token.expose_secret().to_owned();
+        let refresh_token = newest.expose();
         match self.0.backend.logout(&Logout { refresh_token }).await {
             Err(error) if error.is_unanswered() => {
                 tracing::warn!(code = error.code(), "logged out here; the backend was not told");
@@ -247,14 +252,16 @@ impl Session {
         if active.access_token.expose_secret() != seen.expose_secret() {
             return Ok(());
         }
-        let granted = self.exchange(active.refresh_token.expose_secret().to_owned()).await?;
-        self.adopt(granted).await?;
+        let _locked = self.lock_profile().await?;
+        let newest = self.newest(&active).await;
+        let granted = self.exchange(newest.expose(), newest.owns_file).await?;
+        self.adopt(granted, newest.owns_file).await?;
         (self.0.on_event)(Event::Refreshed);
         Ok(())
     }
 
-    /// Trades a refresh token. The flight is held by the caller.
-    async fn exchange(&self, refresh_token: String) -> Result<Granted, ClientError> {
+    /// Trades a refresh token. The caller holds the flight and the profile, and says whether the file is that token's.
+    async fn exchange(&self, refresh_token: String, owns_file: bool) -> Result<Granted, ClientError> {
         let outcome = self.0.backend.refresh(&Refresh { refresh_token }).await;
         if let Err(error) = &outcome {
             let over = [
@@ -264,7 +271,7 @@ impl Session {
             ];
             if let Some((_, event)) = over.into_iter().find(|(code, _)| error.is(*code)) {
                 *self.lock() = None;
-                if let Err(disk) = self.forget().await {
+                if owns_file && let Err(disk) = self.forget().await {
                     tracing::warn!(code = disk.code(), "could not remove the ended session's file");
                 }
                 (self.0.on_event)(event(error.clone()));
@@ -295,24 +302,23 @@ impl Session {
     }
 
     async fn begin(&self, granted: Granted) -> Result<Account, ClientError> {
-        let account = self.adopt(granted).await?;
+        // A login counts whatever another process does; only the order of their writes is at stake.
+        let _locked: Option<ProfileLock> = self.lock_profile().await.ok();
+        let account = self.adopt(granted, true).await?;
         (self.0.on_event)(Event::LoggedIn(account.clone()));
         Ok(account)
     }
 
-    async fn adopt(&self, granted: Granted) -> Result<Account, ClientError> {
+    /// Goes on with what the backend granted. The caller holds the profile; `owns_file`: whether to replace what is on disk.
+    async fn adopt(&self, granted: Granted, owns_file: bool) -> Result<Account, ClientError> {
         check_grant(&granted)?;
         let kept = Kept {
             player_id: granted.player_id.clone(),
             display_name: granted.display_name.clone(),
             refresh_token: granted.refresh_token.clone(),
         };
-        let bytes = serde_json::to_vec(&kept)
-            .map_err(|error| ClientError::new(Fault::Internal, format!("session: {error}")))?;
-        let name = self.file();
-        // A full disk must not keep a player out: the session then lasts as long as the process.
-        if let Err(error) = self.on_disk(move |storage| storage.write(&name, &bytes)).await {
-            tracing::warn!(message = %error, "the session could not be kept for the next start");
+        if owns_file {
+            self.keep(&kept).await?;
         }
         let life = Duration::from_secs(granted.expires_in.into());
         let now = self.0.clock.now();
@@ -360,6 +366,8 @@ impl Session {
     }
 
     async fn own_device_id(&self) -> Result<String, ClientError> {
+        // Two processes that start for the first time have one id.
+        let _locked = self.lock_profile().await?;
         let name = format!("{}.{}.device", self.0.profile, self.0.backend.name());
         let bytes = self
             .on_disk(move |storage| {
@@ -373,26 +381,6 @@ impl Session {
             .await?;
         String::from_utf8(bytes)
             .map_err(|_| ClientError::new(Fault::Storage, "the kept device id is damaged"))
-    }
-
-    async fn forget(&self) -> Result<(), ClientError> {
-        let name = self.file();
-        self.on_disk(move |storage| storage.remove(&name)).await
-    }
-
-    async fn on_disk<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&dyn Storage) -> std::io::Result<T> + Send + 'static,
-    ) -> Result<T, ClientError> {
-        let storage = Arc::clone(&self.0.storage);
-        tokio::task::spawn_blocking(move || work(storage.as_ref()))
-            .await
-            .map_err(|error| ClientError::new(Fault::Internal, error.to_string()))?
-            .map_err(|error| ClientError::new(Fault::Storage, format!("session file: {error}")))
-    }
-
-    fn file(&self) -> String {
-        format!("{}.{}.session", self.0.profile, self.0.backend.name())
     }
 
     fn active(&self) -> Result<Active, ClientError> {

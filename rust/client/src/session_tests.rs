@@ -123,3 +123,72 @@ async fn logout_forgets_here_even_when_the_backend_is_away() {
     assert_eq!(session.restore().await.expect_err("nothing kept").code(), "not_logged_in");
     assert_eq!(token(&session).await.expect_err("nobody").code(), "not_logged_in");
 }
+
+/// Where the simulated backend's session is kept.
+const FILE: &str = "default.simulated.session";
+
+/// Two processes that use one profile.
+async fn two_windows(backend: &Arc<SimulatedBackend>) -> [Session; 2] {
+    let storage = Arc::default();
+    let (first, _news) = session(backend, &storage);
+    first.login_anonymous(None).await.expect("logged in");
+    let (second, _news) = session(backend, &storage);
+    second.restore().await.expect("restored");
+    [first, second]
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_several_processes_none_uses_a_refresh_token_that_another_has_used() {
+    let backend = SimulatedBackend::new();
+    let [first, second] = two_windows(&backend).await;
+    for _ in 0..50 {
+        let (one, other) = tokio::join!(first.refresh(), second.refresh());
+        one.expect("renewed");
+        other.expect("renewed");
+        first.refresh().await.expect("renewed");
+    }
+    let used = backend.state.lock().expect("not poisoned").refresh_tokens_used.clone();
+    let different: std::collections::HashSet<_> = used.iter().collect();
+    assert_eq!((used.len(), different.len()), (151, 151), "each is used once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_holds_the_profile_for_ever_ends_no_session() {
+    let backend = SimulatedBackend::new();
+    let storage: Arc<MemoryStorage> = Arc::default();
+    let (first, _news) = session(&backend, &storage);
+    first.login_anonymous(None).await.expect("logged in");
+    let stopped = storage.try_lock(FILE).expect("asked");
+    let stopped = stopped.expect("the name of the session's file");
+    let error = first.refresh().await.expect_err("it is held");
+    assert!(error.is_unanswered() && error.message.contains("--backend-profile="), "{error}");
+    let (second, _news) = session(&backend, &storage);
+    assert!(second.restore().await.expect("goes on").offline);
+    drop(stopped);
+    first.refresh().await.expect("renewed");
+    second.refresh().await.expect("renewed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_players_session_on_disk_is_left_alone() {
+    let backend = SimulatedBackend::new();
+    let storage: Arc<MemoryStorage> = Arc::default();
+    let (first, _news) = session(&backend, &storage);
+    first.login_anonymous(None).await.expect("logged in");
+    let other = br#"{"player_id":"bo","display_name":"Bo","refresh_token":"refresh-100"}"#;
+    storage.write(FILE, other).expect("another process logged in somebody else");
+    first.refresh().await.expect("renewed");
+    backend.state.lock().expect("not poisoned").revoked = true;
+    first.refresh().await.expect_err("over");
+    assert_eq!(storage.read(FILE).expect("read").as_deref(), Some(&other[..]));
+    assert_eq!(backend.state.lock().expect("not poisoned").refresh_tokens_used, ["refresh-0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn logging_out_ends_the_token_that_another_process_got() {
+    let backend = SimulatedBackend::new();
+    let [first, second] = two_windows(&backend).await;
+    first.logout().await.expect("logged out");
+    assert_eq!(second.refresh().await.expect_err("over").code(), "refresh_token_invalid");
+    assert!(second.account().is_none());
+}

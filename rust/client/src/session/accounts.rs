@@ -31,10 +31,13 @@ impl Session {
     pub async fn logout_everywhere(&self) -> Result<(), ClientError> {
         let _flight = self.0.flight.lock().await;
         let active = self.active()?;
-        let refresh_token = active.refresh_token.expose_secret().to_owned();
-        self.accounts()?.logout_everywhere(&Logout { refresh_token }).await?;
+        let _locked = self.lock_profile().await?;
+        let newest = self.newest(&active).await;
+        self.accounts()?.logout_everywhere(&Logout { refresh_token: newest.expose() }).await?;
         *self.lock() = None;
-        self.forget().await?;
+        if newest.owns_file {
+            self.forget().await?;
+        }
         (self.0.on_event)(Event::LoggedOut);
         Ok(())
     }
@@ -99,17 +102,18 @@ impl Session {
 
     /// Changes the password. This session goes on, all others of the account end.
     pub async fn change_password(&self, current: String, new: String) -> Result<(), ClientError> {
-        // No renewal in between: the backend is told the newest refresh token.
+        // No renewal in between, here or in another process: the backend is told the newest refresh token.
         let flight = self.0.flight.lock().await;
+        let locked = self.lock_profile().await?;
         let active = self.active()?;
         let body = ChangePassword {
             current_password: current,
             new_password: new,
-            refresh_token: Some(active.refresh_token.expose_secret().to_owned()),
+            refresh_token: Some(self.newest(&active).await.expose()),
         };
         let accounts = self.accounts()?;
         let outcome = accounts.change_password(active.access_token.expose_secret(), &body).await;
-        drop(flight);
+        drop((flight, locked));
         match outcome {
             Err(error) if super::is_stale_token(&error) => {
                 self.refresh_from(&active.access_token).await?;
