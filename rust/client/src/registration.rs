@@ -4,6 +4,8 @@
 //! frame or a map load costs no heartbeat. What does not survive is a main loop that stands still for longer than
 //! allowed: the server is then reported unhealthy until it turns again.
 
+mod retrying;
+
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,6 +40,9 @@ const LOOK: Duration = Duration::from_secs(1);
 pub enum Event {
     /// Listed under this id.
     Registered(String),
+    /// An attempt to register failed. It is repeated in the background if [`ClientError::retryable`]; each kind of failure is
+    /// told once until the server is listed.
+    RegistrationFailed(ClientError),
     /// The backend forgot the server; it is registering again.
     Lost(ClientError),
     /// A heartbeat did not get through; the next one follows.
@@ -159,19 +164,39 @@ impl Registration {
         }))
     }
 
-    /// Lists the server and begins to beat. Calling it again updates the entry, which keeps its id.
+    /// Lists the server and begins to beat. Calling it again updates the entry, which keeps its id. When it fails in a way that
+    /// may pass, it is tried again in the background until it works, [`Self::deregister`] or [`Self::stop`].
     pub async fn register(&self, description: ServerDescription) -> Result<String, ClientError> {
         // What breaks a limit must not get into heartbeats either.
         self.0.entry(&description).check().map_err(|error| by_property(error.into()))?;
         *lock(&self.0.described) = Some(description);
         self.main_loop_turned();
-        let lease = self.0.enlist().await?;
+        let lease = match self.0.enlist().await {
+            Ok(lease) => lease,
+            Err(error) => {
+                (self.0.on_event)(Event::RegistrationFailed(error.clone()));
+                self.keep_trying(&error);
+                return Err(error);
+            }
+        };
         let server_id = lease.server_id.clone();
         let beating = tokio::spawn(beat(Arc::clone(&self.0), lease));
         if let Some(before) = lock(&self.0.beating).replace(beating) {
             before.abort();
         }
         Ok(server_id)
+    }
+
+    /// In the background, unless the server is listed: then its heartbeats go on.
+    fn keep_trying(&self, error: &ClientError) {
+        let mut beating = lock(&self.0.beating);
+        let listed = self.server_id().is_some() && beating.as_ref().is_some_and(|task| !task.is_finished());
+        if error.retryable && !listed {
+            let trying = tokio::spawn(retrying::register_and_beat(Arc::clone(&self.0), error.clone()));
+            if let Some(before) = beating.replace(trying) {
+                before.abort();
+            }
+        }
     }
 
     /// Takes the server off the list and stops beating.

@@ -190,4 +190,50 @@ async fn what_breaks_a_limit_is_refused_and_the_server_stays_listed() {
     .await;
     assert_eq!(last_beat(&backend).expect("beat").map.as_deref(), Some("pond"));
     assert_eq!(lock(&news).len(), 1, "registered, and nothing failed");
+
+fn failures(news: &Mutex<Vec<Event>>) -> Vec<String> {
+    let code = |event: &Event| match event {
+        Event::RegistrationFailed(error) => Some(error.code().to_owned()),
+        _ => None,
+    };
+    lock(news).iter().filter_map(code).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_goes_on_registering_and_tells_each_kind_of_failure_once() {
+    let backend = SimulatedBackend::new();
+    let (registration, news) = registration(&backend);
+    backend.set_outage(Some(Trouble::Unavailable));
+    assert_eq!(registration.register(description()).await.expect_err("away").code(), "unavailable");
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert_eq!(failures(&news), ["unavailable"]);
+    backend.set_outage(Some(Trouble::LostRequest));
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert_eq!(failures(&news), ["unavailable", "network"]);
+    assert_eq!(registration.server_id(), None);
+    backend.set_outage(None);
+    until(|| {
+        registration.main_loop_turned();
+        last_beat(&backend).is_some()
+    })
+    .await;
+    assert!(registration.server_id().is_some(), "listed, and beating");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_told_to_stop_registers_no_more() {
+    let backend = SimulatedBackend::new();
+    for stop_by_deregistering in [true, false] {
+        let (registration, _news) = registration(&backend);
+        backend.set_outage(Some(Trouble::Unavailable));
+        registration.register(description()).await.expect_err("away");
+        if stop_by_deregistering {
+            registration.deregister().await.expect("it was not listed");
+        } else {
+            registration.stop();
+        }
+        backend.set_outage(None);
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert_eq!(registration.server_id(), None);
+    }
 }

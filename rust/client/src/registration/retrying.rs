@@ -1,0 +1,39 @@
+//! Registering in the background after an attempt that failed, until it works or is stopped.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Event, Inner, beat};
+use crate::error::ClientError;
+use crate::retry;
+
+/// Shortest time between two attempts.
+const MIN_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// Longest time between two attempts, unless the backend asks for more.
+const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(30);
+/// The first pause is up to 200 ms · 2⁴.
+const FIRST_ATTEMPT: u32 = 4;
+
+/// Tries until the server is listed, then beats, until it is aborted. Each kind of failure is told once.
+pub(super) async fn register_and_beat(server: Arc<Inner>, first: ClientError) {
+    let mut told = HashSet::from([first.code()]);
+    let mut asked = first.retry_after;
+    for attempt in FIRST_ATTEMPT.. {
+        let pause = asked.unwrap_or_else(|| retry::backoff_within(attempt, MAX_RETRY_INTERVAL));
+        server.clock.sleep(pause.max(MIN_RETRY_INTERVAL)).await;
+        match server.enlist().await {
+            Ok(lease) => return beat(server, lease).await,
+            Err(error) => {
+                asked = error.retry_after;
+                let goes_on = error.retryable;
+                if told.insert(error.code()) || !goes_on {
+                    (server.on_event)(Event::RegistrationFailed(error));
+                }
+                if !goes_on {
+                    return;
+                }
+            }
+        }
+    }
+}
