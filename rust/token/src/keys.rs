@@ -1,6 +1,6 @@
 //! The public keys of an issuer: which of those it publishes may be used, and for what.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use aws_lc_rs::signature::{ParsedPublicKey, RsaPublicKeyComponents};
@@ -159,7 +159,8 @@ impl fmt::Debug for KeySet {
 
 impl KeySet {
     /// The usable ones among the keys that `issuer` publishes in `document` (RFC 7517 §5). Others are left out and
-    /// named in the log; a `kid` that occurs twice leaves out both, because nothing says which was meant.
+    /// named in the log; a `kid` that stands for two different keys leaves out both, because nothing says which was meant. The
+    /// same key listed twice is one key.
     pub fn from_json(issuer: &str, document: &[u8], allowed: &[Algorithm]) -> Result<Self, KeySetRejection> {
         if document.len() > MAX_KEY_SET_BYTES {
             return Err(KeySetRejection::TooLong);
@@ -170,9 +171,13 @@ impl KeySet {
             return Err(KeySetRejection::TooManyKeys);
         }
         // Names of unfit keys count too: a fit key must not be taken for one of another purpose.
-        let mut named = BTreeMap::<&str, usize>::new();
-        for kid in listed.iter().filter_map(|jwk| jwk.get("kid").and_then(Value::as_str)) {
-            *named.entry(kid).or_default() += 1;
+        let mut named = BTreeMap::<&str, &Value>::new();
+        let mut ambiguous = BTreeSet::<&str>::new();
+        for jwk in listed {
+            let Some(kid) = jwk.get("kid").and_then(Value::as_str) else { continue };
+            if *named.entry(kid).or_insert(jwk) != jwk {
+                ambiguous.insert(kid);
+            }
         }
         let mut keys = BTreeMap::new();
         for (position, jwk) in listed.iter().enumerate() {
@@ -181,8 +186,12 @@ impl KeySet {
                 .ok_or(Unfit::NotAnObject)
                 .and_then(|jwk| VerificationKey::from_jwk(jwk, allowed));
             match read {
-                Ok((kid, _)) if named.get(kid.as_str()) != Some(&1) => {
-                    tracing::warn!(issuer, position, "left out a public key whose kid occurs twice");
+                Ok((kid, _)) if ambiguous.contains(kid.as_str()) => {
+                    tracing::warn!(
+                        issuer,
+                        position,
+                        "left out a public key whose kid stands for two different keys"
+                    );
                 }
                 Ok((kid, key)) => drop(keys.insert(kid, key)),
                 Err(why) => tracing::warn!(issuer, position, reason = %why, "left out a public key"),

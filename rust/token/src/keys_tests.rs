@@ -152,13 +152,21 @@ fn a_name_is_short_and_printable() {
 }
 
 #[test]
-fn a_doubled_name_leaves_out_both() {
+fn a_name_of_two_different_keys_leaves_out_both() {
     let named = |kid: &str| with(ed25519(), "kid", json!(kid));
-    let keys = set(&[named("a"), named("a"), named("b")]).expect("a set");
+    let other = with(p256(), "kid", json!("a"));
+    let keys = set(&[named("a"), other, named("b"), named("a")]).expect("a set");
     assert_eq!(keys.names().collect::<Vec<_>>(), ["b"]);
     // The other may be unfit: nothing says which was meant.
     let unfit = with(named("c"), "use", json!("enc"));
     assert!(set(&[named("c"), unfit]).expect("a set").is_empty());
+}
+
+#[test]
+fn the_same_key_listed_twice_is_one_key() {
+    let named = |kid: &str| with(ed25519(), "kid", json!(kid));
+    let keys = set(&[named("a"), named("b"), named("a"), named("a")]).expect("a set");
+    assert_eq!(keys.names().collect::<Vec<_>>(), ["a", "b"]);
 }
 
 #[test]
