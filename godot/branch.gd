@@ -44,11 +44,11 @@ func add_auth(auth: BackendPeerAuth) -> void:
 	add_child(auth)
 
 
-## Listens on a free port of the loopback and returns it.
-func host() -> int:
+## Listens on a free port of the loopback, for so many peers at a time, and returns it.
+func host(most_peers: int = 32) -> int:
 	var peer := ENetMultiplayerPeer.new()
 	peer.set_bind_ip("127.0.0.1")
-	var created := peer.create_server(0, 32)
+	var created := peer.create_server(0, most_peers)
 	assert(created == OK)
 	api.multiplayer_peer = peer
 	return peer.host.get_local_port()

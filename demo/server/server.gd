@@ -38,7 +38,7 @@ func _ready() -> void:
 	_shutdown.completed.connect(_on_shutdown_completed)
 
 	var peer := ENetMultiplayerPeer.new()
-	var opened := peer.create_server(port, max_players + 8)
+	var opened := peer.create_server(port, max_players + 64)
 	if opened != OK:
 		Story.tell("failed", {"code": "port", "message": error_string(opened)})
 		get_tree().quit(1)

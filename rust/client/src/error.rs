@@ -30,6 +30,8 @@ pub enum Fault {
     ReplyTooLarge,
     /// The call needs a session, and there is none.
     NotLoggedIn,
+    /// A game server wants a join ticket, and none was set.
+    TicketMissing,
     /// The call needs a registered server, and there is none.
     NotRegistered,
     /// The player was not loaded by this store.
@@ -61,6 +63,7 @@ impl Fault {
             Self::BadReply => "bad_reply",
             Self::ReplyTooLarge => "reply_too_large",
             Self::NotLoggedIn => "not_logged_in",
+            Self::TicketMissing => "ticket_missing",
             Self::NotRegistered => "not_registered",
             Self::NotLoaded => "not_loaded",
             Self::ShuttingDown => "shutting_down",

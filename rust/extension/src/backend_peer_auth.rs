@@ -4,7 +4,7 @@ mod client_side;
 mod encryption;
 mod server_side;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backend_client::error::ClientError;
 use backend_client::registration::Registration;
@@ -22,13 +22,15 @@ use crate::backend_token_validator::{self, BackendTokenValidator};
 use crate::frame_hook::{FrameHook, SOON};
 use crate::handshake::Reason;
 use crate::multiplayer_link::{Api, MultiplayerLink, PeerEvent};
-use crate::peer_roster::{PeerId, Roster};
+use crate::peer_roster::{Limits, PeerId, Roster};
 use crate::{configuration, hand_off};
 
 /// Time a refusal has to arrive before the connection is closed.
 const LINGER: Duration = Duration::from_millis(500);
 /// Time a client waits longer than the server, so that the server's reason arrives first.
 const CLIENT_PATIENCE: f64 = 2.0;
+/// Shortest time between two warnings of a crowd of silent peers.
+const CROWD_WARNING_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Group by which [BackendShutdown] finds the gatekeepers.
 pub const GROUP: &str = "backend_peer_auth";
@@ -47,7 +49,7 @@ pub const GROUP: &str = "backend_peer_auth";
 /// ```
 /// A refusal carries [code]auth_timeout[/code], [code]handshake_invalid[/code], [code]room_full[/code],
 /// [code]server_draining[/code], [code]replaced[/code] (the same player came again), [code]kicked[/code], or the code with
-/// which the token was refused. [code]banned[/code] and [code]session_ended[/code] also come to players who are in: a server
+/// which the token was refused. A client without a ticket gets [code]ticket_missing[/code]. [code]banned[/code] and [code]session_ended[/code] also come to players who are in: a server
 /// hears with its heartbeats who was banned and whose sessions ended, and sends them away.
 ///
 /// When the node leaves a running server, nobody new gets in.
@@ -98,7 +100,20 @@ pub struct BackendPeerAuth {
     /// Server: whether an access token lets a player in, as a ticket does. A ticket is for this server, and good once.
     #[export]
     accept_access_tokens: bool,
+    /// Server: most connections from one IP address (IPv6: from one /64 network) that have shown no ticket yet. The oldest ones
+    /// beyond that are closed after a quarter of a second, which is more than a client of this addon needs. 0: any number.
+    #[export(range = (0.0, 64.0, or_greater))]
+    #[init(val = 4)]
+    max_pending_per_address: i64,
+    /// Server: most connections in all that have shown no ticket yet; the oldest ones beyond that are closed likewise. Open the
+    /// server with room for these and for all players:
+    /// [code]peer.create_server(port, max_players + max_pending + 32)[/code]. 0: at most 256.
+    #[export(range = (0.0, 256.0))]
+    #[init(val = 32)]
+    max_pending: i64,
     own_validator: Option<TokenValidator>,
+    /// Server: when the log last told of a crowd of silent peers.
+    crowd_warned: Option<Instant>,
     /// Server: version of the revocations that were acted on.
     revoked_up_to: u64,
     link: Option<MultiplayerLink>,
@@ -294,6 +309,20 @@ impl BackendPeerAuth {
         let own = (self.max_players > 0).then_some(self.max_players);
         let places = own.or_else(|| self.registration().map(|registration| registration.bind().places()))?;
         usize::try_from(places).ok()
+    }
+
+    fn limits(&self) -> Limits {
+        let limit = |most: i64| usize::try_from(most).ok().filter(|most| *most > 0);
+        Limits { total: limit(self.max_pending), per_address: limit(self.max_pending_per_address) }
+    }
+
+    /// Whether a crowd of silent peers may be logged now.
+    fn may_warn_of_crowd(&mut self) -> bool {
+        let may = self.crowd_warned.is_none_or(|warned| warned.elapsed() >= CROWD_WARNING_INTERVAL);
+        if may {
+            self.crowd_warned = Some(Instant::now());
+        }
+        may
     }
 
     fn registration(&self) -> Option<&Gd<BackendServerRegistration>> {

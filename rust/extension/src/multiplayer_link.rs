@@ -3,15 +3,25 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use godot::classes::multiplayer_peer::ConnectionStatus;
-use godot::classes::{MultiplayerApi, OfflineMultiplayerPeer, SceneMultiplayer};
+use godot::classes::{
+    ENetMultiplayerPeer, ENetPacketPeer, MultiplayerApi, OfflineMultiplayerPeer, SceneMultiplayer,
+    WebSocketMultiplayerPeer,
+};
 use godot::global::Error;
 use godot::prelude::*;
 
 use crate::handshake::{MAX_PACKET, Packet};
 use crate::peer_roster::PeerId;
+
+/// Milliseconds after which ENet gives up on a peer that was told to go and does not confirm it, so that its place is free
+/// soon: the earliest and the latest.
+const LEAVE_TIMEOUT_MS: (i32, i32) = (500, 1_500);
+/// ENet's own number of attempts within these.
+const LEAVE_ATTEMPTS: i32 = 32;
 
 /// Packets of one peer that are looked at. The protocol needs one; the second refuses the peer.
 const MAX_PACKETS: u8 = 2;
@@ -201,17 +211,51 @@ impl Api {
     /// Closes the connection to a peer so that the game hears `peer_disconnected`, which
     /// `SceneMultiplayer.disconnect_peer` would swallow.
     pub fn hang_up(&mut self, peer: PeerId) {
-        let there = self.is_connected() && (self.is_waiting(peer) || self.is_in(peer));
-        if let Some(mut connection) = self.0.get_multiplayer_peer().filter(|_| there) {
+        if !self.is_connected() || !(self.is_waiting(peer) || self.is_in(peer)) {
+            return;
+        }
+        if let Some(mut connection) = self.enet_peer(peer) {
+            let (earliest, latest) = LEAVE_TIMEOUT_MS;
+            connection.set_timeout(LEAVE_ATTEMPTS, earliest, latest);
+            connection.peer_disconnect();
+        } else if let Some(mut connection) = self.0.get_multiplayer_peer() {
             connection.disconnect_peer(peer);
         }
     }
 
     /// Closes the connection to a peer that was never let in, at once.
+    ///
+    /// With ENet through the connection itself, whatever id the peer chose: its place is free now, also if it never
+    /// confirms, and the engine forgets it at the next poll, in order. Forgotten at once, as by
+    /// `SceneMultiplayer.disconnect_peer`, its packets that are still queued would be errors in the log.
     pub fn cut(&mut self, peer: PeerId) {
-        if self.is_connected() {
+        if !self.is_connected() || !self.is_known(peer) {
+            return;
+        }
+        if let Some(mut connection) = self.enet_peer(peer) {
+            connection.peer_disconnect_now();
+        } else if is_one(peer) {
             self.0.disconnect_peer(peer);
         }
+    }
+
+    /// Where a peer's packets come from, if the transport tells.
+    pub fn address_of(&mut self, peer: PeerId) -> Option<IpAddr> {
+        let address = match self.0.get_multiplayer_peer()?.try_cast::<WebSocketMultiplayerPeer>() {
+            Ok(server) => (is_one(peer) && self.is_known(peer)).then(|| server.get_peer_address(peer)),
+            Err(_) => self.enet_peer(peer).map(|connection| connection.get_remote_address()),
+        };
+        address?.to_string().parse().ok()
+    }
+
+    /// The connection itself, without a way through an id that may stand for several.
+    fn enet_peer(&mut self, peer: PeerId) -> Option<Gd<ENetPacketPeer>> {
+        // The engine logs an error for an id that it does not know.
+        if !self.is_known(peer) {
+            return None;
+        }
+        let enet = self.0.get_multiplayer_peer()?.try_cast::<ENetMultiplayerPeer>().ok()?;
+        enet.get_peer(peer).filter(|connection| connection.is_active())
     }
 
     /// Closes this end.
@@ -221,17 +265,29 @@ impl Api {
         }
     }
 
+    // Everything that is sent to a peer, or ends its connection by its id, asks one of these two first.
     fn is_waiting(&self, peer: PeerId) -> bool {
-        self.0.get_authenticating_peers().as_slice().contains(&peer)
+        is_one(peer) && self.0.get_authenticating_peers().as_slice().contains(&peer)
     }
 
     fn is_in(&mut self, peer: PeerId) -> bool {
-        self.0.get_peers().as_slice().contains(&peer)
+        is_one(peer) && self.0.get_peers().as_slice().contains(&peer)
+    }
+
+    /// Whether the engine has a connection under this id, which may be one that nothing can be sent to.
+    fn is_known(&mut self, peer: PeerId) -> bool {
+        self.0.get_authenticating_peers().as_slice().contains(&peer)
+            || self.0.get_peers().as_slice().contains(&peer)
     }
 
     fn peer_id(&mut self) -> Option<InstanceId> {
         self.0.get_multiplayer_peer().map(|peer| peer.instance_id())
     }
+}
+
+/// Whether an id names one peer. 0 is everybody to the engine, and -5 is everybody but 5.
+const fn is_one(peer: PeerId) -> bool {
+    peer > 0
 }
 
 fn on_peer<F: Fn(PeerEvent) + 'static>(

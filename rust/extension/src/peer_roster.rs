@@ -5,13 +5,23 @@
 //! one that comes too late hits nobody else.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
 
 use backend_client::validation::Player;
 
 use crate::handshake::{Packet, Reason};
 
-/// Most peers being verified at a time. More are turned away, so that strangers cannot fill the memory.
+/// Most peers being verified at a time, whatever the limits say. The oldest silent one makes room for the next, so that
+/// strangers cannot fill the memory.
 pub const MAX_PENDING: usize = 256;
+/// Most peers of one address whose tokens are being judged.
+pub const MAX_JUDGED_PER_ADDRESS: usize = 32;
+/// Time in which no peer is cut for its silence: our client shows its token within a frame or two.
+pub const SILENT_GRACE: Duration = Duration::from_millis(250);
+/// The lowest id that a client can have. Below it are the server (1) and what the engine takes for several peers at once:
+/// everybody (0), and everybody but one (negative ids). A raw ENet client chooses its own.
+pub const FIRST_CLIENT: PeerId = 2;
 
 /// A peer's id in the engine.
 pub type PeerId = i32;
@@ -30,8 +40,13 @@ pub enum Effect {
     Refuse(PeerId, Reason),
     /// Send the reason to a peer that was in, tell the game, and disconnect once the reason had time to arrive.
     Dismiss(PeerId, Reason),
+    /// Tell the game and disconnect now, without a word: a peer that has said nothing may have declared itself done, and to send
+    /// it anything more is an error to the engine. Our client knows the reason by itself.
+    Drop(PeerId, Reason),
     /// Disconnect now.
     Disconnect(PeerId),
+    /// Call [`Roster::trim`] with this attempt once [`SILENT_GRACE`] is over.
+    Trim(Attempt),
     /// Tell the game that a player is in.
     Joined(PeerId, Player),
     /// Tell the game that a player is out.
@@ -39,8 +54,17 @@ pub enum Effect {
 }
 
 /// One attempt of one peer to get in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Attempt(u64);
+
+/// How many peers may be pending that have shown nothing. `None`: any number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// In all.
+    pub total: Option<usize>,
+    /// From one address.
+    pub per_address: Option<usize>,
+}
 
 enum Stage {
     /// Nothing came yet.
@@ -55,7 +79,16 @@ enum Stage {
 
 struct Candidate {
     attempt: Attempt,
+    /// `None` where the transport does not tell.
+    address: Option<IpAddr>,
     stage: Stage,
+}
+
+impl Candidate {
+    /// Holds a connection, and has nothing to show for it.
+    const fn is_idle(&self) -> bool {
+        matches!(self.stage, Stage::Silent | Stage::Refused)
+    }
 }
 
 /// The server's peers.
@@ -68,24 +101,88 @@ pub struct Roster {
 
 impl Roster {
     /// A peer connected and has to show who it is. `closed`: why nobody gets in at the moment.
-    pub fn knock(&mut self, peer: PeerId, closed: Option<Reason>) -> Vec<Effect> {
-        if self.candidates.len() >= MAX_PENDING {
+    pub fn knock(
+        &mut self,
+        peer: PeerId,
+        address: Option<IpAddr>,
+        limits: Limits,
+        closed: Option<Reason>,
+    ) -> Vec<Effect> {
+        if peer < FIRST_CLIENT {
             return vec![Effect::Disconnect(peer)];
+        }
+        let address = address.map(network);
+        let mut effects = Vec::new();
+        if self.candidates.len() >= MAX_PENDING {
+            let Some(oldest) = self.idle(None).first().copied() else {
+                return vec![Effect::Disconnect(peer)];
+            };
+            effects.push(self.evict(oldest));
         }
         self.attempts += 1;
         let attempt = Attempt(self.attempts);
-        self.candidates.insert(peer, Candidate { attempt, stage: Stage::Silent });
-        match closed {
-            Some(reason) => self.refuse(peer, reason),
-            None => vec![Effect::Watch(peer, attempt)],
+        self.candidates.insert(peer, Candidate { attempt, address, stage: Stage::Silent });
+        if self.is_crowded(address, limits) {
+            effects.push(Effect::Trim(attempt));
         }
+        match closed {
+            Some(reason) => effects.extend(self.refuse(peer, reason)),
+            None => effects.push(Effect::Watch(peer, attempt)),
+        }
+        effects
+    }
+
+    /// Cuts the oldest silent peers that came no later than `newest`, until the limits hold.
+    pub fn trim(&mut self, newest: Attempt, limits: Limits) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for peer in self.idle(Some(newest)) {
+            let Some(candidate) = self.candidates.get(&peer) else { continue };
+            if self.is_crowded(candidate.address, limits) {
+                effects.push(self.evict(peer));
+            }
+        }
+        effects
+    }
+
+    /// Peers with nothing to show, the oldest first.
+    fn idle(&self, newest: Option<Attempt>) -> Vec<PeerId> {
+        let mut idle: Vec<_> = self
+            .candidates
+            .iter()
+            .filter(|(_, candidate)| {
+                candidate.is_idle() && newest.is_none_or(|newest| candidate.attempt <= newest)
+            })
+            .map(|(peer, candidate)| (candidate.attempt, *peer))
+            .collect();
+        idle.sort_unstable();
+        idle.into_iter().map(|(_, peer)| peer).collect()
+    }
+
+    fn is_crowded(&self, address: Option<IpAddr>, limits: Limits) -> bool {
+        let idle = || self.candidates.values().filter(|candidate| candidate.is_idle());
+        let here = || idle().filter(|candidate| candidate.address == address).count();
+        limits.total.is_some_and(|most| idle().count() > most)
+            || limits.per_address.is_some_and(|most| address.is_some() && here() > most)
+    }
+
+    fn evict(&mut self, peer: PeerId) -> Effect {
+        self.candidates.remove(&peer);
+        Effect::Disconnect(peer)
     }
 
     /// A packet came from a peer that is not in yet; `None` when it is not of the protocol.
     pub fn packet(&mut self, peer: PeerId, packet: Option<Packet>) -> Vec<Effect> {
+        let Some(address) = self.candidates.get(&peer).map(|candidate| candidate.address) else {
+            return Vec::new();
+        };
+        let busy = address.is_some() && self.judged_from(address) >= MAX_JUDGED_PER_ADDRESS;
         let Some(candidate) = self.candidates.get_mut(&peer) else { return Vec::new() };
         match (&candidate.stage, packet) {
             (Stage::Refused, _) => Vec::new(),
+            (Stage::Silent, Some(Packet::Credential(_))) if busy => self.refuse(
+                peer,
+                Reason::new("rate_limited", "Too many players of this address are joining. Try again soon."),
+            ),
             (Stage::Silent, Some(Packet::Credential(token))) => {
                 candidate.stage = Stage::Judged;
                 vec![Effect::Validate(peer, candidate.attempt, token)]
@@ -129,13 +226,16 @@ impl Roster {
 
     /// The time of `attempt` is up.
     pub fn timed_out(&mut self, peer: PeerId, attempt: Attempt) -> Vec<Effect> {
+        let reason = || Reason::new("auth_timeout", "The peer was not verified in time.");
         match self.candidates.get(&peer) {
-            Some(candidate)
-                if candidate.attempt == attempt
-                    && !matches!(candidate.stage, Stage::Refused | Stage::Accepted(_)) =>
-            {
-                self.refuse(peer, Reason::new("auth_timeout", "The peer was not verified in time."))
-            }
+            Some(candidate) if candidate.attempt == attempt => match candidate.stage {
+                Stage::Silent => {
+                    self.candidates.remove(&peer);
+                    vec![Effect::Drop(peer, reason())]
+                }
+                Stage::Judged => self.refuse(peer, reason()),
+                Stage::Refused | Stage::Accepted(_) => Vec::new(),
+            },
             _ => Vec::new(),
         }
     }
@@ -212,6 +312,12 @@ impl Roster {
         self.players.len() + self.candidates.values().filter(accepted).count()
     }
 
+    fn judged_from(&self, address: Option<IpAddr>) -> usize {
+        let judged =
+            |candidate: &&Candidate| candidate.address == address && matches!(candidate.stage, Stage::Judged);
+        self.candidates.values().filter(judged).count()
+    }
+
     fn refuse(&mut self, peer: PeerId, reason: Reason) -> Vec<Effect> {
         if let Some(candidate) = self.candidates.get_mut(&peer) {
             candidate.stage = Stage::Refused;
@@ -232,6 +338,17 @@ impl Roster {
             effects.extend(self.refuse(peer, reason()));
         }
         effects
+    }
+}
+
+/// What one person has: an IPv4 address, or the 64 bits of an IPv6 network.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        address @ IpAddr::V4(_) => address,
     }
 }
 

@@ -16,7 +16,7 @@ fn token() -> Packet {
 
 /// Brings a peer up to the question who it is.
 fn asked(roster: &mut Roster, peer: PeerId) -> Attempt {
-    roster.knock(peer, None);
+    roster.knock(peer, None, Limits::default(), None);
     match roster.packet(peer, Some(token())).as_slice() {
         [Effect::Validate(asked, attempt, text)] if *asked == peer && text == "token" => *attempt,
         other => panic!("expected a validation, got {other:?}"),
@@ -33,7 +33,9 @@ fn joined(roster: &mut Roster, peer: PeerId, player: Player) {
 
 fn code_of(effects: &[Effect]) -> &str {
     match effects {
-        [.., Effect::Refuse(_, reason) | Effect::Dismiss(_, reason)] => &reason.code,
+        [.., Effect::Refuse(_, reason) | Effect::Dismiss(_, reason) | Effect::Drop(_, reason)] => {
+            &reason.code
+        }
         other => panic!("expected a refusal, got {other:?}"),
     }
 }
@@ -68,9 +70,9 @@ fn one_packet_is_all_a_peer_gets() {
     asked(&mut roster, 2);
     assert_eq!(code_of(&roster.packet(2, Some(token()))), "handshake_invalid");
     assert_eq!(roster.packet(2, Some(token())), []);
-    roster.knock(3, None);
+    roster.knock(3, None, Limits::default(), None);
     assert_eq!(code_of(&roster.packet(3, None)), "handshake_invalid");
-    roster.knock(4, None);
+    roster.knock(4, None, Limits::default(), None);
     assert_eq!(code_of(&roster.packet(4, Some(Packet::Accepted))), "handshake_invalid");
 }
 
@@ -96,9 +98,12 @@ fn a_verdict_for_an_earlier_attempt_lets_nobody_in() {
 #[test]
 fn a_silent_peer_and_a_slow_verdict_time_out() {
     let mut roster = Roster::default();
-    let effects = roster.knock(2, None);
+    let effects = roster.knock(2, None, Limits::default(), None);
     let [Effect::Watch(2, attempt)] = effects.as_slice() else { panic!("no watch: {effects:?}") };
-    assert_eq!(code_of(&roster.timed_out(2, *attempt)), "auth_timeout");
+    let effects = roster.timed_out(2, *attempt);
+    // Whoever says nothing is told nothing.
+    assert!(matches!(effects.as_slice(), [Effect::Drop(2, _)]), "{effects:?}");
+    assert_eq!(code_of(&effects), "auth_timeout");
     assert_eq!(roster.timed_out(2, *attempt), []);
     let attempt = asked(&mut roster, 3);
     assert_eq!(code_of(&roster.timed_out(3, attempt)), "auth_timeout");
@@ -141,7 +146,7 @@ fn the_same_player_again_takes_the_old_place_even_in_a_full_room() {
 fn a_closed_room_refuses_before_and_after_the_verdict() {
     let closed = || Some(Reason::new("server_draining", "The server is about to leave."));
     let mut roster = Roster::default();
-    assert_eq!(code_of(&roster.knock(2, closed())), "server_draining");
+    assert_eq!(code_of(&roster.knock(2, None, Limits::default(), closed())), "server_draining");
     let attempt = asked(&mut roster, 3);
     assert_eq!(code_of(&roster.judged(3, attempt, Ok(ada()), None, closed())), "server_draining");
 }
@@ -149,10 +154,108 @@ fn a_closed_room_refuses_before_and_after_the_verdict() {
 #[test]
 fn strangers_cannot_pile_up() {
     let mut roster = Roster::default();
+    let mut knock = |peer| roster.knock(peer, None, Limits::default(), None);
     for peer in 0..MAX_PENDING {
-        assert!(matches!(roster.knock(peer as PeerId + 2, None).as_slice(), [Effect::Watch(..)]));
+        assert!(matches!(knock(peer as PeerId + 2).as_slice(), [Effect::Watch(..)]));
     }
-    assert_eq!(roster.knock(100_000, None), [Effect::Disconnect(100_000)]);
+    // The oldest silent one makes room.
+    assert!(matches!(knock(100_000).as_slice(), [Effect::Disconnect(2), Effect::Watch(100_000, _)]));
+}
+
+#[test]
+fn nobody_is_turned_away_for_the_silent_but_for_the_busy() {
+    let mut roster = Roster::default();
+    for peer in 0..MAX_PENDING {
+        asked(&mut roster, peer as PeerId + 2);
+    }
+    let effects = roster.knock(100_000, None, Limits::default(), None);
+    assert_eq!(effects, [Effect::Disconnect(100_000)]);
+}
+
+#[test]
+fn an_id_that_is_no_clients_is_cut_unanswered() {
+    let mut roster = Roster::default();
+    for peer in [1, 0, -1, -5, PeerId::MIN] {
+        let closed = Some(Reason::new("server_draining", "The server is about to leave."));
+        for closed in [None, closed] {
+            let effects = roster.knock(peer, None, Limits::default(), closed);
+            assert_eq!(effects, [Effect::Disconnect(peer)]);
+        }
+        assert_eq!(roster.packet(peer, Some(token())), []);
+        assert_eq!(roster.kick(peer, Reason::new("kicked", "Bye.")), []);
+        assert_eq!(roster.admitted(peer), [Effect::Disconnect(peer)]);
+    }
+    assert!(matches!(
+        roster.knock(PeerId::MAX, None, Limits::default(), None).as_slice(),
+        [Effect::Watch(PeerId::MAX, _)]
+    ));
+}
+
+fn from(last: u8) -> Option<IpAddr> {
+    Some(IpAddr::from([192, 0, 2, last]))
+}
+
+/// The attempts after which the roster has to be trimmed.
+fn trims(effects: &[Effect]) -> Vec<Attempt> {
+    let trim = |effect: &Effect| if let Effect::Trim(attempt) = effect { Some(*attempt) } else { None };
+    effects.iter().filter_map(trim).collect()
+}
+
+#[test]
+fn the_oldest_silent_peers_of_a_crowded_address_go_first() {
+    let limits = Limits { per_address: Some(2), total: None };
+    let mut roster = Roster::default();
+    // One that is being judged, one from elsewhere: neither is counted.
+    roster.knock(2, from(1), limits, None);
+    roster.packet(2, Some(token()));
+    roster.knock(3, from(2), limits, None);
+    let mut due = Vec::new();
+    for peer in 4..8 {
+        due.extend(trims(&roster.knock(peer, from(1), limits, None)));
+    }
+    assert_eq!(due.len(), 2, "the third and the fourth are too many");
+    // Somebody newer than the attempt has its time still.
+    assert_eq!(roster.trim(due[0], limits), [Effect::Disconnect(4), Effect::Disconnect(5)]);
+    assert_eq!(roster.trim(due[1], limits), []);
+    // Who shows its token meanwhile makes room as well.
+    let due = trims(&roster.knock(8, from(1), limits, None));
+    roster.packet(6, Some(token()));
+    assert_eq!(roster.trim(due[0], limits), []);
+}
+
+#[test]
+fn silence_from_many_addresses_has_a_limit_too() {
+    let limits = Limits { per_address: Some(4), total: Some(8) };
+    let mut roster = Roster::default();
+    let mut due = Vec::new();
+    for peer in 2..12 {
+        due.extend(trims(&roster.knock(peer, from(peer as u8), limits, None)));
+    }
+    let effects: Vec<_> = due.into_iter().flat_map(|attempt| roster.trim(attempt, limits)).collect();
+    assert_eq!(effects, [Effect::Disconnect(2), Effect::Disconnect(3)]);
+}
+
+#[test]
+fn one_ipv6_network_is_one_address() {
+    let of = |text: &str| network(text.parse().expect("address"));
+    assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
+    assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+    assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+    assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+}
+
+#[test]
+fn one_address_cannot_have_any_number_of_tokens_judged() {
+    let mut roster = Roster::default();
+    let mut show = |peer: PeerId, address| {
+        roster.knock(peer, address, Limits::default(), None);
+        roster.packet(peer, Some(token()))
+    };
+    for peer in 0..MAX_JUDGED_PER_ADDRESS as PeerId {
+        assert!(matches!(show(peer + 2, from(1)).as_slice(), [Effect::Validate(..)]));
+    }
+    assert_eq!(code_of(&show(1_000, from(1))), "rate_limited");
+    assert!(matches!(show(1_001, from(2)).as_slice(), [Effect::Validate(..)]));
 }
 
 #[test]

@@ -59,8 +59,9 @@ fn introduce(mut this: Gd<BackendPeerAuth>) {
     let connected = match session {
         Some(session) => session.bind().connected(),
         None => Err(ClientError::new(
-            Fault::NotLoggedIn,
-            "there is no ticket to show: get one with BackendRooms.request_ticket",
+            Fault::TicketMissing,
+            "there is no ticket to show: get one with BackendRooms.request_ticket, and give it to \
+             BackendPeerAuth.use_ticket before connecting; each ticket is good for one connection",
         )),
     };
     let id = this.instance_id();

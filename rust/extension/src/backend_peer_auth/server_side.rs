@@ -13,13 +13,17 @@ use crate::backend_error::Failure;
 use crate::backend_player::BackendPlayer;
 use crate::handshake::{Packet, Reason};
 use crate::multiplayer_link::PeerEvent;
-use crate::peer_roster::{Attempt, Effect, PeerId, Roster};
+use crate::peer_roster::{Attempt, Effect, PeerId, Roster, SILENT_GRACE};
 use crate::{hand_off, runtime};
 
 /// Something happened on a server.
 pub fn happened(this: Gd<BackendPeerAuth>, event: PeerEvent) {
     match event {
-        PeerEvent::Authenticating(peer) => with_roster(this, |roster, closed| roster.knock(peer, closed)),
+        PeerEvent::Authenticating(peer) => {
+            let address = api_of(&this).and_then(|mut api| api.address_of(peer));
+            let limits = this.bind().limits();
+            with_roster(this, |roster, closed| roster.knock(peer, address, limits, closed));
+        }
         PeerEvent::Packet(peer, bytes) => {
             with_roster(this, |roster, _| roster.packet(peer, Packet::decode(&bytes).ok()));
         }
@@ -87,11 +91,22 @@ fn carry_out(this: &Gd<BackendPeerAuth>, effect: Effect) {
             disconnect_soon(id, peer);
             tell_refusal(this, peer, reason);
         }
+        Effect::Drop(peer, reason) => {
+            if let Some(mut api) = api_of(this) {
+                api.cut(peer);
+            }
+            tell_refusal(this, peer, reason);
+        }
         Effect::Disconnect(peer) => {
             if let Some(mut api) = api_of(this) {
                 api.cut(peer);
             }
         }
+        Effect::Trim(newest) => runtime::after(SILENT_GRACE, move || {
+            if let Some(this) = node(id) {
+                trim(this, newest);
+            }
+        }),
         Effect::Joined(peer, player) => {
             tracing::debug!(peer, player = %player.player_id, "a player is in");
             this.signals().peer_verified().emit(i64::from(peer), &BackendPlayer::object(Ok(player.into())));
@@ -99,6 +114,23 @@ fn carry_out(this: &Gd<BackendPeerAuth>, effect: Effect) {
         Effect::Left(peer, player) => {
             this.signals().peer_left().emit(i64::from(peer), &BackendPlayer::object(Ok(player.into())));
         }
+    }
+}
+
+/// Cuts silent peers that are too many, and says so, but not for each of a flood.
+fn trim(mut this: Gd<BackendPeerAuth>, newest: Attempt) {
+    let limits = this.bind().limits();
+    let mut cut = 0;
+    with_roster(this.clone(), |roster, _| {
+        let effects = roster.trim(newest, limits);
+        cut = effects.len();
+        effects
+    });
+    if cut > 0 && this.is_instance_valid() && this.bind_mut().may_warn_of_crowd() {
+        tracing::warn!(
+            "connections that showed no ticket were closed, because there were too many of them; further ones are not \
+             logged for a minute. See BackendPeerAuth.max_pending_per_address and max_pending"
+        );
     }
 }
 
