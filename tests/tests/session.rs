@@ -125,3 +125,90 @@ fn a_call_given_up_completes_and_leaves_nothing_behind() -> Result<()> {
     hasty.send(&json!({ "do": "quit_during_log_in", "count": 10 }))?;
     hasty.godot().finish(0)
 }
+
+#[test]
+fn two_windows_of_one_game_share_the_account() -> Result<()> {
+    let backend = Backend::start()?;
+    let home = tempfile::tempdir()?;
+    let window = |name: &str| {
+        fixture::client(name, &backend.url())?.with_home(home.path()).arg("--backend-profile=shared").start()
+    };
+    let mut first = window("first")?;
+    let player = log_in(&mut first, "Ada")?["player_id"].clone();
+    ensure!(player.is_string(), "{player}");
+    let mut second = window("second")?;
+    let restored = second.ask(&json!({ "do": "restore" }))?;
+    ensure!(restored["player_id"] == player, "{restored}");
+
+    // Both renew as fast as they can. A token that both used would end the session of both.
+    for client in [&mut first, &mut second] {
+        client.send(&json!({ "do": "refresh", "count": 40 }))?;
+    }
+    for client in [&mut first, &mut second] {
+        let refreshed = client.answer()?;
+        ensure!(refreshed["failed_with"] == json!([]) && refreshed["player_id"] == player, "{refreshed}");
+    }
+
+    // One is killed in the midst of it; the other goes on, and so does the next start.
+    first.send(&json!({ "do": "refresh", "count": 40 }))?;
+    first.godot().kill()?;
+    let alone = second.ask(&json!({ "do": "refresh", "count": 5 }))?;
+    ensure!(alone["failed_with"] == json!([]), "{alone}");
+    let mut third = window("third")?;
+    let restored = third.ask(&json!({ "do": "restore" }))?;
+    ensure!(restored["player_id"] == player, "{restored}");
+    quit(second)?;
+    quit(third)
+}
+
+#[test]
+fn a_second_instance_from_the_editor_is_another_player() -> Result<()> {
+    let backend = Backend::start()?;
+    let home = tempfile::tempdir()?;
+    let window = |name: &str| fixture::client(name, &backend.url())?.with_home(home.path()).start();
+    let mut first = window("first")?;
+    let ada = log_in(&mut first, "Ada")?["player_id"].clone();
+    let mut second = window("second")?;
+    // It is told nothing of Ada's session, and says which profile it uses.
+    let restored = second.ask(&json!({ "do": "restore" }))?;
+    ensure!(restored["failed"] == "not_logged_in", "{restored}");
+    second.log().wait_for("uses \"default-2\"")?;
+    let bo = log_in(&mut second, "Bo")?["player_id"].clone();
+    ensure!(bo.is_string() && bo != ada, "{bo}");
+    quit(first)?;
+    quit(second)?;
+    // The first profile is free again, with its account.
+    let mut next = window("next")?;
+    ensure!(next.ask(&json!({ "do": "restore" }))?["player_id"] == ada, "{}", next.log().tail());
+    quit(next)
+}
+
+#[cfg(unix)]
+#[test]
+fn what_a_client_keeps_is_for_its_user_only() -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+
+    let backend = Backend::start()?;
+    let home = tempfile::tempdir()?;
+    let mut client = fixture::client("client", &backend.url())?.with_home(home.path()).start()?;
+    log_in(&mut client, "Ada")?;
+    quit(client)?;
+    let mut folders = vec![home.path().to_owned()];
+    let mut kept = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder)? {
+            let (path, kind) = entry.map(|entry| (entry.path(), entry.file_type()))?;
+            if kind?.is_dir() {
+                folders.push(path.clone());
+            }
+            // What the engine keeps for itself is its own affair.
+            if path.components().any(|part| part.as_os_str() == "backend_client") {
+                let mode = std::fs::metadata(&path)?.permissions().mode();
+                ensure!(mode & 0o077 == 0, "{} has mode {mode:o}", path.display());
+                kept += usize::from(path.is_file());
+            }
+        }
+    }
+    ensure!(kept >= 2, "a session and its key, but {kept} files");
+    Ok(())
+}

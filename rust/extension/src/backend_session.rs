@@ -1,6 +1,7 @@
 //! `BackendSession`: a player's login.
 
 mod accounts;
+mod profile;
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::backend_config::BackendConfig;
 use crate::backend_error::Failure;
 use crate::backend_player::{BackendPlayerDocuments, Documents};
 use crate::backend_request::BackendRequest;
+use crate::configuration::ProfileChoice;
 use crate::result_class::result_class;
 use crate::runtime::Calls;
 use crate::{configuration, hand_off};
@@ -60,6 +62,9 @@ pub struct BackendSession {
     config: Option<Gd<BackendConfig>>,
     /// Name under which the session is kept on this machine: letters, digits, [code]_[/code], [code].[/code] and
     /// [code]-[/code]. Use different ones for several players on one machine, and one node for each.
+    /// [code]--backend-profile=[/code] and [code]BACKEND_PROFILE[/code] override it. Processes with the same profile share one
+    /// account safely. A second instance that is started from the editor gets a profile of its own, such as
+    /// [code]default-2[/code], and the log says so.
     #[export]
     #[var(set = set_profile)]
     #[init(val = GString::from("default"))]
@@ -247,13 +252,13 @@ impl BackendSession {
         if let Some(connected) = &*self.connected.borrow() {
             return Ok(connected.clone());
         }
-        self.check_profile()?;
+        let (profile, choice) = self.check_profile()?;
         let config = configuration::resolve(self.config.as_ref())?;
         let storage: Arc<dyn Storage> = Arc::new(SealedStorage::new(configuration::storage(&config)));
         let backend = configuration::connect(config)?;
         let id = self.base().instance_id();
         let on_event = Arc::new(move |event| hand_off::post(move || announce(id, event)));
-        let profile = self.profile.to_string();
+        let profile = profile::for_this_process(storage.as_ref(), &backend.name(), profile, choice);
         let session = Session::new(Arc::clone(&backend), storage, configuration::clock(), profile, on_event);
         let connected = Connected { backend, session };
         self.connected.replace(Some(connected.clone()));
@@ -272,8 +277,10 @@ impl BackendSession {
         self.connected.borrow().as_ref().and_then(|connected| connected.session.account())
     }
 
-    fn check_profile(&self) -> Result<(), ClientError> {
-        Ok(limits::identifier("profile", &self.profile.to_string(), 64)?)
+    fn check_profile(&self) -> Result<(String, ProfileChoice), ClientError> {
+        let (profile, choice) = configuration::profile(self.config.as_ref(), &self.profile.to_string());
+        limits::identifier("profile", &profile, 64)?;
+        Ok((profile, choice))
     }
 }
 

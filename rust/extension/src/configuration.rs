@@ -115,6 +115,30 @@ pub struct Kept {
     pub former: Vec<PathBuf>,
 }
 
+/// The profile that a node whose `config` and property are `own` and `named` keeps its session under.
+pub fn profile(own: Option<&Gd<BackendConfig>>, named: &str) -> (String, ProfileChoice) {
+    let overrides = own.is_none_or(|own| own.bind().values().use_overrides);
+    let outside = if overrides { override_for("--backend-profile", "BACKEND_PROFILE") } else { None };
+    match outside {
+        Some(profile) => (profile, ProfileChoice::Explicit),
+        None => (named.to_owned(), ProfileChoice::Scene),
+    }
+}
+
+/// Who chose a profile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProfileChoice {
+    /// Whoever started this process, by argument or environment.
+    Explicit,
+    /// The scene, which is the same in every process.
+    Scene,
+}
+
+/// Whether the game runs from the editor's binary, as it does when a developer tries it.
+pub fn is_development_run() -> bool {
+    Os::singleton().has_feature("editor")
+}
+
 /// Where the unsent saves of a node whose `config` is `own` are kept; `config` is what it resolves to. Unless said
 /// otherwise, each backend has a folder of its own: no backend is sent what was saved for another one.
 pub fn journal_folder(own: Option<&Gd<BackendConfig>>, config: &Config) -> Result<Kept, ClientError> {
