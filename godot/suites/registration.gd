@@ -4,6 +4,41 @@ extends "res://backend_suite.gd"
 ## A heartbeat carries what changed; it may take as long as the backend's heartbeat interval, 30 s
 ## by default.
 const HEARTBEAT_PATIENCE := 45.0
+const Branch := preload("res://branch.gd")
+
+
+## Collects what is logged as a warning, from any thread.
+class WarningCatcher:
+	extends Logger
+
+	var _mutex := Mutex.new()
+	var _lines: PackedStringArray = []
+
+	func _log_error(
+		_function: String,
+		_file: String,
+		_line: int,
+		code: String,
+		rationale: String,
+		_editor_notify: bool,
+		error_type: int,
+		_backtraces: Array[ScriptBacktrace],
+	) -> void:
+		if error_type == ERROR_TYPE_WARNING:
+			_mutex.lock()
+			_lines.append(code + rationale)
+			_mutex.unlock()
+
+	func has(part: String) -> bool:
+		_mutex.lock()
+		var found := Array(_lines).any(func(line: String) -> bool: return line.contains(part))
+		_mutex.unlock()
+		return found
+
+	func clear() -> void:
+		_mutex.lock()
+		_lines.clear()
+		_mutex.unlock()
 
 
 func test_register_gives_an_id_and_lists_the_server() -> void:
@@ -162,6 +197,115 @@ func test_an_outage_is_told_and_survived() -> void:
 	registration.set_draining(false)
 	var rooms := new_rooms(await new_player())
 	await until_listed(rooms, registration.server_name, 1)
+
+
+func test_registering_goes_on_until_the_backend_is_there() -> void:
+	timeout_seconds = 120.0
+	var relay := new_relay()
+	relay.cut_line()
+	var registration := new_registration(unique("Early"), quick_config(relay.url()))
+	var failures_told := record(registration.registration_failed)
+	var registrations := record(registration.registered)
+	var registered: BackendRegistrationResult = await registration.register().wait()
+	check(registered.failed(), "registered without a backend")
+	await frames(60)
+	check_eq(failures_told.size(), 1, "the failure is told once")
+	check_eq((failures_told[0][0] as BackendError).retryable, true, "retryable")
+	relay.connect_line()
+	await until(func() -> bool: return registration.is_registered(), HEARTBEAT_PATIENCE, "listed")
+	await until(func() -> bool: return registrations.size() == 1, PATIENCE, "registered")
+
+
+func test_a_server_that_was_told_to_stop_does_not_register_later() -> void:
+	var relay := new_relay()
+	relay.cut_line()
+	var registration := new_registration(unique("Stopped"), quick_config(relay.url()))
+	await registration.register().wait()
+	succeeded(await registration.deregister().wait(), "deregister")
+	relay.connect_line()
+	var registrations := record(registration.registered)
+	var rooms := new_rooms(await new_player())
+	# Longer than the first pauses between two attempts.
+	for _poll in 8:
+		await get_tree().create_timer(0.5).timeout
+	check_eq((await rooms_named(rooms, registration.server_name)).size(), 0, "rooms")
+	check_eq(registrations, [] as Array[Array], "registered")
+
+
+func test_a_failure_that_nobody_looks_at_is_an_error_in_the_log() -> void:
+	expect_error("does not look at its result (invalid_field)")
+	var ignored := new_registration("")
+	ignored.register()
+	await frames(10)
+	# Not so for those that look, now or later.
+	var awaited: BackendRegistrationResult = await ignored.register().wait()
+	failed_with(awaited, "invalid_field", "no name")
+	var kept := ignored.register()
+	await frames(10)
+	failed_with(kept.result, "invalid_field", "no name")
+	var told := record(ignored.registration_failed)
+	ignored.register()
+	await until(func() -> bool: return told.size() == 1, PATIENCE, "registration_failed")
+
+
+func test_a_door_that_is_shut_or_unguarded_is_a_warning() -> void:
+	var warnings := WarningCatcher.new()
+	OS.add_logger(warnings)
+	var branch := Branch.new()
+	add_child(branch)
+	var registration := BackendServerRegistration.new()
+	registration.server_name = unique("Door")
+	registration.max_players = 2
+	registration.port = shut_port()
+	branch.add_child(registration)
+	succeeded(await registration.register().wait(), "register")
+	check(warnings.has("nothing listens on port %d" % registration.port), "no word of the port")
+	check(not warnings.has("unverified"), "nobody can come in yet")
+	registration.port = branch.host()
+	warnings.clear()
+	succeeded(await registration.register().wait(), "register")
+	check(warnings.has("let in unverified"), "no word of unverified players")
+	check(not warnings.has("nothing listens"), "it listens")
+	var auth := BackendPeerAuth.new()
+	auth.registration = registration
+	branch.add_auth(auth)
+	warnings.clear()
+	succeeded(await registration.register().wait(), "register")
+	await frames(10)
+	check(not warnings.has("unverified") and not warnings.has("nothing listens"), "all is well")
+	OS.remove_logger(warnings)
+
+
+func test_a_scene_without_peer_auth_has_a_configuration_warning() -> void:
+	var scene := Node.new()
+	add_child(scene)
+	var registration := new_registration("Pond")
+	remove_child(registration)
+	scene.add_child(registration)
+	registration.owner = scene
+	var words := func() -> String:
+		return "\n".join(registration.call("_get_configuration_warnings"))
+	check(words.call().contains("BackendPeerAuth"), words.call())
+	var auth := BackendPeerAuth.new()
+	scene.add_child(auth)
+	auth.owner = scene
+	check(not words.call().contains("BackendPeerAuth"), words.call())
+
+
+## A configuration whose calls end soon.
+func quick_config(url: String) -> BackendConfig:
+	var config := config_for(url)
+	config.timeout_seconds = 1.0
+	return config
+
+
+## A port that nothing listens on.
+func shut_port() -> int:
+	var socket := PacketPeerUDP.new()
+	socket.bind(0, "127.0.0.1")
+	var port := socket.get_local_port()
+	socket.close()
+	return port
 
 
 func until_listed(rooms: BackendRooms, server_name: String, count: int) -> void:

@@ -1,6 +1,8 @@
 //! `BackendServerRegistration`: keeping a dedicated server listed.
 
-use std::cell::RefCell;
+mod door;
+
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,13 +19,11 @@ use crate::backend_request::BackendRequest;
 use crate::backend_session::BackendDone;
 use crate::frame_hook::FrameHook;
 use crate::result_class::result_class;
-use crate::runtime::{self, Calls};
+use crate::runtime::Calls;
 use crate::{backend_shutdown, configuration, hand_off, last_words, shutdown_parts, supervision};
 
 /// Group by which [BackendShutdown] finds the registrations.
 pub const GROUP: &str = "backend_server_registration";
-/// Pause before [member auto_register] tries again.
-const TRY_AGAIN: Duration = Duration::from_secs(5);
 
 result_class! {
     /// Outcome of [method BackendServerRegistration.register].
@@ -48,7 +48,7 @@ pub struct BackendServerRegistration {
     #[export]
     #[var(set = set_config)]
     config: Option<Gd<BackendConfig>>,
-    /// Whether to call [method register] when the node is ready, and again until it worked.
+    /// Whether to call [method register] when the node is ready.
     #[export]
     auto_register: bool,
     /// Name players see, 1 to 64 characters.
@@ -135,7 +135,8 @@ impl INode for BackendServerRegistration {
 
     fn ready(&mut self) {
         if self.auto_register && !godot::init::is_editor_hint() {
-            self.register_until_it_works();
+            // Whoever cares listens to the signals; the log tells as well.
+            drop(self.register());
         }
     }
 
@@ -156,6 +157,13 @@ impl INode for BackendServerRegistration {
         }
         if !(1..=65_535).contains(&self.port) {
             warnings.push("Set \"Port\", here or by script before registering: 1 to 65535.".to_owned());
+        }
+        if self.lacks_peer_auth() {
+            warnings.push(
+                "Add a BackendPeerAuth to this scene, with this node as its \"Registration\": without one, the server lets in \
+                 whoever connects."
+                    .to_owned(),
+            );
         }
         if self.max_players < 1 {
             warnings.push("Set \"Max Players\": at least 1.".to_owned());
@@ -186,11 +194,16 @@ impl BackendServerRegistration {
     #[signal]
     pub fn registered(server_id: GString);
 
+    /// Emitted when an attempt to register failed. If [member BackendError.retryable] is on, it is repeated in the background, and
+    /// this signal tells each kind of failure once; otherwise something has to be changed first.
+    #[signal]
+    pub fn registration_failed(error: Gd<BackendError>);
+
     /// Emitted when the backend forgot the server. It registers again by itself.
     #[signal]
     pub fn registration_lost(error: Gd<BackendError>);
 
-    /// Emitted when a heartbeat, or an attempt to register automatically, did not get through. The next one follows.
+    /// Emitted when a heartbeat did not get through. The next one follows.
     #[signal]
     pub fn heartbeat_failed(error: Gd<BackendError>);
 
@@ -203,10 +216,33 @@ impl BackendServerRegistration {
     pub fn drain_requested();
 
     /// Lists the server and begins to send heartbeats. Calling it again updates the entry, which keeps its id. Gives
-    /// a [BackendRegistrationResult].
+    /// a [BackendRegistrationResult] with the outcome of the first attempt. While the backend does not answer, it is tried again
+    /// in the background until it works ([signal registered]) or [method deregister] is called. Open the server to players
+    /// before.
     #[func]
     fn register(&self) -> Gd<BackendRequest> {
-        self.calls.try_start(self.registering(), BackendRegistrationResult::answer)
+        let work = self.registering();
+        if let Err(error) = &work {
+            not_registered(error);
+            let (id, failure) = (self.base().instance_id(), Failure::from(error.clone()));
+            hand_off::post(move || {
+                if let Ok(node) = Gd::<Self>::try_from_instance_id(id) {
+                    node.signals().registration_failed().emit(&failure.into_object());
+                }
+            });
+        } else {
+            self.look_at_the_door();
+        }
+        let (id, asked) = (self.base().instance_id(), Rc::new(Cell::new(None)));
+        let answered = Rc::clone(&asked);
+        let request = self.calls.try_start(work, move |outcome| {
+            if let Err(failure) = &outcome {
+                tell_if_ignored(id, answered.get(), failure);
+            }
+            BackendRegistrationResult::answer(outcome)
+        });
+        asked.set(Some(request.instance_id()));
+        request
     }
 
     /// Takes the server off the list. Gives a [BackendDone].
@@ -366,24 +402,6 @@ impl BackendServerRegistration {
         Ok(async move { registration.register(description).await })
     }
 
-    fn register_until_it_works(&self) {
-        let id = self.base().instance_id();
-        let answer = move |outcome: Result<String, Failure>| {
-            if let Err(failure) = outcome
-                && failure.code != "cancelled"
-                && let Ok(node) = Gd::<Self>::try_from_instance_id(id)
-            {
-                tracing::error!(code = %failure.code, "not registered: {}", failure.message);
-                node.signals().heartbeat_failed().emit(&failure.clone().into_object());
-                if failure.retryable {
-                    runtime::after(TRY_AGAIN.max(failure.retry_after), move || try_again(id));
-                }
-            }
-            Variant::nil()
-        };
-        drop(self.calls.try_start(self.registering(), answer));
-    }
-
     fn describe_again(&self) {
         let Some(registration) = self.handle() else { return };
         match self.description().and_then(|description| registration.describe(description)) {
@@ -442,12 +460,24 @@ fn outside(field: &'static str, path: &GString) -> Result<PathBuf, ClientError> 
     }
 }
 
-fn try_again(id: InstanceId) {
-    if let Ok(node) = Gd::<BackendServerRegistration>::try_from_instance_id(id)
-        && node.is_inside_tree()
-        && !node.bind().is_registered()
-    {
-        node.bind().register_until_it_works();
+fn not_registered(error: &ClientError) {
+    let then = if error.retryable { "it is tried again in the background" } else { "it is not tried again" };
+    tracing::warn!("the server is not listed ({}): {}; {then}", error.code(), error.message);
+}
+
+/// A server that is not listed has no players: it is an error if the game neither looks at the result nor listens.
+fn tell_if_ignored(id: InstanceId, request: Option<InstanceId>, failure: &Failure) {
+    let Ok(node) = Gd::<BackendServerRegistration>::try_from_instance_id(id) else { return };
+    let request = request.and_then(|id| Gd::<BackendRequest>::try_from_instance_id(id).ok());
+    // One reference is here, and one with what completes the request.
+    let is_kept = request
+        .is_some_and(|request| request.has_connections("completed") || request.get_reference_count() > 2);
+    if failure.code != "cancelled" && !is_kept && !node.has_connections("registration_failed") {
+        tracing::error!(
+            "register() failed, and the game does not look at its result ({}): {}. Await it, or connect registration_failed",
+            failure.code,
+            failure.message
+        );
     }
 }
 
@@ -459,6 +489,10 @@ fn announce(id: InstanceId, event: Event) {
         Event::Registered(server_id) => {
             supervision::listed(&server_id);
             node.signals().registered().emit(&server_id);
+        }
+        Event::RegistrationFailed(error) => {
+            not_registered(&error);
+            node.signals().registration_failed().emit(&object(error));
         }
         Event::Lost(error) => node.signals().registration_lost().emit(&object(error)),
         Event::HeartbeatFailed(error) => node.signals().heartbeat_failed().emit(&object(error)),
