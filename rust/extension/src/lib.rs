@@ -24,6 +24,7 @@ mod backlog_monitor;
 mod configuration;
 mod deferred_transport;
 mod editor_plugin;
+mod entry;
 mod errands;
 mod frame_hook;
 mod hand_off;
@@ -50,9 +51,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 struct BackendExtension;
 
-// SAFETY: no other extension entry point exists in this library, and the callbacks uphold what gdext asks of them:
+// SAFETY: [`entry`] is this library's only entry point and calls this one once, and the callbacks uphold what gdext asks of them:
 // they run on the main thread and no thread of ours outlives the `Scene` stage.
-#[gdextension]
+#[gdextension(entry_symbol = gdext_entry)]
 unsafe impl ExtensionLibrary for BackendExtension {
     fn on_stage_init(stage: InitStage) {
         if stage == InitStage::Scene {
