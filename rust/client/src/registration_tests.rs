@@ -190,6 +190,7 @@ async fn what_breaks_a_limit_is_refused_and_the_server_stays_listed() {
     .await;
     assert_eq!(last_beat(&backend).expect("beat").map.as_deref(), Some("pond"));
     assert_eq!(lock(&news).len(), 1, "registered, and nothing failed");
+}
 
 fn failures(news: &Mutex<Vec<Event>>) -> Vec<String> {
     let code = |event: &Event| match event {
