@@ -168,17 +168,12 @@ impl Registration {
     /// may pass, it is tried again in the background until it works, [`Self::deregister`] or [`Self::stop`].
     pub async fn register(&self, description: ServerDescription) -> Result<String, ClientError> {
         // What breaks a limit must not get into heartbeats either.
-        self.0.entry(&description).check().map_err(|error| by_property(error.into()))?;
+        if let Err(error) = self.0.entry(&description).check() {
+            return Err(self.failed(by_property(error.into())));
+        }
         *lock(&self.0.described) = Some(description);
         self.main_loop_turned();
-        let lease = match self.0.enlist().await {
-            Ok(lease) => lease,
-            Err(error) => {
-                (self.0.on_event)(Event::RegistrationFailed(error.clone()));
-                self.keep_trying(&error);
-                return Err(error);
-            }
-        };
+        let lease = self.0.enlist().await.map_err(|error| self.failed(error))?;
         let server_id = lease.server_id.clone();
         let beating = tokio::spawn(beat(Arc::clone(&self.0), lease));
         if let Some(before) = lock(&self.0.beating).replace(beating) {
@@ -187,8 +182,9 @@ impl Registration {
         Ok(server_id)
     }
 
-    /// In the background, unless the server is listed: then its heartbeats go on.
-    fn keep_trying(&self, error: &ClientError) {
+    /// Tells, and tries again in the background unless the server is listed: then its heartbeats go on.
+    fn failed(&self, error: ClientError) -> ClientError {
+        (self.0.on_event)(Event::RegistrationFailed(error.clone()));
         let mut beating = lock(&self.0.beating);
         let listed = self.server_id().is_some() && beating.as_ref().is_some_and(|task| !task.is_finished());
         if error.retryable && !listed {
@@ -197,6 +193,7 @@ impl Registration {
                 before.abort();
             }
         }
+        error
     }
 
     /// Takes the server off the list and stops beating.

@@ -189,7 +189,9 @@ async fn what_breaks_a_limit_is_refused_and_the_server_stays_listed() {
     })
     .await;
     assert_eq!(last_beat(&backend).expect("beat").map.as_deref(), Some("pond"));
-    assert_eq!(lock(&news).len(), 1, "registered, and nothing failed");
+    let beats_failed = |event: &Event| matches!(event, Event::HeartbeatFailed(_) | Event::Lost(_));
+    assert!(!lock(&news).iter().any(beats_failed), "no heartbeat failed");
+    assert_eq!(failures(&news), ["invalid_field"; 4]);
 }
 
 fn failures(news: &Mutex<Vec<Event>>) -> Vec<String> {
