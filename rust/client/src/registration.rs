@@ -182,20 +182,6 @@ impl Registration {
         Ok(server_id)
     }
 
-    /// Tells, and tries again in the background unless the server is listed: then its heartbeats go on.
-    fn failed(&self, error: ClientError) -> ClientError {
-        (self.0.on_event)(Event::RegistrationFailed(error.clone()));
-        let mut beating = lock(&self.0.beating);
-        let listed = self.server_id().is_some() && beating.as_ref().is_some_and(|task| !task.is_finished());
-        if error.retryable && !listed {
-            let trying = tokio::spawn(retrying::register_and_beat(Arc::clone(&self.0), error.clone()));
-            if let Some(before) = beating.replace(trying) {
-                before.abort();
-            }
-        }
-        error
-    }
-
     /// Takes the server off the list and stops beating.
     pub async fn deregister(&self) -> Result<(), ClientError> {
         if let Some(beating) = lock(&self.0.beating).take() {

@@ -39,9 +39,11 @@ impl CommitCounter {
     /// Opens it, or makes it. Gives the number in it; 0 if there is none that is whole.
     pub fn open(path: &Path) -> (Self, i64) {
         let path = counter_path(path);
-        let opened = open_private(&path, OpenOptions::new().read(true).write(true)).or_else(|error| match error.kind() {
-            io::ErrorKind::NotFound => private_file(&path),
-            _ => Err(error),
+        let opened = open_private(&path, OpenOptions::new().read(true).write(true)).or_else(|error| {
+            match error.kind() {
+                io::ErrorKind::NotFound => private_file(&path),
+                _ => Err(error),
+            }
         });
         match opened {
             Ok(mut file) => {

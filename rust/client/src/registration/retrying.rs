@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Event, Inner, beat};
+use super::{Event, Inner, Registration, beat, lock};
 use crate::error::ClientError;
 use crate::retry;
 
@@ -14,6 +14,22 @@ const MIN_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(30);
 /// The first pause is up to 200 ms · 2⁴.
 const FIRST_ATTEMPT: u32 = 4;
+
+impl Registration {
+    /// Tells, and tries again in the background unless the server is listed: then its heartbeats go on.
+    pub(super) fn failed(&self, error: ClientError) -> ClientError {
+        (self.0.on_event)(Event::RegistrationFailed(error.clone()));
+        let mut beating = lock(&self.0.beating);
+        let listed = self.server_id().is_some() && beating.as_ref().is_some_and(|task| !task.is_finished());
+        if error.retryable && !listed {
+            let trying = tokio::spawn(register_and_beat(Arc::clone(&self.0), error.clone()));
+            if let Some(before) = beating.replace(trying) {
+                before.abort();
+            }
+        }
+        error
+    }
+}
 
 /// Tries until the server is listed, then beats, until it is aborted. Each kind of failure is told once.
 pub(super) async fn register_and_beat(server: Arc<Inner>, first: ClientError) {
