@@ -356,7 +356,7 @@ impl GameServer {
 impl Drop for GameServer {
     fn drop(&mut self) {
         if let Err(error) = self.kill() {
-            eprintln!("game server {}: {error:#}", self.launch.index);
+            end_to_end::print_error_line!("game server {}: {error:#}", self.launch.index);
         }
     }
 }

@@ -107,7 +107,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("chaos: {error:#}");
+            end_to_end::print_error_line!("chaos: {error:#}");
             ExitCode::from(2)
         }
     }

@@ -128,10 +128,20 @@ impl Backend {
         Ok(())
     }
 
+    /// Closes the other end of its standard output and standard error.
+    pub fn close_output(&self) -> Result<()> {
+        self.process.as_ref().context("the backend does not run")?.close_output()
+    }
+
     /// Stops it as an operator would and checks that it went in good order.
     pub fn stop(&mut self) -> Result<()> {
+        self.stop_by(Signal::TERM)
+    }
+
+    /// [`Self::stop`] by this signal.
+    pub fn stop_by(&mut self, signal: Signal) -> Result<()> {
         let mut process = self.process.take().context("the backend does not run")?;
-        process.signal(Signal::TERM)?;
+        process.signal(signal)?;
         process.wait_for_exit(0)?;
         // It prints its first server key once, for the operator.
         process.log().check_clean(&["gsk_"])

@@ -17,6 +17,7 @@ pub mod forgery;
 pub mod godot;
 pub mod http_message;
 pub mod log;
+pub mod output;
 pub mod picture;
 pub mod process;
 pub mod programs;

@@ -1,5 +1,8 @@
 //! A child process with its log, its signals and its end.
 
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -13,6 +16,7 @@ pub struct Process {
     name: String,
     child: Child,
     log: Log,
+    readers: [UnixStream; 2],
 }
 
 impl Process {
@@ -20,16 +24,25 @@ impl Process {
     pub fn start(name: &str, mut command: Command) -> Result<Self> {
         use std::os::unix::process::CommandExt as _;
 
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-        let mut child = command.spawn().with_context(|| format!("{name}: cannot start {command:?}"))?;
+        // Not pipes: only sockets can be closed while somebody waits for what comes next.
+        let [(out, out_reader), (err, err_reader)] = [UnixStream::pair()?, UnixStream::pair()?];
+        command.stdin(Stdio::null()).stdout(OwnedFd::from(out)).stderr(OwnedFd::from(err)).process_group(0);
+        let child = command.spawn().with_context(|| format!("{name}: cannot start {command:?}"))?;
+        // It holds the other ends, which are to end with the child.
+        drop(command);
         let log = Log::default();
-        if let Some(stdout) = child.stdout.take() {
-            log.follow(stdout);
+        log.follow(out_reader.try_clone()?);
+        log.follow(err_reader.try_clone()?);
+        Ok(Self { name: name.to_owned(), child, log, readers: [out_reader, err_reader] })
+    }
+
+    /// Reads no more of what it prints, as when the other end of a pipe is gone: from here on its writes fail.
+    pub fn close_output(&self) -> Result<()> {
+        for reader in &self.readers {
+            reader.shutdown(Shutdown::Both)?;
         }
-        if let Some(stderr) = child.stderr.take() {
-            log.follow(stderr);
-        }
-        Ok(Self { name: name.to_owned(), child, log })
+        self.log.wait_for_end();
+        Ok(())
     }
 
     /// What it has printed.

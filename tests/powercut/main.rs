@@ -84,7 +84,7 @@ fn main() -> ExitCode {
     return run::run(&options);
     #[cfg(not(target_os = "linux"))]
     {
-        eprintln!("powercut: not run on this machine: needs Linux");
+        end_to_end::print_error_line!("powercut: not run on this machine: needs Linux");
         ExitCode::from(NOT_RUN)
     }
 }

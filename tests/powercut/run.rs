@@ -47,11 +47,11 @@ pub fn run(options: &Options) -> ExitCode {
     // The image of the probe takes the room of another.
     let _may_not_exist = fs::remove_dir_all(&folder);
     if let Some(missing) = missing {
-        eprintln!("powercut: not run on this machine: {missing}");
+        end_to_end::print_error_line!("powercut: not run on this machine: {missing}");
         return ExitCode::from(NOT_RUN);
     }
     if let Err(error) = sweep(&options.folder) {
-        eprintln!("powercut: what earlier runs left stays: {error}");
+        end_to_end::print_error_line!("powercut: what earlier runs left stays: {error}");
     }
     let (stop, next, tally) = (Arc::default(), AtomicU64::new(0), Mutex::default());
     let run = Run { options, folder, stop, next, tally };
@@ -62,13 +62,13 @@ pub fn run(options: &Options) -> ExitCode {
         _ => remove_images(&run.folder),
     };
     if let Err(error) = kept {
-        eprintln!("powercut: cannot clear {}: {error}", run.folder.display());
+        end_to_end::print_error_line!("powercut: cannot clear {}: {error}", run.folder.display());
     }
     match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("powercut: {error:#}");
+            end_to_end::print_error_line!("powercut: {error:#}");
             ExitCode::from(BROKEN)
         }
     }
@@ -123,7 +123,7 @@ impl Run<'_> {
             None if cuts < self.options.cuts => (false, "INCOMPLETE".to_owned()),
             None => (true, "PASS".to_owned()),
         };
-        println!(
+        end_to_end::print_line!(
             "powercut: {verdict} cuts={cuts} acked={acknowledged} lost={lost} damaged={damaged} unopened={unopened} seed={} while_opening={early} seconds={:.1}",
             self.options.seed,
             begin.elapsed().as_secs_f64(),
@@ -200,11 +200,16 @@ impl Run<'_> {
             outcome.complaints.all().map(|(kind, what)| format!("{kind}: {what}")).collect();
         // A control is to lose data: nobody needs to be alarmed.
         if self.options.control.is_none() {
-            println!("cut {} ({:?}): {} complaints", plan.index, plan.moment, complaints.len());
+            end_to_end::print_line!(
+                "cut {} ({:?}): {} complaints",
+                plan.index,
+                plan.moment,
+                complaints.len()
+            );
             for complaint in complaints.iter().take(SHOWN) {
-                println!("  {complaint}");
+                end_to_end::print_line!("  {complaint}");
             }
-            println!("  all of it: {}", path.display());
+            end_to_end::print_line!("  all of it: {}", path.display());
         }
         for line in complaints {
             writeln!(text, "{line}")?;

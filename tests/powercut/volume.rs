@@ -140,7 +140,7 @@ impl Volume {
 impl Drop for Volume {
     fn drop(&mut self) {
         if let Err(error) = self.unmount() {
-            eprintln!("powercut: {error:#}");
+            end_to_end::print_error_line!("powercut: {error:#}");
             let _may_be_unmounted = unmount(&self.mount_point, UnmountFlags::DETACH);
         }
     }

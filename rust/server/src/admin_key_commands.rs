@@ -5,7 +5,7 @@ use backend_server::admin_keys;
 use backend_server::database::Database;
 use clap::{Args, Subcommand};
 
-use crate::DatabaseArgument;
+use crate::{DatabaseArgument, output};
 
 #[derive(Args)]
 pub struct AdminKeyCommands {
@@ -41,17 +41,17 @@ pub async fn run(commands: AdminKeyCommands) -> anyhow::Result<()> {
     match commands.command {
         AdminKeyCommand::Create { database, label } => {
             let made = admin_keys::create(&Database::open(&database.database).await?, &label).await?;
-            println!("{} (shown once): {}", made.key_id, made.key);
+            output::secret(&made.key_id, format_args!("{} (shown once): {}", made.key_id, made.key))?;
         }
         AdminKeyCommand::List { database } => {
             let records = admin_keys::list(&Database::open(&database.database).await?).await?;
-            println!("{}", serde_json::to_string_pretty(&records)?);
+            output::line(serde_json::to_string_pretty(&records)?)?;
         }
         AdminKeyCommand::Revoke { database, key_id } => {
             if !admin_keys::revoke(&Database::open(&database.database).await?, &key_id).await? {
                 bail!("there is no key {key_id}; `admin-keys list` shows them");
             }
-            println!("revoked {key_id}");
+            output::line(format_args!("revoked {key_id}"))?;
         }
     }
     Ok(())

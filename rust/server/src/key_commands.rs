@@ -7,7 +7,7 @@ use backend_server::database::Database;
 use backend_server::server_keys::{self, KeyRecord, MadeKey, NewKey};
 use clap::{Args, Subcommand};
 
-use crate::DatabaseArgument;
+use crate::{DatabaseArgument, output};
 
 #[derive(Args)]
 pub struct KeyCommands {
@@ -83,11 +83,10 @@ pub async fn run(commands: KeyCommands) -> anyhow::Result<()> {
         KeyCommand::List { database, json } => {
             let records = server_keys::list(&Database::open(&database.database).await?).await?;
             if json {
-                println!("{}", serde_json::to_string_pretty(&records)?);
+                output::line(serde_json::to_string_pretty(&records)?)
             } else {
-                print!("{}", table(&records));
+                output::line(table(&records).trim_end())
             }
-            Ok(())
         }
         KeyCommand::Rotate { database, key_id, grace_seconds, key_file } => {
             refuse_existing(key_file.as_deref())?;
@@ -100,8 +99,7 @@ pub async fn run(commands: KeyCommands) -> anyhow::Result<()> {
             if !server_keys::revoke(&database, &key_id).await? {
                 bail!("there is no key {key_id}; `keys list` shows them");
             }
-            println!("revoked {key_id}");
-            Ok(())
+            output::line(format_args!("revoked {key_id}"))
         }
     }
 }
@@ -120,11 +118,10 @@ fn hand_out(made: &MadeKey, key_file: Option<&Path>) -> anyhow::Result<()> {
             server_keys::write_private(path, &made.key).with_context(|| {
                 format!("{} was made, but {} cannot be written: revoke it", made.key_id, path.display())
             })?;
-            println!("{} is in {}", made.key_id, path.display());
+            output::line(format_args!("{} is in {}", made.key_id, path.display()))
         }
-        None => println!("{} (shown once): {}", made.key_id, made.key),
+        None => output::secret(&made.key_id, format_args!("{} (shown once): {}", made.key_id, made.key)),
     }
-    Ok(())
 }
 
 fn table(records: &[KeyRecord]) -> String {

@@ -3,6 +3,7 @@
 mod admin_key_commands;
 mod key_commands;
 mod log_lines;
+mod output;
 mod signing_key_commands;
 
 use crate::log_lines::WithRequest;
@@ -94,18 +95,13 @@ async fn main() -> anyhow::Result<()> {
         }
         Command::PlayerDocuments { database, player } => {
             let database = Database::open(&database.database).await?;
-            println!("{:#}", player_store::read_back(&database, &player).await?);
-            Ok(())
+            output::line(format_args!("{:#}", player_store::read_back(&database, &player).await?))
         }
         Command::Players { database } => {
             let database = Database::open(&database.database).await?;
-            println!("{:#}", player_store::read_back_all(&database).await?);
-            Ok(())
+            output::line(format_args!("{:#}", player_store::read_back_all(&database).await?))
         }
-        Command::Openapi => {
-            print!("{}", openapi::document()?);
-            Ok(())
-        }
+        Command::Openapi => output::line(openapi::document()?.trim_end()),
     }
 }
 
@@ -115,13 +111,20 @@ fn log_for_operators() {
         .with_max_level(LevelFilter::INFO)
         .with_writer(std::io::stderr)
         .with_ansi(false)
+        // Of errors in writing the log, it would tell the same closed standard error, and panic.
+        .log_internal_errors(false)
         .init();
 }
 
 async fn serve(config: Config, log: LogFormat, level: LevelFilter) -> anyhow::Result<()> {
     // Security events are logged at every level.
     let filter = Targets::new().with_default(level).with_target(AUDIT_TARGET, level.max(LevelFilter::INFO));
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        // Of errors in writing the log, it would tell the same closed standard error, and panic: each request that is
+        // logged would fail.
+        .log_internal_errors(false);
     match log {
         LogFormat::Json => {
             let lines = WithRequest { lines: tracing_subscriber::fmt::format().json(), json: true };
@@ -138,9 +141,9 @@ async fn serve(config: Config, log: LogFormat, level: LevelFilter) -> anyhow::Re
     let stop = stop_requested()?;
     let running = start(config).await?;
     if let Some(key) = &running.new_server_key {
-        println!("server key (shown once): {key}");
+        output::secret("the first server key", format_args!("server key (shown once): {key}"))?;
     }
-    println!("listening on http://{}", running.address);
+    output::line(format_args!("listening on http://{}", running.address))?;
     stop.await;
     tracing::info!("stopping");
     running.stop().await
@@ -151,12 +154,36 @@ fn stop_requested() -> anyhow::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).context("cannot watch SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch SIGINT")?;
+    // The terminal is gone. `nohup` means that this is not the end of the service.
+    let mut hangup = match is_ignored(HANGUP) {
+        true => None,
+        false => Some(signal(SignalKind::hangup()).context("cannot watch SIGHUP")?),
+    };
     Ok(async move {
+        let hung_up = async {
+            match &mut hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            _ = hung_up => {}
         }
     })
+}
+
+#[cfg(unix)]
+const HANGUP: u32 = 1;
+
+/// Whether the process was started with the signal ignored, as far as the system tells.
+#[cfg(unix)]
+fn is_ignored(signal: u32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask & (1 << (signal - 1)) != 0
 }
 
 #[cfg(not(unix))]

@@ -4,7 +4,7 @@ use backend_server::database::Database;
 use backend_server::signing_keys;
 use clap::{Args, Subcommand};
 
-use crate::DatabaseArgument;
+use crate::{DatabaseArgument, output};
 
 #[derive(Args)]
 pub struct SigningKeyCommands {
@@ -45,21 +45,22 @@ pub async fn run(commands: SigningKeyCommands) -> anyhow::Result<()> {
         SigningKeyCommand::List { database, json } => {
             let records = signing_keys::list(&Database::open(&database.database).await?).await?;
             if json {
-                println!("{}", serde_json::to_string_pretty(&records)?);
+                output::line(serde_json::to_string_pretty(&records)?)?;
             } else {
                 for record in records {
-                    println!("{}  {:9}  signs from {}", record.kid, record.state, record.signs_from);
+                    let (kid, state, from) = (record.kid, record.state, record.signs_from);
+                    output::line(format_args!("{kid}  {state:9}  signs from {from}"))?;
                 }
             }
         }
         SigningKeyCommand::Rotate { database, ahead_seconds } => {
             let database = Database::open(&database.database).await?;
             let kid = signing_keys::rotate(&database, ahead_seconds).await?;
-            println!("made {kid}; it signs in {ahead_seconds} s");
+            output::line(format_args!("made {kid}; it signs in {ahead_seconds} s"))?;
         }
         SigningKeyCommand::Revoke { database, kid } => {
             signing_keys::revoke(&Database::open(&database.database).await?, &kid).await?;
-            println!("revoked {kid}");
+            output::line(format_args!("revoked {kid}"))?;
         }
     }
     Ok(())

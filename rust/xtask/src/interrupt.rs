@@ -20,6 +20,13 @@ pub fn watch() -> Result<()> {
     Ok(())
 }
 
+/// Goes on as if a signal had come.
+pub fn interrupted() {
+    if let Some(flag) = INTERRUPTED.get() {
+        flag.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Fails once a signal has come.
 pub fn check() -> Result<()> {
     if INTERRUPTED.get().is_some_and(|flag| flag.load(Ordering::Relaxed)) {

@@ -1,5 +1,8 @@
 //! The developer's commands, `cargo xtask …`: one file each.
 
+#[macro_use]
+mod output;
+
 mod apt_sources;
 mod backend;
 mod bench;

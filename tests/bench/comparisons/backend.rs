@@ -55,7 +55,7 @@ pub fn run(options: &Options) -> Result<bool> {
     }
     let mut report = Report::new("backend", Machine::this()?);
     for round in 1..=options.rounds {
-        println!("round {round} of {}", options.rounds);
+        end_to_end::print_line!("round {round} of {}", options.rounds);
         one_round(options, &runtime, &wrk, &bare, &subjects, round as u64, &mut report)?;
     }
     let reads: Vec<&str> = subjects[0]

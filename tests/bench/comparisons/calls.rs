@@ -63,7 +63,7 @@ pub fn run(options: &Options) -> Result<bool> {
     let server = BareServer::start()?;
     let mut report = Report::new("calls", Machine::this()?);
     for round in 1..=options.rounds {
-        println!("round {round} of {}", options.rounds);
+        end_to_end::print_line!("round {round} of {}", options.rounds);
         one_round(&server, &project, &size, &mut report)?;
         // So that a run that is cut off has published the rounds it did.
         report.unjudge();
@@ -191,7 +191,10 @@ fn guard(report: &Report) -> Result<bool> {
         let most = number(name).with_context(|| format!("tests/bench/guards.toml has no {name}"))?;
         // Nothing counted is no pass.
         let is_held = found <= most && !found.is_nan();
-        println!("{name} = {most}: {found:.1}{}", if is_held { "" } else { ", NOT as it should be" });
+        end_to_end::print_line!(
+            "{name} = {most}: {found:.1}{}",
+            if is_held { "" } else { ", NOT as it should be" }
+        );
         held &= is_held;
     }
     Ok(held)

@@ -63,7 +63,7 @@ pub fn run(options: &Options) -> Result<bool> {
     let stages =
         [(COUNTED, Stage::counting(&server, most)?), (COMMITTED, Stage::committing(&backend, most)?)];
     for round in 1..=options.rounds {
-        println!("round {round} of {}", options.rounds);
+        end_to_end::print_line!("round {round} of {}", options.rounds);
         for size in sizes {
             for (kind, stage) in &stages {
                 let before = server.documents()?;

@@ -33,7 +33,7 @@ pub fn run(options: &Options) -> Result<bool> {
     for base in [Base::Sqlite, Base::Postgres] {
         let mut subject = Subject::start(&runtime, base, "bench_growth")?;
         for (index, size) in sizes.iter().enumerate() {
-            println!("{}: {} servers, {} players", base.name(), size.servers, size.players);
+            end_to_end::print_line!("{}: {} servers, {} players", base.name(), size.servers, size.players);
             one_size(options, &runtime, &mut subject, *size, index as u64, &mut report)?;
         }
     }

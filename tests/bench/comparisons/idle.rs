@@ -26,7 +26,7 @@ pub fn run(options: &Options) -> Result<bool> {
     let backend = Backend::start()?;
     let mut report = Report::new("idle", Machine::this()?);
     for round in 1..=options.rounds {
-        println!("round {round} of {}", options.rounds);
+        end_to_end::print_line!("round {round} of {}", options.rounds);
         for (way, project, nodes) in [
             (WITHOUT, &without, "none"),
             (ADDON, &with, "none"),

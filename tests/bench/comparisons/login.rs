@@ -154,6 +154,10 @@ pub fn run_raw(options: &RawOptions) -> Result<()> {
     runtime.block_on(storm(options.in_flight, options.in_flight, log_in.clone()))?;
     let Took { time, .. } = runtime.block_on(storm(options.in_flight, options.count, log_in))?;
     let speed = options.count as f64 / time.as_secs_f64();
-    println!("{}{}", engine::FIGURES, json!({ "run": "burst", "failed": 0, "calls_per_second": speed }));
+    end_to_end::print_line!(
+        "{}{}",
+        engine::FIGURES,
+        json!({ "run": "burst", "failed": 0, "calls_per_second": speed })
+    );
     Ok(())
 }

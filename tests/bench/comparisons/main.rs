@@ -143,7 +143,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("bench: {error:#}");
+            end_to_end::print_error_line!("bench: {error:#}");
             ExitCode::from(2)
         }
     }

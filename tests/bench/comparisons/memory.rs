@@ -45,7 +45,7 @@ pub fn run(options: &Options) -> Result<bool> {
     let project = Project::with(&options.library)?;
     let mut report = Report::new("memory", Machine::this()?);
     for round in 1..=options.rounds {
-        println!("round {round} of {}", options.rounds);
+        end_to_end::print_line!("round {round} of {}", options.rounds);
         for way in ["raw reqwest", "addon", "request_per_call"] {
             // One each: what the last contestant left behind is not there.
             let server = BareServer::start()?;
@@ -95,7 +95,7 @@ pub fn wait(held: &Held) -> Result<()> {
         tokio::time::sleep(SETTLED).await;
         let grown = resident()?.saturating_sub(before);
         let figures = json!({ "run": "memory", "failed": 0, "resident_bytes": grown });
-        println!("{}{figures}", engine::FIGURES);
+        end_to_end::print_line!("{}{figures}", engine::FIGURES);
         anyhow::Ok(())
     })?;
     runtime.shutdown_background();

@@ -33,7 +33,9 @@ pub fn pinned(side: Side, command: &Command) -> Command {
         taskset.args(["--cpu-list", side.cores()]).arg(command.get_program());
         taskset
     } else {
-        SAID.call_once(|| println!("not pinned: {cores} cores, or no taskset; server and client share them"));
+        SAID.call_once(|| {
+            end_to_end::print_line!("not pinned: {cores} cores, or no taskset; server and client share them")
+        });
         Command::new(command.get_program())
     };
     pinned.args(command.get_args());

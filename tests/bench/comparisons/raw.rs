@@ -69,7 +69,7 @@ pub fn run(options: &Options) -> Result<()> {
         };
         figures["run"] = run.into();
         figures["failed"] = 0.into();
-        println!("{}{figures}", engine::FIGURES);
+        end_to_end::print_line!("{}{figures}", engine::FIGURES);
     }
     Ok(())
 }

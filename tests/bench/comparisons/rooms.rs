@@ -20,7 +20,7 @@ pub fn run(options: &Options) -> Result<bool> {
     let server = BareServer::start()?;
     let mut report = Report::new("rooms", Machine::this()?);
     for round in 1..=options.rounds {
-        println!("round {round} of {}", options.rounds);
+        end_to_end::print_line!("round {round} of {}", options.rounds);
         for size in SIZES {
             for way in [ADDON, REQUEST] {
                 let lists = if options.quick { 1 } else { 4 };

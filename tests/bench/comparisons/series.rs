@@ -153,7 +153,7 @@ impl Report {
 
     /// Tells it, and writes it into `folder` for programs and for people; the latter with the plots that are there.
     pub fn publish(&self, folder: &Path) -> Result<()> {
-        println!("{}", self.table());
+        end_to_end::print_line!("{}", self.table());
         self.write(folder)
     }
 

@@ -34,7 +34,7 @@ pub fn run(options: &Options) -> Result<bool> {
     let contestants = [(WITHOUT, &without, "none"), (ADDON, &with, "none"), (NODES, &with, "every")];
     let mut report = Report::new("startup", Machine::this()?);
     for round in 1..=options.rounds {
-        println!("round {round} of {}", options.rounds);
+        end_to_end::print_line!("round {round} of {}", options.rounds);
         let mut seen: [Vec<Start>; 3] = Default::default();
         for turn in 0..starts {
             // Nobody always comes after the same one.

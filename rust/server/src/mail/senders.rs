@@ -1,5 +1,6 @@
 //! Where mails go: to a mail server, to a folder, to the terminal, or nowhere.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -113,8 +114,9 @@ impl Sender {
         match &self.way {
             Way::None => bail!("there is no mail server; set --mail"),
             Way::Console => {
-                eprintln!("--- mail to {}: {}\n{}---", mail.to, mail.subject, mail.text);
-                Ok(())
+                let mut output = std::io::stderr().lock();
+                writeln!(output, "--- mail to {}: {}\n{}---", mail.to, mail.subject, mail.text)
+                    .context("cannot write a mail to standard error")
             }
             Way::Folder(folder) => {
                 let name = Uuid::now_v7().to_string();

@@ -61,7 +61,10 @@ pub fn run(options: &Options) -> Result<()> {
     sqlx::any::install_default_drivers();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let per_second = runtime.block_on(write(options))?;
-    println!("{FIGURES}{}", json!({ "run": "batches", "failed": 0, "per_second": per_second }));
+    end_to_end::print_line!(
+        "{FIGURES}{}",
+        json!({ "run": "batches", "failed": 0, "per_second": per_second })
+    );
     Ok(())
 }
 

@@ -56,7 +56,7 @@ pub fn run(options: &RawOptions) -> Result<()> {
         anyhow::Ok(begin.elapsed())
     })?;
     let figures = json!({ "sending_ms": milliseconds(took), "failed": 0 });
-    println!("{}{figures}", engine::FIGURES);
+    end_to_end::print_line!("{}{figures}", engine::FIGURES);
     Ok(())
 }
 

@@ -60,7 +60,7 @@ impl Stage {
     pub fn committing(backend: &Backend, count: usize) -> Result<Self> {
         let key = fs::read_to_string(backend.server_key_file())?.trim().to_owned();
         let mut stage = Self::empty(backend.url(), key)?;
-        println!("making {count} accounts");
+        end_to_end::print_line!("making {count} accounts");
         stage.players = stage.runtime.block_on(accounts(&stage.client, &stage.url, count))?;
         Ok(stage)
     }

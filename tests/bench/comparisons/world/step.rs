@@ -40,7 +40,7 @@ pub enum Step {
 /// Does a step, and prints its figures.
 pub fn run(options: &Options) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    println!("{}", runtime.block_on(options.step.measure(options))?);
+    end_to_end::print_line!("{}", runtime.block_on(options.step.measure(options))?);
     Ok(())
 }
 
