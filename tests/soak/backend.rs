@@ -50,7 +50,7 @@ impl NearBackend {
     fn commit(&self, item: SaveItem) -> SaveResult {
         let SaveItem { player_id, key, .. } = item;
         let version = self.versions.fetch_add(1, Ordering::Relaxed) + 1;
-        SaveResult { player_id, key, outcome: SaveOutcome::Applied, version }
+        SaveResult { player_id, key, outcome: SaveOutcome::Applied, version, code: None }
     }
 }
 
