@@ -89,6 +89,13 @@ impl FixtureLaunch {
         self
     }
 
+    /// Starts it with SIGHUP ignored.
+    #[must_use]
+    pub fn with_nohup(mut self) -> Self {
+        self.launch = self.launch.with_nohup();
+        self
+    }
+
     /// Mounts a disk of its own at `folder`.
     #[must_use]
     pub fn with_disk(mut self, folder: &Path, options: &str) -> Self {

@@ -21,6 +21,7 @@ pub struct Launch {
     user: Vec<String>,
     environment: Vec<(String, String)>,
     pid_one: bool,
+    ignores_hangups: bool,
     disk: Option<(PathBuf, String)>,
     home: Option<PathBuf>,
 }
@@ -52,6 +53,7 @@ impl Launch {
             user: Vec::new(),
             environment: Vec::new(),
             pid_one: false,
+            ignores_hangups: false,
             disk: None,
             home: None,
         }
@@ -85,6 +87,13 @@ impl Launch {
         self
     }
 
+    /// Starts it with SIGHUP ignored, by `nohup`.
+    #[must_use]
+    pub fn with_nohup(mut self) -> Self {
+        self.ignores_hangups = true;
+        self
+    }
+
     /// Mounts a disk at `folder`, in memory and with `options` such as `size=1m`, that this process alone sees and that is
     /// gone with it. [`Godot::inside`] leads there.
     #[must_use]
@@ -107,6 +116,11 @@ impl Launch {
         let mut command = match &self.disk {
             _ if self.pid_one => in_a_namespace(&engine),
             Some((folder, options)) => with_a_disk(&engine, folder, options),
+            None if self.ignores_hangups => {
+                let mut command = Command::new("nohup");
+                command.arg(&engine);
+                command
+            }
             None => Command::new(&engine),
         };
         command
@@ -156,6 +170,11 @@ impl Godot {
     /// `path` as the engine sees it, with the disks that are its own.
     pub fn inside(&self, path: &Path) -> PathBuf {
         Path::new(&format!("/proc/{}/root", self.signalled)).join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// Closes the other end of its standard output and standard error.
+    pub fn close_output(&self) -> Result<()> {
+        self.process.close_output()
     }
 
     /// Sends `signal` to the engine.

@@ -346,6 +346,12 @@ impl PlayerStore {
     pub fn is_recovering(&self) -> bool {
         self.0.lock().journal == JournalState::Opening
     }
+
+    /// Whether it is known what earlier runs left in the journal. It is not before the journal was opened, and as long as
+    /// it never could be.
+    pub fn knows_what_was_left(&self) -> bool {
+        self.0.lock().has_recovered
+    }
 }
 
 impl Inner {

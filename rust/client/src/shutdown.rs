@@ -15,6 +15,7 @@
 
 mod ending;
 mod store;
+mod unopened;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -31,6 +32,7 @@ use crate::player_store::Flushed;
 
 pub use ending::{EXIT_UNSAVED, Ending, Summary};
 pub use store::{Pending, Store};
+pub use unopened::{UnopenedJournal, UnopenedWorld};
 
 /// Longest wait for the main thread to hand in final state, and the part of the grace it may take.
 const COLLECT: Duration = Duration::from_secs(2);
@@ -46,6 +48,11 @@ const LEAVE: Duration = Duration::from_secs(2);
 /// Longest last chance of the journal before the process is ended, and the part of the grace it may take.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
 const LAST_CHANCE_SHARE: f64 = 0.05;
+/// Supervisors and terminals send several signals for one request, in any order. Within this time of the first, and until
+/// the game's final state is in, they are one request.
+const SAME_REQUEST: Duration = Duration::from_secs(2);
+/// Longest time for which final state that is not in makes them one: the collecting itself might be stuck.
+const SAME_WHILE_COLLECTING: Duration = Duration::from_secs(10);
 /// What a store may need to notice that its time is over.
 const OVERRUN: Duration = Duration::from_millis(100);
 
@@ -104,14 +111,40 @@ struct Inner {
     alarms: Mutex<Vec<Alarm>>,
 }
 
+/// What becomes of a request from outside of the game: a signal, or a closed window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Response {
+    /// It began the shutdown.
+    Started,
+    /// It belongs to the shutdown that has begun already: nothing changes.
+    Joined,
+    /// Whoever asks does not want to wait any longer: the process is to end as soon as the journal is synced.
+    ForceExit,
+}
+
 /// What is known if the plan ends now.
 #[derive(Default)]
 struct SoFar {
     summary: Summary,
     begun: Option<Instant>,
+    /// The first request from outside of the game.
+    asked: Option<Instant>,
     /// The game's final state is in, or was waited for long enough.
     collected: bool,
+    /// It was not in when stores were sealed, and there was something it could have been about.
+    lost_state: bool,
     complete: bool,
+    /// It is over, and the process goes on.
+    stayed: bool,
+}
+
+/// What the stores answer when the process is about to end.
+#[derive(Clone, Copy)]
+struct Answer {
+    pending: Pending,
+    refused: usize,
+    players: usize,
+    awaits_state: bool,
 }
 
 impl Shutdown {
@@ -154,6 +187,29 @@ impl Shutdown {
         true
     }
 
+    /// A request from outside of the game. The first one starts the shutdown, or joins the one that the game has begun.
+    /// Another one soon after, and any before the game's final state is in, is the same request: GNU `timeout`, process
+    /// groups and some supervisors send a signal twice, or several signals. A later one is from somebody who does not want
+    /// to wait: call [`Self::cut_short`] then.
+    pub fn request_from_outside(&self, reason: &str, grace: Duration) -> Response {
+        let now = self.0.clock.now();
+        if self.request(reason, grace) {
+            self.0.so_far().asked = Some(now);
+            return Response::Started;
+        }
+        let mut so_far = self.0.so_far();
+        if so_far.stayed {
+            return Response::ForceExit;
+        }
+        let Some(asked) = so_far.asked else {
+            so_far.asked = Some(now);
+            return Response::Joined;
+        };
+        let since_asked = since(asked, now);
+        let is_collecting = !so_far.collected && since_asked < SAME_WHILE_COLLECTING;
+        if since_asked < SAME_REQUEST || is_collecting { Response::Joined } else { Response::ForceExit }
+    }
+
     /// Whether it was asked for.
     pub fn is_requested(&self) -> bool {
         self.0.requested.load(Ordering::SeqCst)
@@ -180,6 +236,7 @@ impl Shutdown {
     /// thread: waits for the threads that keep the deadline.
     pub fn stay(&self) {
         self.0.participants.stores().iter().for_each(|store| store.unseal());
+        self.0.so_far().stayed = true;
         self.0.leaving.notify_one();
         let alarms = std::mem::take(&mut *self.0.alarms());
         drop(alarms);
@@ -242,19 +299,26 @@ impl Inner {
             .at_most(COLLECT.min(grace.mul_f64(COLLECT_SHARE)), self.collected.notified())
             .await
             .is_some();
+        let not_collected = if in_time { 0 } else { self.so_far().summary.players };
         if !in_time {
             tracing::warn!(
+                not_collected,
                 "the game did not hand in its final state in time; what it handed over before is saved"
             );
         }
         if in_time {
             self.seal();
         }
+        // What was not handed in is lost with the process, unless the game still does it while there is time to send it.
+        let lost_state = !in_time && stores.iter().any(|store| store.awaits_state());
+        drop(stores);
         let unsent = self.pending().documents;
         let collected = self.clock.now();
         {
             let mut so_far = self.so_far();
             so_far.collected = true;
+            so_far.summary.not_collected = Some(not_collected);
+            so_far.lost_state = lost_state;
             so_far.summary.collect = since(begun, collected);
         }
 
@@ -290,6 +354,11 @@ impl Inner {
 
         (self.on_phase)(Phase::Releasing);
         // A game that did not hand in its final state in time had until now.
+        if !in_time && self.at_most(Duration::ZERO, self.collected.notified()).await.is_some() {
+            let mut so_far = self.so_far();
+            so_far.summary.not_collected = Some(0);
+            so_far.lost_state = false;
+        }
         self.seal();
         let within = since(sent, begun + grace.mul_f64(RELEASED_BY));
         let released = self.each(within, |store, within| async move { store.release(within).await }).await;
@@ -298,13 +367,21 @@ impl Inner {
         let deregistered = self.at_most(within, self.participants.deregister()).await.unwrap_or(false);
         let done = self.clock.now();
 
+        if self.pending().may_be_more {
+            // Of what was opened in vain meanwhile nobody has asked yet.
+            let within = LAST_CHANCE.min(grace.mul_f64(LAST_CHANCE_SHARE));
+            self.each(within, |store, within| async move { store.flush_local(within).await }).await;
+        }
         let pending = self.pending();
+        let refused = self.participants.stores().iter().map(|store| store.refused()).sum();
         let summary = {
             let mut so_far = self.so_far();
             so_far.summary.deregistered = deregistered;
             so_far.summary.release = since(sent, done);
             so_far.summary.total = since(begun, done);
-            so_far.summary.left(pending);
+            let lost_state = so_far.lost_state;
+            so_far.summary.left(pending, lost_state);
+            so_far.summary.refused = Some(refused);
             so_far.complete = true;
             so_far.summary.clone()
         };
@@ -350,30 +427,55 @@ impl Inner {
         self.participants.stores().iter().map(|store| store.pending()).sum()
     }
 
+    fn answer(&self) -> Answer {
+        let stores = self.participants.stores();
+        Answer {
+            pending: stores.iter().map(|store| store.pending()).sum(),
+            refused: stores.iter().map(|store| store.refused()).sum(),
+            players: stores.iter().map(|store| store.players()).sum(),
+            awaits_state: stores.iter().any(|store| store.awaits_state()),
+        }
+    }
+
     /// Any thread that is no worker. Gives the journal its last chance, and says where everything is.
     fn cut_short(self: &Arc<Self>, ending: Ending, within: Duration) -> Summary {
-        if self.so_far().complete {
-            return self.so_far().summary.clone();
+        let is_over = |so_far: &SoFar| so_far.complete && !so_far.stayed;
+        {
+            let so_far = self.so_far();
+            if is_over(&so_far) {
+                return so_far.summary.clone();
+            }
         }
-        let pending = self.last_chance(within);
+        let answer = self.last_chance(within);
         let now = self.clock.now();
         let so_far = self.so_far();
         let mut summary = so_far.summary.clone();
-        if !so_far.complete {
-            summary.total = since(so_far.begun.unwrap_or(now), now);
-            summary.left(pending.unwrap_or_default());
-            summary.ending = match (pending, so_far.collected) {
-                (None, _) => Ending::Unknown,
-                (Some(_), false) => Ending::TooEarly,
-                (Some(_), true) => ending,
-            };
+        if is_over(&so_far) {
+            return summary;
+        }
+        summary.total = since(so_far.begun.unwrap_or(now), now);
+        match answer {
+            None => {
+                summary.nothing_known();
+                summary.ending = Ending::Unknown;
+            }
+            Some(answer) => {
+                let too_early = !so_far.collected;
+                if too_early {
+                    summary.players = summary.players.max(answer.players);
+                    summary.not_collected = Some(answer.players);
+                }
+                summary.left(answer.pending, if too_early { answer.awaits_state } else { so_far.lost_state });
+                summary.refused = Some(answer.refused);
+                summary.ending = if too_early { Ending::TooEarly } else { ending };
+            }
         }
         summary
     }
 
     /// `None` if the stores do not even answer. On a thread of its own, because a stuck store must not hold up whoever
     /// has to end the process.
-    fn last_chance(self: &Arc<Self>, within: Duration) -> Option<Pending> {
+    fn last_chance(self: &Arc<Self>, within: Duration) -> Option<Answer> {
         let runtime = self.runtime.get()?.clone();
         let inner = Arc::clone(self);
         let (answer, answered) = std::sync::mpsc::channel();
@@ -386,7 +488,7 @@ impl Inner {
                 while tasks.join_next().await.is_some() {}
             });
             // Whoever asked may have left: then nobody needs the answer.
-            let _late = answer.send(inner.pending());
+            let _late = answer.send(inner.answer());
         };
         if let Err(error) = std::thread::Builder::new().name("backend-shutdown-journal".into()).spawn(work) {
             tracing::error!(%error, "the journal gets no last chance");

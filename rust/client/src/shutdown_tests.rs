@@ -61,9 +61,10 @@ impl Store for Documents {
         self.say("flush");
         let before = self.left().documents;
         if before > 0 && reached(self.backend, within).await {
-            *self.left() = Pending::default();
+            let mut left = self.left();
+            *left = Pending { may_be_more: left.may_be_more, ..Pending::default() };
         }
-        let Pending { documents, journalled } = *self.left();
+        let Pending { documents, journalled, .. } = *self.left();
         Flushed { saved: before - documents, unsaved: documents, journalled, ..Flushed::default() }
     }
 
@@ -111,7 +112,7 @@ struct Bench {
 fn bench(stores: &[(usize, Option<Duration>, Option<Duration>)], deregisters: Option<Duration>) -> Bench {
     let log: Log = Arc::default();
     let store = |&(documents, journal, backend): &(usize, Option<Duration>, Option<Duration>)| {
-        let left = Mutex::new(Pending { documents, journalled: 0 });
+        let left = Mutex::new(Pending { documents, ..Pending::default() });
         Arc::new(Documents { log: Arc::clone(&log), left, journal, backend })
     };
     let stores: Vec<Arc<Documents>> = stores.iter().map(store).collect();
@@ -161,6 +162,10 @@ async fn everything_happens_once_and_in_order() {
         players: 2,
         saved_locally: 3,
         saved: 3,
+        refused: Some(0),
+        not_collected: Some(0),
+        left_in_journal: Some(0),
+        unsaved: Some(0),
         deregistered: true,
         ..Summary::default()
     };
@@ -208,11 +213,13 @@ async fn a_stuck_main_thread_holds_up_nothing() {
     let bench = bench(&[(3, AT_ONCE, AT_ONCE)], AT_ONCE);
     bench.shutdown.request("SIGTERM", LONG);
     let summary = bench.summary().await;
-    assert_eq!((summary.collect.as_secs(), summary.saved, summary.unsaved), (COLLECT.as_secs(), 3, 0));
+    assert_eq!((summary.collect.as_secs(), summary.saved, summary.unsaved), (COLLECT.as_secs(), 3, None));
+    assert_eq!((summary.not_collected, summary.left_in_journal), (Some(2), Some(0)));
     while bench.exits.lock().expect("not poisoned").is_empty() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert_eq!(*bench.exits.lock().expect("not poisoned"), [(0, summary)]);
+    // What the game did not hand in is not known.
+    assert_eq!(*bench.exits.lock().expect("not poisoned"), [(EXIT_UNSAVED, summary)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -221,7 +228,7 @@ async fn a_main_thread_that_left_early_is_waited_for_by_nobody() {
     bench.shutdown.request("SIGTERM", LONG);
     bench.shutdown.abandoned();
     let summary = bench.summary().await;
-    assert_eq!((summary.collect, summary.saved, summary.unsaved), (Duration::ZERO, 3, 0));
+    assert_eq!((summary.collect, summary.saved, summary.unsaved), (Duration::ZERO, 3, Some(0)));
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert_eq!(*bench.exits.lock().expect("not poisoned"), [(0, summary)]);
 }
@@ -244,7 +251,7 @@ async fn with_the_backend_away_everything_is_left_in_the_journal_in_time() {
     let summary = bench.summary().await;
     bench.shutdown.leaving();
     assert_eq!((summary.saved_locally, summary.saved), (2, 0));
-    assert_eq!((summary.left_in_journal, summary.unsaved, summary.deregistered), (2, 0, false));
+    assert_eq!((summary.left_in_journal, summary.unsaved, summary.deregistered), (Some(2), Some(0), false));
     assert_eq!(summary.exit_code(), EXIT_UNSAVED);
     let log = bench.log.lock().expect("not poisoned");
     assert_eq!(log.last(), Some(&"deregister"), "deregistration is tried whatever is left");
@@ -258,7 +265,7 @@ async fn without_a_journal_the_backend_still_gets_everything() {
     bench.shutdown.collected();
     let summary = bench.summary().await;
     bench.shutdown.leaving();
-    assert_eq!((summary.saved_locally, summary.saved, summary.unsaved), (0, 2, 0));
+    assert_eq!((summary.saved_locally, summary.saved, summary.unsaved), (0, 2, Some(0)));
     assert_eq!((summary.journal.as_secs(), summary.exit_code()), (25, 0));
 }
 
@@ -269,7 +276,7 @@ async fn with_neither_journal_nor_backend_the_documents_are_called_lost() {
     bench.shutdown.collected();
     let summary = bench.summary().await;
     bench.shutdown.leaving();
-    assert_eq!((summary.left_in_journal, summary.unsaved), (0, 2));
+    assert_eq!((summary.left_in_journal, summary.unsaved), (Some(0), Some(2)));
     assert_eq!((summary.exit_code(), summary.total.as_secs()), (EXIT_UNSAVED, 85));
     assert!(summary.to_string().ends_with("(2 documents are lost)"), "{summary}");
 }
@@ -281,7 +288,7 @@ async fn a_slow_store_takes_nothing_from_the_others() {
     bench.shutdown.collected();
     let summary = bench.summary().await;
     bench.shutdown.leaving();
-    assert_eq!((summary.players, summary.saved_locally, summary.saved, summary.unsaved), (4, 5, 5, 1));
+    assert_eq!((summary.players, summary.saved_locally, summary.saved, summary.unsaved), (4, 5, 5, Some(1)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -295,7 +302,7 @@ async fn what_is_sent_while_the_journal_is_written_counts_as_saved() {
     bench.stores[0].left().documents -= 1;
     let summary = bench.summary().await;
     bench.shutdown.leaving();
-    assert_eq!((summary.saved_locally, summary.saved, summary.unsaved), (3, 3, 0));
+    assert_eq!((summary.saved_locally, summary.saved, summary.unsaved), (3, 3, Some(0)));
 }
 
 #[test]
@@ -308,8 +315,10 @@ fn the_log_line_says_it_all() {
         saved_locally: 9,
         saved: 6,
         conflicted: 1,
-        left_in_journal: 2,
-        unsaved: 0,
+        refused: Some(3),
+        not_collected: Some(0),
+        left_in_journal: Some(2),
+        unsaved: Some(0),
         deregistered: true,
         collect: ms(1),
         journal: ms(2),
@@ -319,8 +328,8 @@ fn the_log_line_says_it_all() {
     };
     assert_eq!(
         summary.to_string(),
-        "shutdown complete reason=SIGTERM players=5 saved_locally=9 saved=6 conflicted=1 left_in_journal=2 unsaved=0 \
-         deregistered=true collect_ms=1 journal_ms=2 send_ms=3 release_ms=4 total_ms=10 (2 documents are safe in the \
+        "shutdown complete reason=SIGTERM players=5 saved_locally=9 saved=6 conflicted=1 refused=3 not_collected=0 \
+         left_in_journal=2 unsaved=0 deregistered=true collect_ms=1 journal_ms=2 send_ms=3 release_ms=4 total_ms=10 (2 documents are safe in the \
          journal and sent at the next start)"
     );
 }
@@ -349,7 +358,10 @@ async fn a_second_request_waits_for_the_journal_and_for_nothing_else() {
         left.documents += 1;
     }
     let summary = cut_short(&bench).await;
-    assert_eq!((summary.ending, summary.left_in_journal, summary.unsaved), (Ending::Impatience, 3, 0));
+    assert_eq!(
+        (summary.ending, summary.left_in_journal, summary.unsaved),
+        (Ending::Impatience, Some(3), Some(0))
+    );
     assert_eq!(summary.exit_code(), EXIT_UNSAVED);
 }
 
@@ -362,7 +374,7 @@ async fn a_second_request_does_not_wait_for_a_stuck_journal() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let summary = cut_short(&bench).await;
-    assert_eq!((summary.left_in_journal, summary.unsaved), (2, 1));
+    assert_eq!((summary.left_in_journal, summary.unsaved), (Some(2), Some(1)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -371,6 +383,10 @@ async fn a_second_request_before_the_final_state_is_in_is_no_success() {
     bench.shutdown.request("SIGTERM", LONG);
     let summary = cut_short(&bench).await;
     assert_eq!((summary.ending, summary.exit_code()), (Ending::TooEarly, EXIT_UNSAVED));
+    let counts = (summary.players, summary.not_collected, summary.left_in_journal, summary.unsaved);
+    assert_eq!(counts, (2, Some(2), Some(0), None));
+    let line = summary.to_string();
+    assert!(line.contains(" not_collected=2 left_in_journal=0 unsaved=unknown "), "{line}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -417,7 +433,7 @@ impl Participants for Hung {
 async fn the_watchdog_keeps_the_deadline_when_the_plan_hangs_and_gives_the_journal_its_last_chance() {
     let store = Arc::new(Documents {
         log: Arc::default(),
-        left: Mutex::new(Pending { documents: 4, journalled: 0 }),
+        left: Mutex::new(Pending { documents: 4, ..Pending::default() }),
         journal: AT_ONCE,
         backend: NEVER,
     });
@@ -430,7 +446,7 @@ async fn the_watchdog_keeps_the_deadline_when_the_plan_hangs_and_gives_the_journ
     let told = tokio::task::spawn_blocking(move || told.recv().expect("exits")).await.expect("joined");
     hung.forever.send(()).expect("it waits");
     let (code, summary) = told;
-    assert_eq!((code, summary.left_in_journal, summary.unsaved), (EXIT_UNSAVED, 4, 0));
+    assert_eq!((code, summary.left_in_journal, summary.unsaved), (EXIT_UNSAVED, Some(4), None));
     assert_eq!((summary.ending, summary.reason.as_str()), (Ending::TooEarly, "SIGTERM"));
 }
 
@@ -440,14 +456,14 @@ fn the_watchdog_needs_no_worker() {
     let runtime = runtime.expect("a runtime");
     let store = Arc::new(Documents {
         log: Arc::default(),
-        left: Mutex::new(Pending { documents: 1, journalled: 0 }),
+        left: Mutex::new(Pending { documents: 1, ..Pending::default() }),
         journal: AT_ONCE,
         backend: NEVER,
     });
     let hung = Hung::new(Some(store));
     let (exited, told) = std::sync::mpsc::channel();
     let exit: Exit =
-        Arc::new(move |code, summary: &Summary| exited.send((code, summary.ending)).expect("listening"));
+        Arc::new(move |code, summary: &Summary| exited.send((code, summary.clone())).expect("listening"));
     let shutdown = Shutdown::new(Arc::new(SystemClock), hung.clone(), Arc::new(|_| {}), exit);
     {
         let _entered = runtime.enter();
@@ -456,7 +472,11 @@ fn the_watchdog_needs_no_worker() {
     // The only worker hangs, and nothing is known about the store.
     let told = told.recv().expect("exits");
     hung.forever.send(()).expect("it waits");
-    assert_eq!(told, (EXIT_UNSAVED, Ending::Unknown));
+    let (code, summary) = told;
+    assert_eq!((code, summary.ending), (EXIT_UNSAVED, Ending::Unknown));
+    let line = summary.to_string();
+    let unknown = "refused=unknown not_collected=unknown left_in_journal=unknown unsaved=unknown";
+    assert!(line.contains(unknown), "{line}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -486,4 +506,77 @@ async fn a_process_that_goes_on_has_no_deadline() {
     assert_eq!(threads, 0);
     tokio::time::sleep(grace * 2).await;
     assert!(bench.exits.lock().expect("not poisoned").is_empty());
+}
+
+async fn collected_and_sending(bench: &Bench) {
+    bench.shutdown.collected();
+    while !bench.has_reached(&Phase::Sending) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_request_again_within_two_seconds_changes_nothing() {
+    let bench = bench(&[(2, AT_ONCE, NEVER)], NEVER);
+    let ask = |reason| bench.shutdown.request_from_outside(reason, LONG);
+    assert_eq!(ask("SIGTERM"), Response::Started);
+    // GNU timeout, process groups, supervisors: the same signal, or another one, milliseconds later.
+    assert_eq!([ask("SIGTERM"), ask("SIGHUP")], [Response::Joined; 2]);
+    collected_and_sending(&bench).await;
+    assert_eq!(ask("SIGTERM"), Response::Joined);
+    tokio::time::sleep(SAME_REQUEST - Duration::from_millis(100)).await;
+    assert_eq!(ask("window_closed"), Response::Joined);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(ask("SIGTERM"), Response::ForceExit, "counted from the first");
+    bench.shutdown.abandoned();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_request_before_the_final_state_is_in_changes_nothing() {
+    let bench = bench(&[(2, AT_ONCE, NEVER)], NEVER);
+    assert_eq!(bench.shutdown.request_from_outside("SIGTERM", LONG), Response::Started);
+    // The plan has no turn in between: as far as it knows, the game is still collecting.
+    tokio::time::advance(SAME_REQUEST + Duration::from_secs(1)).await;
+    assert!(!bench.shutdown.0.so_far().collected, "the test is about what comes before");
+    assert_eq!(bench.shutdown.request_from_outside("SIGTERM", LONG), Response::Joined);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_signal_after_a_request_of_the_game_is_no_second_one() {
+    let bench = bench(&[(2, AT_ONCE, NEVER)], NEVER);
+    assert!(bench.shutdown.request("drain_requested", LONG));
+    collected_and_sending(&bench).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(bench.shutdown.request_from_outside("SIGTERM", LONG), Response::Joined);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(bench.shutdown.request_from_outside("SIGTERM", LONG), Response::Joined);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(bench.shutdown.request_from_outside("SIGTERM", LONG), Response::ForceExit);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_after_the_game_went_on_counts_what_came_since() {
+    let bench = bench(&[(2, AT_ONCE, AT_ONCE)], AT_ONCE);
+    bench.shutdown.request("maintenance", LONG);
+    bench.shutdown.collected();
+    assert_eq!(bench.summary().await.exit_code(), 0);
+    let shutdown = bench.shutdown.clone();
+    tokio::task::spawn_blocking(move || shutdown.stay()).await.expect("joined");
+    bench.stores[0].left().documents = 5;
+    assert_eq!(bench.shutdown.request_from_outside("SIGTERM", LONG), Response::ForceExit);
+    let summary = cut_short(&bench).await;
+    assert_eq!((summary.left_in_journal, summary.exit_code()), (Some(5), EXIT_UNSAVED));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_earlier_run_may_have_left_is_not_called_nothing() {
+    let bench = bench(&[(2, AT_ONCE, AT_ONCE)], AT_ONCE);
+    bench.stores[0].left().may_be_more = true;
+    bench.shutdown.request("SIGTERM", LONG);
+    bench.shutdown.collected();
+    let summary = bench.summary().await;
+    bench.shutdown.leaving();
+    let counts = (summary.saved, summary.left_in_journal, summary.unsaved, summary.exit_code());
+    assert_eq!(counts, (2, None, Some(0), EXIT_UNSAVED));
+    assert!(summary.to_string().contains(" left_in_journal=unknown unsaved=0 "), "{summary}");
 }

@@ -34,7 +34,10 @@ use crate::clock::Clock;
 use crate::error::{ClientError, Fault};
 use crate::registration::Registration;
 use crate::retry;
+use crate::shutdown::Store;
 use crate::watched::Watched;
+
+pub use self::opening::count_left;
 
 /// Most raw bytes of chunks that wait to be written to local disk.
 pub const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
@@ -188,7 +191,19 @@ impl WorldStore {
     /// Takes a world and reads which chunks it has, at most `within`. What an earlier process left uncommitted is
     /// committed first. While another server holds the world, it is asked for again and again.
     pub async fn open(setup: Setup, world_id: &str, within: Duration) -> Result<Self, ClientError> {
-        opening::open(setup, world_id, within).await.map(|inner| Self(Arc::new(Held(inner))))
+        Self::open_counted(setup, world_id, within, drop).await
+    }
+
+    /// [`Self::open`]. `on_recovered` is called once it is known what an earlier process left, with what counts it for a
+    /// shutdown until the world is open.
+    pub async fn open_counted(
+        setup: Setup,
+        world_id: &str,
+        within: Duration,
+        on_recovered: impl FnOnce(Arc<dyn Store>) + Send,
+    ) -> Result<Self, ClientError> {
+        let opened = opening::open(setup, world_id, within, on_recovered).await;
+        opened.map(|inner| Self(Arc::new(Held(inner))))
     }
 
     /// Id of the world.

@@ -8,13 +8,14 @@ mod own_journal;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use backend_client::player_store::{Content, Flushed, PlayerStore};
 use connection::{Connected, duration};
 use godot::builtin::AnyDictionary;
 use godot::prelude::*;
-use last_flush::{LAST_FLUSH, holds_something, report};
+use last_flush::{LAST_FLUSH, holds_something, leave, report};
 use news::News;
 use tokio::sync::oneshot;
 
@@ -27,7 +28,7 @@ use crate::backend_save_conflict::{BackendConflictList, BackendSaveConflict};
 use crate::backend_server_registration::BackendServerRegistration;
 use crate::frame_hook::{FrameHook, SOON};
 use crate::runtime::Calls;
-use crate::{configuration, hand_off, json, last_words};
+use crate::{configuration, hand_off, json, last_words, shutdown_parts};
 
 /// Group by which [BackendShutdown] finds the stores.
 pub const GROUP: &str = "backend_player_store";
@@ -104,6 +105,8 @@ pub struct BackendPlayerStore {
     tried: Cell<bool>,
     /// Whether the log says already that no store can be made.
     warned: Cell<bool>,
+    /// The journal that it has not opened, once a shutdown counts it.
+    unopened: RefCell<Option<PathBuf>>,
     /// Conflicts that are merged, but not off the backend's list yet: their id and the change that covers them.
     merged: RefCell<HashMap<String, Option<u64>>>,
     /// While the node is outside the tree: tells whoever flushes it that it came back.
@@ -132,20 +135,23 @@ impl INode for BackendPlayerStore {
 
     fn exit_tree(&mut self) {
         self.hook = None;
-        let (owner, store) = (self.calls.owner(), self.handle());
+        let (owner, store, id) = (self.calls.owner(), self.handle(), self.base().instance_id());
         {
             // Open to handlers that call back into this node.
             let _reentrant = self.base_mut();
             hand_off::abandon(owner);
         }
-        let Some(store) = store.filter(holds_something) else { return };
+        let journal = self.connected.borrow().as_ref().map(|connected| connected.journal.clone());
+        let Some((store, journal)) = store.filter(holds_something).zip(journal) else { return };
         // Begun here and not when the node is freed: a server that is freed in the same frame leaves after it.
         let (outside, back) = oneshot::channel();
         self.outside = Some(outside);
         last_words::flush(async move {
             let flushed = store.flush(None, LAST_FLUSH).await;
-            let freed = back.await.is_err();
-            report(if freed { store.release_all(LAST_FLUSH).await } else { flushed });
+            match back.await {
+                Ok(()) => report(flushed),
+                Err(_freed) => leave(id, store, journal).await,
+            }
         });
     }
 
@@ -399,6 +405,10 @@ impl BackendPlayerStore {
     #[func]
     fn set_config(&mut self, config: Option<Gd<BackendConfig>>) {
         self.config = config;
+        // Another backend may have another journal.
+        if let Some(folder) = self.unopened.take().filter(|_| self.handle().is_none()) {
+            shutdown_parts::opened(&folder);
+        }
         self.base_mut().update_configuration_warnings();
     }
 
@@ -432,6 +442,7 @@ fn look(id: InstanceId) {
     let due = {
         let node = node.bind();
         node.send_what_is_left();
+        node.count_what_is_left();
         node.autosave.is_due(node.autosave_interval)
             && node.handle().is_some_and(|store| store.player_count() > 0)
     };

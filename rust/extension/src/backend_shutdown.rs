@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use backend_client::shutdown::{EXIT_UNSAVED, Phase, Summary};
+use backend_client::shutdown::{EXIT_UNSAVED, Phase, Response, Summary};
 use godot::classes::notify::NodeNotification;
 use godot::classes::{Engine, SceneTree};
 use godot::prelude::*;
@@ -16,7 +16,7 @@ use crate::backend_world_store::{self, BackendWorldStore};
 use crate::frame_hook::FrameHook;
 use crate::result_class::result_class;
 use crate::shutdown_plan::Plan;
-use crate::{configuration, hand_off, supervision, termination};
+use crate::{configuration, hand_off, shutdown_plan, supervision, termination};
 
 /// Time between two looks at who is there.
 const LOOK: Duration = Duration::from_millis(500);
@@ -29,7 +29,7 @@ thread_local! {
 result_class! {
     /// What a shutdown achieved.
     BackendShutdownSummary(Summary) {
-        /// Why it was asked for: [code]SIGTERM[/code], [code]SIGINT[/code], [code]CTRL_CLOSE[/code] and the like on
+        /// Why it was asked for: [code]SIGTERM[/code], [code]SIGINT[/code], [code]SIGHUP[/code], [code]CTRL_CLOSE[/code] and the like on
         /// Windows, [code]window_closed[/code], [code]empty[/code], [code]drain_requested[/code], or what the script
         /// said.
         reason (get_reason): GString = |summary| GString::from(&summary.reason);
@@ -41,13 +41,22 @@ result_class! {
         saved (get_saved): i64 = |summary| summary.saved as i64;
         /// Documents the backend keeps as conflicts, because another server had taken the player over.
         conflicted (get_conflicted): i64 = |summary| summary.conflicted as i64;
-        /// Documents the backend does not have, but the journal. The next server with this journal sends them.
-        left_in_journal (get_left_in_journal): i64 = |summary| summary.left_in_journal as i64;
-        /// Documents that neither the backend nor the journal has. They are lost.
-        unsaved (get_unsaved): i64 = |summary| summary.unsaved as i64;
+        /// Saves that were refused since the stores were made: [signal BackendPlayerStore.save_failed] was emitted for each of
+        /// them. -1: not known.
+        refused (get_refused): i64 = |summary| number(summary.refused);
+        /// Players whose final state the game did not hand in, because it hung or the process had to end before
+        /// [signal BackendShutdown.collect_saves]. -1: not known.
+        not_collected (get_not_collected): i64 = |summary| number(summary.not_collected);
+        /// Documents the backend does not have, but the journal. The next server with this journal sends them. -1: not known,
+        /// because the journal could not be opened.
+        left_in_journal (get_left_in_journal): i64 = |summary| number(summary.left_in_journal);
+        /// Documents that neither the backend nor the journal has. They are lost. -1: not known, because the game did not
+        /// hand in its final state.
+        unsaved (get_unsaved): i64 = |summary| number(summary.unsaved);
         /// Whether the server left the list, or never was on it.
         deregistered (get_deregistered): bool = |summary| summary.deregistered;
-        /// The exit code that goes with it: 0, or 75 when something is left in the journal or lost.
+        /// The exit code that goes with it: 0 if everything is at the backend, 75 if something is left in the journal or
+        /// lost, or if that is not known.
         exit_code (get_exit_code): i64 = |summary| summary.exit_code().into();
         /// Milliseconds in all.
         duration_ms (get_duration_ms): i64 = |summary| summary.total.as_millis() as i64;
@@ -62,23 +71,29 @@ result_class! {
     }
 }
 
-/// Turns SIGTERM, SIGINT, what Windows has in their place, a closed window and an empty server into one orderly shutdown:
+/// -1 if it is not known.
+fn number(count: Option<usize>) -> i64 {
+    count.map_or(-1, |count| count as i64)
+}
+
+/// Turns SIGTERM, SIGINT, SIGHUP, what Windows has in their place, a closed window and an empty server into one orderly shutdown:
 /// no new players, collect their progress, bring it to the journal, send it, let players go, leave the list, quit.
 ///
 /// An open world ([BackendWorldStore]) is part of it; its chunks count as documents.
 ///
-/// Put one into the server's scene. While it is in the tree, the first signal starts the shutdown. A second one ends
-/// the process as soon as the journal is synced, after a second at most, with exit code 0 if everything is at the
-/// backend and 128 + signal otherwise. The process ends within [member grace_seconds], even if the main loop hangs or a
+/// Put one into the server's scene. While it is in the tree, the first signal starts the shutdown. Signals that follow
+/// within two seconds, or before [signal collect_saves], belong to it. A later one ends the process as soon as the journal is
+/// synced, after a second at most, with exit code 0 if everything is at the backend and 128 + signal otherwise. The process ends within [member grace_seconds], even if the main loop hangs or a
 /// handler never returns: saving then goes on in the background with what the game had handed over. Handlers are not
 /// awaited: save before the first [code]await[/code].
 ///
 /// Closing the window counts as a request unless the game had turned [member SceneTree.auto_accept_quit] off.
 /// [method SceneTree.quit] is no request: it ends the game at once, with two seconds to send what is unsent, and the
-/// rest stays in the journal. Called during a shutdown, it does not cut it off.
+/// rest stays in the journal. The exit code is the game's if nothing is left, and 75 otherwise. Called during a shutdown, it
+/// does not cut it off.
 ///
 /// The exit code is 0 if everything is at the backend. It is 75 if documents are left in the journal, from where the next
-/// server with the same journal sends them, or lost; one line of the log, which begins with [code]backend_client:
+/// server with the same journal sends them, or lost, or if that is not known; one line of the log, which begins with [code]backend_client:
 /// shutdown[/code], says which. Without this node, signals do what they do in any Godot game.
 ///
 /// As a service of systemd ([code]Type=notify[/code]), the server says that it is ready when it is first listed, that it
@@ -135,10 +150,11 @@ impl INode for BackendShutdown {
             tree.set_auto_accept_quit(false);
             self.delays_closing = true;
         }
+        shutdown_plan::gives_exit_code();
         let plan = self.plan();
         let (trigger, leave) = (Arc::clone(&plan), plan);
         termination::answer_with(
-            Arc::new(move |reason, at_most| trigger.request(reason, at_most)),
+            Arc::new(move |reason, at_most| trigger.request_from_outside(reason, at_most)),
             Arc::new(move |code_if_unsaved| leave.leave(code_if_unsaved)),
         );
     }
@@ -163,11 +179,10 @@ impl INode for BackendShutdown {
         if what != NodeNotification::WM_CLOSE_REQUEST || !self.delays_closing {
             return;
         }
-        if self.is_shutting_down() {
-            // Whoever closes a window twice does not want to wait.
-            self.plan().leave(EXIT_UNSAVED);
-        } else {
-            self.request_shutdown(GString::from("window_closed"));
+        let plan = self.plan();
+        self.choose();
+        if plan.request_from_outside("window_closed", None) == Response::ForceExit {
+            plan.leave(EXIT_UNSAVED);
         }
     }
 
@@ -210,7 +225,7 @@ impl BackendShutdown {
     fn request_shutdown(&mut self, reason: GString) {
         let plan = self.plan();
         self.choose();
-        if !plan.request(&reason.to_string(), None) {
+        if !plan.request(&reason.to_string()) {
             tracing::debug!("shutdown requested again");
         }
     }
@@ -439,7 +454,7 @@ fn complete(mut node: Gd<BackendShutdown>, summary: Summary) {
 }
 
 /// Also when the node has left the tree meanwhile.
-fn quit(code: i32) {
+pub fn quit(code: i32) {
     let main_loop = Engine::singleton().get_main_loop();
     if let Some(mut tree) = main_loop.and_then(|main_loop| main_loop.try_cast::<SceneTree>().ok()) {
         tree.quit_ex().exit_code(code).done();

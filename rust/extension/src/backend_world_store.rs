@@ -4,11 +4,14 @@ mod chunk;
 mod news;
 
 use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use backend_client::Config;
 use backend_client::error::ClientError;
+use backend_client::player_store;
+use backend_client::shutdown::{Store, UnopenedWorld};
 use backend_client::world_store::{Event, Flushed, LocalAck, Setup, WorldStore};
 use godot::prelude::*;
 use tokio::sync::oneshot;
@@ -123,14 +126,17 @@ impl INode for BackendWorldStore {
             let _reentrant = self.base_mut();
             hand_off::abandon(owner);
         }
-        let Some(store) = store else { return };
+        let place = self.held.borrow().as_ref().map(|held| held.place.clone());
+        let Some((store, place)) = store.zip(place) else { return };
         // Begun here and not when the node is freed: a server that is freed in the same frame leaves after it.
         let (outside, back) = oneshot::channel();
         self.outside = Some(outside);
         last_words::flush(async move {
             let flushed = store.flush(LAST_FLUSH).await;
-            let freed = back.await.is_err();
-            report(if freed { store.close(LAST_FLUSH).await } else { flushed });
+            match back.await {
+                Ok(()) => report(flushed),
+                Err(_freed) => place.leave(store).await,
+            }
         });
     }
 
@@ -154,28 +160,72 @@ impl INode for BackendWorldStore {
 
 impl Drop for BackendWorldStore {
     fn drop(&mut self) {
-        let Some(Held { node, store }) = self.held.take() else { return };
-        shutdown_parts::gone(node);
+        let Some(Held { place, store }) = self.held.take() else { return };
+        shutdown_parts::freed(place.node, Arc::new(store.clone()));
         // Otherwise `exit_tree` has begun to say it.
         if self.outside.is_none() {
-            last_words::flush(async move { report(store.close(LAST_FLUSH).await) });
+            last_words::flush(place.leave(store));
         }
     }
 }
 
 struct Held {
-    /// The node's own, kept because a node that is being freed cannot be asked for it.
-    node: InstanceId,
+    place: WorldPlace,
     store: WorldStore,
 }
 
+/// Where a world is on local disk.
+#[derive(Clone)]
+struct WorldPlace {
+    /// Of the node, which may be gone.
+    node: InstanceId,
+    folder: PathBuf,
+    world_id: String,
+}
+
+impl WorldPlace {
+    fn path(&self) -> PathBuf {
+        self.folder.join(&self.world_id)
+    }
+
+    fn unopened(&self) -> Option<(PathBuf, Arc<dyn Store>)> {
+        let world = UnopenedWorld::new(&self.folder, &self.world_id)?;
+        Some((self.path(), Arc::new(world)))
+    }
+
+    /// Any thread. For a shutdown: what an earlier run left of the world, as long as it is not open.
+    fn count_unopened(&self) {
+        if let Some((path, unopened)) = self.unopened() {
+            shutdown_parts::unopened(path, unopened);
+        }
+    }
+
+    /// Any thread. The local copy is open: `store` counts what is in it.
+    fn count(&self, store: Arc<dyn Store>) {
+        shutdown_parts::other_store_made(self.node, store);
+        shutdown_parts::opened(&self.path());
+    }
+
+    /// Worker. The node is freed: sends what it left.
+    async fn leave(self, store: WorldStore) {
+        let flushed = store.close(LAST_FLUSH).await;
+        report(flushed);
+        drop(store);
+        shutdown_parts::sent(self.node, (flushed.unsaved > 0).then(|| self.unopened()).flatten());
+    }
+}
+
 /// A world on its way to its node. If that is gone, or has given up, the world is let go.
-struct Opened(Option<WorldStore>);
+struct Opened {
+    store: Option<WorldStore>,
+    place: WorldPlace,
+}
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        if let Some(store) = self.0.take() {
-            last_words::flush(async move { report(store.close(LAST_FLUSH).await) });
+        if let Some(store) = self.store.take() {
+            shutdown_parts::freed(self.place.node, Arc::new(store.clone()));
+            last_words::flush(self.place.clone().leave(store));
         }
     }
 }
@@ -219,10 +269,22 @@ impl BackendWorldStore {
     #[func]
     fn open(&self, world_id: GString) -> Gd<BackendRequest> {
         let (world_id, within) = (world_id.to_string(), duration(self.open_timeout));
-        let work = self.setup().map(|setup| async move {
-            WorldStore::open(setup, &world_id, within).await.map(|store| Opened(Some(store)))
-        });
         let id = self.base().instance_id();
+        let work = self.setup().map(|setup| {
+            let place = WorldPlace { node: id, folder: setup.folder.clone(), world_id: world_id.clone() };
+            place.count_unopened();
+            async move {
+                match WorldStore::open_counted(setup, &world_id, within, |opening| place.count(opening)).await
+                {
+                    Ok(store) => Ok(Opened { store: Some(store), place }),
+                    Err(error) => {
+                        place.count_unopened();
+                        shutdown_parts::gone(id);
+                        Err(error)
+                    }
+                }
+            }
+        });
         self.opening.set(work.is_ok() || self.opening.get());
         let began = work.is_ok();
         self.calls.try_start(work, move |outcome| {
@@ -301,8 +363,8 @@ impl BackendWorldStore {
         });
         let (id, began) = (self.base().instance_id(), work.is_ok());
         self.calls.try_start(work, move |outcome| {
-            if began && outcome.is_ok() {
-                closed(id);
+            if let (true, Ok(flushed)) = (began, &outcome) {
+                closed(id, flushed);
             }
             BackendFlushResult::answer(outcome)
         })
@@ -417,19 +479,21 @@ fn opened(id: InstanceId, outcome: Result<Opened, Failure>) -> Variant {
     BackendDone::answer(outcome.map(|mut opened| {
         // Without its node, the world is let go.
         if let Ok(node) = Gd::<BackendWorldStore>::try_from_instance_id(id)
-            && let Some(store) = opened.0.take()
+            && let Some(store) = opened.store.take()
         {
-            shutdown_parts::other_store_made(id, Arc::new(store.clone()));
-            node.bind().held.replace(Some(Held { node: id, store }));
+            opened.place.count(Arc::new(store.clone()));
+            node.bind().held.replace(Some(Held { place: opened.place.clone(), store }));
         }
     }))
 }
 
 /// Main thread, without a borrow.
-fn closed(id: InstanceId) {
+fn closed(id: InstanceId, flushed: &player_store::Flushed) {
+    let node = Gd::<BackendWorldStore>::try_from_instance_id(id).ok();
+    let held = node.and_then(|node| node.bind().held.replace(None));
     shutdown_parts::gone(id);
-    if let Ok(node) = Gd::<BackendWorldStore>::try_from_instance_id(id) {
-        node.bind().held.replace(None);
+    if let Some(Held { place, .. }) = held.filter(|_| flushed.unsaved > 0) {
+        place.count_unopened();
     }
 }
 

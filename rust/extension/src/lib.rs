@@ -40,6 +40,7 @@ mod runtime;
 mod settings;
 mod shutdown_parts;
 mod shutdown_plan;
+mod standard_streams;
 mod supervision;
 mod termination;
 
@@ -56,6 +57,10 @@ struct BackendExtension;
 #[gdextension(entry_symbol = gdext_entry)]
 unsafe impl ExtensionLibrary for BackendExtension {
     fn on_stage_init(stage: InitStage) {
+        if stage == InitStage::Core {
+            standard_streams::fill_closed();
+            standard_streams::outlive_readers();
+        }
         if stage == InitStage::Scene {
             settings::register();
             log_bridge::install();
@@ -76,6 +81,7 @@ unsafe impl ExtensionLibrary for BackendExtension {
             InitStage::MainLoop => {
                 shutdown_plan::finish();
                 termination::unwatch();
+                shutdown_plan::quit_without();
                 backlog_monitor::close();
                 hand_off::close();
             }

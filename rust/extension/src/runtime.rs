@@ -72,6 +72,26 @@ pub fn end_of_frame() {
     }
 }
 
+/// Main thread, when the engine quits. Waits a moment for what freed nodes have to say, then for `work`; `None` if there
+/// are no workers, and so nothing to say. [`stop`] does not wait for it again.
+pub fn finish<T>(work: impl Future<Output = T>) -> Option<T> {
+    end_of_frame();
+    let handle = with_running(|workers| workers.runtime.handle().clone())?;
+    let said =
+        handle.block_on(async { tokio::time::timeout(exit_grace(), last_words::finished()).await.is_ok() });
+    if !said {
+        last_words::nothing_more();
+    }
+    Some(handle.block_on(work))
+}
+
+fn with_running<T>(ask: impl FnOnce(&Workers) -> T) -> Option<T> {
+    match &*STATE.lock().unwrap_or_else(PoisonError::into_inner) {
+        State::Running(workers) => Some(ask(workers)),
+        State::Idle | State::Stopped => None,
+    }
+}
+
 /// Main thread. No thread runs our code once this has returned.
 pub fn stop() {
     end_of_frame();

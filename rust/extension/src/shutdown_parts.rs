@@ -1,15 +1,21 @@
 //! What a shutdown brings in order, reachable from worker threads: the main thread may be stuck by then.
 
 use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use backend_client::player_store::PlayerStore;
 use backend_client::registration::Registration;
-use backend_client::shutdown::{Participants, Store};
+use backend_client::shutdown::{Participants, Pending, Store};
 use godot::obj::InstanceId;
+use tokio::task::JoinSet;
 
 use crate::supervision;
+
+/// Longest time for which a store is waited for when all are counted.
+const COUNTING: Duration = Duration::from_millis(500);
 
 /// Everything in this process that a shutdown may have to bring in order, from the moment it is made.
 static LIVE: LazyLock<Mutex<Live>> = LazyLock::new(Mutex::default);
@@ -19,6 +25,11 @@ struct Live {
     stores: HashMap<InstanceId, PlayerStore>,
     /// Stores of something else than players. They take part in every shutdown.
     others: HashMap<InstanceId, Arc<dyn Store>>,
+    /// What is on local disk where no store has opened it, or one has let go of it with something unsent. By folder: two
+    /// nodes may mean the same.
+    unopened: HashMap<PathBuf, Arc<dyn Store>>,
+    /// Stores of freed nodes that still send.
+    freed: HashMap<InstanceId, Arc<dyn Store>>,
     registrations: HashMap<InstanceId, Registration>,
     /// Nodes that went during a shutdown, which still has to do with what they made.
     gone: Option<HashSet<InstanceId>>,
@@ -35,9 +46,22 @@ pub fn store_made(node: InstanceId, store: PlayerStore) {
     live().stores.insert(node, store);
 }
 
-/// Main thread. A node has made a store of something else than players.
+/// Any thread. No store has opened this folder, but something may be in it.
+pub fn unopened(folder: PathBuf, store: Arc<dyn Store>) {
+    let before = live().unopened.insert(folder, store);
+    drop(before);
+}
+
+/// Any thread. A store opens this folder, and with it what was left there.
+pub fn opened(folder: &Path) {
+    let removed = live().unopened.remove(folder);
+    drop(removed);
+}
+
+/// Any thread. A node has made, or is making, a store of something else than players.
 pub fn other_store_made(node: InstanceId, store: Arc<dyn Store>) {
-    live().others.insert(node, store);
+    let before = live().others.insert(node, store);
+    drop(before);
 }
 
 /// Main thread. A node has made its registration.
@@ -56,6 +80,45 @@ pub fn gone(node: InstanceId) {
     let removed = live.remove(node);
     drop(live);
     drop(removed);
+}
+
+/// Main thread. A node is freed whose `store` still has something to send: it is part of every shutdown until
+/// [`sent`].
+pub fn freed(node: InstanceId, store: Arc<dyn Store>) {
+    let mut live = live();
+    if live.gone.is_some() {
+        // The shutdown under way has it already.
+        drop(live);
+        return gone(node);
+    }
+    let removed = live.remove(node);
+    live.freed.insert(node, store);
+    drop(live);
+    drop(removed);
+}
+
+/// Any thread. The store of a freed node has sent everything, or stopped trying and left something on local disk.
+pub fn sent(node: InstanceId, left: Option<(PathBuf, Arc<dyn Store>)>) {
+    let mut live = live();
+    let removed = live.freed.remove(&node);
+    if let Some((folder, left)) = left {
+        live.unopened.insert(folder, left);
+    }
+    drop(live);
+    drop(removed);
+}
+
+/// Worker. What of all that is live, or was left, the backend does not have.
+pub async fn count_all() -> Pending {
+    let stores = Parts::default().stores();
+    let mut looking = JoinSet::new();
+    for store in stores.iter().cloned() {
+        looking.spawn(async move { store.flush_local(COUNTING).await });
+    }
+    let all = async { while looking.join_next().await.is_some() {} };
+    // What did not answer in time is not known, which it says itself.
+    let _late = tokio::time::timeout(COUNTING * 2, all).await;
+    stores.iter().map(|store| store.pending()).sum()
 }
 
 /// Any thread. A shutdown begins: what nodes made is kept when they go.
@@ -120,7 +183,8 @@ impl Participants for Parts {
         let only = self.chosen().store;
         let live = live();
         let players = chosen(&live.stores, only).map(|store| Arc::new(store.clone()) as Arc<dyn Store>);
-        players.chain(live.others.values().cloned()).collect()
+        let others = live.others.values().chain(live.unopened.values()).chain(live.freed.values());
+        players.chain(others.cloned()).collect()
     }
 
     async fn deregister(&self) -> bool {

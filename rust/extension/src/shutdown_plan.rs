@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use backend_client::shutdown::{Ending, Phase, Shutdown, Summary};
+use backend_client::shutdown::{EXIT_UNSAVED, Ending, Pending, Phase, Response, Shutdown, Summary};
 
 use crate::last_line::LastLine;
 use crate::shutdown_parts::Parts;
@@ -15,6 +15,9 @@ const OVERRUN: Duration = Duration::from_secs(1);
 
 /// The shutdown that was begun last, unless the game went on after it.
 static BEGUN: Mutex<Option<Arc<Plan>>> = Mutex::new(None);
+
+/// A `BackendShutdown` was in the tree.
+static GIVES_EXIT_CODE: AtomicBool = AtomicBool::new(false);
 
 /// One shutdown and what it is for.
 pub struct Plan {
@@ -49,21 +52,42 @@ impl Plan {
         *self.grace.lock().unwrap_or_else(PoisonError::into_inner) = grace;
     }
 
-    /// Any thread. False when it has begun already.
-    pub fn request(self: &Arc<Self>, reason: &str, at_most: Option<Duration>) -> bool {
-        let grace = *self.grace.lock().unwrap_or_else(PoisonError::into_inner);
-        let grace = at_most.map_or(grace, |at_most| grace.min(at_most));
-        // No workers any more: whoever asks is told to leave at once.
+    /// Any thread. A request of the game. False when it has begun already.
+    pub fn request(self: &Arc<Self>, reason: &str) -> bool {
         let Ok(handle) = runtime::handle() else { return false };
         let _entered = handle.enter();
+        let grace = self.grace();
         let mut last = begun();
         let is_first = self.shutdown.request(reason, grace);
         if is_first {
-            shutdown_parts::keep();
-            runtime::end_by(Instant::now() + grace);
-            *last = Some(Arc::clone(self));
+            self.has_begun(&mut last, grace);
         }
         is_first
+    }
+
+    /// Any thread. A signal, or a closed window.
+    pub fn request_from_outside(self: &Arc<Self>, reason: &str, at_most: Option<Duration>) -> Response {
+        // No workers any more: nobody is left who could shut down in order.
+        let Ok(handle) = runtime::handle() else { return Response::ForceExit };
+        let _entered = handle.enter();
+        let grace = self.grace();
+        let grace = at_most.map_or(grace, |at_most| grace.min(at_most));
+        let mut last = begun();
+        let response = self.shutdown.request_from_outside(reason, grace);
+        if response == Response::Started {
+            self.has_begun(&mut last, grace);
+        }
+        response
+    }
+
+    fn grace(&self) -> Duration {
+        *self.grace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_begun(self: &Arc<Self>, last: &mut Option<Arc<Self>>, grace: Duration) {
+        shutdown_parts::keep();
+        runtime::end_by(Instant::now() + grace);
+        *last = Some(Arc::clone(self));
     }
 
     /// Any thread.
@@ -117,6 +141,33 @@ pub fn finish() {
     plan.shutdown.abandoned();
     // Ends with the process, at the deadline at the latest.
     std::thread::sleep(runtime::time_left().unwrap_or_default() + OVERRUN);
+}
+
+/// Main thread, when the engine quits. A game with a [`crate::backend_shutdown::BackendShutdown`] promises by exit code 0
+/// that everything is at the backend, also when it ends without a shutdown: what freed nodes have to say is waited for,
+/// and the exit code says so if something is left.
+pub fn quit_without() {
+    let is_over = begun().as_ref().is_some_and(|plan| plan.quits.load(Ordering::Relaxed));
+    if is_over || !GIVES_EXIT_CODE.load(Ordering::Relaxed) || godot::init::is_editor_hint() {
+        return;
+    }
+    let Some(pending) = runtime::finish(shutdown_parts::count_all()) else { return };
+    let Pending { documents, journalled, may_be_more } = pending;
+    if documents == 0 && !may_be_more {
+        return;
+    }
+    tracing::warn!(
+        left_in_journal = journalled,
+        unsaved = documents.saturating_sub(journalled),
+        may_be_more,
+        "the game quit without a shutdown, and not everything is at the backend: the exit code is {EXIT_UNSAVED}"
+    );
+    crate::backend_shutdown::quit(EXIT_UNSAVED);
+}
+
+/// Main thread. The exit code of this process says from now on whether everything is at the backend.
+pub fn gives_exit_code() {
+    GIVES_EXIT_CODE.store(true, Ordering::Relaxed);
 }
 
 /// Main thread, before the library goes: none of its threads may outlive it.

@@ -1,4 +1,7 @@
-//! SIGTERM and SIGINT, and what Windows has in their place, become a shutdown.
+//! SIGTERM, SIGINT and SIGHUP, and what Windows has in their place, become a shutdown.
+//!
+//! SIGHUP is left alone where the process was started with it ignored: `nohup` means that the end of the terminal is not the
+//! end of the server. SIGQUIT keeps its default, which is to leave a core dump at once: it is for a process that hangs.
 //!
 //! The watcher is installed by the first `BackendShutdown` in the tree and stays for the life of the process: a signal
 //! handler cannot be taken out again. Without a shutdown to trigger it does what the system would have done. It is
@@ -9,9 +12,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Begins a shutdown for a reason, with at most so much time if the system gives no more. False: it has begun already,
-/// and whoever asks again does not want to wait.
-pub type Trigger = Arc<dyn Fn(&str, Option<Duration>) -> bool + Send + Sync>;
+use backend_client::shutdown::Response;
+
+/// Asks for a shutdown, with the reason, and at most so much time if the system gives no more.
+pub type Trigger = Arc<dyn Fn(&str, Option<Duration>) -> Response + Send + Sync>;
 /// Ends the process in the middle of a shutdown, once the journal is synced: with 0 if nothing would be lost, else with
 /// this exit code.
 pub type Leave = Arc<dyn Fn(i32) + Send + Sync>;
@@ -44,8 +48,10 @@ fn lock() -> std::sync::MutexGuard<'static, Option<Answer>> {
 /// The watcher's thread. False if nobody answers: then the system's own way is left.
 fn received(name: &str, at_most: Option<Duration>, exit_code: i32) -> bool {
     let Some(answer) = lock().clone() else { return false };
-    if !(answer.trigger)(name, at_most) {
-        (answer.leave)(exit_code);
+    match (answer.trigger)(name, at_most) {
+        Response::Started => {}
+        Response::Joined => tracing::debug!(signal = name, "the shutdown has begun already"),
+        Response::ForceExit => (answer.leave)(exit_code),
     }
     true
 }
@@ -55,9 +61,11 @@ mod imp {
     use std::sync::{Mutex, PoisonError};
     use std::thread::JoinHandle;
 
-    use signal_hook::consts::{SIGINT, SIGTERM};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     use signal_hook::iterator::{Handle, Signals};
     use signal_hook::low_level;
+
+    use crate::standard_streams;
 
     static WATCHER: Mutex<Option<(Handle, JoinHandle<()>)>> = Mutex::new(None);
 
@@ -66,7 +74,11 @@ mod imp {
         if watcher.is_some() {
             return;
         }
-        let mut signals = match Signals::new([SIGTERM, SIGINT]) {
+        let mut watched = vec![SIGTERM, SIGINT];
+        if !standard_streams::is_ignored(SIGHUP) {
+            watched.push(SIGHUP);
+        }
+        let mut signals = match Signals::new(watched) {
             Ok(signals) => signals,
             Err(error) => return tracing::error!(%error, "termination signals cannot be watched"),
         };
@@ -99,7 +111,11 @@ mod imp {
     }
 
     fn received(signal: i32) {
-        let name = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };
+        let name = match signal {
+            SIGTERM => "SIGTERM",
+            SIGHUP => "SIGHUP",
+            _ => "SIGINT",
+        };
         if super::received(name, None, 128 + signal) {
             return;
         }

@@ -160,6 +160,7 @@ fn a_game_that_hangs_while_shutting_down_is_left_to_its_own_deadline() -> Result
         manager.wait_for("WATCHDOG=1")?;
     }
     let code = server.godot().wait()?;
-    ensure!(code == 0, "exit code {code}\n{}", server.log().tail());
+    // What it would have handed in is not known.
+    ensure!(code == 75, "exit code {code}\n{}", server.log().tail());
     all_saved(&backend, 2, false)
 }

@@ -48,6 +48,8 @@ pub(super) struct Held {
     pub wanted: BTreeSet<Arc<str>>,
     pub announced_conflicts: BTreeSet<String>,
     pub journal: JournalState,
+    /// The journal was open once: what earlier runs left is known.
+    pub has_recovered: bool,
     /// Identity of the backend that this store is for; the inner `None`: it does not tell. Unknown before a registration.
     pub backend: Option<Option<String>>,
     /// Registrations reach another backend now.
@@ -167,6 +169,7 @@ impl Held {
             wanted: BTreeSet::new(),
             announced_conflicts: BTreeSet::new(),
             journal: JournalState::Opening,
+            has_recovered: false,
             backend: None,
             at_another_backend: false,
             settled: BTreeMap::new(),

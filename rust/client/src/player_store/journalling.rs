@@ -240,6 +240,7 @@ impl Inner {
             let mut held = self.lock();
             held.take_over(recovered);
             held.journal = JournalState::Good;
+            held.has_recovered = true;
             held.rewrite = again;
         }
         self.tell(news);

@@ -39,10 +39,14 @@ pub struct Summary {
     pub saved: usize,
     /// Documents that the backend keeps as conflicts: another server had taken the player over.
     pub conflicted: usize,
-    /// Documents the backend does not have, but the journal: they are sent at the next start.
-    pub left_in_journal: usize,
-    /// Documents that neither the backend nor the journal has: they are lost.
-    pub unsaved: usize,
+    /// Saves that were refused since the process began. The game was told, and they are nowhere. `None`: not known.
+    pub refused: Option<usize>,
+    /// Players whose final state the game did not come to hand in. `None`: not known.
+    pub not_collected: Option<usize>,
+    /// Documents the backend does not have, but the journal: they are sent at the next start. `None`: not known.
+    pub left_in_journal: Option<usize>,
+    /// Documents that neither the backend nor the journal has: they are lost. `None`: not known.
+    pub unsaved: Option<usize>,
     /// Whether the server left the registry, or never was in it.
     pub deregistered: bool,
     /// From the request to the game's final state.
@@ -60,14 +64,33 @@ pub struct Summary {
 impl Summary {
     /// 0 when everything is at the backend; [`EXIT_UNSAVED`] when something is left in the journal or lost, or may be.
     pub const fn exit_code(&self) -> i32 {
-        let all_in = !matches!(self.ending, Ending::TooEarly | Ending::Unknown);
-        if all_in && self.left_in_journal == 0 && self.unsaved == 0 { 0 } else { EXIT_UNSAVED }
+        if matches!((self.left_in_journal, self.unsaved), (Some(0), Some(0))) { 0 } else { EXIT_UNSAVED }
     }
 
-    pub(super) const fn left(&mut self, pending: Pending) {
-        self.left_in_journal =
-            if pending.journalled < pending.documents { pending.journalled } else { pending.documents };
-        self.unsaved = pending.documents - self.left_in_journal;
+    /// `not_handed_in`: the game may have had more, which is lost.
+    pub(super) fn left(&mut self, pending: Pending, not_handed_in: bool) {
+        let journalled = pending.journalled.min(pending.documents);
+        self.left_in_journal = (!pending.may_be_more).then_some(journalled);
+        self.unsaved = (!not_handed_in).then_some(pending.documents - journalled);
+    }
+
+    pub(super) const fn nothing_known(&mut self) {
+        self.refused = None;
+        self.not_collected = None;
+        self.left_in_journal = None;
+        self.unsaved = None;
+    }
+}
+
+/// A number, or that it is not known.
+struct Count(Option<usize>);
+
+impl Display for Count {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(count) => write!(f, "{count}"),
+            None => f.write_str("unknown"),
+        }
     }
 }
 
@@ -80,32 +103,28 @@ impl Display for Summary {
             Ending::TooEarly => "cut short before the game had handed in its final state",
             Ending::Unknown => "cut short, and what is unsaved is not known",
         };
-        let Self {
-            reason,
-            players,
-            saved_locally,
-            saved,
-            conflicted,
-            left_in_journal,
-            unsaved,
-            deregistered,
-            ..
-        } = self;
+        let Self { reason, players, saved_locally, saved, conflicted, deregistered, .. } = self;
+        let (refused, not_collected) = (Count(self.refused), Count(self.not_collected));
+        let (left_in_journal, unsaved) = (Count(self.left_in_journal), Count(self.unsaved));
         write!(
             f,
             "shutdown {how} reason={reason} players={players} saved_locally={saved_locally} saved={saved} \
-             conflicted={conflicted} left_in_journal={left_in_journal} unsaved={unsaved} \
-             deregistered={deregistered} collect_ms={} journal_ms={} send_ms={} release_ms={} total_ms={}",
+             conflicted={conflicted} refused={refused} not_collected={not_collected} \
+             left_in_journal={left_in_journal} unsaved={unsaved} deregistered={deregistered} collect_ms={} journal_ms={} send_ms={} release_ms={} total_ms={}",
             self.collect.as_millis(),
             self.journal.as_millis(),
             self.send.as_millis(),
             self.release.as_millis(),
             self.total.as_millis(),
         )?;
-        match (*left_in_journal, *unsaved) {
-            (0, 0) => Ok(()),
-            (left, 0) => write!(f, " ({left} documents are safe in the journal and sent at the next start)"),
-            (_, lost) => write!(f, " ({lost} documents are lost)"),
+        match (self.left_in_journal, self.unsaved) {
+            (_, Some(lost @ 1..)) => write!(f, " ({lost} documents are lost)"),
+            (_, None) => f.write_str(" (the game may have had more, which is lost)"),
+            (None, _) => f.write_str(" (an earlier run may have left documents in the journal)"),
+            (Some(0), _) => Ok(()),
+            (Some(left), _) => {
+                write!(f, " ({left} documents are safe in the journal and sent at the next start)")
+            }
         }
     }
 }

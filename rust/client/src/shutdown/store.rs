@@ -15,6 +15,8 @@ pub struct Pending {
     pub documents: usize,
     /// Those of them that are durable on local disk.
     pub journalled: usize,
+    /// There may be more on local disk, of an earlier run: nobody could look yet.
+    pub may_be_more: bool,
 }
 
 impl Sum for Pending {
@@ -22,6 +24,7 @@ impl Sum for Pending {
         all.fold(Self::default(), |sum, one| Self {
             documents: sum.documents + one.documents,
             journalled: sum.journalled + one.journalled,
+            may_be_more: sum.may_be_more || one.may_be_more,
         })
     }
 }
@@ -32,6 +35,16 @@ impl Sum for Pending {
 pub trait Store: Send + Sync {
     /// Players it holds.
     fn players(&self) -> usize {
+        0
+    }
+
+    /// Whether the game may have state of its own that it has not handed in.
+    fn awaits_state(&self) -> bool {
+        self.players() > 0
+    }
+
+    /// Saves that were refused since it was made: the game was told, and they are nowhere.
+    fn refused(&self) -> usize {
         0
     }
 
@@ -61,11 +74,17 @@ impl Store for PlayerStore {
         self.player_count()
     }
 
+    fn refused(&self) -> usize {
+        self.refused_count()
+    }
+
     fn pending(&self) -> Pending {
         let backlog = self.backlog();
-        // What an earlier run left counts before it is known.
-        let unknown = usize::from(self.is_recovering());
-        Pending { documents: backlog.documents + unknown, journalled: backlog.journalled + unknown }
+        Pending {
+            documents: backlog.documents,
+            journalled: backlog.journalled,
+            may_be_more: !self.knows_what_was_left(),
+        }
     }
 
     fn seal(&self) {
@@ -92,9 +111,17 @@ impl Store for PlayerStore {
 /// Chunks count as documents.
 #[async_trait]
 impl Store for WorldStore {
+    fn awaits_state(&self) -> bool {
+        !self.is_closed()
+    }
+
+    fn refused(&self) -> usize {
+        self.refused_count()
+    }
+
     fn pending(&self) -> Pending {
         let (documents, unkept) = (self.dirty_count(), self.unkept_count());
-        Pending { documents, journalled: documents.saturating_sub(unkept) }
+        Pending { documents, journalled: documents.saturating_sub(unkept), may_be_more: false }
     }
 
     fn seal(&self) {

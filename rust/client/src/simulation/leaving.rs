@@ -88,8 +88,13 @@ pub async fn leave(cluster: Arc<Cluster>, process: Arc<Process>) {
 /// The last line of the log says the truth about all saves up to the newest it speaks of.
 fn judge(cluster: &Cluster, process: &Process, summary: &Summary, newest: usize) {
     let left = summary.left_in_journal;
-    cluster.trace.note("completed", process.number, "", &[i64::try_from(left).unwrap_or(i64::MAX)]);
-    let promise = Promise::of(left + summary.unsaved, left);
+    let noted = left.map_or(-1, |left| i64::try_from(left).unwrap_or(i64::MAX));
+    cluster.trace.note("completed", process.number, "", &[noted]);
+    // What is not known promises nothing.
+    let promise = match (left, summary.unsaved) {
+        (Some(left), Some(unsaved)) => Promise::of(left + unsaved, left),
+        _ => Promise::Nothing,
+    };
     let disk = &cluster.disks[process.machine];
     cluster.judge.flushed(process.number, None, disk, (promise, newest));
 }

@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use backend_protocol::Code;
 use backend_protocol::world_store::{
     ChunkQuery, MAX_CHUNK_BYTES, MAX_CHUNK_PAGE, OpenWorld, ReleaseWorld, chunk_name, object_hash, world_id,
@@ -21,13 +22,68 @@ use super::state::{Committed, State};
 use super::{Event, IN_FLIGHT, IN_FLIGHT_KIB, Inner, KeptIndex, Setup, keeping, on_disk, sending, storage};
 use crate::error::{ClientError, Fault};
 use crate::journal::passing_volume;
+use crate::player_store::Flushed;
+use crate::shutdown::{Pending, Store};
 use crate::storage::make_folder;
 use crate::watched::Watched;
 
 /// Pause between two questions whether the world is free.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 
-pub(super) async fn open(setup: Setup, world: &str, within: Duration) -> Result<Arc<Inner>, ClientError> {
+/// Chunks whose change is in the local copy at `folder` and not with the backend. Nothing is made that is not there.
+pub async fn count_left(folder: &Path) -> Result<usize, String> {
+    let file = folder.join("index.db");
+    let is_there =
+        tokio::task::spawn_blocking(move || file.try_exists()).await.map_err(|error| error.to_string())?;
+    if !is_there.map_err(|error| error.to_string())? {
+        return Ok(0);
+    }
+    let (index, recovered) = Index::open(folder).await.map_err(|error| error.to_string())?;
+    index.close().await;
+    let changes = recovered.outgoing.iter().chain(&recovered.waiting);
+    Ok(changes.map(|change| &change.name).collect::<HashSet<_>>().len())
+}
+
+/// A world that is being opened, for a shutdown: what an earlier process left of it is being sent.
+struct Opening(Weak<Inner>);
+
+#[async_trait]
+impl Store for Opening {
+    fn pending(&self) -> Pending {
+        // Whoever opened it has been told that it failed, and looks at the local copy instead.
+        let Some(inner) = self.0.upgrade() else { return Pending::default() };
+        let documents = inner.lock().dirty_count();
+        Pending { documents, journalled: documents, may_be_more: false }
+    }
+
+    fn seal(&self) {}
+
+    async fn flush_local(&self, _within: Duration) -> usize {
+        0
+    }
+
+    async fn flush(&self, within: Duration) -> Flushed {
+        let before = self.pending().documents;
+        if let Some(inner) = self.0.upgrade() {
+            inner.wait_until(within, |state| state.dirty_count() == 0).await;
+        }
+        // One that could not be opened has sent nothing that anybody knows of.
+        let unsaved = if self.0.strong_count() > 0 { self.pending().documents } else { before };
+        Flushed { saved: before.saturating_sub(unsaved), unsaved, journalled: unsaved, ..Flushed::default() }
+    }
+
+    async fn release(&self, _within: Duration) -> Flushed {
+        let unsaved = self.pending().documents;
+        Flushed { unsaved, journalled: unsaved, ..Flushed::default() }
+    }
+}
+
+pub(super) async fn open(
+    setup: Setup,
+    world: &str,
+    within: Duration,
+    on_recovered: impl FnOnce(Arc<dyn Store>) + Send,
+) -> Result<Arc<Inner>, ClientError> {
     world_id("world_id", world)?;
     let deadline = setup.clock.now() + within;
     let (local_copy, index, recovered) = open_local(&setup, world, deadline).await?;
@@ -49,6 +105,7 @@ pub(super) async fn open(setup: Setup, world: &str, within: Duration) -> Result<
         tasks: Mutex::default(),
         setup,
     });
+    on_recovered(Arc::new(Opening(Arc::downgrade(&inner))));
     let taken = async {
         if let Some(predecessor) = predecessor {
             inner.finish_for(&predecessor).await?;

@@ -8,7 +8,7 @@ use backend_client::player_store::{Event, Flushed, Pace, PlayerStore, Setup};
 use godot::prelude::*;
 
 use super::BackendPlayerStore;
-use super::own_journal::OwnJournal;
+use super::own_journal::JournalPlace;
 use crate::backend_error::not_configured;
 use crate::backend_flush_result::BackendFlushResult;
 use crate::backend_request::BackendRequest;
@@ -18,6 +18,7 @@ pub(super) struct Connected {
     /// The node's own, kept because a node that is being freed cannot be asked for it.
     pub node: InstanceId,
     pub store: PlayerStore,
+    pub journal: JournalPlace,
 }
 
 impl BackendPlayerStore {
@@ -36,7 +37,7 @@ impl BackendPlayerStore {
             })?;
         let registration = registration.bind().connected()?;
         let config = configuration::resolve(self.config.as_ref())?;
-        let journal = OwnJournal::new(configuration::journal_folder(self.config.as_ref(), &config)?);
+        let journal = JournalPlace::new(configuration::journal_folder(self.config.as_ref(), &config)?);
         let backend = configuration::connect(config)?;
         let id = self.base().instance_id();
         let news = Arc::clone(&self.news);
@@ -48,14 +49,15 @@ impl BackendPlayerStore {
             backend,
             clock: configuration::clock(),
             registration,
-            journal: Arc::new(journal),
+            journal: Arc::clone(&journal.source) as _,
             pace: self.pace(),
             on_event,
         });
         last_words::close(store.ended());
+        shutdown_parts::opened(&journal.folder);
         shutdown_parts::store_made(id, store.clone());
         backlog_monitor::watch(id, store.clone());
-        self.connected.replace(Some(Connected { node: id, store: store.clone() }));
+        self.connected.replace(Some(Connected { node: id, store: store.clone(), journal }));
         Ok(store)
     }
 
@@ -118,6 +120,20 @@ impl BackendPlayerStore {
             store.set_pace(self.pace());
         }
         self.base_mut().update_configuration_warnings();
+    }
+
+    /// A server that leaves before it was listed has not opened the journal, and may owe what is in it.
+    pub(super) fn count_what_is_left(&self) {
+        if self.unopened.borrow().is_some() || self.connected.borrow().is_some() {
+            return;
+        }
+        let folder = configuration::resolve(self.config.as_ref())
+            .and_then(|config| configuration::journal_folder(self.config.as_ref(), &config));
+        // Without a backend, nothing is owed to it.
+        let Ok(folder) = folder else { return };
+        let (folder, journal) = JournalPlace::new(folder).unopened();
+        self.unopened.replace(Some(folder.clone()));
+        shutdown_parts::unopened(folder, journal);
     }
 
     /// What an earlier run left in the journal is sent as soon as the server is registered, whoever asks for what.

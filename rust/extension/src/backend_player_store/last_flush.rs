@@ -1,11 +1,16 @@
 //! What a node that is freed leaves behind: its documents are sent all the same.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use backend_client::player_store::{Flushed, PlayerStore};
+use backend_client::shutdown::Store;
+use godot::obj::InstanceId;
 
 use super::BackendPlayerStore;
 use super::connection::Connected;
+use super::own_journal::JournalPlace;
 use crate::{backlog_monitor, last_words, shutdown_parts};
 
 /// Time a freed store goes on sending.
@@ -13,14 +18,39 @@ pub(super) const LAST_FLUSH: Duration = Duration::from_secs(30);
 
 impl Drop for BackendPlayerStore {
     fn drop(&mut self) {
-        let Some(Connected { node, store }) = self.connected.take() else { return };
-        shutdown_parts::gone(node);
+        let Some(Connected { node, store, journal }) = self.connected.take() else { return };
         backlog_monitor::forget(node);
         // Otherwise `exit_tree` has begun to say it.
-        if self.outside.is_none() && holds_something(&store) {
-            last_words::flush(async move { report(store.release_all(LAST_FLUSH).await) });
+        if self.outside.is_some() {
+            return shutdown_parts::freed(node, Arc::new(store));
+        }
+        if holds_something(&store) {
+            shutdown_parts::freed(node, Arc::new(store.clone()));
+            last_words::flush(leave(node, store, journal));
+        } else {
+            shutdown_parts::gone(node);
+            shutdown_parts::sent(node, left(&store, &journal));
         }
     }
+}
+
+/// Worker. The node is freed: sends what it left, for as long as a lease lives, or until it is on local disk at least.
+pub(super) async fn leave(node: InstanceId, store: PlayerStore, journal: JournalPlace) {
+    let mut flushed = store.release_all(LAST_FLUSH).await;
+    report(flushed);
+    while flushed.unsaved > flushed.journalled {
+        // Nobody else has these.
+        flushed = store.release_all(LAST_FLUSH).await;
+    }
+    let left = left(&store, &journal);
+    drop(store);
+    shutdown_parts::sent(node, left);
+}
+
+/// What of it a shutdown has to count from here on.
+fn left(store: &PlayerStore, journal: &JournalPlace) -> Option<(PathBuf, Arc<dyn Store>)> {
+    let is_settled = store.dirty_count() == 0 && store.knows_what_was_left();
+    (!is_settled).then(|| journal.unopened())
 }
 
 pub(super) fn holds_something(store: &PlayerStore) -> bool {
@@ -31,7 +61,7 @@ pub(super) fn holds_something(store: &PlayerStore) -> bool {
 pub(super) fn report(flushed: Flushed) {
     let Flushed { unsaved, journalled, .. } = flushed;
     if unsaved > journalled {
-        tracing::error!(unsaved, journalled, "documents of a freed store are lost");
+        tracing::error!(unsaved, journalled, "documents of a freed store are nowhere but in memory");
     } else if unsaved > 0 {
         tracing::warn!(unsaved, "documents of a freed store wait in the journal for the next one");
     }

@@ -1,7 +1,11 @@
 //! The journal of a process that may have made, and freed, other stores before.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use backend_client::journal::{Journal, JournalError, JournalFolder, JournalSource, Recovered};
+use backend_client::shutdown::{Store, UnopenedJournal};
 
 use crate::configuration::Kept;
 use crate::shutdown_parts;
@@ -13,6 +17,26 @@ pub(super) struct OwnJournal(JournalFolder);
 impl OwnJournal {
     pub fn new(kept: Kept) -> Self {
         Self(JournalFolder::new(kept.folder).with_former(kept.former))
+    }
+}
+
+/// Where the journals of a store are.
+#[derive(Clone)]
+pub(super) struct JournalPlace {
+    pub source: Arc<OwnJournal>,
+    pub folder: PathBuf,
+}
+
+impl JournalPlace {
+    pub fn new(kept: Kept) -> Self {
+        let folder = kept.folder.clone();
+        Self { source: Arc::new(OwnJournal::new(kept)), folder }
+    }
+
+    /// For a shutdown: what is in the journals, as long as no store has them open.
+    pub fn unopened(&self) -> (PathBuf, Arc<dyn Store>) {
+        let journal = UnopenedJournal::new(Arc::clone(&self.source) as _);
+        (self.folder.clone(), Arc::new(journal))
     }
 }
 
