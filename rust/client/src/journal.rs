@@ -38,7 +38,7 @@ mod commit_counter;
 mod file;
 mod folder;
 mod format;
-mod origin;
+pub(crate) mod origin;
 mod volume;
 
 use async_trait::async_trait;

@@ -1,5 +1,7 @@
 //! A world under faults: what was acknowledged is at the backend, here, or put aside; once, whatever happens.
 
+#[path = "world_store_tests/left_behind.rs"]
+mod left_behind;
 #[path = "world_store_tests/simulated.rs"]
 mod simulated;
 
@@ -22,10 +24,14 @@ type News = Arc<Mutex<Vec<Event>>>;
 
 /// A registered server. Every call is another process: another server id.
 async fn registration() -> Registration {
+    registered(&SimulatedBackend::new()).await
+}
+
+/// A server that is registered there.
+async fn registered(backend: &Arc<SimulatedBackend>) -> Registration {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let stall = Duration::from_secs(10);
-    let registration =
-        Registration::new(SimulatedBackend::new(), clock, server_key(), stall, Arc::new(|_| {}));
+    let registration = Registration::new(backend.clone(), clock, server_key(), stall, Arc::new(|_| {}));
     let description = ServerDescription {
         name: "Pond".into(),
         address: "127.0.0.1".into(),

@@ -28,6 +28,7 @@ mod python;
 mod relocate;
 mod schemathesis;
 mod sim;
+mod soak;
 mod story;
 mod summary;
 mod test;
@@ -67,6 +68,8 @@ enum Command {
     Bench(bench::Options),
     /// Cuts the power of a file system while the journal is written (root and loop devices), and looks what survived
     Powercut(powercut::Options),
+    /// Saves small documents for a long time, and looks how much of the disk the journal takes
+    Soak(soak::Options),
     /// Plays the client's state machines over simulated time, network, disks and processes, one run per seed
     Sim(sim::Options),
     /// Runs the token verifier on the vectors of the Wycheproof project
@@ -75,7 +78,7 @@ enum Command {
     Differential(differential::Options),
     /// Sends requests made from the OpenAPI document to a running backend, and looks for undocumented replies
     Schemathesis(schemathesis::Options),
-    /// Runs the fuzz targets: tokens, key sets, replies, handshakes, journal records, configuration
+    /// Runs the fuzz targets: tokens, key sets, replies, handshakes, journal records and files, configuration
     Fuzz(fuzz::Options),
     /// Exports client and dedicated server of the demo into `target/export/`
     Export,
@@ -124,6 +127,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Chaos(options) => return chaos::run(&options),
         Command::Bench(options) => return bench::run(&options),
         Command::Powercut(options) => return powercut::run(&options),
+        Command::Soak(options) => return soak::run(&options),
         Command::Sim(options) => return sim::run(&options),
         Command::Wycheproof(options) => wycheproof::run(&options)?,
         Command::Differential(options) => differential::run(&options)?,

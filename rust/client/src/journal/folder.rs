@@ -183,21 +183,29 @@ async fn open_for(path: &Path, backend: Option<&str>) -> Result<Opened, JournalE
     Ok(Opened::Foreign(warning))
 }
 
+fn folder_of(journal: &JournalFile) -> std::path::Display<'_> {
+    journal.path.parent().unwrap_or_else(|| Path::new(".")).display()
+}
+
 /// What is wrong with what is left in a file, for a person.
 fn warn_of(journal: &JournalFile, left: &Left, warnings: &mut Vec<String>) {
     let name = named(&journal.path);
     if journal.missing > 0 {
         let missing = journal.missing;
-        warnings.push(format!(
+        let warning = format!(
             "{missing} commits are missing at the end of {name}: its log was cut or damaged, and saves that were \
              acknowledged with them are lost unless they were sent before"
-        ));
+        );
+        tracing::error!(folder = %folder_of(journal), "{warning}");
+        warnings.push(warning);
     }
     if !left.damaged.is_empty() {
         let count = left.damaged.len();
-        warnings.push(format!(
+        let warning = format!(
             "{count} saves in {name} are damaged: they are kept in its table `damaged`, and not sent"
-        ));
+        );
+        tracing::error!(folder = %folder_of(journal), "{warning}");
+        warnings.push(warning);
     }
     if !left.unproven_ids.is_empty() {
         tracing::info!(

@@ -231,7 +231,6 @@ async fn wait_to_reopen(
 impl Inner {
     fn opened(&self, mut recovered: Recovered, again: bool) {
         let warnings = std::mem::take(&mut recovered.warnings);
-        warnings.iter().for_each(|warning| tracing::error!("{warning}"));
         let mut news: Vec<Event> = warnings.into_iter().map(Event::JournalWarning).collect();
         if again {
             news.push(Event::JournalRecovered);
@@ -279,7 +278,6 @@ impl Inner {
     /// Processes have died beside this one, which sends what they left.
     fn adopted(&self, mut recovered: Recovered) {
         let warnings = std::mem::take(&mut recovered.warnings);
-        warnings.iter().for_each(|warning| tracing::error!("{warning}"));
         self.tell(warnings.into_iter().map(Event::JournalWarning));
         self.lock().take_over(recovered);
         self.wake_sender.notify_one();

@@ -11,10 +11,13 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions, Connection, Row, Sqlite, Transaction};
 
+use crate::journal::origin::FileIdentity;
 use crate::storage::{prepare_database, sync_folder};
 
 /// Version of the tables, in the file's `user_version`.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
+/// Bytes that the log keeps of the disk after it was taken in.
+const LOG_BYTES: &str = "4194304";
 /// Times the file may be written before its log is taken in. In a burst the log grows by some hundred kilobytes.
 const CHECKPOINT_WRITES: u32 = 500;
 
@@ -34,6 +37,12 @@ pub enum IndexError {
     /// A newer version of the addon wrote it.
     #[error("the world's index has format {0}, this version reads up to {FORMAT}")]
     Newer(i64),
+    /// It has changes for another backend, whose identity this is.
+    #[error("the world's index has changes for another backend ({0})")]
+    Foreign(String),
+    /// The file was removed or replaced while it was in use.
+    #[error("the world's index was removed while it was in use: {0}")]
+    Removed(String),
     /// The file is not what was written.
     #[error("the world's index is damaged: {0}")]
     Damaged(String),
@@ -70,6 +79,8 @@ pub struct Session {
     pub epoch: i64,
     /// The last sequence that was given to a commit.
     pub sequence: i64,
+    /// Version of the world after the last commit that is known here.
+    pub version: i64,
 }
 
 /// What was found when the index was opened.
@@ -77,6 +88,8 @@ pub struct Session {
 pub struct Recovered {
     /// Of a process that did not release the world.
     pub session: Option<Session>,
+    /// That process may be running elsewhere: this is a copy of its file, or from before the machine was started.
+    pub unproven: bool,
     /// The commit that was on its way, under `session.sequence`.
     pub outgoing: Vec<Change>,
     /// Changes without a commit.
@@ -87,16 +100,55 @@ pub struct Recovered {
 pub struct Index {
     path: PathBuf,
     connection: SqliteConnection,
+    identity: FileIdentity,
+    /// Of the backend that has the world; `None`: it does not tell.
+    backend: Option<String>,
     writes: u32,
 }
 
 impl Index {
-    pub async fn open(folder: &Path) -> Result<(Self, Recovered), IndexError> {
+    /// Opens or makes the index in `folder`, for changes of a world that is at `backend`.
+    pub async fn open(folder: &Path, backend: Option<&str>) -> Result<(Self, Recovered), IndexError> {
         let path = folder.join("index.db");
-        let connection = connect(&path).await?;
-        let mut index = Self { path, connection, writes: 0 };
-        let recovered = index.read().await.map_err(sort)?;
+        let (connection, identity) = connect(&path).await?;
+        let backend = backend.map(str::to_owned);
+        let mut index = Self { path, connection, identity, backend, writes: 0 };
+        let recovered = match index.read().await {
+            Ok(recovered) => recovered,
+            Err(error) => {
+                index.close().await;
+                return Err(error);
+            }
+        };
         Ok((index, recovered))
+    }
+
+    /// Whether what is written here is where the next process looks for it.
+    fn check_place(&self) -> Result<(), IndexError> {
+        if FileIdentity::of(&self.path).is_ok_and(|found| found == self.identity) {
+            Ok(())
+        } else {
+            Err(IndexError::Removed(self.path.display().to_string()))
+        }
+    }
+
+    async fn write_session(&mut self, session: &Session) -> sqlx::Result<()> {
+        let origin = self.identity.origin(&self.path);
+        let mut tx = self.connection.begin().await?;
+        sqlx::query("DELETE FROM session").execute(&mut *tx).await?;
+        sqlx::query(
+            "INSERT INTO session (server_id, epoch, sequence, version, backend, origin) \
+             VALUES ($1, $2, $3, $4, $5, $6)",
+        )
+        .bind(&session.server_id)
+        .bind(session.epoch)
+        .bind(session.sequence)
+        .bind(session.version)
+        .bind(&self.backend)
+        .bind(origin)
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await
     }
 
     /// After a failed write: what the system did with the pages is not known, so the file is opened anew and everything
@@ -113,11 +165,12 @@ impl Index {
         if let Err(error) = before.close().await {
             tracing::debug!(%error, "a failed index was not closed in good order");
         }
-        self.connection = connect(&self.path).await?;
+        (self.connection, self.identity) = connect(&self.path).await?;
+        // Without the changes before it there is nothing to be committed under it.
+        self.write_session(session).await.map_err(sort)?;
         let mut tx = self.connection.begin().await.map_err(sort)?;
         let rewritten = async {
             sqlx::query("DELETE FROM changes").execute(&mut *tx).await?;
-            write_session(&mut tx, session).await?;
             for (sequence, changes) in [(session.sequence, outgoing), (0, waiting)] {
                 for change in changes {
                     write_change(&mut tx, change, sequence).await?;
@@ -130,9 +183,7 @@ impl Index {
 
     /// Begins to write under another lease.
     pub async fn begin_session(&mut self, session: &Session) -> Result<(), IndexError> {
-        let mut tx = self.connection.begin().await.map_err(sort)?;
-        write_session(&mut tx, session).await.map_err(sort)?;
-        tx.commit().await.map_err(sort)
+        self.write_session(session).await.map_err(sort)
     }
 
     /// The world was released: the next process owes nobody anything.
@@ -147,6 +198,7 @@ impl Index {
             write_change(&mut tx, change, 0).await.map_err(sort)?;
         }
         tx.commit().await.map_err(sort)?;
+        self.check_place()?;
         self.written().await
     }
 
@@ -167,13 +219,15 @@ impl Index {
         assigned.await.map_err(sort)
     }
 
-    /// The commit `sequence` is done with.
-    pub async fn settle(&mut self, sequence: i64) -> Result<(), IndexError> {
-        sqlx::query("DELETE FROM changes WHERE sequence = $1")
-            .bind(sequence)
-            .execute(&mut self.connection)
-            .await
-            .map_err(sort)?;
+    /// The commit `sequence` is done with; the world has this version now.
+    pub async fn settle(&mut self, sequence: i64, version: i64) -> Result<(), IndexError> {
+        let mut tx = self.connection.begin().await.map_err(sort)?;
+        let settled = async {
+            sqlx::query("DELETE FROM changes WHERE sequence = $1").bind(sequence).execute(&mut *tx).await?;
+            sqlx::query("UPDATE session SET version = $1").bind(version).execute(&mut *tx).await?;
+            tx.commit().await
+        };
+        settled.await.map_err(sort)?;
         self.written().await
     }
 
@@ -205,16 +259,35 @@ impl Index {
         Ok(())
     }
 
-    async fn read(&mut self) -> sqlx::Result<Recovered> {
-        let row = sqlx::query("SELECT server_id, epoch, sequence FROM session")
+    async fn read(&mut self) -> Result<Recovered, IndexError> {
+        let (recovered, backend, origin) = self.read_all().await.map_err(sort)?;
+        // As with journals: what nobody claims is whoever's comes first.
+        match backend {
+            Some(backend) if Some(&backend) != self.backend.as_ref() => Err(IndexError::Foreign(backend)),
+            _ => {
+                let own = self.identity.origin(&self.path);
+                let unproven = origin.is_some_and(|origin| origin != own);
+                Ok(Recovered { unproven, ..recovered })
+            }
+        }
+    }
+
+    /// What is left, whose it is, and what the file remembered itself by.
+    async fn read_all(&mut self) -> sqlx::Result<(Recovered, Option<String>, Option<String>)> {
+        let row = sqlx::query("SELECT server_id, epoch, sequence, version, backend, origin FROM session")
             .fetch_optional(&mut self.connection)
             .await?;
+        let (mut backend, mut origin) = (None, None);
         let session = match row {
-            Some(row) => Some(Session {
-                server_id: row.try_get("server_id")?,
-                epoch: row.try_get("epoch")?,
-                sequence: row.try_get("sequence")?,
-            }),
+            Some(row) => {
+                (backend, origin) = (row.try_get("backend")?, row.try_get("origin")?);
+                Some(Session {
+                    server_id: row.try_get("server_id")?,
+                    epoch: row.try_get("epoch")?,
+                    sequence: row.try_get("sequence")?,
+                    version: row.try_get("version")?,
+                })
+            }
             None => None,
         };
         let mut recovered = Recovered { session, ..Recovered::default() };
@@ -236,19 +309,8 @@ impl Index {
             let waits = row.try_get::<i64, _>("sequence")? == 0;
             if waits { &mut recovered.waiting } else { &mut recovered.outgoing }.push(change);
         }
-        Ok(recovered)
+        Ok((recovered, backend, origin))
     }
-}
-
-async fn write_session(tx: &mut Transaction<'_, Sqlite>, session: &Session) -> sqlx::Result<()> {
-    sqlx::query("DELETE FROM session").execute(&mut **tx).await?;
-    sqlx::query("INSERT INTO session (server_id, epoch, sequence) VALUES ($1, $2, $3)")
-        .bind(&session.server_id)
-        .bind(session.epoch)
-        .bind(session.sequence)
-        .execute(&mut **tx)
-        .await
-        .map(drop)
 }
 
 async fn write_change(tx: &mut Transaction<'_, Sqlite>, change: &Change, sequence: i64) -> sqlx::Result<()> {
@@ -266,7 +328,7 @@ async fn write_change(tx: &mut Transaction<'_, Sqlite>, change: &Change, sequenc
     .map(drop)
 }
 
-async fn connect(path: &Path) -> Result<SqliteConnection, IndexError> {
+async fn connect(path: &Path) -> Result<(SqliteConnection, FileIdentity), IndexError> {
     let new = prepare_database(path).map_err(|error| IndexError::Failed(error.to_string()))?;
     let options = SqliteConnectOptions::new()
         .filename(path)
@@ -275,6 +337,7 @@ async fn connect(path: &Path) -> Result<SqliteConnection, IndexError> {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SYNCHRONOUS)
         .busy_timeout(Duration::ZERO)
+        .pragma("journal_size_limit", LOG_BYTES)
         .disable_statement_logging();
     let mut connection = SqliteConnection::connect_with(&options).await.map_err(sort)?;
     let row = sqlx::query("PRAGMA user_version").fetch_one(&mut connection).await.map_err(sort)?;
@@ -283,29 +346,33 @@ async fn connect(path: &Path) -> Result<SqliteConnection, IndexError> {
         return Err(IndexError::Newer(format));
     }
     if !new {
-        let row = sqlx::query("PRAGMA quick_check(1)").fetch_one(&mut connection).await.map_err(sort)?;
+        let row = sqlx::query("PRAGMA integrity_check(1)").fetch_one(&mut connection).await.map_err(sort)?;
         let verdict: String = row.try_get(0).map_err(sort)?;
         if verdict != "ok" {
             return Err(IndexError::Damaged(verdict));
         }
     }
-    // Also takes the exclusive lock, because it writes.
-    let mut tx = connection.begin_with("BEGIN IMMEDIATE").await.map_err(sort)?;
-    for statement in [
-        "CREATE TABLE IF NOT EXISTS session (server_id TEXT NOT NULL, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL)",
-        // sequence 0: waits for a commit.
-        "CREATE TABLE IF NOT EXISTS changes (name TEXT NOT NULL, sequence INTEGER NOT NULL, hash TEXT, bytes INTEGER, \
-         stored_bytes INTEGER, PRIMARY KEY (name, sequence))",
-        "PRAGMA user_version = 1",
-    ] {
-        sqlx::query(statement).execute(&mut *tx).await.map_err(sort)?;
+    if format < FORMAT {
+        let mut tx = connection.begin_with("BEGIN IMMEDIATE").await.map_err(sort)?;
+        for statement in [
+            "CREATE TABLE IF NOT EXISTS session (server_id TEXT NOT NULL, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL)",
+            // sequence 0: waits for a commit.
+            "CREATE TABLE IF NOT EXISTS changes (name TEXT NOT NULL, sequence INTEGER NOT NULL, hash TEXT, bytes INTEGER, \
+             stored_bytes INTEGER, PRIMARY KEY (name, sequence))",
+            "ALTER TABLE session ADD COLUMN version INTEGER NOT NULL DEFAULT 0",
+            "ALTER TABLE session ADD COLUMN backend TEXT",
+            "ALTER TABLE session ADD COLUMN origin TEXT",
+            "PRAGMA user_version = 2",
+        ] {
+            sqlx::query(statement).execute(&mut *tx).await.map_err(sort)?;
+        }
+        tx.commit().await.map_err(sort)?;
     }
-    tx.commit().await.map_err(sort)?;
     // The commit made the file durable, not its name in the folder. Also when it is not new: whoever made it may have been
     // killed before this.
-    let synced = path.parent().map_or(Ok(()), sync_folder);
-    synced.map_err(|error| IndexError::Failed(error.to_string()))?;
-    Ok(connection)
+    let failed = |error: std::io::Error| IndexError::Failed(error.to_string());
+    path.parent().map_or(Ok(()), sync_folder).map_err(failed)?;
+    Ok((connection, FileIdentity::of(path).map_err(failed)?))
 }
 
 /// By SQLite's primary result code, the low byte of the extended one (sqlite.org/rescode.html).

@@ -221,7 +221,8 @@ impl Inner {
 pub(super) enum Write<'a> {
     Note(&'a [Change]),
     Assign(i64, &'a [Change]),
-    Settle(i64),
+    /// A commit's number, and the version of the world after it.
+    Settle(i64, i64),
     Begin(&'a Session),
     Clear,
 }
@@ -231,7 +232,7 @@ impl Write<'_> {
         match self {
             Self::Note(changes) => index.note(changes).await,
             Self::Assign(sequence, changes) => index.assign(sequence, changes).await,
-            Self::Settle(sequence) => index.settle(sequence).await,
+            Self::Settle(sequence, version) => index.settle(sequence, version).await,
             Self::Begin(session) => index.begin_session(session).await,
             Self::Clear => index.clear().await,
         }

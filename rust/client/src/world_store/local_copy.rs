@@ -75,6 +75,10 @@ impl LocalCopy {
         let path = self.path(&packed.hash);
         let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
         let unfinished = folder.join(format!(".{}", Uuid::new_v4()));
+        // Removed as a whole while the world is open: what is saved from now on has a place again.
+        if !self.folder.exists() {
+            Self::open(&self.folder)?;
+        }
         let written = private_file(&unfinished).and_then(|mut file| {
             file.write_all(&packed.stored)?;
             file.sync_all()

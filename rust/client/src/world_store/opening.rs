@@ -87,9 +87,9 @@ pub(super) async fn open(
     world_id("world_id", world)?;
     let deadline = setup.clock.now() + within;
     let (local_copy, index, recovered) = open_local(&setup, world, deadline).await?;
-    let Recovered { session, outgoing, waiting } = recovered;
+    let Recovered { session, unproven, outgoing, waiting } = recovered;
     let predecessor = session.clone();
-    let session = session.unwrap_or(Session { server_id: String::new(), epoch: 0, sequence: 0 });
+    let session = session.unwrap_or(Session { server_id: String::new(), epoch: 0, sequence: 0, version: 0 });
     let inner = Arc::new(Inner {
         world_id: world.to_owned(),
         local_copy,
@@ -108,7 +108,7 @@ pub(super) async fn open(
     on_recovered(Arc::new(Opening(Arc::downgrade(&inner))));
     let taken = async {
         if let Some(predecessor) = predecessor {
-            inner.finish_for(&predecessor).await?;
+            inner.finish_for(&predecessor, unproven).await?;
         }
         inner.take(deadline).await?;
         inner.read_chunks().await
@@ -147,13 +147,24 @@ async fn open_local(
     if let Some(why) = passing_volume(&setup.folder) {
         tracing::warn!(folder = %setup.folder.display(), "unsent chunks do not survive the container: {why}");
     }
-    let folder = setup.folder.join(world);
+    let backend = setup.registration.backend_id().flatten();
+    let mut folder = setup.folder.join(world);
     take_from_former(setup, world, &folder).await?;
+    // `~` is in no world's id.
+    let beside = setup.folder.join(format!("{world}~{}", plain(backend.as_deref().unwrap_or("untold"))));
+    if beside.exists() {
+        folder.clone_from(&beside);
+    }
     let mut damage_seen = false;
     loop {
         let at = folder.clone();
         let local_copy = on_disk(move || LocalCopy::open(&at)).await?;
-        match Index::open(&folder).await {
+        match Index::open(&folder, backend.as_deref()).await {
+            // They are kept for a server of that one.
+            Err(error @ IndexError::Foreign(_)) if folder != beside => {
+                tracing::warn!(folder = %folder.display(), "{error}: this server keeps its copy beside it");
+                folder.clone_from(&beside);
+            }
             // A process that is just leaving has it for a moment longer.
             Err(IndexError::InUse) if setup.clock.now() + ASK_AGAIN < deadline => {
                 setup.clock.sleep(ASK_AGAIN).await;
@@ -179,7 +190,7 @@ async fn take_from_former(setup: &Setup, world: &str, folder: &Path) -> Result<(
         if folder.exists() || !former.join("index.db").exists() {
             continue;
         }
-        match Index::open(&former).await {
+        match Index::open(&former, setup.registration.backend_id().flatten().as_deref()).await {
             Ok((index, _left)) => index.close().await,
             Err(error) => {
                 tracing::warn!(folder = %former.display(), "a world's local copy is left where it is: {error}");
@@ -192,11 +203,18 @@ async fn take_from_former(setup: &Setup, world: &str, folder: &Path) -> Result<(
     Ok(())
 }
 
+/// What of a backend's identity can be in a file name.
+fn plain(backend: &str) -> String {
+    backend.chars().filter(char::is_ascii_alphanumeric).take(32).collect()
+}
+
 impl Inner {
-    /// Commits what a dead process left, under its own epoch, and lets go of its lease.
-    async fn finish_for(self: &Arc<Self>, predecessor: &Session) -> Result<(), ClientError> {
+    /// Commits what a dead process left, under its own epoch, and lets go of its lease. One that may be running elsewhere
+    /// keeps its lease, and its numbers: what has a number here can be repeated, but no further one may be given.
+    async fn finish_for(self: &Arc<Self>, predecessor: &Session, unproven: bool) -> Result<(), ClientError> {
         let mut sent = Sent::new();
-        while self.lock().has_changes() {
+        while if unproven { !self.lock().outgoing.is_empty() } else { self.lock().has_changes() } {
+            let before = self.lock().change_count();
             match self.deliver(&mut sent).await {
                 Ok(Delivery::Done) => sent.clear(),
                 // Put aside, and told. The world is another server's as of now; perhaps it will be ours again.
@@ -204,11 +222,13 @@ impl Inner {
                     self.lock().lost = false;
                     return Ok(());
                 }
+                // Objects that are damaged were given up, and told. The rest goes on.
+                Err(_) if self.lock().change_count() < before => {}
                 Err(error) if error.is(Code::ObjectMissing) => self.setup.clock.sleep(ASK_AGAIN).await,
                 Err(error) => return Err(error),
             }
         }
-        if predecessor.server_id == self.server_id()? {
+        if unproven || predecessor.server_id == self.server_id()? {
             return Ok(());
         }
         let body = ReleaseWorld { server_id: predecessor.server_id.clone(), epoch: predecessor.epoch };
@@ -236,7 +256,16 @@ impl Inner {
                 asked => break asked?,
             }
         };
-        let session = Session { server_id, epoch: lease.epoch, sequence: 0 };
+        // Changes of a process that may have gone on elsewhere, which it did not: they can be committed under this lease.
+        // Otherwise they are older than the world.
+        let outdated = {
+            let state = self.lock();
+            state.has_changes() && state.session.version != lease.version
+        };
+        if outdated {
+            self.put_aside().await?;
+        }
+        let session = Session { server_id, epoch: lease.epoch, sequence: 0, version: lease.version };
         self.write(&mut *self.index.lock().await, Write::Begin(&session)).await?;
         let mut state = self.lock();
         state.session = session;

@@ -255,7 +255,7 @@ impl Inner {
     /// With the commit applied: forgets its changes, and tells.
     async fn settle(&self, sequence: i64, changes: Vec<Change>, version: i64) {
         let mut index = self.index.lock().await;
-        let written = self.write(&mut index, Write::Settle(sequence)).await;
+        let written = self.write(&mut index, Write::Settle(sequence, version)).await;
         if let Err(error) = written {
             // It stays in the file: the next process sends it once more and gets the first result.
             tracing::warn!(code = error.code(), "a commit that was applied stays in the index: {error}");
@@ -263,6 +263,7 @@ impl Inner {
         let mut state = self.lock();
         state.outgoing.clear();
         state.version = version;
+        state.session.version = version;
         for change in &changes {
             let before = match &change.object {
                 Some(Object { hash, bytes, .. }) => {
@@ -300,7 +301,8 @@ impl Inner {
         };
         // A chunk that was changed again meanwhile has its newer change in the file already.
         rest.retain(|change| !self.lock().waiting.contains(&change.name));
-        self.write(&mut index, Write::Settle(sequence)).await?;
+        let version = self.lock().session.version;
+        self.write(&mut index, Write::Settle(sequence, version)).await?;
         self.write(&mut index, Write::Note(&rest)).await?;
         let mut state = self.lock();
         state.failed += gone.len();

@@ -183,6 +183,11 @@ impl State {
         Targets { names, newest: self.changes, done: AtomicUsize::new(0) }
     }
 
+    /// Durable changes without a commit, older ones of the same chunk included.
+    pub fn change_count(&self) -> usize {
+        self.outgoing.len() + self.waiting.len()
+    }
+
     pub fn has_changes(&self) -> bool {
         !self.outgoing.is_empty() || !self.waiting.is_empty()
     }

@@ -1,0 +1,99 @@
+//! Journals whose files were damaged: the folder opens, nothing comes out that was not put in, and saves go on.
+#![no_main]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use backend_client::journal::{Changes, JournalFolder, JournalSource, Record};
+use backend_client::player_store::Text;
+use libfuzzer_sys::fuzz_target;
+use tokio::runtime::{Builder, Runtime};
+
+const FILES: [&str; 3] = ["journal-0.db", "journal-0.db-wal", "journal-0.db-count"];
+const BACKEND: Option<&str> = Some("fuzz");
+const COMMITS: i64 = 20;
+
+/// The files of a process that was killed: half of its commits are in the log.
+struct Sound {
+    runtime: Runtime,
+    folder: PathBuf,
+    files: [Vec<u8>; 3],
+}
+
+fn record(number: i64) -> Record {
+    let value = Text::parse(format!("{{\"n\":{number},\"ballast\":\"{}\"}}", "x".repeat(200)));
+    Record {
+        player_id: format!("player-{}", number % 7),
+        key: "progress".into(),
+        epoch: 3,
+        sequence: number,
+        value: value.expect("JSON"),
+    }
+}
+
+/// On a disk in memory where there is one: nothing here has to survive.
+fn place() -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    let above = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+    above.join(format!("fuzz-journal-{}", std::process::id()))
+}
+
+fn sound() -> &'static Sound {
+    static SOUND: OnceLock<Sound> = OnceLock::new();
+    SOUND.get_or_init(|| {
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let folder = place();
+        let files = runtime.block_on(async {
+            let (mut journal, _) = JournalFolder::new(&folder).open(BACKEND).await.expect("opens");
+            for number in 1..=COMMITS {
+                let changes = Changes { saves: vec![record(number)], ..Changes::default() };
+                journal.write(&changes).await.expect("written");
+                if number == COMMITS / 2 {
+                    journal.rest().await.expect("rests");
+                }
+            }
+            let files = FILES.map(|name| fs::read(folder.join(name)).expect("a file"));
+            journal.close().await;
+            files
+        });
+        Sound { runtime, folder, files }
+    })
+}
+
+/// Five bytes are one damage: which file and kind, where, and what.
+fn spoil(files: &mut [Vec<u8>; 3], damage: &[u8]) {
+    let &[kind, a, b, c, what] = damage else { return };
+    let bytes = &mut files[usize::from(kind) % 3];
+    let at = (usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c)) % bytes.len().max(1);
+    match kind / 3 % 8 {
+        0 => bytes.truncate(at),
+        1 => bytes.iter_mut().skip(at).take(512).for_each(|byte| *byte = what),
+        _ => {
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte ^= what;
+            }
+        }
+    }
+}
+
+fuzz_target!(|data: &[u8]| {
+    let Sound { runtime, folder, files } = sound();
+    let mut files = files.clone();
+    data.chunks(5).take(64).for_each(|damage| spoil(&mut files, damage));
+    fs::remove_dir_all(folder).expect("removed");
+    fs::create_dir(folder).expect("made");
+    for (name, bytes) in FILES.iter().zip(files) {
+        fs::write(folder.join(name), bytes).expect("written");
+    }
+    runtime.block_on(async {
+        let (mut journal, recovered) = JournalFolder::new(folder).open(BACKEND).await.expect("the folder opens");
+        for save in &recovered.saves {
+            assert!((1..=COMMITS).contains(&save.sequence), "{save:?}");
+            assert_eq!(*save, record(save.sequence));
+        }
+        let changes = Changes { saves: vec![record(COMMITS + 1)], ..Changes::default() };
+        journal.write(&changes).await.expect("saves go on");
+        journal.close().await;
+    });
+});
