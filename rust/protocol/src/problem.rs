@@ -105,7 +105,7 @@ codes! {
     ObjectMissing = "object_missing", 409;
     /// The bytes sent are not those of the object they were sent as.
     ObjectInvalid = "object_invalid", 422;
-    /// The same idempotency key came with another body.
+    /// The same idempotency key came with another body, or the session that it began was refreshed or ended since.
     IdempotencyKeyReused = "idempotency_key_reused", 422;
     /// Too many requests; wait `retry_after` seconds.
     RateLimited = "rate_limited", 429;

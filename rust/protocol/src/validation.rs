@@ -19,7 +19,7 @@ pub fn access_audience(game: &str) -> String {
     format!("game:{game}")
 }
 
-/// Claims of both kinds of token (RFC 7519 §4.1). All are required, and `aud` is one string.
+/// Claims of both kinds of token (RFC 7519 §4.1). All but `sid` are required, and `aud` is one string.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claims {
     /// The backend that issued it.
@@ -36,6 +36,9 @@ pub struct Claims {
     pub jti: String,
     /// The player's display name.
     pub name: String,
+    /// The session it was issued in (OpenID Connect Front-Channel Logout §3). The backend refuses the token once that is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sid: Option<String>,
 }
 
 /// Asks the backend whether a token is good. A join ticket is consumed by the question.

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::audit::Event;
 use crate::database::Work;
+use crate::idempotency;
 use crate::problem::{Outcome, Refusal};
 use crate::rate_limit;
 use crate::standing::{Question, Standing};
@@ -76,10 +77,15 @@ pub fn is_banned(at: Option<i64>, until: Option<i64>, now: i64) -> bool {
 
 /// Whether a token with these verified claims is still good for its player, and the player may play.
 pub async fn in_good_standing(state: &AppState, claims: &Claims) -> Outcome<Standing> {
-    let question = Question { player_id: Some(&claims.sub), key_hash: None };
+    let question = about(claims);
     let standing = state.standings.of(&state.database, question).await?;
     judge(claims, &standing)?;
     Ok(standing)
+}
+
+/// What has to be known of the player and the session of these claims.
+pub fn about(claims: &Claims) -> Question<'_> {
+    Question { key_hash: None, player_id: Some(&claims.sub), session_id: claims.sid.as_deref() }
 }
 
 /// The same, by what the database said of the player after the request came. Gives the database's time.
@@ -94,9 +100,17 @@ pub fn judge(claims: &Claims, standing: &Standing) -> Outcome<i64> {
         return Err(Refusal::new(Code::Banned, "this account may not play"));
     }
     if i64::try_from(claims.iat).unwrap_or(i64::MAX) <= player.tokens_before {
-        return Err(Refusal::new(Code::TokenInvalid, "the session of this token was ended"));
+        return Err(session_over());
+    }
+    // Tokens without it were issued by a version that did not name the session.
+    if claims.sid.is_some() && standing.session.as_ref().is_none_or(|session| session.revoked_at.is_some()) {
+        return Err(session_over());
     }
     Ok(now)
+}
+
+fn session_over() -> Refusal {
+    Refusal::new(Code::TokenInvalid, "the session of this token was ended")
 }
 
 pub async fn create(state: &AppState, work: &mut Work, new: NewAccount) -> Outcome<Account> {
@@ -153,7 +167,7 @@ pub async fn end_sessions(work: &mut Work, player_id: &str, kept: Option<&str>) 
         .bind(player_id)
         .execute(&mut *work.tx)
         .await?;
-    Ok(())
+    idempotency::end(work, player_id).await
 }
 
 pub async fn details(executor: &mut sqlx::AnyConnection, player_id: &str) -> Outcome<AccountDetails> {

@@ -101,9 +101,9 @@ pub struct JsonBody<T, const LIMIT: usize = MAX_BODY_BYTES> {
 }
 
 impl<T, const LIMIT: usize> JsonBody<T, LIMIT> {
-    /// SHA-256 of the body, for telling a repetition from a different request.
-    pub fn hash(&self) -> String {
-        crate::tokens::sha256(&self.bytes)
+    /// SHA-256 of the route and the body, credentials included, for telling a repetition from a different request.
+    pub fn hash(&self, route: &str) -> String {
+        crate::tokens::sha256(&[route.as_bytes(), b"\0", &self.bytes].concat())
     }
 }
 

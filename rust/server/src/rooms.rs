@@ -29,7 +29,7 @@ use crate::registration::{folded, status_of};
 use crate::standing::Standing;
 use crate::state::{AnyAuth, AppState, PlayerAuth};
 use crate::tagged::{Known, Tagged};
-use crate::tokens::sha256;
+use crate::tokens::{Subject, sha256};
 
 use kept::{Kept, Pages};
 
@@ -307,8 +307,9 @@ pub async fn ticket(
     let expires_in = state.config.ticket_seconds;
     // Never older than the token it was got with, which may be younger than the clock says; see `session`.
     let issued_at = now.max(player.0.iat as i64 * 1000);
-    let ticket =
-        state.tokens.sign(&player.0.sub, &player.0.name, Some(&room.room_id), expires_in, issued_at)?;
+    let subject =
+        Subject { player_id: &player.0.sub, name: &player.0.name, session_id: player.0.sid.as_deref() };
+    let ticket = state.tokens.sign(&subject, Some(&room.room_id), expires_in, issued_at)?;
     Ok(Json(JoinTicket { ticket, expires_in, room: room.clone(), certificate: live.certificate.clone() }))
 }
 

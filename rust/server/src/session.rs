@@ -15,12 +15,12 @@ use crate::accounts::{self, Account, EmailAccounts, NewAccount, link};
 use crate::audit::Event;
 use crate::database::Work;
 use crate::familiar_addresses;
-use crate::idempotency::{self, IdempotencyKey};
+use crate::idempotency::{self, IdempotencyKey, Repeated};
 use crate::mail::Letter;
 use crate::problem::{JsonBody, Outcome, Refusal};
 use crate::rate_limit::PasswordAttempt;
 use crate::state::AppState;
-use crate::tokens::{new_refresh_token, sha256};
+use crate::tokens::{Subject, new_refresh_token, sha256};
 
 /// Makes a guest account and logs it in.
 #[utoipa::path(post, path = "/v1/auth/anonymous", tag = "session", request_body = AnonymousLogin,
@@ -30,18 +30,14 @@ pub async fn login_anonymous(
     key: IdempotencyKey,
     body: JsonBody<AnonymousLogin>,
 ) -> Outcome<Json<Session>> {
-    let request_hash = body.hash();
+    let request_hash = body.hash("anonymous");
     let mut work = state.database.begin().await?;
-    let account = match idempotency::recorded(&mut work, &key, &request_hash).await? {
-        Some(player_id) => accounts::known(&mut work, &player_id).await?,
-        None => {
-            let new = NewAccount { display_name: body.value.display_name, ..NewAccount::default() };
-            let account = accounts::create(&state, &mut work, new).await?;
-            idempotency::record(&mut work, &key, &request_hash, &account.player_id).await?;
-            account
-        }
-    };
-    begin(&state, work, account, "anonymous").await
+    if let Some(repeated) = idempotency::claim(&mut work, &key, &request_hash).await? {
+        return repeat(&state, work, &key, repeated).await;
+    }
+    let new = NewAccount { display_name: body.value.display_name, ..NewAccount::default() };
+    let account = accounts::create(&state, &mut work, new).await?;
+    begin_under(&state, work, account, "anonymous", &key).await
 }
 
 /// Logs in the account bound to a device, making it on first use.
@@ -153,41 +149,71 @@ pub async fn register(
     key: IdempotencyKey,
     body: JsonBody<Register>,
 ) -> Outcome<(StatusCode, Json<Session>)> {
-    let request_hash = body.hash();
+    let request_hash = body.hash("register");
     let Register { email, password, display_name } = body.value;
     // Before the transaction: hashing takes long, and SQLite has one writer.
     let password_hash = Some(state.passwords.hash(password).await?);
     let email = email.to_lowercase();
     let mut work = state.database.begin().await?;
-    let account = match idempotency::recorded(&mut work, &key, &request_hash).await? {
-        Some(player_id) => accounts::known(&mut work, &player_id).await?,
-        None => {
-            let mut new =
-                NewAccount { display_name: Some(display_name), password_hash, ..NewAccount::default() };
-            match state.email_accounts {
-                EmailAccounts::Open => new.email = Some(email),
-                EmailAccounts::Verified => new.pending_email = Some(email),
-            }
-            let account = accounts::create(&state, &mut work, new).await?;
-            familiar_addresses::note(&mut work, &account.player_id).await?;
-            idempotency::record(&mut work, &key, &request_hash, &account.player_id).await?;
-            account
-        }
-    };
-    let (player_id, created) = (account.player_id.clone(), account.created);
-    let session = begin(&state, work, account, "register").await?;
-    if created {
-        state.mail.write(Letter::Verification { player_id });
+    if let Some(repeated) = idempotency::claim(&mut work, &key, &request_hash).await? {
+        return Ok((StatusCode::CREATED, repeat(&state, work, &key, repeated).await?));
     }
+    let mut new = NewAccount { display_name: Some(display_name), password_hash, ..NewAccount::default() };
+    match state.email_accounts {
+        EmailAccounts::Open => new.email = Some(email),
+        EmailAccounts::Verified => new.pending_email = Some(email),
+    }
+    let account = accounts::create(&state, &mut work, new).await?;
+    familiar_addresses::note(&mut work, &account.player_id).await?;
+    let player_id = account.player_id.clone();
+    let session = begin_under(&state, work, account, "register", &key).await?;
+    state.mail.write(Letter::Verification { player_id });
     Ok((StatusCode::CREATED, session))
+}
+
+/// The session that the same request began before: its reply was lost.
+async fn repeat(
+    state: &AppState,
+    mut work: Work,
+    key: &IdempotencyKey,
+    repeated: Repeated,
+) -> Outcome<Json<Session>> {
+    let Repeated { player_id, session_id } = repeated;
+    let refresh_token = first_refresh_token(state, key, &session_id)?;
+    if !refresh::is_unused(state, &mut work, &refresh_token).await? {
+        return Err(idempotency::spent());
+    }
+    let account = Account { created: true, ..accounts::known(&mut work, &player_id).await? };
+    let session = grant(state, account, &session_id, refresh_token, work.now)?;
+    work.commit().await?;
+    Ok(Json(session))
+}
+
+/// Under a key it is derived from it, so that a repetition gives the same one and none is stored.
+fn first_refresh_token(state: &AppState, key: &IdempotencyKey, session_id: &str) -> anyhow::Result<String> {
+    match &key.0 {
+        Some(key) => Ok(state.tokens.first_of(key, session_id)),
+        None => new_refresh_token(),
+    }
 }
 
 /// A new session of `account`, committed with whatever `work` did before.
 async fn begin(
     state: &AppState,
+    work: Work,
+    account: Account,
+    method: &'static str,
+) -> Outcome<Json<Session>> {
+    begin_under(state, work, account, method, &IdempotencyKey(None)).await
+}
+
+/// The same, under a key that was claimed.
+async fn begin_under(
+    state: &AppState,
     mut work: Work,
     account: Account,
     method: &'static str,
+    key: &IdempotencyKey,
 ) -> Outcome<Json<Session>> {
     let elsewhere = sqlx::query("SELECT player_id FROM players WHERE player_id = $1 AND scope <> $2")
         .bind(&account.player_id)
@@ -205,9 +231,10 @@ async fn begin(
         .bind(work.now)
         .execute(&mut *work.tx)
         .await?;
-    let refresh_token = new_refresh_token()?;
+    let refresh_token = first_refresh_token(state, key, &session_id)?;
     refresh::store(state, &mut work, &session_id, &refresh_token).await?;
-    let session = grant(state, account, refresh_token, work.now)?;
+    idempotency::complete(&mut work, key, &account.player_id, &session_id).await?;
+    let session = grant(state, account, &session_id, refresh_token, work.now)?;
     work.commit().await?;
     Event::new(if session.created { "account_created" } else { "login" })
         .method(method)
@@ -216,12 +243,23 @@ async fn begin(
     Ok(Json(session))
 }
 
-fn grant(state: &AppState, account: Account, refresh_token: String, now: i64) -> Outcome<Session> {
+fn grant(
+    state: &AppState,
+    account: Account,
+    session_id: &str,
+    refresh_token: String,
+    now: i64,
+) -> Outcome<Session> {
     let lives = state.config.access_token_seconds;
     // Tokens count their age in seconds: one that follows an end of all sessions must be younger than it.
     let now = now.max((account.tokens_before + 1) * 1000);
+    let subject = Subject {
+        player_id: &account.player_id,
+        name: &account.display_name,
+        session_id: Some(session_id),
+    };
     Ok(Session {
-        access_token: state.tokens.sign(&account.player_id, &account.display_name, None, lives, now)?,
+        access_token: state.tokens.sign(&subject, None, lives, now)?,
         player_id: account.player_id,
         display_name: account.display_name,
         expires_in: lives,

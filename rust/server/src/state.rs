@@ -137,7 +137,7 @@ impl FromRequestParts<AppState> for ShownKey {
 impl ShownKey {
     /// What the database says of it now.
     pub async fn ask(&self, state: &AppState) -> Outcome<Standing> {
-        let question = Question { key_hash: Some(&self.key_hash), player_id: None };
+        let question = Question { key_hash: Some(&self.key_hash), ..Question::default() };
         state.standings.of(&state.database, question).await
     }
 

@@ -140,8 +140,7 @@ impl Tokens {
     /// An access token, or a ticket for one server.
     pub fn sign(
         &self,
-        player_id: &str,
-        name: &str,
+        subject: &Subject<'_>,
         ticket_for: Option<&str>,
         lives: u32,
         now: i64,
@@ -153,12 +152,13 @@ impl Tokens {
         };
         let claims = Claims {
             iss: self.issuer.clone(),
-            sub: player_id.to_owned(),
+            sub: subject.player_id.to_owned(),
             aud,
             exp: iat + u64::from(lives),
             iat,
             jti: Uuid::now_v7().simple().to_string(),
-            name: name.to_owned(),
+            name: subject.name.to_owned(),
+            sid: subject.session_id.map(str::to_owned),
         };
         self.keys().signing.sign(kind, &claims).map_err(|error| anyhow::Error::from(error).into())
     }
@@ -193,9 +193,27 @@ impl Tokens {
 
     /// What a refresh token is traded for: always the same for the same token.
     pub fn successor(&self, refresh_token: &str) -> String {
-        let tag = hmac::sign(&self.succession, refresh_token.as_bytes());
+        self.derived(refresh_token.as_bytes())
+    }
+
+    /// The first refresh token of a session that was begun under an idempotency key: always the same for the same session.
+    pub fn first_of(&self, key: &str, session_id: &str) -> String {
+        // No refresh token begins like this: it is nobody's successor.
+        self.derived(format!("idempotency-key {key} {session_id}").as_bytes())
+    }
+
+    fn derived(&self, from: &[u8]) -> String {
+        let tag = hmac::sign(&self.succession, from);
         format!("{REFRESH_PREFIX}{}", URL_SAFE_NO_PAD.encode(tag.as_ref()))
     }
+}
+
+/// Whom a token is for.
+pub struct Subject<'a> {
+    pub player_id: &'a str,
+    pub name: &'a str,
+    /// The session it was got with, which it ends with.
+    pub session_id: Option<&'a str>,
 }
 
 /// Refuses claims whose time is over (RFC 7519 §4.1.4).

@@ -52,8 +52,8 @@ pub async fn validate(
     };
     let Validate { token, server_id } = body.value;
     let known = state.tokens.known(&token);
-    let player_id = known.as_ref().map(|claims| claims.sub.as_str());
-    let question = Question { key_hash: Some(&key.key_hash), player_id };
+    let question = known.as_ref().map_or_else(Question::default, |claims| accounts::about(claims));
+    let question = Question { key_hash: Some(&key.key_hash), ..question };
     let standing = state.standings.of(&state.database, question).await?;
     let server = key.judge(&state, &standing).await?;
     let (kind, claims, now) = match known {

@@ -227,8 +227,8 @@ fn read_claims(payload: &[u8]) -> Result<(Claims, Option<u64>), Rejection> {
         Some(Plain::Natural(number)) => Ok(number),
         _ => Err(Rejection::BadClaims),
     };
-    let names = ["iss", "sub", "aud", "exp", "iat", "jti", "name", "nbf"];
-    let ([iss, sub, aud, exp, iat, jti, name, nbf], _others) =
+    let names = ["iss", "sub", "aud", "exp", "iat", "jti", "name", "nbf", "sid"];
+    let ([iss, sub, aud, exp, iat, jti, name, nbf, sid], _others) =
         json::members(payload, names).ok_or(Rejection::BadClaims)?;
     let not_before = if nbf.is_some() { Some(number(nbf)?) } else { None };
     let claims = Claims {
@@ -239,6 +239,7 @@ fn read_claims(payload: &[u8]) -> Result<(Claims, Option<u64>), Rejection> {
         iat: number(iat)?,
         jti: text(jti)?,
         name: text(name)?,
+        sid: if sid.is_some() { Some(text(sid)?) } else { None },
     };
     // `sub` becomes a path segment and a key, `jti` is remembered.
     let named = limits::identifier("sub", &claims.sub, 64).and(limits::text("jti", &claims.jti, 1, 128));

@@ -10,6 +10,7 @@ use sqlx::Row;
 use super::{details, taken_email};
 use crate::audit::Event;
 use crate::database::Work;
+use crate::idempotency;
 use crate::mail::{Letter, codes};
 use crate::problem::{JsonBody, Outcome, Refusal};
 use crate::state::{AppState, PlayerAuth};
@@ -67,5 +68,5 @@ pub async fn verified(work: &mut Work, player_id: &str) -> Outcome<()> {
     .execute(&mut *work.tx)
     .await
     .map_err(taken_email)?;
-    Ok(())
+    idempotency::end(work, player_id).await
 }

@@ -10,6 +10,7 @@ use super::{EmailAccounts, details, taken_email};
 use crate::audit::Event;
 use crate::database::Work;
 use crate::familiar_addresses;
+use crate::idempotency;
 use crate::mail::Letter;
 use crate::problem::{JsonBody, Outcome, Refusal};
 use crate::state::{AppState, PlayerAuth};
@@ -90,6 +91,7 @@ pub async fn password(
         .await
         .map_err(taken_email)?;
     familiar_addresses::note(&mut work, &player_id).await?;
+    idempotency::end(&mut work, &player_id).await?;
     let account = details(&mut work.tx, &player_id).await?;
     work.commit().await?;
     Event::new("account_linked").method("password").player(&player_id).ok();
@@ -123,6 +125,7 @@ pub async fn device(
         }
         Err(error) => return Err(error.into()),
     }
+    idempotency::end(&mut work, &player_id).await?;
     let account = details(&mut work.tx, &player_id).await?;
     work.commit().await?;
     Event::new("account_linked").method("device").player(&player_id).ok();
@@ -147,6 +150,7 @@ pub async fn custom(
         Some(_) => return Err(taken("this identity logs in to another account")),
         None => add(&mut work, &player_id, &provider, &identity.subject).await?,
     }
+    idempotency::end(&mut work, &player_id).await?;
     let account = details(&mut work.tx, &player_id).await?;
     work.commit().await?;
     Event::new("account_linked").method("custom").player(&player_id).ok();

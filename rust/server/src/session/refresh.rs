@@ -11,6 +11,7 @@ use super::grant;
 use crate::accounts;
 use crate::audit::Event;
 use crate::database::Work;
+use crate::idempotency;
 use crate::problem::{JsonBody, Outcome, Refusal};
 use crate::revocations;
 use crate::state::AppState;
@@ -57,6 +58,15 @@ pub async fn session_of(state: &AppState, work: &mut Work, token: &str, player_i
     if kept.player_id == player_id { Ok(kept.session_id) } else { Err(over()) }
 }
 
+/// Whether `token` is the newest of a session that is not over.
+pub async fn is_unused(state: &AppState, work: &mut Work, token: &str) -> Outcome<bool> {
+    match find(state, work, token).await {
+        Ok(kept) => Ok(kept.used_at.is_none()),
+        Err(refusal) if refusal.0.code == Code::RefreshTokenInvalid => Ok(false),
+        Err(refusal) => Err(refusal),
+    }
+}
+
 /// Trades a refresh token for a new session.
 #[utoipa::path(post, path = "/v1/auth/refresh", tag = "session", request_body = Refresh,
     responses((status = 200, body = Session), (status = 401, body = Problem), (status = "4XX", body = Problem)))]
@@ -94,7 +104,7 @@ pub async fn refresh(State(state): State<AppState>, body: JsonBody<Refresh>) -> 
         }
     }
     let account = accounts::known(&mut work, &kept.player_id).await?;
-    let session = grant(&state, account, successor, work.now)?;
+    let session = grant(&state, account, &kept.session_id, successor, work.now)?;
     work.commit().await?;
     Ok(Json(session))
 }
@@ -112,9 +122,13 @@ pub async fn logout(State(state): State<AppState>, body: JsonBody<Logout>) -> Ou
     .bind(sha256(body.value.refresh_token.as_bytes()))
     .fetch_optional(&mut *work.tx)
     .await?;
+    let player_id = ended.map(|row| row.try_get::<String, _>("player_id")).transpose()?;
+    if let Some(player_id) = &player_id {
+        idempotency::end(&mut work, player_id).await?;
+    }
     work.commit().await?;
-    if let Some(row) = ended {
-        Event::new("logout").player(&row.try_get::<String, _>("player_id")?).ok();
+    if let Some(player_id) = player_id {
+        Event::new("logout").player(&player_id).ok();
     }
     Ok(StatusCode::NO_CONTENT)
 }

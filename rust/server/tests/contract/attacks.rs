@@ -247,9 +247,12 @@ async fn claims_of_wrong_types_and_doubled_members() {
     let target = Target::of(&backend).await;
     let mut forgeries = Vec::new();
     for (name, value) in target.claims.as_object().expect("claims") {
-        let mut without = target.claims.clone();
-        without.as_object_mut().expect("claims").remove(name);
-        forgeries.push(target.signed(&target.header, &without));
+        // `sid` is not in the tokens of older versions.
+        if name != "sid" {
+            let mut without = target.claims.clone();
+            without.as_object_mut().expect("claims").remove(name);
+            forgeries.push(target.signed(&target.header, &without));
+        }
         for wrong in [json!(null), json!([value]), json!({"v": value}), json!(true), json!(-1), json!(1.5)] {
             forgeries.push(target.with_claim(name, wrong));
         }

@@ -9,7 +9,7 @@ use crate::accounts::{account, as_player, log_in, refresh};
 use crate::harness::{Answer, Backend, on_both_databases, text};
 
 /// The code in a mail.
-fn code(mail: &str) -> String {
+pub fn code(mail: &str) -> String {
     let line = mail.lines().find(|line| line.starts_with("    ")).expect("a mail with a code");
     line.trim().to_owned()
 }
@@ -19,12 +19,12 @@ async fn register(backend: &Backend, email: &str, password: &str) -> Value {
     backend.post("/v1/auth/register", "", &body).await.expect(201)
 }
 
-async fn reset(backend: &Backend, email: &str, code: &str, password: &str) -> Answer {
+pub async fn reset(backend: &Backend, email: &str, code: &str, password: &str) -> Answer {
     let body = json!({"email": email, "code": code, "new_password": password});
     backend.post("/v1/auth/password/reset", "", &body).await
 }
 
-async fn forgotten(backend: &Backend, email: &str) -> Answer {
+pub async fn forgotten(backend: &Backend, email: &str) -> Answer {
     backend.post("/v1/auth/password/forgotten", "", &json!({"email": email})).await
 }
 

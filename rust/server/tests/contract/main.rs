@@ -14,6 +14,7 @@ mod mail;
 mod openapi;
 mod player_store;
 mod registration;
+mod repeated_requests;
 mod rooms;
 mod server_keys;
 mod session;
