@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::limits::{self, Check, FieldError};
-use crate::session::{display_name, password};
+use crate::session::{display_name, new_password, password};
 
 /// Logs in with a token of somebody else, such as a platform's ticket; the backend has it verified by the provider's hook.
 /// Makes an account on first use.
@@ -118,7 +118,7 @@ fn custom(provider: &str, token: &str) -> Result<(), FieldError> {
 }
 
 fn code(code: &str) -> Result<(), FieldError> {
-    limits::text("code", code, 1, limits::MAX_MAIL_CODE)
+    limits::opaque("code", code, 1, limits::MAX_MAIL_CODE)
 }
 
 impl Check for CustomLogin {
@@ -131,13 +131,13 @@ impl Check for CustomLogin {
 impl Check for LinkPassword {
     fn check(&self) -> Result<(), FieldError> {
         limits::email("email", &self.email)?;
-        password("password", &self.password)
+        new_password("password", &self.password)
     }
 }
 
 impl Check for LinkDevice {
     fn check(&self) -> Result<(), FieldError> {
-        limits::text("device_id", &self.device_id, limits::MIN_DEVICE_ID, limits::MAX_DEVICE_ID)
+        limits::opaque("device_id", &self.device_id, limits::MIN_DEVICE_ID, limits::MAX_DEVICE_ID)
     }
 }
 
@@ -150,7 +150,7 @@ impl Check for LinkCustom {
 impl Check for ChangePassword {
     fn check(&self) -> Result<(), FieldError> {
         password("current_password", &self.current_password)?;
-        password("new_password", &self.new_password)?;
+        new_password("new_password", &self.new_password)?;
         self.refresh_token.as_deref().map_or(Ok(()), |token| limits::token("refresh_token", token))
     }
 }
@@ -163,9 +163,9 @@ impl Check for ForgottenPassword {
 
 impl Check for ResetPassword {
     fn check(&self) -> Result<(), FieldError> {
-        limits::email("email", &self.email)?;
+        limits::known_email("email", &self.email)?;
         code(&self.code)?;
-        password("new_password", &self.new_password)
+        new_password("new_password", &self.new_password)
     }
 }
 

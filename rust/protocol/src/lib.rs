@@ -15,6 +15,7 @@ pub mod registration;
 pub mod rooms;
 pub mod routes;
 pub mod session;
+pub mod unicode;
 pub mod validation;
 pub mod world_store;
 

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
+use crate::unicode;
+
 /// Longest display name, in characters.
 pub const MAX_DISPLAY_NAME: usize = 32;
 /// Longest e-mail address, in bytes (RFC 5321 §4.5.3.1.3).
@@ -90,12 +92,34 @@ pub trait Check {
     fn check(&self) -> Result<(), FieldError>;
 }
 
-/// `value` has `min..=max` characters and no control characters.
+/// `value`, which people see, has `min..=max` characters, all of which they do see; and if it must not be empty, it is not blank
+/// either.
 pub fn text(field: &str, value: &str, min: usize, max: usize) -> Result<(), FieldError> {
+    let value = unicode::composed(value);
+    has_length(field, &value, min, max)?;
+    if let Some(letter) = value.chars().find(|letter| !unicode::is_shown(*letter)) {
+        let code = u32::from(letter);
+        let rule =
+            format!("must not contain control characters, invisible or unassigned ones; has U+{code:04X}");
+        return Err(FieldError::new(field, rule));
+    }
+    if min > 0 && unicode::is_blank(&value) {
+        return Err(FieldError::new(field, "must not be blank"));
+    }
+    Ok(())
+}
+
+fn has_length(field: &str, value: &str, min: usize, max: usize) -> Result<(), FieldError> {
     let length = value.chars().count();
     if length < min || length > max {
         return Err(FieldError::new(field, format!("must have {min} to {max} characters, has {length}")));
     }
+    Ok(())
+}
+
+/// `value`, which only machines read, has `min..=max` characters and no control characters.
+pub fn opaque(field: &str, value: &str, min: usize, max: usize) -> Result<(), FieldError> {
+    has_length(field, value, min, max)?;
     if value.chars().any(char::is_control) {
         return Err(FieldError::new(field, "must not contain control characters"));
     }
@@ -192,8 +216,39 @@ pub fn tags(field: &str, tags: &[String]) -> Result<(), FieldError> {
     Ok(())
 }
 
-/// `value` looks like an address a mail server would take; whether it exists only a mail can tell.
+/// `value` is one plain address (RFC 5321 `Mailbox` without quotes and literals, with the letters of RFC 6531), around which there
+/// may be blanks; whether it exists only a mail can tell. No name beside it, no brackets, no comments, no second address.
 pub fn email(field: &str, value: &str) -> Result<(), FieldError> {
+    let value = value.trim();
+    let is_letter = |letter: char| !letter.is_ascii() && unicode::is_shown(letter) && !letter.is_whitespace();
+    let is_atom = |atom: &str| {
+        let allowed = |letter: char| letter.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(letter);
+        !atom.is_empty() && atom.chars().all(|letter| allowed(letter) || is_letter(letter))
+    };
+    let is_label = |label: &str| {
+        let allowed = |letter: char| letter.is_ascii_alphanumeric() || letter == '-' || is_letter(letter);
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.chars().all(allowed)
+    };
+    let well_formed = value.len() <= MAX_EMAIL
+        && value.split_once('@').is_some_and(|(local, domain)| {
+            local.len() <= 64 && local.split('.').all(is_atom) && domain.split('.').all(is_label)
+        });
+    if well_formed {
+        Ok(())
+    } else {
+        let rule = format!(
+            "must be one plain e-mail address, such as ada@example.org, of at most {MAX_EMAIL} bytes"
+        );
+        Err(FieldError::new(field, rule))
+    }
+}
+
+/// `value` may be the address of an account, also of one from when more was taken for an address than [`email`] does.
+pub fn known_email(field: &str, value: &str) -> Result<(), FieldError> {
+    let value = value.trim();
     let well_formed = value.len() <= MAX_EMAIL
         && value.split_once('@').is_some_and(|(local, domain)| {
             !local.is_empty() && local.len() <= 64 && !domain.is_empty() && !domain.contains('@')

@@ -211,6 +211,9 @@ pub fn check_certificate(pem: &str) -> Result<(), FieldError> {
     if pem.contains("PRIVATE KEY") {
         return refuse("holds a private key; give the certificate alone");
     }
+    if pem.chars().any(|letter| letter.is_control() && !matches!(letter, '\r' | '\n' | '\t')) {
+        return refuse("must not contain control characters");
+    }
     let is_pem = pem.trim_start().starts_with("-----BEGIN CERTIFICATE-----")
         && pem.trim_end().ends_with("-----END CERTIFICATE-----");
     if is_pem { Ok(()) } else { refuse("must be a certificate in PEM form") }

@@ -153,7 +153,7 @@ impl Check for RoomQuery {
             _ => {}
         }
         match &self.cursor {
-            Some(cursor) => limits::text("cursor", cursor, 1, limits::MAX_CURSOR),
+            Some(cursor) => limits::opaque("cursor", cursor, 1, limits::MAX_CURSOR),
             None => Ok(()),
         }
     }

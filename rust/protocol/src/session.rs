@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::limits::{self, Check, FieldError};
+use crate::unicode;
 
 /// Makes a new guest account.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -91,14 +92,14 @@ impl Check for AnonymousLogin {
 
 impl Check for DeviceLogin {
     fn check(&self) -> Result<(), FieldError> {
-        limits::text("device_id", &self.device_id, limits::MIN_DEVICE_ID, limits::MAX_DEVICE_ID)?;
+        limits::opaque("device_id", &self.device_id, limits::MIN_DEVICE_ID, limits::MAX_DEVICE_ID)?;
         display_name(self.display_name.as_deref())
     }
 }
 
 impl Check for PasswordLogin {
     fn check(&self) -> Result<(), FieldError> {
-        limits::email("email", &self.email)?;
+        limits::known_email("email", &self.email)?;
         password("password", &self.password)
     }
 }
@@ -106,7 +107,7 @@ impl Check for PasswordLogin {
 impl Check for Register {
     fn check(&self) -> Result<(), FieldError> {
         limits::email("email", &self.email)?;
-        password("password", &self.password)?;
+        new_password("password", &self.password)?;
         display_name(Some(&self.display_name))
     }
 }
@@ -125,16 +126,32 @@ impl Check for Logout {
 
 pub(crate) fn display_name(name: Option<&str>) -> Result<(), FieldError> {
     let Some(name) = name else { return Ok(()) };
-    limits::text("display_name", name, 1, limits::MAX_DISPLAY_NAME)?;
-    if name.trim().is_empty() {
-        return Err(FieldError::new("display_name", "must not be blank"));
+    limits::text("display_name", name, 1, limits::MAX_DISPLAY_NAME)
+}
+
+/// A password that is there already: one of an older version may be one that would not be taken now.
+pub(crate) fn password(field: &str, password: &str) -> Result<(), FieldError> {
+    let typed = password.chars().count();
+    if (limits::MIN_PASSWORD..=limits::MAX_PASSWORD).contains(&typed) {
+        return Ok(());
+    }
+    has_length(field, password)
+}
+
+/// A password to be: as long as it may be in the form it is hashed in, and of characters that can be typed again.
+pub(crate) fn new_password(field: &str, password: &str) -> Result<(), FieldError> {
+    has_length(field, password)?;
+    if let Some(letter) = password.chars().find(|letter| !unicode::is_typed(*letter)) {
+        let code = u32::from(letter);
+        let rule =
+            format!("must not contain control characters, invisible or unassigned ones; has U+{code:04X}");
+        return Err(FieldError::new(field, rule));
     }
     Ok(())
 }
 
-// Passwords may hold any character, so only the length counts.
-pub(crate) fn password(field: &str, password: &str) -> Result<(), FieldError> {
-    let length = password.chars().count();
+fn has_length(field: &str, password: &str) -> Result<(), FieldError> {
+    let length = unicode::password(password).chars().count();
     if (limits::MIN_PASSWORD..=limits::MAX_PASSWORD).contains(&length) {
         Ok(())
     } else {

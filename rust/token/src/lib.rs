@@ -29,6 +29,7 @@ use std::time::Duration;
 pub use algorithm::Algorithm;
 use backend_protocol::FieldError;
 use backend_protocol::limits::{self, MAX_TOKEN};
+use backend_protocol::unicode;
 use backend_protocol::validation::{
     ACCESS_TOKEN_TYPE, Claims, JOIN_TICKET_TYPE, MAX_ACCESS_TOKEN_SECONDS, MAX_JOIN_TICKET_SECONDS, TokenKind,
 };
@@ -238,11 +239,12 @@ fn read_claims(payload: &[u8]) -> Result<(Claims, Option<u64>), Rejection> {
         exp: number(exp)?,
         iat: number(iat)?,
         jti: text(jti)?,
-        name: text(name)?,
+        // Shown to others, also when another issuer lets anything be a name.
+        name: unicode::clean(&text(name)?).into_owned(),
         sid: if sid.is_some() { Some(text(sid)?) } else { None },
     };
     // `sub` becomes a path segment and a key, `jti` is remembered.
-    let named = limits::identifier("sub", &claims.sub, 64).and(limits::text("jti", &claims.jti, 1, 128));
+    let named = limits::identifier("sub", &claims.sub, 64).and(limits::opaque("jti", &claims.jti, 1, 128));
     if named.is_err() || claims.iss.is_empty() || claims.aud.is_empty() {
         return Err(Rejection::BadClaims);
     }

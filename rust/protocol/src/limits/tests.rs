@@ -1,4 +1,4 @@
-use super::public_address;
+use super::*;
 
 #[test]
 fn addresses_that_players_can_connect_to_are_taken() {
@@ -68,4 +68,64 @@ fn addresses_that_nobody_can_connect_to_are_refused_by_name_and_value() {
         let named = error.rule.contains(&format!("{bad:?}")) || bad.len() >= 64;
         assert!(named, "{error} does not name {bad:?}");
     }
+}
+
+#[test]
+fn an_address_is_one_plain_address() {
+    for good in [
+        "ada@example.org",
+        " Ada.Lovelace+game@mail.example.org\u{a0}\r\n",
+        "o'hara_{x}@example.org",
+        "a@localhost",
+        "j\u{fc}rgen@b\u{fc}cher.example",
+    ] {
+        assert_eq!(email("email", good), Ok(()), "{good:?}");
+    }
+    for bad in [
+        "",
+        "@",
+        "ada",
+        "ada@",
+        "@example.org",
+        "Ada <ada@example.org>",
+        "x<ada@example.org>",
+        "<ada@example.org>",
+        "\"ada\"@example.org",
+        "\"x,y\"@example.org",
+        "ada(work)@example.org",
+        "ada@example.org(work)",
+        "ada@example.org,eve@example.org",
+        "ada@example.org;eve@example.org",
+        "group:ada@example.org;",
+        "ada@eve@example.org",
+        "@relay.example:ada@example.org",
+        "ada@[127.0.0.1]",
+        ".ada@example.org",
+        "ada.@example.org",
+        "a..b@example.org",
+        "ada@example..org",
+        "ada@example.org.",
+        "ada@-example.org",
+        "a b@example.org",
+        "ada\u{200b}@example.org",
+        "ada\u{0}@example.org",
+        "ada@exam\u{202e}ple.org",
+        "ada%example.org",
+        "ada@example.org\r\nbcc:eve@example.org",
+    ] {
+        assert!(email("email", bad).is_err(), "{bad:?}");
+    }
+    assert!(email("email", &format!("{}@example.org", "a".repeat(65))).is_err());
+    assert!(email("email", &format!("a@{}.org", "a".repeat(64))).is_err());
+}
+
+#[test]
+fn a_name_is_counted_and_judged_as_it_is_shown() {
+    let decomposed = "e\u{301}".repeat(32);
+    assert_eq!(text("display_name", &decomposed, 1, 32), Ok(()));
+    let refused = text("display_name", "Ada\u{202e}nimda", 1, 32).expect_err("turns what follows");
+    assert!(refused.rule.contains("U+202E"), "{refused}");
+    assert!(text("display_name", "\u{3164}", 1, 32).is_err());
+    assert!(text("display_name", "\u{2800}", 1, 32).is_err());
+    assert_eq!(text("region", "", 0, 32), Ok(()));
 }
