@@ -1,5 +1,6 @@
 //! Accounts: making one, finding one again, and what its owner may know of it.
 
+pub mod address;
 pub mod email;
 pub mod link;
 pub mod passwords;
@@ -8,7 +9,7 @@ use axum::Json;
 use axum::extract::State;
 use backend_protocol::accounts::AccountDetails;
 use backend_protocol::validation::Claims;
-use backend_protocol::{Code, Problem};
+use backend_protocol::{Code, Problem, unicode};
 use sqlx::Row;
 use uuid::Uuid;
 
@@ -65,7 +66,7 @@ pub async fn known(work: &mut Work, player_id: &str) -> Outcome<Account> {
     }
     Ok(Account {
         player_id: player_id.to_owned(),
-        display_name: row.try_get("display_name")?,
+        display_name: unicode::clean(&row.try_get::<String, _>("display_name")?).into_owned(),
         tokens_before: row.try_get("tokens_before")?,
         created: false,
     })
@@ -118,6 +119,7 @@ pub async fn create(state: &AppState, work: &mut Work, new: NewAccount) -> Outco
     let player_id = Uuid::now_v7().to_string();
     let display_name =
         new.display_name.unwrap_or_else(|| format!("Guest-{}", &player_id[player_id.len() - 6..]));
+    let display_name = unicode::composed(&display_name).into_owned();
     let made = sqlx::query(
         "INSERT INTO players (player_id, display_name, email, pending_email, password_hash, device_hash, created_at, scope) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
@@ -192,7 +194,7 @@ pub async fn details(executor: &mut sqlx::AnyConnection, player_id: &str) -> Out
     let logs_in_by_mail = email.is_some() && has_password;
     Ok(AccountDetails {
         player_id: player_id.to_owned(),
-        display_name: row.try_get("display_name")?,
+        display_name: unicode::clean(&row.try_get::<String, _>("display_name")?).into_owned(),
         guest: providers.is_empty() && !has_device && !logs_in_by_mail,
         // A new address that waits for its code is what its owner wants to hear of.
         email_verified: pending.is_none() && row.try_get::<Option<i64>, _>("email_verified_at")?.is_some(),
@@ -204,7 +206,7 @@ pub async fn details(executor: &mut sqlx::AnyConnection, player_id: &str) -> Out
 }
 
 /// The caller's account, and the ways to log in to it.
-#[utoipa::path(get, path = "/v1/account", tag = "account", security(("access_token" = [])),
+#[utoipa::path(get, path = "/v1/account", operation_id = "account_get", tag = "account", security(("access_token" = [])),
     responses((status = 200, body = AccountDetails), (status = "4XX", body = Problem)))]
 pub async fn account(State(state): State<AppState>, player: PlayerAuth) -> Outcome<Json<AccountDetails>> {
     let mut connection = state.database.pool().acquire().await?;

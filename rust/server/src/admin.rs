@@ -26,7 +26,7 @@ async fn known(work: &mut Work, player_id: &str) -> Outcome<sqlx::any::AnyRow> {
 }
 
 /// One player, its ban and its sessions.
-#[utoipa::path(get, path = "/v1/admin/players/{player_id}", tag = "admin", params(("player_id" = String, Path)),
+#[utoipa::path(get, path = "/v1/admin/players/{player_id}", operation_id = "admin_player_get", tag = "admin", params(("player_id" = String, Path)),
     security(("admin_key" = [])),
     responses((status = 200, body = AdminPlayer), (status = 404, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn player(
@@ -65,7 +65,7 @@ pub async fn player(
 }
 
 /// Bans a player at once, everywhere.
-#[utoipa::path(put, path = "/v1/admin/players/{player_id}/ban", tag = "admin", params(("player_id" = String, Path)),
+#[utoipa::path(put, path = "/v1/admin/players/{player_id}/ban", operation_id = "admin_player_ban", tag = "admin", params(("player_id" = String, Path)),
     request_body = BanPlayer, security(("admin_key" = [])),
     responses((status = 204), (status = 404, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn ban(
@@ -92,7 +92,7 @@ pub async fn ban(
 }
 
 /// Ends a ban. The player logs in again.
-#[utoipa::path(delete, path = "/v1/admin/players/{player_id}/ban", tag = "admin", params(("player_id" = String, Path)),
+#[utoipa::path(delete, path = "/v1/admin/players/{player_id}/ban", operation_id = "admin_player_unban", tag = "admin", params(("player_id" = String, Path)),
     security(("admin_key" = [])),
     responses((status = 204), (status = 404, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn unban(
@@ -114,7 +114,7 @@ pub async fn unban(
 }
 
 /// Ends all sessions of a player. It may log in again.
-#[utoipa::path(delete, path = "/v1/admin/players/{player_id}/sessions", tag = "admin",
+#[utoipa::path(delete, path = "/v1/admin/players/{player_id}/sessions", operation_id = "admin_player_end_sessions", tag = "admin",
     params(("player_id" = String, Path)), security(("admin_key" = [])),
     responses((status = 204), (status = 404, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn end_sessions(

@@ -28,6 +28,11 @@ pub struct AdminKeyRecord {
     pub revoked_at: Option<String>,
 }
 
+/// Whether `key` is an admin key at all.
+pub(crate) fn is_well_formed(key: &str) -> bool {
+    is_well_formed_with(PREFIX, key)
+}
+
 /// Makes a key.
 pub async fn create(database: &Database, label: &str) -> anyhow::Result<MadeKey> {
     let key = generate_with(PREFIX, "admin")?;
@@ -85,7 +90,7 @@ pub(crate) async fn verify(database: &Database, key: &str) -> Outcome<String> {
     if !key.starts_with(PREFIX) {
         return Err(Refusal::new(Code::Unauthorized, "this needs an admin key"));
     }
-    if !is_well_formed_with(PREFIX, key) {
+    if !is_well_formed(key) {
         return Err(invalid());
     }
     let key_hash = sha256(key.as_bytes());

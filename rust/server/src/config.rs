@@ -14,6 +14,34 @@ fn secret(text: &str) -> Result<SecretString, &'static str> {
     if text.is_empty() { Err("must not be empty") } else { Ok(text.into()) }
 }
 
+fn not_empty(text: &str) -> Result<String, &'static str> {
+    if text.is_empty() { Err("must not be empty") } else { Ok(text.to_owned()) }
+}
+
+fn path(text: &str) -> Result<PathBuf, &'static str> {
+    not_empty(text).map(PathBuf::from)
+}
+
+/// A setting that cannot be used, with what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unusable(pub String);
+
+/// `text` as it may be shown: a URL without what it has before its host.
+pub fn without_password(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    // A password may hold a slash that should have been escaped.
+    match rest.rfind('@') {
+        Some(at) if at >= authority.len() => format!("{scheme}://***@{}", &rest[at + 1..]),
+        Some(_) => match authority.rsplit_once('@') {
+            Some((_, host)) => format!("{scheme}://***@{host}{path}"),
+            None => text.to_owned(),
+        },
+        None => text.to_owned(),
+    }
+}
+
 /// Settings of `backend-server serve`. Each has an environment variable of the same meaning.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
@@ -25,13 +53,13 @@ pub struct Config {
     pub database: String,
     /// Where worlds lie: a folder, `s3://bucket/prefix` or `az://container/prefix`, with credentials from `AWS_…` or
     /// `AZURE_…` variables. Default: a folder `worlds` beside the SQLite file
-    #[arg(long, env = "BACKEND_WORLD_STORAGE")]
+    #[arg(long, env = "BACKEND_WORLD_STORAGE", value_parser = not_empty)]
     pub world_storage: Option<String>,
     /// `iss` of the tokens
-    #[arg(long, env = "BACKEND_ISSUER", default_value = "backend_client")]
+    #[arg(long, env = "BACKEND_ISSUER", default_value = "backend_client", value_parser = not_empty)]
     pub issuer: String,
     /// The game whose players log in here
-    #[arg(long, env = "BACKEND_GAME", default_value = "default")]
+    #[arg(long, env = "BACKEND_GAME", default_value = "default", value_parser = not_empty)]
     pub game: String,
     /// The environment the servers' keys must be for, such as `live` or `staging`
     #[arg(long, env = "BACKEND_ENVIRONMENT", default_value = "live", value_parser = crate::server_keys::environment)]
@@ -69,10 +97,10 @@ pub struct Config {
     #[arg(long, env = "BACKEND_MAIL", default_value = "none", hide_env_values = true, value_parser = crate::mail::target)]
     pub mail: MailTarget,
     /// Sender of the mails, such as `Game <noreply@example.org>`
-    #[arg(long, env = "BACKEND_MAIL_FROM")]
+    #[arg(long, env = "BACKEND_MAIL_FROM", value_parser = not_empty)]
     pub mail_from: Option<String>,
     /// The game's name in mails. Default: that of `--game`
-    #[arg(long, env = "BACKEND_MAIL_NAME")]
+    #[arg(long, env = "BACKEND_MAIL_NAME", value_parser = not_empty)]
     pub mail_name: Option<String>,
     /// When an e-mail address makes an account: `open`, at once, or `verified`, when a code sent to it comes back, which
     /// hides who has an account. Default: `verified` with a mail server, `open` without
@@ -85,7 +113,7 @@ pub struct Config {
     #[arg(long, env = "BACKEND_IDENTITY_HOOK_SECRET", hide_env_values = true, value_parser = secret)]
     pub identity_hook_secret: Option<SecretString>,
     /// File with the server key; written on first start, read afterwards
-    #[arg(long, env = "BACKEND_SERVER_KEY_FILE")]
+    #[arg(long, env = "BACKEND_SERVER_KEY_FILE", value_parser = path)]
     pub server_key_file: Option<PathBuf>,
     /// Seconds after which a silent server leaves the room list
     #[arg(long, env = "BACKEND_LEASE_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
@@ -111,6 +139,25 @@ impl Config {
     /// What players and worlds made here belong to: the game and the environment, whose name holds no slash.
     pub fn scope(&self) -> String {
         format!("{}/{}", self.game, self.environment)
+    }
+
+    /// Refuses settings that each make sense, but not together.
+    pub fn check(&self) -> Result<(), Unusable> {
+        let Self { lease_seconds, heartbeat_seconds, access_token_seconds, refresh_token_seconds, .. } = self;
+        if lease_seconds <= heartbeat_seconds {
+            return Err(Unusable(format!(
+                "--lease-seconds {lease_seconds} must be more than --heartbeat-seconds {heartbeat_seconds} (best twice as \
+                 much): a server would leave the list between two heartbeats; make the lease longer or the heartbeats more \
+                 frequent"
+            )));
+        }
+        if refresh_token_seconds < access_token_seconds {
+            return Err(Unusable(format!(
+                "--refresh-token-seconds {refresh_token_seconds} must be at least --access-token-seconds \
+                 {access_token_seconds}: a session would end before the token it was begun with; make it longer"
+            )));
+        }
+        Ok(())
     }
 }
 
@@ -148,3 +195,6 @@ impl Default for Config {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

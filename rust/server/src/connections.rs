@@ -1,26 +1,31 @@
 //! The connections requests come through: how many there may be, how large a request's head, how slow the other end.
 
 mod patience;
+mod places;
 
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::header::CONNECTION;
 use axum::http::{HeaderValue, Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::conn::auto::{Builder, Connection};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tower::ServiceExt;
 
-use crate::client_address::{is_trusted, subscriber};
 use crate::router::App;
 use crate::state::AppState;
 use patience::{Attended, Patient, Phase};
+pub use places::allow_many_files;
+use places::{Place, Places};
 
 /// Largest head of a request, in bytes: an access token has at most 8 KiB.
 const MAX_HEAD: usize = 32 * 1024;
@@ -30,56 +35,104 @@ const MAX_STREAMS: u32 = 128;
 const AFTER_REFUSAL: Duration = Duration::from_millis(100);
 const PING_EVERY: Duration = Duration::from_secs(20);
 
+/// How long a connection may take to end that makes room for another.
+const CLOSING_WITHIN: Duration = Duration::from_secs(1);
+
 /// Accepts connections until `stop` completes, then finishes the requests in progress.
 pub async fn serve(listener: TcpListener, app: App, state: AppState, stop: impl Future<Output = ()>) {
-    let limits = Places::new(&state);
+    let places = Places::new(&state);
     let mut stop = std::pin::pin!(stop);
-    let graceful = GracefulShutdown::new();
+    // Each connection has a receiver: when there is none left, all have ended.
+    let (stopping, _) = watch::channel(false);
     let builder = Arc::new(builder());
+    let patience = Duration::from_secs(state.config.slow_client_seconds.into());
     loop {
         let (stream, peer) = tokio::select! {
-            accepted = listener.accept() => match accepted {
+            accepted = async { places.settled().await; listener.accept().await } => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::debug!(%error, "a connection was not accepted");
+                    places.make_room();
                     tokio::time::sleep(AFTER_REFUSAL).await;
                     continue;
                 }
             },
             () = &mut stop => break,
         };
-        let Some(place) = limits.take(peer.ip().to_canonical()) else {
+        let Some(place) = places.take(peer.ip().to_canonical()) else {
             metrics::counter!("backend_connections_refused_total").increment(1);
             continue;
         };
-        let (builder, app, watcher) = (Arc::clone(&builder), app.clone(), graceful.watcher());
-        let patience = Duration::from_secs(state.config.slow_client_seconds.into());
+        let (builder, app, stopping) = (Arc::clone(&builder), app.clone(), stopping.subscribe());
         tokio::spawn(async move {
-            let _place = place;
             // Small replies must not wait for the acknowledgement of the one before.
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "a connection without TCP_NODELAY");
             }
-            let phase = Arc::new(Phase::default());
+            let phase = Arc::clone(place.phase());
             let io = TokioIo::new(Patient::<TcpStream>::new(stream, patience, Arc::clone(&phase)));
             let service =
                 hyper::service::service_fn(move |request| answer(app.clone(), request, peer, &phase));
             let connection = builder.serve_connection(io, service).into_owned();
-            if let Err(error) = watcher.watch(connection).await {
-                tracing::debug!(error, "a connection ended early");
-            }
+            attend(connection, &place, stopping).await;
         });
     }
     drop(listener);
-    graceful.shutdown().await;
+    stopping.send_replace(true);
+    stopping.closed().await;
+}
+
+/// Serves a connection until it ends by itself, or is asked to and has nothing in progress.
+async fn attend<S>(
+    connection: Connection<'static, TokioIo<Patient<TcpStream>>, S, TokioExecutor>,
+    place: &Place,
+    mut stopping: watch::Receiver<bool>,
+) where
+    S: Service<Request<Incoming>, Response = Response<Attended>, Error = Infallible> + 'static,
+    S::Future: Send + 'static,
+{
+    let mut connection = std::pin::pin!(connection);
+    let mut ending = false;
+    let mut closing = None;
+    loop {
+        let overdue = async {
+            match closing {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(error, "a connection ended early");
+                }
+                return;
+            }
+            () = place.asked_to_close(), if closing.is_none() => {
+                closing = Some(Instant::now() + CLOSING_WITHIN);
+                connection.as_mut().graceful_shutdown();
+            }
+            () = overdue => {
+                if !place.phase().is_serving() {
+                    return;
+                }
+                closing = Some(Instant::now() + CLOSING_WITHIN);
+            }
+            // Err: nobody is there any more who could say so, which says it.
+            _ = stopping.wait_for(|stop| *stop), if !ending => {
+                ending = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
 }
 
 fn answer(
     app: App,
-    request: Request<hyper::body::Incoming>,
+    request: Request<Incoming>,
     peer: SocketAddr,
     phase: &Arc<Phase>,
-) -> impl Future<Output = Result<Response<Attended>, std::convert::Infallible>> + use<> {
+) -> impl Future<Output = Result<Response<Attended>, Infallible>> + use<> {
     let serving = phase.begin(request.version());
     // HTTP/2 counts bytes alone.
     let has_too_many = request.version() != Version::HTTP_2 && request.headers().len() > MAX_HEADERS;
@@ -116,59 +169,4 @@ fn builder() -> Builder<TokioExecutor> {
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_EVERY);
     builder
-}
-
-/// Counts open connections, all of them and by address.
-#[derive(Clone)]
-struct Places(Arc<Open>);
-
-struct Open {
-    state: AppState,
-    by_address: Mutex<(u32, HashMap<IpAddr, u32>)>,
-}
-
-struct Place {
-    open: Arc<Open>,
-    counted: Option<IpAddr>,
-}
-
-impl Places {
-    fn new(state: &AppState) -> Self {
-        Self(Arc::new(Open { state: state.clone(), by_address: Mutex::default() }))
-    }
-
-    fn take(&self, peer: IpAddr) -> Option<Place> {
-        let config = &self.0.state.config;
-        // A proxy speaks for many.
-        let counted =
-            (!peer.is_loopback() && !is_trusted(peer, &config.trusted_proxies)).then(|| subscriber(peer));
-        let mut open = self.0.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.0 >= config.max_connections {
-            return None;
-        }
-        if let Some(address) = counted {
-            let here = open.1.entry(address).or_default();
-            if *here >= config.max_connections_per_address {
-                return None;
-            }
-            *here += 1;
-        }
-        open.0 += 1;
-        Some(Place { open: Arc::clone(&self.0), counted })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut open = self.open.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        open.0 -= 1;
-        if let Some(address) = self.counted
-            && let Some(here) = open.1.get_mut(&address)
-        {
-            *here -= 1;
-            if *here == 0 {
-                open.1.remove(&address);
-            }
-        }
-    }
 }

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod empty;
+mod location;
 #[cfg(test)]
 mod migrations_tests;
 mod moments;
@@ -20,6 +21,8 @@ use moments::Moments;
 pub(crate) use moments::{Moment, Remembered};
 pub use writer::Turn;
 use writer::Writer;
+
+use crate::config::without_password;
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
@@ -86,8 +89,13 @@ impl Database {
     /// Opens `location`, a SQLite file (made if absent) or a `postgres://` URL, and brings its schema up to date.
     pub async fn open(location: &str) -> anyhow::Result<Self> {
         sqlx::any::install_default_drivers();
-        let url = url_of(location);
+        location::check(location)?;
+        let url = location::url(location);
         let sqlite = url.starts_with("sqlite:");
+        let named = || format!("--database {}", without_password(location));
+        if sqlite {
+            location::provide(location).with_context(named)?;
+        }
         let pool = AnyPoolOptions::new()
             .max_connections(if sqlite { 8 } else { 16 })
             .acquire_timeout(Duration::from_secs(5))
@@ -109,11 +117,14 @@ impl Database {
             })
             .connect(&url)
             .await
-            .context("cannot open the database")?;
+            .with_context(|| format!("{}: the database cannot be opened", named()))?;
         let writer = sqlite.then(|| Writer::new(pool.clone()));
         let mut database = Self { pool, sqlite, writer, moments: None, backend_id: "".into() };
         database.refuse_loose_durability().await?;
-        MIGRATIONS.run(&database.pool).await.context("cannot bring the database's schema up to date")?;
+        MIGRATIONS
+            .run(&database.pool)
+            .await
+            .with_context(|| format!("{}: the schema cannot be brought up to date", named()))?;
         database.leave_room().await?;
         database.backend_id = database.identity().await.context("cannot read the backend's identity")?.into();
         Ok(database)
@@ -263,21 +274,6 @@ impl Database {
         }
         self.pool.close().await;
     }
-}
-
-/// Of a file's name or a URL.
-fn url_of(location: &str) -> String {
-    if location.starts_with("postgres://") || location.starts_with("postgresql://") {
-        location.to_owned()
-    } else {
-        sqlite_url(location.strip_prefix("sqlite://").unwrap_or(location))
-    }
-}
-
-fn sqlite_url(path: &str) -> String {
-    // '?' would begin the URL's options, '%' an escape.
-    let escaped = path.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
-    format!("sqlite://{escaped}?mode=rwc")
 }
 
 /// RFC 3339 in UTC, to the second.

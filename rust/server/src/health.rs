@@ -33,13 +33,13 @@ pub fn fold_metrics() {
 }
 
 /// The process runs.
-#[utoipa::path(get, path = "/healthz", tag = "operation", responses((status = 200)))]
+#[utoipa::path(get, path = "/healthz", operation_id = "health_live", tag = "operation", responses((status = 200)))]
 pub async fn healthz() -> &'static str {
     "ok\n"
 }
 
 /// The backend can serve: its database answers and it is not on its way out.
-#[utoipa::path(get, path = "/readyz", tag = "operation", responses((status = 200), (status = 503, body = backend_protocol::Problem)))]
+#[utoipa::path(get, path = "/readyz", operation_id = "health_ready", tag = "operation", responses((status = 200), (status = 503, body = backend_protocol::Problem)))]
 pub async fn readyz(State(state): State<AppState>) -> Outcome<&'static str> {
     if state.is_stopping() {
         return Err(Refusal::new(Code::Unavailable, "stopping"));
@@ -49,7 +49,7 @@ pub async fn readyz(State(state): State<AppState>) -> Outcome<&'static str> {
 }
 
 /// Prometheus text format.
-#[utoipa::path(get, path = "/metrics", tag = "operation", responses((status = 200, content_type = "text/plain")))]
+#[utoipa::path(get, path = "/metrics", operation_id = "health_metrics", tag = "operation", responses((status = 200, content_type = "text/plain")))]
 pub async fn metrics() -> impl IntoResponse {
     let handle = METRICS.get().and_then(Option::as_ref);
     fold_metrics();

@@ -128,14 +128,12 @@ impl Identities {
             tracing::warn!(provider, %error, "an identity hook's answer cannot be read");
             away()
         })?;
-        if limits::text("subject", &answer.subject, 1, MAX_SUBJECT).is_err() {
+        if limits::opaque("subject", &answer.subject, 1, MAX_SUBJECT).is_err() {
             tracing::warn!(provider, "an identity hook names nobody");
             return Err(away());
         }
         // A name that does not fit is no reason to turn a player away.
-        let fits = |name: &String| {
-            limits::text("display_name", name, 1, limits::MAX_DISPLAY_NAME).is_ok() && !name.trim().is_empty()
-        };
+        let fits = |name: &String| limits::text("display_name", name, 1, limits::MAX_DISPLAY_NAME).is_ok();
         Ok(Identity { subject: answer.subject, display_name: answer.display_name.filter(fits) })
     }
 }

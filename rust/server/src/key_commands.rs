@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use backend_protocol::limits;
 use backend_server::database::Database;
 use backend_server::server_keys::{self, KeyRecord, MadeKey, NewKey};
 use clap::{Args, Subcommand};
@@ -65,11 +66,7 @@ enum KeyCommand {
 }
 
 pub fn label(text: &str) -> Result<String, String> {
-    if text.chars().count() <= 64 && !text.chars().any(char::is_control) {
-        Ok(text.to_owned())
-    } else {
-        Err("must have at most 64 characters, none of them a control character".to_owned())
-    }
+    limits::text("label", text, 0, limits::MAX_LABEL).map(|()| text.to_owned()).map_err(|error| error.rule)
 }
 
 pub async fn run(commands: KeyCommands) -> anyhow::Result<()> {

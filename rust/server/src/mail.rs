@@ -10,7 +10,7 @@ use sqlx::Row;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::accounts::EmailAccounts;
+use crate::accounts::{EmailAccounts, address};
 use crate::audit::Event;
 use crate::config::Config;
 use crate::problem::Outcome;
@@ -130,7 +130,7 @@ fn mail(state: &AppState, to: String, subject: &str, text: &str) -> Mail {
 
 /// Nobody's letter box is filled by others.
 fn too_many_to(state: &AppState, email: &str) -> bool {
-    let counted = Counted::MailsTo(sha256(email.as_bytes()));
+    let counted = Counted::MailsTo(sha256(address::mailbox(email).as_bytes()));
     let refused = state.rate_limits.take(counted, MAILS_TO, Instant::now()).is_err();
     if refused {
         metrics::counter!("backend_rate_limited_total", "limit" => "mails").increment(1);

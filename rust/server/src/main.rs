@@ -5,11 +5,14 @@ mod key_commands;
 mod log_lines;
 mod output;
 mod signing_key_commands;
+mod usage;
+
+use std::process::ExitCode;
 
 use crate::log_lines::WithRequest;
 use anyhow::Context;
 use backend_server::database::Database;
-use backend_server::{AUDIT_TARGET, Config, openapi, player_store, start};
+use backend_server::{AUDIT_TARGET, Config, allow_many_files, openapi, player_store, private_files, start};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -38,7 +41,7 @@ enum Command {
         #[arg(long, env = "BACKEND_LOG_FORMAT", value_enum, default_value = "text")]
         log: LogFormat,
         /// Least important level that is logged: error, warn, info, debug, trace
-        #[arg(long, env = "BACKEND_LOG_LEVEL", default_value = "info")]
+        #[arg(long, env = "BACKEND_LOG_LEVEL", default_value = "info", value_parser = level)]
         log_level: LevelFilter,
     },
     /// Makes, lists, rotates and revokes server keys
@@ -71,6 +74,12 @@ struct DatabaseArgument {
     database: String,
 }
 
+fn level(text: &str) -> Result<LevelFilter, &'static str> {
+    // Nothing would be a level as well.
+    let level = if text.is_empty() { None } else { text.parse().ok() };
+    level.ok_or("must be one of off, error, warn, info, debug, trace")
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum LogFormat {
     Json,
@@ -78,21 +87,24 @@ enum LogFormat {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
+async fn main() -> ExitCode {
+    // Before anything is made.
+    private_files::restrict_new_files();
+    match usage::parse::<Cli>() {
+        Ok(cli) => usage::exit(run(cli.command).await),
+        Err(code) => code,
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<()> {
+    if !matches!(command, Command::Serve { .. }) {
+        log_for_operators();
+    }
+    match command {
         Command::Serve { config, log, log_level } => serve(*config, log, log_level).await,
-        Command::Keys(commands) => {
-            log_for_operators();
-            key_commands::run(commands).await
-        }
-        Command::SigningKeys(commands) => {
-            log_for_operators();
-            signing_key_commands::run(commands).await
-        }
-        Command::AdminKeys(commands) => {
-            log_for_operators();
-            admin_key_commands::run(commands).await
-        }
+        Command::Keys(commands) => key_commands::run(commands).await,
+        Command::SigningKeys(commands) => signing_key_commands::run(commands).await,
+        Command::AdminKeys(commands) => admin_key_commands::run(commands).await,
         Command::PlayerDocuments { database, player } => {
             let database = Database::open(&database.database).await?;
             output::line(format_args!("{:#}", player_store::read_back(&database, &player).await?))
@@ -117,6 +129,7 @@ fn log_for_operators() {
 }
 
 async fn serve(config: Config, log: LogFormat, level: LevelFilter) -> anyhow::Result<()> {
+    config.check()?;
     // Security events are logged at every level.
     let filter = Targets::new().with_default(level).with_target(AUDIT_TARGET, level.max(LevelFilter::INFO));
     let layer = tracing_subscriber::fmt::layer()
@@ -137,6 +150,7 @@ async fn serve(config: Config, log: LogFormat, level: LevelFilter) -> anyhow::Re
             tracing_subscriber::registry().with(layer.event_format(lines).with_filter(filter)).init();
         }
     }
+    allow_many_files();
     // Before listening: a signal that arrives right after the ready line must find its handler.
     let stop = stop_requested()?;
     let running = start(config).await?;

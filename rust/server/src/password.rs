@@ -1,4 +1,5 @@
-//! Passwords: argon2id, a bounded number at a time, and the same time spent on accounts that do not exist.
+//! Passwords: argon2id, a bounded number at a time, and the same time spent on accounts that do not exist. They are hashed in the
+//! normal form of RFC 8265.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,13 +8,21 @@ use anyhow::Context;
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-use backend_protocol::Code;
+use backend_protocol::{Code, unicode};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::problem::{Outcome, Refusal};
 
 /// Requests that wait for their turn, per core: about half a second's work. More are sent away.
 const WAITING_PER_CORE: usize = 16;
+
+/// Which form of the password was hashed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    Normal,
+    /// As it was typed, by a version that did not normalise.
+    AsTyped,
+}
 
 /// Hashes and checks passwords off the request's thread. Cheap to clone.
 #[derive(Clone)]
@@ -54,23 +63,29 @@ impl Passwords {
         Ok(hashed.map_err(anyhow::Error::from)??)
     }
 
-    /// Whether `password` is the one hashed in `stored`; false, after as long, when there is none.
-    pub async fn matches(&self, password: String, stored: Option<String>) -> Outcome<bool> {
+    /// Whether `password` is the one hashed in `stored`, and in which form; none, after as long, when there is none.
+    pub async fn matches(&self, password: String, stored: Option<String>) -> Outcome<Option<Form>> {
         let _place = self.place().await?;
         let known = stored.is_some();
         let stored = stored.unwrap_or_else(|| self.nobody.to_string());
         let matched = tokio::task::spawn_blocking(move || {
-            PasswordHash::new(&stored)
-                .is_ok_and(|parsed| Argon2::default().verify_password(password.as_bytes(), &parsed).is_ok())
+            let parsed = PasswordHash::new(&stored).ok()?;
+            let is = |form: &str| Argon2::default().verify_password(form.as_bytes(), &parsed).is_ok();
+            let normal = unicode::password(&password);
+            if is(&normal) {
+                Some(Form::Normal)
+            } else {
+                (*normal != *password && is(&password)).then_some(Form::AsTyped)
+            }
         })
         .await
         .map_err(anyhow::Error::from)?;
-        Ok(matched && known)
+        Ok(matched.filter(|_| known))
     }
 }
 
 // argon2id v19 with m=19456 KiB, t=2, p=1: the crate's default and OWASP's minimum.
 fn hash(password: &str) -> anyhow::Result<String> {
-    let hash = Argon2::default().hash_password(password.as_bytes());
+    let hash = Argon2::default().hash_password(unicode::password(password).as_bytes());
     Ok(hash.map_err(|error| anyhow::anyhow!("{error}")).context("cannot hash the password")?.to_string())
 }

@@ -17,7 +17,7 @@ use crate::problem::{JsonBody, Outcome};
 use crate::state::{AppState, PlayerAuth, ServerAuth};
 
 /// Takes players over, unless another server still holds them, and reads their documents.
-#[utoipa::path(post, path = "/v1/players/load", tag = "player store", request_body = LoadPlayers, security(("server_key" = [])),
+#[utoipa::path(post, path = "/v1/players/load", operation_id = "players_load", tag = "player store", request_body = LoadPlayers, security(("server_key" = [])),
     responses((status = 200, body = LoadedPlayers), (status = 404, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn load(
     State(state): State<AppState>,
@@ -70,7 +70,7 @@ async fn read(work: &mut Work, player_id: String, epoch: i64) -> Outcome<LoadedP
 }
 
 /// A player's own documents.
-#[utoipa::path(get, path = "/v1/players/me/documents", tag = "player store", security(("access_token" = [])),
+#[utoipa::path(get, path = "/v1/players/me/documents", operation_id = "players_own_documents", tag = "player store", security(("access_token" = [])),
     responses((status = 200, body = PlayerDocuments), (status = "4XX", body = Problem)))]
 pub async fn own_documents(
     State(state): State<AppState>,

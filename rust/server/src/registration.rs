@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use backend_protocol::registration::{Heartbeat, HeartbeatReply, RegisterServer, ServerLease, ServerStatus};
-use backend_protocol::{Code, Problem, limits};
+use backend_protocol::{Code, Problem, limits, unicode};
 use sqlx::Row;
 use unicode_normalization::UnicodeNormalization;
 use uuid::Uuid;
@@ -77,7 +77,7 @@ async fn list_players(work: &mut Work, server_id: &str, players: i64) -> sqlx::R
 }
 
 /// Lists a server, or renews the entry it had under the same instance.
-#[utoipa::path(post, path = "/v1/servers", tag = "registration", request_body = RegisterServer, security(("server_key" = [])),
+#[utoipa::path(post, path = "/v1/servers", operation_id = "servers_register", tag = "registration", request_body = RegisterServer, security(("server_key" = [])),
     responses((status = 201, body = ServerLease), (status = "4XX", body = Problem)))]
 pub async fn register(
     State(state): State<AppState>,
@@ -105,7 +105,7 @@ pub async fn register(
     .bind(Uuid::now_v7().to_string())
     .bind(&server.key_hash)
     .bind(&entry.instance_id)
-    .bind(&entry.name)
+    .bind(unicode::composed(&entry.name).into_owned())
     .bind(&entry.address)
     .bind(i64::from(entry.port))
     .bind(&entry.map)
@@ -142,7 +142,7 @@ pub async fn register(
 }
 
 /// Keeps a server's lease, and those of its players.
-#[utoipa::path(post, path = "/v1/servers/{server_id}/heartbeat", tag = "registration", request_body = Heartbeat,
+#[utoipa::path(post, path = "/v1/servers/{server_id}/heartbeat", operation_id = "servers_heartbeat", tag = "registration", request_body = Heartbeat,
     security(("server_key" = [])), params(("server_id" = String, Path)),
     responses((status = 200, body = HeartbeatReply), (status = 404, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn heartbeat(
@@ -224,7 +224,7 @@ pub async fn heartbeat(
 
 /// Takes a server off the list, and lets go all players and worlds that it holds. What it saved under their epochs counts until
 /// another server takes them.
-#[utoipa::path(delete, path = "/v1/servers/{server_id}", tag = "registration", security(("server_key" = [])),
+#[utoipa::path(delete, path = "/v1/servers/{server_id}", operation_id = "servers_deregister", tag = "registration", security(("server_key" = [])),
     params(("server_id" = String, Path)), responses((status = 204), (status = "4XX", body = Problem)))]
 pub async fn deregister(
     State(state): State<AppState>,

@@ -85,6 +85,8 @@ impl Cursor {
         let cursor: Self = serde_json::from_slice(&bytes).map_err(|_| refusal())?;
         if cursor.query != Self::fingerprint(query)?
             || limits::identifier("room_id", &cursor.room_id, 64).is_err()
+            // A room's name: one with a NUL is none, and PostgreSQL takes no such text.
+            || limits::text("name", &cursor.text, 0, limits::MAX_SERVER_NAME).is_err()
         {
             return Err(refusal());
         }
@@ -193,7 +195,7 @@ const fn order(sort: RoomSort) -> (&'static str, &'static str) {
 }
 
 /// Lists live rooms.
-#[utoipa::path(get, path = "/v1/rooms", tag = "rooms", params(RoomQuery), security(("access_token" = []), ("server_key" = [])),
+#[utoipa::path(get, path = "/v1/rooms", operation_id = "rooms_list", tag = "rooms", params(RoomQuery), security(("access_token" = []), ("server_key" = [])),
     responses((status = 200, body = RoomPage), (status = 304), (status = "4XX", body = Problem)))]
 pub async fn list(
     State(state): State<AppState>,
@@ -272,7 +274,7 @@ async fn page(state: &AppState, query: &RoomQuery, mut conditions: Conditions) -
 }
 
 /// One live room.
-#[utoipa::path(get, path = "/v1/rooms/{room_id}", tag = "rooms", params(("room_id" = String, Path)),
+#[utoipa::path(get, path = "/v1/rooms/{room_id}", operation_id = "rooms_get", tag = "rooms", params(("room_id" = String, Path)),
     security(("access_token" = []), ("server_key" = [])),
     responses((status = 200, body = Room), (status = 404, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn get(
@@ -287,7 +289,7 @@ pub async fn get(
 }
 
 /// A ticket for one room, good for one join.
-#[utoipa::path(post, path = "/v1/rooms/{room_id}/ticket", tag = "rooms", params(("room_id" = String, Path)),
+#[utoipa::path(post, path = "/v1/rooms/{room_id}/ticket", operation_id = "rooms_create_ticket", tag = "rooms", params(("room_id" = String, Path)),
     security(("access_token" = [])),
     responses((status = 200, body = JoinTicket), (status = 404, body = Problem), (status = 409, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn ticket(

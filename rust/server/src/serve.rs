@@ -27,6 +27,9 @@ use crate::{connections, health, mail, registration, router, server_keys, sweep,
 /// Longest wait for requests in progress when stopping.
 const DRAIN: Duration = Duration::from_secs(10);
 
+const WHEN_NOT_LISTENING: &str =
+    "cannot listen there; stop the program that does, or choose another address or port (0: a free one)";
+
 /// A backend that serves.
 pub struct Running {
     /// Where it listens.
@@ -55,7 +58,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     registration::fold_names(&database).await?;
     let listener = TcpListener::bind(config.listen)
         .await
-        .with_context(|| format!("cannot listen on {}", config.listen))?;
+        .with_context(|| format!("--listen {}: {}", config.listen, WHEN_NOT_LISTENING))?;
     let address = listener.local_addr()?;
     let passwords = Passwords::new()?;
     let rate_limits = RateLimits::default();

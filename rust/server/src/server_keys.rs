@@ -14,6 +14,7 @@ use sqlx::Row;
 
 use crate::config::Config;
 use crate::database::Database;
+use crate::private_files;
 use crate::problem::{Outcome, Refusal};
 use crate::standing::Standing;
 use crate::state::AppState;
@@ -133,7 +134,10 @@ pub(crate) async fn provide(database: &Database, config: &Config) -> anyhow::Res
     if let Some(path) = config.server_key_file.as_deref() {
         let key = read_or_write(path, || generate(&config.environment))?;
         if !is_well_formed(&key) {
-            bail!("{} does not hold a server key", path.display());
+            bail!(
+                "--server-key-file {} does not hold a server key: name another file, or remove it to have a key made",
+                path.display()
+            );
         }
         let named = environment_of(&key);
         if named != config.environment {
@@ -143,6 +147,7 @@ pub(crate) async fn provide(database: &Database, config: &Config) -> anyhow::Res
                 config.environment
             );
         }
+        private_files::check_secret(path).with_context(|| format!("--server-key-file {}", path.display()))?;
         records::accept(database, config, &key).await?;
         return Ok(None);
     }
@@ -172,10 +177,14 @@ pub(crate) fn read_or_write(
         Ok(text) => Ok(text.trim().to_owned()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let key = make()?;
-            write_private(path, &key).with_context(|| format!("cannot write a key to {}", path.display()))?;
+            write_private(path, &key).with_context(|| {
+                format!("--server-key-file {}: a new key cannot be written there", path.display())
+            })?;
             Ok(key)
         }
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        Err(error) => {
+            Err(error).with_context(|| format!("--server-key-file {} cannot be read", path.display()))
+        }
     }
 }
 

@@ -11,19 +11,20 @@ use backend_protocol::{Code, Problem};
 use sqlx::Row;
 use uuid::Uuid;
 
-use crate::accounts::{self, Account, EmailAccounts, NewAccount, link};
+use crate::accounts::{self, Account, EmailAccounts, NewAccount, address, link, passwords};
 use crate::audit::Event;
 use crate::database::Work;
 use crate::familiar_addresses;
 use crate::idempotency::{self, IdempotencyKey, Repeated};
 use crate::mail::Letter;
+use crate::password::Form;
 use crate::problem::{JsonBody, Outcome, Refusal};
 use crate::rate_limit::PasswordAttempt;
 use crate::state::AppState;
 use crate::tokens::{Subject, new_refresh_token, sha256};
 
 /// Makes a guest account and logs it in.
-#[utoipa::path(post, path = "/v1/auth/anonymous", tag = "session", request_body = AnonymousLogin,
+#[utoipa::path(post, path = "/v1/auth/anonymous", operation_id = "auth_login_anonymous", tag = "session", request_body = AnonymousLogin,
     responses((status = 200, body = Session), (status = "4XX", body = Problem)))]
 pub async fn login_anonymous(
     State(state): State<AppState>,
@@ -41,7 +42,7 @@ pub async fn login_anonymous(
 }
 
 /// Logs in the account bound to a device, making it on first use.
-#[utoipa::path(post, path = "/v1/auth/device", tag = "session", request_body = DeviceLogin,
+#[utoipa::path(post, path = "/v1/auth/device", operation_id = "auth_login_device", tag = "session", request_body = DeviceLogin,
     responses((status = 200, body = Session), (status = "4XX", body = Problem)))]
 pub async fn login_device(
     State(state): State<AppState>,
@@ -66,7 +67,7 @@ pub async fn login_device(
 }
 
 /// Logs in with a token of somebody else, making the account on first use.
-#[utoipa::path(post, path = "/v1/auth/custom", tag = "session", request_body = CustomLogin,
+#[utoipa::path(post, path = "/v1/auth/custom", operation_id = "auth_login_custom", tag = "session", request_body = CustomLogin,
     responses((status = 200, body = Session), (status = 401, body = Problem), (status = 503, body = Problem),
         (status = "4XX", body = Problem)))]
 pub async fn login_custom(
@@ -91,13 +92,13 @@ pub async fn login_custom(
 }
 
 /// Logs in with e-mail address and password.
-#[utoipa::path(post, path = "/v1/auth/password", tag = "session", request_body = PasswordLogin,
+#[utoipa::path(post, path = "/v1/auth/password", operation_id = "auth_login_password", tag = "session", request_body = PasswordLogin,
     responses((status = 200, body = Session), (status = 401, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn login_password(
     State(state): State<AppState>,
     body: JsonBody<PasswordLogin>,
 ) -> Outcome<Json<Session>> {
-    let email = body.value.email.to_lowercase();
+    let email = address::of(&body.value.email);
     let row = sqlx::query("SELECT player_id, password_hash FROM players WHERE email = $1")
         .bind(&email)
         .fetch_optional(state.database.pool())
@@ -108,8 +109,17 @@ pub async fn login_password(
         }
         None => (String::new(), None),
     };
-    check_password(&state, &email, &player_id, body.value.password, stored).await?;
+    let password = body.value.password;
+    let form = check_password(&state, &email, &player_id, password.clone(), stored.clone()).await?;
+    let renewed = match form {
+        Form::Normal => None,
+        // It was hashed as it was typed once; from now on it is the same however it is typed.
+        Form::AsTyped => Some(state.passwords.hash(password).await?),
+    };
     let mut work = state.database.begin().await?;
+    if let (Some(renewed), Some(stored)) = (renewed, stored) {
+        passwords::renew(&mut work, &player_id, &stored, &renewed).await?;
+    }
     let account = accounts::known(&mut work, &player_id).await?;
     familiar_addresses::note(&mut work, &player_id).await?;
     begin(&state, work, account, "password").await
@@ -122,15 +132,15 @@ pub async fn check_password(
     player_id: &str,
     password: String,
     stored: Option<String>,
-) -> Outcome<()> {
+) -> Outcome<Form> {
     let familiar = familiar_addresses::is_one(&state.database, player_id).await?;
     let attempt = PasswordAttempt::begin(&state.rate_limits, &sha256(subject.as_bytes()), familiar)?;
     match state.passwords.matches(password, stored).await {
-        Ok(true) => {
+        Ok(Some(form)) => {
             attempt.was_right();
-            Ok(())
+            Ok(form)
         }
-        Ok(false) => {
+        Ok(None) => {
             Event::new("password").player(player_id).refused("wrong password");
             Err(Refusal::new(Code::InvalidCredentials, "the e-mail address or the password is wrong"))
         }
@@ -142,7 +152,7 @@ pub async fn check_password(
 }
 
 /// Makes an account with e-mail address and password, and logs it in.
-#[utoipa::path(post, path = "/v1/auth/register", tag = "session", request_body = Register,
+#[utoipa::path(post, path = "/v1/auth/register", operation_id = "auth_register", tag = "session", request_body = Register,
     responses((status = 201, body = Session), (status = 409, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn register(
     State(state): State<AppState>,
@@ -153,7 +163,7 @@ pub async fn register(
     let Register { email, password, display_name } = body.value;
     // Before the transaction: hashing takes long, and SQLite has one writer.
     let password_hash = Some(state.passwords.hash(password).await?);
-    let email = email.to_lowercase();
+    let email = address::of(&email);
     let mut work = state.database.begin().await?;
     if let Some(repeated) = idempotency::claim(&mut work, &key, &request_hash).await? {
         return Ok((StatusCode::CREATED, repeat(&state, work, &key, repeated).await?));
@@ -253,11 +263,8 @@ fn grant(
     let lives = state.config.access_token_seconds;
     // Tokens count their age in seconds: one that follows an end of all sessions must be younger than it.
     let now = now.max((account.tokens_before + 1) * 1000);
-    let subject = Subject {
-        player_id: &account.player_id,
-        name: &account.display_name,
-        session_id: Some(session_id),
-    };
+    let subject =
+        Subject { player_id: &account.player_id, name: &account.display_name, session_id: Some(session_id) };
     Ok(Session {
         access_token: state.tokens.sign(&subject, None, lives, now)?,
         player_id: account.player_id,

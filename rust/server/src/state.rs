@@ -23,7 +23,7 @@ use crate::rate_limit::{self, RateLimits};
 use crate::rooms::Rooms;
 use crate::server_keys::{self, KeyUses};
 use crate::standing::{Question, Standing, Standings};
-use crate::tokens::Tokens;
+use crate::tokens::{Tokens, sha256};
 use crate::world_store::objects::Objects;
 
 /// Shared by all requests. Cheap to clone.
@@ -128,9 +128,9 @@ impl FromRequestParts<AppState> for ShownKey {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Outcome<Self> {
         let key = bearer(parts)?;
-        rate_limit::before_key(state)?;
-        let key_hash = server_keys::hash_of(key).map_err(audited)?;
-        Ok(Self { key_hash })
+        let key_hash = server_keys::hash_of(key);
+        rate_limit::before_key(state, key_hash.as_deref().ok())?;
+        Ok(Self { key_hash: key_hash.map_err(audited)? })
     }
 }
 
@@ -143,9 +143,16 @@ impl ShownKey {
 
     /// The server, if the key is good by `standing`.
     pub async fn judge(&self, state: &AppState, standing: &Standing) -> Outcome<ServerAuth> {
-        let key_hash = server_keys::judge(state, &self.key_hash, standing).await.map_err(audited)?;
-        rate_limit::key_was_good(state);
-        Ok(ServerAuth { key_hash })
+        match server_keys::judge(state, &self.key_hash, standing).await {
+            Ok(key_hash) => {
+                rate_limit::key_was_good(state, &self.key_hash);
+                Ok(ServerAuth { key_hash })
+            }
+            Err(refusal) => {
+                rate_limit::key_was_wrong(state, &self.key_hash);
+                Err(audited(refusal))
+            }
+        }
     }
 }
 
@@ -166,15 +173,17 @@ impl FromRequestParts<AppState> for AdminAuth {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Outcome<Self> {
         let key = bearer(parts)?;
-        rate_limit::before_key(state)?;
+        let key_hash = sha256(key.as_bytes());
+        rate_limit::before_key(state, Some(&key_hash))?;
         let key_id = match admin_keys::verify(&state.database, key).await {
             Err(refusal) if refusal.0.code == Code::AdminKeyInvalid => {
+                rate_limit::key_was_wrong(state, &key_hash);
                 Event::new("admin_key").refused(&refusal.0.detail);
                 return Err(refusal);
             }
             verified => verified?,
         };
-        rate_limit::key_was_good(state);
+        rate_limit::key_was_good(state, &key_hash);
         Ok(Self { key_id })
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use aws_lc_rs::{digest, hmac};
 use backend_protocol::validation::{Claims, Jwks, TokenKind, access_audience};
-use backend_protocol::{Code, limits};
+use backend_protocol::{Code, limits, unicode};
 use backend_token::{Algorithm, Expectation, KeySet, Leeway, Rejection, SigningKey, Unverified};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -157,7 +157,8 @@ impl Tokens {
             exp: iat + u64::from(lives),
             iat,
             jti: Uuid::now_v7().simple().to_string(),
-            name: subject.name.to_owned(),
+            // Also of an account from when more was taken for a name.
+            name: unicode::clean(subject.name).into_owned(),
             sid: subject.session_id.map(str::to_owned),
         };
         self.keys().signing.sign(kind, &claims).map_err(|error| anyhow::Error::from(error).into())

@@ -21,7 +21,7 @@ use crate::state::{AppState, ShownKey};
 use crate::tagged::Known;
 
 /// The public keys tokens are verified with (RFC 7517).
-#[utoipa::path(get, path = "/.well-known/jwks.json", tag = "validation", responses((status = 200, body = Jwks), (status = 304)))]
+#[utoipa::path(get, path = "/.well-known/jwks.json", operation_id = "validation_keys", tag = "validation", responses((status = 200, body = Jwks), (status = 304)))]
 pub async fn jwks(State(state): State<AppState>, known: Known) -> Outcome<Response> {
     let mut response = state.tokens.jwks().unless_known(&known);
     response.headers_mut().insert(CACHE_CONTROL, JWKS_CACHED.clone());
@@ -34,7 +34,7 @@ static JWKS_CACHED: LazyLock<HeaderValue> = LazyLock::new(|| {
 });
 
 /// Says whom a token belongs to. A join ticket is used up.
-#[utoipa::path(post, path = "/v1/validate", tag = "validation", request_body = Validate, security(("server_key" = [])),
+#[utoipa::path(post, path = "/v1/validate", operation_id = "validation_validate", tag = "validation", request_body = Validate, security(("server_key" = [])),
     responses((status = 200, body = Validated), (status = 401, body = Problem), (status = 409, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn validate(
     State(state): State<AppState>,

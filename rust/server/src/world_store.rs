@@ -23,7 +23,7 @@ use crate::problem::{JsonBody, Outcome, QueryString, Refusal};
 use crate::state::{AppState, ServerAuth};
 
 /// Takes a world, which is made if there is none of this id. While another server holds it, the answer is `world_held`.
-#[utoipa::path(post, path = "/v1/worlds/{world_id}/open", tag = "world store", request_body = OpenWorld,
+#[utoipa::path(post, path = "/v1/worlds/{world_id}/open", operation_id = "worlds_open", tag = "world store", request_body = OpenWorld,
     params(("world_id" = String, Path)), security(("server_key" = [])),
     responses((status = 200, body = WorldLease), (status = 409, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn open(
@@ -95,7 +95,7 @@ pub async fn in_scope(state: &AppState, id: &str) -> Outcome<()> {
 }
 
 /// Lets a world go. What comes under an epoch that is over changes nothing.
-#[utoipa::path(post, path = "/v1/worlds/{world_id}/release", tag = "world store", request_body = ReleaseWorld,
+#[utoipa::path(post, path = "/v1/worlds/{world_id}/release", operation_id = "worlds_release", tag = "world store", request_body = ReleaseWorld,
     params(("world_id" = String, Path)), security(("server_key" = [])),
     responses((status = 204), (status = "4XX", body = Problem)))]
 pub async fn release(
@@ -122,7 +122,7 @@ pub async fn release(
 }
 
 /// Lists a world's chunks. A world that was never opened has none.
-#[utoipa::path(get, path = "/v1/worlds/{world_id}/chunks", tag = "world store",
+#[utoipa::path(get, path = "/v1/worlds/{world_id}/chunks", operation_id = "worlds_list_chunks", tag = "world store",
     params(("world_id" = String, Path), ChunkQuery), security(("server_key" = [])),
     responses((status = 200, body = ChunkPage), (status = "4XX", body = Problem)))]
 pub async fn chunks(

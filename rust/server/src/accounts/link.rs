@@ -6,7 +6,7 @@ use backend_protocol::accounts::{AccountDetails, LinkCustom, LinkDevice, LinkPas
 use backend_protocol::{Code, Problem};
 use sqlx::Row;
 
-use super::{EmailAccounts, details, taken_email};
+use super::{EmailAccounts, address, details, taken_email};
 use crate::audit::Event;
 use crate::database::Work;
 use crate::familiar_addresses;
@@ -51,7 +51,7 @@ fn taken(words: &str) -> Refusal {
 }
 
 /// Adds an e-mail address and a password to the caller's account.
-#[utoipa::path(post, path = "/v1/account/link/password", tag = "account", request_body = LinkPassword,
+#[utoipa::path(post, path = "/v1/account/link/password", operation_id = "account_link_password", tag = "account", request_body = LinkPassword,
     security(("access_token" = [])), responses((status = 200, body = AccountDetails), (status = 409, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn password(
     State(state): State<AppState>,
@@ -59,7 +59,7 @@ pub async fn password(
     body: JsonBody<LinkPassword>,
 ) -> Outcome<Json<AccountDetails>> {
     let player_id = player.0.sub.clone();
-    let email = body.value.email.to_lowercase();
+    let email = address::of(&body.value.email);
     let password_hash = state.passwords.hash(body.value.password.clone()).await?;
     let mut work = state.database.begin().await?;
     let row = sqlx::query("SELECT email, pending_email, password_hash FROM players WHERE player_id = $1")
@@ -72,7 +72,7 @@ pub async fn password(
     if let Some(stored) = stored {
         // The first try was executed and its reply lost.
         let same = [has.as_ref(), waits.as_ref()].contains(&Some(&email))
-            && state.passwords.matches(body.value.password, Some(stored)).await?;
+            && state.passwords.matches(body.value.password, Some(stored)).await?.is_some();
         if !same {
             return Err(taken("the account has a password; change it instead"));
         }
@@ -100,7 +100,7 @@ pub async fn password(
 }
 
 /// Lets a device log in to the caller's account.
-#[utoipa::path(post, path = "/v1/account/link/device", tag = "account", request_body = LinkDevice,
+#[utoipa::path(post, path = "/v1/account/link/device", operation_id = "account_link_device", tag = "account", request_body = LinkDevice,
     security(("access_token" = [])), responses((status = 200, body = AccountDetails), (status = 409, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn device(
     State(state): State<AppState>,
@@ -133,7 +133,7 @@ pub async fn device(
 }
 
 /// Lets an identity of another platform log in to the caller's account.
-#[utoipa::path(post, path = "/v1/account/link/custom", tag = "account", request_body = LinkCustom,
+#[utoipa::path(post, path = "/v1/account/link/custom", operation_id = "account_link_custom", tag = "account", request_body = LinkCustom,
     security(("access_token" = [])), responses((status = 200, body = AccountDetails), (status = 409, body = Problem),
         (status = 503, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn custom(

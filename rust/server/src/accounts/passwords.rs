@@ -6,7 +6,7 @@ use backend_protocol::accounts::{ChangePassword, ForgottenPassword, ResetPasswor
 use backend_protocol::{Code, Problem};
 use sqlx::Row;
 
-use super::{email, end_sessions};
+use super::{address, email, end_sessions};
 use crate::audit::Event;
 use crate::familiar_addresses;
 use crate::mail::{Letter, codes};
@@ -14,9 +14,10 @@ use crate::problem::{JsonBody, Outcome, Refusal};
 use crate::revocations;
 use crate::session::{check_password, refresh};
 use crate::state::{AppState, PlayerAuth};
+use crate::tokens::sha256;
 
 /// Gives the caller's account another password and ends its other sessions.
-#[utoipa::path(post, path = "/v1/account/password", tag = "account", request_body = ChangePassword,
+#[utoipa::path(post, path = "/v1/account/password", operation_id = "account_change_password", tag = "account", request_body = ChangePassword,
     security(("access_token" = [])), responses((status = 204), (status = 401, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn change(
     State(state): State<AppState>,
@@ -35,7 +36,7 @@ pub async fn change(
     if let Err(refusal) = right {
         // The first try was executed and its reply lost: the new password is the current one already.
         let done = refusal.0.code == Code::InvalidCredentials
-            && state.passwords.matches(new_password, stored).await?;
+            && state.passwords.matches(new_password, stored).await?.is_some();
         return if done { Ok(StatusCode::NO_CONTENT) } else { Err(refusal) };
     }
     let password_hash = state.passwords.hash(new_password).await?;
@@ -61,24 +62,40 @@ async fn set(work: &mut crate::database::Work, player_id: &str, password_hash: &
     Ok(())
 }
 
+/// Replaces the hash of a password by one of its normal form, unless another was set meanwhile.
+pub async fn renew(
+    work: &mut crate::database::Work,
+    player_id: &str,
+    stored: &str,
+    renewed: &str,
+) -> Outcome<()> {
+    sqlx::query("UPDATE players SET password_hash = $1 WHERE player_id = $2 AND password_hash = $3")
+        .bind(renewed)
+        .bind(player_id)
+        .bind(stored)
+        .execute(&mut *work.tx)
+        .await?;
+    Ok(())
+}
+
 /// Has a code mailed to the address, if it has an account. Says nothing about whether it has.
-#[utoipa::path(post, path = "/v1/auth/password/forgotten", tag = "account", request_body = ForgottenPassword,
+#[utoipa::path(post, path = "/v1/auth/password/forgotten", operation_id = "auth_forgotten_password", tag = "account", request_body = ForgottenPassword,
     responses((status = 202), (status = "4XX", body = Problem)))]
 pub async fn forgotten(
     State(state): State<AppState>,
     body: JsonBody<ForgottenPassword>,
 ) -> Outcome<StatusCode> {
     // The account is looked for afterwards, so that the time of this reply tells nothing either.
-    state.mail.write(Letter::PasswordReset { email: body.value.email.to_lowercase() });
+    state.mail.write(Letter::PasswordReset { email: address::of(&body.value.email) });
     Ok(StatusCode::ACCEPTED)
 }
 
 /// Sets another password with the code from the mail, and ends all sessions.
-#[utoipa::path(post, path = "/v1/auth/password/reset", tag = "account", request_body = ResetPassword,
+#[utoipa::path(post, path = "/v1/auth/password/reset", operation_id = "auth_reset_password", tag = "account", request_body = ResetPassword,
     responses((status = 204), (status = 403, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn reset(State(state): State<AppState>, body: JsonBody<ResetPassword>) -> Outcome<StatusCode> {
     let ResetPassword { email, code, new_password } = body.value;
-    let email = email.to_lowercase();
+    let email = address::of(&email);
     let hash = codes::hash(codes::RESET, &email, &code);
     // Looked at before the costly hash; used below.
     let invalid = || {
@@ -106,6 +123,8 @@ pub async fn reset(State(state): State<AppState>, body: JsonBody<ResetPassword>)
     revocations::announce(&mut work, &player_id, revocations::SESSIONS_ENDED).await?;
     familiar_addresses::note(&mut work, &player_id).await?;
     work.commit().await?;
+    // Whoever reads its mails is the owner: what strangers tried does not keep him out.
+    state.rate_limits.forget_strangers(&sha256(email.as_bytes()));
     Event::new("password_reset").player(&player_id).ok();
     state.mail.write(Letter::PasswordChanged { player_id });
     Ok(StatusCode::NO_CONTENT)

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,15 +18,45 @@ use tokio::time::{Instant, Sleep, sleep_until};
 const IDLE: u32 = 9;
 
 /// What a connection is doing, told by its requests to its stream.
-#[derive(Default)]
 pub struct Phase {
     begun: AtomicU64,
     serving: AtomicU64,
     http2: AtomicBool,
+    /// Replies that are being taken; their requests are served until they are gone.
+    replies: AtomicU64,
+    /// When something of a reply was last asked for, in milliseconds of [`clock`].
+    taken_at: AtomicU64,
+    /// When the last request ended, or the connection began.
+    idle_since: AtomicU64,
+}
+
+/// What [`clock`] counts from.
+fn begin_of_clock() -> Instant {
+    static BEGIN: OnceLock<Instant> = OnceLock::new();
+    *BEGIN.get_or_init(Instant::now)
+}
+
+/// Milliseconds since the first call.
+fn clock() -> u64 {
+    u64::try_from(begin_of_clock().elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// One request, until its reply was taken.
 pub struct Serving(Arc<Phase>);
+
+impl Default for Phase {
+    fn default() -> Self {
+        let now = clock();
+        Self {
+            begun: AtomicU64::default(),
+            serving: AtomicU64::default(),
+            http2: AtomicBool::default(),
+            replies: AtomicU64::default(),
+            taken_at: AtomicU64::new(now),
+            idle_since: AtomicU64::new(now),
+        }
+    }
+}
 
 impl Phase {
     pub fn begin(self: &Arc<Self>, version: Version) -> Serving {
@@ -38,15 +68,40 @@ impl Phase {
         Serving(Arc::clone(self))
     }
 
-    /// Whether bytes may be missing for other reasons than a slow head. In HTTP/2 frames come at any time, and pings find
-    /// out who is gone.
-    fn excuses(&self) -> bool {
-        self.serving.load(Ordering::Acquire) > 0 || self.http2.load(Ordering::Acquire)
+    /// Whether a request is in progress.
+    pub fn is_serving(&self) -> bool {
+        self.serving.load(Ordering::Acquire) > 0
+    }
+
+    /// Orders connections without a request by who can best do without: one that never asked for anything first, then the one
+    /// that has been idle longest.
+    pub fn idleness(&self) -> (bool, u64) {
+        (self.begun.load(Ordering::Acquire) > 0, self.idle_since.load(Ordering::Acquire))
+    }
+
+    fn is_http2(&self) -> bool {
+        self.http2.load(Ordering::Acquire)
+    }
+
+    /// Since when there has been no request.
+    fn idle_since(&self) -> Instant {
+        begin_of_clock() + Duration::from_millis(self.idle_since.load(Ordering::Acquire))
+    }
+
+    /// Whether all that is left in progress is replies that nobody has taken anything of for so long. In HTTP/2 a stream
+    /// without a window keeps its connection from writing nothing else, and pings go on.
+    fn is_stuck(&self, most: Duration) -> bool {
+        let serving = self.serving.load(Ordering::Acquire);
+        serving > 0
+            && self.is_http2()
+            && serving == self.replies.load(Ordering::Acquire)
+            && u128::from(clock().saturating_sub(self.taken_at.load(Ordering::Acquire))) > most.as_millis()
     }
 }
 
 impl Drop for Serving {
     fn drop(&mut self) {
+        self.0.idle_since.store(clock(), Ordering::Release);
         self.0.serving.fetch_sub(1, Ordering::AcqRel);
     }
 }
@@ -60,8 +115,6 @@ pub struct Patient<S> {
     seen: u64,
     /// Since when the head of a request has been coming; a new connection owes one.
     head: Option<Instant>,
-    /// Since when nothing has been asked.
-    idle: Option<Instant>,
     reading: Pin<Box<Sleep>>,
     /// Since when the other end has taken nothing.
     stuck: Option<Instant>,
@@ -73,12 +126,15 @@ impl<S> Patient<S> {
         let now = Instant::now();
         let sleep = || Box::pin(sleep_until(now + patience));
         let (reading, writing) = (sleep(), sleep());
-        Self { inner, phase, patience, seen: 0, head: Some(now), idle: None, reading, stuck: None, writing }
+        Self { inner, phase, patience, seen: 0, head: Some(now), reading, stuck: None, writing }
     }
 
     fn await_head(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
-        if self.phase.excuses() {
-            // Nobody says when the excuse ends, so it is looked at again later.
+        if self.phase.is_stuck(self.patience * IDLE) {
+            return Poll::Ready(too_slow());
+        }
+        if self.phase.is_serving() {
+            // Bytes may be missing for other reasons than a slow head. Nobody says when that ends, so it is looked at again.
             while self.reading.as_mut().poll(context).is_ready() {
                 let later = Instant::now() + self.patience;
                 self.reading.as_mut().reset(later);
@@ -86,8 +142,9 @@ impl<S> Patient<S> {
             return Poll::Pending;
         }
         let deadline = match self.head {
-            Some(since) => since + self.patience,
-            None => *self.idle.get_or_insert_with(Instant::now) + self.patience * IDLE,
+            Some(since) if !self.phase.is_http2() => since + self.patience,
+            // Requests count, not bytes: in HTTP/2 pings come at any time.
+            _ => self.phase.idle_since() + self.patience * IDLE,
         };
         due(&mut self.reading, deadline, context)
     }
@@ -110,10 +167,11 @@ fn due(timer: &mut Pin<Box<Sleep>>, deadline: Instant, context: &mut Context<'_>
     if timer.deadline() != deadline {
         timer.as_mut().reset(deadline);
     }
-    timer
-        .as_mut()
-        .poll(context)
-        .map(|()| io::Error::new(io::ErrorKind::TimedOut, "the other end is too slow"))
+    timer.as_mut().poll(context).map(|()| too_slow())
+}
+
+fn too_slow() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the other end is too slow")
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
@@ -125,13 +183,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
         let this = self.get_mut();
         let begun = this.phase.begun.load(Ordering::Acquire);
         if begun != this.seen {
-            (this.seen, this.head, this.idle) = (begun, None, None);
+            (this.seen, this.head) = (begun, None);
         }
         let before = into.filled().len();
         match Pin::new(&mut this.inner).poll_read(context, into) {
             Poll::Pending => this.await_head(context).map(Err),
             ready @ Poll::Ready(_) => {
-                if into.filled().len() > before && !this.phase.excuses() {
+                if into.filled().len() > before && !this.phase.is_serving() && !this.phase.is_http2() {
                     this.head.get_or_insert_with(Instant::now);
                 }
                 ready
@@ -177,12 +235,20 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
 /// A reply's body; its request is served until this is gone.
 pub struct Attended {
     body: Body,
-    _serving: Serving,
+    serving: Serving,
 }
 
 impl Attended {
-    pub const fn new(body: Body, serving: Serving) -> Self {
-        Self { body, _serving: serving }
+    pub fn new(body: Body, serving: Serving) -> Self {
+        serving.0.taken_at.store(clock(), Ordering::Release);
+        serving.0.replies.fetch_add(1, Ordering::AcqRel);
+        Self { body, serving }
+    }
+}
+
+impl Drop for Attended {
+    fn drop(&mut self) {
+        self.serving.0.replies.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -194,6 +260,7 @@ impl HttpBody for Attended {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        self.serving.0.taken_at.store(clock(), Ordering::Release);
         Pin::new(&mut self.body).poll_frame(context)
     }
 

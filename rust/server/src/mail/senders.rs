@@ -1,18 +1,22 @@
 //! Where mails go: to a mail server, to a folder, to the terminal, or nowhere.
 
+use std::ffi::OsStr;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use axum::http::Uri;
+use backend_protocol::limits;
 use lettre::message::{Mailbox, header::ContentType};
-use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
+use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use secrecy::{ExposeSecret, SecretString};
+use tokio::io::AsyncWriteExt;
 use uuid::Uuid;
 
 use super::Mail;
-use crate::config::Config;
+use crate::config::{Config, Unusable};
+use crate::private_files;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -80,17 +84,20 @@ impl Sender {
     pub fn new(config: &Config) -> anyhow::Result<Self> {
         let from = match (&config.mail_from, &config.mail) {
             (Some(from), _) => from.clone(),
-            (None, MailTarget::Smtp(_)) => bail!("mails need a sender: set --mail-from"),
+            (None, MailTarget::Smtp(_)) => {
+                bail!(Unusable("mails need a sender: set --mail-from (or BACKEND_MAIL_FROM)".to_owned()))
+            }
             (None, _) => "backend@localhost".to_owned(),
         };
-        let from =
-            from.parse().context("--mail-from is not an address such as Game <noreply@example.org>")?;
+        let from = from.parse().map_err(|_| {
+            Unusable(format!("--mail-from {from:?}: is not an address such as Game <noreply@example.org>"))
+        })?;
         let way = match &config.mail {
             MailTarget::None => Way::None,
             MailTarget::Console => Way::Console,
             MailTarget::Folder(folder) => {
-                std::fs::create_dir_all(folder)
-                    .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+                provide_folder(folder)
+                    .with_context(|| format!("--mail file:{} cannot be used", folder.display()))?;
                 Way::Folder(folder.clone())
             }
             MailTarget::Smtp(url) => {
@@ -106,7 +113,7 @@ impl Sender {
     pub async fn send(&self, mail: &Mail) -> anyhow::Result<()> {
         let message = Message::builder()
             .from(self.from.clone())
-            .to(mail.to.parse().context("no mail can be sent to this address")?)
+            .to(Mailbox::new(None, plain_address(&mail.to)?))
             .subject(&mail.subject)
             .header(ContentType::TEXT_PLAIN)
             .body(mail.text.clone())
@@ -121,7 +128,7 @@ impl Sender {
             Way::Folder(folder) => {
                 let name = Uuid::now_v7().to_string();
                 let (part, whole) = (folder.join(format!("{name}.part")), folder.join(format!("{name}.eml")));
-                tokio::fs::write(&part, message.formatted()).await?;
+                write_private(&part, message.formatted()).await.context("cannot write a mail")?;
                 tokio::fs::rename(&part, &whole).await.context("cannot write a mail")
             }
             Way::Smtp(server) => {
@@ -135,6 +142,37 @@ impl Sender {
     pub const fn may_recover(&self) -> bool {
         matches!(self.way, Way::Smtp(_))
     }
+}
+
+/// One address, and never a name with another address behind it.
+fn plain_address(text: &str) -> anyhow::Result<Address> {
+    limits::email("to", text).context("no mail can be sent to this address")?;
+    let (local, domain) = text.rsplit_once('@').context("no mail can be sent to this address")?;
+    Address::new(local, domain).context("no mail can be sent to this address")
+}
+
+/// Mails hold codes that open accounts.
+fn provide_folder(folder: &Path) -> anyhow::Result<()> {
+    let is_mail =
+        |name: &str| matches!(Path::new(name).extension().and_then(OsStr::to_str), Some("eml" | "part"));
+    private_files::provide_folder(folder, is_mail)?;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_str().is_some_and(is_mail) {
+            private_files::check_file(&entry.path()).with_context(|| entry.path().display().to_string())?;
+        }
+    }
+    Ok(())
+}
+
+async fn write_private(path: &Path, bytes: Vec<u8>) -> std::io::Result<()> {
+    let mut options = tokio::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    options.mode(0o600);
+    let mut file = options.open(path).await?;
+    file.write_all(&bytes).await?;
+    file.flush().await
 }
 
 #[cfg(test)]

@@ -144,7 +144,7 @@ pub async fn of_server<'c>(
 }
 
 /// A player's unresolved conflicts, for the holder: a server of the line of keys that the player's lease belongs to.
-#[utoipa::path(get, path = "/v1/players/{player_id}/conflicts", tag = "player store", security(("server_key" = [])),
+#[utoipa::path(get, path = "/v1/players/{player_id}/conflicts", operation_id = "players_list_conflicts", tag = "player store", security(("server_key" = [])),
     params(("player_id" = String, Path)),
     responses((status = 200, body = PlayerConflicts), (status = 409, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn player_conflicts(
@@ -166,7 +166,7 @@ pub async fn player_conflicts(
 }
 
 /// Takes conflicts off the list, all or none. Only the holder of their players may.
-#[utoipa::path(post, path = "/v1/players/conflicts/resolve", tag = "player store", request_body = ResolveConflicts, security(("server_key" = [])),
+#[utoipa::path(post, path = "/v1/players/conflicts/resolve", operation_id = "players_resolve_conflicts", tag = "player store", request_body = ResolveConflicts, security(("server_key" = [])),
     responses((status = 204), (status = 409, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn resolve_conflicts(
     State(state): State<AppState>,

@@ -296,7 +296,7 @@ const RELEASE: &str = "UPDATE player_leases SET server_id = NULL, lease_until = 
      wanted_at = NULL WHERE server_id = $1 AND ";
 
 /// Lets players go. What was saved before counts; saves under the same epoch still do until another server loads them.
-#[utoipa::path(post, path = "/v1/players/release", tag = "player store", request_body = ReleasePlayers, security(("server_key" = [])),
+#[utoipa::path(post, path = "/v1/players/release", operation_id = "players_release", tag = "player store", request_body = ReleasePlayers, security(("server_key" = [])),
     responses((status = 204), (status = "4XX", body = Problem)))]
 pub async fn release(
     State(state): State<AppState>,

@@ -28,7 +28,7 @@ const RULE: (&str, &str) = if cfg!(feature = "planted-no-epoch-check") {
 };
 
 /// Saves a batch, each item for itself.
-#[utoipa::path(post, path = "/v1/players/save", tag = "player store", request_body = SaveDocuments, security(("server_key" = [])),
+#[utoipa::path(post, path = "/v1/players/save", operation_id = "players_save", tag = "player store", request_body = SaveDocuments, security(("server_key" = [])),
     responses((status = 200, body = SavedDocuments), (status = "4XX", body = Problem)))]
 pub async fn save(
     State(state): State<AppState>,

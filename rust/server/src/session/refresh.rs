@@ -68,7 +68,7 @@ pub async fn is_unused(state: &AppState, work: &mut Work, token: &str) -> Outcom
 }
 
 /// Trades a refresh token for a new session.
-#[utoipa::path(post, path = "/v1/auth/refresh", tag = "session", request_body = Refresh,
+#[utoipa::path(post, path = "/v1/auth/refresh", operation_id = "auth_refresh", tag = "session", request_body = Refresh,
     responses((status = 200, body = Session), (status = 401, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn refresh(State(state): State<AppState>, body: JsonBody<Refresh>) -> Outcome<Json<Session>> {
     let offered = body.value.refresh_token;
@@ -110,7 +110,7 @@ pub async fn refresh(State(state): State<AppState>, body: JsonBody<Refresh>) -> 
 }
 
 /// Ends a session. Says nothing about whether there was one.
-#[utoipa::path(post, path = "/v1/auth/logout", tag = "session", request_body = Logout,
+#[utoipa::path(post, path = "/v1/auth/logout", operation_id = "auth_logout", tag = "session", request_body = Logout,
     responses((status = 204), (status = "4XX", body = Problem)))]
 pub async fn logout(State(state): State<AppState>, body: JsonBody<Logout>) -> Outcome<StatusCode> {
     let mut work = state.database.begin().await?;
@@ -134,7 +134,7 @@ pub async fn logout(State(state): State<AppState>, body: JsonBody<Logout>) -> Ou
 }
 
 /// Ends all sessions of the account, here and everywhere; game servers let the player go.
-#[utoipa::path(post, path = "/v1/auth/logout-everywhere", tag = "session", request_body = Logout,
+#[utoipa::path(post, path = "/v1/auth/logout-everywhere", operation_id = "auth_logout_everywhere", tag = "session", request_body = Logout,
     responses((status = 204), (status = 401, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn logout_everywhere(State(state): State<AppState>, body: JsonBody<Logout>) -> Outcome<StatusCode> {
     let mut work = state.database.begin().await?;

@@ -20,7 +20,7 @@ use crate::state::{AppState, ServerAuth};
 use crate::tokens::sha256;
 
 /// Changes a world in one transaction. The same epoch and sequence again give the first result.
-#[utoipa::path(post, path = "/v1/worlds/{world_id}/commit", tag = "world store", request_body = CommitWorld,
+#[utoipa::path(post, path = "/v1/worlds/{world_id}/commit", operation_id = "worlds_commit", tag = "world store", request_body = CommitWorld,
     params(("world_id" = String, Path)), security(("server_key" = [])),
     responses((status = 200, body = CommittedWorld), (status = 409, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn commit(

@@ -20,8 +20,9 @@ use object_store::{Error, GetOptions, GetRange, GetResult, ObjectStore, ObjectSt
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::config::Config;
+use crate::config::{Config, Unusable, without_password};
 use crate::database::Database;
+use crate::private_files;
 use crate::tokens::shared_secret;
 
 /// How long a signed address can be used: long enough for a slow line, short enough for a leaked one.
@@ -70,7 +71,10 @@ impl Objects {
                 let azure = Arc::new(azure);
                 (azure.clone(), Some(azure), prefix)
             }
-            Some((scheme, _)) => bail!("world storage: {scheme}:// is none of file://, s3:// and az://"),
+            Some(_) => {
+                let shown = without_password(&location);
+                bail!(Unusable(format!("--world-storage {shown}: is none of a folder, s3://… and az://…")))
+            }
             None => (Arc::new(local(&location)?), None, ""),
         };
         let prefix =
@@ -216,8 +220,10 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn local(folder: &str) -> anyhow::Result<LocalFileSystem> {
-    std::fs::create_dir_all(folder)
-        .with_context(|| format!("world storage: cannot make the folder {folder}"))?;
+    // Each database has a folder of its own in it, named by a UUID.
+    let is_ours = |name: &str| name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    private_files::provide_folder(std::path::Path::new(folder), is_ours)
+        .with_context(|| format!("--world-storage {folder} cannot be used"))?;
     let store = LocalFileSystem::new_with_prefix(folder)
         .with_context(|| format!("world storage: cannot use the folder {folder}"))?;
     // Without it a power cut takes objects that were said to be stored.

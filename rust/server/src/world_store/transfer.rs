@@ -22,7 +22,7 @@ use crate::slow_body::is_too_slow;
 use crate::state::{AppState, ServerAuth};
 
 /// Says which objects are wanted, and where to send them.
-#[utoipa::path(post, path = "/v1/worlds/{world_id}/uploads", tag = "world store", request_body = RequestUploads,
+#[utoipa::path(post, path = "/v1/worlds/{world_id}/uploads", operation_id = "worlds_create_uploads", tag = "world store", request_body = RequestUploads,
     params(("world_id" = String, Path)), security(("server_key" = [])),
     responses((status = 200, body = Uploads), (status = "4XX", body = Problem)))]
 pub async fn uploads(
@@ -60,7 +60,7 @@ pub async fn uploads(
 }
 
 /// Says where objects are to be read.
-#[utoipa::path(post, path = "/v1/worlds/{world_id}/downloads", tag = "world store", request_body = RequestDownloads,
+#[utoipa::path(post, path = "/v1/worlds/{world_id}/downloads", operation_id = "worlds_create_downloads", tag = "world store", request_body = RequestDownloads,
     params(("world_id" = String, Path)), security(("server_key" = [])),
     responses((status = 200, body = Downloads), (status = "4XX", body = Problem)))]
 pub async fn downloads(
@@ -80,7 +80,7 @@ pub async fn downloads(
 }
 
 /// Takes an object, compressed, and checks that it is the one it is sent as.
-#[utoipa::path(put, path = "/v1/worlds/{world_id}/objects/{hash}", tag = "world store",
+#[utoipa::path(put, path = "/v1/worlds/{world_id}/objects/{hash}", operation_id = "worlds_put_object", tag = "world store",
     request_body(content = Vec<u8>, content_type = "application/zstd"),
     params(("world_id" = String, Path), ("hash" = String, Path)), security(("server_key" = [])),
     responses((status = 204), (status = 422, body = Problem), (status = "4XX", body = Problem)))]
@@ -132,7 +132,7 @@ async fn mark(state: &AppState, hash: &str, location: &str, verified: i64) -> Ou
 }
 
 /// Gives an object, compressed, or a part of it.
-#[utoipa::path(get, path = "/v1/worlds/{world_id}/objects/{hash}", tag = "world store",
+#[utoipa::path(get, path = "/v1/worlds/{world_id}/objects/{hash}", operation_id = "worlds_get_object", tag = "world store",
     params(("world_id" = String, Path), ("hash" = String, Path)), security(("server_key" = [])),
     responses((status = 200, content_type = "application/zstd"), (status = 206, content_type = "application/zstd"),
         (status = 404, body = Problem), (status = "4XX", body = Problem)))]

@@ -138,6 +138,13 @@ impl Backend {
         row.try_get(0).expect("a number")
     }
 
+    /// The same with one value, `$1`.
+    pub async fn execute_with(&self, sql: &'static str, value: &str) {
+        let database = backend_server::database::Database::open(&self.config.database).await.expect("opens");
+        sqlx::query(sql).bind(value).execute(database.pool()).await.expect("executed");
+        database.close().await;
+    }
+
     /// Where the database is, as `--database` takes it.
     pub fn database(&self) -> &str {
         &self.config.database

@@ -84,6 +84,51 @@ on_both_databases! {
         limited(&ask(unknown).await);
     }
 
+    /// What only looks like a key must not change what is counted.
+    async fn an_unknown_key_does_not_lift_the_limit(backend, |config| { behind_proxy(config); config.requests_per_minute = 4; config.logins_per_minute = 0; }) {
+        let well_formed = backend_server::server_keys::generate("live").expect("key");
+        for (address, key) in [("203.0.113.1", "gsk_x"), ("203.0.113.2", "gak_x"), ("203.0.113.3", well_formed.as_str())] {
+            let ask = || {
+                let request = backend.request(Method::GET, "/.well-known/jwks.json").bearer_auth(key);
+                backend.send(request.header("x-forwarded-for", address))
+            };
+            for _ in 0..2 {
+                ask().await.expect(200);
+            }
+            limited(&ask().await);
+        }
+        // A good one is not counted, nor held up by others at its address.
+        let serve = || {
+            let request = backend.request(Method::GET, "/v1/rooms").bearer_auth(&backend.key);
+            backend.send(request.header("x-forwarded-for", "203.0.113.4"))
+        };
+        for _ in 0..5 {
+            serve().await.expect(200);
+        }
+        let stranger = || {
+            let request = backend.request(Method::GET, "/.well-known/jwks.json");
+            backend.send(request.header("x-forwarded-for", "203.0.113.4"))
+        };
+        while stranger().await.status == 200 {}
+        for _ in 0..5 {
+            serve().await.expect(200);
+        }
+    }
+
+    async fn the_owner_gets_in_from_a_new_place_while_others_try(backend, |config| { behind_proxy(config); config.logins_per_minute = 0; }) {
+        let account = json!({"email": "ada@example.org", "password": "correct horse", "display_name": "Ada"});
+        post_from(backend, "203.0.113.1", "/v1/auth/register", &account).await.expect(201);
+        let login = |password: &str| json!({"email": "ada@example.org", "password": password});
+        // As many addresses as a network has.
+        let mut refused = 0;
+        for host in 0..70 {
+            let answer = post_from(backend, &format!("198.51.100.{host}"), "/v1/auth/password", &login("incorrect")).await;
+            refused += u32::from(answer.status == 429);
+        }
+        assert!(refused > 10, "{refused}");
+        post_from(backend, "192.0.2.1", "/v1/auth/password", &login("correct horse")).await.expect(200);
+    }
+
     async fn strangers_cannot_lock_an_account(backend, |config| { behind_proxy(config); config.logins_per_minute = 0; }) {
         let account = json!({"email": "ada@example.org", "password": "correct horse", "display_name": "Ada"});
         post_from(backend, "203.0.113.1", "/v1/auth/register", &account).await.expect(201);
@@ -247,27 +292,109 @@ async fn large_heads_and_bodies_are_refused() {
     backend.stop().await;
 }
 
+const HEALTHZ: &[u8] = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+
+/// A connection through which something was asked.
+async fn used(backend: &Backend) -> TcpStream {
+    let mut stream = TcpStream::connect(backend.address()).await.expect("connects");
+    stream.write_all(HEALTHZ).await.expect("sent");
+    assert!(stream.read(&mut [0_u8; 1024]).await.expect("a reply") > 0);
+    stream
+}
+
+/// A connection with a request in progress: its body does not come.
+async fn busy(backend: &Backend) -> TcpStream {
+    let mut stream = used(backend).await;
+    let head = "POST /v1/auth/anonymous HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nexpect: 100-continue\r\ncontent-length: 100\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    // It is asked for when the request is being handled.
+    let mut bytes = [0_u8; 1024];
+    let read = stream.read(&mut bytes).await.expect("a word");
+    assert!(bytes[..read].starts_with(b"HTTP/1.1 100"), "{}", String::from_utf8_lossy(&bytes[..read]));
+    stream
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_are_counted() {
+async fn the_longest_idle_connection_makes_room() {
+    let backend = Backend::on_sqlite_with(|config| config.max_connections = 3).await;
+    let mut first = used(&backend).await;
+    let mut second = used(&backend).await;
+    let mut silent = TcpStream::connect(backend.address()).await.expect("connects");
+    // Who never asked for anything goes first, then who has been idle longest.
+    let _third = used(&backend).await;
+    assert_eq!(until_closed(&mut silent).await, "");
+    let _fourth = used(&backend).await;
+    assert_eq!(until_closed(&mut first).await, "");
+    // One that is used meanwhile stays.
+    second.write_all(HEALTHZ).await.expect("sent");
+    assert!(second.read(&mut [0_u8; 1024]).await.expect("a reply") > 0);
+    let _fifth = used(&backend).await;
+    second.write_all(HEALTHZ).await.expect("sent");
+    assert!(second.read(&mut [0_u8; 1024]).await.expect("a reply") > 0);
+    backend.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_request_in_progress_makes_room() {
     let backend = Backend::on_sqlite_with(|config| config.max_connections = 2).await;
-    let mut held = Vec::new();
-    for _ in 0..2 {
-        let mut stream = TcpStream::connect(backend.address()).await.expect("connects");
-        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
-        let mut bytes = [0_u8; 1024];
-        assert!(stream.read(&mut bytes).await.expect("a reply") > 0);
-        held.push(stream);
-    }
+    let mut held = [busy(&backend).await, busy(&backend).await];
     let mut third = TcpStream::connect(backend.address()).await.expect("connects");
     assert_eq!(until_closed(&mut third).await, "");
-    held.pop();
-    // The place is free again once the backend has noticed.
+    for stream in &mut held {
+        stream.write_all(b"{}").await.expect("still there");
+    }
+    drop(held);
+    // The places are free again once the backend has noticed.
     loop {
         match backend.http.get(format!("http://{}/healthz", backend.address())).send().await {
             Ok(reply) if reply.status() == 200 => break,
             _ => tokio::task::yield_now().await,
         }
     }
-    drop(held);
+    backend.stop().await;
+}
+
+/// A frame of HTTP/2 (RFC 9113 §4.1).
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).expect("short");
+    [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+/// Asks for `/healthz` in HTTP/2 and then only pings, with these first settings. Gives whether there was a reply, once the
+/// connection was closed.
+async fn asked_once_then_pings(backend: &Backend, settings: &[u8]) -> bool {
+    const PING: u8 = 6;
+    let (mut reading, mut writing) =
+        TcpStream::connect(backend.address()).await.expect("connects").into_split();
+    let mut begin = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    begin.extend(frame(4, 0, 0, settings));
+    // GET, http, :path and :authority in HPACK; the end of the head and of the stream.
+    begin.extend(frame(1, 0x5, 1, b"\x82\x86\x04\x08/healthz\x41\x01x"));
+    writing.write_all(&begin).await.expect("sent");
+    let pings = tokio::spawn(async move {
+        while writing.write_all(&frame(PING, 0, 0, b"12345678")).await.is_ok() {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    });
+    let mut received = Vec::new();
+    let closed =
+        tokio::time::timeout(std::time::Duration::from_secs(120), reading.read_to_end(&mut received)).await;
+    assert!(closed.is_ok(), "pings kept the connection for two minutes");
+    pings.await.expect("pinged");
+    received.windows(3).any(|window| window == b"ok\n")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pings_do_not_keep_a_connection() {
+    let backend = impatient().await;
+    assert!(asked_once_then_pings(&backend, &[]).await, "a reply");
+    backend.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nor_does_a_reply_that_nobody_takes() {
+    let backend = impatient().await;
+    // SETTINGS_INITIAL_WINDOW_SIZE 0: nothing of a body may be sent.
+    assert!(!asked_once_then_pings(&backend, &[0, 4, 0, 0, 0, 0]).await);
     backend.stop().await;
 }

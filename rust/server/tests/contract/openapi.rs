@@ -15,6 +15,25 @@ fn the_checked_in_file_is_current() {
     );
 }
 
+/// Generators of clients make a function of each.
+#[test]
+fn every_operation_has_a_name_of_its_own() {
+    let document = backend_server::openapi::document().expect("document");
+    let api: serde_json::Value = serde_json::from_str(&document).expect("JSON");
+    let mut names = std::collections::BTreeSet::new();
+    for (path, item) in api["paths"].as_object().expect("paths") {
+        for (method, operation) in item.as_object().expect("operations") {
+            let name = operation["operationId"].as_str().expect("a name").to_owned();
+            let is_identifier = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+            assert!(is_identifier && name.contains('_'), "{method} {path}: {name} says what it is of");
+            assert!(names.insert(name.clone()), "{method} {path}: {name} is there twice");
+        }
+    }
+    for name in ["players_save", "rooms_list", "auth_login_password"] {
+        assert!(names.contains(name), "{name}");
+    }
+}
+
 #[tokio::test]
 async fn it_is_served_and_names_every_route() {
     let backend = Backend::on_sqlite().await;

@@ -36,7 +36,6 @@ impl Keyed {
         answer.body
     }
 
-    #[track_caller]
     async fn is_spent(&self, backend: &Backend) {
         self.send(backend).await.refused(422, "idempotency_key_reused");
     }

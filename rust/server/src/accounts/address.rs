@@ -1,0 +1,33 @@
+//! E-mail addresses: the form they are kept and compared in, and which mailbox they lead to.
+
+use backend_protocol::unicode;
+
+/// An address as it is kept and compared: without blanks around it, composed, in lower case.
+pub fn of(typed: &str) -> String {
+    unicode::composed(typed.trim()).to_lowercase()
+}
+
+/// The mailbox that `address` leads to, for counting mails to it: without what is behind a `+`, which most providers deliver to
+/// the same person, and with the domain as it is looked up.
+pub fn mailbox(address: &str) -> String {
+    let Some((local, domain)) = address.rsplit_once('@') else { return address.to_owned() };
+    let local = local.split('+').next().filter(|local| !local.is_empty()).unwrap_or(local);
+    let domain = idna::domain_to_ascii(domain).unwrap_or_else(|_| domain.to_owned());
+    format!("{local}@{domain}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_has_one_form_and_one_mailbox() {
+        assert_eq!(of(" Ada@Example.ORG\t"), "ada@example.org");
+        assert_eq!(of("zoe\u{308}@example.org"), of("ZO\u{cb}@example.org"));
+        for address in ["ada@example.org", "ada+1@example.org", "ada+1+2@example.org"] {
+            assert_eq!(mailbox(address), "ada@example.org");
+        }
+        assert_eq!(mailbox("ada@b\u{fc}cher.example"), mailbox("ada@xn--bcher-kva.example"));
+        assert_eq!(mailbox("+1@example.org"), "+1@example.org");
+    }
+}

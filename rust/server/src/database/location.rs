@@ -1,0 +1,91 @@
+//! Where the database is: a SQLite file or a PostgreSQL URL, as `--database` takes it.
+
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+use sqlx::postgres::PgConnectOptions;
+
+use crate::config::{Unusable, without_password};
+use crate::private_files;
+
+/// What a SQLite file begins with, unless it is empty.
+const SQLITE: &[u8] = b"SQLite format 3\0";
+
+/// Refuses what cannot be a database.
+pub fn check(location: &str) -> Result<(), Unusable> {
+    let refused = |why: &str| {
+        let shown = without_password(location);
+        Err(Unusable(format!("--database (or BACKEND_DATABASE) {shown:?}: {why}")))
+    };
+    if location.is_empty() {
+        return refused(
+            "must not be empty; name a file or a postgres:// URL, or leave it out for backend.db",
+        );
+    }
+    match location.split_once("://") {
+        Some(("postgres" | "postgresql", _)) => match location.parse::<PgConnectOptions>() {
+            Ok(_) => Ok(()),
+            Err(_) => refused("is not a PostgreSQL URL; write postgres://USER:PASSWORD@HOST:PORT/NAME"),
+        },
+        Some(("sqlite", "")) => refused("names no file; write sqlite://FILE or the file alone"),
+        None | Some(("sqlite", _)) if is_in_memory(file(location)) => refused("keeps nothing; name a file"),
+        None | Some(("sqlite", _)) => Ok(()),
+        Some(_) => refused("is neither a file nor a URL that begins with postgres://"),
+    }
+}
+
+fn is_in_memory(file: &str) -> bool {
+    file.starts_with(":memory:") || file.starts_with("file:")
+}
+
+/// Of a file's name or a URL.
+pub fn url(location: &str) -> String {
+    if location.starts_with("postgres://") || location.starts_with("postgresql://") {
+        location.to_owned()
+    } else {
+        sqlite_url(file(location))
+    }
+}
+
+/// The name of a SQLite file.
+fn file(location: &str) -> &str {
+    location.strip_prefix("sqlite://").unwrap_or(location)
+}
+
+fn sqlite_url(path: &str) -> String {
+    // '?' would begin the URL's options, '%' an escape.
+    let escaped = path.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    format!("sqlite://{escaped}?mode=rwc")
+}
+
+/// Makes the SQLite file if it is not there, for its owner alone: SQLite makes the files beside it with its mode.
+pub fn provide(location: &str) -> anyhow::Result<()> {
+    let file = file(location);
+    let path = Path::new(file);
+    if let Some(folder) = path.parent()
+        && !folder.as_os_str().is_empty()
+    {
+        ensure!(folder.is_dir(), "there is no folder {}: make it, or name another file", folder.display());
+    }
+    // A file that is something else is left as it is.
+    ensure!(is_empty_or_sqlite(path)?, "the file is no SQLite database: name another one");
+    private_files::provide_file(path).context("the file cannot be used")?;
+    for beside in ["-wal", "-shm", "-journal"] {
+        let beside = format!("{file}{beside}");
+        private_files::check_file(Path::new(&beside)).with_context(|| format!("{beside} cannot be used"))?;
+    }
+    Ok(())
+}
+
+fn is_empty_or_sqlite(path: &Path) -> anyhow::Result<bool> {
+    if !path.is_file() {
+        // Not there, or refused for what it is.
+        return Ok(true);
+    }
+    let mut begin = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(SQLITE.len() as u64).read_to_end(&mut begin))
+        .context("the file cannot be read")?;
+    Ok(begin.is_empty() || begin == SQLITE)
+}
