@@ -23,7 +23,7 @@ pub fn allow_many_files() {
     {
         use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
         let limit = getrlimit(Resource::Nofile);
-        let raised = Rlimit { current: limit.maximum, ..limit.clone() };
+        let raised = Rlimit { current: limit.maximum, ..limit };
         if limit.current != limit.maximum
             && let Err(error) = setrlimit(Resource::Nofile, raised)
         {

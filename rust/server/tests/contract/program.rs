@@ -62,15 +62,9 @@ impl Refused {
     }
 }
 
-#[tokio::test]
-async fn what_cannot_be_used_is_explained_in_one_line() {
-    let folder = tempfile::tempdir().expect("folder");
-    let taken = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let taken = taken.local_addr().map(|address| (taken, address.to_string())).expect("an address");
-    std::fs::write(folder.path().join("garbage.db"), "this is a letter, not a database").expect("written");
-    std::fs::write(folder.path().join("garbage.key"), "gsk_live_nonsense\n").expect("written");
-    std::fs::create_dir(folder.path().join("folder.db")).expect("made");
-    let mut refused = vec![
+/// Databases, by their value and what is there.
+fn databases() -> Vec<Refused> {
+    vec![
         Refused::new(
             2,
             &["serve", "--database", ""],
@@ -124,6 +118,12 @@ async fn what_cannot_be_used_is_explained_in_one_line() {
             &["serve", "--database", "postgres://game:hunter2@127.0.0.1:1/game"],
             &["--database postgres://***@127.0.0.1:1/game", "cannot be opened"],
         ),
+    ]
+}
+
+/// The other settings; `taken` is an address that somebody listens on.
+fn settings(taken: &str) -> Vec<Refused> {
+    vec![
         Refused::new(
             2,
             &["serve", "--lease-seconds", "10"],
@@ -143,8 +143,8 @@ async fn what_cannot_be_used_is_explained_in_one_line() {
         ),
         Refused::new(
             1,
-            &["serve", "--listen", &taken.1],
-            &["--listen", &taken.1, "choose another address or port", "in use"],
+            &["serve", "--listen", taken],
+            &["--listen", taken, "choose another address or port", "in use"],
         ),
         Refused::new(
             2,
@@ -181,7 +181,12 @@ async fn what_cannot_be_used_is_explained_in_one_line() {
         ),
         Refused::new(2, &["serve", "--log", "xml"], &["--log", "\"xml\"", "must be one of"]),
         Refused::new(2, &["serve", "--log-level", "loud"], &["--log-level", "\"loud\""]),
-    ];
+    ]
+}
+
+/// Nothing where something has to be, as an argument and in the environment.
+fn empty() -> Vec<Refused> {
+    let mut refused = Vec::new();
     for (option, variable) in [
         ("--issuer", "BACKEND_ISSUER"),
         ("--game", "BACKEND_GAME"),
@@ -205,7 +210,18 @@ async fn what_cannot_be_used_is_explained_in_one_line() {
             Refused::new(2, &["serve"], &[option, variable, "\"\"", "leave it out"]).with(variable, ""),
         );
     }
-    for one in refused {
+    refused
+}
+
+#[tokio::test]
+async fn what_cannot_be_used_is_explained_in_one_line() {
+    let folder = tempfile::tempdir().expect("folder");
+    let taken = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let taken = taken.local_addr().map(|address| (taken, address.to_string())).expect("an address");
+    std::fs::write(folder.path().join("garbage.db"), "this is a letter, not a database").expect("written");
+    std::fs::write(folder.path().join("garbage.key"), "gsk_live_nonsense\n").expect("written");
+    std::fs::create_dir(folder.path().join("folder.db")).expect("made");
+    for one in databases().into_iter().chain(settings(&taken.1)).chain(empty()) {
         one.check(folder.path()).await;
     }
     let made: Vec<_> =
@@ -288,7 +304,7 @@ mod private {
         found
     }
 
-    async fn written(folder: &TempDir) -> Vec<std::path::PathBuf> {
+    fn written(folder: &TempDir) -> Vec<std::path::PathBuf> {
         let names = |name: &str| everything(folder.path()).iter().any(|path| path.ends_with(name));
         for name in ["backend.db", "backend.db-wal", "backend.db-shm", "server.key", "worlds", "mails"] {
             assert!(names(name), "{name} is there: {:?}", everything(folder.path()));
@@ -344,7 +360,7 @@ mod private {
         while !everything(folder.path()).iter().any(|path| path.extension().is_some_and(|end| end == "eml")) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        for path in written(&folder).await {
+        for path in written(&folder) {
             let wanted = if path.is_dir() { 0o700 } else { 0o600 };
             assert_eq!(mode(&path), wanted, "{}", path.display());
         }
@@ -355,7 +371,7 @@ mod private {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(loose)).expect("changed");
         }
         let program = Program::start(folder.path()).await;
-        for path in written(&folder).await {
+        for path in written(&folder) {
             let wanted = if path.is_dir() { 0o700 } else { 0o600 };
             assert_eq!(mode(&path), wanted, "{}", path.display());
             let name = path.file_name().expect("a name").to_string_lossy().into_owned();
