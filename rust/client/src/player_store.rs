@@ -7,6 +7,7 @@
 
 mod batch;
 mod draft;
+mod equality;
 mod flush;
 mod held;
 mod journalling;
@@ -34,6 +35,7 @@ use held::{Held, JournalState};
 
 pub use batch::{Batch, BatchItem};
 pub use draft::Draft;
+pub use equality::is_identical;
 pub use flush::Flushed;
 pub use merge::{Resolution, merge_patch};
 pub use text::Text;

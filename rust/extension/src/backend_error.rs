@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use crate::text::gstring;
 use backend_client::error::{ClientError, Fault};
 use godot::prelude::*;
 
@@ -91,12 +92,12 @@ pub struct BackendError {
 impl BackendError {
     #[func]
     fn get_code(&self) -> GString {
-        GString::from(&*self.failure.code)
+        gstring(&*self.failure.code)
     }
 
     #[func]
     fn get_message(&self) -> GString {
-        GString::from(&*self.failure.message)
+        gstring(&*self.failure.message)
     }
 
     #[func]
@@ -116,12 +117,12 @@ impl BackendError {
 
     #[func]
     fn get_request_id(&self) -> GString {
-        GString::from(&self.failure.request_id)
+        gstring(&self.failure.request_id)
     }
 
     #[func]
     fn get_field(&self) -> GString {
-        GString::from(&self.failure.field)
+        gstring(&self.failure.field)
     }
 }
 
@@ -143,6 +144,6 @@ impl From<Failure> for BackendError {
 #[godot_api]
 impl IRefCounted for BackendError {
     fn to_string(&self) -> GString {
-        GString::from(&format!("{}: {}", self.failure.code, self.failure.message))
+        gstring(&format!("{}: {}", self.failure.code, self.failure.message))
     }
 }

@@ -23,6 +23,7 @@ use crate::frame_hook::{FrameHook, SOON};
 use crate::handshake::Reason;
 use crate::multiplayer_link::{Api, MultiplayerLink, PeerEvent};
 use crate::peer_roster::{Limits, PeerId, Roster};
+use crate::text::gstring;
 use crate::{configuration, hand_off};
 
 /// Time a refusal has to arrive before the connection is closed.
@@ -220,7 +221,7 @@ impl BackendPeerAuth {
     /// Server: returns the ids of the players who are in.
     #[func]
     pub fn get_player_ids(&self) -> PackedStringArray {
-        self.roster.players().map(|player| GString::from(&player.player_id)).collect()
+        self.roster.players().map(|player| gstring(&player.player_id)).collect()
     }
 
     /// Server: sends a player away. [param reason] is shown to the player.

@@ -11,14 +11,15 @@ use godot::prelude::*;
 
 use crate::json;
 use crate::result_class::result_class;
+use crate::text::gstring;
 
 result_class! {
     /// A player whose token was found to be good.
     BackendPlayer(Arc<Player>) {
         /// Id of the account.
-        player_id (get_player_id): GString = |player| GString::from(&player.player_id);
+        player_id (get_player_id): GString = |player| gstring(&player.player_id);
         /// Name shown to others.
-        display_name (get_display_name): GString = |player| GString::from(&player.display_name);
+        display_name (get_display_name): GString = |player| gstring(&player.display_name);
         /// What the player showed: [code]access[/code] for an access token, [code]join[/code] for a join ticket.
         token_kind (get_token_kind): GString = |player| GString::from(match player.kind {
             TokenKind::Access => "access",
@@ -54,7 +55,7 @@ result_class! {
     /// A player's documents: JSON objects under a key each, such as [code]"progress"[/code].
     BackendPlayerDocuments(Documents) {
         /// Id of the account.
-        player_id (get_player_id): GString = |documents| GString::from(&documents.player_id);
+        player_id (get_player_id): GString = |documents| gstring(&documents.player_id);
     }
     methods {
         /// Returns a copy of the document under [param key], or an empty Dictionary if there is none. Whole numbers
@@ -76,7 +77,7 @@ result_class! {
             let Ok(documents) = &self.outcome else { return PackedStringArray::new() };
             let mut keys: Vec<&String> = documents.documents.keys().collect();
             keys.sort();
-            keys.into_iter().map(GString::from).collect()
+            keys.into_iter().map(gstring).collect()
         }
 
         /// Returns how often the document under [param key] was saved, 0 if never.

@@ -11,6 +11,7 @@ use godot::prelude::*;
 use crate::backend_error::Failure;
 use crate::result_class::result_class;
 use crate::runtime;
+use crate::text::gstring;
 
 /// Rooms that are freed where they are: fewer take the main thread no time.
 const FEW: usize = 200;
@@ -100,27 +101,27 @@ result_class! {
     /// A live server as players see it.
     BackendRoom(Entry) {
         /// Id of the room, for [method BackendRooms.request_ticket].
-        room_id (get_room_id): GString = |entry| GString::from(&entry.room().room_id);
+        room_id (get_room_id): GString = |entry| gstring(&entry.room().room_id);
         /// Name of the server.
-        name (get_name): GString = |entry| GString::from(&entry.room().name);
+        name (get_name): GString = |entry| gstring(&entry.room().name);
         /// Host name or address to connect to.
-        address (get_address): GString = |entry| GString::from(&entry.room().address);
+        address (get_address): GString = |entry| gstring(&entry.room().address);
         /// Port to connect to.
         port (get_port): i64 = |entry| entry.room().port.into();
         /// Map being played.
-        map (get_map): GString = |entry| GString::from(&entry.room().map);
+        map (get_map): GString = |entry| gstring(&entry.room().map);
         /// Mode being played.
-        mode (get_mode): GString = |entry| GString::from(&entry.room().mode);
+        mode (get_mode): GString = |entry| gstring(&entry.room().mode);
         /// Where the server stands.
-        region (get_region): GString = |entry| GString::from(&entry.room().region);
+        region (get_region): GString = |entry| gstring(&entry.room().region);
         /// Version of the game.
-        version (get_version): GString = |entry| GString::from(&entry.room().version);
+        version (get_version): GString = |entry| gstring(&entry.room().version);
         /// Players now.
         players (get_players): i64 = |entry| entry.room().players.into();
         /// Places in all.
         max_players (get_max_players): i64 = |entry| entry.room().max_players.into();
         /// The server's tags.
-        tags (get_tags): PackedStringArray = |entry| entry.room().tags.iter().map(GString::from).collect();
+        tags (get_tags): PackedStringArray = |entry| entry.room().tags.iter().map(gstring).collect();
         /// [code]ready[/code], [code]draining[/code] or [code]unhealthy[/code].
         status (get_status): GString = |entry| GString::from(match entry.room().status {
             ServerStatus::Ready => "ready",
@@ -140,7 +141,7 @@ result_class! {
     BackendRoomPage(Listing) {
         /// For [member BackendRoomQuery.cursor], to get the next page; empty on the last one.
         next_cursor (get_next_cursor): GString = |page| {
-            page.next_cursor().map(GString::from).unwrap_or_default()
+            page.next_cursor().map(gstring).unwrap_or_default()
         };
         /// Whether there is a page after this one.
         has_more (get_has_more): bool = |page| page.next_cursor().is_some();
@@ -180,16 +181,16 @@ result_class! {
     /// [member port].
     BackendJoinTicket(JoinTicket) {
         /// What to show to the game server, and to nobody else.
-        ticket (get_ticket): GString = |ticket| GString::from(&ticket.ticket);
+        ticket (get_ticket): GString = |ticket| gstring(&ticket.ticket);
         /// The room it is for.
-        room_id (get_room_id): GString = |ticket| GString::from(&ticket.room.room_id);
+        room_id (get_room_id): GString = |ticket| gstring(&ticket.room.room_id);
         /// Host name or address to connect to.
-        address (get_address): GString = |ticket| GString::from(&ticket.room.address);
+        address (get_address): GString = |ticket| gstring(&ticket.room.address);
         /// Port to connect to.
         port (get_port): i64 = |ticket| ticket.room.port.into();
         /// The server's certificate, PEM; empty when the room is not encrypted. [method BackendPeerAuth.use_ticket] takes it.
         certificate (get_certificate): GString =
-            |ticket| ticket.certificate.as_ref().map(GString::from).unwrap_or_default();
+            |ticket| ticket.certificate.as_ref().map(gstring).unwrap_or_default();
         /// Seconds the ticket lives.
         expires_in_seconds (get_expires_in_seconds): i64 = |ticket| ticket.expires_in.into();
     }

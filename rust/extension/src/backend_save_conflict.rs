@@ -7,6 +7,7 @@ use godot::prelude::*;
 
 use crate::json;
 use crate::result_class::result_class;
+use crate::text::gstring;
 
 /// A save that came too late: another server had taken the player over by then.
 ///
@@ -44,27 +45,27 @@ impl BackendSaveConflict {
 
     #[func]
     fn get_conflict_id(&self) -> GString {
-        GString::from(&self.conflict.conflict_id)
+        gstring(&self.conflict.conflict_id)
     }
 
     #[func]
     fn get_player_id(&self) -> GString {
-        GString::from(&self.conflict.player_id)
+        gstring(&self.conflict.player_id)
     }
 
     #[func]
     fn get_key(&self) -> GString {
-        GString::from(&self.conflict.key)
+        gstring(&self.conflict.key)
     }
 
     #[func]
     fn get_server_id(&self) -> GString {
-        GString::from(&self.conflict.server_id)
+        gstring(&self.conflict.server_id)
     }
 
     #[func]
     fn get_received_at(&self) -> GString {
-        GString::from(&self.conflict.received_at)
+        gstring(&self.conflict.received_at)
     }
 
     pub fn object(conflict: Arc<Conflict>) -> Gd<Self> {
@@ -87,7 +88,7 @@ impl BackendSaveConflict {
 impl IRefCounted for BackendSaveConflict {
     fn to_string(&self) -> GString {
         let Conflict { player_id, key, server_id, received_at, .. } = &*self.conflict;
-        GString::from(&format!("{key} of player {player_id}, saved too late by {server_id} at {received_at}"))
+        gstring(&format!("{key} of player {player_id}, saved too late by {server_id} at {received_at}"))
     }
 }
 

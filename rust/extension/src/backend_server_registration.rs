@@ -20,6 +20,7 @@ use crate::backend_session::BackendDone;
 use crate::frame_hook::FrameHook;
 use crate::result_class::result_class;
 use crate::runtime::Calls;
+use crate::text::gstring;
 use crate::{backend_shutdown, configuration, hand_off, last_words, shutdown_parts, supervision};
 
 /// Group by which [BackendShutdown] finds the registrations.
@@ -29,7 +30,7 @@ result_class! {
     /// Outcome of [method BackendServerRegistration.register].
     BackendRegistrationResult(String) {
         /// Id of the server, and of the room players see.
-        server_id (get_server_id): GString = |server_id| GString::from(server_id);
+        server_id (get_server_id): GString = |server_id| gstring(server_id);
     }
 }
 
@@ -281,7 +282,7 @@ impl BackendServerRegistration {
 
     #[func]
     fn get_server_id(&self) -> GString {
-        self.listed_as().as_ref().map(GString::from).unwrap_or_default()
+        self.listed_as().as_ref().map(gstring).unwrap_or_default()
     }
 
     #[func]

@@ -20,6 +20,7 @@ use crate::backend_request::BackendRequest;
 use crate::configuration::ProfileChoice;
 use crate::result_class::result_class;
 use crate::runtime::Calls;
+use crate::text::gstring;
 use crate::{configuration, hand_off};
 
 result_class! {
@@ -31,9 +32,9 @@ result_class! {
     /// Outcome of a login.
     BackendLoginResult(Account) {
         /// Id of the account.
-        player_id (get_player_id): GString = |account| GString::from(&account.player_id);
+        player_id (get_player_id): GString = |account| gstring(&account.player_id);
         /// Name shown to others.
-        display_name (get_display_name): GString = |account| GString::from(&account.display_name);
+        display_name (get_display_name): GString = |account| gstring(&account.display_name);
         /// Whether this login made the account.
         created (get_created): bool = |account| account.created;
         /// Whether this is the session of an earlier run, taken up without the backend, which is away. It is renewed as soon
@@ -225,12 +226,12 @@ impl BackendSession {
 
     #[func]
     fn get_player_id(&self) -> GString {
-        self.account().map(|account| GString::from(&account.player_id)).unwrap_or_default()
+        self.account().map(|account| gstring(&account.player_id)).unwrap_or_default()
     }
 
     #[func]
     fn get_display_name(&self) -> GString {
-        self.account().map(|account| GString::from(&account.display_name)).unwrap_or_default()
+        self.account().map(|account| gstring(&account.display_name)).unwrap_or_default()
     }
 
     #[func]

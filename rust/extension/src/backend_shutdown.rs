@@ -16,6 +16,7 @@ use crate::backend_world_store::{self, BackendWorldStore};
 use crate::frame_hook::FrameHook;
 use crate::result_class::result_class;
 use crate::shutdown_plan::Plan;
+use crate::text::gstring;
 use crate::{configuration, hand_off, shutdown_plan, supervision, termination};
 
 /// Time between two looks at who is there.
@@ -32,7 +33,7 @@ result_class! {
         /// Why it was asked for: [code]SIGTERM[/code], [code]SIGINT[/code], [code]SIGHUP[/code], [code]CTRL_CLOSE[/code] and the like on
         /// Windows, [code]window_closed[/code], [code]empty[/code], [code]drain_requested[/code], or what the script
         /// said.
-        reason (get_reason): GString = |summary| GString::from(&summary.reason);
+        reason (get_reason): GString = |summary| gstring(&summary.reason);
         /// Players this server held when it began.
         players (get_players): i64 = |summary| summary.players as i64;
         /// Unsent documents that were durable on local disk before they were sent.

@@ -26,6 +26,7 @@ use crate::backend_server_registration::BackendServerRegistration;
 use crate::backend_session::BackendDone;
 use crate::frame_hook::{FrameHook, SOON};
 use crate::runtime::Calls;
+use crate::text::gstring;
 use crate::{configuration, hand_off, last_words, shutdown_parts};
 
 /// Group by which [BackendShutdown] finds the stores.
@@ -323,7 +324,7 @@ impl BackendWorldStore {
     #[func]
     fn chunk_names(&self) -> PackedStringArray {
         let Some(store) = self.handle() else { return PackedStringArray::new() };
-        store.names().iter().map(GString::from).collect()
+        store.names().iter().map(gstring).collect()
     }
 
     /// Returns whether there is a chunk of this name.
@@ -379,7 +380,7 @@ impl BackendWorldStore {
     /// Returns the id of the open world, or an empty String.
     #[func]
     fn get_world_id(&self) -> GString {
-        self.handle().map(|store| GString::from(store.world_id())).unwrap_or_default()
+        self.handle().map(|store| gstring(store.world_id())).unwrap_or_default()
     }
 
     /// Returns how many chunks have a change that the backend has not committed yet.

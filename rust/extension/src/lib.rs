@@ -43,6 +43,7 @@ mod shutdown_plan;
 mod standard_streams;
 mod supervision;
 mod termination;
+mod text;
 
 use godot::prelude::*;
 

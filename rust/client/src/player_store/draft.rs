@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use backend_protocol::player_store::document;
 
+use super::equality::is_identical;
 use super::{Content, Text};
 use crate::error::ClientError;
 
@@ -33,11 +34,11 @@ impl Draft for Content {
     }
 
     fn says(&self, known: &Content) -> bool {
-        self == known
+        is_identical(self, known)
     }
 
     fn says_as(&self, earlier: &Self) -> Option<bool> {
-        Some(self == earlier)
+        Some(is_identical(self, earlier))
     }
 
     fn text(&self) -> String {

@@ -8,16 +8,17 @@ use godot::prelude::*;
 use super::{BackendDone, BackendSession, optional};
 use crate::backend_request::BackendRequest;
 use crate::result_class::result_class;
+use crate::text::gstring;
 
 result_class! {
     /// An account, and the ways to log in to it.
     BackendAccount(AccountDetails) {
         /// Id of the account.
-        player_id (get_player_id): GString = |account| GString::from(&account.player_id);
+        player_id (get_player_id): GString = |account| gstring(&account.player_id);
         /// Name shown to others.
-        display_name (get_display_name): GString = |account| GString::from(&account.display_name);
+        display_name (get_display_name): GString = |account| gstring(&account.display_name);
         /// E-mail address, in lower case; empty if there is none.
-        email (get_email): GString = |account| account.email.as_ref().map(GString::from).unwrap_or_default();
+        email (get_email): GString = |account| account.email.as_ref().map(gstring).unwrap_or_default();
         /// Whether a code that was sent to the address came back.
         email_verified (is_email_verified): bool = |account| account.email_verified;
         /// Whether the account has a password.
@@ -25,7 +26,7 @@ result_class! {
         /// Whether a device logs in to it.
         has_device (get_has_device): bool = |account| account.has_device;
         /// Providers of linked identities.
-        providers (get_providers): PackedStringArray = |account| account.providers.iter().map(GString::from).collect();
+        providers (get_providers): PackedStringArray = |account| account.providers.iter().map(gstring).collect();
         /// Whether this session is the only way in: a guest, who loses everything with this machine.
         is_guest (get_is_guest): bool = |account| account.guest;
     }

@@ -4,6 +4,7 @@ use backend_client::world_store::ChunkContent;
 use godot::prelude::*;
 
 use crate::result_class::result_class;
+use crate::text::gstring;
 
 /// A chunk that was read.
 pub struct NamedChunk {
@@ -15,7 +16,7 @@ result_class! {
     /// A chunk of a world, read by [method BackendWorldStore.load_chunk].
     BackendWorldChunk(NamedChunk) {
         /// Name of the chunk.
-        chunk_name (get_chunk_name): GString = |chunk| GString::from(&chunk.name);
+        chunk_name (get_chunk_name): GString = |chunk| gstring(&chunk.name);
         /// Its bytes, copied each time this is read.
         data (get_data): PackedByteArray = |chunk| PackedByteArray::from(chunk.content.data.as_slice());
         /// Version of the world that wrote it, 0 while the backend does not have it.

@@ -5,6 +5,7 @@ use godot::prelude::*;
 
 use super::BackendWorldStore;
 use crate::backend_error::Failure;
+use crate::text::gstring;
 
 /// Main thread, without a borrow: handlers call back into the node.
 pub(super) fn announce(id: InstanceId, event: Event) {
@@ -20,7 +21,7 @@ pub(super) fn announce(id: InstanceId, event: Event) {
         Event::PutAside { folder, names } => {
             let folder = folder.display().to_string();
             tracing::warn!(folder, chunks = names.len(), "changes of a world were put aside");
-            let names: PackedStringArray = names.iter().map(GString::from).collect();
+            let names: PackedStringArray = names.iter().map(gstring).collect();
             node.signals().put_aside().emit(&folder, &names);
         }
     }

@@ -2,7 +2,6 @@
 //! order, and then it need not be looked up.
 
 use godot::builtin::VariantType;
-use serde_json::Number;
 
 use super::encoded::Reader;
 use super::unfit::Unfit;
@@ -24,9 +23,8 @@ fn value<'a>(one: &mut Reader<'a>, other: &mut Reader<'a>) -> Result<Option<bool
         (T::NIL, T::NIL) => true,
         (T::BOOL, T::BOOL) => one.bool()? == other.bool()?,
         (T::INT, T::INT) => one.int(flags)? == other.int(other_flags)?,
-        (T::FLOAT, T::FLOAT) => {
-            Number::from_f64(one.float(flags)?) == Number::from_f64(other.float(other_flags)?)
-        }
+        // Bit for bit: -0.0 is not 0.0.
+        (T::FLOAT, T::FLOAT) => one.float(flags)?.to_bits() == other.float(other_flags)?.to_bits(),
         (T::STRING | T::STRING_NAME, T::STRING | T::STRING_NAME) => one.string()? == other.string()?,
         (T::ARRAY, T::ARRAY) => {
             one.container_type(flags)?;

@@ -277,7 +277,9 @@ impl<'de> Visitor<'de> for Is<'_> {
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<bool, E> {
-        Ok(matches!(self.0, Value::Number(known) if Some(known) == Number::from_f64(value).as_ref()))
+        // Bit for bit: -0.0 is not 0.0, and 3.0 is not 3.
+        let is_same = |known: &Number| known.as_f64().map(f64::to_bits) == Some(value.to_bits());
+        Ok(matches!(self.0, Value::Number(known) if known.is_f64() && is_same(known)))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<bool, E> {

@@ -1,0 +1,168 @@
+## Documents at random, the same ones for the same seed, out of what is easily lost on the way through JSON; and
+## whether two of them are the same bit for bit, which `==` does not tell: for it, 3 is 3.0 and 0.0 is -0.0.
+extends RefCounted
+
+const INTS: Array[int] = [
+	0,
+	1,
+	-1,
+	3,
+	2_147_483_647,
+	-2_147_483_648,
+	2_147_483_648,
+	9_007_199_254_740_992,
+	9_007_199_254_740_993,
+	-9_007_199_254_740_993,
+	9_223_372_036_854_775_807,
+	-9_223_372_036_854_775_807 - 1,
+]
+const FLOATS: Array[float] = [
+	0.0,
+	1.0,
+	3.0,
+	-3.0,
+	0.1,
+	1.5,
+	16_777_217.0,
+	9_007_199_254_740_992.0,
+	9_223_372_036_854_775_808.0,
+	1e15,
+	1e16,
+	1e21,
+	1e22,
+	1e308,
+	-1e308,
+	1e-7,
+]
+## Bits of floats that a script may not write: the smallest and the largest subnormal, the smallest normal and the
+## largest one, and -0.0, which the compiler takes for a 0.0 of the same script.
+const BITS: Array[int] = [
+	1,
+	0x000f_ffff_ffff_ffff,
+	0x0010_0000_0000_0000,
+	0x7fef_ffff_ffff_ffff,
+	-9_223_372_036_854_775_807 - 1,
+]
+const TEXTS: Array[String] = [
+	"",
+	"\ufeff",
+	"\ufeff\ufeff",
+	"\ufeffa",
+	"a\ufeff",
+	"a",
+	"\u00e9",
+	"e\u0301",
+	"\ufffd",
+	"\uffff",
+	"\"\\/",
+	"\u0001\b\f\n\r\t\u001f\u007f",
+	"\u2028\u2029",
+	"\U01f438",
+	"\u202eabc",
+	"3.0",
+	"null",
+	" a ",
+]
+
+var _random := RandomNumberGenerator.new()
+
+
+func _init(random_seed: int) -> void:
+	_random.seed = random_seed
+
+
+## A document, and what JSON makes of it: a StringName becomes a String, a typed or packed array an Array.
+func next() -> Dictionary:
+	return _dictionary(4)
+
+
+static func negative_zero() -> float:
+	var bytes := PackedByteArray([0, 0, 0, 0, 0, 0, 0, 0x80])
+	return bytes.decode_double(0)
+
+
+## Both are the same: types, bits of numbers, characters of texts.
+static func is_same_document(one: Variant, other: Variant) -> bool:
+	if typeof(one) != typeof(other):
+		return false
+	match typeof(one):
+		TYPE_ARRAY:
+			var ones: Array = one
+			var others: Array = other
+			if ones.size() != others.size():
+				return false
+			return range(ones.size()).all(
+				func(index: int) -> bool: return is_same_document(ones[index], others[index])
+			)
+		TYPE_DICTIONARY:
+			var members: Dictionary = one
+			var other_members: Dictionary = other
+			if members.size() != other_members.size():
+				return false
+			return members.keys().all(
+				func(key: Variant) -> bool:
+					return (
+						other_members.has(key)
+						and is_same_document(members[key], other_members[key])
+					)
+			)
+		_:
+			return var_to_bytes(one) == var_to_bytes(other)
+
+
+func _dictionary(depth: int) -> Dictionary:
+	var members := {}
+	for _index in _random.randi_range(0, 6):
+		members[_text()] = _value(depth - 1)
+	return members
+
+
+func _value(depth: int) -> Variant:
+	match _random.randi_range(0, 5 if depth <= 0 else 8):
+		0:
+			return null
+		1:
+			return _random.randi_range(0, 1) == 1
+		2:
+			return INTS[_random.randi_range(0, INTS.size() - 1)]
+		3:
+			return _float()
+		4:
+			return _text()
+		5:
+			# Whole floats beside ints: what is mixed up most easily.
+			var whole := _random.randi_range(-100, 100)
+			return float(whole) if _random.randi_range(0, 1) == 1 else whole
+		6:
+			return _dictionary(depth)
+		_:
+			var elements := []
+			for _index in _random.randi_range(0, 5):
+				elements.append(_value(depth - 1))
+			return elements
+
+
+func _float() -> float:
+	var bytes := PackedByteArray()
+	bytes.resize(8)
+	match _random.randi_range(0, 2):
+		0:
+			return FLOATS[_random.randi_range(0, FLOATS.size() - 1)]
+		1:
+			bytes.encode_s64(0, BITS[_random.randi_range(0, BITS.size() - 1)])
+		_:
+			bytes.encode_u32(0, _random.randi())
+			bytes.encode_u32(4, _random.randi())
+	var value := bytes.decode_double(0)
+	return value if is_finite(value) else 3.0
+
+
+func _text() -> String:
+	if _random.randi_range(0, 2) > 0:
+		return TEXTS[_random.randi_range(0, TEXTS.size() - 1)]
+	var text := ""
+	for _index in _random.randi_range(0, 6):
+		# All of Unicode but for U+0000 and the surrogates, which no String holds.
+		var codepoint := _random.randi_range(1, 0x10ffff - 0x800)
+		text += String.chr(codepoint if codepoint < 0xd800 else codepoint + 0x800)
+	return text
