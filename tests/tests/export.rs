@@ -35,6 +35,13 @@ impl Project {
         Ok(Self { folder })
     }
 
+    /// Further sections of `project.godot`.
+    fn with_settings(self, sections: &str) -> Result<Self> {
+        let path = self.folder.path().join("project.godot");
+        fs::write(&path, fs::read_to_string(&path)? + sections)?;
+        Ok(self)
+    }
+
     fn with_addon(self) -> Result<Self> {
         let addons = programs::workspace().canonicalize()?.join("addons");
         std::os::unix::fs::symlink(addons, self.folder.path().join("addons"))?;
@@ -124,6 +131,60 @@ fn server_only_files_and_keys_stay_out_of_a_clients_export() -> Result<()> {
     let names = entries(&server)?;
     ensure!(names.iter().any(|name| name.starts_with("server/secrets.gd")), "{names:?}\n{said}");
     ensure!(!names.iter().any(|name| name.starts_with("careless.gd")), "{names:?}\n{said}");
+    Ok(())
+}
+
+#[test]
+fn a_key_in_settings_scenes_and_other_files_is_not_exported() -> Result<()> {
+    let key = a_server_key()?;
+    let sections = format!(
+        "\n[game]\n\nbackend/key=\"{key}\"\nbackend/deep={{\"list\": [\"{key}\"]}}\nbackend/word=\"a word\"\n\
+         backend/other.server=\"{key}\"\nbackend/bytes=PackedByteArray({})\n\n[autoload]\n\nKeeper=\"*res://keeper.tscn\"\n",
+        key.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(", ")
+    );
+    let scene =
+        format!("[gd_scene format=3]\n\n[node name=\"Keeper\" type=\"Node\"]\nmetadata/key = \"{key}\"\n");
+    let resource =
+        format!("[gd_resource type=\"Resource\" format=3]\n\n[resource]\nmetadata/key = \"{key}\"\n");
+    let project = Project::new(&[
+        ("plain.gd", script("a word for players")),
+        ("keeper.tscn", scene),
+        ("keeper.tres", resource),
+        ("keeper.json", format!("{{\"key\": \"{key}\"}}")),
+        ("override.cfg", format!("[game]\n\nbackend/key=\"{key}\"\n")),
+    ])?
+    .with_settings(&sections)?;
+    fs::write(
+        project.folder.path().join("export_presets.cfg"),
+        PRESETS.replace("include_filter=\"\"", "include_filter=\"*.json,*.cfg\""),
+    )?;
+
+    // Without the addon, the settings are what gives it away even if nothing else does.
+    let (unguarded, _) = project.export("Client", "unguarded.zip")?;
+    let (code, verdict) = verify(&[&unguarded])?;
+    ensure!(code == 1 && verdict.contains("project.binary: a key of the backend"), "{code} {verdict}");
+
+    let project = project.with_addon()?;
+    for preset in ["Client", "Server"] {
+        let (pack, said) = project.export(preset, &format!("{preset}.zip"))?;
+        for setting in
+            ["game/backend/key", "game/backend/deep", "game/backend/other.server", "game/backend/bytes"]
+        {
+            let words = format!("the project setting {setting} holds a key of the backend");
+            ensure!(said.contains(&words), "{setting} is not named: {said}");
+        }
+        for file in ["keeper.tscn", "keeper.tres", "keeper.json", "override.cfg"] {
+            ensure!(said.contains(&format!("res://{file} holds a key of the backend")), "{file}: {said}");
+        }
+        ensure!(!said.contains("game/backend/word"), "{said}");
+        ensure!(!said.contains(&key), "the key itself is shown");
+        ensure!(entries(&pack)?.iter().any(|name| name.starts_with("plain.gd")), "{said}");
+        let (code, verdict) = verify(&[&pack])?;
+        ensure!(code == 0, "{preset}: {verdict}");
+    }
+    // The project itself is as it was.
+    let settings = fs::read_to_string(project.folder.path().join("project.godot"))?;
+    ensure!(settings.contains(&sections), "{settings}");
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 extends EditorExportPlugin
 ## Keeps what belongs to the server out of players' downloads: leaves out the paths of the setting
 ## [code]backend_client/export/server_only[/code] unless a dedicated server is exported, and any
-## file with a key in it always.
+## file and any project setting with a key in it always.
 
 const SecretScanner: GDScript = preload("secret_scanner.gd")
 const SERVER_ONLY: String = "backend_client/export/server_only"
@@ -14,6 +14,8 @@ var _scanner: RefCounted
 var _preload: RegEx = RegEx.create_from_string("preload\\(\\s*[\"']([^\"']+)[\"']")
 var _is_server: bool = false
 var _left_out: PackedStringArray = []
+## Project settings that hold a key: empty while the export lasts.
+var _withheld: Dictionary[String, Variant] = {}
 ## Files that are exported, and what each needs.
 var _needs: Dictionary[String, PackedStringArray] = {}
 
@@ -29,6 +31,8 @@ func _export_begin(
 	_is_server = get_export_preset().is_dedicated_server() or features.has("dedicated_server")
 	_left_out.clear()
 	_needs.clear()
+	_withhold_settings()
+	_check_preset()
 
 
 func _export_file(path: String, _type: String, _features: PackedStringArray) -> void:
@@ -48,6 +52,9 @@ func _export_file(path: String, _type: String, _features: PackedStringArray) -> 
 
 
 func _export_end() -> void:
+	for setting: String in _withheld:
+		ProjectSettings.set_setting(setting, _withheld[setting])
+	_withheld.clear()
 	for path: String in _needs:
 		for needed: String in _needs[path]:
 			if _left_out.has(needed):
@@ -57,6 +64,49 @@ func _export_end() -> void:
 				)
 	if not _left_out.is_empty():
 		print("backend_client: left out of this client: %d server-only files" % _left_out.size())
+
+
+## The engine writes all settings into the export by itself, as they are in memory at that time.
+func _withhold_settings() -> void:
+	for property: Dictionary in ProjectSettings.get_property_list():
+		var setting: String = property.name
+		if not ProjectSettings.has_setting(setting):
+			continue
+		var value: Variant = ProjectSettings.get_setting(setting)
+		for what: String in _scanner.find_secrets_in_value([setting, value]):
+			_say(
+				EditorExportPlatform.EXPORT_MESSAGE_ERROR,
+				(
+					(
+						"the project setting %s holds %s; it is left out. Settings ship to players:"
+						+ " give the key to the server by BACKEND_SERVER_KEY_FILE"
+					)
+					% [_shown(setting), what]
+				)
+			)
+			_withheld[setting] = value
+	for setting: String in _withheld:
+		# A setting that is null is not there.
+		ProjectSettings.set_setting(setting, null)
+
+
+## Some options of a preset are part of what is exported, and nobody can take them out here.
+func _check_preset() -> void:
+	var preset: EditorExportPreset = get_export_preset()
+	for property: Dictionary in preset.get_property_list():
+		for what: String in _scanner.find_secrets_in_value(preset.get(property.name)):
+			_say(
+				EditorExportPlatform.EXPORT_MESSAGE_ERROR,
+				(
+					"the option %s of the export preset holds %s: take it out, and do not ship this export"
+					% [_shown(property.name), what]
+				)
+			)
+
+
+## A name, unless it is what must not be shown.
+func _shown(name: String) -> String:
+	return name if _scanner.find_secrets_in_value(name).is_empty() else "with a key in its name"
 
 
 ## Whether a path is below one of the folders, or is one of the files, that are for servers only.

@@ -44,6 +44,15 @@ func find_secrets(bytes: PackedByteArray) -> PackedStringArray:
 	return found
 
 
+## The same in a value, however deep: as the engine stores it, and as text, which holds what is in
+## objects.
+func find_secrets_in_value(value: Variant) -> PackedStringArray:
+	var found: PackedStringArray = find_secrets(var_to_bytes(value))
+	for what: String in find_secrets(var_to_str(value).to_utf8_buffer()):
+		_add(found, what)
+	return found
+
+
 func _scan(bytes: PackedByteArray, found: PackedStringArray) -> void:
 	var at: int = _find(bytes, KEY_BEGIN.to_ascii_buffer(), 0)
 	while at >= 0:
