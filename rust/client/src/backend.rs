@@ -1,6 +1,8 @@
 //! The seam to the backend: one method per thing a game asks for, and its implementation over our own protocol.
 
 mod accounts;
+mod clock_difference;
+mod diagnosis;
 mod worlds;
 
 use std::sync::Arc;
@@ -28,6 +30,8 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 pub use self::accounts::AccountBackend;
+use self::clock_difference::ClockDifference;
+pub(crate) use self::clock_difference::described as described_difference;
 pub use self::worlds::{ObjectPart, WorldBackend};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -76,6 +80,11 @@ pub trait Backend: Send + Sync {
     async fn logout(&self, body: &Logout) -> Reply<()>;
     /// The public keys tokens are verified with, unless they are still those of entity tag `known`.
     async fn key_set(&self, known: Option<&str>) -> Reply<PublishedKeys>;
+    /// Seconds by which this machine's clock is ahead of the backend's, as far as its replies tell; negative: behind. 0 within
+    /// what tokens are forgiven. For messages: nothing is accepted because of it.
+    fn clock_difference(&self) -> i64 {
+        0
+    }
     /// The algorithms its keys may be for.
     fn algorithms(&self) -> &'static [Algorithm] {
         &[Algorithm::EdDSA]
@@ -110,6 +119,7 @@ pub struct HttpBackend {
     transport: Arc<dyn Transport>,
     clock: Arc<dyn Clock>,
     in_flight: Semaphore,
+    clock_difference: ClockDifference,
 }
 
 /// One call: what [`HttpBackend::run`] needs to know to send it, repeat it and read it.
@@ -179,7 +189,7 @@ impl HttpBackend {
             base.set_path(&format!("{}/", base.path()));
         }
         let in_flight = Semaphore::new(config.max_in_flight);
-        Ok(Self { config, base, transport, clock, in_flight })
+        Ok(Self { config, base, transport, clock, in_flight, clock_difference: ClockDifference::default() })
     }
 
     /// The configuration it was made with.
@@ -188,21 +198,33 @@ impl HttpBackend {
     }
 
     async fn call<T: DeserializeOwned>(&self, call: Call<'_>) -> Reply<T> {
-        let (reply, request_id) = self.run(call).await?;
+        let (reply, request_id) = self.run(&call).await?;
         serde_json::from_slice(&reply.body).map_err(|error| {
-            // The parser's words may quote the body, which may hold a token: only its position is told.
-            let (line, column) = (error.line(), error.column());
-            bad_reply(reply.status, format!("the reply does not parse at line {line}, column {column}"))
-                .with_request_id(&request_id)
+            let url = self.url(&call);
+            let what = if diagnosis::is_json(&reply) {
+                // The parser's words may quote the body, which may hold a token: only its position is told.
+                let (line, column) = (error.line(), error.column());
+                let shown = diagnosis::shown(&url);
+                format!("what {shown} sent does not parse at line {line}, column {column}")
+            } else {
+                diagnosis::not_ours(&url, &reply)
+            };
+            bad_reply(reply.status, what).with_request_id(&request_id)
         })
     }
 
     async fn call_without_reply(&self, call: Call<'_>) -> Reply<()> {
-        self.run(call).await.map(drop)
+        let (reply, request_id) = self.run(&call).await?;
+        // The page of a captive portal or of a proxy is no consent, whatever its status.
+        if reply.body.is_empty() || diagnosis::is_json(&reply) {
+            return Ok(());
+        }
+        let what = diagnosis::not_ours(&self.url(&call), &reply);
+        Err(bad_reply(reply.status, what).with_request_id(&request_id))
     }
 
     /// Sends until there is a reply that settles it, the attempts are used up, or the deadline is near.
-    async fn run(&self, call: Call<'_>) -> Reply<(HttpReply, String)> {
+    async fn run(&self, call: &Call<'_>) -> Reply<(HttpReply, String)> {
         let request_id = entropy::random_uuid().simple().encode_lower(&mut Uuid::encode_buffer()).to_owned();
         let deadline = self.clock.now() + self.config.timeout;
         let work = async {
@@ -210,12 +232,12 @@ impl HttpBackend {
                 return Err(ClientError::new(Fault::Cancelled, "the client is closing"));
             };
             // Boxed, so that the thousands of a burst that wait for a place take little memory each.
-            Box::pin(self.attempts(&call, &request_id, deadline)).await
+            Box::pin(self.attempts(call, &request_id, deadline)).await
         };
         let give_up = self.clock.sleep(self.config.timeout);
         tokio::select! {
             outcome = work => outcome.map_err(|error| error.with_request_id(&request_id)),
-            () = give_up => Err(timed_out(self.config.timeout).with_request_id(&request_id)),
+            () = give_up => Err(self.timed_out(call).with_request_id(&request_id)),
         }
         .map(|reply| (reply, request_id))
     }
@@ -223,7 +245,11 @@ impl HttpBackend {
     async fn attempts(&self, call: &Call<'_>, request_id: &str, deadline: Instant) -> Reply<HttpReply> {
         let mut attempt = 0;
         loop {
+            let sent = self.clock.unix_seconds();
             let outcome = self.transport.send(self.request(call, request_id)?).await;
+            if let Ok(reply) = &outcome {
+                self.note_clock(call, reply, sent);
+            }
             let (error, asked, may_repeat) = match outcome {
                 Ok(reply) if (200..300).contains(&reply.status) => return Ok(reply),
                 Ok(reply) if reply.status == 304 && call.known.is_some() => return Ok(reply),
@@ -232,15 +258,15 @@ impl HttpBackend {
                     // 429 and 503 are sent instead of executing; other statuses only allow what is harmless twice.
                     let refused = matches!(reply.status, 429 | 503);
                     let may_repeat = retry::is_passing(reply.status) && (refused || call.may_repeat());
-                    (refusal(&reply, asked), asked, may_repeat)
+                    (refusal(&self.url(call), &reply, asked), asked, may_repeat)
                 }
                 Err(error) => {
                     let final_word = matches!(error, TransportError::Tls(_) | TransportError::TooLarge);
                     let may_repeat = error.is_unsent() || (call.may_repeat() && !final_word);
-                    (ClientError::from(error), None, may_repeat)
+                    (diagnosis::unanswered(&self.url(call), error), None, may_repeat)
                 }
             };
-            let pause = asked.unwrap_or_else(|| retry::backoff(attempt));
+            let pause = retry::pause(asked, attempt);
             let left = deadline.saturating_duration_since(self.clock.now());
             if !may_repeat || attempt >= self.config.retry_attempts || pause >= left {
                 return Err(error);
@@ -251,13 +277,31 @@ impl HttpBackend {
         }
     }
 
-    fn request(&self, call: &Call<'_>, request_id: &str) -> Reply<HttpRequest> {
+    /// Replies to a POST come from no cache; what is not JSON is not from the backend.
+    fn note_clock(&self, call: &Call<'_>, reply: &HttpReply, sent: u64) {
+        if call.method == Method::POST && diagnosis::is_json(reply) {
+            let received = self.clock.unix_seconds();
+            self.clock_difference.note(&reply.headers, sent, received, || diagnosis::shown(&self.base));
+        }
+    }
+
+    fn timed_out(&self, call: &Call<'_>) -> ClientError {
+        let (shown, seconds) = (diagnosis::shown(&self.url(call)), self.config.timeout.as_secs_f64());
+        ClientError::new(Fault::Timeout, format!("no reply from {shown} within {seconds:.1} s"))
+    }
+
+    fn url(&self, call: &Call<'_>) -> Url {
         // Not joined: that would take the host apart for every call.
         let mut url = self.base.clone();
         url.set_path(&[url.path(), call.path.trim_start_matches('/')].concat());
         if call.query.is_some() {
             url.set_query(call.query.as_deref());
         }
+        url
+    }
+
+    fn request(&self, call: &Call<'_>, request_id: &str) -> Reply<HttpRequest> {
+        let url = self.url(call);
         let mut headers = HeaderMap::with_capacity(HEADERS);
         headers.insert(ACCEPT, ACCEPTED);
         headers.insert(transport::REQUEST_ID, transport::plain(request_id)?);
@@ -285,10 +329,6 @@ impl Call<'_> {
     }
 }
 
-fn timed_out(timeout: Duration) -> ClientError {
-    ClientError::new(Fault::Timeout, format!("no reply within {:.1} s", timeout.as_secs_f64()))
-}
-
 fn bad_reply(status: u16, what: impl std::fmt::Display) -> ClientError {
     let mut error =
         ClientError::new(Fault::BadReply, format!("the backend's reply is not understood: {what}"));
@@ -297,14 +337,14 @@ fn bad_reply(status: u16, what: impl std::fmt::Display) -> ClientError {
 }
 
 /// Turns an error reply into a typed error; whatever is not a problem document keeps its status.
-fn refusal(reply: &HttpReply, asked: Option<Duration>) -> ClientError {
+fn refusal(url: &Url, reply: &HttpReply, asked: Option<Duration>) -> ClientError {
     let media_type = reply.headers.get(reqwest::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let is_problem = media_type.is_some_and(|value| value.starts_with(problem::MEDIA_TYPE));
     let parsed = is_problem.then(|| serde_json::from_slice::<Problem>(&reply.body).ok()).flatten();
     let mut error = match parsed {
         // The status line is what intermediaries acted on; a body that claims another is not believed.
         Some(problem) => ClientError::from(Problem { status: reply.status, ..problem }),
-        None => bad_reply(reply.status, format!("status {} without a problem document", reply.status)),
+        None => bad_reply(reply.status, diagnosis::not_ours(url, reply)),
     };
     error.retryable = retry::is_passing(reply.status);
     error.retry_after = asked.or(error.retry_after);
@@ -327,6 +367,10 @@ fn checked_id(field: &str, id: &str) -> Reply<String> {
 impl Backend for HttpBackend {
     fn name(&self) -> String {
         self.config.backend_name()
+    }
+
+    fn clock_difference(&self) -> i64 {
+        self.clock_difference.seconds()
     }
 
     async fn login_anonymous(&self, body: &AnonymousLogin) -> Reply<Session> {
@@ -355,7 +399,7 @@ impl Backend for HttpBackend {
     }
 
     async fn key_set(&self, known: Option<&str>) -> Reply<PublishedKeys> {
-        let (reply, _) = self.run(Call { known, ..Call::get(routes::JWKS) }).await?;
+        let (reply, _) = self.run(&Call { known, ..Call::get(routes::JWKS) }).await?;
         let text = |name| reply.headers.get(name).and_then(|value| value.to_str().ok());
         let etag = text(ETAG).filter(|tag| tag.len() <= MAX_ETAG).map(str::to_owned);
         let fresh_for = text(CACHE_CONTROL).and_then(max_age);

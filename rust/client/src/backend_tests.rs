@@ -153,6 +153,101 @@ async fn replies_that_are_none_are_typed_errors_without_their_content() {
     }
 }
 
+/// A reply of somebody else, with headers.
+fn stranger(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> Script {
+    let headers = headers.iter().map(|(name, value)| {
+        (reqwest::header::HeaderName::from_static(name), HeaderValue::from_static(value))
+    });
+    Ok(HttpReply { status, headers: headers.collect(), body: body.as_bytes().to_vec() })
+}
+
+#[tokio::test(start_paused = true)]
+async fn replies_of_somebody_else_are_described_with_what_to_do() {
+    const PAGE: &str = "<!doctype html>\n<html><head><title>Hotel\nlogin</title></head></html>";
+    let redirect = [("location", "https://login.example.org/?token=secret")];
+    for (answer, words) in [
+        (
+            stranger(200, &[("content-type", "text/html; charset=utf-8")], PAGE),
+            ["\"Hotel login\"", "captive portal"],
+        ),
+        (stranger(302, &redirect, ""), ["a redirect to https://login.example.org/.", "set base_url"]),
+        (
+            stranger(503, &[("server", "awselb/2.0"), ("content-type", "text/html")], "<html></html>"),
+            ["status 503 from \"awselb/2.0\" and a web page", "load balancer"],
+        ),
+        (stranger(511, &[], PAGE), ["status 511", "captive portal"]),
+        (stranger(404, &[("content-type", "text/plain")], "nothing"), ["and text/plain", "path of base_url"]),
+        (stranger(200, &[], "\u{1}"), ["no reply of the backend", "what stands between"]),
+    ] {
+        let (backend, _) = backend(vec![answer]);
+        let backend = HttpBackend { config: Config { retry_attempts: 0, ..backend.config }, ..backend };
+        let error = backend.rooms("token", &RoomQuery::default()).await.expect_err("not the backend");
+        assert_eq!(error.code(), "bad_reply");
+        assert!(
+            error.message.contains("http://127.0.0.1:1/prefix/v1/rooms answered with status"),
+            "{}",
+            error.message
+        );
+        assert!(words.iter().all(|word| error.message.contains(word)), "{words:?}: {}", error.message);
+        assert!(!error.message.contains("secret"), "{}", error.message);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_web_page_is_no_consent() {
+    let page = || reply(200, "text/html", "<html>welcome</html>");
+    let (backend, _) =
+        backend(vec![page(), page(), reply(200, "application/json", "{}"), reply(204, "text/plain", "")]);
+    let error = backend.deregister_server(&server_key(), "server").await.expect_err("a page");
+    assert_eq!((error.code(), error.is_unanswered()), ("bad_reply", true));
+    let release = ReleasePlayers { server_id: "server".into(), players: None };
+    backend.release_players(&server_key(), &release).await.expect_err("a page");
+    backend.deregister_server(&server_key(), "server").await.expect("said so in JSON");
+    backend.deregister_server(&server_key(), "server").await.expect("said so with nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_backend_that_names_no_time_is_not_asked_again_at_once() {
+    for told in ["0", "Thu, 01 Jan 1970 00:00:00 GMT"] {
+        let busy = || {
+            let Ok(mut reply) = problem(backend_protocol::Code::Unavailable) else { unreachable!() };
+            reply.headers.insert(RETRY_AFTER, HeaderValue::from_str(told).expect("header"));
+            Ok(reply)
+        };
+        let (backend, sent) = backend((0..9).map(|_| busy()).collect());
+        let begun = Instant::now();
+        backend.rooms("token", &RoomQuery::default()).await.expect_err("busy");
+        assert_eq!(sent.sent.lock().expect("not poisoned").len(), 4);
+        // Half of 200 ms, of 400 ms and of 800 ms at least.
+        assert!(begun.elapsed() >= Duration::from_millis(700), "four attempts in {:?}", begun.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_difference_of_the_clocks_is_taken_from_replies_of_the_backend() {
+    use crate::clock::simulated::SimulatedClock;
+
+    let dated = |script: Script| {
+        let Ok(mut reply) = script else { unreachable!() };
+        reply
+            .headers
+            .insert(reqwest::header::DATE, HeaderValue::from_static("Sun, 09 Sep 2001 01:46:40 GMT"));
+        Ok(reply)
+    };
+    let page = dated(reply(200, "text/html", "<html></html>"));
+    let refused = || dated(problem(backend_protocol::Code::Unauthorized));
+    let (scripted, _) = backend(vec![page, refused(), refused()]);
+    let clock = Arc::new(SimulatedClock::starting_at(1_000_000_091));
+    let backend = HttpBackend { clock, ..scripted };
+    let release = ReleasePlayers { server_id: "server".into(), players: None };
+    backend.release_players(&server_key(), &release).await.expect_err("a page");
+    assert_eq!(backend.clock_difference(), 0, "a stranger's clock is nobody's business");
+    backend.rooms("token", &RoomQuery::default()).await.expect_err("refused");
+    assert_eq!(backend.clock_difference(), 0, "a cache may have given it");
+    backend.release_players(&server_key(), &release).await.expect_err("refused");
+    assert_eq!(backend.clock_difference(), 90);
+}
+
 #[tokio::test(start_paused = true)]
 async fn ids_cannot_leave_their_place_in_the_path() {
     let (backend, sent) = backend(vec![]);

@@ -355,7 +355,7 @@ impl Session {
                 }
                 match session.refresh_from(&active.access_token).await {
                     Err(error) if error.is_unanswered() => {
-                        let pause = error.retry_after.unwrap_or_else(|| retry::backoff(attempt + 4));
+                        let pause = retry::pause(error.retry_after, attempt + 4);
                         drop(session);
                         clock.sleep(pause).await;
                     }

@@ -1,5 +1,7 @@
 //! One HTTP exchange, without judgement: retries and meaning are [`crate::backend`]'s.
 
+use std::error::Error;
+use std::io;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -170,21 +172,94 @@ impl Transport for HttpTransport {
 
 fn sort(error: &reqwest::Error) -> TransportError {
     let why = reason(error);
-    // The certificate's fault is wrapped in a connect error; it never passes, so it must not be retried.
-    if error.is_connect() && (why.contains("certificate") || why.contains("TLS") || why.contains("tls")) {
-        TransportError::Tls(why)
-    } else if error.is_connect() {
-        TransportError::Connect(why)
+    if error.is_connect() {
+        // What TLS refuses is wrapped in a connect error; it never passes, so it must not be retried.
+        match find::<rustls::Error>(error) {
+            Some(refused) => TransportError::Tls(with_advice(&why, tls_advice(refused))),
+            None => TransportError::Connect(with_advice(&why, connect_advice(error, &why))),
+        }
     } else if error.is_timeout() {
         TransportError::Timeout
     } else {
-        TransportError::Broken(why)
+        let is_no_http = find::<hyper::Error>(error).is_some_and(hyper::Error::is_parse);
+        let advice =
+            "what answers there does not speak HTTP; if that port takes TLS, begin base_url with https://";
+        TransportError::Broken(with_advice(&why, is_no_http.then_some(advice)))
     }
+}
+
+fn with_advice(why: &str, advice: Option<&str>) -> String {
+    advice.map_or_else(|| why.to_owned(), |advice| format!("{why}: {advice}"))
+}
+
+fn tls_advice(refused: &rustls::Error) -> Option<&'static str> {
+    use rustls::CertificateError as C;
+
+    match refused {
+        rustls::Error::InvalidMessage(_) => Some(
+            "what answers there does not speak TLS; begin base_url with http://, or name the port that takes TLS",
+        ),
+        rustls::Error::InvalidCertificate(why) => match why {
+            C::UnknownIssuer => Some("if its authority is your own, name its certificate in tls_roots"),
+            C::Expired | C::ExpiredContext { .. } | C::NotValidYet | C::NotValidYetContext { .. } => {
+                Some("check the certificate's dates, and the clock of this machine")
+            }
+            C::NotValidForName | C::NotValidForNameContext { .. } => {
+                Some("base_url has to use a name that the certificate is for")
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn connect_advice(error: &reqwest::Error, why: &str) -> Option<&'static str> {
+    let kind = find::<io::Error>(error).map(io::Error::kind);
+    if error.is_timeout() {
+        Some("no connection in time; check the address, and that no firewall drops it")
+    } else if kind == Some(io::ErrorKind::ConnectionRefused) {
+        Some("nothing listens there; check that the backend runs, and the port of base_url")
+    } else if is_about_names(error) {
+        Some("the host has no address; check its name in base_url, and this machine's DNS")
+    } else if why.contains("handshake") {
+        Some("the connection was closed while TLS began; check that the port of base_url takes TLS")
+    } else {
+        None
+    }
+}
+
+/// Whether looking up the host failed. The resolver's error has no type that can be named, only these words.
+fn is_about_names(error: &reqwest::Error) -> bool {
+    let mut next: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(one) = next {
+        if one.to_string() == "dns error" {
+            return true;
+        }
+        next = one.source();
+    }
+    false
+}
+
+/// The first error of this type among what `error` wraps.
+fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(one) = next {
+        if let Some(found) = one.downcast_ref::<T>() {
+            return Some(found);
+        }
+        // The source of an I/O error is not what it wraps, but the source of that.
+        let wrapped = one.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => one.source(),
+        };
+    }
+    None
 }
 
 /// The innermost words: reqwest's own stop at "error sending request". Never the URL.
 fn reason(error: &reqwest::Error) -> String {
-    let mut innermost: &dyn std::error::Error = error;
+    let mut innermost: &dyn Error = error;
     while let Some(source) = innermost.source() {
         innermost = source;
     }

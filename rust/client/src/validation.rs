@@ -7,7 +7,7 @@ use backend_protocol::validation::{Claims, TokenKind, Validate, access_audience}
 use backend_protocol::{Code, Problem};
 use backend_token::{Expectation, Leeway, Rejection, Unverified};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, described_difference};
 use crate::clock::Clock;
 use crate::error::{ClientError, Fault};
 use crate::jwks::KeyCache;
@@ -114,7 +114,7 @@ impl TokenValidator {
         if self.0.config.policy == Policy::RemoteOnly {
             return self.ask(token, server_id).await;
         }
-        let unverified = Unverified::of(token).map_err(refused)?;
+        let unverified = Unverified::of(token).map_err(|rejection| refused(rejection, 0))?;
         let kind = unverified.kind();
         let Claims { sub, name, iat, jti, exp, .. } = self.verify(&unverified, server_id).await?;
         let verified = Player { player_id: sub, display_name: name, kind, issued_at: iat };
@@ -166,7 +166,8 @@ impl TokenValidator {
         let keys = self.0.keys.keys_for(unverified.kid()).await?;
         let now = self.0.clock.unix_seconds();
         let expected = Expectation { kind, audience, now, leeway: Leeway::default() };
-        unverified.verify(&keys, &expected).map_err(refused)
+        let difference = self.0.backend.clock_difference();
+        unverified.verify(&keys, &expected).map_err(|rejection| refused(rejection, difference))
     }
 
     /// The ticket `jti`, which expires at `exp`.
@@ -213,14 +214,22 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One kind of refusal for the peer, the reason for the log.
-fn refused(rejection: Rejection) -> ClientError {
+/// One kind of refusal for the peer, the reason for the log. Where time is the reason, it is told how far this machine's
+/// clock is from the backend's.
+fn refused(rejection: Rejection, clock_difference: i64) -> ClientError {
     tracing::info!(reason = %rejection, "token refused");
     let (code, detail) = match rejection {
         Rejection::Expired => (Code::TokenExpired, "the token is past its time"),
         _ => (Code::TokenInvalid, "the token does not verify"),
     };
-    Problem::new(code, detail).into()
+    let by_the_clock =
+        matches!(rejection, Rejection::Expired | Rejection::NotYetValid | Rejection::ClockNotSet);
+    if !by_the_clock || clock_difference == 0 {
+        return Problem::new(code, detail).into();
+    }
+    let difference = described_difference(clock_difference);
+    Problem::new(code, format!("{detail}: the clock of this server is {difference} that of the backend"))
+        .into()
 }
 
 #[cfg(test)]

@@ -99,6 +99,33 @@ async fn a_ticket_for_another_server_costs_no_call() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn clocks_that_differ_are_named_as_the_reason_and_change_no_verdict() {
+    let bench = Bench::new();
+    let validator = bench.validator(Policy::LocalFirst);
+    bench.backend.clock_difference.store(90, std::sync::atomic::Ordering::SeqCst);
+    validator.validate(&bench.ticket("1"), Some("server-1")).await.expect("good by this clock");
+    let foreign = validator.validate(&bench.ticket("2"), Some("server-2")).await.expect_err("not ours");
+    assert!(!foreign.message.contains("clock"), "{}", foreign.message);
+    tokio::time::advance(std::time::Duration::from_secs(66)).await;
+    let refused = validator.validate(&bench.ticket("3"), Some("server-1")).await.expect_err("old");
+    assert_eq!(refused.code(), "token_expired");
+    assert!(refused.message.contains("90 s ahead of that of the backend"), "{}", refused.message);
+    // Issued in what is the future for a clock that is behind.
+    bench.backend.clock_difference.store(-90, std::sync::atomic::Ordering::SeqCst);
+    let config = ValidatorConfig {
+        issuer: "us".into(),
+        game: "default".into(),
+        policy: Policy::LocalFirst,
+        server_key: Some(server_key()),
+    };
+    let clock = Arc::new(SimulatedClock::starting_at(NOW - 90));
+    let behind = TokenValidator::new(bench.backend.clone(), bench.storage.clone(), clock, config);
+    let refused = behind.validate(&bench.ticket("4"), Some("server-1")).await.expect_err("not yet");
+    assert_eq!(refused.code(), "token_invalid");
+    assert!(refused.message.contains("90 s behind that of the backend"), "{}", refused.message);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_ticket_expires() {
     let bench = Bench::new();
     let validator = bench.validator(Policy::LocalFirst);

@@ -12,8 +12,8 @@ use reqwest::header::{ACCEPT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, HeaderName, 
 
 use super::{
     AUTHORIZATION, Arc, Call, Check, ClientError, Duration, Fault, HeaderMap, HttpBackend, HttpReply,
-    HttpRequest, Method, Reply, ServerKey, Url, async_trait, bad_reply, entropy, refusal, retry, routes,
-    transport,
+    HttpRequest, Method, Reply, ServerKey, Url, async_trait, bad_reply, diagnosis, entropy, refusal, retry,
+    routes, transport,
 };
 
 /// Slowest line an object is given time for, in bytes per second.
@@ -211,18 +211,26 @@ impl HttpBackend {
         let Ok(_place) = self.in_flight.acquire().await else {
             return Err(ClientError::new(Fault::Cancelled, "the client is closing"));
         };
-        let reply = self.transport.send(request).await?;
+        let url = request.url.clone();
+        let sends = request.method == Method::PUT;
+        let reply = self.transport.send(request).await.map_err(|error| diagnosis::unanswered(&url, error))?;
         if (200..300).contains(&reply.status) {
-            return Ok(reply);
+            // Where an object is sent, the backend says nothing: a page is from somebody else, who has not kept it.
+            let is_ours = signed || !sends || reply.body.is_empty() || diagnosis::is_json(&reply);
+            return if is_ours {
+                Ok(reply)
+            } else {
+                Err(bad_reply(reply.status, diagnosis::not_ours(&url, &reply)))
+            };
         }
         let asked = retry::retry_after(&reply.headers);
         if !signed {
-            return Err(refusal(&reply, asked));
+            return Err(refusal(&url, &reply, asked));
         }
         // Addresses run out, and stores are busy at times: with a new address it may work.
         let mut error = ClientError::new(
             Fault::Network,
-            format!("the object store answered with status {}", reply.status),
+            format!("the object store at {} answered with status {}", diagnosis::shown(&url), reply.status),
         );
         error.http_status = Some(reply.status);
         error.retry_after = asked;

@@ -99,7 +99,7 @@ pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
             Err(error) => {
                 let nobody = error.cause == Cause::Client(Fault::Network);
                 let longest = if nobody { NOBODY_PAUSE } else { PAUSE };
-                let pause = error.retry_after.unwrap_or_else(|| retry::backoff_within(failures, longest));
+                let pause = retry::pause_within(error.retry_after, failures, longest);
                 failures = failures.saturating_add(1);
                 if reported.is_none_or(|at| now >= at + REPORT) {
                     reported = Some(now);

@@ -1,6 +1,6 @@
 //! The backend's methods, over a network that does what it is told.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ pub enum Trouble {
 pub struct SimulatedBackend {
     pub state: Arc<Mutex<State>>,
     pub calls: AtomicUsize,
+    /// Seconds by which the client's clock is said to be ahead.
+    pub clock_difference: AtomicI64,
     line: Option<Line>,
 }
 
@@ -54,7 +56,7 @@ impl SimulatedBackend {
 
     /// The same backend, as one process reaches it.
     pub fn through(&self, line: Line) -> Arc<Self> {
-        Arc::new(Self { state: Arc::clone(&self.state), calls: AtomicUsize::new(0), line: Some(line) })
+        Arc::new(Self { state: Arc::clone(&self.state), line: Some(line), ..Self::default() })
     }
 
     pub fn set_outage(&self, outage: Option<Trouble>) {
@@ -108,6 +110,10 @@ impl SimulatedBackend {
 impl Backend for SimulatedBackend {
     fn name(&self) -> String {
         "simulated".into()
+    }
+
+    fn clock_difference(&self) -> i64 {
+        self.clock_difference.load(Ordering::SeqCst)
     }
 
     async fn login_anonymous(&self, _body: &AnonymousLogin) -> Reply<Session> {
