@@ -97,6 +97,50 @@ func test_the_player_count_follows_the_heartbeat() -> void:
 	check_eq(seen[0], 5, "players")
 
 
+func test_what_players_see_may_change_while_registered() -> void:
+	timeout_seconds = 120.0
+	var registration := await new_server("Before")
+	var rooms := new_rooms(await new_player())
+	var server_id := registration.server_id
+	var losses := record(registration.heartbeat_failed)
+	registration.server_name = unique("After")
+	registration.port = 7778
+	registration.public_address = "192.0.2.7"
+	registration.region = "eu-west"
+	registration.version = "2"
+	var seen: Array[BackendRoom] = []
+	var deadline := Time.get_ticks_msec() + int(HEARTBEAT_PATIENCE * 1000.0)
+	while Time.get_ticks_msec() < deadline:
+		var result: BackendRoomResult = await rooms.get_room(server_id).wait()
+		if result.ok() and result.room.name == registration.server_name:
+			seen.append(result.room)
+			break
+		await frames(10)
+	if check(not seen.is_empty(), "the room keeps its name"):
+		check_eq(seen[0].port, 7778, "port")
+		check_eq(seen[0].address, "192.0.2.7", "address")
+		check_eq(seen[0].region, "eu-west", "region")
+		check_eq(seen[0].version, "2", "version")
+	check_eq(registration.server_id, server_id, "server id")
+	check_eq(losses.size(), 0, "heartbeats that failed")
+
+
+func test_what_cannot_change_while_registered_is_said() -> void:
+	var registration := await new_server("Late")
+	var log := BackendLog.new()
+	OS.add_logger(log)
+	registration.main_loop_stall_seconds = 10.0
+	registration.main_loop_stall_seconds = 20.0
+	registration.dtls = true
+	registration.server_name = ""
+	await frames(30)
+	OS.remove_logger(log)
+	for words: String in ["main_loop_stall_seconds was changed", "dtls was changed", "is not changed"]:
+		var told := Array(log.lines).filter(func(line: String) -> bool: return line.contains(words))
+		check_eq(told.size(), 1, "lines with \"%s\"" % words)
+	check_eq(registration.is_registered(), true, "registered")
+
+
 func test_a_draining_server_is_hidden_and_gives_no_tickets() -> void:
 	timeout_seconds = 120.0
 	var registration := await new_server("Drain")
@@ -316,3 +360,25 @@ func until_listed(rooms: BackendRooms, server_name: String, count: int) -> void:
 		listed = page.size() if page.ok() else -1
 		await frames(10)
 	check_eq(listed, count, "rooms named %s" % server_name)
+
+
+## What is written to the engine's log.
+class BackendLog:
+	extends Logger
+
+	var lines: PackedStringArray = []
+	var _mutex := Mutex.new()
+
+	func _log_error(
+		_function: String,
+		_file: String,
+		_line: int,
+		code: String,
+		rationale: String,
+		_editor_notify: bool,
+		_error_type: int,
+		_script_backtraces: Array[ScriptBacktrace]
+	) -> void:
+		_mutex.lock()
+		lines.append(rationale if not rationale.is_empty() else code)
+		_mutex.unlock()

@@ -1,5 +1,6 @@
 //! The README's server and client, as pasted into a new project.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -83,4 +84,99 @@ fn the_readme_works_as_pasted() -> Result<()> {
     server.signal(Signal::TERM)?;
     server.finish(0)?;
     client.kill()
+}
+
+/// Every piece of `text` that matches: what stands between `begin` and the next character that is none of a name.
+fn names(text: &str, begin: &str) -> BTreeSet<String> {
+    let is_part = |one: char| one.is_ascii_alphanumeric() || matches!(one, '_' | '-' | '/');
+    let found = text.match_indices(begin).map(|(at, _)| {
+        let rest = &text[at..];
+        let end =
+            begin.len() + rest[begin.len()..].find(|one| !is_part(one)).unwrap_or(rest.len() - begin.len());
+        rest[..end].to_owned()
+    });
+    found.collect()
+}
+
+/// The extension's own sources.
+fn sources() -> Result<String> {
+    let mut text = String::new();
+    let mut folders = vec![programs::workspace().join("rust/extension/src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                text += &fs::read_to_string(path)?;
+            }
+        }
+    }
+    Ok(text)
+}
+
+#[test]
+fn the_tables_name_every_class_setting_variable_and_argument() -> Result<()> {
+    let read = |path: &str| fs::read_to_string(programs::workspace().join(path));
+    let (readme, addon, guide) =
+        (read("README.md")?, read("addons/backend_client/README.md")?, read("docs/src/configuration.md")?);
+    let sources = sources()?;
+
+    let mut classes = BTreeSet::new();
+    for declared in sources.split("#[class(tool, init, base = ").skip(1) {
+        ensure!(declared.starts_with("Node)]") || declared.starts_with("Resource)]"), "{declared:.80}");
+        classes.extend(names(&declared[..declared.len().min(400)], "pub struct ").into_iter().take(1));
+    }
+    ensure!(classes.len() >= 10, "{classes:?}");
+    for class in classes.iter().filter_map(|class| class.strip_prefix("pub struct ")) {
+        ensure!(addon.contains(&format!("`{class}`")), "the addon's README does not name {class}");
+        let is_node = class != "BackendRoomQuery";
+        ensure!(!is_node || readme.contains(&format!("| `{class}` |")), "README does not name {class}");
+    }
+
+    let settings = names(&sources, "\"backend_client/");
+    let settings = settings.iter().map(|setting| setting.trim_start_matches('"'));
+    let settings: BTreeSet<_> = settings.filter(|name| name.matches('/').count() == 2).collect();
+    ensure!(settings.len() >= 14, "{settings:?}");
+    for setting in settings {
+        ensure!(guide.contains(&format!("| `{setting}`")), "the guide does not name {setting}");
+        let short = setting.trim_start_matches("backend_client/");
+        ensure!(addon.contains(&format!("`{short}`")), "the addon's README does not name {short}");
+    }
+
+    for (begin, least) in [("\"BACKEND_", 13), ("\"--backend-", 5)] {
+        let found = names(&sources, begin);
+        ensure!(found.len() >= least, "{found:?}");
+        for name in found.iter().map(|name| name.trim_start_matches('"')) {
+            for (page, text) in [("the addon's README", &addon), ("the guide", &guide)] {
+                ensure!(text.contains(&format!("`{name}")), "{page} does not name {name}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_steps_build_what_is_loaded_and_the_image_holds_it() -> Result<()> {
+    let read = |path: &str| fs::read_to_string(programs::workspace().join(path));
+    let extension = read("addons/backend_client/backend_client.gdextension")?;
+    let library = |feature: &str| -> Result<String> {
+        let begin = format!("linux.{feature}.x86_64 = \"");
+        let rest = extension.split(&begin).nth(1).context("no library")?;
+        Ok(rest.split('"').next().unwrap_or_default().to_owned())
+    };
+    // The editor has the feature "debug".
+    let (debug, release) = (library("debug")?, library("release")?);
+    ensure!(debug.starts_with("bin/debug/") && release.starts_with("bin/release/"), "{debug} {release}");
+    for page in ["README.md", "addons/backend_client/README.md"] {
+        let text = read(page)?;
+        for word in ["`cargo xtask build`", "`cargo xtask build --release`", "bin/debug/", "bin/release/"] {
+            ensure!(text.contains(word), "{page} does not say {word}");
+        }
+    }
+    let library = release.rsplit('/').next().unwrap_or_default();
+    let guide = read("docs/src/shutdown.md")?;
+    let copied = guide.lines().find(|line| line.starts_with("COPY ")).context("no COPY")?;
+    ensure!(copied.contains(library), "the image lacks {library}: {copied}");
+    Ok(())
 }

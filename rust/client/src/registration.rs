@@ -107,6 +107,8 @@ struct Inner {
     stall: Duration,
     started: Instant,
     described: Mutex<Option<ServerDescription>>,
+    /// What the entry was last made of, or refused to be made of.
+    entered: Mutex<Option<ServerDescription>>,
     listed: Mutex<Option<String>>,
     /// Of the last registration's reply; the inner `None`: it did not tell.
     backend_id: Mutex<Option<Option<String>>>,
@@ -147,6 +149,7 @@ impl Registration {
             stall,
             started,
             described: Mutex::new(None),
+            entered: Mutex::new(None),
             listed: Mutex::new(None),
             backend_id: Mutex::new(None),
             beating: Mutex::new(None),
@@ -278,11 +281,15 @@ impl Registration {
         self.0.changed.notify_one();
     }
 
-    /// Changes what players see. Name, address and port need a new [`Self::register`]. What breaks a limit changes nothing:
-    /// no heartbeat would go through any more, and the server would leave the list.
-    pub fn describe(&self, description: ServerDescription) -> Result<(), ClientError> {
+    /// Changes what players see. What heartbeats do not carry makes the entry anew, under the same id. The certificate stays
+    /// the one that was registered: players are met with no other. What breaks a limit changes nothing: no heartbeat would go
+    /// through any more, and the server would leave the list.
+    pub fn describe(&self, mut description: ServerDescription) -> Result<(), ClientError> {
         self.0.entry(&description).check().map_err(|error| by_property(error.into()))?;
         let mut described = lock(&self.0.described);
+        if let Some(before) = described.as_ref() {
+            description.certificate.clone_from(&before.certificate);
+        }
         if described.as_ref() != Some(&description) {
             *described = Some(description);
             self.0.changed.notify_one();
@@ -384,12 +391,30 @@ impl Inner {
         }
     }
 
+    /// Whether players see something else than what heartbeats can put right.
+    fn is_outdated(&self) -> bool {
+        let (described, entered) = (lock(&self.described), lock(&self.entered));
+        let (Some(described), Some(entered)) = (described.as_ref(), entered.as_ref()) else { return false };
+        (&described.name, &described.address, described.port, &described.region, &described.version)
+            != (&entered.name, &entered.address, entered.port, &entered.region, &entered.version)
+    }
+
     async fn enlist(&self) -> Result<ServerLease, ClientError> {
         let Some(described) = lock(&self.described).clone() else {
             return Err(ClientError::new(Fault::NotRegistered, "the server was never described"));
         };
         let body = self.entry(&described);
-        let lease = self.backend.register_server(&self.key, &body).await.map_err(by_property)?;
+        let before = lock(&self.entered).replace(described);
+        let lease = match self.backend.register_server(&self.key, &body).await.map_err(by_property) {
+            Ok(lease) => lease,
+            Err(error) => {
+                // What is refused for what it says is not tried again until it says something else.
+                if error.retryable {
+                    *lock(&self.entered) = before;
+                }
+                return Err(error);
+            }
+        };
         *lock(&self.backend_id) = Some(lease.backend_id.clone());
         *lock(&self.listed) = Some(lease.server_id.clone());
         self.notice(Notice::Listed);
@@ -443,6 +468,22 @@ async fn beat(server: Arc<Inner>, lease: ServerLease) {
                 server.told_revocations(reply.revocations, reply.revocations_as_of);
                 server.notice_players(reply.wanted, Notice::Wanted);
                 server.notice_players(reply.conflicts, Notice::Conflicts);
+                if server.is_outdated() {
+                    match server.enlist().await {
+                        Ok(lease) => {
+                            server_id = lease.server_id;
+                            // The new entry says "ready"; the next beat says what is.
+                            told = ServerStatus::Ready;
+                        }
+                        Err(error) => {
+                            tracing::error!(
+                                code = error.code(),
+                                "the server stays listed as it was: {error}"
+                            );
+                            (server.on_event)(Event::HeartbeatFailed(error));
+                        }
+                    }
+                }
             }
             Err(error) if error.is(Code::ServerUnknown) => {
                 (server.on_event)(Event::Lost(error));

@@ -240,3 +240,34 @@ async fn who_was_told_to_stop_registers_no_more() {
         assert_eq!(registration.server_id(), None);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_heartbeats_do_not_carry_makes_the_entry_anew_under_the_same_id() {
+    let backend = SimulatedBackend::new();
+    let (registration, news) = registration(&backend);
+    let id = registration.register(description()).await.expect("registered");
+    let changed = |change: fn(&mut ServerDescription)| {
+        let mut changed = description();
+        change(&mut changed);
+        changed
+    };
+    let changes = [
+        changed(|server| server.name = "Lake".into()),
+        changed(|server| server.address = "192.0.2.1".into()),
+        changed(|server| server.port = 7778),
+        changed(|server| server.region = "eu-west".into()),
+        changed(|server| server.version = "2".into()),
+    ];
+    for (index, change) in changes.into_iter().enumerate() {
+        let begun = Instant::now();
+        registration.describe(change).expect("within limits");
+        until(|| lock(&backend.state).registrations == index + 2).await;
+        assert!(begun.elapsed() < Duration::from_secs(3), "soon, not in {:?}", begun.elapsed());
+        assert_eq!(registration.server_id().as_deref(), Some(id.as_str()));
+    }
+    // Nothing more changes: nothing more is sent, but heartbeats.
+    let beats = lock(&backend.state).heartbeats.len();
+    until(|| lock(&backend.state).heartbeats.len() == beats + 3).await;
+    assert_eq!(lock(&backend.state).registrations, 6);
+    assert!(lock(&news).iter().all(|event| matches!(event, Event::Registered(_))));
+}

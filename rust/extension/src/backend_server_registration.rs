@@ -52,7 +52,7 @@ pub struct BackendServerRegistration {
     /// Whether to call [method register] when the node is ready.
     #[export]
     auto_register: bool,
-    /// Name players see, 1 to 64 characters.
+    /// Name players see, 1 to 64 characters. May change while registered.
     #[export]
     #[var(set = set_server_name)]
     #[export_group(name = "Listing")]
@@ -65,11 +65,13 @@ pub struct BackendServerRegistration {
     #[export]
     #[var(set = set_mode)]
     mode: GString,
-    /// Where the server stands, at most 64 characters.
+    /// Where the server stands, at most 64 characters. May change while registered.
     #[export]
+    #[var(set = set_region)]
     region: GString,
-    /// Version of the game, at most 64 characters.
+    /// Version of the game, at most 64 characters. May change while registered.
     #[export]
+    #[var(set = set_version)]
     version: GString,
     /// At most 16 tags of at most 64 characters. May change while registered.
     #[export]
@@ -81,26 +83,32 @@ pub struct BackendServerRegistration {
     #[init(val = 8)]
     max_players: i64,
     /// Host name or address players connect to. Empty: the project setting. [code]BACKEND_PUBLIC_ADDRESS[/code] and
-    /// [code]--backend-public-address=[/code] override it.
+    /// [code]--backend-public-address=[/code] override it. May change while registered.
     #[export]
+    #[var(set = set_public_address)]
     #[export_group(name = "Address")]
     public_address: GString,
-    /// Port players connect to, 1 to 65535.
+    /// Port players connect to, 1 to 65535. May change while registered.
     #[export(range = (0.0, 65535.0))]
     #[var(set = set_port)]
     port: i64,
     /// Whether players connect with DTLS, over [ENetMultiplayerPeer]. The certificate is made for this run, and players get it
     /// with their ticket and accept no other. [BackendPeerAuth] puts it into the peer. Set it before registering.
     #[export]
+    #[var(set = set_dtls)]
     #[export_group(name = "Encryption")]
     dtls: bool,
     /// A self-signed certificate of your own, PEM, instead of one made for each run. A path outside of the project.
+    /// Set it before registering.
     #[export(global_file = "*.crt,*.pem")]
+    #[var(set = set_dtls_certificate_file)]
     dtls_certificate_file: GString,
-    /// Its private key, PEM. A path outside of the project.
+    /// Its private key, PEM. A path outside of the project. Set it before registering.
     #[export(global_file = "*.key,*.pem")]
+    #[var(set = set_dtls_key_file)]
     dtls_key_file: GString,
-    /// Seconds the main loop may stand still before the server is reported as unhealthy.
+    /// Seconds the main loop may stand still before the server is reported as unhealthy. Set it before registering.
+    #[var(set = set_main_loop_stall_seconds)]
     #[export(range = (1.0, 120.0, 0.5, or_greater, suffix = "s"))]
     #[export_group(name = "Health")]
     #[init(val = 10.0)]
@@ -314,13 +322,60 @@ impl BackendServerRegistration {
     #[func]
     fn set_server_name(&mut self, server_name: GString) {
         self.server_name = server_name;
+        self.describe_again();
         self.base_mut().update_configuration_warnings();
     }
 
     #[func]
     fn set_port(&mut self, port: i64) {
         self.port = port;
+        self.describe_again();
         self.base_mut().update_configuration_warnings();
+    }
+
+    #[func]
+    fn set_region(&mut self, region: GString) {
+        self.region = region;
+        self.describe_again();
+    }
+
+    #[func]
+    fn set_version(&mut self, version: GString) {
+        self.version = version;
+        self.describe_again();
+    }
+
+    #[func]
+    fn set_public_address(&mut self, public_address: GString) {
+        self.public_address = public_address;
+        self.describe_again();
+    }
+
+    #[func]
+    fn set_dtls(&mut self, dtls: bool) {
+        self.warn_too_late("dtls", self.dtls != dtls);
+        self.dtls = dtls;
+    }
+
+    #[func]
+    fn set_dtls_certificate_file(&mut self, path: GString) {
+        self.warn_too_late("dtls_certificate_file", self.dtls_certificate_file != path);
+        self.dtls_certificate_file = path;
+    }
+
+    #[func]
+    fn set_dtls_key_file(&mut self, path: GString) {
+        self.warn_too_late("dtls_key_file", self.dtls_key_file != path);
+        self.dtls_key_file = path;
+    }
+
+    #[func]
+    fn set_main_loop_stall_seconds(&mut self, seconds: f64) {
+        self.warn_too_late(
+            "main_loop_stall_seconds",
+            self.main_loop_stall_seconds.to_bits() != seconds.to_bits(),
+        );
+        self.main_loop_stall_seconds = seconds;
     }
 
     #[func]
@@ -404,11 +459,23 @@ impl BackendServerRegistration {
     }
 
     fn describe_again(&self) {
-        let Some(registration) = self.handle() else { return };
+        // Before it is listed, nothing has to be complete.
+        let Some(registration) = self.handle().filter(|registration| registration.server_id().is_some())
+        else {
+            return;
+        };
         match self.description().and_then(|description| registration.describe(description)) {
             Ok(()) => {}
             // What is listed stays as it was.
             Err(error) => tracing::warn!(code = error.code(), "the server's entry is not changed: {error}"),
+        }
+    }
+
+    fn warn_too_late(&self, property: &str, changes: bool) {
+        if changes && self.is_registered() {
+            tracing::warn!(
+                "{property} was changed while the server is registered: that has no effect on this run"
+            );
         }
     }
 
