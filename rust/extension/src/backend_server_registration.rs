@@ -474,7 +474,7 @@ impl BackendServerRegistration {
     fn warn_too_late(&self, property: &str, changes: bool) {
         if changes && self.is_registered() {
             tracing::warn!(
-                "{property} was changed while the server is registered: that has no effect on this run"
+                "{property} was changed while the server is registered, without effect: set it before registering"
             );
         }
     }
