@@ -1,5 +1,6 @@
-## Documents at random, the same ones for the same seed, out of what is easily lost on the way through JSON; and
-## whether two of them are the same bit for bit, which `==` does not tell: for it, 3 is 3.0 and 0.0 is -0.0.
+## Documents at random, the same ones for the same seed, out of what is easily lost on the way
+## through JSON; and whether two of them are the same bit for bit, which `==` does not tell: for it,
+## 3 is 3.0 and 0.0 is -0.0.
 extends RefCounted
 
 const INTS: Array[int] = [
@@ -34,8 +35,8 @@ const FLOATS: Array[float] = [
 	-1e308,
 	1e-7,
 ]
-## Bits of floats that a script may not write: the smallest and the largest subnormal, the smallest normal and the
-## largest one, and -0.0, which the compiler takes for a 0.0 of the same script.
+## Bits of floats that a script may not write: the smallest and the largest subnormal, the smallest
+## normal and the largest one, and -0.0, which the compiler takes for a 0.0 of the same script.
 const BITS: Array[int] = [
 	1,
 	0x000f_ffff_ffff_ffff,
@@ -54,7 +55,7 @@ const TEXTS: Array[String] = [
 	"e\u0301",
 	"\ufffd",
 	"\uffff",
-	"\"\\/",
+	'"\\/',
 	"\u0001\b\f\n\r\t\u001f\u007f",
 	"\u2028\u2029",
 	"\U01f438",
@@ -71,7 +72,7 @@ func _init(random_seed: int) -> void:
 	_random.seed = random_seed
 
 
-## A document, and what JSON makes of it: a StringName becomes a String, a typed or packed array an Array.
+## A document of types that JSON has.
 func next() -> Dictionary:
 	return _dictionary(4)
 
@@ -118,28 +119,29 @@ func _dictionary(depth: int) -> Dictionary:
 
 
 func _value(depth: int) -> Variant:
-	match _random.randi_range(0, 5 if depth <= 0 else 8):
-		0:
-			return null
-		1:
-			return _random.randi_range(0, 1) == 1
-		2:
-			return INTS[_random.randi_range(0, INTS.size() - 1)]
-		3:
-			return _float()
-		4:
-			return _text()
-		5:
-			# Whole floats beside ints: what is mixed up most easily.
-			var whole := _random.randi_range(-100, 100)
-			return float(whole) if _random.randi_range(0, 1) == 1 else whole
-		6:
-			return _dictionary(depth)
-		_:
-			var elements := []
-			for _index in _random.randi_range(0, 5):
-				elements.append(_value(depth - 1))
-			return elements
+	var kind := _random.randi_range(0, 5 if depth <= 0 else 8)
+	if kind < 6:
+		return _scalar(kind)
+	if kind == 6:
+		return _dictionary(depth)
+	var elements := []
+	for _index in _random.randi_range(0, 5):
+		elements.append(_value(depth - 1))
+	return elements
+
+
+func _scalar(kind: int) -> Variant:
+	# Whole floats beside ints are what is mixed up most easily.
+	var whole := _random.randi_range(-100, 100)
+	var scalars: Array = [
+		null,
+		_random.randi_range(0, 1) == 1,
+		INTS[_random.randi_range(0, INTS.size() - 1)],
+		_float(),
+		_text(),
+		float(whole) if _random.randi_range(0, 1) == 1 else whole,
+	]
+	return scalars[kind]
 
 
 func _float() -> float:

@@ -1,4 +1,4 @@
-## Documents through the store, the journal, the backend and back: types and texts survive, bit for bit.
+## Documents through store, journal, backend and back: types and texts survive, bit for bit.
 extends "res://backend_suite.gd"
 
 const RandomDocuments := preload("res://random_documents.gd")
@@ -12,7 +12,11 @@ var _negative_zero: float = RandomDocuments.negative_zero()
 func test_a_float_stays_a_float() -> void:
 	await open_store()
 	var session := await load_new_player()
-	await save(session, "progress", {"hp": 3.0, "level": 3, "list": [1.0, 2], "deep": {"zero": _negative_zero}})
+	await save(
+		session,
+		"progress",
+		{"hp": 3.0, "level": 3, "list": [1.0, 2], "deep": {"zero": _negative_zero}}
+	)
 	for loaded: Dictionary in await everywhere(session, "progress"):
 		check_eq(loaded["hp"], 3.0, "float")
 		check_eq(loaded["hp"] / 2, 1.5, "half of a float")
@@ -21,14 +25,17 @@ func test_a_float_stays_a_float() -> void:
 		check_eq(typeof(loaded["list"][0]), TYPE_FLOAT, "float in a list")
 		check_eq(typeof(loaded["list"][1]), TYPE_INT, "int in a list")
 		check(
-			RandomDocuments.is_same_document(loaded["deep"]["zero"], _negative_zero), "negative zero"
+			RandomDocuments.is_same_document(loaded["deep"]["zero"], _negative_zero),
+			"negative zero"
 		)
 
 
 func test_a_text_keeps_its_first_character() -> void:
 	await open_store()
 	var session := await load_new_player()
-	var document := {"\ufeffa": "\ufeffb", "a": "b", "\ufeff": 1, "": 2, &"\ufeff\ufeff": [&"\ufeff"]}
+	var document := {
+		"\ufeffa": "\ufeffb", "a": "b", "\ufeff": 1, "": 2, &"\ufeff\ufeff": [&"\ufeff"]
+	}
 	await save(session, "progress", document)
 	for loaded: Dictionary in await everywhere(session, "progress"):
 		check_eq(loaded.size(), 5, "members")
@@ -85,7 +92,9 @@ func test_documents_at_random_come_back_as_they_were() -> void:
 	for index in DOCUMENTS:
 		var key := "document-%d" % index
 		for back: Dictionary in [
-			loaded.get_document(key), read.get_document(key), _store.get_document(session.player_id, key)
+			loaded.get_document(key),
+			read.get_document(key),
+			_store.get_document(session.player_id, key)
 		]:
 			check(
 				RandomDocuments.is_same_document(saved[index], back),
@@ -100,12 +109,16 @@ func test_a_patch_and_a_conflict_keep_types() -> void:
 	var session := await load_new_player()
 	await save(session, "progress", {"hp": 1.0, "gone": 1, "deep": {"kept": 2.0}})
 	_store.save_patch(
-		session.player_id, "progress", {"hp": 3.0, "gone": null, "\ufeffnew": _negative_zero, "deep": {"n": 1}}
+		session.player_id,
+		"progress",
+		{"hp": 3.0, "gone": null, "\ufeffnew": _negative_zero, "deep": {"n": 1}}
 	)
 	succeeded(await _store.flush().wait(), "flush")
 	var expected := {"hp": 3.0, "\ufeffnew": _negative_zero, "deep": {"kept": 2.0, "n": 1}}
 	for loaded: Dictionary in await everywhere(session, "progress"):
-		check(RandomDocuments.is_same_document(loaded, expected), "patched: %s" % var_to_str(loaded))
+		check(
+			RandomDocuments.is_same_document(loaded, expected), "patched: %s" % var_to_str(loaded)
+		)
 	_store.save_patch(session.player_id, "progress", {"\ufeffnew": 0.0})
 	check_eq(_store.get_dirty_count(), 1, "a patch from -0.0 to 0.0")
 	succeeded(await _store.flush().wait(), "flush")

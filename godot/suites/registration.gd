@@ -135,9 +135,11 @@ func test_what_cannot_change_while_registered_is_said() -> void:
 	registration.server_name = ""
 	await frames(30)
 	OS.remove_logger(log)
-	for words: String in ["main_loop_stall_seconds was changed", "dtls was changed", "is not changed"]:
+	for words: String in [
+		"main_loop_stall_seconds was changed", "dtls was changed", "is not changed"
+	]:
 		var told := Array(log.lines).filter(func(line: String) -> bool: return line.contains(words))
-		check_eq(told.size(), 1, "lines with \"%s\"" % words)
+		check_eq(told.size(), 1, 'lines with "%s"' % words)
 	check_eq(registration.is_registered(), true, "registered")
 
 
