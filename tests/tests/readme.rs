@@ -98,7 +98,7 @@ fn names(text: &str, begin: &str) -> BTreeSet<String> {
     found.collect()
 }
 
-/// The extension's own sources.
+/// The extension's own sources, without tests.
 fn sources() -> Result<String> {
     let mut text = String::new();
     let mut folders = vec![programs::workspace().join("rust/extension/src")];
@@ -108,7 +108,8 @@ fn sources() -> Result<String> {
             if path.is_dir() {
                 folders.push(path);
             } else {
-                text += &fs::read_to_string(path)?;
+                // What tests make up is nobody's setting.
+                text += fs::read_to_string(path)?.split("#[cfg(test)]").next().unwrap_or_default();
             }
         }
     }
@@ -144,7 +145,7 @@ fn the_tables_name_every_class_setting_variable_and_argument() -> Result<()> {
         ensure!(addon.contains(&format!("`{short}`")), "the addon's README does not name {short}");
     }
 
-    for (begin, least) in [("\"BACKEND_", 13), ("\"--backend-", 5)] {
+    for (begin, least) in [("\"BACKEND_", 12), ("\"--backend-", 5)] {
         let found = names(&sources, begin);
         ensure!(found.len() >= least, "{found:?}");
         for name in found.iter().map(|name| name.trim_start_matches('"')) {
