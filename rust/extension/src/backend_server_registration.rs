@@ -459,15 +459,13 @@ impl BackendServerRegistration {
     }
 
     fn describe_again(&self) {
-        // Before it is listed, nothing has to be complete.
-        let Some(registration) = self.handle().filter(|registration| registration.server_id().is_some())
-        else {
-            return;
-        };
-        match self.description().and_then(|description| registration.describe(description)) {
-            Ok(()) => {}
-            // What is listed stays as it was.
-            Err(error) => tracing::warn!(code = error.code(), "the server's entry is not changed: {error}"),
+        let Some(registration) = self.handle() else { return };
+        let described = self.description().and_then(|description| registration.describe(description));
+        // What is listed stays as it was. Before it is listed, nothing has to be complete.
+        if let Err(error) = described
+            && registration.server_id().is_some()
+        {
+            tracing::warn!(code = error.code(), "the server's entry is not changed: {error}");
         }
     }
 
