@@ -126,7 +126,7 @@ impl Inner {
                 Ok(true) => break,
                 Ok(false) => attempt = 0,
                 Err(error) if error.retryable && attempt + 1 < ATTEMPTS => {
-                    self.setup.clock.sleep(retry::pause(error.retry_after, attempt as u32)).await;
+                    self.setup.clock.sleep(retry::pause(error.retry_after, attempt)).await;
                     attempt += 1;
                     // It may have run out.
                     address = None;

@@ -241,7 +241,7 @@ impl Inner {
             match sent.await {
                 Ok(()) => return Ok(true),
                 Err(error) if error.retryable && attempt + 1 < OBJECT_ATTEMPTS => {
-                    self.setup.clock.sleep(retry::pause(error.retry_after, attempt as u32)).await;
+                    self.setup.clock.sleep(retry::pause(error.retry_after, attempt)).await;
                     attempt += 1;
                 }
                 Err(error) => return Err(error),
