@@ -395,6 +395,42 @@ func test_every_kind_of_value_that_json_has() -> void:
 	check(_store.save(session.player_id, "settings", again) > change, "a change is none")
 
 
+func test_a_refused_save_is_told_by_whoever_is_asked() -> void:
+	await open_store()
+	var session := await load_new_player()
+	var player := session.player_id
+	_store.save(player, "progress", {"at": Vector3.ONE})
+	_store.save_patch(player, "settings", {"node": self})
+	_store.save("nobody", "progress", {"wins": 1})
+	failed_with(await _store.save_now(player).wait(), "invalid_field", "save_now")
+	var flushed: BackendFlushResult = await _store.flush().wait()
+	succeeded(flushed, "flush")
+	check_eq(flushed.refused, 3, "refused")
+	flushed = await _store.flush_local().wait()
+	check_eq(flushed.refused, 2, "who is not here is told once")
+	_store.save(player, "progress", {"at": [1, 1, 1]})
+	_store.save_patch(player, "settings", {"volume": 3})
+	flushed = await _store.save_now(player).wait()
+	succeeded(flushed, "save_now after good saves")
+	check_eq([flushed.saved, flushed.refused], [2, 0], "saved and refused")
+
+
+func test_a_player_who_is_being_released_is_final() -> void:
+	await open_store()
+	var session := await load_new_player()
+	_store.save(session.player_id, "progress", {"wins": 1})
+	var request := _store.release_player(session.player_id)
+	await get_tree().process_frame
+	var told := record(_store.save_failed)
+	check_eq(_store.save(session.player_id, "progress", {"wins": 2}), 0, "change")
+	succeeded(await request.wait(), "release")
+	await until(func() -> bool: return not told.is_empty(), PATIENCE, "save_failed")
+	if not told.is_empty():
+		check_eq((told[0][2] as BackendError).code, "not_loaded", "code")
+	var documents: BackendPlayerDocuments = await session.read_documents().wait()
+	check_eq(documents.get_document("progress"), {"wins": 1}, "document")
+
+
 func test_a_refusal_names_the_place() -> void:
 	await open_store()
 	var session := await load_new_player()

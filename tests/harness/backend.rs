@@ -166,6 +166,18 @@ impl Backend {
         Ok(())
     }
 
+    /// Copies its SQLite file. Only while it is stopped: then everything is in that one file.
+    pub fn copy_database(&self, to: &Path) -> Result<()> {
+        ensure!(self.process.is_none(), "the backend runs");
+        fs::copy(self.database(), to).map(drop).context("the database cannot be copied")
+    }
+
+    /// Puts a copy in the place of its SQLite file. Only while it is stopped.
+    pub fn restore_database(&mut self, from: &Path) -> Result<()> {
+        self.erase()?;
+        fs::copy(from, self.database()).map(drop).context("the copy cannot be restored")
+    }
+
     /// Its process id.
     pub fn id(&self) -> Result<u32> {
         Ok(self.process.as_ref().context("the backend does not run")?.id())

@@ -14,6 +14,7 @@ mod journalling;
 mod lease;
 mod merge;
 pub(crate) mod refusals;
+mod rollback;
 mod sending;
 mod text;
 
@@ -94,6 +95,9 @@ pub enum Event {
     },
     /// A player of this server has a conflict to merge.
     ConflictFound(Conflict),
+    /// The backend has lost what it had said to be saved: its database went back, because a backup was restored or another
+    /// copy took over. Everything held is sent again, and becomes a conflict where another server has the player.
+    RollbackDetected,
     /// Another server waits for this player: save the final state, then call [`PlayerStore::release`]. It is done anyway
     /// after two seconds.
     PlayerWanted {

@@ -10,6 +10,8 @@ mod moving_target;
 mod network_faults;
 #[path = "player_store_tests/refusals.rs"]
 mod refusals;
+#[path = "player_store_tests/rollback.rs"]
+mod rollback;
 
 use std::collections::HashMap;
 use std::sync::Mutex;

@@ -64,6 +64,8 @@ pub enum Notice {
     Answers,
     /// The server is listed, perhaps at another backend than before.
     Listed,
+    /// The backend had forgotten the server, which is listed again, under another id if it was known by this one.
+    ListedAgain(Option<String>),
 }
 
 /// What players see of a server.
@@ -489,8 +491,9 @@ async fn beat(server: Arc<Inner>, lease: ServerLease) {
                 (server.on_event)(Event::Lost(error));
                 match server.enlist().await {
                     Ok(lease) => {
-                        server_id = lease.server_id;
+                        let before = std::mem::replace(&mut server_id, lease.server_id);
                         server.answered(&mut failures);
+                        server.notice(Notice::ListedAgain((before != server_id).then_some(before)));
                         // The new entry says "ready"; the next beat says what is.
                         told = ServerStatus::Ready;
                     }

@@ -241,6 +241,11 @@ impl WorldStore {
         self.0.lock().refusals.total()
     }
 
+    /// Chunks whose last change was refused.
+    pub fn refused_names(&self) -> usize {
+        self.0.lock().refusals.count(None)
+    }
+
     fn change(&self, name: &str, data: Option<Arc<Vec<u8>>>) -> Result<LocalAck, ClientError> {
         self.try_change(name, data).inspect_err(|error| self.note_refused(name, error))
     }

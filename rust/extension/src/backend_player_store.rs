@@ -236,6 +236,13 @@ impl BackendPlayerStore {
     #[signal]
     pub fn player_wanted(player_id: GString);
 
+    /// Emitted when the backend has lost what it had announced as saved, because a backup was restored or a copy of the
+    /// database took over that lacked the newest saves. Also a warning in the log. Everything this server holds is sent again:
+    /// it is saved once more, or kept as a conflict where the backend does not know this server as the player's holder any
+    /// more; then [signal lease_lost] and [signal conflicted] follow.
+    #[signal]
+    pub fn rollback_detected();
+
     /// Emitted when the journal cannot be used: the disk is full, the folder cannot be written, a write failed. Saves go
     /// on being sent, but until [signal journal_recovered] they are safe only once [signal saved] is emitted.
     #[signal]

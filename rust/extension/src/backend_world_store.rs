@@ -244,7 +244,8 @@ impl BackendWorldStore {
     pub fn saved(chunk_name: GString, version: i64);
 
     /// Emitted when the change of a chunk cannot be saved: the name or the size is not allowed, too much waits for the disk
-    /// ([code]backlog_full[/code]), the disk fails or has damaged it ([code]storage[/code]), or another server holds
+    /// ([code]backlog_full[/code]), the server is shutting down and [signal collect_saves] was the last moment to save
+    /// ([code]shutting_down[/code]), the disk fails or has damaged it ([code]storage[/code]), or another server holds
     /// the world ([code]lease_lost[/code]). When the backend refuses it, it is sent again.
     #[signal]
     pub fn save_failed(chunk_name: GString, error: Gd<BackendError>);
@@ -333,21 +334,22 @@ impl BackendWorldStore {
         self.handle().is_some_and(|store| store.contains(&chunk_name.to_string()))
     }
 
-    /// Sends all changes now and waits for the backend, up to [member flush_timeout]. Gives a [BackendFlushResult].
+    /// Sends everything that is unsent now and waits for the backend, up to [member flush_timeout]. What is saved meanwhile is
+    /// sent, too, but not waited for. Gives a [BackendFlushResult].
     #[func]
     fn flush(&self) -> Gd<BackendRequest> {
         self.flushing(async move |store: WorldStore, within| store.flush(within).await)
     }
 
-    /// Waits until everything is durable on local disk, up to [member flush_timeout]. Gives a [BackendFlushResult]; if its
+    /// Waits until everything that was saved so far is durable on local disk, up to [member flush_timeout]. Gives a [BackendFlushResult]; if its
     /// [member BackendFlushResult.journalled] is less than its [member BackendFlushResult.unsaved], the difference is at
     /// risk.
     #[func]
     fn flush_local(&self) -> Gd<BackendRequest> {
         self.flushing(async move |store: WorldStore, within| {
-            store.flush_local(within).await;
-            let unsaved = store.dirty_count();
-            Flushed { unsaved, local: unsaved.saturating_sub(store.unkept_count()), ..Flushed::default() }
+            let at_risk = store.flush_local(within).await;
+            let (unsaved, refused) = (store.dirty_count().max(at_risk), store.refused_names());
+            Flushed { unsaved, local: unsaved - at_risk, refused, ..Flushed::default() }
         })
     }
 
@@ -452,7 +454,10 @@ impl BackendWorldStore {
         change: impl FnOnce(&WorldStore, &str) -> Result<LocalAck, ClientError>,
     ) -> Gd<BackendRequest> {
         let name = chunk_name.to_string();
-        let ack = self.connected().and_then(|store| change(&store, &name));
+        let ack = self.connected().inspect_err(|error| {
+            tracing::warn!(code = error.code(), name, "a chunk was refused: {error}");
+        });
+        let ack = ack.and_then(|store| change(&store, &name));
         if let Err(error) = &ack {
             let (id, error) = (self.base().instance_id(), error.clone());
             // Later, like every other outcome: handlers need not expect to run inside this call.

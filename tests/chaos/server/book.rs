@@ -71,6 +71,7 @@ impl Book {
                 "event": "save_failed", "player": player_id, "key": key, "code": error.code(),
             })),
             Event::LeaseLost { player_id } => say(&json!({ "event": "lease_lost", "player": player_id })),
+            Event::RollbackDetected => say(&json!({ "event": "rollback_detected" })),
             Event::PlayerWanted { player_id } => say(&json!({ "event": "wanted", "player": player_id })),
             Event::ConflictFound(conflict) => say(&json!({
                 "event": "conflict_found", "player": conflict.player_id, "key": conflict.key,

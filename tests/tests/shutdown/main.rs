@@ -4,6 +4,7 @@ mod closed_output;
 mod owed;
 mod quitting;
 mod repeated;
+mod saving_game;
 mod starting;
 mod stuck_game;
 #[cfg(target_os = "linux")]

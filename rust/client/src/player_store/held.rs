@@ -70,6 +70,10 @@ pub(super) struct Held {
     /// The final state of everybody is in: nothing more is taken.
     pub sealed: bool,
     pub refusals: Refusals,
+    /// What is sent again under the number it had, on its way to the journal.
+    pub resent: Vec<(Name, i64, Stamp)>,
+    /// When the backend was found to have gone back.
+    pub rolled_back: Option<Instant>,
     /// The document that was sent last. The next batch goes on behind it: whoever saves at each frame must not keep those
     /// with later names from being sent.
     pub sent_last: Option<Name>,
@@ -128,6 +132,10 @@ pub(super) struct Document {
     pub durable: Option<Stamp>,
     /// When it changed; `None` when the backend has all.
     pub dirty: Option<Dirty>,
+    /// Number of the newest change that the backend said it has of this lease; 0: of none.
+    pub committed_sequence: i64,
+    /// Largest number that was sent under this lease.
+    pub sent_sequence: i64,
 }
 
 /// A change with its number. The content goes with it for ever: the same number never stands for something else.
@@ -150,6 +158,8 @@ pub(super) struct LeftOver {
     pub body: Body,
     pub bytes: usize,
     pub journalled: bool,
+    /// The backend said before that it has this.
+    pub is_repeated: bool,
 }
 
 impl Held {
@@ -181,6 +191,8 @@ impl Held {
             bytes: 0,
             sealed: false,
             refusals: Refusals::default(),
+            resent: Vec::new(),
+            rolled_back: None,
             sent_last: None,
             was_saving: false,
             changes: 0,
@@ -358,8 +370,14 @@ impl Held {
             let journalled =
                 document.durable.take().is_some_and(|durable| durable.sequence == stamp.sequence);
             self.bytes += stamp.bytes;
-            let left =
-                LeftOver { sequence: stamp.sequence, body: stamp.body, bytes: stamp.bytes, journalled };
+            let is_repeated = stamp.sequence == document.committed_sequence;
+            let left = LeftOver {
+                sequence: stamp.sequence,
+                body: stamp.body,
+                bytes: stamp.bytes,
+                journalled,
+                is_repeated,
+            };
             self.left_over.insert((Arc::clone(&id), key, epoch), left);
         }
         self.wanted.remove(player_id);
@@ -377,8 +395,13 @@ impl Held {
                 continue;
             }
             let bytes = record.value.as_str().len();
-            let left =
-                LeftOver { sequence: record.sequence, body: record.value.into(), bytes, journalled: true };
+            let left = LeftOver {
+                sequence: record.sequence,
+                body: record.value.into(),
+                bytes,
+                journalled: true,
+                is_repeated: false,
+            };
             let name = (player_id, record.key.into(), record.epoch);
             if self.left_over.get(&name).is_some_and(|known| known.sequence >= left.sequence) {
                 continue;
@@ -423,8 +446,15 @@ impl Held {
 
     /// Lets go of players who left and have nothing unsent.
     pub fn forget_leavers(&mut self) {
-        let has_all_sent =
-            |player: &Player| player.documents.values().all(|document| document.dirty.is_none());
+        // A lost player stays known until the backend has said what it has of the lease: if it went back, what was only
+        // loaded is to be sent as well.
+        let is_asking = |player: &Player| {
+            let id = &player.id;
+            player.lost && self.left_over.keys().any(|name| name.0 == *id && name.2 == player.epoch)
+        };
+        let has_all_sent = |player: &Player| {
+            player.documents.values().all(|document| document.dirty.is_none()) && !is_asking(player)
+        };
         let done: Vec<Arc<str>> = self
             .leavers
             .iter()

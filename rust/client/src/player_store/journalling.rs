@@ -357,7 +357,8 @@ impl Held {
         let numbered = self.number();
         let mut group = Group::default();
         let rewrite = std::mem::take(&mut self.rewrite);
-        group.living = if rewrite { self.all_unsent() } else { numbered };
+        let resent = std::mem::take(&mut self.resent);
+        group.living = if rewrite { self.all_unsent() } else { resent.into_iter().chain(numbered).collect() };
         for (name, left) in &self.left_over {
             if rewrite || !left.journalled {
                 let LeftOver { sequence, body, .. } = left;

@@ -59,6 +59,7 @@ impl PlayerStore {
         let mut pause = ASK_AGAIN;
         loop {
             let forgotten = loading.forgotten();
+            let known = inner.lock().known_versions(player_id);
             let left = until.saturating_duration_since(inner.clock.now());
             // The journal knows who takes the lease before it is taken: otherwise nobody could let it go after a crash.
             let ready = inner.wait_until(left, |held| {
@@ -106,7 +107,7 @@ impl PlayerStore {
                 reply => reply?,
             };
             if let Some(loaded) = reply.players.into_iter().find(|player| player.player_id == player_id) {
-                match inner.take(loaded, forgotten, closed)? {
+                match inner.take(loaded, &known, forgotten, closed)? {
                     Some(snapshots) => return Ok(snapshots),
                     // The player left while the reply was on its way, with saves that it does not know.
                     None => continue,
@@ -303,10 +304,12 @@ impl Inner {
     fn take(
         &self,
         loaded: LoadedPlayer,
+        known: &HashMap<Arc<str>, i64>,
         forgotten: u64,
         closed: u64,
     ) -> Result<Option<HashMap<String, Snapshot>>, ClientError> {
         let LoadedPlayer { player_id, epoch, sequence, documents, conflicts } = loaded;
+        let mut news = Vec::new();
         let snapshots = {
             let mut held = self.lock();
             if held.closed != closed {
@@ -322,7 +325,14 @@ impl Inner {
                 return Ok(None);
             }
             // Under another epoch, what is unsent here was made of an older state.
+            let version =
+                |key: &str| documents.iter().find(|fresh| fresh.key == key).map_or(0, |fresh| fresh.version);
+            let went_back = known.iter().any(|(key, known)| version(key) < *known);
+            if went_back && held.rolled_back(self.clock.now()) {
+                news.push(Event::RollbackDetected);
+            }
             if held.players.get(&*player_id).is_some_and(|player| player.epoch != epoch || player.lost) {
+                held.resend(&player_id, self.clock.now());
                 held.lose(&player_id);
                 held.forget(&player_id);
             }
@@ -348,6 +358,8 @@ impl Inner {
             }
             snapshots
         };
+        self.wake_journal.notify_one();
+        self.tell(news);
         self.announce(conflicts);
         Ok(Some(snapshots))
     }
@@ -383,6 +395,19 @@ pub(super) async fn listen(store: Weak<Inner>, mut notices: broadcast::Receiver<
             }
             Notice::Answers => {
                 inner.lock().answers = true;
+                inner.wake_sender.notify_one();
+            }
+            Notice::ListedAgain(before) => {
+                let is_ours = inner.is_at_its_backend();
+                {
+                    let mut held = inner.lock();
+                    // Its leases are of no use to anybody, once all that was saved under them has arrived.
+                    held.predecessors.extend(before);
+                    if is_ours {
+                        held.resend_all(inner.clock.now());
+                    }
+                }
+                inner.wake_journal.notify_one();
                 inner.wake_sender.notify_one();
             }
             Notice::Conflicts(players) => {

@@ -44,12 +44,16 @@ enum Work {
 }
 
 /// An item to send, and then what its result is booked by.
-struct Sent {
-    name: Name,
-    epoch: i64,
-    sequence: i64,
-    generation: u64,
-    body: Body,
+pub(super) struct Sent {
+    pub name: Name,
+    pub epoch: i64,
+    pub sequence: i64,
+    pub generation: u64,
+    pub body: Body,
+    /// The document's version at the backend, as it was known when this was sent.
+    pub known_version: i64,
+    /// The backend said before that it has this.
+    pub is_repeated: bool,
 }
 
 impl Sent {
@@ -335,27 +339,28 @@ impl Held {
     fn collect(&mut self, now: Instant) -> Vec<Sent> {
         let mut batch = Vec::new();
         let mut bytes = 0;
-        let mut add = |name: &Name, epoch, sequence, generation, body: &Body, size: usize| {
+        let mut add = |size: usize, sent: &dyn Fn() -> Sent| {
             if batch.len() == MAX_BATCH || (bytes > 0 && bytes + size > MAX_BATCH_BYTES) {
                 return false;
             }
             bytes += size;
-            batch.push(Sent { name: name.clone(), epoch, sequence, generation, body: body.clone() });
+            batch.push(sent());
             true
         };
         let all_left =
             self.left_over.iter().filter(|(_, left)| left.journalled || self.journal == JournalState::Failed);
         let mut room = true;
         for (name, left) in all_left {
-            room = room
-                && add(
-                    &(Arc::clone(&name.0), Arc::clone(&name.1)),
-                    name.2,
-                    left.sequence,
-                    0,
-                    &left.body,
-                    left.bytes,
-                );
+            let sent = || Sent {
+                name: (Arc::clone(&name.0), Arc::clone(&name.1)),
+                epoch: name.2,
+                sequence: left.sequence,
+                generation: 0,
+                body: left.body.clone(),
+                known_version: 0,
+                is_repeated: left.is_repeated,
+            };
+            room = room && add(left.bytes, &sent);
         }
         if Planted::FreshSequence.is_here() {
             self.renumber();
@@ -370,11 +375,24 @@ impl Held {
             let (Some(dirty), Some(stamp)) = (document.dirty, self.sendable(document)) else { continue };
             let leaving = !self.leavers.is_empty() && self.leavers.contains(&name.0);
             let due = self.is_due(dirty, leaving, now);
-            room = room
-                && (!due
-                    || add(name, player.epoch, stamp.sequence, stamp.generation, &stamp.body, stamp.bytes));
+            let sent = || Sent {
+                name: name.clone(),
+                epoch: player.epoch,
+                sequence: stamp.sequence,
+                generation: stamp.generation,
+                body: stamp.body.clone(),
+                known_version: document.version,
+                is_repeated: stamp.sequence <= document.committed_sequence,
+            };
+            room = room && (!due || add(stamp.bytes, &sent));
             if !room {
                 break;
+            }
+        }
+        for sent in &batch {
+            let player = self.players.get_mut(&sent.name.0).filter(|player| player.epoch == sent.epoch);
+            if let Some(document) = player.and_then(|player| player.documents.get_mut(&sent.name.1)) {
+                document.sent_sequence = document.sent_sequence.max(sent.sequence);
             }
         }
         self.sent_last = batch.last().map(|sent| sent.name.clone()).or_else(|| self.sent_last.take());
@@ -418,14 +436,24 @@ impl Held {
 
     fn book(&mut self, sent: &[Sent], results: Vec<SaveResult>, now: Instant) -> Vec<Event> {
         let mut news = Vec::with_capacity(sent.len());
+        let mut rolled_back = false;
         for (sent, result) in sent.iter().zip(results) {
             let (player_id, key) = (sent.name.0.to_string(), sent.name.1.to_string());
-            let &Sent { epoch, sequence, generation, .. } = sent;
-            self.settle(sent, result.version, now);
+            let &Sent { epoch, sequence, generation, is_repeated, .. } = sent;
+            rolled_back |= self.shows_rollback(sent, &result);
+            if self.is_superseded_by_others(sent, &result) {
+                // Nobody else has this lease. It is not saved, and not said to be.
+                rolled_back = true;
+                self.send_above(sent);
+                continue;
+            }
+            self.settle(sent, &result, now);
             if result.outcome == SaveOutcome::Conflicted {
                 self.conflicted += 1;
                 let held = self.players.get(&sent.name.0);
                 if held.is_some_and(|player| player.epoch == epoch && !player.lost) {
+                    // What the backend should have had before it gave the player away.
+                    self.resend(&player_id, now);
                     self.lose(&player_id);
                     news.push(Event::LeaseLost { player_id: player_id.clone() });
                 }
@@ -442,25 +470,36 @@ impl Held {
                 let error = ClientError::from(Problem::new(code, detail));
                 self.note_refused(&player_id, &key, &error, now);
                 news.push(Event::SaveFailed { player_id, key, error });
-            } else {
+            } else if !is_repeated || result.outcome == SaveOutcome::Applied {
                 let version = result.version;
                 news.push(Event::Saved { player_id, key, version, generation, epoch, sequence });
             }
+        }
+        if rolled_back && self.rolled_back(now) {
+            news.push(Event::RollbackDetected);
         }
         self.forget_leavers();
         news
     }
 
     /// The backend has this save, as the document or as a conflict.
-    fn settle(&mut self, sent: &Sent, version: i64, now: Instant) {
+    fn settle(&mut self, sent: &Sent, result: &SaveResult, now: Instant) {
         let living =
             self.players.get_mut(&sent.name.0).filter(|player| player.epoch == sent.epoch && !player.lost);
         let Some(document) = living.and_then(|player| player.documents.get_mut(&sent.name.1)) else {
             let name = (Arc::clone(&sent.name.0), Arc::clone(&sent.name.1), sent.epoch);
             return self.settle_left_over(&name, sent.sequence);
         };
-        document.version = document.version.max(version);
+        // A backend that went back counts from where it is.
+        document.version = if result.version > 0 { result.version } else { document.version };
         document.committed = document.committed.max(sent.generation);
+        document.committed_sequence =
+            if matches!(result.outcome, SaveOutcome::Conflicted | SaveOutcome::Refused) {
+                // The conflict covers what was committed before, whose content is not here any more.
+                0
+            } else {
+                document.committed_sequence.max(sent.sequence)
+            };
         if let Some(dirty) = document.dirty {
             self.last_flush = now.saturating_duration_since(dirty.first);
         }

@@ -57,14 +57,19 @@ pub struct State {
     /// What happened, for who checks it. Empty it from time to time.
     pub facts: Vec<Fact>,
     conflict_count: u64,
+    /// Epochs up to this one were given by a state that is lost.
+    epochs_begin: i64,
+    server_count: usize,
 }
 
+#[derive(Clone)]
 pub struct Server {
     pub server_id: String,
     pub until: Option<Instant>,
     pub sequence: u64,
 }
 
+#[derive(Clone)]
 pub struct Lease {
     pub holder: Option<String>,
     pub epoch: i64,
@@ -72,6 +77,7 @@ pub struct Lease {
     pub wanted_at: Option<Instant>,
 }
 
+#[derive(Clone)]
 pub struct Stored {
     pub document: Document,
     /// Epoch → the largest sequence applied.
@@ -80,9 +86,18 @@ pub struct Stored {
     pub applied: Vec<(i64, i64)>,
 }
 
+#[derive(Clone)]
 pub struct Kept {
     pub conflict: Conflict,
     pub resolved: bool,
+}
+
+/// A copy of what the backend keeps in its database.
+pub struct Backup {
+    servers: BTreeMap<String, Server>,
+    leases: BTreeMap<String, Lease>,
+    documents: BTreeMap<(String, String), Stored>,
+    conflicts: BTreeMap<(String, String, i64), Kept>,
 }
 
 /// What the backend did.
@@ -123,6 +138,8 @@ impl Default for State {
             conflicts: BTreeMap::new(),
             facts: Vec::new(),
             conflict_count: 0,
+            epochs_begin: 0,
+            server_count: 0,
         }
     }
 }
@@ -131,7 +148,8 @@ impl State {
     pub fn register(&mut self, body: &RegisterServer) -> ServerLease {
         self.registrations += 1;
         self.forgotten = false;
-        let number = self.servers.len() + 1;
+        self.server_count += 1;
+        let number = self.server_count;
         let until = Some(Instant::now() + self.lease);
         let server = self.servers.entry(body.instance_id.clone());
         let server =
@@ -210,7 +228,7 @@ impl State {
             }
             *lease = Lease {
                 holder: Some(body.server_id.clone()),
-                epoch: lease.epoch + i64::from(!ours),
+                epoch: if ours { lease.epoch } else { lease.epoch.max(self.epochs_begin) + 1 },
                 until: now + self.lease,
                 wanted_at: None,
             };
@@ -356,6 +374,25 @@ impl State {
             self.facts.push(Fact::Resolved { player_id, key, epoch, sequence });
         }
         Ok(())
+    }
+
+    pub fn back_up(&self) -> Backup {
+        Backup {
+            servers: self.servers.clone(),
+            leases: self.leases.clone(),
+            documents: self.documents.clone(),
+            conflicts: self.conflicts.clone(),
+        }
+    }
+
+    /// The backend comes back with an older state. No epoch is given twice all the same.
+    pub fn restore(&mut self, backup: Backup) {
+        let epochs = |leases: &BTreeMap<String, Lease>| leases.values().map(|lease| lease.epoch).max();
+        self.epochs_begin = self.epochs_begin.max(epochs(&self.leases).unwrap_or(0));
+        let Backup { servers, leases, documents, conflicts } = backup;
+        (self.servers, self.leases) = (servers, leases);
+        (self.documents, self.conflicts) = (documents, conflicts);
+        self.restarted();
     }
 
     /// The backend comes back: who was alive when it went has one lease to be heard again.

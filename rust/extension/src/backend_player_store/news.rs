@@ -69,6 +69,12 @@ fn announce(id: InstanceId, event: Event) {
         Event::LeaseLost { player_id } => node.signals().lease_lost().emit(&player_id),
         Event::Conflicted { player_id, key, .. } => node.signals().conflicted().emit(&player_id, &key),
         Event::ConflictFound(conflict) => merging::found(&node, Arc::new(conflict)),
+        Event::RollbackDetected => {
+            tracing::warn!(
+                "the backend's database went back to an older state: everything held is sent again, look for conflicts"
+            );
+            node.signals().rollback_detected().emit();
+        }
         Event::PlayerWanted { player_id } => wanted(&node, player_id),
         Event::JournalFailed(error) => {
             node.signals().journal_failed().emit(&Failure::from(error).into_object());

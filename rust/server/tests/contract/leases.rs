@@ -68,6 +68,15 @@ on_both_databases! {
         assert_eq!(beat(backend, &a, 3).await["heartbeat_seconds"], 30);
     }
 
+    async fn who_has_let_players_in_is_asked_for_it_too(backend) {
+        // To hear of a ban in time.
+        let (_, a, _) = three(backend).await;
+        assert_eq!(beat(backend, &a, 1).await["heartbeat_seconds"], 30);
+        let body = json!({"sequence": 2, "players": 1});
+        let reply = backend.serve(&format!("/v1/servers/{a}/heartbeat"), &body).await.expect(200);
+        assert_eq!(reply["heartbeat_seconds"], 5);
+    }
+
     async fn a_released_player_is_given_with_its_latest_save(backend) {
         let (player, a, b) = three(backend).await;
         assert_eq!(load(backend, &a, &player).await["epoch"], 1);

@@ -101,6 +101,10 @@ impl Judge {
             Event::JournalFailed(_) => self.trace.note("told journal failed", process, "", &[]),
             Event::JournalRecovered => self.trace.note("told journal recovered", process, "", &[]),
             Event::SaveFailed { player_id, .. } => self.trace.note("told failed", process, player_id, &[]),
+            Event::RollbackDetected => {
+                self.trace
+                    .fail(|| format!("process {process} says that the backend went back, and it did not"));
+            }
             Event::JournalWarning(_) | Event::BacklogChanged(_) => {}
         }
     }

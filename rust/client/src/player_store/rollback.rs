@@ -1,0 +1,149 @@
+//! A backend whose database went back: a backup was restored, or an asynchronous replica took over. What it had said to be
+//! saved may be gone.
+//!
+//! Whatever was saved under the present lease can be sent again under the number it had. That asks the question and mends
+//! the damage in one: a backend that has the save answers `replayed`, one that lost it applies it, or keeps it as a conflict
+//! if the lease is not ours any more. So it is done whenever there is a doubt: the backend forgot the server, a version is
+//! lower than one it told before, a lease is lost. Documents that were only loaded have no number of ours. They are sent as new
+//! saves, once it is certain that the backend went back.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backend_protocol::player_store::{SaveOutcome, SaveResult};
+use tokio::time::Instant;
+
+use super::held::{Dirty, Document, Held, LeftOver, Player, Stamp};
+use super::sending::Sent;
+
+/// Everything is sent again once for all that is noticed within this time.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+impl Held {
+    /// Sends again what the backend said it has of a player's present lease, under the same numbers.
+    pub fn resend(&mut self, player_id: &str, now: Instant) {
+        let Some(player) = self.players.get_mut(player_id).filter(|player| !player.lost) else { return };
+        for (key, document) in &mut player.documents {
+            if document.dirty.is_some() || document.committed_sequence == 0 {
+                continue;
+            }
+            let stamp = Stamp {
+                sequence: document.committed_sequence,
+                generation: document.generation,
+                body: document.body.clone(),
+                bytes: document.bytes,
+            };
+            let name = (Arc::clone(&player.id), Arc::clone(key));
+            document.committed = document.generation.saturating_sub(1);
+            document.numbered = Some(stamp.clone());
+            document.dirty = Some(Dirty { first: now, last: now });
+            self.bytes += document.bytes;
+            // The journal is to keep it again.
+            self.settled.remove(&(Arc::clone(&name.0), Arc::clone(&name.1), player.epoch));
+            self.unsent.insert(name.clone());
+            self.resent.push((name, player.epoch, stamp));
+        }
+        self.quiet_until = None;
+    }
+
+    /// [`Self::resend`] of everybody.
+    pub fn resend_all(&mut self, now: Instant) {
+        for player_id in self.players.keys().cloned().collect::<Vec<_>>() {
+            self.resend(&player_id, now);
+        }
+    }
+
+    /// It is certain that the backend went back: everything held is sent again. False if that was done just now.
+    pub fn rolled_back(&mut self, now: Instant) -> bool {
+        if self.rolled_back.is_some_and(|at| now < at + SWEEP_INTERVAL) {
+            return false;
+        }
+        self.rolled_back = Some(now);
+        self.resend_all(now);
+        let players: Vec<Arc<str>> = self.players.keys().cloned().collect();
+        for player_id in players {
+            let Some(player) = self.players.get_mut(&player_id) else { continue };
+            let is_loaded = |document: &Document| {
+                document.dirty.is_none() && document.committed_sequence == 0 && document.version > 0
+            };
+            let loaded: Vec<Arc<str>> = player
+                .documents
+                .iter()
+                .filter(|(_, document)| is_loaded(document))
+                .map(|(key, _)| Arc::clone(key))
+                .collect();
+            for key in loaded {
+                if player.lost {
+                    let Some(left) = player.kept_apart(&key) else { continue };
+                    self.bytes += left.bytes;
+                    self.left_over.insert((Arc::clone(&player_id), key, player.epoch), left);
+                } else if let Some(document) = player.documents.get_mut(&key) {
+                    self.changes += 1;
+                    document.generation = self.changes;
+                    document.bytes = document.body.text().as_str().len();
+                    document.dirty = Some(Dirty { first: now, last: now });
+                    self.bytes += document.bytes;
+                    let name = (Arc::clone(&player_id), key);
+                    self.unsent.insert(name.clone());
+                    self.unnumbered.push(name);
+                }
+            }
+        }
+        self.quiet_until = None;
+        true
+    }
+
+    /// Versions of a held player's documents that the backend has told.
+    pub fn known_versions(&self, player_id: &str) -> HashMap<Arc<str>, i64> {
+        let player = self.players.get(player_id);
+        let versions = player.into_iter().flat_map(|player| &player.documents);
+        versions.map(|(key, document)| (Arc::clone(key), document.version)).collect()
+    }
+
+    /// Whether a result can only come from a backend that has lost what it had told before.
+    pub fn shows_rollback(&self, sent: &Sent, result: &SaveResult) -> bool {
+        match result.outcome {
+            // It had said already that it has this.
+            SaveOutcome::Applied | SaveOutcome::Conflicted if sent.is_repeated => true,
+            SaveOutcome::Applied => result.version <= sent.known_version,
+            SaveOutcome::Replayed | SaveOutcome::Superseded => result.version < sent.known_version,
+            _ => false,
+        }
+    }
+
+    /// Whether the backend says that it has a later save of the document, where this server has made none: what was sent is
+    /// nowhere, whoever wrote the other one.
+    pub fn is_superseded_by_others(&self, sent: &Sent, result: &SaveResult) -> bool {
+        let name = &sent.name;
+        let player = self.players.get(&name.0).filter(|player| player.epoch == sent.epoch && !player.lost);
+        let document = player.and_then(|player| player.documents.get(&name.1));
+        result.outcome == SaveOutcome::Superseded
+            && document.is_some_and(|document| document.sent_sequence <= sent.sequence)
+    }
+
+    /// Such a document is sent once more, under a number that is well above.
+    pub fn send_above(&mut self, sent: &Sent) {
+        let Some(player) = self.players.get_mut(&sent.name.0) else { return };
+        player.next_sequence = player.next_sequence.saturating_add(SKIPPED);
+        let Some(document) = player.documents.get_mut(&sent.name.1) else { return };
+        (document.numbered, document.durable) = (None, None);
+        self.unnumbered.push(sent.name.clone());
+    }
+}
+
+/// Numbers that are left out to get above somebody else's.
+const SKIPPED: i64 = 1_000_000;
+
+impl Player {
+    /// A document of a lost player as a save that comes too late.
+    fn kept_apart(&mut self, key: &str) -> Option<LeftOver> {
+        let document = self.documents.get_mut(key)?;
+        let body = document.body.clone();
+        let bytes = body.text().as_str().len();
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        document.committed_sequence = sequence;
+        Some(LeftOver { sequence, body, bytes, journalled: false, is_repeated: false })
+    }
+}

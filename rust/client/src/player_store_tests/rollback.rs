@@ -1,0 +1,176 @@
+//! A backend whose database goes back: what was announced as saved is there afterwards, or kept as a conflict.
+
+use super::*;
+
+fn object(value: Value) -> Content {
+    value.as_object().expect("object").clone()
+}
+
+/// Whether the backend has this, as the document or as a conflict that waits to be merged.
+fn is_there(backend: &SimulatedBackend, key: &str, content: &Content) -> bool {
+    let state = backend.state.lock().expect("not poisoned");
+    let document = state.documents.get(&("ada".to_owned(), key.to_owned()));
+    document.is_some_and(|stored| stored.document.value == *content)
+        || state.open_conflicts("ada").any(|conflict| conflict.key == key && conflict.value == *content)
+}
+
+fn save(server: &Server, key: &str, number: i64) {
+    server.store.save("ada", key, content(number)).expect("taken");
+}
+
+fn detections(server: &Server) -> usize {
+    server.news().iter().filter(|event| matches!(event, Event::RollbackDetected)).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_of_a_lease_that_is_older_than_the_backup_is_saved_again() {
+    let backend = SimulatedBackend::new();
+    let server = Server::start(&backend, &disk()).await;
+    server.load("ada").await;
+    save(&server, "progress", 1);
+    save(&server, "inventory", 1);
+    save(&server, "untouched", 1);
+    assert_eq!(server.store.flush(None, LONG).await.saved, 3);
+    let backup = backend.state.lock().expect("not poisoned").back_up();
+    for number in 2..=4 {
+        save(&server, "progress", number);
+        assert_eq!(server.store.flush(None, LONG).await.saved, 1);
+    }
+    save(&server, "inventory", 2);
+    assert_eq!(server.store.flush(None, LONG).await.saved, 1);
+    backend.state.lock().expect("not poisoned").restore(backup);
+    assert!(!is_there(&backend, "inventory", &content(2)), "gone");
+    // One save of one document is enough to notice.
+    save(&server, "progress", 5);
+    server.store.flush(None, LONG).await;
+    until(|| server.store.dirty_count() == 0).await;
+    assert_eq!(detections(&server), 1);
+    for (key, number) in [("progress", 5), ("inventory", 2), ("untouched", 1)] {
+        assert!(is_there(&backend, key, &content(number)), "{key}");
+    }
+    assert!(server.store.is_holding("ada"));
+    assert_eq!(server.disk.saves(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_document_that_went_back_by_a_single_version_is_noticed() {
+    let backend = SimulatedBackend::new();
+    let server = Server::start(&backend, &disk()).await;
+    server.load("ada").await;
+    save(&server, "progress", 1);
+    save(&server, "inventory", 1);
+    server.store.flush(None, LONG).await;
+    let backup = backend.state.lock().expect("not poisoned").back_up();
+    save(&server, "progress", 2);
+    save(&server, "inventory", 2);
+    server.store.flush(None, LONG).await;
+    backend.state.lock().expect("not poisoned").restore(backup);
+    save(&server, "progress", 3);
+    server.store.flush(None, LONG).await;
+    until(|| server.store.dirty_count() == 0).await;
+    assert_eq!(detections(&server), 1);
+    assert!(is_there(&backend, "inventory", &content(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_of_a_lease_that_the_backend_never_heard_of_is_kept_as_a_conflict() {
+    let backend = SimulatedBackend::new();
+    let other = Server::start(&backend, &disk()).await;
+    let server = Server::start(&backend, &disk()).await;
+    let backup = backend.state.lock().expect("not poisoned").back_up();
+    // Saved by another server, and only loaded by this one.
+    other.load("ada").await;
+    other.store.save("ada", "loaded", content(7)).expect("taken");
+    other.store.release("ada", LONG).await;
+    server.load("ada").await;
+    save(&server, "progress", 1);
+    save(&server, "inventory", 1);
+    assert_eq!(server.store.flush(None, LONG).await.saved, 2);
+    backend.state.lock().expect("not poisoned").restore(backup);
+    save(&server, "progress", 2);
+    until(|| server.heard(|event| matches!(event, Event::LeaseLost { .. }))).await;
+    until(|| server.store.dirty_count() == 0).await;
+    assert_eq!(detections(&server), 1);
+    for (key, number) in [("progress", 2), ("inventory", 1), ("loaded", 7)] {
+        assert!(is_there(&backend, key, &content(number)), "{key}");
+    }
+    // Whoever loads the player next finds them.
+    other.load("ada").await;
+    until(|| {
+        other.heard(|event| matches!(event, Event::ConflictFound(conflict) if conflict.key == "loaded"))
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_forgot_the_server_gets_everything_without_another_save() {
+    let backend = SimulatedBackend::new();
+    let empty = backend.state.lock().expect("not poisoned").back_up();
+    let server = Server::start(&backend, &disk()).await;
+    server.load("ada").await;
+    save(&server, "progress", 1);
+    assert_eq!(server.store.flush(None, LONG).await.saved, 1);
+    backend.state.lock().expect("not poisoned").restore(empty);
+    until(|| is_there(&backend, "progress", &content(1))).await;
+    until(|| detections(&server) == 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_that_shows_older_documents_overwrites_nothing() {
+    let backend = SimulatedBackend::new();
+    let server = Server::start(&backend, &disk()).await;
+    server.load("ada").await;
+    save(&server, "progress", 1);
+    server.store.flush(None, LONG).await;
+    let backup = backend.state.lock().expect("not poisoned").back_up();
+    save(&server, "progress", 2);
+    server.store.flush(None, LONG).await;
+    backend.state.lock().expect("not poisoned").restore(backup);
+    // The player reconnects.
+    assert_eq!(number_of(&server.load("ada").await, "progress"), Some(2));
+    until(|| is_there(&backend, "progress", &content(2))).await;
+    assert_eq!(detections(&server), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_else_superseded_is_not_saved_but_sent_again() {
+    let backend = SimulatedBackend::new();
+    let server = Server::start(&backend, &disk()).await;
+    server.load("ada").await;
+    save(&server, "progress", 1);
+    server.store.flush(None, LONG).await;
+    {
+        let mut state = backend.state.lock().expect("not poisoned");
+        let stored = state.documents.get_mut(&("ada".to_owned(), "progress".to_owned())).expect("there");
+        stored.document.value = object(json!({"by": "somebody else"}));
+        stored.last.insert(1, 50);
+    }
+    save(&server, "progress", 2);
+    assert_eq!(server.store.flush(None, LONG).await, all_saved(1));
+    assert_eq!(stored(&backend, "ada", "progress"), Some(content(2)), "announced, and there");
+    let told = |event: &Event| matches!(event, Event::Saved { sequence, .. } if *sequence > 50);
+    assert!(server.heard(told), "{:?}", server.news());
+    assert!(!server.heard(|event| matches!(event, Event::Saved { sequence: 2, .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_was_away_for_longer_than_its_lease_asks_again_and_conflicts_with_nobody() {
+    let backend = SimulatedBackend::new();
+    let one = Server::start(&backend, &disk()).await;
+    let other = Server::start(&backend, &disk()).await;
+    one.load("ada").await;
+    save(&one, "progress", 1);
+    save(&one, "inventory", 1);
+    one.store.flush(None, LONG).await;
+    one.power.freeze();
+    other.load("ada").await;
+    other.store.save("ada", "progress", content(2)).expect("taken");
+    other.store.flush(None, LONG).await;
+    one.power.resume();
+    // Listed again, it sends what it had saved: the backend has it all.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    until(|| one.store.dirty_count() == 0).await;
+    assert_eq!((detections(&one), detections(&other)), (0, 0));
+    assert_eq!(backend.state.lock().expect("not poisoned").open_conflicts("ada").count(), 0);
+    assert_eq!(stored(&backend, "ada", "progress"), Some(content(2)));
+}
