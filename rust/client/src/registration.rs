@@ -93,6 +93,31 @@ pub struct ServerDescription {
     pub certificate: Option<String>,
 }
 
+/// Which backend a server is registered at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum BackendIdentity {
+    /// The one with this identity.
+    Told(String),
+    /// One that does not tell: an earlier version.
+    Untold,
+}
+
+impl BackendIdentity {
+    /// The identity, if it is told.
+    pub(crate) fn told(&self) -> Option<&str> {
+        match self {
+            Self::Told(identity) => Some(identity),
+            Self::Untold => None,
+        }
+    }
+}
+
+impl From<Option<String>> for BackendIdentity {
+    fn from(told: Option<String>) -> Self {
+        told.map_or(Self::Untold, Self::Told)
+    }
+}
+
 /// Told about [`Event`]s, on a worker thread.
 pub type OnEvent = Arc<dyn Fn(Event) + Send + Sync>;
 
@@ -112,8 +137,8 @@ struct Inner {
     /// What the entry was last made of, or refused to be made of.
     entered: Mutex<Option<ServerDescription>>,
     listed: Mutex<Option<String>>,
-    /// Of the last registration's reply; the inner `None`: it did not tell.
-    backend_id: Mutex<Option<Option<String>>>,
+    /// Of the last registration's reply.
+    backend_identity: Mutex<Option<BackendIdentity>>,
     beating: Mutex<Option<JoinHandle<()>>>,
     notices: broadcast::Sender<Notice>,
     good_keys: watch::Sender<GoodKeys>,
@@ -153,7 +178,7 @@ impl Registration {
             described: Mutex::new(None),
             entered: Mutex::new(None),
             listed: Mutex::new(None),
-            backend_id: Mutex::new(None),
+            backend_identity: Mutex::new(None),
             beating: Mutex::new(None),
             notices: broadcast::channel(NOTICES).0,
             good_keys: watch::channel(None).0,
@@ -236,10 +261,9 @@ impl Registration {
         &self.0.key
     }
 
-    /// Identity of the backend that the server was last registered at; the inner `None`: it does not tell. `None` before the
-    /// first registration.
-    pub(crate) fn backend_id(&self) -> Option<Option<String>> {
-        lock(&self.0.backend_id).clone()
+    /// Identity of the backend that the server was last registered at. `None` before the first registration.
+    pub(crate) fn backend(&self) -> Option<BackendIdentity> {
+        lock(&self.0.backend_identity).clone()
     }
 
     /// From now on heartbeats renew the lease of this world. Gives the number of the opening.
@@ -417,7 +441,7 @@ impl Inner {
                 return Err(error);
             }
         };
-        *lock(&self.backend_id) = Some(lease.backend_id.clone());
+        *lock(&self.backend_identity) = Some(BackendIdentity::from(lease.backend_id.clone()));
         *lock(&self.listed) = Some(lease.server_id.clone());
         self.notice(Notice::Listed);
         (self.on_event)(Event::Registered(lease.server_id.clone()));

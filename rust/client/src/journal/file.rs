@@ -527,10 +527,10 @@ fn from_sqlx(path: &Path, error: &sqlx::Error) -> JournalError {
     match code.map(|code| code & 0xff) {
         Some(5 | 6) => JournalError::InUse(text),
         Some(8 | 14 | 3 | 23) => JournalError::ReadOnly(text),
-        Some(11 | 26) => JournalError::Damaged(text),
         Some(13) => JournalError::Full(text),
-        // Of a table or a column that is not there, or a value of another type: not what was written.
-        Some(1) => JournalError::Damaged(text),
+        // 1: a table or a column that is not there.
+        Some(1 | 11 | 26) => JournalError::Damaged(text),
+        // A value of another type.
         None if !matches!(error, sqlx::Error::Io(_)) => JournalError::Damaged(text),
         _ => JournalError::Io(text),
     }

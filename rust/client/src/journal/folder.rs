@@ -246,7 +246,9 @@ async fn adopt_from(
         };
         let mut warnings = Vec::new();
         warn_of(&other, &left, &mut warnings);
-        warnings.into_iter().for_each(|warning| recovered.warn(warning));
+        for warning in warnings {
+            recovered.warn(warning);
+        }
         if left.is_empty() && other.missing == 0 {
             other.close().await;
             continue;

@@ -21,14 +21,16 @@ impl FileIdentity {
     /// What a file remembers itself by: the same on this file as long as the machine runs, and not on a copy of it, in a
     /// restored snapshot or on another machine. The lock of a file proves that whoever wrote to it is dead only where this
     /// is what it remembers.
+    #[cfg(unix)]
+    pub fn origin(self, _path: &Path) -> String {
+        format!("{} {}:{}", this_run(), self.device, self.number)
+    }
+
+    /// What a file remembers itself by. Here files have no number: it is where it lies, on which machine.
+    #[cfg(not(unix))]
     pub fn origin(self, path: &Path) -> String {
-        #[cfg(unix)]
-        let place = format!("{}:{}", self.device, self.number);
-        #[cfg(not(unix))]
-        let place = path.canonicalize().unwrap_or_else(|_| path.to_owned()).display().to_string();
-        #[cfg(unix)]
-        let _named_by_its_number = path;
-        format!("{} {place}", this_run())
+        let place = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        format!("{} {}", this_run(), place.display())
     }
 }
 

@@ -11,6 +11,7 @@ use super::refusals::Refusals;
 use super::{Backlog, MAX_BACKLOG_BYTES, Pace, Snapshot, lease_lost};
 use crate::error::{ClientError, Fault};
 use crate::journal::{Record, Settled};
+use crate::registration::BackendIdentity;
 
 /// Most replaced contents kept for the journal's task to free. While it is held up, the game's thread does it.
 const MOST_OUTDATED: usize = 1_024;
@@ -50,8 +51,8 @@ pub(super) struct Held {
     pub journal: JournalState,
     /// The journal was open once: what earlier runs left is known.
     pub has_recovered: bool,
-    /// Identity of the backend that this store is for; the inner `None`: it does not tell. Unknown before a registration.
-    pub backend: Option<Option<String>>,
+    /// The backend that this store is for. Unknown before a registration.
+    pub backend: Option<BackendIdentity>,
     /// Registrations reach another backend now.
     pub at_another_backend: bool,
     /// What the next transaction of the journal does beside keeping saves: up to which sequence documents are settled.

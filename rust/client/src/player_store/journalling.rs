@@ -12,6 +12,7 @@ use super::{Event, Inner, LocalSave};
 use crate::error::ClientError;
 use crate::journal::{Changes, Journal, JournalError, Record, Recovered, Settled};
 use crate::planted::Planted;
+use crate::registration::BackendIdentity;
 use crate::retry;
 
 /// Time without anything to write after which the journal gives disk space back.
@@ -76,7 +77,7 @@ pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
         let now = inner.clock.now();
         let open = match &mut journal {
             Some(open) => open,
-            None if inner.backend_id().is_none() => {
+            None if inner.backend().is_none() => {
                 let (clock, outcome) = (Arc::clone(&inner.clock), inner.count_unsent(counted).await);
                 counted = outcome.is_ok();
                 if let Err(error) = outcome {
@@ -87,7 +88,7 @@ pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
                 wait_for(&wake, &clock, UNREGISTERED_INTERVAL).await;
                 continue;
             }
-            None => match inner.journal.open(inner.backend_id().flatten().as_deref()).await {
+            None => match inner.open_journal().await {
                 Ok((opened, recovered)) => {
                     inner.opened(recovered, failures > 0);
                     failures = 0;
@@ -111,17 +112,8 @@ pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
             if !inner.lock().rewrite {
                 empty(&mut failed).await;
             }
-            let mut recovered = Recovered::default();
-            let outcome = open.adopt(&mut recovered).await;
-            inner.adopted(recovered);
-            if let Err(error) = outcome {
-                inner.lock().rewrite = true;
-                let is_full = matches!(error, JournalError::Full(_));
-                inner.journal_failed(error, failures == 0);
-                failures = failures.saturating_add(1);
-                if !is_full {
-                    failed.extend(journal.take());
-                }
+            if !inner.adopt(&mut **open, &mut failures).await {
+                failed.extend(journal.take());
             }
             continue;
         }
@@ -247,11 +239,16 @@ impl Inner {
         self.progressed();
     }
 
+    async fn open_journal(&self) -> Result<(Box<dyn Journal>, Recovered), JournalError> {
+        let backend = self.backend();
+        self.journal.open(backend.as_ref().and_then(BackendIdentity::told)).await
+    }
+
     /// Whose saves this store keeps: the backend that it was first registered at. `None`: it was at none yet.
-    fn backend_id(&self) -> Option<Option<String>> {
+    fn backend(&self) -> Option<BackendIdentity> {
         let mut held = self.lock();
         if held.backend.is_none() {
-            held.backend = self.registration.backend_id();
+            held.backend = self.registration.backend();
         }
         held.backend.clone()
     }
@@ -273,6 +270,19 @@ impl Inner {
     fn works_again(&self) {
         self.lock().journal = JournalState::Good;
         self.tell([Event::JournalRecovered]);
+    }
+
+    /// Takes over what processes left that have died. Gives whether the journal can be written to.
+    async fn adopt(&self, journal: &mut dyn Journal, failures: &mut u32) -> bool {
+        let mut recovered = Recovered::default();
+        let outcome = journal.adopt(&mut recovered).await;
+        self.adopted(recovered);
+        let Err(error) = outcome else { return true };
+        self.lock().rewrite = true;
+        let is_full = matches!(error, JournalError::Full(_));
+        self.journal_failed(error, *failures == 0);
+        *failures = failures.saturating_add(1);
+        is_full
     }
 
     /// Processes have died beside this one, which sends what they left.

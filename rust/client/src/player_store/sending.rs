@@ -18,6 +18,7 @@ use super::held::{Dirty, Document, Held, JournalState, Name, Stamp};
 use super::{Batch, BatchItem, Event, Inner, Pace, lease};
 use crate::error::{Cause, ClientError, Fault};
 use crate::planted::Planted;
+use crate::registration::BackendIdentity;
 use crate::retry;
 
 /// Most bytes of documents in one batch; the backend reads twice as much.
@@ -179,12 +180,12 @@ impl Inner {
 
     /// Whether registrations reach the backend that this store is for. Told once when they do not.
     pub(super) fn is_at_its_backend(&self) -> bool {
-        let now = self.registration.backend_id();
+        let now = self.registration.backend();
         let (told, other) = {
             let mut held = self.lock();
             // A backend that does not tell is taken for the same one: replicas of two versions are one backend.
             let other = match (&held.backend, &now) {
-                (Some(Some(own)), Some(Some(now))) => own != now,
+                (Some(BackendIdentity::Told(own)), Some(BackendIdentity::Told(now))) => own != now,
                 _ => false,
             };
             (std::mem::replace(&mut held.at_another_backend, other), other)

@@ -23,6 +23,7 @@ use super::{Event, IN_FLIGHT, IN_FLIGHT_KIB, Inner, KeptIndex, Setup, keeping, o
 use crate::error::{ClientError, Fault};
 use crate::journal::passing_volume;
 use crate::player_store::Flushed;
+use crate::registration::BackendIdentity;
 use crate::shutdown::{Pending, Store};
 use crate::storage::make_folder;
 use crate::watched::Watched;
@@ -147,11 +148,12 @@ async fn open_local(
     if let Some(why) = passing_volume(&setup.folder) {
         tracing::warn!(folder = %setup.folder.display(), "unsent chunks do not survive the container: {why}");
     }
-    let backend = setup.registration.backend_id().flatten();
+    let backend = setup.registration.backend();
+    let backend = backend.as_ref().and_then(BackendIdentity::told);
     let mut folder = setup.folder.join(world);
-    take_from_former(setup, world, &folder).await?;
+    take_from_former(setup, world, &folder, backend).await?;
     // `~` is in no world's id.
-    let beside = setup.folder.join(format!("{world}~{}", plain(backend.as_deref().unwrap_or("untold"))));
+    let beside = setup.folder.join(format!("{world}~{}", plain(backend.unwrap_or("untold"))));
     if beside.exists() {
         folder.clone_from(&beside);
     }
@@ -159,7 +161,7 @@ async fn open_local(
     loop {
         let at = folder.clone();
         let local_copy = on_disk(move || LocalCopy::open(&at)).await?;
-        match Index::open(&folder, backend.as_deref()).await {
+        match Index::open(&folder, backend).await {
             // They are kept for a server of that one.
             Err(error @ IndexError::Foreign(_)) if folder != beside => {
                 tracing::warn!(folder = %folder.display(), "{error}: this server keeps its copy beside it");
@@ -185,12 +187,17 @@ async fn open_local(
 }
 
 /// Moves the copy that an earlier version kept elsewhere, unless a process has it open.
-async fn take_from_former(setup: &Setup, world: &str, folder: &Path) -> Result<(), ClientError> {
+async fn take_from_former(
+    setup: &Setup,
+    world: &str,
+    folder: &Path,
+    backend: Option<&str>,
+) -> Result<(), ClientError> {
     for former in setup.former_folders.iter().map(|former| former.join(world)) {
         if folder.exists() || !former.join("index.db").exists() {
             continue;
         }
-        match Index::open(&former, setup.registration.backend_id().flatten().as_deref()).await {
+        match Index::open(&former, backend).await {
             Ok((index, _left)) => index.close().await,
             Err(error) => {
                 tracing::warn!(folder = %former.display(), "a world's local copy is left where it is: {error}");
