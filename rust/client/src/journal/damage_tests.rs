@@ -145,10 +145,13 @@ async fn a_damaged_file_is_kept_aside_and_what_it_has_is_sent() {
     assert!(!warned(&next, "damaged"), "{:?}", next.warnings);
 }
 
+/// Does something to a file.
+type Spoil = fn(&Path);
+
 #[tokio::test]
 async fn a_log_that_was_cut_or_damaged_is_told() {
     for rest in [false, true] {
-        let cases: [(&str, fn(&Path)); 6] = [
+        let cases: [(&str, Spoil); 6] = [
             ("gone", |log| fs::remove_file(log).expect("removed")),
             ("empty", |log| fs::write(log, "").expect("emptied")),
             ("cut at its end", |log| cut(log, 99)),
@@ -223,7 +226,7 @@ async fn a_file_of_the_first_format_is_read() {
     let (mut journal, recovered) = open(folder.path()).await;
     let value = Text::parse("{\"n\":8}".to_owned()).expect("JSON");
     let ada = Record { player_id: "ada".into(), key: "progress".into(), epoch: 3, sequence: 8, value };
-    assert_eq!(recovered.saves, [ada.clone()]);
+    assert_eq!(recovered.saves, std::slice::from_ref(&ada));
     assert_eq!(
         (&recovered.server_ids[..], &recovered.unproven_ids[..]),
         (&[][..], &["earlier".to_owned()][..])

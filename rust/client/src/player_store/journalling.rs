@@ -78,12 +78,8 @@ pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
         let open = match &mut journal {
             Some(open) => open,
             None if inner.backend().is_none() => {
-                let (clock, outcome) = (Arc::clone(&inner.clock), inner.count_unsent(counted).await);
-                counted = outcome.is_ok();
-                if let Err(error) = outcome {
-                    inner.journal_failed(error, failures == 0);
-                    failures = failures.saturating_add(1);
-                }
+                counted = counted || inner.count_unsent(&mut failures).await;
+                let clock = Arc::clone(&inner.clock);
                 drop(inner);
                 wait_for(&wake, &clock, UNREGISTERED_INTERVAL).await;
                 continue;
@@ -151,20 +147,19 @@ pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
                 }
                 inner.journalled(&group);
             }
-            // Nothing was written, and nothing is in doubt: the same journal goes on once there is room.
-            Err(error @ JournalError::Full(_)) => {
-                inner.give_back(group);
-                inner.journal_failed(error, failures == 0);
-                failures = failures.saturating_add(1);
-                let clock = Arc::clone(&inner.clock);
-                drop(inner);
-                wait_to_reopen(&store, &wake, &clock, FULL_RETRY_INTERVAL).await;
-            }
             Err(error) => {
+                let is_full = matches!(error, JournalError::Full(_));
                 inner.give_back(group);
-                inner.journal_failed(error, true);
-                failures = 1;
-                failed.extend(journal.take());
+                inner.journal_failed(error, failures == 0 || !is_full);
+                failures = failures.saturating_add(1);
+                if is_full {
+                    // Nothing was written, and nothing is in doubt: the same journal goes on once there is room.
+                    let clock = Arc::clone(&inner.clock);
+                    drop(inner);
+                    wait_to_reopen(&store, &wake, &clock, FULL_RETRY_INTERVAL).await;
+                } else {
+                    failed.extend(journal.take());
+                }
             }
         }
     }
@@ -254,16 +249,22 @@ impl Inner {
     }
 
     /// Before it is known whose saves this store keeps, nothing is taken over. If nothing is left anyway, nobody needs to wait
-    /// for that.
-    async fn count_unsent(&self, counted: bool) -> Result<(), JournalError> {
-        if counted {
-            return Ok(());
+    /// for that. Gives whether it could be counted.
+    async fn count_unsent(&self, failures: &mut u32) -> bool {
+        match self.journal.count_unsent().await {
+            Ok(count) => {
+                if count == 0 {
+                    self.lock().journal = JournalState::Good;
+                    self.progressed();
+                }
+                true
+            }
+            Err(error) => {
+                self.journal_failed(error, *failures == 0);
+                *failures = failures.saturating_add(1);
+                false
+            }
         }
-        if self.journal.count_unsent().await? == 0 {
-            self.lock().journal = JournalState::Good;
-            self.progressed();
-        }
-        Ok(())
     }
 
     /// The journal failed and can be written to again.
