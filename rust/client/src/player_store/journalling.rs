@@ -254,7 +254,10 @@ impl Inner {
         match self.journal.count_unsent().await {
             Ok(count) => {
                 if count == 0 {
-                    self.lock().journal = JournalState::Good;
+                    let mut held = self.lock();
+                    held.journal = JournalState::Good;
+                    held.has_recovered = true;
+                    drop(held);
                     self.progressed();
                 }
                 true

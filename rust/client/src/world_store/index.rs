@@ -123,6 +123,16 @@ impl Index {
         Ok((index, recovered))
     }
 
+    /// What is left in `folder`, for whichever backend.
+    pub async fn left_in(folder: &Path) -> Result<Recovered, IndexError> {
+        let path = folder.join("index.db");
+        let (connection, identity) = connect(&path).await?;
+        let mut index = Self { path, connection, identity, backend: None, writes: 0 };
+        let read = index.read_all().await.map_err(sort);
+        index.close().await;
+        read.map(|(recovered, _, _)| recovered)
+    }
+
     /// Whether what is written here is where the next process looks for it.
     fn check_place(&self) -> Result<(), IndexError> {
         if FileIdentity::of(&self.path).is_ok_and(|found| found == self.identity) {

@@ -39,8 +39,7 @@ pub async fn count_left(folder: &Path) -> Result<usize, String> {
     if !is_there.map_err(|error| error.to_string())? {
         return Ok(0);
     }
-    let (index, recovered) = Index::open(folder, None).await.map_err(|error| error.to_string())?;
-    index.close().await;
+    let recovered = Index::left_in(folder).await.map_err(|error| error.to_string())?;
     let changes = recovered.outgoing.iter().chain(&recovered.waiting);
     Ok(changes.map(|change| &change.name).collect::<HashSet<_>>().len())
 }
