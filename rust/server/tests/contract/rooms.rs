@@ -55,7 +55,8 @@ on_both_databases! {
             ("search=éclair", "ÉCLAIR Großküche"),
             ("search=GROßK%C3%9C", "ÉCLAIR Großküche"),
             ("search=%CF%89MEGA", "Ωmega"),
-            ("search=caf%C3%A9", "Cafe\u{301}"),
+            // Kept in the composed form.
+            ("search=caf%C3%A9", "Caf\u{e9}"),
             ("search=привет", "ПРИВЕТ"),
         ] {
             assert_eq!(names(backend, query).await, [expected], "{query}");
