@@ -169,9 +169,10 @@ fn stop_requested() -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot watch SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch SIGINT")?;
     // The terminal is gone. `nohup` means that this is not the end of the service.
-    let mut hangup = match is_ignored(HANGUP) {
-        true => None,
-        false => Some(signal(SignalKind::hangup()).context("cannot watch SIGHUP")?),
+    let mut hangup = if is_ignored(HANGUP) {
+        None
+    } else {
+        Some(signal(SignalKind::hangup()).context("cannot watch SIGHUP")?)
     };
     Ok(async move {
         let hung_up = async {
