@@ -154,6 +154,7 @@ async fn replies_that_are_none_are_typed_errors_without_their_content() {
 }
 
 /// A reply of somebody else, with headers.
+#[allow(clippy::unnecessary_wraps, reason = "an entry of a script")]
 fn stranger(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> Script {
     let headers = headers.iter().map(|(name, value)| {
         (reqwest::header::HeaderName::from_static(name), HeaderValue::from_static(value))
