@@ -144,6 +144,6 @@ impl From<Failure> for BackendError {
 #[godot_api]
 impl IRefCounted for BackendError {
     fn to_string(&self) -> GString {
-        gstring(&format!("{}: {}", self.failure.code, self.failure.message))
+        gstring(format!("{}: {}", self.failure.code, self.failure.message))
     }
 }

@@ -88,7 +88,7 @@ impl BackendSaveConflict {
 impl IRefCounted for BackendSaveConflict {
     fn to_string(&self) -> GString {
         let Conflict { player_id, key, server_id, received_at, .. } = &*self.conflict;
-        gstring(&format!("{key} of player {player_id}, saved too late by {server_id} at {received_at}"))
+        gstring(format!("{key} of player {player_id}, saved too late by {server_id} at {received_at}"))
     }
 }
 
