@@ -16,7 +16,7 @@ const LINES: [RGBColor; 4] =
 pub fn draw(path: &Path, outcomes: &[Outcome], max_bytes: u64) -> Result<()> {
     let failed = |error: &dyn std::fmt::Display| anyhow!("{}: {error}", path.display());
     let minutes =
-        outcomes.iter().flat_map(|outcome| outcome.points.last()).map(|point| point.0).fold(0.1, f64::max);
+        outcomes.iter().filter_map(|outcome| outcome.points.last()).map(|point| point.0).fold(0.1, f64::max);
     let bound = max_bytes as f64 / (1024.0 * 1024.0);
     let root = SVGBackend::new(path, SIZE).into_drawing_area();
     root.fill(&WHITE).map_err(|error| failed(&error))?;

@@ -62,8 +62,9 @@ fn a_backend_that_hangs_up_while_it_receives_a_world_gets_it_later() -> Result<(
     world::open(&mut server)?;
     proxy.set(Fault::HangUp { path: "/v1/".to_owned() });
     // Of text that does not compress.
-    let text: String =
+    let words: Vec<String> =
         (0..400_000_u32).map(|number| format!("{:x}", number.wrapping_mul(2_654_435_761))).collect();
+    let text = words.concat();
     world::save(&mut server, &text)?;
     survives(&mut server, &proxy)?;
     proxy.set(Fault::None);

@@ -524,7 +524,7 @@ async fn the_same_request_again_within_two_seconds_changes_nothing() {
     assert_eq!([ask("SIGTERM"), ask("SIGHUP")], [Response::Joined; 2]);
     collected_and_sending(&bench).await;
     assert_eq!(ask("SIGTERM"), Response::Joined);
-    tokio::time::sleep(SAME_REQUEST - Duration::from_millis(100)).await;
+    tokio::time::sleep(SAME_REQUEST.saturating_sub(Duration::from_millis(100))).await;
     assert_eq!(ask("window_closed"), Response::Joined);
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(ask("SIGTERM"), Response::ForceExit, "counted from the first");

@@ -191,6 +191,7 @@ fn an_id_that_is_no_clients_is_cut_unanswered() {
     ));
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "what the roster takes: an address may be unknown")]
 fn from(last: u8) -> Option<IpAddr> {
     Some(IpAddr::from([192, 0, 2, last]))
 }

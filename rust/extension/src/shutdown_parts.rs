@@ -112,7 +112,8 @@ pub fn sent(node: InstanceId, left: Option<(PathBuf, Arc<dyn Store>)>) {
 pub async fn count_all() -> Pending {
     let stores = Parts::default().stores();
     let mut looking = JoinSet::new();
-    for store in stores.iter().cloned() {
+    for store in &stores {
+        let store = Arc::clone(store);
         looking.spawn(async move { store.flush_local(COUNTING).await });
     }
     let all = async { while looking.join_next().await.is_some() {} };

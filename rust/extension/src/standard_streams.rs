@@ -25,7 +25,7 @@ mod imp {
             let mut action: libc::sigaction = zeroed();
             action.sa_sigaction = if STAYS_MAPPED { do_nothing as *const () as usize } else { libc::SIG_IGN };
             action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
-            libc::sigaction(libc::SIGPIPE, &action, null_mut()) != 0
+            libc::sigaction(libc::SIGPIPE, &raw const action, null_mut()) != 0
         };
         if failed {
             let error = std::io::Error::last_os_error();
@@ -51,7 +51,7 @@ mod imp {
         // SAFETY: with no new action, `sigaction` only writes the present one to memory of ours.
         unsafe {
             let mut present: libc::sigaction = zeroed();
-            (libc::sigaction(signal, null(), &mut present) == 0).then_some(present.sa_sigaction)
+            (libc::sigaction(signal, null(), &raw mut present) == 0).then_some(present.sa_sigaction)
         }
     }
 

@@ -34,7 +34,7 @@ pub fn pinned(side: Side, command: &Command) -> Command {
         taskset
     } else {
         SAID.call_once(|| {
-            end_to_end::print_line!("not pinned: {cores} cores, or no taskset; server and client share them")
+            end_to_end::print_line!("not pinned: {cores} cores, or no taskset; server and client share them");
         });
         Command::new(command.get_program())
     };

@@ -102,7 +102,7 @@ impl Held {
     }
 
     /// Whether a result can only come from a backend that has lost what it had told before.
-    pub fn shows_rollback(&self, sent: &Sent, result: &SaveResult) -> bool {
+    pub fn shows_rollback(sent: &Sent, result: &SaveResult) -> bool {
         match result.outcome {
             // It had said already that it has this.
             SaveOutcome::Applied | SaveOutcome::Conflicted if sent.is_repeated => true,

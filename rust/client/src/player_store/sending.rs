@@ -441,7 +441,7 @@ impl Held {
         for (sent, result) in sent.iter().zip(results) {
             let (player_id, key) = (sent.name.0.to_string(), sent.name.1.to_string());
             let &Sent { epoch, sequence, generation, is_repeated, .. } = sent;
-            rolled_back |= self.shows_rollback(sent, &result);
+            rolled_back |= Self::shows_rollback(sent, &result);
             if self.is_superseded_by_others(sent, &result) {
                 // Nobody else has this lease. It is not saved, and not said to be.
                 rolled_back = true;

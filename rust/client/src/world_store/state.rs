@@ -46,6 +46,9 @@ pub enum Found {
     Committed(Committed),
 }
 
+/// A chunk that is being written to disk, or its removal, with the oldest change that it covers.
+pub type BeingKept = (Option<Arc<Vec<u8>>>, u64);
+
 pub struct State {
     pub session: Session,
     pub committed: BTreeMap<String, Committed>,
@@ -53,8 +56,8 @@ pub struct State {
     pub version: i64,
     pub incoming: Queue<Incoming>,
     pub incoming_bytes: usize,
-    /// Being written to disk, with the oldest change that it covers.
-    pub keeping: HashMap<String, (Option<Arc<Vec<u8>>>, u64)>,
+    /// Being written to disk, by name.
+    pub keeping: HashMap<String, BeingKept>,
     /// Counts changes.
     pub changes: u64,
     /// The final state is in, because the process ends.
