@@ -212,7 +212,7 @@ async fn a_silent_connection_and_a_slow_head_are_closed() {
             if writing.write_all(&[byte]).await.is_err() {
                 return true;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         false
     });
@@ -258,7 +258,7 @@ async fn a_connection_lives_between_requests() {
         let read = stream.read(&mut bytes).await.expect("a reply");
         assert!(bytes[..read].starts_with(b"HTTP/1.1 200"));
         // Longer than a head may take.
-        tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+        tokio::time::sleep(Duration::from_millis(1500)).await;
     }
     assert_eq!(until_closed(&mut stream).await, "", "closed in the end, without a word");
     backend.stop().await;
@@ -377,12 +377,11 @@ async fn asked_once_then_pings(backend: &Backend, settings: &[u8]) -> bool {
     writing.write_all(&begin).await.expect("sent");
     let pings = tokio::spawn(async move {
         while writing.write_all(&frame(PING, 0, 0, b"12345678")).await.is_ok() {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     });
     let mut received = Vec::new();
-    let closed =
-        tokio::time::timeout(std::time::Duration::from_secs(120), reading.read_to_end(&mut received)).await;
+    let closed = tokio::time::timeout(Duration::from_secs(120), reading.read_to_end(&mut received)).await;
     assert!(closed.is_ok(), "pings kept the connection for two minutes");
     pings.await.expect("pinged");
     received.windows(3).any(|window| window == b"ok\n")
