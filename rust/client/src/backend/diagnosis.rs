@@ -84,8 +84,10 @@ fn advice(url: &Url, reply: &HttpReply, is_page: bool) -> String {
 
 /// Whether the reply is JSON, by what it says of itself.
 pub(super) fn is_json(reply: &HttpReply) -> bool {
-    header(reply, CONTENT_TYPE).is_some_and(|kind| {
-        kind.starts_with("application/json") || kind.starts_with("application/problem+json")
+    // Looked at for every reply: without a copy.
+    reply.headers.get(CONTENT_TYPE).is_some_and(|kind| {
+        let kind = kind.as_bytes().trim_ascii_start();
+        kind.starts_with(b"application/json") || kind.starts_with(b"application/problem+json")
     })
 }
 
