@@ -267,7 +267,7 @@ func save_progress(player_id: String, progress: Dictionary) -> void:
 ## Where the session of `profile` is kept.
 func file_of(profile: String) -> String:
 	for file in files_below("user://backend_client"):
-		if file.get_file().contains(profile):
+		if file.get_file().contains(profile) and file.get_extension() != "lock":
 			return file
 	fail("nothing is kept for %s" % profile)
 	return ""

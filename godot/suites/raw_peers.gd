@@ -37,12 +37,16 @@ func test_a_peer_that_chooses_its_id_throws_nobody_out() -> void:
 	var refusals := record(_server.peer_auth.peer_refused)
 	var packets: Array[Array] = []
 	for player: Branch in [ada, bo]:
-		player.peer_auth.refused.connect(func(error: BackendError) -> void: packets.append([error.code]))
+		player.peer_auth.refused.connect(
+			func(error: BackendError) -> void: packets.append([error.code])
+		)
 	for chosen: int in [-ada_id, -5, -1, -(2 ** 31), 0, 1, ada_id, 5]:
 		# It has a good ticket, so that nothing but its id is wrong.
 		var ticket := await new_ticket(await new_player("Mallory"))
 		var rogue := new_raw(chosen)
-		await until(func() -> bool: return rogue.is_online() or rogue.is_over(), PATIENCE, "connection")
+		await until(
+			func() -> bool: return rogue.is_online() or rogue.is_over(), PATIENCE, "connection"
+		)
 		if rogue.is_online():
 			rogue.send(AUTH + "BKA1\u0001".to_utf8_buffer() + ticket.to_utf8_buffer())
 			rogue.send(AUTH)

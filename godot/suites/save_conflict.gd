@@ -105,7 +105,7 @@ func test_two_late_saves_are_merged_one_after_the_other() -> void:
 
 
 func test_a_hook_that_gives_nothing_leaves_the_conflict() -> void:
-	expect_error("merge_hook must return a Dictionary")
+	expect_error("merge_hook: must return a Dictionary")
 	var session := await new_player("Ada")
 	var holder := await conflict_for(session, {"wins": 2}, {"wins": 1})
 	var calls: Array[String] = []

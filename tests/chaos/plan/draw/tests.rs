@@ -21,7 +21,7 @@ fn a_seed_decides_the_plan_and_the_plan_survives_its_file() {
 
 #[test]
 fn operations_are_unique() {
-    for kind in TrialKind::value_variants() {
+    for kind in TrialKind::value_variants().iter().filter(|kind| **kind != TrialKind::RestoredBackup) {
         check_operations(&draw(trial_seed(3, 3), *kind, false));
     }
 }
