@@ -24,7 +24,6 @@ mod backlog_monitor;
 mod configuration;
 mod deferred_transport;
 mod editor_plugin;
-mod entry;
 mod errands;
 mod frame_hook;
 mod hand_off;
@@ -53,9 +52,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 struct BackendExtension;
 
-// SAFETY: [`entry`] is this library's only entry point and calls this one once, and the callbacks uphold what gdext asks of them:
+// SAFETY: no other extension entry point exists in this library, and the callbacks uphold what gdext asks of them:
 // they run on the main thread and no thread of ours outlives the `Scene` stage.
-#[gdextension(entry_symbol = gdext_entry)]
+#[gdextension]
 unsafe impl ExtensionLibrary for BackendExtension {
     fn on_stage_init(stage: InitStage) {
         if stage == InitStage::Core {
