@@ -86,6 +86,10 @@ pub(super) async fn open(
 ) -> Result<Arc<Inner>, ClientError> {
     world_id("world_id", world)?;
     let deadline = setup.clock.now() + within;
+    if setup.registration.backend().is_none() {
+        // Whose changes the local copy has can be said only when it is known which backend this is.
+        return Err(ClientError::new(Fault::NotRegistered, "register the server first"));
+    }
     let (local_copy, index, recovered) = open_local(&setup, world, deadline).await?;
     let Recovered { session, unproven, outgoing, waiting } = recovered;
     let predecessor = session.clone();
