@@ -59,13 +59,18 @@ fn a_backend_that_never_answers_does_not_hold_it_up() -> Result<()> {
 
 /// A server that has begun to make up for [`left_behind`].
 fn making_up(backend: &Backend, journal: &Path) -> Result<Fixture> {
+    starting(backend, journal, "unsent saves of an earlier run are sent now")
+}
+
+/// A server after [`left_behind`] that has come as far as this line of its log.
+fn starting(backend: &Backend, journal: &Path, line: &str) -> Result<Fixture> {
     let launch =
         quiet_server_with(backend, "Interrupted", journal)?.env("BACKEND_SHUTDOWN_GRACE_SECONDS", "4");
     let mut server = launch.start()?;
     // Without a backend there is no answer.
     server.send(&json!({ "do": "register" }))?;
     server.send(&json!({ "do": "flush" }))?;
-    server.log().wait_for("unsent saves of an earlier run are sent now")?;
+    server.log().wait_for(line)?;
     Ok(server)
 }
 
@@ -74,7 +79,8 @@ fn what_an_earlier_run_left_stays_in_the_journal_while_the_backend_is_down() -> 
     let journal = tempfile::tempdir()?;
     let mut backend = Backend::start()?;
     left_behind(&mut backend, journal.path(), 4)?;
-    let mut server = making_up(&backend, journal.path())?;
+    // Before the first answer of the backend the journal is only counted.
+    let mut server = starting(&backend, journal.path(), "the server is not listed")?;
     server.godot().signal(Signal::TERM)?;
     let code = server.godot().wait()?;
     ensure!(code == 75, "exit code {code}\n{}", server.log().tail());

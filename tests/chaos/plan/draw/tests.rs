@@ -21,7 +21,7 @@ fn a_seed_decides_the_plan_and_the_plan_survives_its_file() {
 
 #[test]
 fn operations_are_unique() {
-    for kind in TrialKind::value_variants().iter().filter(|kind| **kind != TrialKind::RestoredBackup) {
+    for kind in TrialKind::value_variants() {
         check_operations(&draw(trial_seed(3, 3), *kind, false));
     }
 }
@@ -30,7 +30,8 @@ fn operations_are_unique() {
 fn every_kind_has_its_turn() {
     let drawn: Vec<_> =
         (0..100).map(|index| kind_of(index, index.is_multiple_of(20).then_some(index / 20))).collect();
-    for kind in TrialKind::value_variants() {
+    // That one is played by name only.
+    for kind in TrialKind::value_variants().iter().filter(|kind| **kind != TrialKind::RestoredBackup) {
         assert!(drawn.contains(kind), "{kind:?} is never played");
     }
 }
