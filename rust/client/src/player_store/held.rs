@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::draft::{Body, Draft};
 use super::refusals::Refusals;
+use super::rollback::Retired;
 use super::{Backlog, MAX_BACKLOG_BYTES, Pace, Snapshot, lease_lost};
 use crate::error::{ClientError, Fault};
 use crate::journal::{Record, Settled};
@@ -25,6 +26,7 @@ pub(super) type Epoched = (Arc<str>, Arc<str>, i64);
 pub(super) struct Held {
     pub pace: Pace,
     pub players: BTreeMap<Arc<str>, Player>,
+    pub retired: Retired,
     /// Saves without a living document: of dead processes, and of leases that were lost.
     pub left_over: BTreeMap<Epoched, LeftOver>,
     /// Documents the backend does not have in their newest state.
@@ -168,6 +170,7 @@ impl Held {
         Self {
             pace,
             players: BTreeMap::new(),
+            retired: Retired::default(),
             left_over: BTreeMap::new(),
             unsent: BTreeSet::new(),
             unnumbered: Vec::new(),
@@ -442,7 +445,9 @@ impl Held {
             loads.forgotten += 1;
         }
         self.leavers.remove(player_id);
-        self.players.remove(player_id)
+        let player = self.players.remove(player_id)?;
+        self.retired.note(&player);
+        Some(player)
     }
 
     /// Lets go of players who left and have nothing unsent.

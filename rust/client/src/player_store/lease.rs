@@ -339,10 +339,11 @@ impl Inner {
             held.wanted.remove(&*player_id);
             held.leavers.remove(&*player_id);
             held.refusals.forget(|owner| owner == &*player_id);
+            let used = held.retired.next_sequence(&player_id, epoch);
             let id: Arc<str> = player_id.into();
             let player = held.players.entry(Arc::clone(&id)).or_insert_with(|| Player::new(id));
             player.epoch = epoch;
-            player.next_sequence = player.next_sequence.max(sequence.saturating_add(1));
+            player.next_sequence = player.next_sequence.max(sequence.saturating_add(1)).max(used);
             for fresh in documents {
                 let document = player.documents.entry(fresh.key.into()).or_default();
                 // A reply can be older than a save that was committed while it was on its way.

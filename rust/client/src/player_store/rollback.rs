@@ -20,6 +20,33 @@ use super::sending::Sent;
 /// Everything is sent again once for all that is noticed within this time.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Players whose numbers are remembered after they left.
+const MAX_RETIRED: usize = 50_000;
+
+/// How far the numbers of players who left had come. A backend that went back may give the same lease again, and a number
+/// stands for one save only.
+#[derive(Default)]
+pub struct Retired(HashMap<Arc<str>, (i64, i64)>);
+
+impl Retired {
+    /// Notes a player who leaves.
+    pub fn note(&mut self, player: &Player) {
+        if self.0.len() >= MAX_RETIRED {
+            let mut epochs: Vec<i64> = self.0.values().map(|(epoch, _)| *epoch).collect();
+            let (_, middle, _) = epochs.select_nth_unstable(MAX_RETIRED / 2);
+            let middle = *middle;
+            // Epochs grow with time.
+            self.0.retain(|_, (epoch, _)| *epoch > middle);
+        }
+        self.0.insert(Arc::clone(&player.id), (player.epoch, player.next_sequence));
+    }
+
+    /// The next number of a player who comes back under this epoch.
+    pub fn next_sequence(&mut self, player_id: &str, epoch: i64) -> i64 {
+        self.0.remove(player_id).filter(|(known, _)| *known == epoch).map_or(1, |(_, next)| next)
+    }
+}
+
 impl Held {
     /// Sends again what the backend said it has of a player's present lease, under the same numbers.
     pub fn resend(&mut self, player_id: &str, now: Instant) {

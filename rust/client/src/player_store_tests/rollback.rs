@@ -174,3 +174,28 @@ async fn a_server_that_was_away_for_longer_than_its_lease_asks_again_and_conflic
     assert_eq!(backend.state.lock().expect("not poisoned").open_conflicts("ada").count(), 0);
     assert_eq!(stored(&backend, "ada", "progress"), Some(content(2)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_number_stands_for_one_save_when_the_same_lease_is_given_again() {
+    let backend = SimulatedBackend::new();
+    let server = Server::start(&backend, &disk()).await;
+    server.load("ada").await;
+    let backup = backend.state.lock().expect("not poisoned").back_up();
+    for number in 1..=2 {
+        save(&server, "progress", number);
+        server.store.flush(None, LONG).await;
+    }
+    server.store.release("ada", LONG).await;
+    // The backup knows the server as the holder.
+    backend.state.lock().expect("not poisoned").restore(backup);
+    server.load("ada").await;
+    save(&server, "progress", 3);
+    server.store.flush(None, LONG).await;
+    let number = |event: &Event| match event {
+        Event::Saved { epoch, sequence, .. } => Some((*epoch, *sequence)),
+        _ => None,
+    };
+    let numbers: Vec<(i64, i64)> = server.news().iter().filter_map(number).collect();
+    assert_eq!(numbers, [(1, 1), (1, 2), (1, 3)]);
+    assert_eq!(stored(&backend, "ada", "progress"), Some(content(3)));
+}
