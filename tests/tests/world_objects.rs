@@ -1,5 +1,6 @@
 //! Chunks in an S3-compatible store: they go there and come from there at signed addresses, past the backend.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use hyper_util::server::conn::auto;
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s_fs::FileSystem;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -168,6 +169,113 @@ fn a_store_that_refuses_the_key_is_told_and_takes_nothing() -> Result<()> {
     server.log().wait_for("EVENT save_failed chunk=buildings code=network")?;
     ensure!(s3.objects()?.is_empty(), "a store without a lock");
     server.godot().kill()
+}
+
+/// A server key that asks the backend and the store by itself.
+struct Stranger {
+    http: reqwest::blocking::Client,
+    base_url: String,
+    key: String,
+    server_id: String,
+    epoch: Value,
+}
+
+impl Stranger {
+    fn open(backend: &Backend) -> Result<Self> {
+        let mut stranger = Self {
+            http: reqwest::blocking::Client::builder().no_proxy().build()?,
+            base_url: backend.url(),
+            key: fs::read_to_string(backend.server_key_file())?.trim().to_owned(),
+            server_id: backend.api()?.register_server("Stranger")?.server_id,
+            epoch: Value::Null,
+        };
+        let (status, lease) =
+            stranger.post("open", &json!({ "server_id": stranger.server_id, "opening": 1 }))?;
+        ensure!(status == 200, "{lease}");
+        stranger.epoch = lease["epoch"].clone();
+        Ok(stranger)
+    }
+
+    fn post(&self, what: &str, body: &Value) -> Result<(u16, Value)> {
+        let url = format!("{}/v1/worlds/cave/{what}", self.base_url);
+        let reply = self.http.post(url).bearer_auth(&self.key).json(body).send()?;
+        Ok((reply.status().as_u16(), reply.json()?))
+    }
+
+    /// A signed address for an object that is not there, and the name of the upload.
+    fn address(&self, hash: &str) -> Result<(String, Value)> {
+        let (_, uploads) = self.post("uploads", &json!({ "hashes": [hash] }))?;
+        let upload = &uploads["objects"][0];
+        ensure!(upload["present"] == false, "{upload}");
+        Ok((upload["address"]["url"].as_str().context("no address")?.to_owned(), upload["upload"].clone()))
+    }
+
+    fn put(&self, url: &str, bytes: &[u8]) -> Result<()> {
+        self.http.put(url).body(bytes.to_vec()).send()?.error_for_status()?;
+        Ok(())
+    }
+
+    fn commit(&self, sequence: i64, hash: &str, stored_bytes: usize, upload: &Value) -> Result<(u16, Value)> {
+        let chunk =
+            json!({ "name": "a", "hash": hash, "bytes": 5, "stored_bytes": stored_bytes, "upload": upload });
+        let body = json!({ "server_id": self.server_id, "epoch": self.epoch, "sequence": sequence, "chunks": [chunk] });
+        self.post("commit", &body)
+    }
+
+    fn read(&self, hash: &str) -> Result<Vec<u8>> {
+        let url = format!("{}/v1/worlds/cave/objects/{hash}", self.base_url);
+        Ok(self.http.get(url).bearer_auth(&self.key).send()?.error_for_status()?.bytes()?.to_vec())
+    }
+}
+
+/// The hash of five bytes, and the zstd frame that holds them as they are.
+fn object(raw: [u8; 5]) -> (String, Vec<u8>) {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &raw);
+    let mut hash = String::new();
+    for byte in digest.as_ref() {
+        write!(hash, "{byte:02x}").expect("a String takes it");
+    }
+    let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0x20, 5, 5 << 3 | 1, 0, 0];
+    frame.extend(raw);
+    (hash, frame)
+}
+
+#[test]
+fn what_is_sent_to_the_store_is_shared_only_if_it_is_what_its_hash_says() -> Result<()> {
+    let s3 = S3::start()?;
+    let backend = s3.backend(SECRET_KEY)?;
+    let stranger = Stranger::open(&backend)?;
+    let ((hash, right), (_, garbage)) = (object(*b"right"), object(*b"wrong"));
+
+    // Of the right size, well compressed, and something else.
+    let (url, upload) = stranger.address(&hash)?;
+    stranger.put(&url, &garbage)?;
+    let (status, refused) = stranger.commit(1, &hash, garbage.len(), &upload)?;
+    ensure!((status, &refused["code"]) == (409, &json!("object_missing")), "{refused}");
+    // Larger or smaller than it is said to be.
+    let (url, upload) = stranger.address(&hash)?;
+    stranger.put(&url, &right)?;
+    ensure!(stranger.commit(1, &hash, right.len() + 1, &upload)?.0 == 409, "of another size");
+
+    let (status, committed) = stranger.commit(1, &hash, right.len(), &upload)?;
+    ensure!(status == 200, "{committed}");
+    ensure!(stranger.read(&hash)? == right, "another object");
+    // The signed address is still good, but nobody reads there any more.
+    stranger.put(&url, &garbage)?;
+    ensure!(stranger.read(&hash)? == right, "changed through a signed address");
+    let (status, again) = stranger.commit(2, &hash, right.len(), &upload)?;
+    ensure!(status == 200, "{again}");
+    ensure!(stranger.read(&hash)? == right, "changed by a later commit");
+
+    // What the store itself has spoilt, a PUT of the right bytes heals.
+    for file in s3.objects()? {
+        fs::write(file, &garbage)?;
+    }
+    ensure!(stranger.read(&hash)? == garbage, "not spoilt");
+    let url = format!("{}/v1/worlds/cave/objects/{hash}", stranger.base_url);
+    stranger.http.put(url).bearer_auth(&stranger.key).body(right.clone()).send()?.error_for_status()?;
+    ensure!(stranger.read(&hash)? == right, "not healed");
+    Ok(())
 }
 
 fn damage(object: &Path) -> Result<()> {
