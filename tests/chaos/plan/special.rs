@@ -203,12 +203,13 @@ impl Draw {
     fn closed_pipes(&mut self, plan: &mut Plan) {
         plan.worlds.clear();
         plan.faults.clear();
-        // Large batches: nothing is cut in the middle that goes out in one piece.
+        // Large batches: nothing is cut in the middle that goes out in one piece. Not so large that a busy machine cannot take one
+        // within the time-out of a call.
         let saves = |draw: &mut Self| {
             let large = |number: usize, draw: &mut Self| Save {
                 key: format!("large-{number}"),
                 after_ms: if number == 0 { 400 } else { 0 },
-                pad: 240_000,
+                pad: 64_000,
                 patch: false,
                 reconnect: false,
                 ..draw.save(0)
