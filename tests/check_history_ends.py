@@ -38,6 +38,10 @@ def exit_0_means_nothing_undelivered(trial):
             accepted.setdefault(process, []).append(event)
         elif name == "earned":
             earned[process, document(event)] = event
+        elif name == "attempted":
+            # The game was asked, and what became of that save is told.
+            if earned.get((process, document(event)), {}).get("op") == event["op"]:
+                del earned[process, document(event)]
         elif name in ("lease_lost", "released"):
             earned = {(who, where): op for (who, where), op in earned.items() if (who, where[0]) != (process, event["player"])}
         elif name == "aftermath" and event["code"] == 0:

@@ -146,12 +146,15 @@ func test_without_a_journal_saves_arrive_and_the_game_is_told() -> void:
 
 
 func test_a_damaged_journal_is_told_and_set_aside() -> void:
-	_remove_folder()
-	DirAccess.make_dir_recursive_absolute(FOLDER)
-	var damaged := FOLDER.path_join("journal-0.db")
+	# One that no store of another test has open.
+	var folder := FOLDER + "_damaged"
+	DirAccess.make_dir_recursive_absolute(folder)
+	for file in DirAccess.get_files_at(folder):
+		DirAccess.remove_absolute(folder.path_join(file))
+	var damaged := folder.path_join("journal-0.db")
 	FileAccess.open(damaged, FileAccess.WRITE).store_string("no journal at all ".repeat(1000))
 	var before := FileAccess.get_file_as_bytes(damaged)
-	OS.set_environment("BACKEND_JOURNAL_FOLDER", FOLDER)
+	OS.set_environment("BACKEND_JOURNAL_FOLDER", folder)
 	await open_store()
 	var warnings := record(_store.journal_warning)
 	var failures_told := record(_store.journal_failed)
@@ -163,11 +166,11 @@ func test_a_damaged_journal_is_told_and_set_aside() -> void:
 	_store.save(session.player_id, "progress", {"wins": 1})
 	await until(func() -> bool: return not local.is_empty(), SAVE_PATIENCE, "saved_locally")
 	check_eq(failures_told.size(), 0, "emissions of journal_failed")
-	check(FileAccess.file_exists(FOLDER.path_join("journal-1.db")), "no journal beside the damaged")
+	check(FileAccess.file_exists(folder.path_join("journal-1.db")), "no journal beside the damaged")
 	var kept := false
-	for file in DirAccess.get_files_at(FOLDER):
-		kept = kept or FileAccess.get_file_as_bytes(FOLDER.path_join(file)) == before
-	check(kept, "the damaged journal is nowhere as it was: %s" % DirAccess.get_files_at(FOLDER))
+	for file in DirAccess.get_files_at(folder):
+		kept = kept or FileAccess.get_file_as_bytes(folder.path_join(file)) == before
+	check(kept, "the damaged journal is nowhere as it was: %s" % DirAccess.get_files_at(folder))
 
 
 func test_a_store_made_anew_finds_its_server_still_listed() -> void:
