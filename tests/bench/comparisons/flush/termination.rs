@@ -48,7 +48,11 @@ pub fn measure(
     let gone = begin.elapsed();
     process.wait_for_exit(0)?;
     process.log().check_clean(&[])?;
-    ensure!(!process.log().contains("WARNING"), "it did not end in good order\n{}", process.log().tail());
+    // There is no game behind the port, and the folder is the benchmark's own.
+    let expected = ["nothing listens on port", "was open to other users"];
+    let is_expected = |line: &String| expected.iter().any(|words| line.contains(words));
+    let warned = process.log().lines().iter().any(|line| line.contains("WARNING") && !is_expected(line));
+    ensure!(!warned, "it did not end in good order\n{}", process.log().tail());
     let scenario = format!("{SCENARIO} {count}");
     let found = engine::figures_of(process.log())?;
     ensure!(found.len() == 1, "the server told nothing\n{}", process.log().tail());
