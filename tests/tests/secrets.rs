@@ -145,7 +145,8 @@ fn nothing_that_is_written_holds_a_secret() -> Result<()> {
     search.secrets.extend([first_code, code]);
     ask(&mut search, &mut client, &json!({ "do": "log_in_with_device", "device_id": DEVICE }))?;
 
-    // A ticket that is good, used, and broken.
+    // A ticket that is good, used, and broken. Nothing to find is no proof if little was written,
+    // so the server's finest lines are waited for.
     let ticket = ask(&mut search, &mut client, &json!({ "do": "ticket", "room_id": room_id }))?;
     let ticket = ticket["ticket"].as_str().context("no ticket")?.to_owned();
     let broken = ticket.replace('.', ".A");
@@ -153,6 +154,10 @@ fn nothing_that_is_written_holds_a_secret() -> Result<()> {
         let join = json!({ "do": "join", "port": room["port"], "ticket": shown });
         let answer = ask(&mut search, &mut client, &join)?;
         ensure!(answer["outcome"] == outcome, "{answer}");
+        if outcome == "authenticated" {
+            // The client knows first: one that leaves at once may never be in for the server.
+            server.log().wait_for("a player is in")?;
+        }
         client.ask(&json!({ "do": "leave" }))?;
     }
     search.secrets.push(ticket);
@@ -175,8 +180,6 @@ fn nothing_that_is_written_holds_a_secret() -> Result<()> {
     search.folder(backend.folder(), &[backend.server_key_file()])?;
     search.folder(homes.0.path(), &[])?;
     search.folder(homes.1.path(), &[])?;
-    // Nothing to find is no proof if little was written.
-    ensure!(server.log().contains("a player is in"), "no fine log\n{}", server.log().tail());
     let findings = search.findings();
     if findings.is_empty() { Ok(()) } else { bail!("{}", findings.join("\n")) }
 }
