@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backend_protocol::player_store::{
-    LoadPlayers, LoadedPlayers, PlayerConflicts, PlayerDocuments, ReleasePlayers, ResolveConflicts,
-    SavedDocuments,
+    LoadPlayers, LoadedPlayers, PlayerConflicts, PlayerDocuments, ReleasePlayers, ReleasedPlayers,
+    ResolveConflicts, SavedDocuments,
 };
 use backend_protocol::registration::{Heartbeat, HeartbeatReply, RegisterServer, ServerLease};
 use backend_protocol::rooms::{JoinTicket, Room, RoomPage, RoomQuery};
@@ -98,7 +98,7 @@ pub trait Backend: Send + Sync {
     async fn ticket(&self, access_token: &str, room_id: &str) -> Reply<JoinTicket>;
     async fn load_players(&self, key: &ServerKey, body: &LoadPlayers) -> Reply<LoadedPlayers>;
     async fn save_documents(&self, key: &ServerKey, body: &Batch) -> Reply<SavedDocuments>;
-    async fn release_players(&self, key: &ServerKey, body: &ReleasePlayers) -> Reply<()>;
+    async fn release_players(&self, key: &ServerKey, body: &ReleasePlayers) -> Reply<ReleasedPlayers>;
     async fn player_conflicts(&self, key: &ServerKey, player_id: &str) -> Reply<PlayerConflicts>;
     async fn resolve_conflicts(&self, key: &ServerKey, body: &ResolveConflicts) -> Reply<()>;
     async fn own_documents(&self, access_token: &str) -> Reply<PlayerDocuments>;
@@ -456,9 +456,8 @@ impl Backend for HttpBackend {
     }
 
     // Repeatable: it names the epoch, and ends no later lease.
-    async fn release_players(&self, key: &ServerKey, body: &ReleasePlayers) -> Reply<()> {
-        self.call_without_reply(Call::post(routes::PLAYERS_RELEASE, body)?.repeated().with(key.expose()))
-            .await
+    async fn release_players(&self, key: &ServerKey, body: &ReleasePlayers) -> Reply<ReleasedPlayers> {
+        self.call(Call::post(routes::PLAYERS_RELEASE, body)?.repeated().with(key.expose())).await
     }
 
     async fn player_conflicts(&self, key: &ServerKey, player_id: &str) -> Reply<PlayerConflicts> {

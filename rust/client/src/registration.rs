@@ -64,6 +64,8 @@ pub enum Notice {
     Answers,
     /// The server is listed, perhaps at another backend than before.
     Listed,
+    /// The backend's database is older than what it had confirmed: a backup was restored.
+    RolledBack,
     /// The backend had forgotten the server, which is listed again, under another id if it was known by this one.
     ListedAgain(Option<String>),
 }
@@ -153,6 +155,8 @@ struct Inner {
     players: AtomicU32,
     draining: AtomicBool,
     sequence: AtomicU64,
+    /// Id under which a heartbeat was answered last, and the heartbeat's sequence.
+    confirmed: Mutex<Option<(String, u64)>>,
     /// Milliseconds after `started` at which the main loop last turned.
     turned: AtomicU64,
 }
@@ -190,6 +194,7 @@ impl Registration {
             players: AtomicU32::new(0),
             draining: AtomicBool::new(false),
             sequence: AtomicU64::new(0),
+            confirmed: Mutex::new(None),
             turned: AtomicU64::new(0),
         }))
     }
@@ -287,7 +292,7 @@ impl Registration {
     /// The worlds whose leases heartbeats renew.
     #[cfg(test)]
     pub(crate) fn worlds(&self) -> Vec<String> {
-        self.0.heartbeat().worlds
+        self.0.heartbeat("").worlds
     }
 
     /// Players now, 0 to 100,000. A change is told soon, without waiting for the next heartbeat.
@@ -448,11 +453,13 @@ impl Inner {
         Ok(lease)
     }
 
-    fn heartbeat(&self) -> Heartbeat {
+    fn heartbeat(&self, server_id: &str) -> Heartbeat {
+        let confirmed = lock(&self.confirmed).clone().filter(|(confirmed_id, _)| confirmed_id == server_id);
         let described = lock(&self.described).clone();
         let described = described.as_ref();
         Heartbeat {
             sequence: self.sequence.fetch_add(1, Ordering::Relaxed) + 1,
+            confirmed_sequence: confirmed.map(|(_, sequence)| sequence),
             status: self.status(),
             players: self.players.load(Ordering::Relaxed),
             map: described.map(|server| server.map.clone()),
@@ -480,11 +487,12 @@ async fn beat(server: Arc<Inner>, lease: ServerLease) {
             retry::backoff_within(failures + 2, nominal)
         };
         wait(&server, pause.max(BETWEEN_BEATS), told).await;
-        let heartbeat = server.heartbeat();
+        let heartbeat = server.heartbeat(&server_id);
         told = heartbeat.status;
         match server.backend.heartbeat(&server.key, &server_id, &heartbeat).await {
             Ok(reply) => {
                 server.answered(&mut failures);
+                *lock(&server.confirmed) = Some((server_id.clone(), heartbeat.sequence));
                 nominal = Duration::from_secs(reply.heartbeat_seconds.clamp(1, 600).into());
                 if reply.drain && !drain_told {
                     (server.on_event)(Event::DrainRequested);
@@ -492,6 +500,9 @@ async fn beat(server: Arc<Inner>, lease: ServerLease) {
                 drain_told = reply.drain;
                 server.told_keys(reply.key_ids);
                 server.told_revocations(reply.revocations, reply.revocations_as_of);
+                if reply.rolled_back {
+                    server.notice(Notice::RolledBack);
+                }
                 server.notice_players(reply.wanted, Notice::Wanted);
                 server.notice_players(reply.conflicts, Notice::Conflicts);
                 if server.is_outdated() {

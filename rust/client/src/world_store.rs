@@ -12,6 +12,7 @@ mod local_copy;
 mod opening;
 mod queue;
 mod reading;
+mod rollback;
 mod sending;
 mod state;
 
@@ -377,7 +378,7 @@ impl WorldStore {
         let left = within.saturating_sub(self.0.setup.clock.now().saturating_duration_since(begun));
         if flushed.unsaved == 0 && !self.is_lost() {
             tokio::select! {
-                () = self.0.let_go() => {}
+                () = self.0.let_go(left) => {}
                 () = self.0.setup.clock.sleep(left) => {}
             }
         }
@@ -432,17 +433,35 @@ impl Inner {
         self.setup.registration.require_server_id()
     }
 
-    /// Releases the lease. If that fails, it runs out by itself.
-    async fn let_go(&self) {
-        let (server_id, epoch) = {
+    /// Releases the lease. If that fails, it runs out by itself. What the backend turns out to lack is waited for at most
+    /// `within`.
+    async fn let_go(&self, within: Duration) {
+        let mut body = {
             let state = self.lock();
-            (state.session.server_id.clone(), state.session.epoch)
+            ReleaseWorld {
+                server_id: state.session.server_id.clone(),
+                epoch: state.session.epoch,
+                saved_version: Some(state.version),
+            }
         };
-        let body = ReleaseWorld { server_id, epoch };
         let key = self.setup.registration.key();
         for attempt in 0.. {
             match self.setup.backend.release_world(key, &self.world_id, &body).await {
                 Ok(()) => break,
+                // The database went back: what is missing is committed again before anybody else opens the world.
+                Err(error) if error.is(Code::RolledBack) && body.saved_version.take().is_some() => {
+                    if let Err(error) = self.commit_again().await {
+                        tracing::warn!(
+                            code = error.code(),
+                            "the world is released as the backend has it: {error}"
+                        );
+                    }
+                    let _all_due = AllDue::begin(self);
+                    self.wait_until(within, |state| state.lost || state.dirty_count() == 0).await;
+                    if self.lock().lost {
+                        return;
+                    }
+                }
                 // Others wait for the world until the lease is over: it is worth another try.
                 Err(error) if error.is_unanswered() => {
                     tracing::warn!(code = error.code(), "the world is not released yet: {error}");

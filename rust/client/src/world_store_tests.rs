@@ -2,6 +2,8 @@
 
 #[path = "world_store_tests/left_behind.rs"]
 mod left_behind;
+#[path = "world_store_tests/rollback.rs"]
+mod rollback;
 #[path = "world_store_tests/simulated.rs"]
 mod simulated;
 
@@ -29,6 +31,13 @@ async fn registration() -> Registration {
 
 /// A server that is registered there.
 async fn registered(backend: &Arc<SimulatedBackend>) -> Registration {
+    let registration = listed(backend).await;
+    registration.stop();
+    registration
+}
+
+/// A server that is registered there and sends heartbeats.
+async fn listed(backend: &Arc<SimulatedBackend>) -> Registration {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let stall = Duration::from_secs(10);
     let registration = Registration::new(backend.clone(), clock, server_key(), stall, Arc::new(|_| {}));
@@ -40,7 +49,6 @@ async fn registered(backend: &Arc<SimulatedBackend>) -> Registration {
         ..ServerDescription::default()
     };
     registration.register(description).await.expect("registered");
-    registration.stop();
     registration
 }
 
@@ -66,6 +74,16 @@ async fn open(backend: &Arc<SimulatedWorlds>, folder: &Path) -> (WorldStore, New
 
 async fn put(store: &WorldStore, name: &str, data: &[u8]) {
     store.put(name, data.to_vec()).expect("taken").done().await.expect("durable");
+}
+
+/// Waits until something is so.
+async fn until(is_so: impl Fn() -> bool) {
+    let waited = tokio::time::timeout(PATIENCE, async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    waited.await.expect("it never came to be");
 }
 
 async fn read(store: &WorldStore, name: &str) -> Vec<u8> {

@@ -207,6 +207,19 @@ pub struct ReleasePlayer {
     pub player_id: String,
     /// Epoch of the lease: a release that arrives late ends no later lease.
     pub epoch: i64,
+    /// Largest sequence of this epoch that the backend has confirmed, 0 if it confirmed none. A lease of which the backend
+    /// has less is not released, see [`ReleasedPlayers::behind`]. Absent: it is released in any case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saved_sequence: Option<i64>,
+}
+
+/// What became of a release.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReleasedPlayers {
+    /// Players of whom the backend lacks saves that it had confirmed, because its database went back. Their leases stay. The
+    /// server sends those saves again, and then releases the players without [`ReleasePlayer::saved_sequence`].
+    #[serde(default)]
+    pub behind: Vec<String>,
 }
 
 impl Check for LoadPlayers {

@@ -89,6 +89,9 @@ codes! {
     RoomDraining = "room_draining", 409;
     /// Another server holds the player now.
     LeaseLost = "lease_lost", 409;
+    /// The database is older than what the backend has confirmed, because it went back to a backup: the server sends again
+    /// what is missing, then repeats the call.
+    RolledBack = "rolled_back", 409;
     /// The epoch was not given to this server's key: what was saved under it is refused.
     EpochUnknown = "epoch_unknown", 409;
     /// The sequence is further above the last one than servers count.

@@ -82,6 +82,10 @@ pub enum ServerStatus {
 pub struct Heartbeat {
     /// Grows by at least one with each heartbeat; an older one arriving late changes nothing.
     pub sequence: u64,
+    /// Sequence of the last heartbeat of this server whose reply arrived. Absent before the first. A backend that has seen
+    /// less has lost data since, see [`HeartbeatReply::rolled_back`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmed_sequence: Option<u64>,
     /// State of the server.
     #[serde(default)]
     pub status: ServerStatus,
@@ -142,6 +146,10 @@ pub struct HeartbeatReply {
     /// True when the operator wants the server to drain and leave.
     #[serde(default)]
     pub drain: bool,
+    /// True when the backend's database is older than [`Heartbeat::confirmed_sequence`]: a backup was restored, or an
+    /// asynchronous replica took over. The server sends again what it was told is saved.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rolled_back: bool,
     /// Players of this server that another one waits for, at most 100. Save them and let them go.
     #[serde(default)]
     pub wanted: Vec<String>,

@@ -218,6 +218,10 @@ pub struct ReleaseWorld {
     pub server_id: String,
     /// Epoch of the lease: a release that arrives late ends no later lease.
     pub epoch: i64,
+    /// Version of the world that the backend has confirmed. A world of a lower one is not released but refused as
+    /// `rolled_back`: the server sends again what is missing. Absent: it is released in any case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saved_version: Option<i64>,
 }
 
 impl Check for OpenWorld {

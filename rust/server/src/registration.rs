@@ -156,14 +156,16 @@ pub async fn heartbeat(
     let sequence =
         i64::try_from(beat.sequence).map_err(|_| Refusal::field("sequence", "must fit into 63 bits"))?;
     let tags = beat.tags.as_deref().map(tags_text).transpose()?;
+    let confirmed = i64::try_from(beat.confirmed_sequence.unwrap_or(0))
+        .map_err(|_| Refusal::field("confirmed_sequence", "must fit into 63 bits"))?;
     let mut work = state.database.begin().await?;
     let lease_until = leases::lease_until(&state, &work);
     let beaten = sqlx::query(
         "UPDATE servers SET lease_until = $1, heartbeat_sequence = $2, status = $3, players_before = players, \
          players = $4, map = COALESCE($5, map), mode = COALESCE($6, mode), max_players = COALESCE($7, max_players), \
-         tags = COALESCE($8, tags) \
+         tags = COALESCE($8, tags), rolled_back = CASE WHEN heartbeat_sequence < $12 THEN 1 ELSE 0 END \
          WHERE server_id = $9 AND key_hash = $10 AND lease_until > $11 AND heartbeat_sequence < $2 \
-         RETURNING players_before",
+         RETURNING players_before, rolled_back",
     )
     .bind(lease_until)
     .bind(sequence)
@@ -176,10 +178,13 @@ pub async fn heartbeat(
     .bind(&server_id)
     .bind(&server.key_hash)
     .bind(work.now)
+    .bind(confirmed)
     .fetch_optional(&mut *work.tx)
     .await?;
     let mut holds = 0;
+    let mut rolled_back = false;
     if let Some(row) = beaten {
+        rolled_back = row.try_get::<i64, _>("rolled_back")? != 0;
         if row.try_get::<i64, _>("players_before")? != i64::from(beat.players) {
             list_players(&mut work, &server_id, i64::from(beat.players)).await?;
         }
@@ -204,6 +209,13 @@ pub async fn heartbeat(
     let key_ids = Some(signing_keys::good(&mut work.tx, work.now).await?);
     work.commit().await?;
     state.rooms.kept.changed();
+    if rolled_back {
+        tracing::warn!(
+            server_id,
+            confirmed,
+            "the database is older than what this server was told: it went back to a backup"
+        );
+    }
     Ok(Json(HeartbeatReply {
         lease_seconds: state.config.lease_seconds,
         // Whoever holds players is to hear soon when another server waits for one of them; whoever has let players in, when
@@ -214,6 +226,7 @@ pub async fn heartbeat(
             state.config.heartbeat_seconds
         },
         drain: false,
+        rolled_back,
         wanted,
         conflicts,
         revocations,

@@ -105,9 +105,28 @@ pub async fn release(
     body: JsonBody<ReleaseWorld>,
 ) -> Outcome<StatusCode> {
     world_id("world_id", &id)?;
-    let ReleaseWorld { server_id, epoch } = body.value;
+    let ReleaseWorld { server_id, epoch, saved_version } = body.value;
     let mut work = state.database.begin().await?;
     leases::own(&mut work, &server, &server_id).await?;
+    if let Some(saved) = saved_version {
+        let version = sqlx::query("SELECT version FROM worlds WHERE world_id = $1")
+            .bind(&id)
+            .fetch_optional(&mut *work.tx)
+            .await?
+            .map_or(Ok(0), |row| row.try_get::<i64, _>("version"))?;
+        if version < saved {
+            tracing::warn!(
+                world_id = id,
+                epoch,
+                version,
+                saved,
+                server_id,
+                "confirmed commits are missing: not released"
+            );
+            let detail = format!("the world is at version {version}, version {saved} was confirmed before");
+            return Err(Refusal::new(Code::RolledBack, &detail));
+        }
+    }
     sqlx::query(
         "UPDATE worlds SET server_id = NULL, lease_until = 0 \
          WHERE world_id = $1 AND server_id = $2 AND epoch = $3",

@@ -11,7 +11,8 @@ use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use backend_client::protocol::limits::{self, MAX_BATCH, MAX_LOAD};
 use backend_client::protocol::player_store::{
-    LoadPlayers, LoadedPlayer, LoadedPlayers, ReleasePlayers, SaveOutcome, SaveResult, SavedDocuments,
+    LoadPlayers, LoadedPlayer, LoadedPlayers, ReleasePlayers, ReleasedPlayers, SaveOutcome, SaveResult,
+    SavedDocuments,
 };
 use backend_client::protocol::registration::{RegisterServer, ServerLease};
 use backend_client::protocol::routes;
@@ -134,8 +135,11 @@ async fn save(
     Ok(Json(SavedDocuments { results, wanted: Vec::new() }))
 }
 
-async fn release(headers: HeaderMap, Json(body): Json<ReleasePlayers>) -> Result<StatusCode, StatusCode> {
-    admit(&headers, &body.server_id).map(|()| StatusCode::NO_CONTENT)
+async fn release(
+    headers: HeaderMap,
+    Json(body): Json<ReleasePlayers>,
+) -> Result<Json<ReleasedPlayers>, StatusCode> {
+    admit(&headers, &body.server_id).map(|()| Json(ReleasedPlayers::default()))
 }
 
 async fn documents(State(counted): State<Arc<Counted>>) -> Json<usize> {

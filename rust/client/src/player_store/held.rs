@@ -39,8 +39,8 @@ pub(super) struct Held {
     /// Nothing is due before this, as long as nobody leaves, waits for a flush or has left something over: found by looking
     /// through all that is unsent, which nobody needs to do again until then.
     pub quiet_until: Option<Instant>,
-    /// Leases to let go: player → epoch.
-    pub releases: BTreeMap<Arc<str>, i64>,
+    /// Leases to release, by player.
+    pub releases: BTreeMap<Arc<str>, Release>,
     /// Players being loaded.
     pub loading: BTreeMap<Arc<str>, Loads>,
     /// While this is not 0, all players are being let go, and nobody is loaded.
@@ -93,6 +93,14 @@ pub(super) struct Held {
     pub last_flush: Duration,
     /// Contents that were replaced. Freeing them takes the game's thread as long as taking them did.
     pub outdated: Vec<Body>,
+}
+
+/// A lease to release.
+pub(super) struct Release {
+    pub epoch: i64,
+    /// What the backend had confirmed of the player, for a backend that lacks it because it went back. `None`: nothing is
+    /// known, or it was sent again already.
+    pub player: Option<Player>,
 }
 
 /// Loads of one player that are under way.
@@ -470,7 +478,7 @@ impl Held {
         for id in done {
             let Some(player) = self.forget(&id) else { continue };
             if !player.lost {
-                self.releases.insert(id, player.epoch);
+                self.releases.insert(id, Release { epoch: player.epoch, player: Some(player) });
             }
         }
     }
@@ -482,7 +490,7 @@ impl Held {
             let Some(player) = self.players.get(id).filter(|player| !player.lost) else { continue };
             let is_kept = |document: &Document| document.dirty.is_some() && document.durable.is_some();
             if !player.documents.values().any(is_kept) {
-                self.releases.insert(Arc::clone(id), player.epoch);
+                self.releases.insert(Arc::clone(id), Release { epoch: player.epoch, player: None });
             }
         }
     }

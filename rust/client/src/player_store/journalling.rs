@@ -331,9 +331,11 @@ impl Inner {
                 }
             }
         }
+        if !local.is_empty() || !group.left_over.is_empty() {
+            self.wake_sender.notify_one();
+        }
         if !local.is_empty() {
             self.tell([Event::Journalled(local)]);
-            self.wake_sender.notify_one();
         }
         self.progressed();
     }

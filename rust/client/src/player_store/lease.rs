@@ -11,7 +11,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 
 use super::flush::{AllDue, Flushed};
-use super::held::{JournalState, Player};
+use super::held::{JournalState, Player, Release};
 use super::{Event, Inner, PlayerStore, Resolution, Snapshot};
 use crate::error::{ClientError, Fault};
 use crate::registration::Notice;
@@ -315,7 +315,7 @@ impl Inner {
             if held.closed != closed {
                 // The backend has given the lease all the same.
                 if !held.players.contains_key(&*player_id) {
-                    held.releases.insert(player_id.into(), epoch);
+                    held.releases.insert(player_id.into(), Release { epoch, player: None });
                 }
                 drop(held);
                 self.wake_sender.notify_one();
@@ -398,6 +398,14 @@ pub(super) async fn listen(store: Weak<Inner>, mut notices: broadcast::Receiver<
                 inner.lock().answers = true;
                 inner.wake_sender.notify_one();
             }
+            Notice::RolledBack => {
+                if inner.is_at_its_backend() {
+                    let is_news = inner.lock().reported_rollback(inner.clock.now());
+                    inner.tell(is_news.then_some(Event::RollbackDetected));
+                    inner.wake_journal.notify_one();
+                    inner.wake_sender.notify_one();
+                }
+            }
             Notice::ListedAgain(before) => {
                 let is_ours = inner.is_at_its_backend();
                 {
@@ -477,7 +485,8 @@ async fn let_go_unknown(store: Weak<Inner>, player_id: String) {
         let ours = known || held.loading.contains_key(&*player_id);
         match found {
             Some(found) if !ours => {
-                held.releases.insert(player_id.as_str().into(), found.epoch);
+                let release = Release { epoch: found.epoch, player: None };
+                held.releases.insert(player_id.as_str().into(), release);
             }
             _ => {
                 held.wanted.remove(&*player_id);

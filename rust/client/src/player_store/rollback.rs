@@ -14,7 +14,7 @@ use std::time::Duration;
 use backend_protocol::player_store::{SaveOutcome, SaveResult};
 use tokio::time::Instant;
 
-use super::held::{Dirty, Document, Held, LeftOver, Player, Stamp};
+use super::held::{Dirty, Document, Held, LeftOver, Player, Release, Stamp};
 use super::sending::Sent;
 
 /// Everything is sent again once for all that is noticed within this time.
@@ -83,9 +83,23 @@ impl Held {
 
     /// It is certain that the backend went back: everything held is sent again. False if that was done just now.
     pub fn rolled_back(&mut self, now: Instant) -> bool {
-        if self.rolled_back.is_some_and(|at| now < at + SWEEP_INTERVAL) {
-            return false;
+        let is_news = self.rolled_back.is_none_or(|at| now >= at + SWEEP_INTERVAL);
+        if is_news {
+            self.resend_everything(now);
         }
+        is_news
+    }
+
+    /// [`Self::rolled_back`], however short a time ago that was done: the backend itself says that it went back.
+    pub fn reported_rollback(&mut self, now: Instant) -> bool {
+        let is_news = self.rolled_back(now);
+        if !is_news {
+            self.resend_everything(now);
+        }
+        is_news
+    }
+
+    fn resend_everything(&mut self, now: Instant) {
         self.rolled_back = Some(now);
         self.resend_all(now);
         let players: Vec<Arc<str>> = self.players.keys().cloned().collect();
@@ -118,7 +132,37 @@ impl Held {
             }
         }
         self.quiet_until = None;
-        true
+    }
+
+    /// The backend lacks what it had confirmed of a player who is being released: it is sent again, and the lease stays until
+    /// that has arrived. False if nothing is known of it, or it was sent again already.
+    pub fn keep_for_resending(&mut self, player_id: &str) -> bool {
+        let Some((id, release)) = self.releases.remove_entry(player_id) else { return false };
+        let Release { epoch, player } = release;
+        let has_player = player.is_some();
+        if let Some(mut player) = player {
+            for key in player.documents.keys().cloned().collect::<Vec<_>>() {
+                let Some(document) = player.documents.get(&key) else { continue };
+                let left = if document.committed_sequence > 0 {
+                    let body = document.body.clone();
+                    let bytes = body.text().as_str().len();
+                    let sequence = document.committed_sequence;
+                    LeftOver { sequence, body, bytes, journalled: false, is_repeated: true }
+                } else if document.version > 0 {
+                    let Some(left) = player.kept_apart(&key) else { continue };
+                    left
+                } else {
+                    continue;
+                };
+                self.bytes += left.bytes;
+                // The journal is to keep it again.
+                self.settled.remove(&(Arc::clone(&id), Arc::clone(&key), epoch));
+                self.left_over.insert((Arc::clone(&id), key, epoch), left);
+            }
+            self.retired.note(&player);
+        }
+        self.releases.insert(id, Release { epoch, player: None });
+        has_player
     }
 
     /// Versions of a held player's documents that the backend has told.
@@ -163,6 +207,11 @@ impl Held {
 const SKIPPED: i64 = 1_000_000;
 
 impl Player {
+    /// Largest number of this lease that the backend has confirmed; 0: none.
+    pub fn saved_sequence(&self) -> i64 {
+        self.documents.values().map(|document| document.committed_sequence).max().unwrap_or(0)
+    }
+
     /// A document of a lost player as a save that comes too late.
     fn kept_apart(&mut self, key: &str) -> Option<LeftOver> {
         let document = self.documents.get_mut(key)?;

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::draft::Body;
-use super::held::{Dirty, Document, Held, JournalState, Name, Stamp};
+use super::held::{Dirty, Document, Held, JournalState, Name, Player, Release, Stamp};
 use super::{Batch, BatchItem, Event, Inner, Pace, lease};
 use crate::error::{Cause, ClientError, Fault};
 use crate::planted::Planted;
@@ -238,20 +238,34 @@ impl Inner {
 
     async fn let_go(&self, players: Vec<ReleasePlayer>) -> Result<(), ClientError> {
         let body = ReleasePlayers { server_id: self.server_id()?, players: Some(players.clone()) };
-        match self.backend.release_players(self.registration.key(), &body).await {
+        let behind = match self.backend.release_players(self.registration.key(), &body).await {
             Err(error) if error.is_unanswered() => return Err(error),
-            Err(error) => tracing::warn!(code = error.code(), "leases run out by themselves: {error}"),
-            Ok(()) => {}
-        }
+            Err(error) => {
+                tracing::warn!(code = error.code(), "leases run out by themselves: {error}");
+                Vec::new()
+            }
+            Ok(released) => released.behind,
+        };
+        let mut rolled_back = false;
         {
             let mut held = self.lock();
             for player in players {
-                if held.releases.get(&*player.player_id) == Some(&player.epoch) {
+                let is_this = |release: &Release| release.epoch == player.epoch;
+                if held.releases.get(&*player.player_id).is_some_and(is_this) {
+                    if behind.contains(&player.player_id) && held.keep_for_resending(&player.player_id) {
+                        rolled_back = true;
+                        continue;
+                    }
                     held.releases.remove(&*player.player_id);
                 }
                 held.wanted.remove(&*player.player_id);
             }
+            rolled_back = rolled_back && held.rolled_back(self.clock.now());
         }
+        if rolled_back {
+            self.tell([Event::RollbackDetected]);
+        }
+        self.wake_journal.notify_one();
         self.progressed();
         Ok(())
     }
@@ -261,7 +275,7 @@ impl Inner {
         let body = ReleasePlayers { server_id: server_id.clone(), players: None };
         let key = self.registration.key();
         for outcome in [
-            self.backend.release_players(key, &body).await,
+            self.backend.release_players(key, &body).await.map(drop),
             self.backend.deregister_server(key, &server_id).await,
         ] {
             match outcome {
@@ -304,10 +318,16 @@ impl Held {
 
     /// Leases to let go, if there are any: of players who left, or of a dead process whose saves are settled.
     fn next_release(&self) -> Option<Work> {
-        if !self.releases.is_empty() {
-            let release =
-                |(id, epoch): (&Arc<str>, &i64)| ReleasePlayer { player_id: id.to_string(), epoch: *epoch };
-            return Some(Work::Release(self.releases.iter().take(MAX_LOAD).map(release).collect()));
+        let release = |(id, release): (&Arc<str>, &Release)| ReleasePlayer {
+            player_id: id.to_string(),
+            epoch: release.epoch,
+            saved_sequence: release.player.as_ref().map(Player::saved_sequence),
+        };
+        // Of those who wait for what is sent again, the lease stays until it has arrived.
+        let ready = self.releases.iter().filter(|(id, _)| !self.has_left_over(id));
+        let released: Vec<ReleasePlayer> = ready.take(MAX_LOAD).map(release).collect();
+        if !released.is_empty() {
+            return Some(Work::Release(released));
         }
         let dead = self.predecessors.first().filter(|_| self.left_over.is_empty())?;
         Some(Work::Bury(dead.clone()))

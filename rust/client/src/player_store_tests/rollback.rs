@@ -199,3 +199,65 @@ async fn a_number_stands_for_one_save_when_the_same_lease_is_given_again() {
     assert_eq!(numbers, [(1, 1), (1, 2), (1, 3)]);
     assert_eq!(stored(&backend, "ada", "progress"), Some(content(3)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_release_does_not_lose_what_was_confirmed_since_the_backup() {
+    let backend = SimulatedBackend::new();
+    let server = Server::start(&backend, &disk()).await;
+    server.load("ada").await;
+    save(&server, "untouched", 1);
+    server.store.flush(None, LONG).await;
+    let backup = backend.state.lock().expect("not poisoned").back_up();
+    save(&server, "progress", 1);
+    save(&server, "inventory", 1);
+    server.store.flush(None, LONG).await;
+    backend.state.lock().expect("not poisoned").restore(backup);
+    // Nothing is saved any more: the player only leaves.
+    server.store.release("ada", LONG).await;
+    assert_eq!(detections(&server), 1);
+    for key in ["untouched", "progress", "inventory"] {
+        assert!(is_there(&backend, key, &content(1)), "{key}");
+    }
+    assert!(!server.store.is_holding("ada"));
+    assert_eq!(server.disk.saves(), []);
+    let state = backend.state.lock().expect("not poisoned");
+    assert_eq!(state.leases.get("ada").and_then(|lease| lease.holder.clone()), None, "released");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_under_a_lease_that_is_lost_keeps_everything_as_conflicts() {
+    let backend = SimulatedBackend::new();
+    let other = Server::start(&backend, &disk()).await;
+    let server = Server::start(&backend, &disk()).await;
+    let backup = backend.state.lock().expect("not poisoned").back_up();
+    other.load("ada").await;
+    other.store.save("ada", "loaded", content(7)).expect("taken");
+    other.store.release("ada", LONG).await;
+    server.load("ada").await;
+    save(&server, "progress", 1);
+    server.store.flush(None, LONG).await;
+    backend.state.lock().expect("not poisoned").restore(backup);
+    server.store.release("ada", LONG).await;
+    assert_eq!(detections(&server), 1);
+    for (key, number) in [("progress", 1), ("loaded", 7)] {
+        assert!(is_there(&backend, key, &content(number)), "{key}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_notices_without_another_save() {
+    let backend = SimulatedBackend::new();
+    let server = Server::start(&backend, &disk()).await;
+    server.load("ada").await;
+    let backup = backend.state.lock().expect("not poisoned").back_up();
+    save(&server, "progress", 1);
+    server.store.flush(None, LONG).await;
+    let beats = || backend.state.lock().expect("not poisoned").heartbeats.len();
+    let before = beats();
+    until(|| beats() > before + 1).await;
+    backend.state.lock().expect("not poisoned").restore(backup);
+    assert!(!is_there(&backend, "progress", &content(1)), "gone");
+    until(|| is_there(&backend, "progress", &content(1))).await;
+    assert_eq!(detections(&server), 1);
+    assert!(server.store.is_holding("ada"));
+}

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backend_protocol::player_store::{
-    LoadPlayers, LoadedPlayers, PlayerConflicts, PlayerDocuments, ReleasePlayers, ResolveConflicts,
-    SavedDocuments,
+    LoadPlayers, LoadedPlayers, PlayerConflicts, PlayerDocuments, ReleasePlayers, ReleasedPlayers,
+    ResolveConflicts, SavedDocuments,
 };
 use backend_protocol::registration::{Heartbeat, HeartbeatReply, RegisterServer, ServerLease};
 use backend_protocol::rooms::{JoinTicket, Room, RoomPage, RoomQuery};
@@ -231,7 +231,7 @@ impl Backend for SimulatedBackend {
         self.serve("save", move |state| state.save(&body)).await
     }
 
-    async fn release_players(&self, _key: &ServerKey, body: &ReleasePlayers) -> Reply<()> {
+    async fn release_players(&self, _key: &ServerKey, body: &ReleasePlayers) -> Reply<ReleasedPlayers> {
         let body = body.clone();
         self.serve("release", move |state| state.release(&body)).await
     }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use backend_protocol::player_store::{
-    Conflict, Document, HeldPlayer, LoadPlayers, LoadedPlayer, LoadedPlayers, ReleasePlayers,
-    ResolveConflicts, SaveDocuments, SaveItem, SaveOutcome, SaveResult, SavedDocuments,
+    Conflict, Document, HeldPlayer, LoadPlayers, LoadedPlayer, LoadedPlayers, ReleasePlayer, ReleasePlayers,
+    ReleasedPlayers, ResolveConflicts, SaveDocuments, SaveItem, SaveOutcome, SaveResult, SavedDocuments,
 };
 use backend_protocol::registration::{Heartbeat, HeartbeatReply, RegisterServer, Revocation, ServerLease};
 use backend_protocol::validation::Jwks;
@@ -173,6 +173,7 @@ impl State {
         let listed = self.servers.values_mut().find(|server| server.server_id == server_id);
         let listed = listed.filter(|server| !forgotten && server.until.is_some_and(|until| until > now));
         let Some(server) = listed else { return Err(unknown_server()) };
+        let rolled_back = beat.confirmed_sequence.is_some_and(|confirmed| server.sequence < confirmed);
         if server.sequence < beat.sequence {
             server.sequence = beat.sequence;
             server.until = Some(now + lease);
@@ -193,6 +194,7 @@ impl State {
             lease_seconds: u32::try_from(lease.as_secs()).unwrap_or(u32::MAX),
             heartbeat_seconds: interval,
             drain: false,
+            rolled_back,
             wanted: self.wanted(server_id),
             conflicts: conflicts.collect(),
             revocations: self.revocations.clone(),
@@ -336,20 +338,37 @@ impl State {
         SaveOutcome::Conflicted
     }
 
-    pub fn release(&mut self, body: &ReleasePlayers) -> Reply<()> {
+    pub fn release(&mut self, body: &ReleasePlayers) -> Reply<ReleasedPlayers> {
         self.own(&body.server_id)?;
+        let behind: Vec<String> = body
+            .players
+            .iter()
+            .flatten()
+            .filter(|player| self.is_behind(player))
+            .map(|player| player.player_id.clone())
+            .collect();
         for (player_id, lease) in &mut self.leases {
             let named = body.players.as_ref().is_none_or(|players| {
                 players.iter().any(|player| player.player_id == *player_id && player.epoch == lease.epoch)
             });
-            if named && lease.holder.as_deref() == Some(&*body.server_id) {
+            if named && !behind.contains(player_id) && lease.holder.as_deref() == Some(&*body.server_id) {
                 lease.holder = None;
                 lease.wanted_at = None;
                 let (player_id, server_id) = (player_id.clone(), body.server_id.clone());
                 self.facts.push(Fact::LetGo { player_id, server_id, epoch: lease.epoch });
             }
         }
-        Ok(())
+        Ok(ReleasedPlayers { behind })
+    }
+
+    /// Whether saves that were confirmed are missing, or the whole lease.
+    fn is_behind(&self, player: &ReleasePlayer) -> bool {
+        let Some(saved) = player.saved_sequence else { return false };
+        let documents = self.documents.iter().filter(|((owner, _), _)| *owner == player.player_id);
+        let last = documents.filter_map(|(_, stored)| stored.last.get(&player.epoch)).max();
+        // Epochs grow: one that is above the lease's was given by a state that is lost.
+        let lease = self.leases.get(&player.player_id).map_or(0, |lease| lease.epoch);
+        last.copied().unwrap_or(0) < saved || player.epoch > lease
     }
 
     /// A player's unresolved conflicts, the oldest first.

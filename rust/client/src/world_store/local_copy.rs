@@ -97,6 +97,15 @@ impl LocalCopy {
         Ok(unpack(&stored, hash, bytes).is_some().then_some(stored))
     }
 
+    /// Size of an object's file, if it is here.
+    pub fn stored_bytes(&self, hash: &str) -> io::Result<Option<u64>> {
+        match fs::metadata(self.path(hash)) {
+            Ok(file) => Ok(Some(file.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// A chunk's raw bytes, if the object is here and what the name says.
     pub fn read(&self, hash: &str, bytes: u64) -> io::Result<Option<Vec<u8>>> {
         let Some(stored) = self.read_file(hash)? else { return Ok(None) };

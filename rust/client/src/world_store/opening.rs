@@ -8,7 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use backend_protocol::Code;
 use backend_protocol::world_store::{
-    ChunkQuery, MAX_CHUNK_BYTES, MAX_CHUNK_PAGE, OpenWorld, ReleaseWorld, chunk_name, object_hash, world_id,
+    Chunk, ChunkQuery, MAX_CHUNK_BYTES, MAX_CHUNK_PAGE, OpenWorld, ReleaseWorld, chunk_name, object_hash,
+    world_id,
 };
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
@@ -19,7 +20,9 @@ use super::keeping::Write;
 use super::local_copy::LocalCopy;
 use super::sending::{Delivery, Sent};
 use super::state::{Committed, State};
-use super::{Event, IN_FLIGHT, IN_FLIGHT_KIB, Inner, KeptIndex, Setup, keeping, on_disk, sending, storage};
+use super::{
+    Event, IN_FLIGHT, IN_FLIGHT_KIB, Inner, KeptIndex, Setup, keeping, on_disk, rollback, sending, storage,
+};
 use crate::error::{ClientError, Fault};
 use crate::journal::passing_volume;
 use crate::player_store::Flushed;
@@ -110,6 +113,8 @@ pub(super) async fn open(
         setup,
     });
     on_recovered(Arc::new(Opening(Arc::downgrade(&inner))));
+    // From before the list is read: a restore in between is not missed.
+    let notices = inner.setup.registration.notices();
     let taken = async {
         if let Some(predecessor) = predecessor {
             inner.finish_for(&predecessor, unproven).await?;
@@ -136,6 +141,7 @@ pub(super) async fn open(
     let tasks = [
         tokio::spawn(keeping::run(Arc::clone(&inner))).abort_handle(),
         tokio::spawn(sending::run(Arc::clone(&inner))).abort_handle(),
+        tokio::spawn(rollback::listen(Arc::downgrade(&inner), notices)).abort_handle(),
     ];
     inner.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(tasks);
     Ok(inner)
@@ -241,7 +247,11 @@ impl Inner {
         if unproven || predecessor.server_id == self.server_id()? {
             return Ok(());
         }
-        let body = ReleaseWorld { server_id: predecessor.server_id.clone(), epoch: predecessor.epoch };
+        let body = ReleaseWorld {
+            server_id: predecessor.server_id.clone(),
+            epoch: predecessor.epoch,
+            saved_version: None,
+        };
         match self.setup.backend.release_world(self.setup.registration.key(), &self.world_id, &body).await {
             // A server the backend has forgotten: its lease is over, or will be.
             Err(error) if error.is(Code::ServerUnknown) => Ok(()),
@@ -284,11 +294,21 @@ impl Inner {
     }
 
     async fn read_chunks(&self) -> Result<(), ClientError> {
+        self.read_pages(|chunk| {
+            let mut state = self.lock();
+            state.refer_to(&chunk.hash);
+            let committed = Committed { hash: chunk.hash, bytes: chunk.bytes, version: chunk.version };
+            state.committed.insert(chunk.name, committed);
+        })
+        .await
+    }
+
+    /// Reads the backend's list of chunks, page by page.
+    pub(super) async fn read_pages(&self, mut take: impl FnMut(Chunk)) -> Result<(), ClientError> {
         let mut query = ChunkQuery { limit: Some(MAX_CHUNK_PAGE), cursor: None };
         loop {
             let key = self.setup.registration.key();
             let page = self.setup.backend.world_chunks(key, &self.world_id, &query).await?;
-            let mut state = self.lock();
             for chunk in page.chunks {
                 let sound = chunk_name("name", &chunk.name).and_then(|()| object_hash("hash", &chunk.hash));
                 if sound.is_err() || chunk.bytes > MAX_CHUNK_BYTES as u64 {
@@ -297,11 +317,8 @@ impl Inner {
                         "the backend listed a chunk that cannot be one",
                     ));
                 }
-                state.refer_to(&chunk.hash);
-                let committed = Committed { hash: chunk.hash, bytes: chunk.bytes, version: chunk.version };
-                state.committed.insert(chunk.name, committed);
+                take(chunk);
             }
-            drop(state);
             match page.next_cursor {
                 Some(next) => query.cursor = Some(next),
                 None => return Ok(()),

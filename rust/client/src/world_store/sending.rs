@@ -130,7 +130,11 @@ impl Inner {
         }
         match self.setup.backend.commit_world(self.setup.registration.key(), &self.world_id, &commit).await {
             Ok(committed) => {
+                let went_back = !committed.replayed && committed.version <= self.lock().version;
                 self.settle(sequence, changes, committed.version).await;
+                if went_back {
+                    self.commit_again().await?;
+                }
                 Ok(Delivery::Done)
             }
             Err(error) if error.is(Code::LeaseLost) => {

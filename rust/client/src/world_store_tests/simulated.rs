@@ -31,8 +31,8 @@ pub enum Trouble {
 #[derive(Default)]
 pub struct SimulatedWorlds(Mutex<World>);
 
-#[derive(Default)]
-struct World {
+#[derive(Default, Clone)]
+pub struct World {
     holder: Option<String>,
     epoch: i64,
     sequence: i64,
@@ -109,6 +109,20 @@ impl SimulatedWorlds {
         world.holder = Some(server_id.to_owned());
         world.epoch += 1;
         world.sequence = 0;
+    }
+
+    pub fn back_up(&self) -> World {
+        self.world().clone()
+    }
+
+    /// The database is as it was then. Objects are kept elsewhere, and stay.
+    pub fn restore(&self, backup: World) {
+        let objects = std::mem::take(&mut self.world().objects);
+        *self.world() = World { objects, ..backup };
+    }
+
+    pub fn is_free(&self) -> bool {
+        self.world().holder.is_none()
     }
 
     pub fn released(&self) {
@@ -245,6 +259,9 @@ impl WorldBackend for SimulatedWorlds {
 
     async fn release_world(&self, _key: &ServerKey, _world: &str, body: &ReleaseWorld) -> Reply<()> {
         self.serve("release_world", |world| {
+            if body.saved_version.is_some_and(|saved| world.version < saved) {
+                return refused(Code::RolledBack);
+            }
             if world.holder.as_ref() == Some(&body.server_id) && world.epoch == body.epoch {
                 world.holder = None;
             }

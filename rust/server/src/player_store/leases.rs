@@ -2,9 +2,9 @@
 //!
 //! Rows of several players are always locked in the order of their ids, so that two requests cannot wait for each other.
 
+use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
-use backend_protocol::player_store::{HeldPlayer, ReleasePlayers};
+use backend_protocol::player_store::{HeldPlayer, ReleasePlayer, ReleasePlayers, ReleasedPlayers};
 use backend_protocol::{Code, Problem};
 use sqlx::{Any, AssertSqlSafe, Executor, Row};
 
@@ -295,21 +295,35 @@ pub async fn wanted<'c>(
 const RELEASE: &str = "UPDATE player_leases SET server_id = NULL, lease_until = 0, taken_from = NULL, wanted_by = NULL, \
      wanted_at = NULL WHERE server_id = $1 AND ";
 
-/// Lets players go. What was saved before counts; saves under the same epoch still do until another server loads them.
+/// Releases players, except those of whom the database lacks saves that it had confirmed. What was saved before counts; saves
+/// under the same epoch still do until another server loads them.
 #[utoipa::path(post, path = "/v1/players/release", operation_id = "players_release", tag = "player store", request_body = ReleasePlayers, security(("server_key" = [])),
-    responses((status = 204), (status = "4XX", body = Problem)))]
+    responses((status = 200, body = ReleasedPlayers), (status = "4XX", body = Problem)))]
 pub async fn release(
     State(state): State<AppState>,
     server: ServerAuth,
     body: JsonBody<ReleasePlayers>,
-) -> Outcome<StatusCode> {
+) -> Outcome<Json<ReleasedPlayers>> {
     let ReleasePlayers { server_id, players } = body.value;
     let mut work = state.database.begin().await?;
     own(&mut work, &server, &server_id).await?;
+    let mut released = ReleasedPlayers::default();
     if let Some(mut players) = players {
         players.sort_by(|one, other| one.player_id.cmp(&other.player_id));
         let sql = format!("{RELEASE}player_id = $2 AND epoch = $3");
         for player in players {
+            if is_behind(&state, &mut work, &server.key_hash, &player).await? {
+                let ReleasePlayer { player_id, epoch, saved_sequence } = player;
+                tracing::warn!(
+                    player_id,
+                    epoch,
+                    saved_sequence,
+                    server_id,
+                    "confirmed saves are missing: not released"
+                );
+                released.behind.push(player_id);
+                continue;
+            }
             sqlx::query(AssertSqlSafe(sql.as_str()))
                 .bind(&server_id)
                 .bind(player.player_id)
@@ -321,7 +335,34 @@ pub async fn release(
         release_all(&state, &mut work, &server_id).await?;
     }
     work.commit().await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(Json(released))
+}
+
+/// Whether the database lacks saves of `player` that it had confirmed, or has never seen the lease: it went back.
+async fn is_behind(
+    state: &AppState,
+    work: &mut Work,
+    key_hash: &str,
+    player: &ReleasePlayer,
+) -> Outcome<bool> {
+    let ReleasePlayer { player_id, epoch, saved_sequence: Some(saved) } = player else { return Ok(false) };
+    let row = sqlx::query(
+        "SELECT (SELECT COUNT(*) FROM player_leases WHERE player_id = $1 AND epoch = $2) \
+         + (SELECT COUNT(*) FROM former_leases WHERE player_id = $1 AND epoch = $2) AS leases, \
+         COALESCE((SELECT MAX(sequence) FROM documents WHERE player_id = $1 AND epoch = $2), 0) AS present, \
+         COALESCE((SELECT MAX(sequence) FROM former_epochs WHERE player_id = $1 AND epoch = $2), 0) AS former",
+    )
+    .bind(player_id)
+    .bind(epoch)
+    .fetch_one(&mut *work.tx)
+    .await?;
+    let last = row.try_get::<i64, _>("present")?.max(row.try_get("former")?);
+    if row.try_get::<i64, _>("leases")? > 0 {
+        return Ok(last < *saved);
+    }
+    // A lease that no row knows was given after the copy was made from which this database was restored.
+    let standing = standing(state, work, key_hash, player_id, *epoch).await?;
+    Ok(standing == Standing::Former)
 }
 
 /// Lets all players of a server go.

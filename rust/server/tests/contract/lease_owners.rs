@@ -209,6 +209,61 @@ on_both_databases! {
     }
 }
 
+/// Players whom the backend does not release, because it lacks what it had confirmed.
+async fn behind(backend: &Backend, server: &str, player: &str, epoch: i64, saved: i64) -> Value {
+    let epoch = backend.epoch(player, epoch);
+    let player = json!({"player_id": player, "epoch": epoch, "saved_sequence": saved});
+    let body = json!({"server_id": server, "players": [player]});
+    backend.serve("/v1/players/release", &body).await.expect(200)["behind"].clone()
+}
+
+on_both_databases! {
+    async fn a_player_is_not_released_while_confirmed_saves_are_missing(backend) {
+        let player = text(&backend.guest("Ada").await["player_id"]);
+        let (a, b) = (backend.server("A", json!({})).await, backend.server("B", json!({})).await);
+        load(backend, &a, &player).await;
+        for sequence in [1, 2] {
+            assert_eq!(save_one(backend, &a, &player, (1, sequence), json!({"n": sequence})).await, "applied");
+        }
+        // As a backup from between the two has it.
+        backend.execute("UPDATE documents SET sequence = 1, version = 1").await;
+        assert_eq!(behind(backend, &a, &player, 1, 2).await, json!([player]));
+        assert_eq!(crate::player_store::ask(backend, &b, &player).await["players"], json!([]), "still held");
+        assert_eq!(save_one(backend, &a, &player, (1, 2), json!({"n": 2})).await, "applied");
+        assert_eq!(behind(backend, &a, &player, 1, 2).await, json!([]));
+        assert_eq!(load(backend, &b, &player).await["epoch"], 2);
+        assert_eq!(save_one(backend, &b, &player, (2, 1), json!({"n": 3})).await, "applied");
+        // Repeated after others have saved: nothing is missing.
+        assert_eq!(behind(backend, &a, &player, 1, 2).await, json!([]));
+        assert_eq!(behind(backend, &b, &player, 2, 1).await, json!([]));
+    }
+
+    async fn a_heartbeat_shows_that_the_database_went_back(backend) {
+        let server = backend.server("A", json!({})).await;
+        let path = format!("/v1/servers/{server}/heartbeat");
+        let beat = |sequence: u64, confirmed: u64| json!({"sequence": sequence, "players": 0, "confirmed_sequence": confirmed});
+        backend.serve(&path, &json!({"sequence": 5, "players": 0})).await.expect(200);
+        assert_eq!(backend.serve(&path, &beat(6, 5)).await.expect(200)["rolled_back"], Value::Null);
+        backend.execute("UPDATE servers SET heartbeat_sequence = 4").await;
+        assert_eq!(backend.serve(&path, &beat(7, 6)).await.expect(200)["rolled_back"], true);
+        assert_eq!(backend.serve(&path, &beat(8, 7)).await.expect(200)["rolled_back"], Value::Null);
+        let wrong = backend.serve(&path, &beat(9, u64::MAX)).await;
+        assert_eq!(wrong.field(), "confirmed_sequence");
+    }
+
+    async fn a_world_is_not_released_while_confirmed_commits_are_missing(backend) {
+        let (a, b) = (backend.server("A", json!({})).await, backend.server("B", json!({})).await);
+        let open = async |server: &str| backend.serve("/v1/worlds/w/open", &json!({"server_id": server, "opening": 1})).await;
+        let epoch = open(&a).await.expect(200)["epoch"].clone();
+        backend.execute("UPDATE worlds SET version = 3").await;
+        let release = |saved: i64| json!({"server_id": a, "epoch": epoch, "saved_version": saved});
+        backend.serve("/v1/worlds/w/release", &release(4)).await.refused(409, "rolled_back");
+        open(&b).await.refused(409, "world_held");
+        backend.serve("/v1/worlds/w/release", &release(3)).await.expect(204);
+        open(&b).await.expect(200);
+    }
+}
+
 /// A database that is restored from an older copy: nothing that was given since comes again, and what was saved under it is kept.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn epochs_never_come_again_after_the_database_went_back() {
@@ -242,7 +297,11 @@ async fn epochs_never_come_again_after_the_database_went_back() {
     }
     let backend = backend.restart_on(&copy).await;
 
-    // The holder that the copy does not know is no longer one, and its save is kept.
+    // The holder that the copy does not know learns so when it releases the player, also with nothing saved.
+    for saved in [0, 2] {
+        assert_eq!(behind(&backend, &b, &player, 4, saved).await, json!([player]));
+    }
+    // It is no longer one, and its save is kept.
     assert_eq!(save_one(&backend, &b, &player, (4, 2), json!({"n": 42})).await, "conflicted");
     assert_eq!(
         save_one(&backend, &b, &player, (backend.epoch(&player, 4) + (1 << 11), 2), json!({})).await,

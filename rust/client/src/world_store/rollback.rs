@@ -1,0 +1,103 @@
+//! A backend whose database went back: commits that it had confirmed may be gone. What this server knows to be committed is
+//! compared with the backend's list, and what differs is committed again.
+
+use std::collections::HashMap;
+use std::sync::Weak;
+
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::index::{Change, Object};
+use super::keeping::Write;
+use super::state::Committed;
+use super::{Inner, on_disk};
+use crate::error::ClientError;
+use crate::registration::Notice;
+use crate::retry;
+
+/// Follows what heartbeats report about the backend's database.
+pub(super) async fn listen(world: Weak<Inner>, mut notices: broadcast::Receiver<Notice>) {
+    loop {
+        match notices.recv().await {
+            Ok(Notice::RolledBack | Notice::ListedAgain(_)) => {}
+            Ok(_) => continue,
+            // One of those that were missed may have been one of these.
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return,
+        }
+        let mut failures = 0;
+        loop {
+            let Some(inner) = world.upgrade() else { return };
+            match inner.commit_again().await {
+                Ok(()) => break,
+                Err(error) => {
+                    tracing::debug!(code = error.code(), "the world is not compared yet: {error}");
+                    failures += 1;
+                    let clock = inner.setup.clock.clone();
+                    drop(inner);
+                    clock.sleep(retry::backoff(failures)).await;
+                }
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// Compares what the backend had confirmed with what it has, and makes changes of the difference.
+    pub(super) async fn commit_again(&self) -> Result<(), ClientError> {
+        if self.lock().lost {
+            return Ok(());
+        }
+        let mut present = HashMap::new();
+        self.read_pages(|chunk| drop(present.insert(chunk.name, chunk.hash))).await?;
+        let mut index = self.index.lock().await;
+        // As long as the index is locked, nothing becomes committed.
+        let mut changes: Vec<Change> = {
+            let state = self.lock();
+            let changed = |name: &str| state.change(name).is_some();
+            let missing = state
+                .committed
+                .iter()
+                .filter(|(name, chunk)| present.get(*name) != Some(&chunk.hash) && !changed(name))
+                .map(|(name, chunk)| {
+                    let Committed { hash, bytes, .. } = chunk.clone();
+                    let object = Object { hash, bytes, stored_bytes: bytes };
+                    Change { name: name.clone(), object: Some(object), since: 0 }
+                });
+            let removed = present
+                .keys()
+                .filter(|name| !state.committed.contains_key(*name) && !changed(name))
+                .map(|name| Change { name: name.clone(), object: None, since: 0 });
+            missing.chain(removed).collect()
+        };
+        let local_copy = self.local_copy.clone();
+        changes = on_disk(move || {
+            for object in changes.iter_mut().filter_map(|change| change.object.as_mut()) {
+                // A chunk that was never read here is not in the local copy: the backend has to have its object.
+                object.stored_bytes = local_copy.stored_bytes(&object.hash)?.unwrap_or(object.bytes);
+            }
+            Ok(changes)
+        })
+        .await?;
+        if changes.is_empty() {
+            return Ok(());
+        }
+        tracing::warn!(
+            world_id = self.world_id,
+            chunks = changes.len(),
+            "the backend lacks chunks that it had confirmed: its database went back; they are committed again"
+        );
+        self.write(&mut index, Write::Note(&changes)).await?;
+        let mut state = self.lock();
+        for change in changes {
+            state.refer(&change);
+            let name = change.name.clone();
+            state.waiting.push(&name, change);
+        }
+        drop(state);
+        drop(index);
+        self.wake_sender.notify_one();
+        self.progressed();
+        Ok(())
+    }
+}
