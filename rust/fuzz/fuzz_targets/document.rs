@@ -20,6 +20,7 @@ fuzz_target!(|data: &[u8]| {
         epoch: 1,
         sequence: 1,
         value: journalled.clone(),
+        loaded_version: None,
     };
     let batch = Batch { server_id: "server".into(), items: vec![item] };
     let received: SaveDocuments = serde_json::from_slice(&batch.to_json()).expect("the backend reads a batch");

@@ -105,6 +105,10 @@ pub struct SaveItem {
     pub sequence: i64,
     /// The whole document, at most 256 KiB of JSON.
     pub value: Map<String, Value>,
+    /// Version that the document had when this server loaded it: the server has not changed it since, and sends it because
+    /// the database went back. A document of this or a later version stays as it is, and the outcome is `replayed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loaded_version: Option<i64>,
 }
 
 /// What became of a batch, item by item, in order.

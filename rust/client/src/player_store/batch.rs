@@ -31,6 +31,8 @@ pub struct BatchItem {
     pub sequence: i64,
     /// The whole document, at most 256 KiB of JSON.
     pub value: Text,
+    /// Version that the document was loaded with, if this server has not changed it since.
+    pub loaded_version: Option<i64>,
 }
 
 impl Batch {
@@ -50,6 +52,10 @@ impl Batch {
             json += &item.epoch.to_string();
             json += ",\"sequence\":";
             json += &item.sequence.to_string();
+            if let Some(version) = item.loaded_version {
+                json += ",\"loaded_version\":";
+                json += &version.to_string();
+            }
             json += ",\"value\":";
             json += item.value.as_str();
             json.push('}');
@@ -66,6 +72,7 @@ impl Batch {
             epoch: item.epoch,
             sequence: item.sequence,
             value: item.value.content(),
+            loaded_version: item.loaded_version,
         };
         SaveDocuments { server_id: self.server_id.clone(), items: self.items.iter().map(parsed).collect() }
     }
@@ -109,6 +116,7 @@ mod tests {
             epoch: 3,
             sequence,
             value: value.clone(),
+            loaded_version: (sequence == 1).then_some(7),
         };
         Batch { server_id: "server-1".into(), items: vec![item(1), item(i64::MAX)] }
     }

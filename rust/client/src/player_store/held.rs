@@ -147,6 +147,8 @@ pub(super) struct Document {
     pub committed_sequence: i64,
     /// Largest number that was sent under this lease.
     pub sent_sequence: i64,
+    /// Version that it was loaded with: it is sent as it was loaded, because the backend went back.
+    pub loaded_version: Option<i64>,
 }
 
 /// A change with its number. The content goes with it for ever: the same number never stands for something else.
@@ -156,6 +158,8 @@ pub(super) struct Stamp {
     pub generation: u64,
     pub body: Body,
     pub bytes: usize,
+    /// [`Document::loaded_version`].
+    pub loaded_version: Option<i64>,
 }
 
 #[derive(Clone, Copy)]
@@ -171,6 +175,8 @@ pub(super) struct LeftOver {
     pub journalled: bool,
     /// The backend said before that it has this.
     pub is_repeated: bool,
+    /// [`Document::loaded_version`]. The journal does not keep it: after a crash, the document is an ordinary save.
+    pub loaded_version: Option<i64>,
 }
 
 impl Held {
@@ -265,6 +271,7 @@ impl Held {
             self.outdated.push(before);
         }
         document.bytes = bytes;
+        document.loaded_version = None;
         if !document.waits_for_number() {
             self.unnumbered.push(name.clone());
         }
@@ -389,6 +396,7 @@ impl Held {
                 bytes: stamp.bytes,
                 journalled,
                 is_repeated,
+                loaded_version: stamp.loaded_version,
             };
             self.left_over.insert((Arc::clone(&id), key, epoch), left);
         }
@@ -413,6 +421,7 @@ impl Held {
                 bytes,
                 journalled: true,
                 is_repeated: false,
+                loaded_version: None,
             };
             let name = (player_id, record.key.into(), record.epoch);
             if self.left_over.get(&name).is_some_and(|known| known.sequence >= left.sequence) {
@@ -521,6 +530,7 @@ impl Player {
             generation: document.generation,
             body: document.body.clone(),
             bytes: document.bytes,
+            loaded_version: document.loaded_version,
         };
         self.next_sequence += 1;
         document.numbered = Some(stamp.clone());

@@ -60,6 +60,7 @@ impl Held {
                 generation: document.generation,
                 body: document.body.clone(),
                 bytes: document.bytes,
+                loaded_version: None,
             };
             let name = (Arc::clone(&player.id), Arc::clone(key));
             document.committed = document.generation.saturating_sub(1);
@@ -122,6 +123,7 @@ impl Held {
                 } else if let Some(document) = player.documents.get_mut(&key) {
                     self.changes += 1;
                     document.generation = self.changes;
+                    document.loaded_version = Some(document.version);
                     document.bytes = document.body.text().as_str().len();
                     document.dirty = Some(Dirty { first: now, last: now });
                     self.bytes += document.bytes;
@@ -147,7 +149,7 @@ impl Held {
                     let body = document.body.clone();
                     let bytes = body.text().as_str().len();
                     let sequence = document.committed_sequence;
-                    LeftOver { sequence, body, bytes, journalled: false, is_repeated: true }
+                    LeftOver { sequence, body, bytes, journalled: false, is_repeated: true, loaded_version: None }
                 } else if document.version > 0 {
                     let Some(left) = player.kept_apart(&key) else { continue };
                     left
@@ -220,6 +222,7 @@ impl Player {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         document.committed_sequence = sequence;
-        Some(LeftOver { sequence, body, bytes, journalled: false, is_repeated: false })
+        let loaded_version = Some(document.version);
+        Some(LeftOver { sequence, body, bytes, journalled: false, is_repeated: false, loaded_version })
     }
 }

@@ -55,6 +55,8 @@ pub(super) struct Sent {
     pub known_version: i64,
     /// The backend said before that it has this.
     pub is_repeated: bool,
+    /// Version that the document was loaded with, if it is sent as it was loaded.
+    pub loaded_version: Option<i64>,
 }
 
 impl Sent {
@@ -65,6 +67,7 @@ impl Sent {
             epoch: self.epoch,
             sequence: self.sequence,
             value: self.body.text().clone(),
+            loaded_version: self.loaded_version,
         }
     }
 }
@@ -380,6 +383,7 @@ impl Held {
                 body: left.body.clone(),
                 known_version: 0,
                 is_repeated: left.is_repeated,
+                loaded_version: left.loaded_version,
             };
             room = room && add(left.bytes, &sent);
         }
@@ -404,6 +408,7 @@ impl Held {
                 body: stamp.body.clone(),
                 known_version: document.version,
                 is_repeated: stamp.sequence <= document.committed_sequence,
+                loaded_version: stamp.loaded_version,
             };
             room = room && (!due || add(stamp.bytes, &sent));
             if !room {
@@ -491,7 +496,7 @@ impl Held {
                 let error = ClientError::from(Problem::new(code, detail));
                 self.note_refused(&player_id, &key, &error, now);
                 news.push(Event::SaveFailed { player_id, key, error });
-            } else if !is_repeated || result.outcome == SaveOutcome::Applied {
+            } else if !(is_repeated || sent.loaded_version.is_some()) || result.outcome == SaveOutcome::Applied {
                 let version = result.version;
                 news.push(Event::Saved { player_id, key, version, generation, epoch, sequence });
             }
@@ -518,6 +523,9 @@ impl Held {
             if matches!(result.outcome, SaveOutcome::Conflicted | SaveOutcome::Refused) {
                 // The conflict covers what was committed before, whose content is not here any more.
                 0
+            } else if sent.loaded_version.is_some() && result.outcome == SaveOutcome::Replayed {
+                // The backend has the document, and nothing under this number.
+                document.committed_sequence
             } else {
                 document.committed_sequence.max(sent.sequence)
             };

@@ -272,7 +272,7 @@ impl State {
     }
 
     fn save_one(&mut self, server_id: &str, item: &SaveItem) -> SaveResult {
-        let SaveItem { player_id, key, epoch, sequence, value } = item.clone();
+        let SaveItem { player_id, key, epoch, sequence, value, loaded_version } = item.clone();
         self.facts.push(Fact::Received {
             player_id: player_id.clone(),
             key: key.clone(),
@@ -291,6 +291,9 @@ impl State {
             version,
             code: None,
         };
+        if loaded_version.is_some_and(|loaded| version >= loaded) {
+            return result(SaveOutcome::Replayed, version);
+        }
         if let Some(last) =
             stored.and_then(|stored| stored.last.get(&epoch)).filter(|last| **last >= sequence)
         {
@@ -314,7 +317,7 @@ impl State {
     }
 
     fn keep(&mut self, server_id: &str, item: &SaveItem) -> SaveOutcome {
-        let SaveItem { player_id, key, epoch, sequence, value } = item.clone();
+        let SaveItem { player_id, key, epoch, sequence, value, .. } = item.clone();
         let name = (player_id.clone(), key.clone(), epoch);
         match self.conflicts.get(&name).map(|kept| kept.conflict.sequence) {
             // A repetition gets the first answer again, also after the conflict was resolved.

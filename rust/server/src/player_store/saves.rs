@@ -53,6 +53,10 @@ pub async fn save(
     let values = items.iter().map(|item| serde_json::to_string(&item.value));
     let values = values.collect::<Result<Vec<String>, _>>().map_err(anyhow::Error::from)?;
     let mut results: Vec<Option<SaveResult>> = vec![None; items.len()];
+    for (item, result) in items.iter().zip(&mut results) {
+        *result = unchanged(&state, &mut work, &server.key_hash, item).await?;
+    }
+    order.retain(|&index| results[index].is_none());
     for some in parts(&order, &items) {
         apply(&mut work, &server.key_hash, &items, &values, some, &mut results).await?;
         for &index in some {
@@ -138,6 +142,30 @@ async fn apply(
         results[index] = Some(result(item, SaveOutcome::Applied, version));
     }
     Ok(())
+}
+
+/// What becomes of an item that its server has only loaded, if the database has that version or a later one.
+async fn unchanged(
+    state: &AppState,
+    work: &mut Work,
+    key_hash: &str,
+    item: &SaveItem,
+) -> Outcome<Option<SaveResult>> {
+    let Some(loaded) = item.loaded_version else { return Ok(None) };
+    let standing = leases::standing(state, work, key_hash, &item.player_id, item.epoch).await?;
+    if !matches!(standing, Standing::Current | Standing::Former) {
+        return Ok(None);
+    }
+    let row = sqlx::query(
+        "SELECT version FROM documents WHERE player_id = $1 AND document_key = $2 AND version >= $3",
+    )
+    .bind(&item.player_id)
+    .bind(&item.key)
+    .bind(loaded)
+    .fetch_optional(&mut *work.tx)
+    .await?;
+    let version = row.map(|row| row.try_get::<i64, _>("version")).transpose()?;
+    Ok(version.map(|version| result(item, SaveOutcome::Replayed, version)))
 }
 
 fn result(item: &SaveItem, outcome: SaveOutcome, version: i64) -> SaveResult {

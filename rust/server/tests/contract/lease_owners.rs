@@ -238,6 +238,26 @@ on_both_databases! {
         assert_eq!(behind(backend, &b, &player, 2, 1).await, json!([]));
     }
 
+    async fn what_was_only_loaded_is_applied_where_the_database_lacks_it(backend) {
+        let player = text(&backend.guest("Ada").await["player_id"]);
+        let (a, b) = (backend.server("A", json!({})).await, backend.server("B", json!({})).await);
+        load(backend, &a, &player).await;
+        assert_eq!(save_one(backend, &a, &player, (1, 1), json!({"n": 1})).await, "applied");
+        release(backend, &a, &player, 1).await;
+        load(backend, &b, &player).await;
+        let send = async |sequence: i64| {
+            let mut item = item(&player, backend.epoch(&player, 2), sequence, &json!({"n": 1}));
+            item["loaded_version"] = json!(1);
+            let body = json!({"server_id": b, "items": [item]});
+            let result = &backend.serve("/v1/players/save", &body).await.expect(200)["results"][0];
+            (text(&result["outcome"]), result["version"].as_i64().expect("number"))
+        };
+        assert_eq!(send(1).await, ("replayed".to_owned(), 1));
+        backend.execute("DELETE FROM documents").await;
+        assert_eq!(send(1).await, ("applied".to_owned(), 1));
+        assert_eq!(send(2).await, ("replayed".to_owned(), 1));
+    }
+
     async fn a_heartbeat_shows_that_the_database_went_back(backend) {
         let server = backend.server("A", json!({})).await;
         let path = format!("/v1/servers/{server}/heartbeat");

@@ -44,6 +44,7 @@ pub fn run(options: &RawOptions) -> Result<()> {
                     epoch: *epoch,
                     sequence: sequence + 1,
                     value: value.clone(),
+                    loaded_version: None,
                 }
             };
             let items = players.iter().zip(documents).map(item).collect();

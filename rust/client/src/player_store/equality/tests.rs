@@ -91,6 +91,7 @@ proptest! {
             epoch: 1,
             sequence: 1,
             value: journalled,
+            loaded_version: None,
         };
         let batch = Batch { server_id: "server".into(), items: vec![item] };
         let received: SaveDocuments = serde_json::from_slice(&batch.to_json())?;
