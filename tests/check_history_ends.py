@@ -70,17 +70,22 @@ def alone(trial, server):
 def what_was_announced_saved_is_there(trial):
     """(19) At the end, each save that was announced as saved is in the document, or in a conflict. Of a backend that went
     back that is asked for what servers held when it did, and for all that was announced afterwards."""
-    announced, kept_on = {}, {}
+    announced, kept_on, gone = {}, {}, set()
     ended = {"killed", "crashed", "terminating"}
     for event in trial.events:
         name, process = event["event"], process_of(event)
-        if name == "saved":
+        if name == "saved" and (process, event["player"]) in gone:
+            kept_on.setdefault(document(event), set()).update(event["ops"])
+        elif name == "saved":
             announced.setdefault(process, {}).setdefault(document(event), set()).update(event["ops"])
-        elif name in ("leaving", "lease_lost"):
+        elif name in ("released", "lease_lost"):
             # From here on, others may hold what this server had; it does not look after it any more.
+            gone.add((process, event["player"]))
             saves = announced.get(process, {})
             for where in [where for where in saves if where[0] == event["player"]]:
                 kept_on.setdefault(where, set()).update(saves.pop(where))
+        elif name == "loaded":
+            gone.discard((process, event["player"]))
         elif name in ended:
             for where, ops in announced.pop(process, {}).items():
                 kept_on.setdefault(where, set()).update(ops)

@@ -120,7 +120,14 @@ impl Api {
         (epoch, sequence): (i64, i64),
         value: Map<String, Value>,
     ) -> Result<SaveResult> {
-        let item = SaveItem { player_id: player_id.to_owned(), key: key.to_owned(), epoch, sequence, value, loaded_version: None };
+        let item = SaveItem {
+            player_id: player_id.to_owned(),
+            key: key.to_owned(),
+            epoch,
+            sequence,
+            value,
+            loaded_version: None,
+        };
         let body = SaveDocuments { server_id: server_id.to_owned(), items: vec![item] };
         let saved: SavedDocuments = read(self.post(routes::PLAYERS_SAVE, Some(&self.server_key), &body)?)?;
         saved.results.into_iter().next().context("no result")

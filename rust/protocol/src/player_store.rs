@@ -215,6 +215,10 @@ pub struct ReleasePlayer {
     /// has less is not released, see [`ReleasedPlayers::behind`]. Absent: it is released in any case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub saved_sequence: Option<i64>,
+    /// Sum of the versions of all documents of the player, as this server knows them: a document of which the backend has an
+    /// older version counts as a confirmed save that it lacks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saved_versions: Option<i64>,
 }
 
 /// What became of a release.

@@ -11,16 +11,16 @@ use super::{
 /// Time between two ticks of a game.
 const TICK_MS: u64 = 16;
 
-/// The kinds of twenty trials; a few, because most of what is found is found by everything at once. Not [`TrialKind::RestoredBackup`],
-/// which has to be asked for by name: a server that holds a player through a restore, and saves nothing of that player after
-/// it, does not notice that the backend went back (see `docs/reliability.md`).
+/// The kinds of twenty trials; a few, because most of what is found is found by everything at once.
 const TURNS: [TrialKind; 20] = {
     let mut turns = [TrialKind::Mixed; 20];
     turns[3] = TrialKind::SmallSaves;
+    turns[5] = TrialKind::RestoredBackup;
     turns[7] = TrialKind::ForeignBackends;
     turns[9] = TrialKind::LeavingUnderLoad;
     turns[12] = TrialKind::SmallVolume;
     turns[14] = TrialKind::LateLoads;
+    turns[17] = TrialKind::RestoredBackup;
     turns[19] = TrialKind::ForeignBackends;
     turns
 };

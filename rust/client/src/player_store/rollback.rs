@@ -20,30 +20,30 @@ use super::sending::Sent;
 /// Everything is sent again once for all that is noticed within this time.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Players whose numbers are remembered after they left.
+/// Leases whose numbers are remembered after they ended.
 const MAX_RETIRED: usize = 50_000;
 
-/// How far the numbers of players who left had come. A backend that went back may give the same lease again, and a number
-/// stands for one save only.
+/// How far the numbers of leases that are over had come, by player and epoch. A backend that went back may give the same lease
+/// again, also one before the last, and a number stands for one save only.
 #[derive(Default)]
-pub struct Retired(HashMap<Arc<str>, (i64, i64)>);
+pub struct Retired(HashMap<(Arc<str>, i64), i64>);
 
 impl Retired {
     /// Notes a player who leaves.
     pub fn note(&mut self, player: &Player) {
         if self.0.len() >= MAX_RETIRED {
-            let mut epochs: Vec<i64> = self.0.values().map(|(epoch, _)| *epoch).collect();
+            let mut epochs: Vec<i64> = self.0.keys().map(|(_, epoch)| *epoch).collect();
             let (_, middle, _) = epochs.select_nth_unstable(MAX_RETIRED / 2);
             let middle = *middle;
             // Epochs grow with time.
-            self.0.retain(|_, (epoch, _)| *epoch > middle);
+            self.0.retain(|(_, epoch), _| *epoch > middle);
         }
-        self.0.insert(Arc::clone(&player.id), (player.epoch, player.next_sequence));
+        self.0.insert((Arc::clone(&player.id), player.epoch), player.next_sequence);
     }
 
     /// The next number of a player who comes back under this epoch.
     pub fn next_sequence(&mut self, player_id: &str, epoch: i64) -> i64 {
-        self.0.remove(player_id).filter(|(known, _)| *known == epoch).map_or(1, |(_, next)| next)
+        self.0.remove(&(player_id.into(), epoch)).unwrap_or(1)
     }
 }
 
@@ -149,7 +149,14 @@ impl Held {
                     let body = document.body.clone();
                     let bytes = body.text().as_str().len();
                     let sequence = document.committed_sequence;
-                    LeftOver { sequence, body, bytes, journalled: false, is_repeated: true, loaded_version: None }
+                    LeftOver {
+                        sequence,
+                        body,
+                        bytes,
+                        journalled: false,
+                        is_repeated: true,
+                        loaded_version: None,
+                    }
                 } else if document.version > 0 {
                     let Some(left) = player.kept_apart(&key) else { continue };
                     left
@@ -212,6 +219,11 @@ impl Player {
     /// Largest number of this lease that the backend has confirmed; 0: none.
     pub fn saved_sequence(&self) -> i64 {
         self.documents.values().map(|document| document.committed_sequence).max().unwrap_or(0)
+    }
+
+    /// Sum of the versions that the backend has confirmed.
+    pub fn saved_versions(&self) -> i64 {
+        self.documents.values().map(|document| document.version).sum()
     }
 
     /// A document of a lost player as a save that comes too late.

@@ -325,6 +325,7 @@ impl Held {
             player_id: id.to_string(),
             epoch: release.epoch,
             saved_sequence: release.player.as_ref().map(Player::saved_sequence),
+            saved_versions: release.player.as_ref().map(Player::saved_versions),
         };
         // Of those who wait for what is sent again, the lease stays until it has arrived.
         let ready = self.releases.iter().filter(|(id, _)| !self.has_left_over(id));
@@ -496,7 +497,9 @@ impl Held {
                 let error = ClientError::from(Problem::new(code, detail));
                 self.note_refused(&player_id, &key, &error, now);
                 news.push(Event::SaveFailed { player_id, key, error });
-            } else if !(is_repeated || sent.loaded_version.is_some()) || result.outcome == SaveOutcome::Applied {
+            } else if !(is_repeated || sent.loaded_version.is_some())
+                || result.outcome == SaveOutcome::Applied
+            {
                 let version = result.version;
                 news.push(Event::Saved { player_id, key, version, generation, epoch, sequence });
             }

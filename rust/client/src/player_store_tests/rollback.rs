@@ -261,3 +261,50 @@ async fn a_heartbeat_notices_without_another_save() {
     assert_eq!(detections(&server), 1);
     assert!(server.store.is_holding("ada"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_release_notices_a_document_that_went_back_though_another_one_was_saved_since() {
+    let backend = SimulatedBackend::new();
+    let server = Server::start(&backend, &disk()).await;
+    server.load("ada").await;
+    let mut number = 0;
+    let mut save_one = async |key: &str| {
+        number += 1;
+        save(&server, key, number);
+        server.store.flush(None, LONG).await;
+        number
+    };
+    save_one("progress").await;
+    let backup = backend.state.lock().expect("not poisoned").back_up();
+    let inventory = save_one("inventory").await;
+    backend.state.lock().expect("not poisoned").restore(backup);
+    // Of a document that the backup has in its last version: nothing shows that it went back.
+    let progress = save_one("progress").await;
+    server.store.release("ada", LONG).await;
+    for (key, number) in [("progress", progress), ("inventory", inventory)] {
+        assert!(is_there(&backend, key, &content(number)), "{key}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_number_stands_for_one_save_when_a_lease_before_the_last_is_given_again() {
+    let backend = SimulatedBackend::new();
+    let server = Server::start(&backend, &disk()).await;
+    server.load("ada").await;
+    let backup = backend.state.lock().expect("not poisoned").back_up();
+    save(&server, "progress", 1);
+    server.store.release("ada", LONG).await;
+    server.load("ada").await;
+    save(&server, "progress", 2);
+    server.store.release("ada", LONG).await;
+    backend.state.lock().expect("not poisoned").restore(backup);
+    server.load("ada").await;
+    save(&server, "progress", 3);
+    server.store.flush(None, LONG).await;
+    let number = |event: &Event| match event {
+        Event::Saved { epoch, sequence, .. } => Some((*epoch, *sequence)),
+        _ => None,
+    };
+    let numbers: Vec<(i64, i64)> = server.news().iter().filter_map(number).collect();
+    assert_eq!(numbers, [(1, 1), (2, 1), (1, 2)]);
+}

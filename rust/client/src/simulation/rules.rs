@@ -371,7 +371,10 @@ impl State {
         let last = documents.filter_map(|(_, stored)| stored.last.get(&player.epoch)).max();
         // Epochs grow: one that is above the lease's was given by a state that is lost.
         let lease = self.leases.get(&player.player_id).map_or(0, |lease| lease.epoch);
-        last.copied().unwrap_or(0) < saved || player.epoch > lease
+        let documents = self.documents.iter().filter(|((owner, _), _)| *owner == player.player_id);
+        let versions: i64 = documents.map(|(_, stored)| stored.document.version).sum();
+        let is_older = versions < player.saved_versions.unwrap_or(0);
+        last.copied().unwrap_or(0) < saved || is_older || player.epoch > lease
     }
 
     /// A player's unresolved conflicts, the oldest first.

@@ -313,7 +313,7 @@ pub async fn release(
         let sql = format!("{RELEASE}player_id = $2 AND epoch = $3");
         for player in players {
             if is_behind(&state, &mut work, &server.key_hash, &player).await? {
-                let ReleasePlayer { player_id, epoch, saved_sequence } = player;
+                let ReleasePlayer { player_id, epoch, saved_sequence, .. } = player;
                 tracing::warn!(
                     player_id,
                     epoch,
@@ -345,12 +345,15 @@ async fn is_behind(
     key_hash: &str,
     player: &ReleasePlayer,
 ) -> Outcome<bool> {
-    let ReleasePlayer { player_id, epoch, saved_sequence: Some(saved) } = player else { return Ok(false) };
+    let ReleasePlayer { player_id, epoch, saved_sequence: Some(saved), saved_versions } = player else {
+        return Ok(false);
+    };
     let row = sqlx::query(
         "SELECT (SELECT COUNT(*) FROM player_leases WHERE player_id = $1 AND epoch = $2) \
          + (SELECT COUNT(*) FROM former_leases WHERE player_id = $1 AND epoch = $2) AS leases, \
          COALESCE((SELECT MAX(sequence) FROM documents WHERE player_id = $1 AND epoch = $2), 0) AS present, \
-         COALESCE((SELECT MAX(sequence) FROM former_epochs WHERE player_id = $1 AND epoch = $2), 0) AS former",
+         COALESCE((SELECT MAX(sequence) FROM former_epochs WHERE player_id = $1 AND epoch = $2), 0) AS former, \
+         CAST(COALESCE((SELECT SUM(version) FROM documents WHERE player_id = $1), 0) AS BIGINT) AS versions",
     )
     .bind(player_id)
     .bind(epoch)
@@ -358,7 +361,7 @@ async fn is_behind(
     .await?;
     let last = row.try_get::<i64, _>("present")?.max(row.try_get("former")?);
     if row.try_get::<i64, _>("leases")? > 0 {
-        return Ok(last < *saved);
+        return Ok(last < *saved || row.try_get::<i64, _>("versions")? < saved_versions.unwrap_or(0));
     }
     // A lease that no row knows was given after the copy was made from which this database was restored.
     let standing = standing(state, work, key_hash, player_id, *epoch).await?;

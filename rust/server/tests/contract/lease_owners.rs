@@ -211,8 +211,19 @@ on_both_databases! {
 
 /// Players whom the backend does not release, because it lacks what it had confirmed.
 async fn behind(backend: &Backend, server: &str, player: &str, epoch: i64, saved: i64) -> Value {
+    behind_versions(backend, server, player, epoch, (saved, 0)).await
+}
+
+async fn behind_versions(
+    backend: &Backend,
+    server: &str,
+    player: &str,
+    epoch: i64,
+    (saved, versions): (i64, i64),
+) -> Value {
     let epoch = backend.epoch(player, epoch);
-    let player = json!({"player_id": player, "epoch": epoch, "saved_sequence": saved});
+    let player =
+        json!({"player_id": player, "epoch": epoch, "saved_sequence": saved, "saved_versions": versions});
     let body = json!({"server_id": server, "players": [player]});
     backend.serve("/v1/players/release", &body).await.expect(200)["behind"].clone()
 }
@@ -230,7 +241,9 @@ on_both_databases! {
         assert_eq!(behind(backend, &a, &player, 1, 2).await, json!([player]));
         assert_eq!(crate::player_store::ask(backend, &b, &player).await["players"], json!([]), "still held");
         assert_eq!(save_one(backend, &a, &player, (1, 2), json!({"n": 2})).await, "applied");
-        assert_eq!(behind(backend, &a, &player, 1, 2).await, json!([]));
+        // The last save is there, an earlier one of another document is not.
+        assert_eq!(behind_versions(backend, &a, &player, 1, (2, 3)).await, json!([player]));
+        assert_eq!(behind_versions(backend, &a, &player, 1, (2, 2)).await, json!([]));
         assert_eq!(load(backend, &b, &player).await["epoch"], 2);
         assert_eq!(save_one(backend, &b, &player, (2, 1), json!({"n": 3})).await, "applied");
         // Repeated after others have saved: nothing is missing.

@@ -222,7 +222,14 @@ async fn send_all(game: &Game, newest: &Newest) -> Result<Duration> {
         *sequence += 1;
         let (player_id, key) = (player_id.as_str().into(), key.as_str().into());
         let value = Text::from(&document(*number)?);
-        items.push(BatchItem { player_id, key, epoch: *epoch, sequence: *sequence, value, loaded_version: None });
+        items.push(BatchItem {
+            player_id,
+            key,
+            epoch: *epoch,
+            sequence: *sequence,
+            value,
+            loaded_version: None,
+        });
     }
     let batches: Vec<Batch> = items
         .chunks(MAX_BATCH)
