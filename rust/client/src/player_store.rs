@@ -353,6 +353,12 @@ impl PlayerStore {
         self.0.lock().journal == JournalState::Opening
     }
 
+    /// Saves of earlier runs in a journal that is not open yet. `None`: nobody could count them yet.
+    pub(crate) fn left_by_earlier_runs(&self) -> Option<usize> {
+        let held = self.0.lock();
+        if held.has_recovered { Some(0) } else { held.counted_unopened }
+    }
+
     /// Whether it is known what earlier runs left in the journal. It is not before the journal was opened, and as long as
     /// it never could be.
     pub fn knows_what_was_left(&self) -> bool {

@@ -86,7 +86,7 @@ impl Bench {
                 14 => {
                     backend.resolve_conflicts(key, &body(r#"{"server_id":"s","conflict_ids":["c"]}"#)).await
                 }
-                _ => backend.release_players(key, &body(r#"{"server_id":"s"}"#)).await,
+                _ => backend.release_players(key, &body(r#"{"server_id":"s"}"#)).await.map(drop),
             }
         })
     }

@@ -149,6 +149,7 @@ async fn heartbeat(
         lease_seconds: 30,
         heartbeat_seconds: 10,
         drain: false,
+        rolled_back: false,
         wanted: Vec::new(),
         conflicts: Vec::new(),
         revocations: Vec::new(),

@@ -138,6 +138,7 @@ where
 fn body(number: usize) -> Heartbeat {
     Heartbeat {
         sequence: number as u64,
+        confirmed_sequence: None,
         status: ServerStatus::default(),
         players: 12,
         map: None,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use backend_protocol::limits::MAX_DOCUMENT_BYTES;
 use tokio::time::Instant;
 
 use super::draft::{Body, Draft};
@@ -14,6 +15,10 @@ use crate::error::{ClientError, Fault};
 use crate::journal::{Record, Settled};
 use crate::registration::BackendIdentity;
 
+/// Most bytes of documents in one batch; the backend reads twice as much.
+pub(super) const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// Least bytes that a batch is cut down to: those of the largest document.
+pub(super) const MIN_BATCH_BYTES: usize = MAX_DOCUMENT_BYTES;
 /// Most replaced contents kept for the journal's task to free. While it is held up, the game's thread does it.
 const MOST_OUTDATED: usize = 1_024;
 
@@ -53,6 +58,8 @@ pub(super) struct Held {
     pub journal: JournalState,
     /// The journal was open once: what earlier runs left is known.
     pub has_recovered: bool,
+    /// Saves of earlier runs that were counted in a journal which is not open yet.
+    pub counted_unopened: Option<usize>,
     /// The backend that this store is for. Unknown before a registration.
     pub backend: Option<BackendIdentity>,
     /// Registrations reach another backend now.
@@ -80,6 +87,8 @@ pub(super) struct Held {
     /// The document that was sent last. The next batch goes on behind it: whoever saves at each frame must not keep those
     /// with later names from being sent.
     pub sent_last: Option<Name>,
+    /// Most bytes of documents in the next batch: less after one that got no answer in time.
+    pub batch_bytes: usize,
     /// Documents were sent last: whatever else is to be done has its turn.
     pub was_saving: bool,
     /// Counts the changes of all documents: a number never stands for two, whoever holds the player meanwhile.
@@ -198,6 +207,8 @@ impl Held {
             announced_conflicts: BTreeSet::new(),
             journal: JournalState::Opening,
             has_recovered: false,
+            counted_unopened: None,
+            batch_bytes: MAX_BATCH_BYTES,
             backend: None,
             at_another_backend: false,
             settled: BTreeMap::new(),

@@ -227,6 +227,7 @@ impl Inner {
             held.take_over(recovered);
             held.journal = JournalState::Good;
             held.has_recovered = true;
+            held.counted_unopened = None;
             held.rewrite = again;
         }
         self.tell(news);
@@ -253,13 +254,14 @@ impl Inner {
     async fn count_unsent(&self, failures: &mut u32) -> bool {
         match self.journal.count_unsent().await {
             Ok(count) => {
+                let mut held = self.lock();
+                held.counted_unopened = Some(count);
                 if count == 0 {
-                    let mut held = self.lock();
                     held.journal = JournalState::Good;
                     held.has_recovered = true;
-                    drop(held);
-                    self.progressed();
                 }
+                drop(held);
+                self.progressed();
                 true
             }
             Err(error) => {

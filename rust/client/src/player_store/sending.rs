@@ -14,15 +14,15 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::draft::Body;
-use super::held::{Dirty, Document, Held, JournalState, Name, Player, Release, Stamp};
+use super::held::{
+    Dirty, Document, Held, JournalState, MAX_BATCH_BYTES, MIN_BATCH_BYTES, Name, Player, Release, Stamp,
+};
 use super::{Batch, BatchItem, Event, Inner, Pace, lease};
 use crate::error::{Cause, ClientError, Fault};
 use crate::planted::Planted;
 use crate::registration::BackendIdentity;
 use crate::retry;
 
-/// Most bytes of documents in one batch; the backend reads twice as much.
-const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Longest pause between attempts of its own accord: one request, so that a backlog of an hour does not wait for half a
 /// minute once the backend is back.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -216,10 +216,19 @@ impl Inner {
             }
             Err(error) => {
                 self.refused(sent, &error);
+                if error.cause == Cause::Client(Fault::Timeout) {
+                    // Too much for this connection or this backend, perhaps: the same again would be, too.
+                    let bytes: usize = sent.iter().map(|sent| sent.body.text().as_str().len()).sum();
+                    self.lock().batch_bytes = (bytes / 2).clamp(MIN_BATCH_BYTES, MAX_BATCH_BYTES);
+                }
                 return Err(error);
             }
         };
-        let news = self.lock().book(sent, results, self.clock.now());
+        let news = {
+            let mut held = self.lock();
+            held.batch_bytes = (held.batch_bytes * 2).min(MAX_BATCH_BYTES);
+            held.book(sent, results, self.clock.now())
+        };
         self.tell(news);
         self.wake_journal.notify_one();
         self.progressed();
@@ -364,8 +373,9 @@ impl Held {
     fn collect(&mut self, now: Instant) -> Vec<Sent> {
         let mut batch = Vec::new();
         let mut bytes = 0;
+        let limit = self.batch_bytes;
         let mut add = |size: usize, sent: &dyn Fn() -> Sent| {
-            if batch.len() == MAX_BATCH || (bytes > 0 && bytes + size > MAX_BATCH_BYTES) {
+            if batch.len() == MAX_BATCH || (bytes > 0 && bytes + size > limit) {
                 return false;
             }
             bytes += size;

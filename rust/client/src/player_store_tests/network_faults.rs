@@ -77,6 +77,22 @@ async fn an_outage_keeps_everything_and_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_batch_that_gets_no_answer_in_time_is_made_smaller() {
+    let backend = SimulatedBackend::new();
+    let server = Server::start(&backend, &disk()).await;
+    server.load("ada").await;
+    backend.state.lock().expect("not poisoned").largest_batch = Some(600_000);
+    for number in 0..40 {
+        let Value::Object(large) = json!({"number": number, "pad": "x".repeat(200_000)}) else {
+            unreachable!()
+        };
+        server.store.save("ada", &format!("large-{number}"), large).expect("taken");
+    }
+    assert_eq!(server.store.flush(None, LONG).await, all_saved(40));
+    assert_eq!(backend.state.lock().expect("not poisoned").documents.len(), 40);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_waits_goes_with_the_first_heartbeat_that_is_answered() {
     let backend = SimulatedBackend::new();
     let server = Server::start(&backend, &disk()).await;

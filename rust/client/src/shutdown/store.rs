@@ -80,10 +80,12 @@ impl Store for PlayerStore {
 
     fn pending(&self) -> Pending {
         let backlog = self.backlog();
+        let left = self.left_by_earlier_runs();
+        let unopened = left.unwrap_or(0);
         Pending {
-            documents: backlog.documents,
-            journalled: backlog.journalled,
-            may_be_more: !self.knows_what_was_left(),
+            documents: backlog.documents + unopened,
+            journalled: backlog.journalled + unopened,
+            may_be_more: left.is_none(),
         }
     }
 

@@ -227,8 +227,15 @@ impl Backend for SimulatedBackend {
     }
 
     async fn save_documents(&self, _key: &ServerKey, body: &Batch) -> Reply<SavedDocuments> {
+        let bytes: usize = body.items.iter().map(|item| item.value.as_str().len()).sum();
         let body = body.parsed();
-        self.serve("save", move |state| state.save(&body)).await
+        self.serve("save", move |state| {
+            if state.largest_batch.is_some_and(|largest| bytes > largest) {
+                return Err(ClientError::new(Fault::Timeout, "no reply in time"));
+            }
+            state.save(&body)
+        })
+        .await
     }
 
     async fn release_players(&self, _key: &ServerKey, body: &ReleasePlayers) -> Reply<ReleasedPlayers> {

@@ -25,6 +25,8 @@ pub struct State {
     pub troubles: VecDeque<Option<Trouble>>,
     /// Every call fails with this until it is taken away.
     pub outage: Option<Trouble>,
+    /// Batches of more bytes than this get no answer in time.
+    pub largest_batch: Option<usize>,
     /// Saves fail, everything else does not.
     pub refuses_saves: bool,
     pub jwks: Option<Jwks>,
@@ -116,6 +118,7 @@ impl Default for State {
         Self {
             troubles: VecDeque::new(),
             outage: None,
+            largest_batch: None,
             refuses_saves: false,
             jwks: None,
             key_ids: None,
