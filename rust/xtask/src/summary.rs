@@ -54,6 +54,13 @@ impl Counts {
     }
 }
 
+/// How many tests passed at the second attempt only, by the summary of `cargo nextest`.
+pub fn flaky(lines: &[String]) -> usize {
+    let summary = lines.iter().rfind(|line| line.trim_start().starts_with("Summary ["));
+    let before = summary.and_then(|line| line.split_once(" flaky")).map(|(before, _)| before);
+    before.and_then(|before| before.rsplit([' ', '(']).next()?.parse().ok()).unwrap_or(0)
+}
+
 /// What a stage came to.
 pub enum Outcome {
     /// Its tests ran.
@@ -152,6 +159,9 @@ mod tests {
         let bad = "        PASS [   0.1s] (1/9) x y\n     Summary [  62.0s] 9/12 tests run: 5 passed (2 slow, 1 leaky), 2 failed, \
                    1 exec failed, 1 timed out, 3 skipped";
         assert_eq!(Counts::of_nextest(&lines(bad)), Counts { passed: 5, failed: 4 });
+        let flaky = "     Summary [   3.000s] 7 tests run: 7 passed (1 slow, 3 flaky), 1 skipped";
+        assert_eq!(Counts::of_nextest(&lines(flaky)), Counts { passed: 7, failed: 0 });
+        assert_eq!((super::flaky(&lines(flaky)), super::flaky(&lines(good))), (3, 0));
     }
 
     #[test]
