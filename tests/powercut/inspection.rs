@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
-use backend_client::clock::SystemClock;
 use backend_client::journal::{JournalFolder, JournalSource as _, Record};
+use backend_client::platform::clock::SystemClock;
 use backend_client::player_store::Text;
 use backend_client::world_store::{Event, Setup, WorldStore};
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use backend_client::clock::SystemClock;
 use backend_client::journal::JournalFolder;
+use backend_client::platform::clock::SystemClock;
 use backend_client::player_store::{Event, Pace, PlayerStore, Setup};
 use rand::RngExt as _;
 use rand::rngs::Xoshiro256PlusPlus;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Result;
-use backend_client::clock::SystemClock;
+use backend_client::platform::clock::SystemClock;
 use backend_client::world_store::{Setup, WorldStore};
 use rand::RngExt as _;
 use rand::rngs::Xoshiro256PlusPlus;

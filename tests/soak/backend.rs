@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use async_trait::async_trait;
-use backend_client::clock::SystemClock;
+use backend_client::api::transport::{HttpReply, HttpRequest, Transport, TransportError};
+use backend_client::platform::clock::SystemClock;
 use backend_client::protocol::player_store::{
     LoadPlayers, LoadedPlayer, LoadedPlayers, SaveDocuments, SaveItem, SaveOutcome, SaveResult,
     SavedDocuments,
@@ -14,7 +15,6 @@ use backend_client::protocol::player_store::{
 use backend_client::protocol::registration::ServerLease;
 use backend_client::protocol::routes;
 use backend_client::registration::{Registration, ServerDescription};
-use backend_client::transport::{HttpReply, HttpRequest, Transport, TransportError};
 use backend_client::{Config, HttpBackend, ServerKey};
 use reqwest::header::HeaderMap;
 use serde::Serialize;

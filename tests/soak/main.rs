@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use backend_client::clock::SystemClock;
 use backend_client::journal::JournalFolder;
+use backend_client::platform::clock::SystemClock;
 use backend_client::player_store::{Content, Event, Pace, PlayerStore, Setup};
 use clap::Parser;
 use serde_json::json;

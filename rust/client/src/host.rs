@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::clock::Clock;
+use crate::platform::clock::Clock;
 
 #[cfg(target_os = "linux")]
 pub use systemd::{Systemd, SystemdError};
@@ -111,5 +111,4 @@ pub async fn keep_alive(host: Arc<dyn Host>, clock: Arc<dyn Clock>, pulse: Arc<P
 }
 
 #[cfg(test)]
-#[path = "host_tests.rs"]
 mod tests;

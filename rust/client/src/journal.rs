@@ -177,14 +177,4 @@ pub trait Journal: Send {
 }
 
 #[cfg(test)]
-mod damage_tests;
-#[cfg(test)]
-mod identity_tests;
-#[cfg(test)]
-mod size_tests;
-#[cfg(test)]
-mod takeover_tests;
-
-#[cfg(test)]
-#[path = "journal_tests.rs"]
 mod tests;

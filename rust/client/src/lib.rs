@@ -2,39 +2,35 @@
 //!
 //! Each part is a cheap handle to shared state. Methods are `async`, run on the caller's tokio runtime, and may be
 //! dropped at any await point. News arrives through a callback given at construction, called on a worker thread.
-//! Time, network and disk come through [`clock::Clock`], [`transport::Transport`] and [`storage::Storage`].
+//! Time, network and disk come through [`platform::clock::Clock`],
+//! [`api::transport::Transport`] and [`platform::storage::Storage`].
 #![deny(missing_docs)]
 
-pub mod backend;
-pub mod clock;
+pub mod api;
 pub mod config;
-pub mod dtls;
-mod entropy;
+pub mod document;
 pub mod error;
+mod failpoints;
 pub mod host;
 pub mod journal;
-pub mod jwks;
-mod planted;
+pub mod peer_auth;
+pub mod platform;
 pub mod player_store;
 pub mod registration;
-pub mod retry;
-pub mod revocations;
 pub mod rooms;
-pub mod secret;
 pub mod session;
 pub mod shutdown;
 #[cfg(test)]
 mod simulation;
-pub mod storage;
-pub mod transport;
+mod sync;
 pub mod validation;
-mod watched;
 pub mod world_store;
 
-pub use backend::{Backend, HttpBackend};
+pub use api::backend::Backend;
+pub use api::http::HttpBackend;
 pub use config::Config;
 pub use error::{ClientError, Fault};
-pub use secret::ServerKey;
+pub use platform::secret::ServerKey;
 
 /// What crosses the wire, for those who build on this crate.
 pub use backend_protocol as protocol;

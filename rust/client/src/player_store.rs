@@ -5,18 +5,16 @@
 //! for as long as it takes, and books what the backend made of it. What a dead process left in its journal is sent
 //! before its players are loaded again.
 
-mod batch;
-mod draft;
+mod document_source;
 mod equality;
 mod flush;
-mod held;
-mod journalling;
+mod journal_writer;
 mod lease;
 mod merge;
 pub(crate) mod refusals;
 mod rollback;
-mod sending;
-mod text;
+mod state;
+mod uploader;
 
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
@@ -26,20 +24,20 @@ use backend_protocol::player_store::Conflict;
 use serde_json::{Map, Value};
 use tokio::sync::{Notify, watch};
 
-use crate::backend::Backend;
-use crate::clock::Clock;
+use crate::api::backend::Backend;
 use crate::error::ClientError;
 use crate::journal::JournalSource;
+use crate::platform::clock::Clock;
 use crate::registration::Registration;
-use crate::watched::Watched;
-use held::{Held, JournalState};
+use crate::sync::Watched;
+use state::{Held, JournalState};
 
-pub use batch::{Batch, BatchItem};
-pub use draft::Draft;
+pub use crate::api::batch::{Batch, BatchItem};
+pub use crate::document::Text;
+pub use document_source::Draft;
 pub use equality::is_identical;
 pub use flush::Flushed;
 pub use merge::{Resolution, merge_patch};
-pub use text::Text;
 
 /// Most bytes of unsent documents held in memory.
 pub const MAX_BACKLOG_BYTES: usize = 256 * 1024 * 1024;
@@ -221,12 +219,12 @@ impl PlayerStore {
             wake_sender: Arc::new(Notify::new()),
             journal_task,
         });
-        let journalling = journalling::run(Arc::downgrade(&inner), Arc::clone(&inner.wake_journal));
+        let journalling = journal_writer::run(Arc::downgrade(&inner), Arc::clone(&inner.wake_journal));
         tokio::spawn(async move {
             let _until_it_ends = writing;
             journalling.await;
         });
-        tokio::spawn(sending::run(Arc::downgrade(&inner), Arc::clone(&inner.wake_sender)));
+        tokio::spawn(uploader::run(Arc::downgrade(&inner), Arc::clone(&inner.wake_sender)));
         tokio::spawn(lease::listen(Arc::downgrade(&inner), notices));
         Self(inner)
     }
@@ -406,5 +404,4 @@ fn lease_lost() -> ClientError {
 }
 
 #[cfg(test)]
-#[path = "player_store_tests.rs"]
 mod tests;

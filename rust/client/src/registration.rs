@@ -19,14 +19,14 @@ use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::backend::Backend;
-use crate::clock::Clock;
-use crate::entropy;
+use crate::api::backend::Backend;
+use crate::api::retry;
 use crate::error::{ClientError, Fault};
-use crate::jwks::GoodKeys;
-use crate::retry;
-use crate::revocations::Revocations;
-use crate::secret::ServerKey;
+use crate::platform::clock::Clock;
+use crate::platform::rng;
+use crate::platform::secret::ServerKey;
+use crate::validation::jwks::GoodKeys;
+use crate::validation::revocations::Revocations;
 
 /// Shortest time between two heartbeats, however much changes.
 const BETWEEN_BEATS: Duration = Duration::from_secs(1);
@@ -91,7 +91,7 @@ pub struct ServerDescription {
     pub tags: Vec<String>,
     /// Places in all.
     pub max_players: u32,
-    /// The certificate players have to insist on, PEM. See [`crate::dtls`].
+    /// The certificate players have to insist on, PEM. See [`crate::peer_auth::dtls`].
     pub certificate: Option<String>,
 }
 
@@ -175,7 +175,7 @@ impl Registration {
             backend,
             clock,
             key,
-            instance_id: entropy::id().to_string(),
+            instance_id: rng::id().to_string(),
             on_event,
             stall,
             started,
@@ -571,5 +571,4 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-#[path = "registration_tests.rs"]
 mod tests;

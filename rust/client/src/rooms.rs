@@ -1,6 +1,6 @@
 //! Finding a room and getting into it.
 
-mod selection;
+mod filter;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use std::sync::Arc;
 use backend_protocol::limits::MAX_PAGE;
 use backend_protocol::rooms::{JoinTicket, Room, RoomPage, RoomQuery};
 
-use crate::backend::Backend;
+use crate::api::backend::Backend;
 use crate::error::ClientError;
 use crate::session::Session;
 
-pub use selection::select;
+pub use filter::select;
 
 /// Most rooms that [`Rooms::list_all`] collects.
 pub const MAX_ROOMS: usize = 10_000;
@@ -78,7 +78,7 @@ impl Pages {
 
 #[cfg(test)]
 mod tests {
-    use super::selection::tests::room;
+    use super::filter::tests::room;
     use super::*;
 
     fn page(ids: &[&str], next_cursor: Option<&str>) -> RoomPage {

@@ -5,7 +5,7 @@
 //! it is used, so that a crash between the two costs no login.
 
 mod accounts;
-mod kept;
+mod stored_session;
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,12 +20,12 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::backend::Backend;
-use crate::clock::Clock;
+use crate::api::backend::Backend;
+use crate::api::retry;
 use crate::error::{ClientError, Fault};
-use crate::retry;
-use crate::storage::Storage;
-use kept::{Kept, ProfileLock};
+use crate::platform::clock::Clock;
+use crate::platform::storage::Storage;
+use stored_session::{Kept, ProfileLock};
 
 /// News of a session, told on a worker thread.
 #[derive(Debug, Clone, PartialEq)]
@@ -408,5 +408,4 @@ fn check_grant(granted: &Granted) -> Result<(), ClientError> {
 }
 
 #[cfg(test)]
-#[path = "session_tests.rs"]
 mod tests;

@@ -13,7 +13,7 @@
 //! | all of it | 95 % | the journal has its last chance |
 //! | quitting | the end of the grace | the process is ended from under it |
 
-mod ending;
+mod outcome;
 mod store;
 mod unopened;
 
@@ -27,10 +27,10 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::clock::{Alarm, Clock};
+use crate::platform::clock::{Alarm, Clock};
 use crate::player_store::Flushed;
 
-pub use ending::{EXIT_UNSAVED, Ending, Summary};
+pub use outcome::{EXIT_UNSAVED, Ending, Summary};
 pub use store::{Pending, Store};
 pub use unopened::{UnopenedJournal, UnopenedWorld};
 
@@ -528,5 +528,4 @@ fn since(earlier: Instant, later: Instant) -> Duration {
 }
 
 #[cfg(test)]
-#[path = "shutdown_tests.rs"]
 mod tests;

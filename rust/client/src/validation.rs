@@ -1,5 +1,8 @@
 //! Who is this player: tokens and tickets judged on the game server.
 
+pub mod jwks;
+pub mod revocations;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,14 +10,15 @@ use backend_protocol::validation::{Claims, TokenKind, Validate, access_audience}
 use backend_protocol::{Code, Problem};
 use backend_token::{Expectation, Leeway, Rejection, Unverified};
 
-use crate::backend::{Backend, described_difference};
-use crate::clock::Clock;
+use crate::api::backend::Backend;
+use crate::api::clock_difference::described as described_difference;
 use crate::error::{ClientError, Fault};
-use crate::jwks::KeyCache;
+use crate::platform::clock::Clock;
+use crate::platform::secret::ServerKey;
+use crate::platform::storage::Storage;
 use crate::registration::Registration;
-use crate::revocations::Revocations;
-use crate::secret::ServerKey;
-use crate::storage::Storage;
+use crate::validation::jwks::KeyCache;
+use crate::validation::revocations::Revocations;
 
 /// Most tickets remembered as used while the backend is away.
 const MAX_REMEMBERED: usize = 10_000;
@@ -233,5 +237,4 @@ fn refused(rejection: Rejection, clock_difference: i64) -> ClientError {
 }
 
 #[cfg(test)]
-#[path = "validation_tests.rs"]
 mod tests;

@@ -7,14 +7,14 @@
 //! under the epoch it was made under; if another server has taken the world since, it is put aside on disk, never dropped.
 
 mod index;
-mod keeping;
-mod local_copy;
-mod opening;
+mod local_writer;
+mod object_cache;
+mod open;
 mod queue;
-mod reading;
+mod read;
 mod rollback;
-mod sending;
 mod state;
+mod uploader;
 
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -28,17 +28,17 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::AbortHandle;
 
 use self::index::Index;
-use self::local_copy::LocalCopy;
+use self::object_cache::LocalCopy;
 use self::state::{Incoming, State};
-use crate::backend::WorldBackend;
-use crate::clock::Clock;
+use crate::api::retry;
+use crate::api::worlds::WorldBackend;
 use crate::error::{ClientError, Fault};
+use crate::platform::clock::Clock;
 use crate::registration::Registration;
-use crate::retry;
 use crate::shutdown::Store;
-use crate::watched::Watched;
+use crate::sync::Watched;
 
-pub use self::opening::count_left;
+pub use self::open::count_left;
 
 /// Most raw bytes of chunks that wait to be written to local disk.
 pub const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
@@ -203,7 +203,7 @@ impl WorldStore {
         within: Duration,
         on_recovered: impl FnOnce(Arc<dyn Store>) + Send,
     ) -> Result<Self, ClientError> {
-        let opened = opening::open(setup, world_id, within, on_recovered).await;
+        let opened = open::open(setup, world_id, within, on_recovered).await;
         opened.map(|inner| Self(Arc::new(Held(inner))))
     }
 
@@ -292,7 +292,7 @@ impl WorldStore {
 
     /// Reads the newest content of a chunk, committed or not: from memory, from the local copy, else from the backend.
     pub async fn get(&self, name: &str) -> Result<ChunkContent, ClientError> {
-        reading::get(&self.0, name).await
+        read::get(&self.0, name).await
     }
 
     /// Names of all chunks, uncommitted changes included, in order.
@@ -505,5 +505,4 @@ async fn on_disk<T: Send + 'static>(
 }
 
 #[cfg(test)]
-#[path = "world_store_tests.rs"]
 mod tests;

@@ -8,11 +8,12 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 
-use backend_client::backend::{Backend, HttpBackend};
-use backend_client::clock::SystemClock;
+use backend_client::api::backend::Backend;
+use backend_client::api::http::HttpBackend;
+use backend_client::api::transport::HttpTransport;
 use backend_client::config::TlsRoots;
+use backend_client::platform::clock::SystemClock;
 use backend_client::protocol::validation::Validate;
-use backend_client::transport::HttpTransport;
 use backend_client::{Config, ServerKey};
 
 const NUMBERS: &str = include_str!("../../../tests/bench/guards.toml");

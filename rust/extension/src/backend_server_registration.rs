@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backend_client::dtls::Identity;
 use backend_client::error::ClientError;
+use backend_client::peer_auth::dtls::Identity;
 use backend_client::registration::{Event, Registration, ServerDescription};
 use godot::prelude::*;
 

@@ -6,11 +6,12 @@ mod profile;
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use backend_client::backend::Backend;
+use backend_client::api::backend::Backend;
 use backend_client::error::ClientError;
+use backend_client::platform::encrypted_storage::SealedStorage;
+use backend_client::platform::storage::Storage;
 use backend_client::protocol::limits;
 use backend_client::session::{Account, Event, Session};
-use backend_client::storage::{SealedStorage, Storage};
 use godot::prelude::*;
 
 use crate::backend_config::BackendConfig;

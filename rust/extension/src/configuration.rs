@@ -9,15 +9,16 @@ use std::sync::Once;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use backend_client::backend::{Backend, HttpBackend};
-use backend_client::clock::{Clock, SystemClock};
+use backend_client::api::backend::Backend;
+use backend_client::api::http::HttpBackend;
+use backend_client::api::transport::{HttpTransport, Transport};
 use backend_client::config::TlsRoots;
 use backend_client::error::{ClientError, Fault};
 #[cfg(target_os = "linux")]
 use backend_client::host::Systemd;
 use backend_client::host::{Host, PlainHost};
-use backend_client::storage::{FileStorage, Storage};
-use backend_client::transport::{HttpTransport, Transport};
+use backend_client::platform::clock::{Clock, SystemClock};
+use backend_client::platform::storage::{FileStorage, Storage};
 use backend_client::{Config, ServerKey};
 use godot::classes::{Os, ProjectSettings};
 use godot::prelude::*;

@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 use backend_client::Config;
-use backend_client::transport::{HttpReply, HttpRequest, HttpTransport, Transport, TransportError};
+use backend_client::api::transport::{HttpReply, HttpRequest, HttpTransport, Transport, TransportError};
 use tokio::sync::OnceCell;
 
 /// An [`HttpTransport`] to be.

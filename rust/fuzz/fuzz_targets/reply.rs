@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backend_client::backend::{Backend, HttpBackend};
-use backend_client::clock::Clock;
+use backend_client::api::backend::Backend;
+use backend_client::api::http::HttpBackend;
+use backend_client::platform::clock::Clock;
 use backend_client::protocol::rooms::RoomQuery;
-use backend_client::transport::{HttpReply, HttpRequest, Transport, TransportError};
+use backend_client::api::transport::{HttpReply, HttpRequest, Transport, TransportError};
 use backend_client::{ClientError, Config, ServerKey};
 use libfuzzer_sys::fuzz_target;
 use reqwest::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, RETRY_AFTER};

@@ -5,10 +5,10 @@ use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
-use backend_client::clock::SystemClock;
+use backend_client::api::transport::HttpTransport;
+use backend_client::platform::clock::SystemClock;
 use backend_client::protocol::registration::{Heartbeat, HeartbeatReply, ServerStatus};
 use backend_client::protocol::routes;
-use backend_client::transport::HttpTransport;
 use backend_client::{Backend as _, Config, HttpBackend, ServerKey};
 use clap::{Args, ValueEnum};
 use end_to_end::process::Process;

@@ -12,9 +12,9 @@ use aws_lc_rs::signature::{
     self, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, ParsedPublicKey,
     RSA_PKCS1_SHA256, RsaKeyPair,
 };
-use backend_client::clock::SystemClock;
-use backend_client::storage::MemoryStorage;
-use backend_client::transport::{HttpReply, HttpRequest, Transport, TransportError};
+use backend_client::api::transport::{HttpReply, HttpRequest, Transport, TransportError};
+use backend_client::platform::clock::SystemClock;
+use backend_client::platform::storage::MemoryStorage;
 use backend_client::validation::{Policy, TokenValidator, ValidatorConfig};
 use backend_client::{Config, HttpBackend};
 use backend_protocol::validation::TokenKind;

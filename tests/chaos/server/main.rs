@@ -14,11 +14,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use backend_client::clock::SystemClock;
+use backend_client::api::transport::HttpTransport;
 use backend_client::journal::JournalFolder;
+use backend_client::platform::clock::SystemClock;
 use backend_client::player_store::{Pace, PlayerStore, Setup};
 use backend_client::registration::{self, Registration, ServerDescription};
-use backend_client::transport::HttpTransport;
 use backend_client::{Backend, Config, HttpBackend, ServerKey};
 use clap::Parser;
 use serde_json::json;

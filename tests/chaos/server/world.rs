@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use backend_client::HttpBackend;
-use backend_client::clock::Clock;
+use backend_client::platform::clock::Clock;
 use backend_client::registration::Registration;
 use backend_client::world_store::{Event, Setup, WorldStore};
 use serde_json::{Map, Value, json};

@@ -15,7 +15,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use crate::storage::{open_private, private_file};
+use crate::platform::private_files::{open_private, private_file};
 
 const MAGIC: [u8; 4] = *b"JCN1";
 const LENGTH: usize = 16;

@@ -17,7 +17,7 @@ use super::commit_counter::CommitCounter;
 use super::format::{self, FORMAT, ROWS, TABLES};
 use super::origin::FileIdentity;
 use super::{Changes, JournalError, Record};
-use crate::storage::{prepare_database, sync_folder};
+use crate::platform::private_files::{prepare_database, sync_folder};
 
 /// Pages of 4 KiB in the log after which it is taken into the file: SQLite's own default. A burst of small saves gets there
 /// every few seconds; it then costs one more sync, and as many pages as differ.

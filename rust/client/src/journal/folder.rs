@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use super::commit_counter::counter_path;
 use super::file::{JournalFile, Left, from_io, salvage, with_ending};
 use super::{Changes, Journal, JournalError, JournalSource, Recovered, passing_volume};
-use crate::storage::{make_folder, open_private, sync_folder};
+use crate::platform::private_files::{make_folder, open_private, sync_folder};
 
 /// Most processes that share a folder.
 const MAX_JOURNALS: usize = 64;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::held::{Epoched, Held, JournalState};
+use super::state::{Epoched, Held, JournalState};
 use super::{Inner, PlayerStore};
 use crate::error::ClientError;
 

@@ -11,7 +11,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 
 use super::flush::{AllDue, Flushed};
-use super::held::{JournalState, Player, Release};
+use super::state::{JournalState, Player, Release};
 use super::{Event, Inner, PlayerStore, Resolution, Snapshot};
 use crate::error::{ClientError, Fault};
 use crate::registration::Notice;

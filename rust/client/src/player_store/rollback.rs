@@ -14,8 +14,8 @@ use std::time::Duration;
 use backend_protocol::player_store::{SaveOutcome, SaveResult};
 use tokio::time::Instant;
 
-use super::held::{Dirty, Document, Held, LeftOver, Player, Release, Stamp};
-use super::sending::Sent;
+use super::state::{Dirty, Document, Held, LeftOver, Player, Release, Stamp};
+use super::uploader::Sent;
 
 /// Everything is sent again once for all that is noticed within this time.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Event, Inner, Registration, beat, lock};
+use crate::api::retry;
 use crate::error::ClientError;
-use crate::retry;
 
 /// Shortest time between two attempts.
 const MIN_RETRY_INTERVAL: Duration = Duration::from_secs(1);

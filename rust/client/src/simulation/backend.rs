@@ -18,10 +18,10 @@ use backend_protocol::validation::{Jwks, TokenKind, Validate, Validated};
 use backend_protocol::{Code, Problem};
 
 use super::{Line, State};
-use crate::backend::{Backend, PublishedKeys, Reply};
+use crate::api::backend::{Backend, PublishedKeys, Reply};
 use crate::error::{ClientError, Fault};
+use crate::platform::secret::ServerKey;
 use crate::player_store::Batch;
-use crate::secret::ServerKey;
 
 /// What goes wrong with one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

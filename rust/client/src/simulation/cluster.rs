@@ -9,8 +9,8 @@ use super::line::Weather;
 use super::{
     Dice, Judge, Line, Power, ProcessClock, ProcessDisk, SimulatedBackend, SimulatedDisk, Trace, server_key,
 };
-use crate::backend::Backend;
-use crate::clock::Clock;
+use crate::api::backend::Backend;
+use crate::platform::clock::Clock;
 use crate::player_store::{Event, OnEvent, Pace, PlayerStore, Setup};
 use crate::protocol::player_store::Conflict;
 use crate::registration;

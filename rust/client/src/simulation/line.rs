@@ -9,7 +9,7 @@ use backend_protocol::{Code, Problem};
 use tokio::sync::oneshot;
 
 use super::{Dice, Judge, Power, State, Trace};
-use crate::backend::Reply;
+use crate::api::backend::Reply;
 use crate::error::{ClientError, Fault};
 
 /// Longest time a caller waits for its answer.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::clock::{Alarm, Clock};
+use crate::platform::clock::{Alarm, Clock};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Current {

@@ -13,7 +13,7 @@ use backend_protocol::{Code, Problem};
 use tokio::time::Instant;
 
 use super::Trouble;
-use crate::backend::Reply;
+use crate::api::backend::Reply;
 use crate::player_store::Content;
 
 /// A server that waits asks again and again; one that has not for this long has given up.

@@ -9,7 +9,7 @@ use super::cluster::{Cluster, Process};
 use super::judge::Tally;
 use super::trace::Faults;
 use super::{Dice, SimulatedDisk, Trace, faults, people};
-use crate::entropy::seeded;
+use crate::platform::rng::seeded;
 
 /// Longest time until all is at rest once nothing goes wrong any more.
 const REST: Duration = Duration::from_secs(3_600);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::dice::mixed;
 use super::scenario::{Outcome, play};
 use super::trace::Faults;
-use crate::planted::{self, Planted};
+use crate::failpoints::{self, Planted};
 
 /// Seeds of a plain run of the tests; each of them is played twice.
 const FEW: u64 = 50;
@@ -97,7 +97,7 @@ fn play_all(order: Order) -> Sum {
         .map(|_| {
             let (next, stop, sum) = (Arc::clone(&next), Arc::clone(&stop), Arc::clone(&sum));
             let work = move || {
-                planted::plant(order.planted);
+                failpoints::plant(order.planted);
                 while !stop.load(Ordering::Relaxed) {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     if number >= order.seeds {

@@ -12,7 +12,7 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, Connection, Row, Sqlite, Transaction};
 
 use crate::journal::origin::FileIdentity;
-use crate::storage::{prepare_database, sync_folder};
+use crate::platform::private_files::{prepare_database, sync_folder};
 
 /// Version of the tables, in the file's `user_version`.
 const FORMAT: i64 = 2;

@@ -8,12 +8,12 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::index::{Change, Object};
-use super::keeping::Write;
+use super::local_writer::Write;
 use super::state::Committed;
 use super::{Inner, on_disk};
+use crate::api::retry;
 use crate::error::ClientError;
 use crate::registration::Notice;
-use crate::retry;
 
 /// Follows what heartbeats report about the backend's database.
 pub(super) async fn listen(world: Weak<Inner>, mut notices: broadcast::Receiver<Notice>) {

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use backend_client::storage::{Lock, Storage};
+use backend_client::platform::storage::{Lock, Storage};
 
 use crate::configuration::{self, ProfileChoice};
 
@@ -73,7 +73,7 @@ fn first_free(storage: &dyn Storage, backend: &str, wanted: &str) -> Held {
 
 #[cfg(test)]
 mod tests {
-    use backend_client::storage::MemoryStorage;
+    use backend_client::platform::storage::MemoryStorage;
 
     use super::first_free;
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use backend_client::clock::SystemClock;
+use backend_client::api::transport::HttpTransport;
 use backend_client::journal::JournalFolder;
+use backend_client::platform::clock::SystemClock;
 use backend_client::player_store::{Content, Event, OnEvent, Pace, PlayerStore, Setup};
 use backend_client::protocol::session::AnonymousLogin;
 use backend_client::registration::{Registration, ServerDescription};
-use backend_client::transport::HttpTransport;
 use backend_client::{Backend as _, Config, HttpBackend, ServerKey};
 use end_to_end::backend::Backend;
 use serde_json::json;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use async_trait::async_trait;
-use backend_client::clock::SystemClock;
+use backend_client::platform::clock::SystemClock;
 use backend_client::player_store::PlayerStore;
 use backend_client::registration::Registration;
 use backend_client::shutdown::{Participants, Phase, Shutdown, Store, Summary};

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use async_trait::async_trait;
-use backend_client::clock::SystemClock;
+use backend_client::api::transport::{HttpReply, HttpRequest, HttpTransport, Transport, TransportError};
+use backend_client::platform::clock::SystemClock;
 use backend_client::registration::{Registration, ServerDescription};
-use backend_client::transport::{HttpReply, HttpRequest, HttpTransport, Transport, TransportError};
 use backend_client::world_store::{Setup, WorldStore};
 use backend_client::{Backend as _, Config, HttpBackend, ServerKey};
 use rand::rngs::StdRng;

@@ -1,0 +1,11 @@
+//! The backend as the client calls it: one trait, its implementation over HTTP, retries and transports.
+
+pub mod accounts;
+pub mod backend;
+pub mod batch;
+pub(crate) mod clock_difference;
+pub(crate) mod diagnosis;
+pub mod http;
+pub mod retry;
+pub mod transport;
+pub mod worlds;

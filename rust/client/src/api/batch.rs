@@ -1,0 +1,166 @@
+//! Documents on their way to the backend: as the protocol's [`SaveDocuments`], each of them still the text that it is in the
+//! journal.
+
+use std::sync::Arc;
+
+use backend_protocol::player_store::{SaveDocuments, SaveItem, document_size, save_batch, save_item};
+use backend_protocol::{Check, FieldError};
+use serde_json::Value;
+
+use crate::document::Text;
+
+/// A batch to save. Each item stands for itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// The saving server.
+    pub server_id: String,
+    /// 1 to 100 documents.
+    pub items: Vec<BatchItem>,
+}
+
+/// One document to save.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchItem {
+    /// Whose document.
+    pub player_id: Arc<str>,
+    /// Name of the document: 1 to 64 of `[A-Za-z0-9_.-]`.
+    pub key: Arc<str>,
+    /// Epoch under which the server holds the player.
+    pub epoch: i64,
+    /// Counts the server's saves of this player in this epoch, from 1.
+    pub sequence: i64,
+    /// The whole document, at most 256 KiB of JSON.
+    pub value: Text,
+    /// Version that the document was loaded with, if this server has not changed it since.
+    pub loaded_version: Option<i64>,
+}
+
+impl Batch {
+    /// The request's body.
+    pub fn to_json(&self) -> Vec<u8> {
+        let documents: usize = self.items.iter().map(|item| item.value.as_str().len()).sum();
+        let mut json = String::with_capacity(documents + self.items.len() * 192 + 64);
+        json += "{\"server_id\":";
+        string(&mut json, &self.server_id);
+        json += ",\"items\":[";
+        for (index, item) in self.items.iter().enumerate() {
+            json += if index == 0 { "{\"player_id\":" } else { ",{\"player_id\":" };
+            string(&mut json, &item.player_id);
+            json += ",\"key\":";
+            string(&mut json, &item.key);
+            json += ",\"epoch\":";
+            json += &item.epoch.to_string();
+            json += ",\"sequence\":";
+            json += &item.sequence.to_string();
+            if let Some(version) = item.loaded_version {
+                json += ",\"loaded_version\":";
+                json += &version.to_string();
+            }
+            json += ",\"value\":";
+            json += item.value.as_str();
+            json.push('}');
+        }
+        json += "]}";
+        json.into_bytes()
+    }
+
+    /// The same with documents that can be looked into.
+    pub fn parsed(&self) -> SaveDocuments {
+        let parsed = |item: &BatchItem| SaveItem {
+            player_id: item.player_id.to_string(),
+            key: item.key.to_string(),
+            epoch: item.epoch,
+            sequence: item.sequence,
+            value: item.value.content(),
+            loaded_version: item.loaded_version,
+        };
+        SaveDocuments { server_id: self.server_id.clone(), items: self.items.iter().map(parsed).collect() }
+    }
+}
+
+/// `text` in quotes, with what has to be escaped.
+fn string(json: &mut String, text: &str) {
+    json.push_str(&Value::from(text).to_string());
+}
+
+/// As [`SaveDocuments`] is checked.
+impl Check for Batch {
+    fn check(&self) -> Result<(), FieldError> {
+        save_batch(&self.server_id, self.items.len())?;
+        for (index, item) in self.items.iter().enumerate() {
+            item.check().map_err(|error| error.within(&format!("items[{index}]")))?;
+        }
+        Ok(())
+    }
+}
+
+impl Check for BatchItem {
+    fn check(&self) -> Result<(), FieldError> {
+        save_item(&self.player_id, &self.key, self.epoch, self.sequence)?;
+        document_size("value", self.value.as_str().len()).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use backend_protocol::limits::{self, MAX_BATCH};
+    use serde_json::json;
+
+    use super::*;
+
+    fn batch(value: Value) -> Batch {
+        let value = Text::parse(value.to_string()).expect("an object");
+        let item = |sequence| BatchItem {
+            player_id: "ada".into(),
+            key: "progress".into(),
+            epoch: 3,
+            sequence,
+            value: value.clone(),
+            loaded_version: (sequence == 1).then_some(7),
+        };
+        Batch { server_id: "server-1".into(), items: vec![item(1), item(i64::MAX)] }
+    }
+
+    #[test]
+    fn it_is_written_as_the_protocol_has_it() {
+        let one = batch(json!({ "a": [1, 2.5, null, "\"\\\n\u{1}ä"], "b": {} }));
+        let read: SaveDocuments = serde_json::from_slice(&one.to_json()).expect("a batch");
+        assert_eq!(read, one.parsed());
+        let strange = Batch { server_id: "\"},{\\".into(), items: Vec::new() };
+        let read: SaveDocuments = serde_json::from_slice(&strange.to_json()).expect("a batch");
+        assert_eq!(read, strange.parsed());
+    }
+
+    #[test]
+    fn it_is_checked_as_the_protocol_is() {
+        let good = batch(json!({ "a": 1 }));
+        let with = |change: fn(&mut Batch)| {
+            let mut bad = good.clone();
+            change(&mut bad);
+            bad
+        };
+        let large = json!({ "a": "x".repeat(limits::MAX_DOCUMENT_BYTES) });
+        for one in [
+            good.clone(),
+            with(|bad| bad.server_id = "a b".into()),
+            with(|bad| bad.items.clear()),
+            with(|bad| bad.items = vec![bad.items[0].clone(); MAX_BATCH + 1]),
+            with(|bad| bad.items[1].player_id = "".into()),
+            with(|bad| bad.items[1].key = "a/b".into()),
+            with(|bad| bad.items[1].epoch = 0),
+            with(|bad| bad.items[1].sequence = 0),
+            batch(large),
+        ] {
+            let message = |outcome: Result<(), FieldError>| outcome.map_err(|error| error.to_string());
+            assert_eq!(message(one.check()), message(one.parsed().check()));
+        }
+        assert!(good.check().is_ok());
+    }
+
+    #[test]
+    fn nothing_but_an_object_is_a_text() {
+        for json in ["", "[]", "1", "null", "{\"a\":1", "{\"a\":1}}", "{\"a\":01}"] {
+            assert!(Text::parse(json.to_owned()).is_err(), "{json}");
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! What the client takes from its surroundings: time, randomness, files, secrets.
+
+pub mod clock;
+pub mod encrypted_storage;
+pub(crate) mod private_files;
+pub(crate) mod rng;
+pub mod secret;
+pub mod storage;

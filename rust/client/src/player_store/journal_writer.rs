@@ -1,0 +1,428 @@
+//! The one task that writes the journal: everything that changed since the last transaction becomes the next one.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::document_source::Body;
+use super::state::{Epoched, Held, JournalState, LeftOver, Name, Stamp};
+use super::{Event, Inner, LocalSave};
+use crate::api::retry;
+use crate::error::ClientError;
+use crate::failpoints::Planted;
+use crate::journal::{Changes, Journal, JournalError, Record, Recovered, Settled};
+use crate::registration::BackendIdentity;
+
+/// Time without anything to write after which the journal gives disk space back.
+const REST: Duration = Duration::from_secs(2);
+/// Time between two looks for what processes left that died beside this one: well within a lease, so that what they saved
+/// arrives before somebody else takes their players. Journals that failed are looked after then, too.
+const LOOK: Duration = Duration::from_secs(15);
+/// Longest pause between attempts to open a journal that failed.
+const REOPEN: Duration = Duration::from_secs(5);
+/// Pause between attempts to write to a journal whose disk is full: whoever makes room is soon safe again.
+const FULL_RETRY_INTERVAL: Duration = Duration::from_millis(500);
+/// Time between two looks whether the server is registered, which opens the journal.
+const UNREGISTERED_INTERVAL: Duration = Duration::from_secs(1);
+/// Planted fault, for the tests that must notice it: time between a false acknowledgement and the write.
+const EARLY: Duration = Duration::from_millis(100);
+
+/// A transaction, and what becomes durable with it.
+#[derive(Default)]
+struct Group {
+    changes: Changes,
+    living: Vec<(Name, i64, Stamp)>,
+    left_over: Vec<(Epoched, i64, Body)>,
+}
+
+impl Group {
+    fn is_empty(&self) -> bool {
+        self.living.is_empty() && self.left_over.is_empty() && self.changes.is_empty()
+    }
+
+    /// Has the contents written as text, which takes its time.
+    fn write_up(&mut self) {
+        let record = |player_id: &str, key: &str, epoch, sequence, body: &Body| Record {
+            player_id: player_id.to_owned(),
+            key: key.to_owned(),
+            epoch,
+            sequence,
+            value: body.text().clone(),
+        };
+        let living = self
+            .living
+            .iter()
+            .map(|(name, epoch, stamp)| record(&name.0, &name.1, *epoch, stamp.sequence, &stamp.body));
+        let left_over = self
+            .left_over
+            .iter()
+            .map(|(name, sequence, body)| record(&name.0, &name.1, name.2, *sequence, body));
+        self.changes.saves = living.chain(left_over).collect();
+    }
+}
+
+pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
+    let mut journal: Option<Box<dyn Journal>> = None;
+    // Journals that failed. They are not written to again, but held: what nobody holds is a dead process's.
+    let mut failed: Vec<Box<dyn Journal>> = Vec::new();
+    let mut failures: u32 = 0;
+    let mut rested = true;
+    // Whether it is known how much is left, before the journal can be opened.
+    let mut counted = false;
+    let mut looked: Option<Instant> = None;
+    loop {
+        let Some(inner) = store.upgrade() else { break };
+        let now = inner.clock.now();
+        let open = match &mut journal {
+            Some(open) => open,
+            None if inner.backend().is_none() => {
+                counted = counted || inner.count_unsent(&mut failures).await;
+                let clock = Arc::clone(&inner.clock);
+                drop(inner);
+                wait_for(&wake, &clock, UNREGISTERED_INTERVAL).await;
+                continue;
+            }
+            None => match inner.open_journal().await {
+                Ok((opened, recovered)) => {
+                    inner.opened(recovered, failures > 0);
+                    failures = 0;
+                    rested = false;
+                    looked = Some(now);
+                    journal.insert(opened)
+                }
+                Err(error) => {
+                    inner.journal_failed(error, failures == 0);
+                    failures = failures.saturating_add(1);
+                    let clock = Arc::clone(&inner.clock);
+                    drop(inner);
+                    wait_to_reopen(&store, &wake, &clock, retry::backoff_within(failures, REOPEN)).await;
+                    continue;
+                }
+            },
+        };
+        let until_look = looked.map_or(Duration::ZERO, |at| (at + LOOK).saturating_duration_since(now));
+        if until_look.is_zero() {
+            looked = Some(now);
+            if !inner.lock().rewrite {
+                empty(&mut failed).await;
+            }
+            if !inner.adopt(&mut **open, &mut failures).await {
+                failed.extend(journal.take());
+            }
+            continue;
+        }
+        let (mut group, outdated) = {
+            let mut held = inner.lock();
+            (held.group(inner.registration.server_id()), std::mem::take(&mut held.outdated))
+        };
+        drop(outdated);
+        if group.is_empty() {
+            let clock = Arc::clone(&inner.clock);
+            // Strong references end here: an idle store can be dropped.
+            drop(inner);
+            tokio::select! {
+                biased;
+                () = wake.notified() => continue,
+                () = clock.sleep(REST), if !rested => {}
+                () = clock.sleep(until_look) => continue,
+            }
+            rested = true;
+            if let Err(error) = open.rest().await {
+                tracing::warn!(%error, "the journal could not give disk space back");
+            }
+            continue;
+        }
+        rested = false;
+        group.write_up();
+        if Planted::EarlyAck.is_here() {
+            inner.journalled(&group);
+            inner.clock.sleep(EARLY).await;
+        }
+        match open.write(&group.changes).await {
+            Ok(()) => {
+                if std::mem::take(&mut failures) > 0 {
+                    inner.works_again();
+                }
+                inner.journalled(&group);
+            }
+            Err(error) => {
+                let is_full = matches!(error, JournalError::Full(_));
+                inner.give_back(group);
+                inner.journal_failed(error, failures == 0 || !is_full);
+                failures = failures.saturating_add(1);
+                if is_full {
+                    // Nothing was written, and nothing is in doubt: the same journal goes on once there is room.
+                    let clock = Arc::clone(&inner.clock);
+                    drop(inner);
+                    wait_to_reopen(&store, &wake, &clock, FULL_RETRY_INTERVAL).await;
+                } else {
+                    failed.extend(journal.take());
+                }
+            }
+        }
+    }
+    for journal in journal.into_iter().chain(failed) {
+        journal.close().await;
+    }
+}
+
+/// Lets go of journals that failed, if they can be emptied: all they had is in the present one.
+async fn empty(failed: &mut Vec<Box<dyn Journal>>) {
+    for mut journal in std::mem::take(failed) {
+        match journal.clear().await {
+            Ok(()) => journal.close().await,
+            Err(error) => {
+                tracing::debug!(%error, "a journal that failed is held on to");
+                failed.push(journal);
+            }
+        }
+    }
+}
+
+/// Sleeps, unless something is to be done.
+async fn wait_for(wake: &Notify, clock: &Arc<dyn crate::platform::clock::Clock>, pause: Duration) {
+    tokio::select! {
+        biased;
+        () = wake.notified() => {}
+        () = clock.sleep(pause) => {}
+    }
+}
+
+/// Sleeps, but goes on numbering what changes: without a journal, saves are sent all the same.
+async fn wait_to_reopen(
+    store: &Weak<Inner>,
+    wake: &Notify,
+    clock: &Arc<dyn crate::platform::clock::Clock>,
+    pause: Duration,
+) {
+    let until = clock.now() + pause;
+    loop {
+        match store.upgrade() {
+            Some(inner) => {
+                inner.lock().number();
+                inner.wake_sender.notify_one();
+            }
+            None => return,
+        }
+        let left = until.saturating_duration_since(clock.now());
+        tokio::select! {
+            biased;
+            () = wake.notified() => {}
+            () = clock.sleep(left) => return,
+        }
+    }
+}
+
+impl Inner {
+    fn opened(&self, mut recovered: Recovered, again: bool) {
+        let warnings = std::mem::take(&mut recovered.warnings);
+        let mut news: Vec<Event> = warnings.into_iter().map(Event::JournalWarning).collect();
+        if again {
+            news.push(Event::JournalRecovered);
+        }
+        {
+            let mut held = self.lock();
+            held.take_over(recovered);
+            held.journal = JournalState::Good;
+            held.has_recovered = true;
+            held.counted_unopened = None;
+            held.rewrite = again;
+        }
+        self.tell(news);
+        self.wake_sender.notify_one();
+        self.progressed();
+    }
+
+    async fn open_journal(&self) -> Result<(Box<dyn Journal>, Recovered), JournalError> {
+        let backend = self.backend();
+        self.journal.open(backend.as_ref().and_then(BackendIdentity::told)).await
+    }
+
+    /// Whose saves this store keeps: the backend that it was first registered at. `None`: it was at none yet.
+    fn backend(&self) -> Option<BackendIdentity> {
+        let mut held = self.lock();
+        if held.backend.is_none() {
+            held.backend = self.registration.backend();
+        }
+        held.backend.clone()
+    }
+
+    /// Before it is known whose saves this store keeps, nothing is taken over. If nothing is left anyway, nobody needs to wait
+    /// for that. Gives whether it could be counted.
+    async fn count_unsent(&self, failures: &mut u32) -> bool {
+        match self.journal.count_unsent().await {
+            Ok(count) => {
+                let mut held = self.lock();
+                held.counted_unopened = Some(count);
+                if count == 0 {
+                    held.journal = JournalState::Good;
+                    held.has_recovered = true;
+                }
+                drop(held);
+                self.progressed();
+                true
+            }
+            Err(error) => {
+                self.journal_failed(error, *failures == 0);
+                *failures = failures.saturating_add(1);
+                false
+            }
+        }
+    }
+
+    /// The journal failed and can be written to again.
+    fn works_again(&self) {
+        self.lock().journal = JournalState::Good;
+        self.tell([Event::JournalRecovered]);
+    }
+
+    /// Takes over what processes left that have died. Gives whether the journal can be written to.
+    async fn adopt(&self, journal: &mut dyn Journal, failures: &mut u32) -> bool {
+        let mut recovered = Recovered::default();
+        let outcome = journal.adopt(&mut recovered).await;
+        self.adopted(recovered);
+        let Err(error) = outcome else { return true };
+        self.lock().rewrite = true;
+        let is_full = matches!(error, JournalError::Full(_));
+        self.journal_failed(error, *failures == 0);
+        *failures = failures.saturating_add(1);
+        is_full
+    }
+
+    /// Processes have died beside this one, which sends what they left.
+    fn adopted(&self, mut recovered: Recovered) {
+        let warnings = std::mem::take(&mut recovered.warnings);
+        self.tell(warnings.into_iter().map(Event::JournalWarning));
+        self.lock().take_over(recovered);
+        self.wake_sender.notify_one();
+        self.progressed();
+    }
+
+    fn journal_failed(&self, error: JournalError, tell: bool) {
+        tracing::error!(%error, "the journal cannot be used; saves are safe only when the backend has them");
+        self.lock().journal = JournalState::Failed;
+        if tell {
+            self.tell([Event::JournalFailed(ClientError::from(error))]);
+        }
+        self.wake_sender.notify_one();
+        self.progressed();
+    }
+
+    fn journalled(&self, group: &Group) {
+        let local_save = |(name, epoch, stamp): &(Name, i64, Stamp)| LocalSave {
+            player_id: name.0.to_string(),
+            key: name.1.to_string(),
+            generation: stamp.generation,
+            epoch: *epoch,
+            sequence: stamp.sequence,
+        };
+        let local: Vec<LocalSave> = group.living.iter().map(local_save).collect();
+        {
+            let mut held = self.lock();
+            for (name, epoch, stamp) in &group.living {
+                held.mark_durable(name, *epoch, stamp);
+            }
+            if group.changes.server_id.is_some() {
+                held.named.clone_from(&group.changes.server_id);
+            }
+            for (name, sequence, _) in &group.left_over {
+                if let Some(left) = held.left_over.get_mut(name).filter(|left| left.sequence == *sequence) {
+                    left.journalled = true;
+                }
+            }
+        }
+        if !local.is_empty() || !group.left_over.is_empty() {
+            self.wake_sender.notify_one();
+        }
+        if !local.is_empty() {
+            self.tell([Event::Journalled(local)]);
+        }
+        self.progressed();
+    }
+
+    fn give_back(&self, group: Group) {
+        let mut held = self.lock();
+        for settled in group.changes.settled {
+            held.note_settled(settled);
+        }
+        held.buried.splice(0..0, group.changes.buried);
+        held.rewrite = true;
+    }
+}
+
+impl Held {
+    fn take_over(&mut self, recovered: Recovered) {
+        if !recovered.saves.is_empty() {
+            tracing::info!(saves = recovered.saves.len(), "unsent saves of an earlier run are sent now");
+        }
+        self.adopt(recovered.saves);
+        for server_id in recovered.unproven_ids {
+            if !self.own_ids.contains(&server_id) && !self.predecessors.contains(&server_id) {
+                self.buried.push(server_id);
+            }
+        }
+        for server_id in recovered.server_ids {
+            if !self.own_ids.contains(&server_id) && !self.predecessors.contains(&server_id) {
+                self.predecessors.push(server_id);
+            }
+        }
+    }
+
+    /// The next transaction.
+    fn group(&mut self, server_id: Option<String>) -> Group {
+        let numbered = self.number();
+        let mut group = Group::default();
+        let rewrite = std::mem::take(&mut self.rewrite);
+        let resent = std::mem::take(&mut self.resent);
+        group.living = if rewrite { self.all_unsent() } else { resent.into_iter().chain(numbered).collect() };
+        for (name, left) in &self.left_over {
+            if rewrite || !left.journalled {
+                let LeftOver { sequence, body, .. } = left;
+                group.left_over.push((name.clone(), *sequence, body.clone()));
+            }
+        }
+        group.changes.settled = std::mem::take(&mut self.settled)
+            .into_iter()
+            .map(|((player_id, key, epoch), sequence)| Settled {
+                player_id: player_id.to_string(),
+                key: key.to_string(),
+                epoch,
+                sequence,
+            })
+            .collect();
+        group.changes.buried = std::mem::take(&mut self.buried);
+        group.changes.server_id = server_id.filter(|id| rewrite || self.named.as_ref() != Some(id));
+        self.own_ids.extend(group.changes.server_id.clone());
+        group
+    }
+
+    /// Everything that is numbered and not with the backend, again.
+    fn all_unsent(&self) -> Vec<(Name, i64, Stamp)> {
+        let unsent = self.unsent.iter().filter_map(|name| {
+            let (player, document) = self.document(name)?;
+            let stamp = document.numbered.as_ref().filter(|stamp| stamp.generation > document.committed)?;
+            Some((name.clone(), player.epoch, stamp.clone()))
+        });
+        unsent.collect()
+    }
+
+    fn mark_durable(&mut self, name: &Name, epoch: i64, stamp: &Stamp) {
+        if !self.left_over.is_empty() {
+            let left = self.left_over.get_mut(&(Arc::clone(&name.0), Arc::clone(&name.1), epoch));
+            if let Some(left) = left.filter(|left| left.sequence == stamp.sequence) {
+                left.journalled = true;
+            }
+        }
+        let Some(player) =
+            self.players.get_mut(&name.0).filter(|player| player.epoch == epoch && !player.lost)
+        else {
+            return;
+        };
+        let Some(document) = player.documents.get_mut(&name.1) else { return };
+        if document.dirty.is_some() {
+            document.durable = Some(stamp.clone());
+        }
+    }
+}

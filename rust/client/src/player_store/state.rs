@@ -1,0 +1,558 @@
+//! What the store knows: players, their documents, and what of it is durable where.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use backend_protocol::limits::MAX_DOCUMENT_BYTES;
+use tokio::time::Instant;
+
+use super::document_source::{Body, Draft};
+use super::refusals::Refusals;
+use super::rollback::Retired;
+use super::{Backlog, MAX_BACKLOG_BYTES, Pace, Snapshot, lease_lost};
+use crate::error::{ClientError, Fault};
+use crate::journal::{Record, Settled};
+use crate::registration::BackendIdentity;
+
+/// Most bytes of documents in one batch; the backend reads twice as much.
+pub(super) const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// Least bytes that a batch is cut down to: those of the largest document.
+pub(super) const MIN_BATCH_BYTES: usize = MAX_DOCUMENT_BYTES;
+/// Most replaced contents kept for the journal's task to free. While it is held up, the game's thread does it.
+const MOST_OUTDATED: usize = 1_024;
+
+/// A document: player and key.
+pub(super) type Name = (Arc<str>, Arc<str>);
+/// A document under an epoch.
+pub(super) type Epoched = (Arc<str>, Arc<str>, i64);
+
+// Ordered maps, so that one seed of the simulation gives one trace.
+pub(super) struct Held {
+    pub pace: Pace,
+    pub players: BTreeMap<Arc<str>, Player>,
+    pub retired: Retired,
+    /// Saves without a living document: of dead processes, and of leases that were lost.
+    pub left_over: BTreeMap<Epoched, LeftOver>,
+    /// Documents the backend does not have in their newest state.
+    pub unsent: BTreeSet<Name>,
+    /// Documents that changed since they were numbered for the journal, in the order in which they did. Of players who are
+    /// gone, some may be left, to no effect.
+    pub unnumbered: Vec<Name>,
+    /// Players to let go once nothing of theirs is unsent.
+    pub leavers: BTreeSet<Arc<str>>,
+    /// Nothing is due before this, as long as nobody leaves, waits for a flush or has left something over: found by looking
+    /// through all that is unsent, which nobody needs to do again until then.
+    pub quiet_until: Option<Instant>,
+    /// Leases to release, by player.
+    pub releases: BTreeMap<Arc<str>, Release>,
+    /// Players being loaded.
+    pub loading: BTreeMap<Arc<str>, Loads>,
+    /// While this is not 0, all players are being let go, and nobody is loaded.
+    pub closing: usize,
+    /// How often that began. A load that was under way then is too late.
+    pub closed: u64,
+    /// Players that another server waits for and that are on their way out.
+    pub wanted: BTreeSet<Arc<str>>,
+    pub announced_conflicts: BTreeSet<String>,
+    pub journal: JournalState,
+    /// The journal was open once: what earlier runs left is known.
+    pub has_recovered: bool,
+    /// Saves of earlier runs that were counted in a journal which is not open yet.
+    pub counted_unopened: Option<usize>,
+    /// The backend that this store is for. Unknown before a registration.
+    pub backend: Option<BackendIdentity>,
+    /// Registrations reach another backend now.
+    pub at_another_backend: bool,
+    /// What the next transaction of the journal does beside keeping saves: up to which sequence documents are settled.
+    pub settled: BTreeMap<Epoched, i64>,
+    pub buried: Vec<String>,
+    /// Write everything unsettled again: the journal is a new one.
+    pub rewrite: bool,
+    /// Ids of this process.
+    pub own_ids: BTreeSet<String>,
+    /// The id that the journal knows this process by.
+    pub named: Option<String>,
+    /// Ids of dead processes whose leases wait to be let go.
+    pub predecessors: Vec<String>,
+    /// Bytes of everything unsent.
+    pub bytes: usize,
+    /// The final state of everybody is in: nothing more is taken.
+    pub sealed: bool,
+    pub refusals: Refusals,
+    /// What is sent again under the number it had, on its way to the journal.
+    pub resent: Vec<(Name, i64, Stamp)>,
+    /// When the backend was found to have gone back.
+    pub rolled_back: Option<Instant>,
+    /// The document that was sent last. The next batch goes on behind it: whoever saves at each frame must not keep those
+    /// with later names from being sent.
+    pub sent_last: Option<Name>,
+    /// Most bytes of documents in the next batch: less after one that got no answer in time.
+    pub batch_bytes: usize,
+    /// Documents were sent last: whatever else is to be done has its turn.
+    pub was_saving: bool,
+    /// Counts the changes of all documents: a number never stands for two, whoever holds the player meanwhile.
+    pub changes: u64,
+    /// Flushes and loads in progress: while there are any, everything dirty is due.
+    pub flushing: usize,
+    /// The backend answers again: the pause before the next attempt is over.
+    pub answers: bool,
+    /// Saves that became conflicts, in all.
+    pub conflicted: usize,
+    pub last_flush: Duration,
+    /// Contents that were replaced. Freeing them takes the game's thread as long as taking them did.
+    pub outdated: Vec<Body>,
+}
+
+/// A lease to release.
+pub(super) struct Release {
+    pub epoch: i64,
+    /// What the backend had confirmed of the player, for a backend that lacks it because it went back. `None`: nothing is
+    /// known, or it was sent again already.
+    pub player: Option<Player>,
+}
+
+/// Loads of one player that are under way.
+#[derive(Default)]
+pub(super) struct Loads {
+    pub running: usize,
+    /// How often the player was forgotten meanwhile. A reply that was asked for before shows a player of the past.
+    pub forgotten: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum JournalState {
+    /// What dead processes left is not known yet.
+    Opening,
+    Good,
+    Failed,
+}
+
+pub(super) struct Player {
+    pub id: Arc<str>,
+    pub epoch: i64,
+    pub next_sequence: i64,
+    /// Another server has taken the player over.
+    pub lost: bool,
+    pub documents: BTreeMap<Arc<str>, Document>,
+}
+
+#[derive(Default)]
+pub(super) struct Document {
+    pub body: Body,
+    pub bytes: usize,
+    pub version: i64,
+    /// The newest change.
+    pub generation: u64,
+    /// The change the backend has.
+    pub committed: u64,
+    /// The newest change that has a number.
+    pub numbered: Option<Stamp>,
+    /// The newest change that is in the journal.
+    pub durable: Option<Stamp>,
+    /// When it changed; `None` when the backend has all.
+    pub dirty: Option<Dirty>,
+    /// Number of the newest change that the backend said it has of this lease; 0: of none.
+    pub committed_sequence: i64,
+    /// Largest number that was sent under this lease.
+    pub sent_sequence: i64,
+    /// Version that it was loaded with: it is sent as it was loaded, because the backend went back.
+    pub loaded_version: Option<i64>,
+}
+
+/// A change with its number. The content goes with it for ever: the same number never stands for something else.
+#[derive(Clone)]
+pub(super) struct Stamp {
+    pub sequence: i64,
+    pub generation: u64,
+    pub body: Body,
+    pub bytes: usize,
+    /// [`Document::loaded_version`].
+    pub loaded_version: Option<i64>,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Dirty {
+    pub first: Instant,
+    pub last: Instant,
+}
+
+pub(super) struct LeftOver {
+    pub sequence: i64,
+    pub body: Body,
+    pub bytes: usize,
+    pub journalled: bool,
+    /// The backend said before that it has this.
+    pub is_repeated: bool,
+    /// [`Document::loaded_version`]. The journal does not keep it: after a crash, the document is an ordinary save.
+    pub loaded_version: Option<i64>,
+}
+
+impl Held {
+    pub fn new(pace: Pace) -> Self {
+        Self {
+            pace,
+            players: BTreeMap::new(),
+            retired: Retired::default(),
+            left_over: BTreeMap::new(),
+            unsent: BTreeSet::new(),
+            unnumbered: Vec::new(),
+            leavers: BTreeSet::new(),
+            quiet_until: None,
+            releases: BTreeMap::new(),
+            loading: BTreeMap::new(),
+            closing: 0,
+            closed: 0,
+            wanted: BTreeSet::new(),
+            announced_conflicts: BTreeSet::new(),
+            journal: JournalState::Opening,
+            has_recovered: false,
+            counted_unopened: None,
+            batch_bytes: MAX_BATCH_BYTES,
+            backend: None,
+            at_another_backend: false,
+            settled: BTreeMap::new(),
+            buried: Vec::new(),
+            rewrite: false,
+            own_ids: BTreeSet::new(),
+            named: None,
+            predecessors: Vec::new(),
+            bytes: 0,
+            sealed: false,
+            refusals: Refusals::default(),
+            resent: Vec::new(),
+            rolled_back: None,
+            sent_last: None,
+            was_saving: false,
+            changes: 0,
+            flushing: 0,
+            answers: false,
+            conflicted: 0,
+            last_flush: Duration::ZERO,
+            outdated: Vec::new(),
+        }
+    }
+
+    /// Replaces a document in memory.
+    pub fn save(
+        &mut self,
+        player_id: &str,
+        key: &str,
+        draft: impl Draft,
+        bytes: usize,
+        now: Instant,
+    ) -> Result<u64, ClientError> {
+        let Some(player) = self.players.get_mut(player_id) else {
+            if self.sealed {
+                return Err(shutting_down());
+            }
+            return Err(ClientError::new(Fault::NotLoaded, "load the player before saving"));
+        };
+        if player.lost {
+            return Err(lease_lost());
+        }
+        let before = player.documents.get(key);
+        // Autosave hands in everything: what is known already is neither journalled nor sent again.
+        let is_known =
+            |known: &&Document| (known.generation > 0 || known.version > 0) && known.body.is_said_by(&draft);
+        if let Some(known) = before.filter(is_known) {
+            self.refusals.clear(player_id, key);
+            return Ok(known.generation);
+        }
+        if self.sealed {
+            return Err(shutting_down());
+        }
+        if self.leavers.contains(player_id) {
+            let message = "the player is being released: save before, or load the player again";
+            return Err(ClientError::new(Fault::NotLoaded, message));
+        }
+        let freed = before.filter(|document| document.dirty.is_some()).map_or(0, |document| document.bytes);
+        let sum = self.bytes - freed + bytes;
+        if sum > MAX_BACKLOG_BYTES {
+            let message = format!("more than {MAX_BACKLOG_BYTES} bytes are waiting for the backend");
+            return Err(ClientError::new(Fault::BacklogFull, message));
+        }
+        let name: Name = match player.documents.get_key_value(key) {
+            Some((known, _)) => (Arc::clone(&player.id), Arc::clone(known)),
+            None => (Arc::clone(&player.id), key.into()),
+        };
+        let document = player.documents.entry(Arc::clone(&name.1)).or_default();
+        let before = std::mem::replace(&mut document.body, Body::new(draft));
+        if self.outdated.len() < MOST_OUTDATED {
+            self.outdated.push(before);
+        }
+        document.bytes = bytes;
+        document.loaded_version = None;
+        if !document.waits_for_number() {
+            self.unnumbered.push(name.clone());
+        }
+        self.changes += 1;
+        document.generation = self.changes;
+        let first = document.dirty.map_or(now, |dirty| dirty.first);
+        document.dirty = Some(Dirty { first, last: now });
+        let generation = document.generation;
+        self.bytes = sum;
+        self.unsent.insert(name);
+        self.refusals.clear(player_id, key);
+        Ok(generation)
+    }
+
+    /// Whether saves of the player are accepted.
+    pub fn takes_saves_of(&self, player_id: &str) -> bool {
+        let is_held = self.players.get(player_id).is_some_and(|player| !player.lost);
+        is_held && !self.sealed && !self.leavers.contains(player_id)
+    }
+
+    pub fn note_refused(&mut self, player_id: &str, key: &str, error: &ClientError, now: Instant) {
+        // In a shutdown, one line for each player has to do.
+        let topic = if self.sealed { "" } else { key };
+        self.refusals.note(player_id, key, topic, error, now);
+    }
+
+    /// Documents of one player, or of all, whose last save was refused. What concerns players who are not here is told once.
+    pub fn report_refused(&mut self, player_id: Option<&str>) -> usize {
+        let refused = self.refusals.count(player_id);
+        if refused > 0 && player_id.is_none() {
+            let players = &self.players;
+            self.refusals.forget(|owner| !players.contains_key(owner));
+        }
+        refused
+    }
+
+    pub fn document(&self, name: &Name) -> Option<(&Player, &Document)> {
+        let player = self.players.get(&name.0)?;
+        Some((player, player.documents.get(&name.1)?))
+    }
+
+    /// Documents of one player or of all that the backend does not have.
+    pub fn dirty(&self, player_id: Option<&str>) -> usize {
+        match player_id {
+            None => self.unsent.len() + self.left_over.len(),
+            Some(id) => {
+                self.unsent.iter().filter(|name| &*name.0 == id).count()
+                    + self.left_over.keys().filter(|name| &*name.0 == id).count()
+            }
+        }
+    }
+
+    /// Those of the dirty documents that are not in the journal.
+    pub fn unjournalled(&self, player_id: Option<&str>) -> usize {
+        let wanted = |id: &str| player_id.is_none_or(|wanted| wanted == id);
+        let durable = |name: &&Name| {
+            self.document(name).is_none_or(|(_, document)| {
+                document.durable.as_ref().is_some_and(|stamp| stamp.generation == document.generation)
+            })
+        };
+        let living = self.unsent.iter().filter(|name| wanted(&name.0)).filter(|name| !durable(name)).count();
+        let left = self.left_over.iter().filter(|(name, left)| wanted(&name.0) && !left.journalled).count();
+        living + left
+    }
+
+    pub fn has_left_over(&self, player_id: &str) -> bool {
+        self.left_over.keys().any(|name| &*name.0 == player_id)
+    }
+
+    pub fn backlog(&self, now: Instant) -> Backlog {
+        let first = |name: &Name| self.document(name)?.1.dirty.map(|dirty| dirty.first);
+        let oldest = self.unsent.iter().filter_map(first).min();
+        let documents = self.dirty(None);
+        Backlog {
+            documents,
+            journalled: documents - self.unjournalled(None),
+            bytes: self.bytes,
+            oldest: oldest.map_or(Duration::ZERO, |first| now.saturating_duration_since(first)),
+            last_flush: self.last_flush,
+        }
+    }
+
+    /// Gives every new change its number. Numbers are given here and nowhere else.
+    pub fn number(&mut self) -> Vec<(Name, i64, Stamp)> {
+        let mut numbered = Vec::with_capacity(self.unnumbered.len());
+        for name in std::mem::take(&mut self.unnumbered) {
+            let Some(player) = self.players.get_mut(&name.0) else { continue };
+            let epoch = player.epoch;
+            if let Some(stamp) = player.number(&name.1) {
+                numbered.push((name, epoch, stamp));
+            }
+        }
+        numbered
+    }
+
+    /// Another server has the player. Saves that it does not know about are kept apart, and sent: the backend keeps them as
+    /// conflicts.
+    pub fn lose(&mut self, player_id: &str) {
+        let Some((id, _)) = self.players.get_key_value(player_id) else { return };
+        let id = Arc::clone(id);
+        let Some(player) = self.players.get_mut(player_id) else { return };
+        player.lost = true;
+        let epoch = player.epoch;
+        let keys: Vec<Arc<str>> = player.documents.keys().cloned().collect();
+        for key in keys {
+            player.number(&key);
+            let Some(document) = player.documents.get_mut(&key) else { continue };
+            let name = (Arc::clone(&id), Arc::clone(&key));
+            if !self.unsent.remove(&name) {
+                continue;
+            }
+            document.dirty = None;
+            self.bytes = self.bytes.saturating_sub(document.bytes);
+            let Some(stamp) = document.numbered.take() else { continue };
+            let journalled =
+                document.durable.take().is_some_and(|durable| durable.sequence == stamp.sequence);
+            self.bytes += stamp.bytes;
+            let is_repeated = stamp.sequence == document.committed_sequence;
+            let left = LeftOver {
+                sequence: stamp.sequence,
+                body: stamp.body,
+                bytes: stamp.bytes,
+                journalled,
+                is_repeated,
+                loaded_version: stamp.loaded_version,
+            };
+            self.left_over.insert((Arc::clone(&id), key, epoch), left);
+        }
+        self.wanted.remove(player_id);
+        self.forget_leavers();
+    }
+
+    /// What a journal had, unless this process knows better.
+    pub fn adopt(&mut self, records: Vec<Record>) {
+        for record in records {
+            let player_id: Arc<str> = record.player_id.into();
+            let living =
+                self.players.get(&player_id).filter(|player| player.epoch == record.epoch && !player.lost);
+            // An earlier or equal number of a document that is alive here is covered by it.
+            if living.is_some_and(|player| player.next_sequence > record.sequence) {
+                continue;
+            }
+            let bytes = record.value.as_str().len();
+            let left = LeftOver {
+                sequence: record.sequence,
+                body: record.value.into(),
+                bytes,
+                journalled: true,
+                is_repeated: false,
+                loaded_version: None,
+            };
+            let name = (player_id, record.key.into(), record.epoch);
+            if self.left_over.get(&name).is_some_and(|known| known.sequence >= left.sequence) {
+                continue;
+            }
+            self.bytes += left.bytes;
+            if let Some(before) = self.left_over.insert(name, left) {
+                self.bytes = self.bytes.saturating_sub(before.bytes);
+            }
+        }
+    }
+
+    /// A left-over save is with the backend.
+    pub fn settle_left_over(&mut self, name: &Epoched, sequence: i64) {
+        if self.left_over.get(name).is_some_and(|left| left.sequence <= sequence)
+            && let Some(left) = self.left_over.remove(name)
+        {
+            self.bytes = self.bytes.saturating_sub(left.bytes);
+        }
+        self.settle_in_journal(name.clone(), sequence);
+    }
+
+    /// The journal need not have this any more.
+    pub fn settle_in_journal(&mut self, name: Epoched, sequence: i64) {
+        let settled = self.settled.entry(name).or_insert(sequence);
+        *settled = (*settled).max(sequence);
+    }
+
+    /// The same for one that could not be written.
+    pub fn note_settled(&mut self, settled: Settled) {
+        let name = (settled.player_id.into(), settled.key.into(), settled.epoch);
+        self.settle_in_journal(name, settled.sequence);
+    }
+
+    /// Takes a player out.
+    pub fn forget(&mut self, player_id: &str) -> Option<Player> {
+        if let Some(loads) = self.loading.get_mut(player_id) {
+            loads.forgotten += 1;
+        }
+        self.leavers.remove(player_id);
+        let player = self.players.remove(player_id)?;
+        self.retired.note(&player);
+        Some(player)
+    }
+
+    /// Lets go of players who left and have nothing unsent.
+    pub fn forget_leavers(&mut self) {
+        // A lost player stays known until the backend has said what it has of the lease: if it went back, what was only
+        // loaded is to be sent as well.
+        let is_asking = |player: &Player| {
+            let id = &player.id;
+            player.lost && self.left_over.keys().any(|name| name.0 == *id && name.2 == player.epoch)
+        };
+        let has_all_sent = |player: &Player| {
+            player.documents.values().all(|document| document.dirty.is_none()) && !is_asking(player)
+        };
+        let done: Vec<Arc<str>> = self
+            .leavers
+            .iter()
+            .filter(|id| self.players.get(*id).is_some_and(has_all_sent))
+            .cloned()
+            .collect();
+        for id in done {
+            let Some(player) = self.forget(&id) else { continue };
+            if !player.lost {
+                self.releases.insert(id, Release { epoch: player.epoch, player: Some(player) });
+            }
+        }
+    }
+
+    /// At the end of the process: players whose unsent saves are not in the journal wait for nobody. Those whose saves are stay
+    /// held, so that they arrive, from the journal, before another server loads the player.
+    pub fn release_unjournalled(&mut self) {
+        for id in &self.leavers {
+            let Some(player) = self.players.get(id).filter(|player| !player.lost) else { continue };
+            let is_kept = |document: &Document| document.dirty.is_some() && document.durable.is_some();
+            if !player.documents.values().any(is_kept) {
+                self.releases.insert(Arc::clone(id), Release { epoch: player.epoch, player: None });
+            }
+        }
+    }
+}
+
+fn shutting_down() -> ClientError {
+    ClientError::new(Fault::ShuttingDown, "the server shuts down: collect_saves was the last moment to save")
+}
+
+impl Document {
+    /// Whether its newest change has no number yet.
+    fn waits_for_number(&self) -> bool {
+        let has_number = self.numbered.as_ref().is_some_and(|stamp| stamp.generation >= self.generation);
+        self.dirty.is_some() && !has_number
+    }
+}
+
+impl Player {
+    pub const fn new(id: Arc<str>) -> Self {
+        Self { id, epoch: 0, next_sequence: 1, lost: false, documents: BTreeMap::new() }
+    }
+
+    /// Numbers a document's newest change, unless it has a number already.
+    fn number(&mut self, key: &str) -> Option<Stamp> {
+        let document = self.documents.get_mut(key).filter(|document| document.waits_for_number())?;
+        let stamp = Stamp {
+            sequence: self.next_sequence,
+            generation: document.generation,
+            body: document.body.clone(),
+            bytes: document.bytes,
+            loaded_version: document.loaded_version,
+        };
+        self.next_sequence += 1;
+        document.numbered = Some(stamp.clone());
+        Some(stamp)
+    }
+
+    pub fn snapshots(&self) -> std::collections::HashMap<String, Snapshot> {
+        let snapshot = |document: &Document| Snapshot {
+            content: Arc::clone(document.body.content()),
+            version: document.version,
+        };
+        self.documents.iter().map(|(key, document)| (key.to_string(), snapshot(document))).collect()
+    }
+}

@@ -1,0 +1,562 @@
+//! The one task that speaks to the backend on its own: sends what is journalled and due, books what became of it, lets
+//! leases go, and settles what dead processes left.
+
+use std::ops::Bound;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use backend_protocol::limits::{MAX_BATCH, MAX_LOAD};
+use backend_protocol::player_store::{
+    ReleasePlayer, ReleasePlayers, SaveOutcome, SaveResult, SavedDocuments,
+};
+use backend_protocol::{Code, Problem};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::document_source::Body;
+use super::state::{
+    Dirty, Document, Held, JournalState, MAX_BATCH_BYTES, MIN_BATCH_BYTES, Name, Player, Release, Stamp,
+};
+use super::{Batch, BatchItem, Event, Inner, Pace, lease};
+use crate::api::retry;
+use crate::error::{Cause, ClientError, Fault};
+use crate::failpoints::Planted;
+use crate::registration::BackendIdentity;
+
+/// Longest pause between attempts of its own accord: one request, so that a backlog of an hour does not wait for half a
+/// minute once the backend is back.
+const PAUSE: Duration = Duration::from_secs(5);
+/// The same while nobody is there who answers: then an attempt costs the backend nothing.
+const NOBODY_PAUSE: Duration = Duration::from_secs(1);
+/// Longest pause between attempts while somebody waits for a flush.
+const FLUSH_PAUSE: Duration = Duration::from_millis(500);
+/// Time between two looks whether the server is registered.
+const UNREGISTERED: Duration = Duration::from_secs(1);
+/// Shortest time between two reports of the backlog.
+const REPORT: Duration = Duration::from_secs(1);
+const NOTHING_DUE: Duration = Duration::from_secs(3_600);
+
+/// What is to be done next.
+enum Work {
+    Save(Vec<Sent>),
+    Release(Vec<ReleasePlayer>),
+    Bury(String),
+    Idle(Duration),
+}
+
+/// An item to send, and then what its result is booked by.
+pub(super) struct Sent {
+    pub name: Name,
+    pub epoch: i64,
+    pub sequence: i64,
+    pub generation: u64,
+    pub body: Body,
+    /// The document's version at the backend, as it was known when this was sent.
+    pub known_version: i64,
+    /// The backend said before that it has this.
+    pub is_repeated: bool,
+    /// Version that the document was loaded with, if it is sent as it was loaded.
+    pub loaded_version: Option<i64>,
+}
+
+impl Sent {
+    fn item(&self) -> BatchItem {
+        BatchItem {
+            player_id: Arc::clone(&self.name.0),
+            key: Arc::clone(&self.name.1),
+            epoch: self.epoch,
+            sequence: self.sequence,
+            value: self.body.text().clone(),
+            loaded_version: self.loaded_version,
+        }
+    }
+}
+
+pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
+    let mut failures: u32 = 0;
+    let mut reported: Option<Instant> = None;
+    loop {
+        let Some(inner) = store.upgrade() else { return };
+        let (work, hurry) = inner.next_work();
+        let done = match work {
+            Work::Idle(pause) => {
+                let clock = Arc::clone(&inner.clock);
+                // Strong references end here: an idle store can be dropped.
+                drop(inner);
+                tokio::select! {
+                    biased;
+                    () = wake.notified() => {}
+                    () = clock.sleep(pause) => {}
+                }
+                continue;
+            }
+            Work::Save(batch) => inner.save_batch(&batch).await,
+            Work::Release(players) => inner.let_go(players).await,
+            Work::Bury(server_id) => inner.bury(server_id).await,
+        };
+        let now = inner.clock.now();
+        match done {
+            Ok(()) => {
+                failures = 0;
+                let backlog = reported.map(|_| inner.lock().backlog(now));
+                if let Some(backlog) = backlog.filter(|backlog| backlog.documents == 0) {
+                    reported = None;
+                    inner.tell([Event::BacklogChanged(backlog)]);
+                }
+            }
+            Err(error) => {
+                let nobody = error.cause == Cause::Client(Fault::Network);
+                let longest = if nobody { NOBODY_PAUSE } else { PAUSE };
+                let pause = retry::pause_within(error.retry_after, failures, longest);
+                failures = failures.saturating_add(1);
+                if reported.is_none_or(|at| now >= at + REPORT) {
+                    reported = Some(now);
+                    let backlog = inner.lock().backlog(now);
+                    tracing::warn!(
+                        code = error.code(),
+                        documents = backlog.documents,
+                        "saves wait for the backend"
+                    );
+                    inner.tell([Event::BacklogChanged(backlog)]);
+                }
+                let clock = Arc::clone(&inner.clock);
+                let pause = if hurry { pause.min(FLUSH_PAUSE) } else { pause };
+                drop(inner);
+                let is_asked_for = error.retry_after.is_some();
+                pause_before_retry(&store, &wake, &clock, pause, is_asked_for).await;
+            }
+        }
+    }
+}
+
+/// Sleeps, but not through a flush: somebody who waits gets another attempt soon. Nor when the backend answers again,
+/// unless it has asked for the pause itself.
+async fn pause_before_retry(
+    store: &Weak<Inner>,
+    wake: &Notify,
+    clock: &Arc<dyn crate::platform::clock::Clock>,
+    pause: Duration,
+    is_asked_for: bool,
+) {
+    let until = clock.now() + pause;
+    loop {
+        let left = until.saturating_duration_since(clock.now());
+        if left.is_zero() {
+            return;
+        }
+        tokio::select! {
+            biased;
+            () = clock.sleep(left) => return,
+            () = wake.notified() => {
+                let (flushing, answers) = store.upgrade().map_or((true, false), |inner| {
+                    let mut held = inner.lock();
+                    (held.flushing > 0, std::mem::take(&mut held.answers))
+                });
+                if answers && !is_asked_for {
+                    return;
+                }
+                if flushing {
+                    return clock.sleep(left.min(FLUSH_PAUSE)).await;
+                }
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn next_work(&self) -> (Work, bool) {
+        let now = self.clock.now();
+        let server_id = self.registration.server_id().filter(|_| self.is_at_its_backend());
+        let mut held = self.lock();
+        // What came before this attempt is of no use to the next.
+        held.answers = false;
+        let hurry = held.flushing > 0;
+        let work = if let Some(server_id) = server_id {
+            // A store made anew finds its own server in the journal of the one before: it is not dead.
+            held.predecessors.retain(|dead| *dead != server_id);
+            held.next_work(now)
+        } else {
+            Work::Idle(if held.dirty(None) > 0 { UNREGISTERED } else { NOTHING_DUE })
+        };
+        (work, hurry)
+    }
+
+    /// Whether registrations reach the backend that this store is for. Told once when they do not.
+    pub(super) fn is_at_its_backend(&self) -> bool {
+        let now = self.registration.backend();
+        let (told, other) = {
+            let mut held = self.lock();
+            // A backend that does not tell is taken for the same one: replicas of two versions are one backend.
+            let other = match (&held.backend, &now) {
+                (Some(BackendIdentity::Told(own)), Some(BackendIdentity::Told(now))) => own != now,
+                _ => false,
+            };
+            (std::mem::replace(&mut held.at_another_backend, other), other)
+        };
+        if other && !told {
+            let message = "the backend's address leads to another backend now: nothing is sent to that one, and saves are \
+                           kept for the one that the players were loaded from";
+            tracing::error!("{message}");
+            self.tell([Event::JournalWarning(message.to_owned())]);
+        }
+        !other
+    }
+
+    async fn save_batch(self: &Arc<Self>, sent: &[Sent]) -> Result<(), ClientError> {
+        let count = sent.len();
+        // Written here where the journal has failed, and not under the lock, on which the game's thread would wait for it.
+        let items = sent.iter().map(Sent::item).collect();
+        let body = Batch { server_id: self.server_id()?, items };
+        let reply = self.backend.save_documents(self.registration.key(), &body).await;
+        let SavedDocuments { results, wanted } = match reply {
+            Ok(reply) if reply.results.len() == count => reply,
+            Ok(reply) => {
+                let message = format!("{} results for {count} documents", reply.results.len());
+                return Err(ClientError::new(Fault::BadReply, message));
+            }
+            Err(error) => {
+                self.refused(sent, &error);
+                if error.cause == Cause::Client(Fault::Timeout) {
+                    // Too much for this connection or this backend, perhaps: the same again would be, too.
+                    let bytes: usize = sent.iter().map(|sent| sent.body.text().as_str().len()).sum();
+                    self.lock().batch_bytes = (bytes / 2).clamp(MIN_BATCH_BYTES, MAX_BATCH_BYTES);
+                }
+                return Err(error);
+            }
+        };
+        let news = {
+            let mut held = self.lock();
+            held.batch_bytes = (held.batch_bytes * 2).min(MAX_BATCH_BYTES);
+            held.book(sent, results, self.clock.now())
+        };
+        self.tell(news);
+        self.wake_journal.notify_one();
+        self.progressed();
+        lease::wanted(self, wanted);
+        Ok(())
+    }
+
+    /// A whole batch that did not go through. Everything stays dirty; only what will not mend itself is told.
+    fn refused(&self, sent: &[Sent], error: &ClientError) {
+        if error.is_unanswered() || error.is(Code::ServerUnknown) {
+            return;
+        }
+        self.tell(sent.iter().map(|sent| Event::SaveFailed {
+            player_id: sent.name.0.to_string(),
+            key: sent.name.1.to_string(),
+            error: error.clone(),
+        }));
+    }
+
+    async fn let_go(&self, players: Vec<ReleasePlayer>) -> Result<(), ClientError> {
+        let body = ReleasePlayers { server_id: self.server_id()?, players: Some(players.clone()) };
+        let behind = match self.backend.release_players(self.registration.key(), &body).await {
+            Err(error) if error.is_unanswered() => return Err(error),
+            Err(error) => {
+                tracing::warn!(code = error.code(), "leases run out by themselves: {error}");
+                Vec::new()
+            }
+            Ok(released) => released.behind,
+        };
+        let mut rolled_back = false;
+        {
+            let mut held = self.lock();
+            for player in players {
+                let is_this = |release: &Release| release.epoch == player.epoch;
+                if held.releases.get(&*player.player_id).is_some_and(is_this) {
+                    if behind.contains(&player.player_id) && held.keep_for_resending(&player.player_id) {
+                        rolled_back = true;
+                        continue;
+                    }
+                    held.releases.remove(&*player.player_id);
+                }
+                held.wanted.remove(&*player.player_id);
+            }
+            rolled_back = rolled_back && held.rolled_back(self.clock.now());
+        }
+        if rolled_back {
+            self.tell([Event::RollbackDetected]);
+        }
+        self.wake_journal.notify_one();
+        self.progressed();
+        Ok(())
+    }
+
+    /// A dead process of this journal: all it saved is settled, so nobody needs to wait for its leases to run out.
+    async fn bury(&self, server_id: String) -> Result<(), ClientError> {
+        let body = ReleasePlayers { server_id: server_id.clone(), players: None };
+        let key = self.registration.key();
+        for outcome in [
+            self.backend.release_players(key, &body).await.map(drop),
+            self.backend.deregister_server(key, &server_id).await,
+        ] {
+            match outcome {
+                Err(error) if error.is_unanswered() => return Err(error),
+                // The backend forgot it, or the key is another one now: its leases run out by themselves.
+                Err(error) => {
+                    tracing::debug!(code = error.code(), "an earlier run is unknown to the backend");
+                }
+                Ok(()) => {}
+            }
+        }
+        {
+            let mut held = self.lock();
+            held.predecessors.retain(|known| *known != server_id);
+            held.buried.push(server_id);
+        }
+        self.wake_journal.notify_one();
+        self.progressed();
+        Ok(())
+    }
+}
+
+impl Held {
+    fn next_work(&mut self, now: Instant) -> Work {
+        // In turns: a game that saves without a pause must not keep players, or a dead server's, from being let go.
+        if std::mem::take(&mut self.was_saving)
+            && let Some(work) = self.next_release()
+        {
+            return work;
+        }
+        let quiet = self.quiet_for(now);
+        let batch = if quiet.is_some() { Vec::new() } else { self.collect(now) };
+        if !batch.is_empty() {
+            self.was_saving = true;
+            return Work::Save(batch);
+        }
+        let idle = |held: &mut Self| Work::Idle(quiet.unwrap_or_else(|| held.due_in(now)));
+        self.next_release().unwrap_or_else(|| idle(self))
+    }
+
+    /// Leases to let go, if there are any: of players who left, or of a dead process whose saves are settled.
+    fn next_release(&self) -> Option<Work> {
+        let release = |(id, release): (&Arc<str>, &Release)| ReleasePlayer {
+            player_id: id.to_string(),
+            epoch: release.epoch,
+            saved_sequence: release.player.as_ref().map(Player::saved_sequence),
+            saved_versions: release.player.as_ref().map(Player::saved_versions),
+        };
+        // Of those who wait for what is sent again, the lease stays until it has arrived.
+        let ready = self.releases.iter().filter(|(id, _)| !self.has_left_over(id));
+        let released: Vec<ReleasePlayer> = ready.take(MAX_LOAD).map(release).collect();
+        if !released.is_empty() {
+            return Some(Work::Release(released));
+        }
+        let dead = self.predecessors.first().filter(|_| self.left_over.is_empty())?;
+        Some(Work::Bury(dead.clone()))
+    }
+
+    /// How long nothing is due for certain, whatever is journalled meanwhile. The journal's task wakes this one at every
+    /// commit: in a burst, looking through everything each time would hold the lock on which the game's thread waits.
+    fn quiet_for(&self, now: Instant) -> Option<Duration> {
+        let calm = self.flushing == 0 && self.leavers.is_empty() && self.left_over.is_empty();
+        self.quiet_until.filter(|until| calm && *until > now).map(|until| until - now)
+    }
+
+    fn is_due(&self, dirty: Dirty, leaving: bool, now: Instant) -> bool {
+        leaving
+            || self.flushing > 0
+            || now >= dirty.last + self.pace.debounce
+            || now >= dirty.first + self.pace.max_delay
+    }
+
+    /// The newest change that may be sent: one that is in the journal, or any while there is no journal.
+    fn sendable<'a>(&self, document: &'a Document) -> Option<&'a Stamp> {
+        let stamp = match self.journal {
+            JournalState::Failed => document.numbered.as_ref(),
+            JournalState::Opening | JournalState::Good => document.durable.as_ref(),
+        };
+        stamp.filter(|stamp| stamp.generation > document.committed)
+    }
+
+    /// Up to one batch of what is due, left-over saves first.
+    fn collect(&mut self, now: Instant) -> Vec<Sent> {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        let limit = self.batch_bytes;
+        let mut add = |size: usize, sent: &dyn Fn() -> Sent| {
+            if batch.len() == MAX_BATCH || (bytes > 0 && bytes + size > limit) {
+                return false;
+            }
+            bytes += size;
+            batch.push(sent());
+            true
+        };
+        let all_left =
+            self.left_over.iter().filter(|(_, left)| left.journalled || self.journal == JournalState::Failed);
+        let mut room = true;
+        for (name, left) in all_left {
+            let sent = || Sent {
+                name: (Arc::clone(&name.0), Arc::clone(&name.1)),
+                epoch: name.2,
+                sequence: left.sequence,
+                generation: 0,
+                body: left.body.clone(),
+                known_version: 0,
+                is_repeated: left.is_repeated,
+                loaded_version: left.loaded_version,
+            };
+            room = room && add(left.bytes, &sent);
+        }
+        if Planted::FreshSequence.is_here() {
+            self.renumber();
+        }
+        let after = self.sent_last.as_ref();
+        let first = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let last = after.map(|after| (Bound::Unbounded, Bound::Included(after)));
+        let in_turn = self.unsent.range::<Name, _>(first);
+        let in_turn = in_turn.chain(last.into_iter().flat_map(|last| self.unsent.range::<Name, _>(last)));
+        for name in in_turn {
+            let Some((player, document)) = self.document(name) else { continue };
+            let (Some(dirty), Some(stamp)) = (document.dirty, self.sendable(document)) else { continue };
+            let leaving = !self.leavers.is_empty() && self.leavers.contains(&name.0);
+            let due = self.is_due(dirty, leaving, now);
+            let sent = || Sent {
+                name: name.clone(),
+                epoch: player.epoch,
+                sequence: stamp.sequence,
+                generation: stamp.generation,
+                body: stamp.body.clone(),
+                known_version: document.version,
+                is_repeated: stamp.sequence <= document.committed_sequence,
+                loaded_version: stamp.loaded_version,
+            };
+            room = room && (!due || add(stamp.bytes, &sent));
+            if !room {
+                break;
+            }
+        }
+        for sent in &batch {
+            let player = self.players.get_mut(&sent.name.0).filter(|player| player.epoch == sent.epoch);
+            if let Some(document) = player.and_then(|player| player.documents.get_mut(&sent.name.1)) {
+                document.sent_sequence = document.sent_sequence.max(sent.sequence);
+            }
+        }
+        self.sent_last = batch.last().map(|sent| sent.name.clone()).or_else(|| self.sent_last.take());
+        batch
+    }
+
+    /// Planted fault, for the tests that must notice it: every attempt counts as a new save.
+    fn renumber(&mut self) {
+        for name in self.unsent.clone() {
+            let Some(player) = self.players.get_mut(&name.0) else { continue };
+            let next = player.next_sequence;
+            let Some(durable) =
+                player.documents.get_mut(&name.1).and_then(|document| document.durable.as_mut())
+            else {
+                continue;
+            };
+            durable.sequence = next;
+            player.next_sequence += 1;
+        }
+    }
+
+    /// Time until the next document is due.
+    fn due_in(&mut self, now: Instant) -> Duration {
+        let Pace { debounce, max_delay } = self.pace;
+        let mut due: Option<Instant> = None;
+        // Whatever changes from now on is not due before this.
+        let mut quiet_until = now + debounce.min(max_delay);
+        for name in &self.unsent {
+            let Some((_, document)) = self.document(name) else { continue };
+            let Some(dirty) = document.dirty else { continue };
+            let at = (dirty.last + debounce).min(dirty.first + max_delay);
+            // Also what cannot be sent yet: it can be as soon as it is journalled.
+            quiet_until = quiet_until.min(at);
+            if self.sendable(document).is_some() {
+                due = Some(due.map_or(at, |due| due.min(at)));
+            }
+        }
+        self.quiet_until = Some(quiet_until);
+        due.map_or(NOTHING_DUE, |at| at.saturating_duration_since(now))
+    }
+
+    fn book(&mut self, sent: &[Sent], results: Vec<SaveResult>, now: Instant) -> Vec<Event> {
+        let mut news = Vec::with_capacity(sent.len());
+        let mut rolled_back = false;
+        for (sent, result) in sent.iter().zip(results) {
+            let (player_id, key) = (sent.name.0.to_string(), sent.name.1.to_string());
+            let &Sent { epoch, sequence, generation, is_repeated, .. } = sent;
+            rolled_back |= Self::shows_rollback(sent, &result);
+            if self.is_superseded_by_others(sent, &result) {
+                // Nobody else has this lease. It is not saved, and not said to be.
+                rolled_back = true;
+                self.send_above(sent);
+                continue;
+            }
+            self.settle(sent, &result, now);
+            if result.outcome == SaveOutcome::Conflicted {
+                self.conflicted += 1;
+                let held = self.players.get(&sent.name.0);
+                if held.is_some_and(|player| player.epoch == epoch && !player.lost) {
+                    // What the backend should have had before it gave the player away.
+                    self.resend(&player_id, now);
+                    self.lose(&player_id);
+                    news.push(Event::LeaseLost { player_id: player_id.clone() });
+                }
+                news.push(Event::Conflicted { player_id, key, epoch, sequence });
+            } else if result.outcome == SaveOutcome::Refused {
+                // For good: the backend does not keep it, and sending it again changes nothing.
+                let held = self.players.get(&sent.name.0);
+                if held.is_some_and(|player| player.epoch == epoch && !player.lost) {
+                    self.lose(&player_id);
+                    news.push(Event::LeaseLost { player_id: player_id.clone() });
+                }
+                let code = result.code.unwrap_or(Code::LeaseLost);
+                let detail = format!("the backend refuses the save for good: {}", code.as_str());
+                let error = ClientError::from(Problem::new(code, detail));
+                self.note_refused(&player_id, &key, &error, now);
+                news.push(Event::SaveFailed { player_id, key, error });
+            } else if !(is_repeated || sent.loaded_version.is_some())
+                || result.outcome == SaveOutcome::Applied
+            {
+                let version = result.version;
+                news.push(Event::Saved { player_id, key, version, generation, epoch, sequence });
+            }
+        }
+        if rolled_back && self.rolled_back(now) {
+            news.push(Event::RollbackDetected);
+        }
+        self.forget_leavers();
+        news
+    }
+
+    /// The backend has this save, as the document or as a conflict.
+    fn settle(&mut self, sent: &Sent, result: &SaveResult, now: Instant) {
+        let living =
+            self.players.get_mut(&sent.name.0).filter(|player| player.epoch == sent.epoch && !player.lost);
+        let Some(document) = living.and_then(|player| player.documents.get_mut(&sent.name.1)) else {
+            let name = (Arc::clone(&sent.name.0), Arc::clone(&sent.name.1), sent.epoch);
+            return self.settle_left_over(&name, sent.sequence);
+        };
+        // A backend that went back counts from where it is.
+        document.version = if result.version > 0 { result.version } else { document.version };
+        document.committed = document.committed.max(sent.generation);
+        document.committed_sequence =
+            if matches!(result.outcome, SaveOutcome::Conflicted | SaveOutcome::Refused) {
+                // The conflict covers what was committed before, whose content is not here any more.
+                0
+            } else if sent.loaded_version.is_some() && result.outcome == SaveOutcome::Replayed {
+                // The backend has the document, and nothing under this number.
+                document.committed_sequence
+            } else {
+                document.committed_sequence.max(sent.sequence)
+            };
+        if let Some(dirty) = document.dirty {
+            self.last_flush = now.saturating_duration_since(dirty.first);
+        }
+        if document.generation == document.committed {
+            if document.dirty.take().is_some() {
+                self.bytes = self.bytes.saturating_sub(document.bytes);
+            }
+            document.numbered = None;
+            document.durable = None;
+            self.unsent.remove(&sent.name);
+        } else if let Some(dirty) = &mut document.dirty {
+            // Changed while it was on its way: what waits now is younger.
+            dirty.first = dirty.last;
+        }
+        let name = (Arc::clone(&sent.name.0), Arc::clone(&sent.name.1), sent.epoch);
+        self.settle_in_journal(name, sent.sequence);
+    }
+}
