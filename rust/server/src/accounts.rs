@@ -3,6 +3,7 @@
 pub mod address;
 pub mod email;
 pub mod link;
+pub mod mail;
 pub mod passwords;
 
 use axum::Json;
@@ -13,14 +14,14 @@ use backend_protocol::{Code, Problem, unicode};
 use sqlx::Row;
 use uuid::Uuid;
 
-use crate::audit::Event;
+use crate::auth::audit::Event;
+use crate::auth::authorization::{Question, Standing};
+use crate::auth::tokens;
 use crate::database::Work;
-use crate::idempotency;
-use crate::problem::{Outcome, Refusal};
-use crate::rate_limit;
-use crate::standing::{Question, Standing};
+use crate::http::error::{Outcome, Refusal};
+use crate::http::idempotency;
+use crate::http::rate_limit;
 use crate::state::{AppState, PlayerAuth};
-use crate::tokens;
 
 /// An account that may log in.
 pub struct Account {
@@ -154,7 +155,7 @@ fn taken_email(error: sqlx::Error) -> Refusal {
 }
 
 /// Ends all sessions of a player but `kept`. Its access tokens are refused here from now on; game servers learn of it
-/// only by [`crate::revocations`].
+/// only by [`crate::auth::revocations`].
 pub async fn end_sessions(work: &mut Work, player_id: &str, kept: Option<&str>) -> Outcome<()> {
     sqlx::query(
         "UPDATE sessions SET revoked_at = $1 WHERE player_id = $2 AND revoked_at IS NULL AND session_id <> $3",

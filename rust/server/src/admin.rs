@@ -1,6 +1,6 @@
 //! What the operator's tools do with players: look, ban, end sessions.
 
-pub mod keys;
+pub mod server_keys;
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -10,10 +10,10 @@ use backend_protocol::{Code, Problem, limits};
 use sqlx::Row;
 
 use crate::accounts::{self, is_banned};
-use crate::audit::Event;
+use crate::auth::audit::Event;
+use crate::auth::revocations;
 use crate::database::{Work, rfc3339};
-use crate::problem::{JsonBody, Outcome, Refusal};
-use crate::revocations;
+use crate::http::error::{JsonBody, Outcome, Refusal};
 use crate::state::{AdminAuth, AppState};
 
 async fn known(work: &mut Work, player_id: &str) -> Outcome<sqlx::any::AnyRow> {

@@ -7,8 +7,8 @@ use clap::Args;
 use secrecy::SecretString;
 
 use crate::accounts::EmailAccounts;
-use crate::identities::IdentityProvider;
-use crate::mail::MailTarget;
+use crate::accounts::mail::MailTarget;
+use crate::auth::identity_providers::IdentityProvider;
 
 fn secret(text: &str) -> Result<SecretString, &'static str> {
     if text.is_empty() { Err("must not be empty") } else { Ok(text.into()) }
@@ -62,10 +62,10 @@ pub struct Config {
     #[arg(long, env = "BACKEND_GAME", default_value = "default", value_parser = not_empty)]
     pub game: String,
     /// The environment the servers' keys must be for, such as `live` or `staging`
-    #[arg(long, env = "BACKEND_ENVIRONMENT", default_value = "live", value_parser = crate::server_keys::environment)]
+    #[arg(long, env = "BACKEND_ENVIRONMENT", default_value = "live", value_parser = crate::auth::server_keys::environment)]
     pub environment: String,
     /// Network or address of a proxy whose `X-Forwarded-For` is believed; may be given several times
-    #[arg(long = "trusted-proxy", env = "BACKEND_TRUSTED_PROXIES", value_delimiter = ',', value_parser = crate::client_address::network)]
+    #[arg(long = "trusted-proxy", env = "BACKEND_TRUSTED_PROXIES", value_delimiter = ',', value_parser = crate::http::client_ip::network)]
     pub trusted_proxies: Vec<ipnet::IpNet>,
     /// Requests a minute from one address, beyond a burst of half as many; 0: as many as come. Requests from this machine
     /// and those with a server key are not counted
@@ -91,10 +91,10 @@ pub struct Config {
     pub slow_client_seconds: u32,
     /// Origin of a web client, such as `https://play.example.org`, whose pages may call the API; may be given several times.
     /// `*`: any
-    #[arg(long = "allowed-origin", env = "BACKEND_ALLOWED_ORIGINS", value_delimiter = ',', value_parser = crate::web::origin)]
+    #[arg(long = "allowed-origin", env = "BACKEND_ALLOWED_ORIGINS", value_delimiter = ',', value_parser = crate::http::cors::origin)]
     pub allowed_origins: Vec<axum::http::HeaderValue>,
     /// How mails go out: `none`, `console`, `file:FOLDER`, `smtps://USER:PASSWORD@HOST` or `smtp://…?tls=required`
-    #[arg(long, env = "BACKEND_MAIL", default_value = "none", hide_env_values = true, value_parser = crate::mail::target)]
+    #[arg(long, env = "BACKEND_MAIL", default_value = "none", hide_env_values = true, value_parser = crate::accounts::mail::target)]
     pub mail: MailTarget,
     /// Sender of the mails, such as `Game <noreply@example.org>`
     #[arg(long, env = "BACKEND_MAIL_FROM", value_parser = not_empty)]
@@ -107,7 +107,7 @@ pub struct Config {
     #[arg(long, env = "BACKEND_EMAIL_ACCOUNTS", value_enum)]
     pub email_accounts: Option<EmailAccounts>,
     /// `NAME=URL` of a hook that says whose token of another platform one is; may be given several times
-    #[arg(long = "identity-provider", env = "BACKEND_IDENTITY_PROVIDERS", value_delimiter = ',', value_parser = crate::identities::provider)]
+    #[arg(long = "identity-provider", env = "BACKEND_IDENTITY_PROVIDERS", value_delimiter = ',', value_parser = crate::auth::identity_providers::provider)]
     pub identity_providers: Vec<IdentityProvider>,
     /// What the hooks know the backend by, sent as `Authorization: Bearer`
     #[arg(long, env = "BACKEND_IDENTITY_HOOK_SECRET", hide_env_values = true, value_parser = secret)]

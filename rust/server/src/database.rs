@@ -1,30 +1,28 @@
 //! The one database, SQLite or PostgreSQL, behind one set of SQL.
 
-#[cfg(test)]
-mod empty;
+pub(crate) mod batch_loader;
+mod change_detection;
+mod group_commit;
 mod location;
+mod migrations;
 #[cfg(test)]
-mod migrations_tests;
-mod moments;
-mod writer;
+mod test_database;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use sqlx::any::{AnyPoolOptions, AnyRow};
-use sqlx::migrate::Migrator;
 use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Row, Transaction};
 use uuid::Uuid;
 
-use moments::Moments;
-pub(crate) use moments::{Moment, Remembered};
-pub use writer::Turn;
-use writer::Writer;
+use change_detection::Moments;
+pub(crate) use change_detection::{Moment, Remembered};
+pub use group_commit::Turn;
+use group_commit::Writer;
+use migrations::MIGRATIONS;
 
 use crate::config::without_password;
-
-static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// A transaction, with the database's time at its beginning. What was done is undone unless it is committed.
 pub struct Work {

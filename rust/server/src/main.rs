@@ -1,15 +1,11 @@
 //! `backend-server`: the reference backend as one binary.
 
-mod admin_key_commands;
-mod key_commands;
-mod log_lines;
-mod output;
-mod signing_key_commands;
-mod usage;
+mod cli;
 
 use std::process::ExitCode;
 
-use crate::log_lines::WithRequest;
+use crate::cli::log_format::WithRequest;
+use crate::cli::{admin_keys, output, server_keys, signing_keys, usage};
 use anyhow::Context;
 use backend_server::database::Database;
 use backend_server::{AUDIT_TARGET, Config, allow_many_files, openapi, player_store, private_files, start};
@@ -45,11 +41,11 @@ enum Command {
         log_level: LevelFilter,
     },
     /// Makes, lists, rotates and revokes server keys
-    Keys(key_commands::KeyCommands),
+    Keys(server_keys::KeyCommands),
     /// Lists, rotates and revokes the keys that tokens are signed with
-    SigningKeys(signing_key_commands::SigningKeyCommands),
+    SigningKeys(signing_keys::SigningKeyCommands),
     /// Makes, lists and revokes keys for the routes under `/v1/admin`
-    AdminKeys(admin_key_commands::AdminKeyCommands),
+    AdminKeys(admin_keys::AdminKeyCommands),
     /// Prints one player's documents as JSON
     PlayerDocuments {
         #[command(flatten)]
@@ -102,9 +98,9 @@ async fn run(command: Command) -> anyhow::Result<()> {
     }
     match command {
         Command::Serve { config, log, log_level } => serve(*config, log, log_level).await,
-        Command::Keys(commands) => key_commands::run(commands).await,
-        Command::SigningKeys(commands) => signing_key_commands::run(commands).await,
-        Command::AdminKeys(commands) => admin_key_commands::run(commands).await,
+        Command::Keys(commands) => server_keys::run(commands).await,
+        Command::SigningKeys(commands) => signing_keys::run(commands).await,
+        Command::AdminKeys(commands) => admin_keys::run(commands).await,
         Command::PlayerDocuments { database, player } => {
             let database = Database::open(&database.database).await?;
             output::line(format_args!("{:#}", player_store::read_back(&database, &player).await?))

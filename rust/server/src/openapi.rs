@@ -16,7 +16,7 @@ use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
         crate::accounts::link::custom, crate::accounts::passwords::change, crate::accounts::passwords::forgotten,
         crate::accounts::passwords::reset, crate::accounts::email::code, crate::accounts::email::verify,
         crate::admin::player, crate::admin::ban, crate::admin::unban, crate::admin::end_sessions,
-        crate::admin::keys::list, crate::admin::keys::create, crate::admin::keys::rotate, crate::admin::keys::revoke,
+        crate::admin::server_keys::list, crate::admin::server_keys::create, crate::admin::server_keys::rotate, crate::admin::server_keys::revoke,
         crate::validation::jwks, crate::validation::validate,
         crate::registration::register, crate::registration::heartbeat, crate::registration::deregister,
         crate::rooms::list, crate::rooms::get, crate::rooms::ticket,

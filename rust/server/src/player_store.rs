@@ -1,6 +1,7 @@
 //! Players' documents under a lease.
 
 pub(crate) mod conflicts;
+pub(crate) mod epochs;
 pub(crate) mod leases;
 pub(crate) mod saves;
 
@@ -13,7 +14,7 @@ use sqlx::{Any, AssertSqlSafe, Executor, Row};
 
 use self::leases::{Asked, Asker};
 use crate::database::{Database, Work, rfc3339};
-use crate::problem::{JsonBody, Outcome};
+use crate::http::error::{JsonBody, Outcome};
 use crate::state::{AppState, PlayerAuth, ServerAuth};
 
 /// Takes players over, unless another server still holds them, and reads their documents.

@@ -9,13 +9,13 @@ use sqlx::Row;
 use unicode_normalization::UnicodeNormalization;
 use uuid::Uuid;
 
-use crate::audit::Event;
+use crate::auth::audit::Event;
+use crate::auth::revocations;
+use crate::auth::signing_keys;
 use crate::database::{Database, Work};
-use crate::idempotency::IdempotencyKey;
+use crate::http::error::{JsonBody, Outcome, Refusal};
+use crate::http::idempotency::IdempotencyKey;
 use crate::player_store::{conflicts, leases};
-use crate::problem::{JsonBody, Outcome, Refusal};
-use crate::revocations;
-use crate::signing_keys;
 use crate::state::{AppState, ServerAuth};
 use crate::world_store;
 

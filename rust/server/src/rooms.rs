@@ -1,6 +1,6 @@
 //! Rooms: registered servers as players see them.
 
-mod kept;
+mod page_cache;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -21,17 +21,17 @@ use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
+use crate::auth::authorization::Standing;
+use crate::auth::tokens::{Subject, sha256};
+use crate::database::batch_loader::Gathered;
 use crate::database::{Database, Remembered, rfc3339, unsigned};
-use crate::gathered::Gathered;
-use crate::idempotency::IdempotencyKey;
-use crate::problem::{Outcome, Refusal, query};
+use crate::http::error::{Outcome, Refusal, query};
+use crate::http::etag::{Known, Tagged};
+use crate::http::idempotency::IdempotencyKey;
 use crate::registration::{folded, status_of};
-use crate::standing::Standing;
 use crate::state::{AnyAuth, AppState, PlayerAuth};
-use crate::tagged::{Known, Tagged};
-use crate::tokens::{Subject, sha256};
 
-use kept::{Kept, Pages};
+use page_cache::{Kept, Pages};
 
 const COLUMNS: &str = "server_id, name, address, port, map, mode, region, version, tags, players, max_players, \
                        status, created_at";

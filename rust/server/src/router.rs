@@ -11,12 +11,13 @@ use tower::util::Either;
 use tower_http::cors::Cors;
 
 use crate::accounts::{self, email, link, passwords};
-use crate::envelope::{Counted, Counts, Envelope};
-use crate::problem::{Outcome, Refusal};
+use crate::http::cors;
+use crate::http::error::{Outcome, Refusal};
+use crate::http::etag::{Known, Tagged};
+use crate::http::middleware::{Counted, Counts, Envelope};
 use crate::session::{self, refresh};
 use crate::state::AppState;
-use crate::tagged::{Known, Tagged};
-use crate::{admin, health, openapi, player_store, registration, rooms, validation, web, world_store};
+use crate::{admin, health, openapi, player_store, registration, rooms, validation, world_store};
 
 /// All of it.
 pub type App = Either<Cors<Envelope>, Envelope>;
@@ -61,9 +62,9 @@ pub fn app(state: AppState) -> App {
         .route(routes::ADMIN_PLAYER, get(admin::player))
         .route(routes::ADMIN_BAN, put(admin::ban).delete(admin::unban))
         .route(routes::ADMIN_SESSIONS, delete(admin::end_sessions))
-        .route(routes::ADMIN_SERVER_KEYS, get(admin::keys::list).post(admin::keys::create))
-        .route(routes::ADMIN_SERVER_KEY, delete(admin::keys::revoke))
-        .route(routes::ADMIN_SERVER_KEY_ROTATE, post(admin::keys::rotate))
+        .route(routes::ADMIN_SERVER_KEYS, get(admin::server_keys::list).post(admin::server_keys::create))
+        .route(routes::ADMIN_SERVER_KEY, delete(admin::server_keys::revoke))
+        .route(routes::ADMIN_SERVER_KEY_ROTATE, post(admin::server_keys::rotate))
         .route(routes::JWKS, get(validation::jwks))
         .route(routes::VALIDATE, post(validation::validate))
         .route(routes::SERVERS, post(registration::register))
@@ -101,7 +102,7 @@ pub fn app(state: AppState) -> App {
     if origins.is_empty() {
         Either::Right(envelope)
     } else {
-        Either::Left(web::cors(origins).layer(envelope))
+        Either::Left(cors::cors(origins).layer(envelope))
     }
 }
 

@@ -11,17 +11,17 @@ use backend_protocol::{Code, Problem};
 use sqlx::Row;
 use uuid::Uuid;
 
+use crate::accounts::mail::Letter;
 use crate::accounts::{self, Account, EmailAccounts, NewAccount, address, link, passwords};
-use crate::audit::Event;
+use crate::auth::audit::Event;
+use crate::auth::known_login_ips;
+use crate::auth::password_hash::Form;
+use crate::auth::tokens::{Subject, new_refresh_token, sha256};
 use crate::database::Work;
-use crate::familiar_addresses;
-use crate::idempotency::{self, IdempotencyKey, Repeated};
-use crate::mail::Letter;
-use crate::password::Form;
-use crate::problem::{JsonBody, Outcome, Refusal};
-use crate::rate_limit::PasswordAttempt;
+use crate::http::error::{JsonBody, Outcome, Refusal};
+use crate::http::idempotency::{self, IdempotencyKey, Repeated};
+use crate::http::rate_limit::PasswordAttempt;
 use crate::state::AppState;
-use crate::tokens::{Subject, new_refresh_token, sha256};
 
 /// Makes a guest account and logs it in.
 #[utoipa::path(post, path = "/v1/auth/anonymous", operation_id = "auth_login_anonymous", tag = "session", request_body = AnonymousLogin,
@@ -121,7 +121,7 @@ pub async fn login_password(
         passwords::renew(&mut work, &player_id, &stored, &renewed).await?;
     }
     let account = accounts::known(&mut work, &player_id).await?;
-    familiar_addresses::note(&mut work, &player_id).await?;
+    known_login_ips::note(&mut work, &player_id).await?;
     begin(&state, work, account, "password").await
 }
 
@@ -133,7 +133,7 @@ pub async fn check_password(
     password: String,
     stored: Option<String>,
 ) -> Outcome<Form> {
-    let familiar = familiar_addresses::is_one(&state.database, player_id).await?;
+    let familiar = known_login_ips::is_one(&state.database, player_id).await?;
     let attempt = PasswordAttempt::begin(&state.rate_limits, &sha256(subject.as_bytes()), familiar)?;
     match state.passwords.matches(password, stored).await {
         Ok(Some(form)) => {
@@ -174,7 +174,7 @@ pub async fn register(
         EmailAccounts::Verified => new.pending_email = Some(email),
     }
     let account = accounts::create(&state, &mut work, new).await?;
-    familiar_addresses::note(&mut work, &account.player_id).await?;
+    known_login_ips::note(&mut work, &account.player_id).await?;
     let player_id = account.player_id.clone();
     let session = begin_under(&state, work, account, "register", &key).await?;
     state.mail.write(Letter::Verification { player_id });

@@ -9,21 +9,21 @@ use axum::http::request::Parts;
 use backend_protocol::Code;
 use backend_protocol::validation::{Claims, TokenKind};
 
+use crate::accounts::mail::Mailbox;
 use crate::accounts::{self, EmailAccounts};
-use crate::admin_keys;
-use crate::audit::Event;
+use crate::auth::admin_keys;
+use crate::auth::audit::Event;
+use crate::auth::authorization::{Question, Standing, Standings};
+use crate::auth::identity_providers::Identities;
+use crate::auth::password_hash::Passwords;
+use crate::auth::server_keys::{self, KeyUses};
+use crate::auth::tokens::{Tokens, sha256};
 use crate::config::Config;
 use crate::database::Database;
-use crate::epochs::Epochs;
-use crate::identities::Identities;
-use crate::mail::Mailbox;
-use crate::password::Passwords;
-use crate::problem::{Outcome, Refusal};
-use crate::rate_limit::{self, RateLimits};
+use crate::http::error::{Outcome, Refusal};
+use crate::http::rate_limit::{self, RateLimits};
+use crate::player_store::epochs::Epochs;
 use crate::rooms::Rooms;
-use crate::server_keys::{self, KeyUses};
-use crate::standing::{Question, Standing, Standings};
-use crate::tokens::{Tokens, sha256};
 use crate::world_store::objects::Objects;
 
 /// Shared by all requests. Cheap to clone.

@@ -12,13 +12,13 @@ use backend_protocol::{Code, Problem};
 use sqlx::Row;
 
 use crate::accounts;
-use crate::audit::Event;
-use crate::idempotency::IdempotencyKey;
-use crate::problem::{JsonBody, Outcome, Refusal};
-use crate::signing_keys;
-use crate::standing::Question;
+use crate::auth::audit::Event;
+use crate::auth::authorization::Question;
+use crate::auth::signing_keys;
+use crate::http::error::{JsonBody, Outcome, Refusal};
+use crate::http::etag::Known;
+use crate::http::idempotency::IdempotencyKey;
 use crate::state::{AppState, ShownKey};
-use crate::tagged::Known;
 
 /// The public keys tokens are verified with (RFC 7517).
 #[utoipa::path(get, path = "/.well-known/jwks.json", operation_id = "validation_keys", tag = "validation", responses((status = 200, body = Jwks), (status = 304)))]

@@ -2,7 +2,6 @@
 
 pub mod commit;
 pub mod objects;
-pub mod sweep;
 pub mod transfer;
 
 use axum::Json;
@@ -17,9 +16,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sqlx::Row;
 
 use crate::database::Work;
-use crate::epochs::Subject;
+use crate::http::error::{JsonBody, Outcome, QueryString, Refusal};
+use crate::player_store::epochs::Subject;
 use crate::player_store::leases;
-use crate::problem::{JsonBody, Outcome, QueryString, Refusal};
 use crate::state::{AppState, ServerAuth};
 
 /// Takes a world, which is made if there is none of this id. While another server holds it, the answer is `world_held`.

@@ -8,11 +8,11 @@ use backend_protocol::{Code, Problem};
 use sqlx::Row;
 
 use super::{details, taken_email};
-use crate::audit::Event;
+use crate::accounts::mail::{Letter, codes};
+use crate::auth::audit::Event;
 use crate::database::Work;
-use crate::idempotency;
-use crate::mail::{Letter, codes};
-use crate::problem::{JsonBody, Outcome, Refusal};
+use crate::http::error::{JsonBody, Outcome, Refusal};
+use crate::http::idempotency;
 use crate::state::{AppState, PlayerAuth};
 
 /// Mails another code to the account's address, if that is not verified.

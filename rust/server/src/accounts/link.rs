@@ -7,14 +7,14 @@ use backend_protocol::{Code, Problem};
 use sqlx::Row;
 
 use super::{EmailAccounts, address, details, taken_email};
-use crate::audit::Event;
+use crate::accounts::mail::Letter;
+use crate::auth::audit::Event;
+use crate::auth::known_login_ips;
+use crate::auth::tokens::sha256;
 use crate::database::Work;
-use crate::familiar_addresses;
-use crate::idempotency;
-use crate::mail::Letter;
-use crate::problem::{JsonBody, Outcome, Refusal};
+use crate::http::error::{JsonBody, Outcome, Refusal};
+use crate::http::idempotency;
 use crate::state::{AppState, PlayerAuth};
-use crate::tokens::sha256;
 
 /// Whose identity this is.
 pub async fn owner(work: &mut Work, provider: &str, subject: &str) -> Outcome<Option<String>> {
@@ -90,7 +90,7 @@ pub async fn password(
         .execute(&mut *work.tx)
         .await
         .map_err(taken_email)?;
-    familiar_addresses::note(&mut work, &player_id).await?;
+    known_login_ips::note(&mut work, &player_id).await?;
     idempotency::end(&mut work, &player_id).await?;
     let account = details(&mut work.tx, &player_id).await?;
     work.commit().await?;

@@ -7,14 +7,14 @@ use backend_protocol::{Code, Problem};
 use sqlx::Row;
 
 use super::{address, email, end_sessions};
-use crate::audit::Event;
-use crate::familiar_addresses;
-use crate::mail::{Letter, codes};
-use crate::problem::{JsonBody, Outcome, Refusal};
-use crate::revocations;
+use crate::accounts::mail::{Letter, codes};
+use crate::auth::audit::Event;
+use crate::auth::known_login_ips;
+use crate::auth::revocations;
+use crate::auth::tokens::sha256;
+use crate::http::error::{JsonBody, Outcome, Refusal};
 use crate::session::{check_password, refresh};
 use crate::state::{AppState, PlayerAuth};
-use crate::tokens::sha256;
 
 /// Gives the caller's account another password and ends its other sessions.
 #[utoipa::path(post, path = "/v1/account/password", operation_id = "account_change_password", tag = "account", request_body = ChangePassword,
@@ -121,7 +121,7 @@ pub async fn reset(State(state): State<AppState>, body: JsonBody<ResetPassword>)
     email::verified(&mut work, &player_id).await?;
     end_sessions(&mut work, &player_id, None).await?;
     revocations::announce(&mut work, &player_id, revocations::SESSIONS_ENDED).await?;
-    familiar_addresses::note(&mut work, &player_id).await?;
+    known_login_ips::note(&mut work, &player_id).await?;
     work.commit().await?;
     // Whoever reads its mails is the owner: what strangers tried does not keep him out.
     state.rate_limits.forget_strangers(&sha256(email.as_bytes()));

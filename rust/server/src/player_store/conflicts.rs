@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{leases, object};
 use crate::database::{Work, rfc3339};
-use crate::problem::{JsonBody, Outcome, Refusal};
+use crate::http::error::{JsonBody, Outcome, Refusal};
 use crate::state::{AppState, ServerAuth};
 
 /// Most unresolved conflicts that are kept of one player. Beyond it, the oldest goes.

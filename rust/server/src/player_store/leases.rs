@@ -9,8 +9,8 @@ use backend_protocol::{Code, Problem};
 use sqlx::{Any, AssertSqlSafe, Executor, Row};
 
 use crate::database::Work;
-use crate::epochs::Subject;
-use crate::problem::{JsonBody, Outcome, Refusal};
+use crate::http::error::{JsonBody, Outcome, Refusal};
+use crate::player_store::epochs::Subject;
 use crate::state::{AppState, ServerAuth};
 
 /// A server that waits asks again and again; one that has not for this long has given up.

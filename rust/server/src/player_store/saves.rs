@@ -13,7 +13,7 @@ use sqlx::{AssertSqlSafe, Row};
 use super::leases::Standing;
 use super::{conflicts, leases};
 use crate::database::Work;
-use crate::problem::{JsonBody, Outcome};
+use crate::http::error::{JsonBody, Outcome};
 use crate::state::{AppState, ServerAuth};
 
 /// Of whom a save is applied, and over which epochs of a document.

@@ -9,13 +9,13 @@ use sqlx::Row;
 
 use super::grant;
 use crate::accounts;
-use crate::audit::Event;
+use crate::auth::audit::Event;
+use crate::auth::revocations;
+use crate::auth::tokens::sha256;
 use crate::database::Work;
-use crate::idempotency;
-use crate::problem::{JsonBody, Outcome, Refusal};
-use crate::revocations;
+use crate::http::error::{JsonBody, Outcome, Refusal};
+use crate::http::idempotency;
 use crate::state::AppState;
-use crate::tokens::sha256;
 
 /// Time within which the last used refresh token may be replayed: its reply may have been lost.
 const REPLAY_MS: i64 = 60_000;

@@ -20,10 +20,10 @@ use object_store::{Error, GetOptions, GetRange, GetResult, ObjectStore, ObjectSt
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use crate::auth::tokens::shared_secret;
 use crate::config::{Config, Unusable, without_password};
 use crate::database::Database;
 use crate::private_files;
-use crate::tokens::shared_secret;
 
 /// How long a signed address can be used: long enough for a slow line, short enough for a leaked one.
 const ADDRESS_LIVES: Duration = Duration::from_secs(15 * 60);
@@ -239,7 +239,7 @@ fn beside(database: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tokens::sha256;
+    use crate::auth::tokens::sha256;
 
     #[test]
     fn an_object_is_what_its_name_says_and_no_bomb() {

@@ -17,8 +17,8 @@ use sqlx::Row;
 
 use super::commit::{store_noted, unavailable};
 use super::objects::{is_object, new_upload};
-use crate::problem::{JsonBody, Outcome, Refusal};
-use crate::slow_body::is_too_slow;
+use crate::http::body_min_rate::is_too_slow;
+use crate::http::error::{JsonBody, Outcome, Refusal};
 use crate::state::{AppState, ServerAuth};
 
 /// Says which objects are wanted, and where to send them.

@@ -1,0 +1,97 @@
+//! Codes in mails: ten characters that a person types into the game, 50 bits of chance.
+
+use anyhow::Context;
+use sqlx::Row;
+
+use crate::auth::tokens::sha256;
+use crate::database::{Database, Work};
+use crate::http::error::Outcome;
+
+pub const VERIFICATION: &str = "verification";
+pub const RESET: &str = "reset";
+
+/// Without I, L, O and U, which are read as others (Crockford's base 32).
+const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+const LENGTH: usize = 10;
+
+/// A new code, as it stands in the mail: two groups of five with a hyphen between them.
+pub fn new() -> anyhow::Result<String> {
+    let mut bytes = [0_u8; LENGTH];
+    aws_lc_rs::rand::fill(&mut bytes).context("no randomness")?;
+    let mut code: String = bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect();
+    code.insert(LENGTH / 2, '-');
+    Ok(code)
+}
+
+/// What is kept of a code for one purpose and address. What a person types is read kindly.
+pub fn hash(purpose: &str, email: &str, code: &str) -> String {
+    let typed = code.chars().filter(|letter| !letter.is_whitespace() && *letter != '-');
+    let code: String = typed
+        .map(|letter| match letter.to_ascii_uppercase() {
+            'I' | 'L' => '1',
+            'O' => '0',
+            other => other,
+        })
+        .collect();
+    sha256(format!("{purpose} {email} {code}").as_bytes())
+}
+
+/// Keeps a code in place of the one before.
+pub async fn keep(
+    work: &mut Work,
+    player_id: &str,
+    purpose: &str,
+    code_hash: &str,
+    lives_ms: i64,
+) -> Outcome<()> {
+    sqlx::query(
+        "INSERT INTO mail_codes (player_id, purpose, code_hash, expires_at) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (player_id, purpose) DO UPDATE SET code_hash = excluded.code_hash, expires_at = excluded.expires_at",
+    )
+    .bind(player_id)
+    .bind(purpose)
+    .bind(code_hash)
+    .bind(work.now + lives_ms)
+    .execute(&mut *work.tx)
+    .await?;
+    Ok(())
+}
+
+/// Whether there is such a code now.
+pub async fn is_good(database: &Database, code_hash: &str) -> Outcome<bool> {
+    let now = database.now().await?;
+    let row = sqlx::query("SELECT COUNT(*) FROM mail_codes WHERE code_hash = $1 AND expires_at > $2")
+        .bind(code_hash)
+        .bind(now)
+        .fetch_one(database.pool())
+        .await?;
+    Ok(row.try_get::<i64, _>(0)? > 0)
+}
+
+/// Uses a code up. Whose it was, if it was good.
+pub async fn take(work: &mut Work, code_hash: &str) -> Outcome<Option<String>> {
+    let row =
+        sqlx::query("DELETE FROM mail_codes WHERE code_hash = $1 AND expires_at > $2 RETURNING player_id")
+            .bind(code_hash)
+            .bind(work.now)
+            .fetch_optional(&mut *work.tx)
+            .await?;
+    Ok(row.map(|row| row.try_get("player_id")).transpose()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_read_as_people_type() {
+        let code = new().expect("code");
+        assert_eq!(code.len(), 11);
+        let kept = hash(RESET, "ada@example.org", &code);
+        let typed =
+            format!(" {} ", code.to_lowercase().replace('-', " ").replace('1', "l").replace('0', "o"));
+        assert_eq!(hash(RESET, "ada@example.org", &typed), kept);
+        assert_ne!(hash(VERIFICATION, "ada@example.org", &code), kept);
+        assert_ne!(hash(RESET, "eve@example.org", &code), kept);
+    }
+}

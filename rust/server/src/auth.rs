@@ -1,0 +1,12 @@
+//! Who is asking, and what they may do: credentials, authorization, revocations, the audit log.
+
+pub mod admin_keys;
+pub(crate) mod audit;
+pub(crate) mod authorization;
+pub(crate) mod identity_providers;
+pub(crate) mod known_login_ips;
+pub(crate) mod password_hash;
+pub(crate) mod revocations;
+pub mod server_keys;
+pub mod signing_keys;
+pub(crate) mod tokens;

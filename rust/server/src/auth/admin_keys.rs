@@ -1,0 +1,114 @@
+//! Admin keys: for the operator's own tools. They open nothing but `/v1/admin`, and nothing else opens that.
+
+use sqlx::Row;
+
+use crate::auth::audit::Event;
+use crate::auth::server_keys::{MadeKey, generate_with, is_well_formed_with};
+use crate::auth::tokens::sha256;
+use crate::database::{Database, rfc3339};
+use crate::http::error::{Outcome, Refusal};
+use backend_protocol::Code;
+
+/// Every admin key begins with this, so that a scanner finds one that leaked.
+pub const PREFIX: &str = "gak_";
+const NOTED_EVERY_MS: i64 = 60_000;
+
+/// An admin key as it may be shown.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct AdminKeyRecord {
+    /// What `revoke` names it by.
+    pub key_id: String,
+    /// Words of the operator.
+    pub label: String,
+    /// RFC 3339.
+    pub created_at: String,
+    /// RFC 3339, to the minute.
+    pub last_used_at: Option<String>,
+    /// RFC 3339.
+    pub revoked_at: Option<String>,
+}
+
+/// Whether `key` is an admin key at all.
+pub(crate) fn is_well_formed(key: &str) -> bool {
+    is_well_formed_with(PREFIX, key)
+}
+
+/// Makes a key.
+pub async fn create(database: &Database, label: &str) -> anyhow::Result<MadeKey> {
+    let key = generate_with(PREFIX, "admin")?;
+    let key_hash = sha256(key.as_bytes());
+    let key_id = format!("key_{}", &key_hash[..12]);
+    let mut work = database.begin().await?;
+    sqlx::query("INSERT INTO admin_keys (key_hash, key_id, label, created_at) VALUES ($1, $2, $3, $4)")
+        .bind(&key_hash)
+        .bind(&key_id)
+        .bind(label)
+        .bind(work.now)
+        .execute(&mut *work.tx)
+        .await?;
+    work.commit().await?;
+    Event::new("admin_key_created").key(&key_id).ok();
+    Ok(MadeKey { key, key_id })
+}
+
+/// All keys, the oldest first.
+pub async fn list(database: &Database) -> sqlx::Result<Vec<AdminKeyRecord>> {
+    let select = "SELECT key_id, label, created_at, last_used_at, revoked_at FROM admin_keys ORDER BY created_at, key_id";
+    let rows = sqlx::query(select).fetch_all(database.pool()).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(AdminKeyRecord {
+                key_id: row.try_get("key_id")?,
+                label: row.try_get("label")?,
+                created_at: rfc3339(row.try_get("created_at")?),
+                last_used_at: row.try_get::<Option<i64>, _>("last_used_at")?.map(rfc3339),
+                revoked_at: row.try_get::<Option<i64>, _>("revoked_at")?.map(rfc3339),
+            })
+        })
+        .collect()
+}
+
+/// Ends a key at once. False: no such key.
+pub async fn revoke(database: &Database, key_id: &str) -> sqlx::Result<bool> {
+    let mut work = database.begin().await?;
+    let done = sqlx::query("UPDATE admin_keys SET revoked_at = COALESCE(revoked_at, $1) WHERE key_id = $2")
+        .bind(work.now)
+        .bind(key_id)
+        .execute(&mut *work.tx)
+        .await?;
+    work.commit().await?;
+    let found = done.rows_affected() > 0;
+    if found {
+        Event::new("admin_key_revoked").key(key_id).ok();
+    }
+    Ok(found)
+}
+
+/// The id of a key that is good.
+pub(crate) async fn verify(database: &Database, key: &str) -> Outcome<String> {
+    let invalid = || Refusal::new(Code::AdminKeyInvalid, "the admin key is unknown or revoked");
+    if !key.starts_with(PREFIX) {
+        return Err(Refusal::new(Code::Unauthorized, "this needs an admin key"));
+    }
+    if !is_well_formed(key) {
+        return Err(invalid());
+    }
+    let key_hash = sha256(key.as_bytes());
+    let row =
+        sqlx::query("SELECT key_id, last_used_at FROM admin_keys WHERE key_hash = $1 AND revoked_at IS NULL")
+            .bind(&key_hash)
+            .fetch_optional(database.pool())
+            .await?
+            .ok_or_else(invalid)?;
+    let now = database.now().await?;
+    if row.try_get::<Option<i64>, _>("last_used_at")?.is_none_or(|at| at < now - NOTED_EVERY_MS) {
+        let mut work = database.begin().await?;
+        sqlx::query("UPDATE admin_keys SET last_used_at = $1 WHERE key_hash = $2")
+            .bind(now)
+            .bind(&key_hash)
+            .execute(&mut *work.tx)
+            .await?;
+        work.commit().await?;
+    }
+    Ok(row.try_get("key_id")?)
+}

@@ -1,0 +1,163 @@
+//! Who other platforms say a player is. The operator names a hook for each platform: a small service of his that checks a
+//! platform's ticket and answers whose it is. Tokens never choose where they are checked.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use axum::http::Uri;
+use backend_protocol::{Code, limits};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+
+use crate::auth::audit::Event;
+use crate::config::Config;
+use crate::http::error::{Outcome, Refusal};
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Questions to hooks at a time.
+const AT_A_TIME: usize = 64;
+const MAX_ANSWER: usize = 16 * 1024;
+/// Longest name of a player at a platform, in characters.
+const MAX_SUBJECT: usize = 128;
+
+/// A provider of identities and its hook, as the operator writes it: `steam=https://verify.example.org/steam`.
+#[derive(Debug, Clone)]
+pub struct IdentityProvider {
+    name: String,
+    hook: String,
+}
+
+/// Reads `NAME=URL`. Plain HTTP only to this machine.
+pub fn provider(text: &str) -> Result<IdentityProvider, String> {
+    let (name, hook) = text.split_once('=').ok_or("must be NAME=URL")?;
+    limits::identifier("name", name, limits::MAX_PROVIDER).map_err(|error| error.to_string())?;
+    let uri: Uri = hook.parse().map_err(|_| "the hook must be a URL")?;
+    let host = uri.host().ok_or("the hook must be a URL with a host")?.trim_matches(['[', ']']);
+    let local = host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+    match uri.scheme_str() {
+        Some("https") => {}
+        Some("http") if local => {}
+        _ => return Err("the hook must be https, or http on this machine".to_owned()),
+    }
+    Ok(IdentityProvider { name: name.to_owned(), hook: hook.to_owned() })
+}
+
+/// Who somebody is at a platform.
+pub struct Identity {
+    pub subject: String,
+    pub display_name: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    subject: String,
+    #[serde(default)]
+    display_name: Option<String>,
+}
+
+/// Asks the hooks.
+pub struct Identities {
+    hooks: HashMap<String, String>,
+    secret: Option<SecretString>,
+    http: reqwest::Client,
+    places: Semaphore,
+}
+
+impl Identities {
+    pub fn new(config: &Config) -> anyhow::Result<Self> {
+        let mut hooks = HashMap::new();
+        for IdentityProvider { name, hook } in &config.identity_providers {
+            if hooks.insert(name.clone(), hook.clone()).is_some() {
+                bail!("the identity provider {name} is there twice");
+            }
+        }
+        let http = reqwest::Client::builder()
+            .timeout(TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()
+            .context("cannot ask identity providers")?;
+        Ok(Self {
+            hooks,
+            secret: config.identity_hook_secret.clone(),
+            http,
+            places: Semaphore::new(AT_A_TIME),
+        })
+    }
+
+    /// Whose token this is, by the word of its provider's hook.
+    pub async fn verify(&self, provider: &str, token: &str) -> Outcome<Identity> {
+        let hook = self
+            .hooks
+            .get(provider)
+            .ok_or_else(|| Refusal::field("provider", "is not one that this backend knows"))?;
+        let away =
+            || Refusal::later(Code::Unavailable, 5, "the identity provider does not answer; try again");
+        let _place = self.places.acquire().await.map_err(anyhow::Error::from)?;
+        let mut question =
+            self.http.post(hook).json(&serde_json::json!({ "provider": provider, "token": token }));
+        if let Some(secret) = &self.secret {
+            question = question.bearer_auth(secret.expose_secret());
+        }
+        let mut reply = question.send().await.map_err(|error| {
+            tracing::warn!(provider, error = %error.without_url(), "an identity hook does not answer");
+            away()
+        })?;
+        match reply.status().as_u16() {
+            200 => {}
+            400..=404 | 422 => {
+                Event::new("login").method("custom").refused("the provider does not know the token");
+                return Err(Refusal::new(Code::TokenInvalid, "the identity provider refused the token"));
+            }
+            status => {
+                tracing::warn!(provider, status, "an identity hook answers with an error");
+                return Err(away());
+            }
+        }
+        let mut body = Vec::new();
+        while let Some(part) = reply.chunk().await.map_err(|_| away())? {
+            body.extend_from_slice(&part);
+            if body.len() > MAX_ANSWER {
+                tracing::warn!(provider, "an identity hook answers at more length than it may");
+                return Err(away());
+            }
+        }
+        let answer: Answer = serde_json::from_slice(&body).map_err(|error| {
+            tracing::warn!(provider, %error, "an identity hook's answer cannot be read");
+            away()
+        })?;
+        if limits::opaque("subject", &answer.subject, 1, MAX_SUBJECT).is_err() {
+            tracing::warn!(provider, "an identity hook names nobody");
+            return Err(away());
+        }
+        // A name that does not fit is no reason to turn a player away.
+        let fits = |name: &String| limits::text("display_name", name, 1, limits::MAX_DISPLAY_NAME).is_ok();
+        Ok(Identity { subject: answer.subject, display_name: answer.display_name.filter(fits) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::provider;
+
+    #[test]
+    fn a_hook_is_https_or_here() {
+        for good in
+            ["steam=https://verify.example.org/steam?v=1", "x=http://127.0.0.1:9/", "x=http://localhost/"]
+        {
+            assert!(provider(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "steam",
+            "=https://a.example",
+            "a b=https://a.example",
+            "x=http://a.example",
+            "x=file:///etc",
+            "x=",
+        ] {
+            assert!(provider(bad).is_err(), "{bad}");
+        }
+    }
+}

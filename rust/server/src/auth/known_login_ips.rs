@@ -1,0 +1,41 @@
+//! From where each account was logged in to with its password.
+
+use sqlx::Row;
+
+use crate::auth::tokens::sha256;
+use crate::database::{Database, Work};
+use crate::http::client_ip::{self, subscriber};
+use crate::http::error::Outcome;
+
+fn address_hash(player_id: &str) -> Option<String> {
+    let address = subscriber(client_ip::current()?);
+    Some(sha256(format!("{player_id} {address}").as_bytes()))
+}
+
+/// Whether the password of `player_id` was right from this address before. Asked for accounts that do not exist as well:
+/// that must take as long.
+pub async fn is_one(database: &Database, player_id: &str) -> Outcome<bool> {
+    let Some(address_hash) = address_hash(player_id) else { return Ok(false) };
+    let row =
+        sqlx::query("SELECT COUNT(*) FROM familiar_addresses WHERE player_id = $1 AND address_hash = $2")
+            .bind(player_id)
+            .bind(address_hash)
+            .fetch_one(database.pool())
+            .await?;
+    Ok(row.try_get::<i64, _>(0)? > 0)
+}
+
+/// The password was right from this address.
+pub async fn note(work: &mut Work, player_id: &str) -> Outcome<()> {
+    let Some(address_hash) = address_hash(player_id) else { return Ok(()) };
+    sqlx::query(
+        "INSERT INTO familiar_addresses (player_id, address_hash, seen_at) VALUES ($1, $2, $3) \
+         ON CONFLICT (player_id, address_hash) DO UPDATE SET seen_at = excluded.seen_at",
+    )
+    .bind(player_id)
+    .bind(address_hash)
+    .bind(work.now)
+    .execute(&mut *work.tx)
+    .await?;
+    Ok(())
+}

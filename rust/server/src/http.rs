@@ -1,0 +1,13 @@
+//! HTTP between the socket and the handlers: connections, middleware, limits, bodies, errors.
+
+pub mod body_min_rate;
+pub mod client_ip;
+mod connection_limit;
+pub mod cors;
+pub mod error;
+pub mod etag;
+pub mod idempotency;
+pub mod listener;
+pub mod middleware;
+pub mod rate_limit;
+mod timeouts;

@@ -1,0 +1,131 @@
+//! Where a request comes from: the connection's other end, or what a trusted proxy says is beyond it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+
+use axum::extract::{ConnectInfo, Request};
+use ipnet::IpNet;
+
+use super::middleware;
+use crate::state::AppState;
+
+const FORWARDED_FOR: &str = "x-forwarded-for";
+/// Addresses of a proxy chain that are looked at.
+const MOST_HOPS: usize = 16;
+
+/// The address of the client whose request is being handled.
+pub fn current() -> Option<IpAddr> {
+    middleware::address()
+}
+
+/// A network as the operator writes it: `10.0.0.0/8`, `fd00::/8`, or one address.
+pub fn network(text: &str) -> Result<IpNet, String> {
+    let one = || IpAddr::from_str(text).map(IpNet::from);
+    IpNet::from_str(text)
+        .or_else(|_| one())
+        .map_err(|_| "must be an address or a network such as 10.0.0.0/8".to_owned())
+}
+
+/// The address of the client that sent `request`.
+pub fn of(request: &Request, state: &AppState) -> Option<IpAddr> {
+    let peer =
+        request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip().to_canonical())?;
+    let lines = request.headers().get_all(FORWARDED_FOR).iter().map(|value| value.to_str().unwrap_or("?"));
+    let address = behind_proxies(peer, lines, &state.config.trusted_proxies);
+    if address.is_loopback() && request.headers().contains_key(FORWARDED_FOR) {
+        warn_of_unknown_proxy();
+    }
+    Some(address)
+}
+
+/// Once: a proxy on this machine that is not listed makes all its clients look like this machine, which is not limited.
+fn warn_of_unknown_proxy() {
+    static WARNED: std::sync::Once = std::sync::Once::new();
+    WARNED.call_once(|| {
+        tracing::warn!(
+            "a proxy on this machine is not a --trusted-proxy: the limits per address do not hold behind it"
+        );
+    });
+}
+
+pub fn is_trusted(address: IpAddr, proxies: &[IpNet]) -> bool {
+    proxies.iter().any(|network| network.contains(&address))
+}
+
+/// Each proxy appends whom it heard from, so the list is read from its end, and only as far as the speaker is trusted:
+/// what stands before that is the client's own invention.
+fn behind_proxies<'a>(
+    peer: IpAddr,
+    lines: impl DoubleEndedIterator<Item = &'a str>,
+    proxies: &[IpNet],
+) -> IpAddr {
+    let mut address = peer;
+    let said = lines.rev().flat_map(|line| line.rsplit(',')).take(MOST_HOPS);
+    for hop in said {
+        if !is_trusted(address, proxies) {
+            break;
+        }
+        // Some proxies add the port.
+        let hop = hop.trim();
+        let before = hop.parse().or_else(|_| hop.parse::<SocketAddr>().map(|socket| socket.ip()));
+        match before {
+            Ok(before) => address = IpAddr::to_canonical(&before),
+            Err(_) => break,
+        }
+    }
+    address
+}
+
+/// What a limit counts by: an IPv4 address, or the /64 that one IPv6 subscriber has to himself.
+pub fn subscriber(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+    }
+}
+
+/// The network of whoever has several addresses at once: a /24 of IPv4, or the /48 that one site of IPv6 gets.
+pub fn network_of(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() >> 8 << 8).into(),
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 80 << 80).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(peer: &str, lines: &[&str], proxies: &[&str]) -> String {
+        let proxies: Vec<IpNet> = proxies.iter().map(|text| network(text).expect("network")).collect();
+        behind_proxies(peer.parse().expect("address"), lines.iter().copied(), &proxies).to_string()
+    }
+
+    #[test]
+    fn a_stranger_is_who_its_connection_says() {
+        assert_eq!(seen("203.0.113.9", &["198.51.100.1"], &[]), "203.0.113.9");
+        assert_eq!(seen("203.0.113.9", &["198.51.100.1"], &["10.0.0.0/8"]), "203.0.113.9");
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_believed_about_its_own_peer_only() {
+        let trust = &["10.0.0.0/8", "192.0.2.7"];
+        assert_eq!(seen("10.0.0.1", &["198.51.100.1"], trust), "198.51.100.1");
+        // The client sent a list of its own, to which the proxy appended.
+        assert_eq!(seen("10.0.0.1", &["127.0.0.1, 198.51.100.1"], trust), "198.51.100.1");
+        assert_eq!(seen("10.0.0.1", &["127.0.0.1", "198.51.100.1"], trust), "198.51.100.1");
+        assert_eq!(seen("10.0.0.1", &["198.51.100.1, 192.0.2.7"], trust), "198.51.100.1");
+        assert_eq!(seen("10.0.0.1", &["198.51.100.1:4711"], trust), "198.51.100.1");
+        assert_eq!(seen("10.0.0.1", &["[2001:db8::1]:4711"], trust), "2001:db8::1");
+        assert_eq!(seen("10.0.0.1", &[], trust), "10.0.0.1");
+        assert_eq!(seen("10.0.0.1", &["nonsense"], trust), "10.0.0.1");
+    }
+
+    #[test]
+    fn a_subscriber_of_ipv6_is_a_64() {
+        let one: IpAddr = "2001:db8:1:2:3:4:5:6".parse().expect("address");
+        assert_eq!(subscriber(one).to_string(), "2001:db8:1:2::");
+        let four: IpAddr = "203.0.113.9".parse().expect("address");
+        assert_eq!(subscriber(four), four);
+    }
+}
