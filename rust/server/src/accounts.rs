@@ -16,12 +16,13 @@ use uuid::Uuid;
 
 use crate::auth::audit::Event;
 use crate::auth::authorization::{Question, Standing};
+use crate::auth::extractors::PlayerAuth;
 use crate::auth::tokens;
 use crate::database::Work;
-use crate::http::error::{Outcome, Refusal};
 use crate::http::idempotency;
 use crate::http::rate_limit;
-use crate::state::{AppState, PlayerAuth};
+use crate::http::{Outcome, Refusal};
+use crate::state::AppState;
 
 /// An account that may log in.
 pub struct Account {

@@ -11,10 +11,11 @@ use sqlx::Row;
 
 use crate::accounts::{self, is_banned};
 use crate::auth::audit::Event;
+use crate::auth::extractors::AdminAuth;
 use crate::auth::revocations;
 use crate::database::{Work, rfc3339};
-use crate::http::error::{JsonBody, Outcome, Refusal};
-use crate::state::{AdminAuth, AppState};
+use crate::http::{JsonBody, Outcome, Refusal};
+use crate::state::AppState;
 
 async fn known(work: &mut Work, player_id: &str) -> Outcome<sqlx::any::AnyRow> {
     limits::identifier("player_id", player_id, 64)?;

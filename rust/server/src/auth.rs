@@ -3,6 +3,7 @@
 pub mod admin_keys;
 pub(crate) mod audit;
 pub(crate) mod authorization;
+pub(crate) mod extractors;
 pub(crate) mod identity_providers;
 pub(crate) mod known_login_ips;
 pub(crate) mod password_hash;

@@ -5,6 +5,7 @@ mod change_detection;
 mod group_commit;
 mod location;
 mod migrations;
+pub(crate) mod secrets;
 #[cfg(test)]
 mod test_database;
 

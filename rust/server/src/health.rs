@@ -9,7 +9,7 @@ use axum::response::IntoResponse;
 use backend_protocol::Code;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
-use crate::http::error::{Outcome, Refusal};
+use crate::http::{Outcome, Refusal};
 use crate::state::AppState;
 
 static METRICS: OnceLock<Option<PrometheusHandle>> = OnceLock::new();

@@ -3,11 +3,17 @@
 pub mod body_min_rate;
 pub mod client_ip;
 mod connection_limit;
+pub mod context;
 pub mod cors;
 pub mod error;
 pub mod etag;
 pub mod idempotency;
+pub mod json;
 pub mod listener;
 pub mod middleware;
 pub mod rate_limit;
+mod security_headers;
 mod timeouts;
+
+pub use error::{Outcome, Refusal};
+pub use json::{JsonBody, QueryString, query};

@@ -13,9 +13,10 @@ use serde_json::{Map, Value, json};
 use sqlx::{Any, AssertSqlSafe, Executor, Row};
 
 use self::leases::{Asked, Asker};
+use crate::auth::extractors::{PlayerAuth, ServerAuth};
 use crate::database::{Database, Work, rfc3339};
-use crate::http::error::{JsonBody, Outcome};
-use crate::state::{AppState, PlayerAuth, ServerAuth};
+use crate::http::{JsonBody, Outcome};
+use crate::state::AppState;
 
 /// Takes players over, unless another server still holds them, and reads their documents.
 #[utoipa::path(post, path = "/v1/players/load", operation_id = "players_load", tag = "player store", request_body = LoadPlayers, security(("server_key" = [])),

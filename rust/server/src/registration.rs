@@ -10,13 +10,14 @@ use unicode_normalization::UnicodeNormalization;
 use uuid::Uuid;
 
 use crate::auth::audit::Event;
+use crate::auth::extractors::ServerAuth;
 use crate::auth::revocations;
 use crate::auth::signing_keys;
 use crate::database::{Database, Work};
-use crate::http::error::{JsonBody, Outcome, Refusal};
 use crate::http::idempotency::IdempotencyKey;
+use crate::http::{JsonBody, Outcome, Refusal};
 use crate::player_store::{conflicts, leases};
-use crate::state::{AppState, ServerAuth};
+use crate::state::AppState;
 use crate::world_store;
 
 pub const fn status_text(status: ServerStatus) -> &'static str {

@@ -22,14 +22,16 @@ use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
 use crate::auth::authorization::Standing;
-use crate::auth::tokens::{Subject, sha256};
+use crate::auth::extractors::{AnyAuth, PlayerAuth};
+use crate::auth::tokens::Subject;
 use crate::database::batch_loader::Gathered;
 use crate::database::{Database, Remembered, rfc3339, unsigned};
-use crate::http::error::{Outcome, Refusal, query};
+use crate::digest::sha256;
 use crate::http::etag::{Known, Tagged};
 use crate::http::idempotency::IdempotencyKey;
+use crate::http::{Outcome, Refusal, query};
 use crate::registration::{folded, status_of};
-use crate::state::{AnyAuth, AppState, PlayerAuth};
+use crate::state::AppState;
 
 use page_cache::{Kept, Pages};
 

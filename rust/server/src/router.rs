@@ -12,9 +12,9 @@ use tower_http::cors::Cors;
 
 use crate::accounts::{self, email, link, passwords};
 use crate::http::cors;
-use crate::http::error::{Outcome, Refusal};
 use crate::http::etag::{Known, Tagged};
 use crate::http::middleware::{Counted, Counts, Envelope};
+use crate::http::{Outcome, Refusal};
 use crate::session::{self, refresh};
 use crate::state::AppState;
 use crate::{admin, health, openapi, player_store, registration, rooms, validation, world_store};

@@ -16,11 +16,12 @@ use crate::accounts::{self, Account, EmailAccounts, NewAccount, address, link, p
 use crate::auth::audit::Event;
 use crate::auth::known_login_ips;
 use crate::auth::password_hash::Form;
-use crate::auth::tokens::{Subject, new_refresh_token, sha256};
+use crate::auth::tokens::{Subject, new_refresh_token};
 use crate::database::Work;
-use crate::http::error::{JsonBody, Outcome, Refusal};
+use crate::digest::sha256;
 use crate::http::idempotency::{self, IdempotencyKey, Repeated};
 use crate::http::rate_limit::PasswordAttempt;
+use crate::http::{JsonBody, Outcome, Refusal};
 use crate::state::AppState;
 
 /// Makes a guest account and logs it in.

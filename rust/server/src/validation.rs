@@ -14,11 +14,12 @@ use sqlx::Row;
 use crate::accounts;
 use crate::auth::audit::Event;
 use crate::auth::authorization::Question;
+use crate::auth::extractors::ShownKey;
 use crate::auth::signing_keys;
-use crate::http::error::{JsonBody, Outcome, Refusal};
 use crate::http::etag::Known;
 use crate::http::idempotency::IdempotencyKey;
-use crate::state::{AppState, ShownKey};
+use crate::http::{JsonBody, Outcome, Refusal};
+use crate::state::AppState;
 
 /// The public keys tokens are verified with (RFC 7517).
 #[utoipa::path(get, path = "/.well-known/jwks.json", operation_id = "validation_keys", tag = "validation", responses((status = 200, body = Jwks), (status = 304)))]

@@ -15,11 +15,12 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sqlx::Row;
 
+use crate::auth::extractors::ServerAuth;
 use crate::database::Work;
-use crate::http::error::{JsonBody, Outcome, QueryString, Refusal};
+use crate::http::{JsonBody, Outcome, QueryString, Refusal};
 use crate::player_store::epochs::Subject;
 use crate::player_store::leases;
-use crate::state::{AppState, ServerAuth};
+use crate::state::AppState;
 
 /// Takes a world, which is made if there is none of this id. While another server holds it, the answer is `world_held`.
 #[utoipa::path(post, path = "/v1/worlds/{world_id}/open", operation_id = "worlds_open", tag = "world store", request_body = OpenWorld,

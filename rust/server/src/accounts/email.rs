@@ -10,10 +10,11 @@ use sqlx::Row;
 use super::{details, taken_email};
 use crate::accounts::mail::{Letter, codes};
 use crate::auth::audit::Event;
+use crate::auth::extractors::PlayerAuth;
 use crate::database::Work;
-use crate::http::error::{JsonBody, Outcome, Refusal};
 use crate::http::idempotency;
-use crate::state::{AppState, PlayerAuth};
+use crate::http::{JsonBody, Outcome, Refusal};
+use crate::state::AppState;
 
 /// Mails another code to the account's address, if that is not verified.
 #[utoipa::path(post, path = "/v1/account/email/code", operation_id = "account_send_email_code", tag = "account", security(("access_token" = [])),

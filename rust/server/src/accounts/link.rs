@@ -9,12 +9,13 @@ use sqlx::Row;
 use super::{EmailAccounts, address, details, taken_email};
 use crate::accounts::mail::Letter;
 use crate::auth::audit::Event;
+use crate::auth::extractors::PlayerAuth;
 use crate::auth::known_login_ips;
-use crate::auth::tokens::sha256;
 use crate::database::Work;
-use crate::http::error::{JsonBody, Outcome, Refusal};
+use crate::digest::sha256;
 use crate::http::idempotency;
-use crate::state::{AppState, PlayerAuth};
+use crate::http::{JsonBody, Outcome, Refusal};
+use crate::state::AppState;
 
 /// Whose identity this is.
 pub async fn owner(work: &mut Work, provider: &str, subject: &str) -> Outcome<Option<String>> {

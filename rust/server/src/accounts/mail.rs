@@ -12,9 +12,9 @@ use tokio::task::JoinHandle;
 
 use crate::accounts::{EmailAccounts, address};
 use crate::auth::audit::Event;
-use crate::auth::tokens::sha256;
 use crate::config::Config;
-use crate::http::error::Outcome;
+use crate::digest::sha256;
+use crate::http::Outcome;
 use crate::http::rate_limit::{Counted, MAILS_TO};
 use crate::state::AppState;
 

@@ -9,12 +9,13 @@ use sqlx::Row;
 use super::{address, email, end_sessions};
 use crate::accounts::mail::{Letter, codes};
 use crate::auth::audit::Event;
+use crate::auth::extractors::PlayerAuth;
 use crate::auth::known_login_ips;
 use crate::auth::revocations;
-use crate::auth::tokens::sha256;
-use crate::http::error::{JsonBody, Outcome, Refusal};
+use crate::digest::sha256;
+use crate::http::{JsonBody, Outcome, Refusal};
 use crate::session::{check_password, refresh};
-use crate::state::{AppState, PlayerAuth};
+use crate::state::AppState;
 
 /// Gives the caller's account another password and ends its other sessions.
 #[utoipa::path(post, path = "/v1/account/password", operation_id = "account_change_password", tag = "account", request_body = ChangePassword,

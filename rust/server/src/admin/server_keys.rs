@@ -6,9 +6,10 @@ use axum::http::StatusCode;
 use backend_protocol::admin::{CreateKey, CreatedKey, KeyList, RotateKey};
 use backend_protocol::{Code, Problem, limits};
 
+use crate::auth::extractors::AdminAuth;
 use crate::auth::server_keys::{self, MadeKey, NewKey};
-use crate::http::error::{JsonBody, Outcome, Refusal};
-use crate::state::{AdminAuth, AppState};
+use crate::http::{JsonBody, Outcome, Refusal};
+use crate::state::AppState;
 
 fn unknown() -> Refusal {
     Refusal::new(Code::NotFound, "there is no such key")

@@ -4,9 +4,9 @@ use sqlx::Row;
 
 use crate::auth::audit::Event;
 use crate::auth::server_keys::{MadeKey, generate_with, is_well_formed_with};
-use crate::auth::tokens::sha256;
 use crate::database::{Database, rfc3339};
-use crate::http::error::{Outcome, Refusal};
+use crate::digest::sha256;
+use crate::http::{Outcome, Refusal};
 use backend_protocol::Code;
 
 /// Every admin key begins with this, so that a scanner finds one that leaked.

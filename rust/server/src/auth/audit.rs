@@ -1,8 +1,7 @@
 //! Who did what: security events, under the log target `audit`, which no log level switches off. Never a secret, and never
 //! an e-mail address: accounts are named by their ids.
 
-use crate::http::client_ip;
-use crate::http::middleware;
+use crate::http::context;
 
 /// The target of every event.
 pub const TARGET: &str = "audit";
@@ -58,8 +57,8 @@ impl<'a> Event<'a> {
     }
 
     fn log(self, outcome: &'static str, reason: Option<&str>) {
-        let address = client_ip::current().map(|address| address.to_string());
-        let request_id = Some(middleware::request_id()).filter(|id| !id.is_empty());
+        let address = context::address().map(|address| address.to_string());
+        let request_id = Some(context::request_id()).filter(|id| !id.is_empty());
         tracing::info!(
             target: TARGET,
             event = self.event,

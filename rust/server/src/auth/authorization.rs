@@ -7,7 +7,7 @@ use sqlx::Row;
 
 use crate::database::batch_loader::Gathered;
 use crate::database::{Database, Moment, Remembered};
-use crate::http::error::Outcome;
+use crate::http::Outcome;
 
 /// Whom a request is about.
 #[derive(Default, Clone, Copy)]

@@ -2,13 +2,14 @@
 
 use sqlx::Row;
 
-use crate::auth::tokens::sha256;
 use crate::database::{Database, Work};
-use crate::http::client_ip::{self, subscriber};
-use crate::http::error::Outcome;
+use crate::digest::sha256;
+use crate::http::Outcome;
+use crate::http::client_ip::subscriber;
+use crate::http::context;
 
 fn address_hash(player_id: &str) -> Option<String> {
-    let address = subscriber(client_ip::current()?);
+    let address = subscriber(context::address()?);
     Some(sha256(format!("{player_id} {address}").as_bytes()))
 }
 

@@ -11,7 +11,7 @@ use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use backend_protocol::{Code, unicode};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::http::error::{Outcome, Refusal};
+use crate::http::{Outcome, Refusal};
 
 /// Requests that wait for their turn, per core: about half a second's work. More are sent away.
 const WAITING_PER_CORE: usize = 16;

@@ -10,7 +10,7 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use crate::database::Work;
-use crate::http::error::Outcome;
+use crate::http::Outcome;
 
 pub const BANNED: &str = "banned";
 pub const SESSIONS_ENDED: &str = "sessions_ended";

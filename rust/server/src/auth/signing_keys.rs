@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use sqlx::Row;
 
 use crate::auth::audit::Event;
-use crate::auth::tokens::shared_secret;
+use crate::database::secrets::shared_secret;
 use crate::database::{Database, Work, rfc3339};
 
 /// Seconds for which verifiers may cache the published keys without asking.

@@ -10,15 +10,15 @@ use backend_protocol::validation::{Claims, Jwks, TokenKind, access_audience};
 use backend_protocol::{Code, limits, unicode};
 use backend_token::{Algorithm, Expectation, KeySet, Leeway, Rejection, SigningKey, Unverified};
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use sqlx::Row;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use uuid::Uuid;
 
 use crate::auth::signing_keys;
 use crate::config::Config;
 use crate::database::Database;
-use crate::http::error::{Outcome, Refusal};
+use crate::database::secrets::shared_secret;
 use crate::http::etag::Tagged;
+use crate::http::{Outcome, Refusal};
 
 /// How soon a replica hears of a key that another one, or the operator, made or revoked.
 const RELOAD: Duration = Duration::from_secs(2);
@@ -242,31 +242,4 @@ pub fn new_refresh_token() -> anyhow::Result<String> {
     let mut bytes = [0_u8; 32];
     aws_lc_rs::rand::fill(&mut bytes).context("no randomness")?;
     Ok(format!("{REFRESH_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)))
-}
-
-/// SHA-256 in lower-case hexadecimal.
-pub fn sha256(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let hash = digest::digest(&digest::SHA256, bytes);
-    let mut text = String::with_capacity(64);
-    for byte in hash.as_ref() {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-    text
-}
-
-/// The secret all replicas share under `name`; the first of them to start brings `offered`.
-pub async fn shared_secret(database: &Database, name: &str, offered: &[u8]) -> anyhow::Result<Vec<u8>> {
-    sqlx::query("INSERT INTO secrets (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
-        .bind(name)
-        .bind(STANDARD.encode(offered))
-        .execute(database.pool())
-        .await?;
-    let row = sqlx::query("SELECT value FROM secrets WHERE name = $1")
-        .bind(name)
-        .fetch_one(database.pool())
-        .await?;
-    let text: String = row.try_get("value")?;
-    STANDARD.decode(text).context("a stored secret is damaged")
 }

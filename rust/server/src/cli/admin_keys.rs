@@ -5,8 +5,8 @@ use backend_server::admin_keys;
 use backend_server::database::Database;
 use clap::{Args, Subcommand};
 
+use super::DatabaseArgument;
 use super::output;
-use crate::DatabaseArgument;
 
 #[derive(Args)]
 pub struct AdminKeyCommands {

@@ -8,8 +8,8 @@ use backend_server::database::Database;
 use backend_server::server_keys::{self, KeyRecord, MadeKey, NewKey};
 use clap::{Args, Subcommand};
 
+use super::DatabaseArgument;
 use super::output;
-use crate::DatabaseArgument;
 
 #[derive(Args)]
 pub struct KeyCommands {

@@ -4,8 +4,8 @@ use backend_server::database::Database;
 use backend_server::signing_keys;
 use clap::{Args, Subcommand};
 
+use super::DatabaseArgument;
 use super::output;
-use crate::DatabaseArgument;
 
 #[derive(Args)]
 pub struct SigningKeyCommands {

@@ -1,12 +1,9 @@
-//! What browsers need to know: which pages may call the API, and what else they may not do with its replies.
+//! Which web pages may call the API.
 
 use std::time::Duration;
 
-use axum::http::header::{
-    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RANGE,
-    REFERRER_POLICY, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
-};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RANGE, RETRY_AFTER};
+use axum::http::{HeaderName, HeaderValue, Method, Uri};
 use backend_protocol::{IDEMPOTENCY_KEY, REQUEST_ID};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
@@ -48,39 +45,5 @@ pub fn cors(origins: &[HeaderValue]) -> CorsLayer {
         .max_age(Duration::from_secs(3600))
 }
 
-/// Nothing here is a page; and what a player is told is not for caches, unless the handler said so.
-pub fn secure(headers: &mut HeaderMap) {
-    for (name, value) in [
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (X_FRAME_OPTIONS, "DENY"),
-        (REFERRER_POLICY, "no-referrer"),
-        (CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-}
-
 #[cfg(test)]
-mod tests {
-    use super::origin;
-
-    #[test]
-    fn an_origin_is_a_scheme_and_a_host() {
-        for good in ["https://play.example.org", "http://localhost:8060", "*", "https://[::1]:8443"] {
-            assert!(origin(good).is_ok(), "{good}");
-        }
-        for bad in [
-            "",
-            "example.org",
-            "https://example.org/",
-            "https://example.org/game",
-            "null",
-            "ftp://example.org",
-            "https://a@example.org",
-            "https://*.example.org x",
-        ] {
-            assert!(origin(bad).is_err(), "{bad}");
-        }
-    }
-}
+mod tests;

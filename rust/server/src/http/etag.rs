@@ -10,7 +10,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use serde::Serialize;
 
-use crate::auth::tokens::sha256;
+use crate::digest::sha256;
 use crate::http::error::Outcome;
 
 /// What the caller says that it has.

@@ -13,8 +13,8 @@ use axum::http::request::Parts;
 use backend_protocol::{Code, IDEMPOTENCY_KEY};
 use sqlx::Row;
 
-use crate::auth::tokens::sha256;
 use crate::database::Work;
+use crate::digest::sha256;
 use crate::http::error::{Outcome, Refusal};
 
 /// How long a key can be repeated: the longest deadline a client can be configured with, retries included.

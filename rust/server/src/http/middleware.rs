@@ -3,7 +3,6 @@
 //! request several allocations.
 
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::task::{Context, Poll};
@@ -19,30 +18,9 @@ use metrics::{Counter, Histogram};
 use tower::Service;
 use uuid::{Builder, Uuid};
 
-use super::{body_min_rate, client_ip, cors, rate_limit};
+use super::context::{CURRENT, RequestContext};
+use super::{body_min_rate, client_ip, rate_limit, security_headers};
 use crate::state::AppState;
-
-tokio::task_local! {
-    static CURRENT: Asking;
-}
-
-/// Who asks.
-struct Asking {
-    /// Visible ASCII.
-    request_id: HeaderValue,
-    address: Option<IpAddr>,
-}
-
-/// The id of the request being handled.
-pub fn request_id() -> String {
-    let id = CURRENT.try_with(|asking| asking.request_id.to_str().map(str::to_owned));
-    id.ok().and_then(Result::ok).unwrap_or_default()
-}
-
-/// The address of the client whose request is being handled.
-pub fn address() -> Option<IpAddr> {
-    CURRENT.try_with(|asking| asking.address).ok().flatten()
-}
 
 /// Routes with what is counted of each.
 pub type Counted = matchit::Router<Arc<Counts>>;
@@ -85,7 +63,8 @@ impl Enveloped {
     async fn answer(&self, request: Request) -> Result<Response, Infallible> {
         let begun = Instant::now();
         let id = id_of(request.headers());
-        let asking = Asking { request_id: id.clone(), address: client_ip::of(&request, &self.state) };
+        let context =
+            RequestContext { request_id: id.clone(), address: client_ip::of(&request, &self.state) };
         let route = self.counted.at(request.uri().path()).map_or(&self.unmatched, |found| found.value);
         let method = request.method().clone();
         let mut router = self.router.clone();
@@ -103,9 +82,9 @@ impl Enveloped {
             );
             Ok::<_, Infallible>(response)
         };
-        let mut response = CURRENT.scope(asking, answer).await?;
+        let mut response = CURRENT.scope(context, answer).await?;
         route.count(response.status(), begun);
-        cors::secure(response.headers_mut());
+        security_headers::insert(response.headers_mut());
         response.headers_mut().insert(HeaderName::from_static(REQUEST_ID), id);
         Ok(response)
     }

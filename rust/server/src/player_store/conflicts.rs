@@ -10,9 +10,10 @@ use sqlx::{Any, AssertSqlSafe, Executor, Row};
 use uuid::Uuid;
 
 use super::{leases, object};
+use crate::auth::extractors::ServerAuth;
 use crate::database::{Work, rfc3339};
-use crate::http::error::{JsonBody, Outcome, Refusal};
-use crate::state::{AppState, ServerAuth};
+use crate::http::{JsonBody, Outcome, Refusal};
+use crate::state::AppState;
 
 /// Most unresolved conflicts that are kept of one player. Beyond it, the oldest goes.
 pub const MAX_CONFLICTS: i64 = 100;

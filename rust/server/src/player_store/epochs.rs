@@ -7,8 +7,8 @@
 
 use aws_lc_rs::hmac;
 
-use crate::auth::tokens::shared_secret;
 use crate::database::Database;
+use crate::database::secrets::shared_secret;
 
 /// Bits of the seal: with the 42 of the time until the year 2109, an epoch has 53.
 const SEAL_BITS: u32 = 11;

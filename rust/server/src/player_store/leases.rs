@@ -8,10 +8,11 @@ use backend_protocol::player_store::{HeldPlayer, ReleasePlayer, ReleasePlayers, 
 use backend_protocol::{Code, Problem};
 use sqlx::{Any, AssertSqlSafe, Executor, Row};
 
+use crate::auth::extractors::ServerAuth;
 use crate::database::Work;
-use crate::http::error::{JsonBody, Outcome, Refusal};
+use crate::http::{JsonBody, Outcome, Refusal};
 use crate::player_store::epochs::Subject;
-use crate::state::{AppState, ServerAuth};
+use crate::state::AppState;
 
 /// A server that waits asks again and again; one that has not for this long has given up.
 const WANTED_MS: i64 = 10_000;

@@ -12,9 +12,10 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::leases::Standing;
 use super::{conflicts, leases};
+use crate::auth::extractors::ServerAuth;
 use crate::database::Work;
-use crate::http::error::{JsonBody, Outcome};
-use crate::state::{AppState, ServerAuth};
+use crate::http::{JsonBody, Outcome};
+use crate::state::AppState;
 
 /// Of whom a save is applied, and over which epochs of a document.
 const RULE: (&str, &str) = if cfg!(feature = "planted-no-epoch-check") {

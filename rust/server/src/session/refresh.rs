@@ -11,10 +11,10 @@ use super::grant;
 use crate::accounts;
 use crate::auth::audit::Event;
 use crate::auth::revocations;
-use crate::auth::tokens::sha256;
 use crate::database::Work;
-use crate::http::error::{JsonBody, Outcome, Refusal};
+use crate::digest::sha256;
 use crate::http::idempotency;
+use crate::http::{JsonBody, Outcome, Refusal};
 use crate::state::AppState;
 
 /// Time within which the last used refresh token may be replayed: its reply may have been lost.

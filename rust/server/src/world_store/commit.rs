@@ -13,11 +13,12 @@ use sqlx::Row;
 
 use super::in_scope;
 use super::objects::new_upload;
-use crate::auth::tokens::sha256;
+use crate::auth::extractors::ServerAuth;
 use crate::database::{Database, Work};
-use crate::http::error::{JsonBody, Outcome, Refusal};
+use crate::digest::sha256;
+use crate::http::{JsonBody, Outcome, Refusal};
 use crate::player_store::leases;
-use crate::state::{AppState, ServerAuth};
+use crate::state::AppState;
 
 /// Changes a world in one transaction. The same epoch and sequence again give the first result.
 #[utoipa::path(post, path = "/v1/worlds/{world_id}/commit", operation_id = "worlds_commit", tag = "world store", request_body = CommitWorld,

@@ -20,9 +20,9 @@ use object_store::{Error, GetOptions, GetRange, GetResult, ObjectStore, ObjectSt
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::auth::tokens::shared_secret;
 use crate::config::{Config, Unusable, without_password};
 use crate::database::Database;
+use crate::database::secrets::shared_secret;
 use crate::private_files;
 
 /// How long a signed address can be used: long enough for a slow line, short enough for a leaked one.
@@ -237,27 +237,4 @@ fn beside(database: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::auth::tokens::sha256;
-
-    #[test]
-    fn an_object_is_what_its_name_says_and_no_bomb() {
-        let raw = b"terrain ".repeat(1000);
-        let stored = zstd::bulk::compress(&raw, 3).expect("compresses");
-        assert!(is_object(&stored, &sha256(&raw)));
-        assert!(!is_object(&stored, &sha256(b"other")));
-        assert!(!is_object(&stored[..stored.len() - 1], &sha256(&raw)), "truncated");
-        assert!(!is_object(&raw, &sha256(&raw)), "not compressed");
-        let bomb = zstd::bulk::compress(&vec![0; MAX_CHUNK_BYTES + 1], 3).expect("compresses");
-        assert!(!is_object(&bomb, &sha256(&vec![0; MAX_CHUNK_BYTES + 1])));
-        assert!(is_object(&zstd::bulk::compress(b"", 3).expect("compresses"), &sha256(b"")));
-    }
-
-    #[test]
-    fn worlds_lie_beside_the_database() {
-        assert_eq!(beside("/var/lib/game/backend.db"), "/var/lib/game/worlds");
-        assert_eq!(beside("backend.db"), "worlds");
-        assert_eq!(beside("postgres://host/name"), "worlds");
-    }
-}
+mod tests;

@@ -17,9 +17,10 @@ use sqlx::Row;
 
 use super::commit::{store_noted, unavailable};
 use super::objects::{is_object, new_upload};
+use crate::auth::extractors::ServerAuth;
 use crate::http::body_min_rate::is_too_slow;
-use crate::http::error::{JsonBody, Outcome, Refusal};
-use crate::state::{AppState, ServerAuth};
+use crate::http::{JsonBody, Outcome, Refusal};
+use crate::state::AppState;
 
 /// Says which objects are wanted, and where to send them.
 #[utoipa::path(post, path = "/v1/worlds/{world_id}/uploads", operation_id = "worlds_create_uploads", tag = "world store", request_body = RequestUploads,
@@ -206,23 +207,4 @@ fn wanted_range(headers: &HeaderMap, size: u64) -> Outcome<Option<Range<u64>>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn range(text: &'static str) -> Option<Range<u64>> {
-        wanted_range(&HeaderMap::from_iter([(RANGE, HeaderValue::from_static(text))]), 100)
-            .expect("satisfiable")
-    }
-
-    #[test]
-    fn ranges_are_read_as_the_rfc_says() {
-        assert_eq!(range("bytes=0-"), Some(0..100));
-        assert_eq!(range("bytes=10-19"), Some(10..20));
-        assert_eq!(range("bytes=10-1000"), Some(10..100));
-        for ignored in ["bytes=-5", "bytes=1-2,4-5", "bytes=9-3", "lines=1-2", "bytes=x-"] {
-            assert_eq!(range(ignored), None, "{ignored}");
-        }
-        let beyond = HeaderMap::from_iter([(RANGE, HeaderValue::from_static("bytes=100-"))]);
-        assert!(wanted_range(&beyond, 100).is_err());
-    }
-}
+mod tests;

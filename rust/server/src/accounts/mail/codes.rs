@@ -3,9 +3,9 @@
 use anyhow::Context;
 use sqlx::Row;
 
-use crate::auth::tokens::sha256;
 use crate::database::{Database, Work};
-use crate::http::error::Outcome;
+use crate::digest::sha256;
+use crate::http::Outcome;
 
 pub const VERIFICATION: &str = "verification";
 pub const RESET: &str = "reset";
@@ -80,18 +80,4 @@ pub async fn take(work: &mut Work, code_hash: &str) -> Outcome<Option<String>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_code_is_read_as_people_type() {
-        let code = new().expect("code");
-        assert_eq!(code.len(), 11);
-        let kept = hash(RESET, "ada@example.org", &code);
-        let typed =
-            format!(" {} ", code.to_lowercase().replace('-', " ").replace('1', "l").replace('0', "o"));
-        assert_eq!(hash(RESET, "ada@example.org", &typed), kept);
-        assert_ne!(hash(VERIFICATION, "ada@example.org", &code), kept);
-        assert_ne!(hash(RESET, "eve@example.org", &code), kept);
-    }
-}
+mod tests;

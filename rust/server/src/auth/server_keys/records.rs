@@ -7,9 +7,9 @@ use sqlx::any::AnyRow;
 
 use super::generate;
 use crate::auth::audit::Event;
-use crate::auth::tokens::sha256;
 use crate::config::Config;
 use crate::database::{Database, Work, rfc3339};
+use crate::digest::sha256;
 
 /// What a new key is for.
 #[derive(Debug, Clone)]
