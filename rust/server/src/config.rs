@@ -25,10 +25,10 @@ fn path(text: &str) -> Result<PathBuf, &'static str> {
 /// A setting that cannot be used, with what to do about it.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Unusable(pub String);
+pub struct InvalidSetting(pub String);
 
 /// `text` as it may be shown: a URL without what it has before its host.
-pub fn without_password(text: &str) -> String {
+pub fn redact_password(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     // A password may hold a slash that should have been escaped.
@@ -142,17 +142,17 @@ impl Config {
     }
 
     /// Refuses settings that each make sense, but not together.
-    pub fn check(&self) -> Result<(), Unusable> {
+    pub fn check(&self) -> Result<(), InvalidSetting> {
         let Self { lease_seconds, heartbeat_seconds, access_token_seconds, refresh_token_seconds, .. } = self;
         if lease_seconds <= heartbeat_seconds {
-            return Err(Unusable(format!(
+            return Err(InvalidSetting(format!(
                 "--lease-seconds {lease_seconds} must be more than --heartbeat-seconds {heartbeat_seconds} (best twice as \
                  much): a server would leave the list between two heartbeats; make the lease longer or the heartbeats more \
                  frequent"
             )));
         }
         if refresh_token_seconds < access_token_seconds {
-            return Err(Unusable(format!(
+            return Err(InvalidSetting(format!(
                 "--refresh-token-seconds {refresh_token_seconds} must be at least --access-token-seconds \
                  {access_token_seconds}: a session would end before the token it was begun with; make it longer"
             )));

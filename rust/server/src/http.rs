@@ -15,5 +15,5 @@ pub mod rate_limit;
 mod security_headers;
 mod timeouts;
 
-pub use error::{Outcome, Refusal};
+pub use error::{ApiError, ApiResult};
 pub use json::{JsonBody, QueryString, query};

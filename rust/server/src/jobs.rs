@@ -8,21 +8,21 @@ use std::time::Duration;
 use crate::health;
 use crate::state::AppState;
 
-const EVERY: Duration = Duration::from_secs(60);
+const INTERVAL: Duration = Duration::from_secs(60);
 /// Nobody may ever ask for the metrics.
-const FOLD_EVERY: Duration = Duration::from_secs(5);
+const METRICS_UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Runs until the task is aborted. Expired servers are not listed even before they are swept.
 pub async fn run(state: AppState) {
     for round in 0.. {
-        for _ in 0..EVERY.as_secs() / FOLD_EVERY.as_secs() {
-            tokio::time::sleep(FOLD_EVERY).await;
-            health::fold_metrics();
+        for _ in 0..INTERVAL.as_secs() / METRICS_UPKEEP_INTERVAL.as_secs() {
+            tokio::time::sleep(METRICS_UPKEEP_INTERVAL).await;
+            health::run_metrics_upkeep();
         }
-        if let Err(error) = world_objects::once(&state, round).await {
+        if let Err(error) = world_objects::run_once(&state, round).await {
             tracing::warn!("worlds were not swept; the next round follows: {error:#}");
         }
-        if let Err(error) = expiry::once(&state).await {
+        if let Err(error) = expiry::run_once(&state).await {
             tracing::warn!(%error, "the sweep failed; the next one follows");
         }
     }

@@ -29,5 +29,5 @@ pub use auth::identity_providers::{IdentityProvider, provider as identity_provid
 pub use auth::{admin_keys, server_keys, signing_keys};
 pub use config::Config;
 pub use http::context::request_id as current_request_id;
-pub use http::listener::allow_many_files;
+pub use http::listener::raise_open_file_limit;
 pub use server::{Running, start};

@@ -12,9 +12,9 @@ use tower_http::cors::Cors;
 
 use crate::accounts::{self, email, link, passwords};
 use crate::http::cors;
-use crate::http::etag::{Known, Tagged};
+use crate::http::etag::{EtaggedJson, IfNoneMatch};
 use crate::http::middleware::{Counted, Counts, Envelope};
-use crate::http::{Outcome, Refusal};
+use crate::http::{ApiError, ApiResult};
 use crate::session::{self, refresh};
 use crate::state::AppState;
 use crate::{admin, health, openapi, player_store, registration, rooms, validation, world_store};
@@ -91,9 +91,9 @@ pub fn app(state: AppState) -> App {
         .route(routes::METRICS, get(health::metrics))
         .route(routes::OPENAPI, get(serve_openapi));
     let router = router
-        .fallback(|| async { Refusal::new(Code::NotFound, "there is nothing at this path") })
+        .fallback(|| async { ApiError::new(Code::NotFound, "there is nothing at this path") })
         .method_not_allowed_fallback(|| async {
-            Refusal::new(Code::MethodNotAllowed, "not with this method")
+            ApiError::new(Code::MethodNotAllowed, "not with this method")
         })
         .with_state(state.clone());
     let envelope = Envelope::new(state.clone(), router, counted);
@@ -106,14 +106,14 @@ pub fn app(state: AppState) -> App {
     }
 }
 
-async fn serve_openapi(known: Known) -> Outcome<Response> {
-    static DOCUMENT: OnceLock<Tagged> = OnceLock::new();
+async fn serve_openapi(if_none_match: IfNoneMatch) -> ApiResult<Response> {
+    static DOCUMENT: OnceLock<EtaggedJson> = OnceLock::new();
     let document = match DOCUMENT.get() {
         Some(document) => document,
         None => {
-            let made = Tagged::of(openapi::document()?.into_bytes())?;
+            let made = EtaggedJson::of(openapi::document()?.into_bytes())?;
             DOCUMENT.get_or_init(|| made)
         }
     };
-    Ok(document.unless_known(&known))
+    Ok(document.unless_matched(&if_none_match))
 }

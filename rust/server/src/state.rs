@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::accounts::EmailAccounts;
-use crate::accounts::mail::Mailbox;
-use crate::auth::authorization::Standings;
-use crate::auth::identity_providers::Identities;
-use crate::auth::password_hash::Passwords;
+use crate::accounts::mail::MailQueue;
+use crate::auth::authorization::AuthorizationLoader;
+use crate::auth::identity_providers::IdentityProviders;
+use crate::auth::password_hash::PasswordHashes;
 use crate::auth::server_keys::KeyUses;
 use crate::auth::tokens::Tokens;
 use crate::config::Config;
@@ -26,13 +26,13 @@ pub struct Shared {
     pub database: Database,
     pub tokens: Tokens,
     pub epochs: Epochs,
-    pub passwords: Passwords,
+    pub passwords: PasswordHashes,
     pub rate_limits: RateLimits,
-    pub standings: Standings,
+    pub authorization: AuthorizationLoader,
     pub rooms: Rooms,
     pub key_uses: KeyUses,
-    pub identities: Identities,
-    pub mail: Mailbox,
+    pub identity_providers: IdentityProviders,
+    pub mail: MailQueue,
     pub email_accounts: EmailAccounts,
     /// Where worlds' chunks lie.
     pub objects: Arc<Objects>,

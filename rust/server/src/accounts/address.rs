@@ -3,7 +3,7 @@
 use backend_protocol::unicode;
 
 /// An address as it is kept and compared: without blanks around it, composed, in lower case.
-pub fn of(typed: &str) -> String {
+pub fn normalized(typed: &str) -> String {
     unicode::composed(typed.trim()).to_lowercase()
 }
 

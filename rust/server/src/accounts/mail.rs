@@ -14,22 +14,22 @@ use crate::accounts::{EmailAccounts, address};
 use crate::auth::audit::Event;
 use crate::config::Config;
 use crate::digest::sha256;
-use crate::http::Outcome;
+use crate::http::ApiResult;
 use crate::http::rate_limit::{Counted, MAILS_TO};
 use crate::state::AppState;
 
-pub use transport::{MailTarget, Sender, target};
+pub use transport::{MailTarget, MailTransport, target};
 
 /// Letters that wait to be sent. More are dropped: players ask again, attackers do not matter.
-const WAITING: usize = 1_000;
+const MAX_QUEUED: usize = 1_000;
 pub const VERIFICATION_MS: i64 = 24 * 3_600 * 1_000;
 pub const RESET_MS: i64 = 30 * 60 * 1_000;
-const ATTEMPTS: u32 = 3;
-const BETWEEN_ATTEMPTS: Duration = Duration::from_secs(5);
+const MAX_ATTEMPTS: u32 = 3;
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A mail to be written.
 #[derive(Debug)]
-pub enum Letter {
+pub enum MailJob {
     /// A code that proves an address.
     Verification {
         /// Whose address.
@@ -54,62 +54,62 @@ pub struct Mail {
     pub text: String,
 }
 
-/// Where letters are handed in.
-pub struct Mailbox(mpsc::Sender<Letter>);
+/// The queue of mails to be composed and sent.
+pub struct MailQueue(mpsc::Sender<MailJob>);
 
-impl Mailbox {
-    /// Has a letter written and sent.
-    pub fn write(&self, letter: Letter) {
-        if self.0.try_send(letter).is_err() {
+impl MailQueue {
+    /// Adds a job; drops it when too many wait.
+    pub fn enqueue(&self, job: MailJob) {
+        if self.0.try_send(job).is_err() {
             metrics::counter!("backend_mails_total", "outcome" => "dropped").increment(1);
             tracing::warn!("a mail was dropped: too many wait");
         }
     }
 }
 
-/// A mailbox, and its letters for [`run`].
-pub fn mailbox() -> (Mailbox, mpsc::Receiver<Letter>) {
-    let (sender, letters) = mpsc::channel(WAITING);
-    (Mailbox(sender), letters)
+/// A queue, and its receiving end for [`run`].
+pub fn queue() -> (MailQueue, mpsc::Receiver<MailJob>) {
+    let (sender, jobs) = mpsc::channel(MAX_QUEUED);
+    (MailQueue(sender), jobs)
 }
 
-/// Writes and sends letters until the task is aborted.
-pub fn run(state: AppState, sender: Sender, mut letters: mpsc::Receiver<Letter>) -> JoinHandle<()> {
+/// Composes and sends mails until the task is aborted.
+pub fn run(state: AppState, transport: MailTransport, mut jobs: mpsc::Receiver<MailJob>) -> JoinHandle<()> {
     tokio::spawn(async move {
-        while let Some(letter) = letters.recv().await {
-            match compose(&state, letter).await {
-                Ok(Some(mail)) => send(&sender, mail).await,
+        while let Some(job) = jobs.recv().await {
+            match compose(&state, job).await {
+                Ok(Some(mail)) => send(&transport, mail).await,
                 Ok(None) => {}
-                Err(refusal) => tracing::error!(error = refusal.0.detail, "a mail could not be written"),
+                Err(error) => tracing::error!(error = error.0.detail, "a mail could not be written"),
             }
         }
     })
 }
 
-async fn send(sender: &Sender, mail: Mail) {
-    for attempt in 1..=ATTEMPTS {
-        match sender.send(&mail).await {
+async fn send(transport: &MailTransport, mail: Mail) {
+    for attempt in 1..=MAX_ATTEMPTS {
+        match transport.send(&mail).await {
             Ok(()) => {
                 metrics::counter!("backend_mails_total", "outcome" => "sent").increment(1);
                 return;
             }
-            Err(error) if attempt == ATTEMPTS || !sender.may_recover() => {
+            Err(error) if attempt == MAX_ATTEMPTS || !transport.may_recover() => {
                 metrics::counter!("backend_mails_total", "outcome" => "failed").increment(1);
                 tracing::error!("a mail was not sent: {error:#}");
             }
             Err(error) => {
                 tracing::warn!("a mail was not sent, the next try follows: {error:#}");
-                tokio::time::sleep(BETWEEN_ATTEMPTS).await;
+                tokio::time::sleep(RETRY_INTERVAL).await;
             }
         }
     }
 }
 
-async fn compose(state: &AppState, letter: Letter) -> Outcome<Option<Mail>> {
-    match letter {
-        Letter::Verification { player_id } => verification(state, &player_id).await,
-        Letter::PasswordReset { email } => password_reset(state, email).await,
-        Letter::PasswordChanged { player_id } => {
+async fn compose(state: &AppState, job: MailJob) -> ApiResult<Option<Mail>> {
+    match job {
+        MailJob::Verification { player_id } => verification(state, &player_id).await,
+        MailJob::PasswordReset { email } => password_reset(state, email).await,
+        MailJob::PasswordChanged { player_id } => {
             let row = sqlx::query("SELECT email FROM players WHERE player_id = $1")
                 .bind(player_id)
                 .fetch_optional(state.database.pool())
@@ -128,8 +128,8 @@ fn mail(state: &AppState, to: String, subject: &str, text: &str) -> Mail {
     Mail { to, subject: format!("{name}: {subject}"), text: text.to_owned() }
 }
 
-/// Nobody's letter box is filled by others.
-fn too_many_to(state: &AppState, email: &str) -> bool {
+/// Whether this address has had too many mails: nobody can flood the inbox of somebody else.
+fn is_rate_limited(state: &AppState, email: &str) -> bool {
     let counted = Counted::MailsTo(sha256(address::mailbox(email).as_bytes()));
     let refused = state.rate_limits.take(counted, MAILS_TO, Instant::now()).is_err();
     if refused {
@@ -138,11 +138,11 @@ fn too_many_to(state: &AppState, email: &str) -> bool {
     refused
 }
 
-async fn verification(state: &AppState, player_id: &str) -> Outcome<Option<Mail>> {
-    let mut work = state.database.begin().await?;
+async fn verification(state: &AppState, player_id: &str) -> ApiResult<Option<Mail>> {
+    let mut tx = state.database.begin().await?;
     let row = sqlx::query("SELECT email, pending_email, email_verified_at FROM players WHERE player_id = $1")
         .bind(player_id)
-        .fetch_optional(&mut *work.tx)
+        .fetch_optional(&mut *tx.conn)
         .await?;
     let Some(row) = row else { return Ok(None) };
     let pending: Option<String> = row.try_get("pending_email")?;
@@ -155,13 +155,13 @@ async fn verification(state: &AppState, player_id: &str) -> Outcome<Option<Mail>
             None => return Ok(None),
         },
     };
-    if too_many_to(state, &email) {
+    if is_rate_limited(state, &email) {
         return Ok(None);
     }
     let taken = sqlx::query("SELECT player_id FROM players WHERE email = $1 AND player_id <> $2")
         .bind(&email)
         .bind(player_id)
-        .fetch_optional(&mut *work.tx)
+        .fetch_optional(&mut *tx.conn)
         .await?;
     if taken.is_some() {
         let text = "Somebody, perhaps you, wanted to register this address.\n\
@@ -172,8 +172,8 @@ async fn verification(state: &AppState, player_id: &str) -> Outcome<Option<Mail>
     }
     let code = codes::new()?;
     let hash = codes::hash(codes::VERIFICATION, &email, &code);
-    codes::keep(&mut work, player_id, codes::VERIFICATION, &hash, VERIFICATION_MS).await?;
-    work.commit().await?;
+    codes::store(&mut tx, player_id, codes::VERIFICATION, &hash, VERIFICATION_MS).await?;
+    tx.commit().await?;
     let text = format!(
         "This code shows the game that the address is yours:\n\n    {code}\n\n\
          It is good for 24 hours.\nIf you did not ask for it, there is nothing to do.\n"
@@ -181,21 +181,21 @@ async fn verification(state: &AppState, player_id: &str) -> Outcome<Option<Mail>
     Ok(Some(mail(state, email, "confirm your address", &text)))
 }
 
-async fn password_reset(state: &AppState, email: String) -> Outcome<Option<Mail>> {
-    if too_many_to(state, &email) {
+async fn password_reset(state: &AppState, email: String) -> ApiResult<Option<Mail>> {
+    if is_rate_limited(state, &email) {
         return Ok(None);
     }
-    let mut work = state.database.begin().await?;
+    let mut tx = state.database.begin().await?;
     let row = sqlx::query("SELECT player_id FROM players WHERE email = $1")
         .bind(&email)
-        .fetch_optional(&mut *work.tx)
+        .fetch_optional(&mut *tx.conn)
         .await?;
     let Some(row) = row else { return Ok(None) };
     let player_id: String = row.try_get("player_id")?;
     let code = codes::new()?;
     let hash = codes::hash(codes::RESET, &email, &code);
-    codes::keep(&mut work, &player_id, codes::RESET, &hash, RESET_MS).await?;
-    work.commit().await?;
+    codes::store(&mut tx, &player_id, codes::RESET, &hash, RESET_MS).await?;
+    tx.commit().await?;
     Event::new("password_reset_requested").player(&player_id).ok();
     let text = format!(
         "With this code you can set another password in the game:\n\n    {code}\n\n\

@@ -8,11 +8,11 @@ use backend_protocol::{Code, Problem, limits};
 
 use crate::auth::extractors::AdminAuth;
 use crate::auth::server_keys::{self, MadeKey, NewKey};
-use crate::http::{JsonBody, Outcome, Refusal};
+use crate::http::{ApiError, ApiResult, JsonBody};
 use crate::state::AppState;
 
-fn unknown() -> Refusal {
-    Refusal::new(Code::NotFound, "there is no such key")
+fn unknown() -> ApiError {
+    ApiError::new(Code::NotFound, "there is no such key")
 }
 
 fn created(made: MadeKey) -> (StatusCode, Json<CreatedKey>) {
@@ -22,7 +22,7 @@ fn created(made: MadeKey) -> (StatusCode, Json<CreatedKey>) {
 /// All server keys, without the keys themselves.
 #[utoipa::path(get, path = "/v1/admin/server-keys", operation_id = "admin_server_keys_list", tag = "admin", security(("admin_key" = [])),
     responses((status = 200, body = KeyList), (status = "4XX", body = Problem)))]
-pub async fn list(State(state): State<AppState>, _admin: AdminAuth) -> Outcome<Json<KeyList>> {
+pub async fn list(State(state): State<AppState>, _admin: AdminAuth) -> ApiResult<Json<KeyList>> {
     Ok(Json(KeyList { keys: server_keys::list(&state.database).await? }))
 }
 
@@ -33,7 +33,7 @@ pub async fn create(
     State(state): State<AppState>,
     _admin: AdminAuth,
     body: JsonBody<CreateKey>,
-) -> Outcome<(StatusCode, Json<CreatedKey>)> {
+) -> ApiResult<(StatusCode, Json<CreatedKey>)> {
     let new = NewKey {
         game: state.config.game.clone(),
         environment: state.config.environment.clone(),
@@ -51,12 +51,12 @@ pub async fn rotate(
     _admin: AdminAuth,
     Path(key_id): Path<String>,
     body: JsonBody<RotateKey>,
-) -> Outcome<(StatusCode, Json<CreatedKey>)> {
+) -> ApiResult<(StatusCode, Json<CreatedKey>)> {
     limits::identifier("key_id", &key_id, 64)?;
     let keys = server_keys::list(&state.database).await?;
     let key = keys.iter().find(|key| key.key_id == key_id).ok_or_else(unknown)?;
     if key.state != "active" || key.game.is_none() {
-        return Err(Refusal::field(
+        return Err(ApiError::field(
             "key_id",
             "must be of an active key; this one was revoked or rotated before",
         ));
@@ -72,10 +72,10 @@ pub async fn revoke(
     State(state): State<AppState>,
     _admin: AdminAuth,
     Path(key_id): Path<String>,
-) -> Outcome<StatusCode> {
+) -> ApiResult<StatusCode> {
     limits::identifier("key_id", &key_id, 64)?;
     if server_keys::revoke(&state.database, &key_id).await? {
-        state.rooms.kept.changed();
+        state.rooms.page_cache.invalidate();
         Ok(StatusCode::NO_CONTENT)
     } else {
         Err(unknown())

@@ -6,12 +6,12 @@ use crate::auth::audit::Event;
 use crate::auth::server_keys::{MadeKey, generate_with, is_well_formed_with};
 use crate::database::{Database, rfc3339};
 use crate::digest::sha256;
-use crate::http::{Outcome, Refusal};
+use crate::http::{ApiError, ApiResult};
 use backend_protocol::Code;
 
 /// Every admin key begins with this, so that a scanner finds one that leaked.
 pub const PREFIX: &str = "gak_";
-const NOTED_EVERY_MS: i64 = 60_000;
+const LAST_USED_INTERVAL_MS: i64 = 60_000;
 
 /// An admin key as it may be shown.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -38,15 +38,15 @@ pub async fn create(database: &Database, label: &str) -> anyhow::Result<MadeKey>
     let key = generate_with(PREFIX, "admin")?;
     let key_hash = sha256(key.as_bytes());
     let key_id = format!("key_{}", &key_hash[..12]);
-    let mut work = database.begin().await?;
+    let mut tx = database.begin().await?;
     sqlx::query("INSERT INTO admin_keys (key_hash, key_id, label, created_at) VALUES ($1, $2, $3, $4)")
         .bind(&key_hash)
         .bind(&key_id)
         .bind(label)
-        .bind(work.now)
-        .execute(&mut *work.tx)
+        .bind(tx.now)
+        .execute(&mut *tx.conn)
         .await?;
-    work.commit().await?;
+    tx.commit().await?;
     Event::new("admin_key_created").key(&key_id).ok();
     Ok(MadeKey { key, key_id })
 }
@@ -70,13 +70,13 @@ pub async fn list(database: &Database) -> sqlx::Result<Vec<AdminKeyRecord>> {
 
 /// Ends a key at once. False: no such key.
 pub async fn revoke(database: &Database, key_id: &str) -> sqlx::Result<bool> {
-    let mut work = database.begin().await?;
+    let mut tx = database.begin().await?;
     let done = sqlx::query("UPDATE admin_keys SET revoked_at = COALESCE(revoked_at, $1) WHERE key_id = $2")
-        .bind(work.now)
+        .bind(tx.now)
         .bind(key_id)
-        .execute(&mut *work.tx)
+        .execute(&mut *tx.conn)
         .await?;
-    work.commit().await?;
+    tx.commit().await?;
     let found = done.rows_affected() > 0;
     if found {
         Event::new("admin_key_revoked").key(key_id).ok();
@@ -85,10 +85,10 @@ pub async fn revoke(database: &Database, key_id: &str) -> sqlx::Result<bool> {
 }
 
 /// The id of a key that is good.
-pub(crate) async fn verify(database: &Database, key: &str) -> Outcome<String> {
-    let invalid = || Refusal::new(Code::AdminKeyInvalid, "the admin key is unknown or revoked");
+pub(crate) async fn verify(database: &Database, key: &str) -> ApiResult<String> {
+    let invalid = || ApiError::new(Code::AdminKeyInvalid, "the admin key is unknown or revoked");
     if !key.starts_with(PREFIX) {
-        return Err(Refusal::new(Code::Unauthorized, "this needs an admin key"));
+        return Err(ApiError::new(Code::Unauthorized, "this needs an admin key"));
     }
     if !is_well_formed(key) {
         return Err(invalid());
@@ -101,14 +101,14 @@ pub(crate) async fn verify(database: &Database, key: &str) -> Outcome<String> {
             .await?
             .ok_or_else(invalid)?;
     let now = database.now().await?;
-    if row.try_get::<Option<i64>, _>("last_used_at")?.is_none_or(|at| at < now - NOTED_EVERY_MS) {
-        let mut work = database.begin().await?;
+    if row.try_get::<Option<i64>, _>("last_used_at")?.is_none_or(|at| at < now - LAST_USED_INTERVAL_MS) {
+        let mut tx = database.begin().await?;
         sqlx::query("UPDATE admin_keys SET last_used_at = $1 WHERE key_hash = $2")
             .bind(now)
             .bind(&key_hash)
-            .execute(&mut *work.tx)
+            .execute(&mut *tx.conn)
             .await?;
-        work.commit().await?;
+        tx.commit().await?;
     }
     Ok(row.try_get("key_id")?)
 }

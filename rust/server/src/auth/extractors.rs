@@ -9,49 +9,48 @@ use backend_protocol::Code;
 use backend_protocol::validation::{Claims, TokenKind};
 
 use super::audit::Event;
-use super::authorization::{Question, Standing};
+use super::authorization::{AuthSnapshot, Lookup};
 use super::{admin_keys, server_keys};
-use crate::accounts;
 use crate::digest::sha256;
 use crate::http::rate_limit;
-use crate::http::{Outcome, Refusal};
+use crate::http::{ApiError, ApiResult};
 use crate::state::AppState;
 
-fn bearer(parts: &Parts) -> Outcome<&str> {
+fn bearer(parts: &Parts) -> ApiResult<&str> {
     let value = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     value
         .and_then(|value| value.strip_prefix("Bearer "))
-        .ok_or_else(|| Refusal::new(Code::Unauthorized, "send Authorization: Bearer …"))
+        .ok_or_else(|| ApiError::new(Code::Unauthorized, "send Authorization: Bearer …"))
 }
 
 /// A player with a valid access token, and what was found about him.
-pub struct PlayerAuth(pub Arc<Claims>, pub Standing);
+pub struct PlayerAuth(pub Arc<Claims>, pub AuthSnapshot);
 
 impl FromRequestParts<AppState> for PlayerAuth {
-    type Rejection = Refusal;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Outcome<Self> {
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> ApiResult<Self> {
         let token = bearer(parts)?;
         if token.starts_with(server_keys::PREFIX) {
-            return Err(Refusal::new(
+            return Err(ApiError::new(
                 Code::Unauthorized,
                 "this needs a player's access token, not a server key",
             ));
         }
-        let claims = match state.tokens.known(token) {
+        let claims = match state.tokens.cached_claims(token) {
             Some(claims) => claims,
             // Verified before anything is asked about whom it names.
             None => {
-                let now = state.standings.of(&state.database, Question::default()).await?.now;
-                match state.tokens.read(token, None, now)? {
+                let now = state.authorization.load(&state.database, Lookup::default()).await?.now;
+                match state.tokens.verify(token, None, now)? {
                     (TokenKind::Access, claims) => claims,
                     (TokenKind::Join, _) => return Err(Code::TokenInvalid.into()),
                 }
             }
         };
         rate_limit::player(state, &claims.sub)?;
-        let standing = accounts::in_good_standing(state, &claims).await?;
-        Ok(Self(claims, standing))
+        let snapshot = state.authorization.authorize_player(&state.database, &claims).await?;
+        Ok(Self(claims, snapshot))
     }
 }
 
@@ -62,25 +61,25 @@ pub struct ServerAuth {
 }
 
 impl FromRequestParts<AppState> for ServerAuth {
-    type Rejection = Refusal;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Outcome<Self> {
-        let shown = ShownKey::from_request_parts(parts, state).await?;
-        let standing = shown.ask(state).await?;
-        shown.judge(state, &standing).await
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> ApiResult<Self> {
+        let key = UnverifiedKey::from_request_parts(parts, state).await?;
+        let snapshot = key.look_up(state).await?;
+        key.verify(state, &snapshot).await
     }
 }
 
 /// A well-formed server key, of which nobody has said yet that it is good. For who asks for more at the same time.
-pub struct ShownKey {
+pub struct UnverifiedKey {
     /// SHA-256 of the key itself.
     pub key_hash: String,
 }
 
-impl FromRequestParts<AppState> for ShownKey {
-    type Rejection = Refusal;
+impl FromRequestParts<AppState> for UnverifiedKey {
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Outcome<Self> {
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> ApiResult<Self> {
         let key = bearer(parts)?;
         let key_hash = server_keys::hash_of(key);
         rate_limit::before_key(state, key_hash.as_deref().ok())?;
@@ -88,33 +87,33 @@ impl FromRequestParts<AppState> for ShownKey {
     }
 }
 
-impl ShownKey {
+impl UnverifiedKey {
     /// What the database says of it now.
-    pub async fn ask(&self, state: &AppState) -> Outcome<Standing> {
-        let question = Question { key_hash: Some(&self.key_hash), ..Question::default() };
-        state.standings.of(&state.database, question).await
+    pub async fn look_up(&self, state: &AppState) -> ApiResult<AuthSnapshot> {
+        let lookup = Lookup { key_hash: Some(&self.key_hash), ..Lookup::default() };
+        state.authorization.load(&state.database, lookup).await
     }
 
-    /// The server, if the key is good by `standing`.
-    pub async fn judge(&self, state: &AppState, standing: &Standing) -> Outcome<ServerAuth> {
-        match server_keys::judge(state, &self.key_hash, standing).await {
+    /// The server, if the key is good by `snapshot`.
+    pub async fn verify(&self, state: &AppState, snapshot: &AuthSnapshot) -> ApiResult<ServerAuth> {
+        match server_keys::verify(state, &self.key_hash, snapshot).await {
             Ok(key_hash) => {
                 rate_limit::key_was_good(state, &self.key_hash);
                 Ok(ServerAuth { key_hash })
             }
-            Err(refusal) => {
+            Err(error) => {
                 rate_limit::key_was_wrong(state, &self.key_hash);
-                Err(audited(refusal))
+                Err(audited(error))
             }
         }
     }
 }
 
-fn audited(refusal: Refusal) -> Refusal {
-    if refusal.0.code == Code::ServerKeyInvalid {
-        Event::new("server_key").refused(&refusal.0.detail);
+fn audited(error: ApiError) -> ApiError {
+    if error.0.code == Code::ServerKeyInvalid {
+        Event::new("server_key").refused(&error.0.detail);
     }
-    refusal
+    error
 }
 
 /// The operator's tool, with a valid admin key.
@@ -123,17 +122,17 @@ pub struct AdminAuth {
 }
 
 impl FromRequestParts<AppState> for AdminAuth {
-    type Rejection = Refusal;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Outcome<Self> {
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> ApiResult<Self> {
         let key = bearer(parts)?;
         let key_hash = sha256(key.as_bytes());
         rate_limit::before_key(state, Some(&key_hash))?;
         let key_id = match admin_keys::verify(&state.database, key).await {
-            Err(refusal) if refusal.0.code == Code::AdminKeyInvalid => {
+            Err(error) if error.0.code == Code::AdminKeyInvalid => {
                 rate_limit::key_was_wrong(state, &key_hash);
-                Event::new("admin_key").refused(&refusal.0.detail);
-                return Err(refusal);
+                Event::new("admin_key").refused(&error.0.detail);
+                return Err(error);
             }
             verified => verified?,
         };
@@ -143,16 +142,16 @@ impl FromRequestParts<AppState> for AdminAuth {
 }
 
 /// Either of the two, whoever may look at rooms, and what was found about it.
-pub struct AnyAuth(pub Standing);
+pub struct PlayerOrServer(pub AuthSnapshot);
 
-impl FromRequestParts<AppState> for AnyAuth {
-    type Rejection = Refusal;
+impl FromRequestParts<AppState> for PlayerOrServer {
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Outcome<Self> {
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> ApiResult<Self> {
         if bearer(parts)?.starts_with(server_keys::PREFIX) {
-            let shown = ShownKey::from_request_parts(parts, state).await?;
-            let standing = shown.ask(state).await?;
-            shown.judge(state, &standing).await.map(|_| Self(standing))
+            let key = UnverifiedKey::from_request_parts(parts, state).await?;
+            let snapshot = key.look_up(state).await?;
+            key.verify(state, &snapshot).await.map(|_| Self(snapshot))
         } else {
             PlayerAuth::from_request_parts(parts, state).await.map(|player| Self(player.1))
         }

@@ -13,12 +13,12 @@ use tokio::sync::Semaphore;
 
 use crate::auth::audit::Event;
 use crate::config::Config;
-use crate::http::{Outcome, Refusal};
+use crate::http::{ApiError, ApiResult};
 
-const TIMEOUT: Duration = Duration::from_secs(5);
+const HOOK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Questions to hooks at a time.
-const AT_A_TIME: usize = 64;
-const MAX_ANSWER: usize = 16 * 1024;
+const MAX_CONCURRENT_REQUESTS: usize = 64;
+const MAX_REPLY_BYTES: usize = 16 * 1024;
 /// Longest name of a player at a platform, in characters.
 const MAX_SUBJECT: usize = 128;
 
@@ -51,21 +51,21 @@ pub struct Identity {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct HookReply {
     subject: String,
     #[serde(default)]
     display_name: Option<String>,
 }
 
 /// Asks the hooks.
-pub struct Identities {
+pub struct IdentityProviders {
     hooks: HashMap<String, String>,
     secret: Option<SecretString>,
     http: reqwest::Client,
-    places: Semaphore,
+    permits: Semaphore,
 }
 
-impl Identities {
+impl IdentityProviders {
     pub fn new(config: &Config) -> anyhow::Result<Self> {
         let mut hooks = HashMap::new();
         for IdentityProvider { name, hook } in &config.identity_providers {
@@ -74,7 +74,7 @@ impl Identities {
             }
         }
         let http = reqwest::Client::builder()
-            .timeout(TIMEOUT)
+            .timeout(HOOK_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .build()
@@ -83,33 +83,33 @@ impl Identities {
             hooks,
             secret: config.identity_hook_secret.clone(),
             http,
-            places: Semaphore::new(AT_A_TIME),
+            permits: Semaphore::new(MAX_CONCURRENT_REQUESTS),
         })
     }
 
     /// Whose token this is, by the word of its provider's hook.
-    pub async fn verify(&self, provider: &str, token: &str) -> Outcome<Identity> {
+    pub async fn verify(&self, provider: &str, token: &str) -> ApiResult<Identity> {
         let hook = self
             .hooks
             .get(provider)
-            .ok_or_else(|| Refusal::field("provider", "is not one that this backend knows"))?;
+            .ok_or_else(|| ApiError::field("provider", "is not one that this backend knows"))?;
         let away =
-            || Refusal::later(Code::Unavailable, 5, "the identity provider does not answer; try again");
-        let _place = self.places.acquire().await.map_err(anyhow::Error::from)?;
-        let mut question =
+            || ApiError::later(Code::Unavailable, 5, "the identity provider does not identity; try again");
+        let _permit = self.permits.acquire().await.map_err(anyhow::Error::from)?;
+        let mut request =
             self.http.post(hook).json(&serde_json::json!({ "provider": provider, "token": token }));
         if let Some(secret) = &self.secret {
-            question = question.bearer_auth(secret.expose_secret());
+            request = request.bearer_auth(secret.expose_secret());
         }
-        let mut reply = question.send().await.map_err(|error| {
-            tracing::warn!(provider, error = %error.without_url(), "an identity hook does not answer");
+        let mut reply = request.send().await.map_err(|error| {
+            tracing::warn!(provider, error = %error.without_url(), "an identity hook does not identity");
             away()
         })?;
         match reply.status().as_u16() {
             200 => {}
             400..=404 | 422 => {
                 Event::new("login").method("custom").refused("the provider does not know the token");
-                return Err(Refusal::new(Code::TokenInvalid, "the identity provider refused the token"));
+                return Err(ApiError::new(Code::TokenInvalid, "the identity provider refused the token"));
             }
             status => {
                 tracing::warn!(provider, status, "an identity hook answers with an error");
@@ -119,22 +119,22 @@ impl Identities {
         let mut body = Vec::new();
         while let Some(part) = reply.chunk().await.map_err(|_| away())? {
             body.extend_from_slice(&part);
-            if body.len() > MAX_ANSWER {
+            if body.len() > MAX_REPLY_BYTES {
                 tracing::warn!(provider, "an identity hook answers at more length than it may");
                 return Err(away());
             }
         }
-        let answer: Answer = serde_json::from_slice(&body).map_err(|error| {
-            tracing::warn!(provider, %error, "an identity hook's answer cannot be read");
+        let identity: HookReply = serde_json::from_slice(&body).map_err(|error| {
+            tracing::warn!(provider, %error, "an identity hook's identity cannot be read");
             away()
         })?;
-        if limits::opaque("subject", &answer.subject, 1, MAX_SUBJECT).is_err() {
+        if limits::opaque("subject", &identity.subject, 1, MAX_SUBJECT).is_err() {
             tracing::warn!(provider, "an identity hook names nobody");
             return Err(away());
         }
         // A name that does not fit is no reason to turn a player away.
         let fits = |name: &String| limits::text("display_name", name, 1, limits::MAX_DISPLAY_NAME).is_ok();
-        Ok(Identity { subject: answer.subject, display_name: answer.display_name.filter(fits) })
+        Ok(Identity { subject: identity.subject, display_name: identity.display_name.filter(fits) })
     }
 }
 

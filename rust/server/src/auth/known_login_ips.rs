@@ -2,9 +2,9 @@
 
 use sqlx::Row;
 
-use crate::database::{Database, Work};
+use crate::database::{Database, Transaction};
 use crate::digest::sha256;
-use crate::http::Outcome;
+use crate::http::ApiResult;
 use crate::http::client_ip::subscriber;
 use crate::http::context;
 
@@ -15,7 +15,7 @@ fn address_hash(player_id: &str) -> Option<String> {
 
 /// Whether the password of `player_id` was right from this address before. Asked for accounts that do not exist as well:
 /// that must take as long.
-pub async fn is_one(database: &Database, player_id: &str) -> Outcome<bool> {
+pub async fn contains(database: &Database, player_id: &str) -> ApiResult<bool> {
     let Some(address_hash) = address_hash(player_id) else { return Ok(false) };
     let row =
         sqlx::query("SELECT COUNT(*) FROM familiar_addresses WHERE player_id = $1 AND address_hash = $2")
@@ -27,7 +27,7 @@ pub async fn is_one(database: &Database, player_id: &str) -> Outcome<bool> {
 }
 
 /// The password was right from this address.
-pub async fn note(work: &mut Work, player_id: &str) -> Outcome<()> {
+pub async fn insert(tx: &mut Transaction, player_id: &str) -> ApiResult<()> {
     let Some(address_hash) = address_hash(player_id) else { return Ok(()) };
     sqlx::query(
         "INSERT INTO familiar_addresses (player_id, address_hash, seen_at) VALUES ($1, $2, $3) \
@@ -35,8 +35,8 @@ pub async fn note(work: &mut Work, player_id: &str) -> Outcome<()> {
     )
     .bind(player_id)
     .bind(address_hash)
-    .bind(work.now)
-    .execute(&mut *work.tx)
+    .bind(tx.now)
+    .execute(&mut *tx.conn)
     .await?;
     Ok(())
 }

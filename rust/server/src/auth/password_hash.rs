@@ -11,10 +11,10 @@ use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use backend_protocol::{Code, unicode};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::http::{Outcome, Refusal};
+use crate::http::{ApiError, ApiResult};
 
 /// Requests that wait for their turn, per core: about half a second's work. More are sent away.
-const WAITING_PER_CORE: usize = 16;
+const MAX_WAITING_PER_CORE: usize = 16;
 
 /// Which form of the password was hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,48 +26,48 @@ pub enum Form {
 
 /// Hashes and checks passwords off the request's thread. Cheap to clone.
 #[derive(Clone)]
-pub struct Passwords {
-    places: Arc<Semaphore>,
+pub struct PasswordHashes {
+    permits: Arc<Semaphore>,
     waiting: Arc<AtomicUsize>,
-    most_waiting: usize,
+    max_waiting: usize,
     /// Checked against when there is no account, so that the time taken tells nothing.
-    nobody: Arc<str>,
+    dummy_hash: Arc<str>,
 }
 
-impl Passwords {
+impl PasswordHashes {
     pub fn new() -> anyhow::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        let nobody = hash("nobody has this password")?.into();
+        let dummy_hash = hash("nobody has this password")?.into();
         Ok(Self {
-            places: Arc::new(Semaphore::new(cores)),
+            permits: Arc::new(Semaphore::new(cores)),
             waiting: Arc::default(),
-            most_waiting: cores * WAITING_PER_CORE,
-            nobody,
+            max_waiting: cores * MAX_WAITING_PER_CORE,
+            dummy_hash,
         })
     }
 
     /// Each hash takes 19 MiB and a core for 20 ms: as many at a time as there are cores.
-    async fn place(&self) -> Outcome<SemaphorePermit<'_>> {
-        if self.waiting.fetch_add(1, Ordering::AcqRel) >= self.most_waiting {
+    async fn permit(&self) -> ApiResult<SemaphorePermit<'_>> {
+        if self.waiting.fetch_add(1, Ordering::AcqRel) >= self.max_waiting {
             self.waiting.fetch_sub(1, Ordering::AcqRel);
-            return Err(Refusal::later(Code::RateLimited, 1, "too many logins at the moment"));
+            return Err(ApiError::later(Code::RateLimited, 1, "too many logins at the moment"));
         }
-        let place = self.places.acquire().await;
+        let permit = self.permits.acquire().await;
         self.waiting.fetch_sub(1, Ordering::AcqRel);
-        place.map_err(|error| anyhow::Error::from(error).into())
+        permit.map_err(|error| anyhow::Error::from(error).into())
     }
 
-    pub async fn hash(&self, password: String) -> Outcome<String> {
-        let _place = self.place().await?;
+    pub async fn hash(&self, password: String) -> ApiResult<String> {
+        let _permit = self.permit().await?;
         let hashed = tokio::task::spawn_blocking(move || hash(&password)).await;
         Ok(hashed.map_err(anyhow::Error::from)??)
     }
 
     /// Whether `password` is the one hashed in `stored`, and in which form; none, after as long, when there is none.
-    pub async fn matches(&self, password: String, stored: Option<String>) -> Outcome<Option<Form>> {
-        let _place = self.place().await?;
+    pub async fn matches(&self, password: String, stored: Option<String>) -> ApiResult<Option<Form>> {
+        let _permit = self.permit().await?;
         let known = stored.is_some();
-        let stored = stored.unwrap_or_else(|| self.nobody.to_string());
+        let stored = stored.unwrap_or_else(|| self.dummy_hash.to_string());
         let matched = tokio::task::spawn_blocking(move || {
             let parsed = PasswordHash::new(&stored).ok()?;
             let is = |form: &str| Argon2::default().verify_password(form.as_bytes(), &parsed).is_ok();

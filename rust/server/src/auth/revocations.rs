@@ -9,52 +9,52 @@ use backend_protocol::validation::MAX_ACCESS_TOKEN_SECONDS;
 use sqlx::Row;
 use uuid::Uuid;
 
-use crate::database::Work;
-use crate::http::Outcome;
+use crate::database::Transaction;
+use crate::http::ApiResult;
 
 pub const BANNED: &str = "banned";
 pub const SESSIONS_ENDED: &str = "sessions_ended";
 
 /// Longest time between a transaction's clock and its commit that is reckoned with.
-const COMMITTED_WITHIN_MS: i64 = 30_000;
-/// Older revocations concern nobody: tokens of their time have expired, and servers that were there have heard.
-pub const KEPT_MS: i64 = MAX_ACCESS_TOKEN_SECONDS as i64 * 1000 + COMMITTED_WITHIN_MS;
+const MAX_COMMIT_LAG_MS: i64 = 30_000;
+/// Older revocations concern nobody: tokens of their time have expired, and servers that were there have acknowledged.
+pub const RETENTION_MS: i64 = MAX_ACCESS_TOKEN_SECONDS as i64 * 1000 + MAX_COMMIT_LAG_MS;
 
 /// Notes that tokens of `player_id` issued until now are not good.
-pub async fn announce(work: &mut Work, player_id: &str, reason: &str) -> Outcome<()> {
+pub async fn insert(tx: &mut Transaction, player_id: &str, reason: &str) -> ApiResult<()> {
     sqlx::query(
         "INSERT INTO revocations (revocation_id, player_id, reason, revoked_at) VALUES ($1, $2, $3, $4)",
     )
     .bind(Uuid::now_v7().to_string())
     .bind(player_id)
     .bind(reason)
-    .bind(work.now)
-    .execute(&mut *work.tx)
+    .bind(tx.now)
+    .execute(&mut *tx.conn)
     .await?;
     Ok(())
 }
 
-/// What a server has not heard yet, and what to ask for next. `after` is what an earlier reply gave.
-pub async fn since(work: &mut Work, after: Option<u64>) -> Outcome<(Vec<Revocation>, u64)> {
-    let oldest = work.now - KEPT_MS;
-    let heard = after.and_then(|after| i64::try_from(after).ok()).unwrap_or_default();
-    // The clock was set back since: what is revoked now would count as heard.
-    let heard = if heard > work.now { 0 } else { heard };
+/// What a server has not acknowledged yet, and what to ask for next. `after` is what an earlier reply gave.
+pub async fn since(tx: &mut Transaction, after: Option<u64>) -> ApiResult<(Vec<Revocation>, u64)> {
+    let oldest = tx.now - RETENTION_MS;
+    let acknowledged = after.and_then(|after| i64::try_from(after).ok()).unwrap_or_default();
+    // The clock was set back since: what is revoked now would count as acknowledged.
+    let acknowledged = if acknowledged > tx.now { 0 } else { acknowledged };
     let rows = sqlx::query(
         "SELECT player_id, reason, revoked_at FROM revocations WHERE revoked_at > $1 \
          ORDER BY revoked_at, revocation_id LIMIT $2",
     )
-    .bind(heard.max(oldest))
+    .bind(acknowledged.max(oldest))
     .bind(MAX_REVOCATIONS as i64)
-    .fetch_all(&mut *work.tx)
+    .fetch_all(&mut *tx.conn)
     .await?;
-    let mut as_of = work.now - COMMITTED_WITHIN_MS;
+    let mut as_of = tx.now - MAX_COMMIT_LAG_MS;
     let mut revocations = Vec::with_capacity(rows.len());
     for row in &rows {
         let at: i64 = row.try_get("revoked_at")?;
         if rows.len() == MAX_REVOCATIONS {
             // More are waiting. The last millisecond may be cut in two: it is asked for again.
-            as_of = (at - 1).min(work.now - COMMITTED_WITHIN_MS);
+            as_of = (at - 1).min(tx.now - MAX_COMMIT_LAG_MS);
         }
         revocations.push(Revocation {
             player_id: row.try_get("player_id")?,
@@ -66,5 +66,5 @@ pub async fn since(work: &mut Work, after: Option<u64>) -> Outcome<(Vec<Revocati
             before: u64::try_from(at / 1000).unwrap_or_default(),
         });
     }
-    Ok((revocations, u64::try_from(as_of.max(heard)).unwrap_or_default()))
+    Ok((revocations, u64::try_from(as_of.max(acknowledged)).unwrap_or_default()))
 }

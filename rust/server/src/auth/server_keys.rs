@@ -12,11 +12,11 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sqlx::Row;
 
-use crate::auth::authorization::Standing;
+use crate::auth::authorization::AuthSnapshot;
 use crate::config::Config;
 use crate::database::Database;
 use crate::digest::sha256;
-use crate::http::{Outcome, Refusal};
+use crate::http::{ApiError, ApiResult};
 use crate::private_files;
 use crate::state::AppState;
 
@@ -24,8 +24,8 @@ pub use records::{KeyRecord, MadeKey, NewKey, create, list, revoke, rotate};
 
 /// Every key begins with this, so that a scanner finds one that leaked.
 pub const PREFIX: &str = "gsk_";
-/// The use of a key is noted at most this often.
-const NOTED_EVERY_MS: i64 = 60_000;
+/// The use of a key is recorded at most this often.
+const LAST_USED_INTERVAL_MS: i64 = 60_000;
 
 /// A new key: `gsk_<environment>_` + 43 random characters + 6 characters of checksum.
 pub fn generate(environment: &str) -> anyhow::Result<String> {
@@ -77,60 +77,62 @@ pub fn environment(text: &str) -> Result<String, String> {
 
 const FOREIGN: &str = "the server key is not one of this backend's";
 
-fn refusal(words: &str) -> Refusal {
-    Refusal::new(Code::ServerKeyInvalid, words)
+fn invalid_key(words: &str) -> ApiError {
+    ApiError::new(Code::ServerKeyInvalid, words)
 }
 
 /// What a key is known by, if it is one at all.
-pub(crate) fn hash_of(key: &str) -> Outcome<String> {
+pub(crate) fn hash_of(key: &str) -> ApiResult<String> {
     if is_well_formed(key) {
         return Ok(sha256(key.as_bytes()));
     }
     Err(if key.starts_with(PREFIX) {
-        refusal(FOREIGN)
+        invalid_key(FOREIGN)
     } else {
-        Refusal::new(Code::Unauthorized, "this needs a server key, not a player's token")
+        ApiError::new(Code::Unauthorized, "this needs a server key, not a player's token")
     })
 }
 
-/// Whose key is accepted: the hash of the first key of its line. `standing` is what the database said after the request
+/// Accepts a key and returns the hash of the first key of its line. `snapshot` was read after the request
 /// came, so that a revoked key is refused from the next request on, by every replica.
-pub(crate) async fn judge(state: &AppState, key_hash: &str, standing: &Standing) -> Outcome<String> {
-    let now = standing.now;
-    let row = standing.key.as_ref().ok_or_else(|| refusal(FOREIGN))?;
+pub(crate) async fn verify(state: &AppState, key_hash: &str, snapshot: &AuthSnapshot) -> ApiResult<String> {
+    let now = snapshot.now;
+    let row = snapshot.key.as_ref().ok_or_else(|| invalid_key(FOREIGN))?;
     if row.revoked_at.is_some() || row.expires_at.is_some_and(|end| end <= now) {
-        return Err(refusal("the server key was revoked, or replaced by a newer one"));
+        return Err(invalid_key("the server key was revoked, or replaced by a newer one"));
     }
     let config = &state.config;
     if row.game.as_ref() != Some(&config.game) || row.environment.as_ref() != Some(&config.environment) {
-        return Err(refusal("the server key is for another game or environment"));
+        return Err(invalid_key("the server key is for another game or environment"));
     }
-    if row.last_used_at.is_none_or(|at| at < now - NOTED_EVERY_MS) && state.key_uses.is_due(key_hash, now) {
-        records::note_use(&state.database, key_hash).await;
+    if row.last_used_at.is_none_or(|at| at < now - LAST_USED_INTERVAL_MS)
+        && state.key_uses.is_due(key_hash, now)
+    {
+        records::record_use(&state.database, key_hash).await;
     }
     Ok(row.owner.clone())
 }
 
-/// When this process last noted the use of each key: many requests at once see that it is due.
+/// When this process last recorded the use of each key: many requests at once see that it is due.
 #[derive(Default)]
 pub struct KeyUses(Mutex<HashMap<String, i64>>);
 
 impl KeyUses {
     /// Only of keys that are good, of which there are few.
     fn is_due(&self, key_hash: &str, now: i64) -> bool {
-        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if noted.get(key_hash).is_some_and(|at| *at >= now - NOTED_EVERY_MS) {
+        let mut recorded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if recorded.get(key_hash).is_some_and(|at| *at >= now - LAST_USED_INTERVAL_MS) {
             return false;
         }
-        noted.insert(key_hash.to_owned(), now);
+        recorded.insert(key_hash.to_owned(), now);
         true
     }
 }
 
 /// Makes sure there is a key for this game and environment. With a key file, the key is the file's: written if absent,
 /// accepted if present. Returns a key that was made and must be shown, because nothing keeps it.
-pub(crate) async fn provide(database: &Database, config: &Config) -> anyhow::Result<Option<String>> {
-    records::take_over(database, config).await?;
+pub(crate) async fn ensure_first(database: &Database, config: &Config) -> anyhow::Result<Option<String>> {
+    records::adopt_unscoped_keys(database, config).await?;
     if let Some(path) = config.server_key_file.as_deref() {
         let key = read_or_write(path, || generate(&config.environment))?;
         if !is_well_formed(&key) {
@@ -148,7 +150,7 @@ pub(crate) async fn provide(database: &Database, config: &Config) -> anyhow::Res
             );
         }
         private_files::check_secret(path).with_context(|| format!("--server-key-file {}", path.display()))?;
-        records::accept(database, config, &key).await?;
+        records::accept_key_file(database, config, &key).await?;
         return Ok(None);
     }
     let count: i64 = sqlx::query("SELECT COUNT(*) FROM server_keys WHERE game = $1 AND environment = $2")

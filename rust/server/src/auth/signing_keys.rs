@@ -13,14 +13,14 @@ use sqlx::Row;
 
 use crate::auth::audit::Event;
 use crate::database::secrets::shared_secret;
-use crate::database::{Database, Work, rfc3339};
+use crate::database::{Database, Transaction, rfc3339};
 
 /// Seconds for which verifiers may cache the published keys without asking.
 pub const MAX_AGE_SECONDS: u32 = 600;
 /// Seconds a new key is published before it signs, unless the operator chooses otherwise: twice what is cached.
 pub const PUBLISHED_AHEAD_SECONDS: u32 = 2 * MAX_AGE_SECONDS;
 /// How long a key stays published after it signed for the last time: the longest life of a token, and a minute of leeway.
-const AFTERLIFE_MS: i64 = (MAX_ACCESS_TOKEN_SECONDS as i64 + 60) * 1_000;
+const RETIREMENT_MS: i64 = (MAX_ACCESS_TOKEN_SECONDS as i64 + 60) * 1_000;
 
 /// A signing key as it may be shown.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
@@ -58,7 +58,7 @@ pub async fn published(database: &Database) -> anyhow::Result<Vec<SigningKey>> {
 }
 
 /// The names of the keys that are published at `now`.
-pub(crate) async fn good(tx: &mut sqlx::AnyConnection, now: i64) -> sqlx::Result<Vec<String>> {
+pub(crate) async fn active_kids(tx: &mut sqlx::AnyConnection, now: i64) -> sqlx::Result<Vec<String>> {
     let rows = sqlx::query(
         "SELECT kid FROM signing_keys WHERE revoked_at IS NULL AND (retires_at IS NULL OR retires_at > $1) ORDER BY kid",
     )
@@ -69,26 +69,26 @@ pub(crate) async fn good(tx: &mut sqlx::AnyConnection, now: i64) -> sqlx::Result
 }
 
 /// Makes the first key, if there is none yet. All replicas that start at once agree on it.
-pub async fn provide(database: &Database) -> anyhow::Result<()> {
+pub async fn ensure_first(database: &Database) -> anyhow::Result<()> {
     let made = SigningKey::generate()?.to_pkcs8()?;
     let first = SigningKey::from_pkcs8(&shared_secret(database, "signing_key", &made).await?)
         .context("the stored signing key is damaged")?;
-    let mut work = database.begin().await?;
-    let now = work.now;
-    store(&mut work, &first, now).await?;
-    work.commit().await?;
+    let mut tx = database.begin().await?;
+    let now = tx.now;
+    store(&mut tx, &first, now).await?;
+    tx.commit().await?;
     Ok(())
 }
 
-async fn store(work: &mut Work, key: &SigningKey, signs_from: i64) -> anyhow::Result<()> {
+async fn store(tx: &mut Transaction, key: &SigningKey, signs_from: i64) -> anyhow::Result<()> {
     sqlx::query(
         "INSERT INTO signing_keys (kid, pkcs8, created_at, signs_from) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
     )
     .bind(key.kid())
     .bind(STANDARD.encode(key.to_pkcs8()?))
-    .bind(work.now)
+    .bind(tx.now)
     .bind(signs_from)
-    .execute(&mut *work.tx)
+    .execute(&mut *tx.conn)
     .await?;
     Ok(())
 }
@@ -97,13 +97,13 @@ async fn store(work: &mut Work, key: &SigningKey, signs_from: i64) -> anyhow::Re
 /// Gives its name.
 pub async fn rotate(database: &Database, ahead: u32) -> anyhow::Result<String> {
     let key = SigningKey::generate()?;
-    let mut work = database.begin().await?;
-    let signs_from = work.now + i64::from(ahead) * 1_000;
+    let mut tx = database.begin().await?;
+    let signs_from = tx.now + i64::from(ahead) * 1_000;
     let published: i64 = sqlx::query(
         "SELECT COUNT(*) AS published FROM signing_keys WHERE revoked_at IS NULL AND (retires_at IS NULL OR retires_at > $1)",
     )
-    .bind(work.now)
-    .fetch_one(&mut *work.tx)
+    .bind(tx.now)
+    .fetch_one(&mut *tx.conn)
     .await?
     .try_get("published")?;
     ensure!(
@@ -111,11 +111,11 @@ pub async fn rotate(database: &Database, ahead: u32) -> anyhow::Result<String> {
         "{MAX_KEYS} keys are published: wait until some retire, or revoke them"
     );
     sqlx::query("UPDATE signing_keys SET retires_at = $1 WHERE retires_at IS NULL AND revoked_at IS NULL")
-        .bind(signs_from + AFTERLIFE_MS)
-        .execute(&mut *work.tx)
+        .bind(signs_from + RETIREMENT_MS)
+        .execute(&mut *tx.conn)
         .await?;
-    store(&mut work, &key, signs_from).await?;
-    work.commit().await?;
+    store(&mut tx, &key, signs_from).await?;
+    tx.commit().await?;
     Event::new("signing_key_created").key(key.kid()).ok();
     Ok(key.kid().to_owned())
 }
@@ -123,44 +123,44 @@ pub async fn rotate(database: &Database, ahead: u32) -> anyhow::Result<String> {
 /// Ends a key at once, with every token it signed. If it was the one that signs, another takes over at once: the next in
 /// line, or a new one. Game servers hear of it in the reply to their next heartbeat.
 pub async fn revoke(database: &Database, kid: &str) -> anyhow::Result<()> {
-    let mut work = database.begin().await?;
+    let mut tx = database.begin().await?;
     let done = sqlx::query("UPDATE signing_keys SET revoked_at = $1 WHERE kid = $2 AND revoked_at IS NULL")
-        .bind(work.now)
+        .bind(tx.now)
         .bind(kid)
-        .execute(&mut *work.tx)
+        .execute(&mut *tx.conn)
         .await?;
     if done.rows_affected() == 0 {
         bail!("there is no such key, or it is revoked already; `signing-keys list` shows them");
     }
-    let heir = sqlx::query(
+    let successor = sqlx::query(
         "SELECT kid, signs_from FROM signing_keys WHERE revoked_at IS NULL AND retires_at IS NULL ORDER BY signs_from DESC",
     )
-    .fetch_optional(&mut *work.tx)
+    .fetch_optional(&mut *tx.conn)
     .await?;
-    match heir {
-        Some(row) if row.try_get::<i64, _>("signs_from")? <= work.now => {}
+    match successor {
+        Some(row) if row.try_get::<i64, _>("signs_from")? <= tx.now => {}
         Some(row) => {
             // Only if nobody else signs meanwhile.
             let signing = sqlx::query(
                 "SELECT kid FROM signing_keys WHERE revoked_at IS NULL AND retires_at > $1 AND signs_from <= $1",
             )
-            .bind(work.now)
-            .fetch_optional(&mut *work.tx)
+            .bind(tx.now)
+            .fetch_optional(&mut *tx.conn)
             .await?;
             if signing.is_none() {
                 sqlx::query("UPDATE signing_keys SET signs_from = $1 WHERE kid = $2")
-                    .bind(work.now)
+                    .bind(tx.now)
                     .bind(row.try_get::<String, _>("kid")?)
-                    .execute(&mut *work.tx)
+                    .execute(&mut *tx.conn)
                     .await?;
             }
         }
         None => {
-            let now = work.now;
-            store(&mut work, &SigningKey::generate()?, now).await?;
+            let now = tx.now;
+            store(&mut tx, &SigningKey::generate()?, now).await?;
         }
     }
-    work.commit().await?;
+    tx.commit().await?;
     Event::new("signing_key_revoked").key(kid).ok();
     Ok(())
 }

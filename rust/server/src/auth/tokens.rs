@@ -17,11 +17,11 @@ use crate::auth::signing_keys;
 use crate::config::Config;
 use crate::database::Database;
 use crate::database::secrets::shared_secret;
-use crate::http::etag::Tagged;
-use crate::http::{Outcome, Refusal};
+use crate::http::etag::EtaggedJson;
+use crate::http::{ApiError, ApiResult};
 
 /// How soon a replica hears of a key that another one, or the operator, made or revoked.
-const RELOAD: Duration = Duration::from_secs(2);
+const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Signs and reads tokens.
 pub struct Tokens {
@@ -35,9 +35,9 @@ pub struct Tokens {
 /// What is published, parsed.
 struct Keys {
     signing: SigningKey,
-    jwks: Tagged,
+    jwks: EtaggedJson,
     verifying: KeySet,
-    known: Known,
+    verified: VerifiedTokens,
 }
 
 impl Keys {
@@ -49,8 +49,8 @@ impl Keys {
         if published.is_empty() {
             anyhow::bail!("there is no signing key");
         }
-        let jwks = Tagged::of(document).map_err(|refusal| anyhow::anyhow!(refusal.0.detail))?;
-        Ok(Self { signing: published.swap_remove(0), jwks, verifying, known: Known::default() })
+        let jwks = EtaggedJson::of(document).map_err(|error| anyhow::anyhow!(error.0.detail))?;
+        Ok(Self { signing: published.swap_remove(0), jwks, verifying, verified: VerifiedTokens::default() })
     }
 
     fn is_same(&self, other: &Self) -> bool {
@@ -60,18 +60,18 @@ impl Keys {
 
 /// Access tokens whose signature was found good: a check takes longer than all the rest of most requests. Part of the keys
 /// that it was checked with, and gone with them. Whatever changes with time is looked at each time: see
-/// [`crate::accounts::in_good_standing`].
+/// [`super::authorization::authorize_player`].
 #[derive(Default)]
-struct Known(RwLock<Generations>);
+struct VerifiedTokens(RwLock<Generations>);
 
 /// The younger, and the one before it: what is in neither was not shown for long.
 #[derive(Default)]
 struct Generations([HashMap<[u8; 32], Arc<Claims>>; 2]);
 
 /// Most tokens in one generation: some 4 MB.
-const GENERATION: usize = 8_192;
+const MAX_GENERATION: usize = 8_192;
 
-impl Known {
+impl VerifiedTokens {
     fn get(&self, token: &[u8; 32]) -> Option<Arc<Claims>> {
         let generations = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let [young, old] = &generations.0;
@@ -87,7 +87,7 @@ impl Known {
     fn add(&self, token: [u8; 32], claims: Arc<Claims>) {
         let mut generations = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let [young, old] = &mut generations.0;
-        if young.len() >= GENERATION {
+        if young.len() >= MAX_GENERATION {
             *old = std::mem::take(young);
         }
         young.insert(token, claims);
@@ -103,7 +103,7 @@ fn fingerprint(token: &str) -> [u8; 32] {
 impl Tokens {
     /// Loads the keys every replica shares, making them on first start.
     pub async fn load(database: &Database, config: &Config) -> anyhow::Result<Self> {
-        signing_keys::provide(database).await?;
+        signing_keys::ensure_first(database).await?;
         let mut seed = [0_u8; 32];
         aws_lc_rs::rand::fill(&mut seed).context("no randomness")?;
         let succession = shared_secret(database, "refresh_succession", &seed).await?;
@@ -116,9 +116,9 @@ impl Tokens {
     }
 
     /// Takes over what happens to the keys, until it is dropped.
-    pub async fn follow(&self, database: &Database) {
+    pub async fn reload_keys(&self, database: &Database) {
         loop {
-            tokio::time::sleep(RELOAD).await;
+            tokio::time::sleep(RELOAD_INTERVAL).await;
             match Keys::load(database, &self.issuer).await {
                 // With the same keys, what was found good with them stays so.
                 Ok(keys) if self.keys().is_same(&keys) => {}
@@ -133,7 +133,7 @@ impl Tokens {
     }
 
     /// The published keys, as they go out.
-    pub fn jwks(&self) -> Tagged {
+    pub fn jwks(&self) -> EtaggedJson {
         self.keys().jwks.clone()
     }
 
@@ -142,9 +142,9 @@ impl Tokens {
         &self,
         subject: &Subject<'_>,
         ticket_for: Option<&str>,
-        lives: u32,
+        lifetime_seconds: u32,
         now: i64,
-    ) -> Outcome<String> {
+    ) -> ApiResult<String> {
         let iat = u64::try_from(now / 1000).unwrap_or_default();
         let (kind, aud) = match ticket_for {
             Some(server_id) => (TokenKind::Join, server_id.to_owned()),
@@ -154,7 +154,7 @@ impl Tokens {
             iss: self.issuer.clone(),
             sub: subject.player_id.to_owned(),
             aud,
-            exp: iat + u64::from(lives),
+            exp: iat + u64::from(lifetime_seconds),
             iat,
             jti: Uuid::now_v7().simple().to_string(),
             // Also of an account from when more was taken for a name.
@@ -164,14 +164,19 @@ impl Tokens {
         self.keys().signing.sign(kind, &claims).map_err(|error| anyhow::Error::from(error).into())
     }
 
-    /// The claims of an access token that [`Tokens::read`] has found good before, under the same keys. It may have expired
+    /// The claims of an access token that [`Tokens::verify`] has found good before, under the same keys. It may have expired
     /// since.
-    pub fn known(&self, token: &str) -> Option<Arc<Claims>> {
-        self.keys().known.get(&fingerprint(token))
+    pub fn cached_claims(&self, token: &str) -> Option<Arc<Claims>> {
+        self.keys().verified.get(&fingerprint(token))
     }
 
     /// The claims of a token we issued. `server_id` is the audience a ticket must have.
-    pub fn read(&self, token: &str, server_id: Option<&str>, now: i64) -> Outcome<(TokenKind, Arc<Claims>)> {
+    pub fn verify(
+        &self,
+        token: &str,
+        server_id: Option<&str>,
+        now: i64,
+    ) -> ApiResult<(TokenKind, Arc<Claims>)> {
         limits::token("token", token)?;
         let unverified = Unverified::of(token).map_err(refused)?;
         let kind = unverified.kind();
@@ -187,7 +192,7 @@ impl Tokens {
         let keys = self.keys();
         let claims = Arc::new(unverified.verify(&keys.verifying, &expected).map_err(refused)?);
         if kind == TokenKind::Access {
-            keys.known.add(fingerprint(token), Arc::clone(&claims));
+            keys.verified.add(fingerprint(token), Arc::clone(&claims));
         }
         Ok((kind, claims))
     }
@@ -198,7 +203,7 @@ impl Tokens {
     }
 
     /// The first refresh token of a session that was begun under an idempotency key: always the same for the same session.
-    pub fn first_of(&self, key: &str, session_id: &str) -> String {
+    pub fn first_refresh_token(&self, key: &str, session_id: &str) -> String {
         // No refresh token begins like this: it is nobody's successor.
         self.derived(format!("idempotency-key {key} {session_id}").as_bytes())
     }
@@ -218,7 +223,7 @@ pub struct Subject<'a> {
 }
 
 /// Refuses claims whose time is over (RFC 7519 §4.1.4).
-pub fn unexpired(claims: &Claims, now: i64) -> Outcome<()> {
+pub fn unexpired(claims: &Claims, now: i64) -> ApiResult<()> {
     if u64::try_from(now / 1000).unwrap_or_default() >= claims.exp {
         return Err(refused(Rejection::Expired));
     }
@@ -226,12 +231,12 @@ pub fn unexpired(claims: &Claims, now: i64) -> Outcome<()> {
 }
 
 /// One word for whoever sent it, the reason for the log.
-fn refused(rejection: Rejection) -> Refusal {
+fn refused(rejection: Rejection) -> ApiError {
     tracing::debug!(reason = %rejection, "token refused");
     match rejection {
-        Rejection::Expired => Refusal::new(Code::TokenExpired, "the token is past its time"),
+        Rejection::Expired => ApiError::new(Code::TokenExpired, "the token is past its time"),
         Rejection::ClockNotSet => anyhow::anyhow!("the database's clock is not set").into(),
-        _ => Refusal::new(Code::TokenInvalid, "the token does not verify"),
+        _ => ApiError::new(Code::TokenInvalid, "the token does not verify"),
     }
 }
 

@@ -9,12 +9,12 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 /// Lines of `F`, with the id of the request being handled in front, or as the first member of a JSON object.
-pub struct WithRequest<F> {
+pub struct WithRequestId<F> {
     pub lines: F,
     pub json: bool,
 }
 
-impl<S, N, F> FormatEvent<S, N> for WithRequest<F>
+impl<S, N, F> FormatEvent<S, N> for WithRequestId<F>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,

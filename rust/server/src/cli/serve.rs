@@ -1,13 +1,13 @@
 //! `backend-server serve`.
 
-use backend_server::{AUDIT_TARGET, Config, allow_many_files, start};
+use backend_server::{AUDIT_TARGET, Config, raise_open_file_limit, start};
 use clap::{Args, ValueEnum};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use super::log_format::WithRequest;
+use super::log_format::WithRequestId;
 use super::{output, shutdown_signal};
 
 #[derive(Args)]
@@ -48,17 +48,17 @@ pub async fn run(arguments: ServeArguments) -> anyhow::Result<()> {
         .log_internal_errors(false);
     match log {
         LogFormat::Json => {
-            let lines = WithRequest { lines: tracing_subscriber::fmt::format().json(), json: true };
+            let lines = WithRequestId { lines: tracing_subscriber::fmt::format().json(), json: true };
             let layer = layer.json().event_format(lines);
             tracing_subscriber::registry().with(layer.with_filter(filter)).init();
         }
         LogFormat::Text => {
             let lines =
-                WithRequest { lines: tracing_subscriber::fmt::format().with_ansi(false), json: false };
+                WithRequestId { lines: tracing_subscriber::fmt::format().with_ansi(false), json: false };
             tracing_subscriber::registry().with(layer.event_format(lines).with_filter(filter)).init();
         }
     }
-    allow_many_files();
+    raise_open_file_limit();
     // Before listening: a signal that arrives right after the ready line must find its handler.
     let stop = shutdown_signal::install()?;
     let running = start(*config).await?;

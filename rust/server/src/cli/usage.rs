@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use backend_server::config::without_password;
+use backend_server::config::redact_password;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, CommandFactory, Parser};
 
@@ -17,7 +17,7 @@ pub fn parse<C: Parser + CommandFactory>() -> Result<C, ExitCode> {
         // Only then its arguments can be shown.
         command.build();
         if let Some(line) = explain(&command, &error) {
-            say(&line);
+            print_error(&line);
             return ExitCode::from(USAGE);
         }
         // Err: standard error is closed.
@@ -29,11 +29,15 @@ pub fn parse<C: Parser + CommandFactory>() -> Result<C, ExitCode> {
 /// The exit code for what `run` returned, after an explanation.
 pub fn exit(result: anyhow::Result<()>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
-    say(&format!("{error:#}"));
-    if error.is::<backend_server::config::Unusable>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+    print_error(&format!("{error:#}"));
+    if error.is::<backend_server::config::InvalidSetting>() {
+        ExitCode::from(USAGE)
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
-fn say(line: &str) {
+fn print_error(line: &str) {
     use std::io::Write;
     let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
     // Err: standard error is closed; the exit code says it still.
@@ -51,7 +55,7 @@ fn explain(command: &Command, error: &clap::Error) -> Option<String> {
         _ => None,
     };
     let argument = text(ContextKind::InvalidArg)?;
-    let value = without_password(text(ContextKind::InvalidValue).unwrap_or_default());
+    let value = redact_password(text(ContextKind::InvalidValue).unwrap_or_default());
     let option = argument.split(' ').next().unwrap_or(argument);
     let variable = variable_of(command, argument);
     let or_variable = variable.as_ref().map(|name| format!(" (or {name})")).unwrap_or_default();

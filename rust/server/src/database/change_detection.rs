@@ -10,22 +10,22 @@ use postgres::Watcher;
 use sqlite::Watchers;
 
 /// Most watchers: each of SQLite's holds two file descriptors, and what was read through one is remembered for each.
-const MOST: usize = 8;
+const MAX_WATCHERS: usize = 8;
 
 /// A state of the database, as one watcher knows it. Between two equal ones nothing was committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Moment {
+pub struct DbVersion {
     watcher: usize,
-    version: i64,
+    number: i64,
 }
 
 /// Who tells.
-pub enum Moments {
+pub enum ChangeDetector {
     Sqlite(Watchers),
     Postgres(Watcher),
 }
 
-impl Moments {
+impl ChangeDetector {
     /// Of the SQLite file at `path`. Fails where the answer could not be relied on.
     pub fn of_sqlite(path: &str) -> anyhow::Result<Self> {
         Ok(Self::Sqlite(Watchers::of(path)?))
@@ -38,7 +38,7 @@ impl Moments {
 
     /// A state that came about no earlier than this was asked, and the time by the database's clock then. SQLite's is there at once.
     /// None: only the database itself can tell.
-    pub async fn now(&self) -> Option<(Moment, i64)> {
+    pub async fn now(&self) -> Option<(DbVersion, i64)> {
         match self {
             Self::Sqlite(watchers) => watchers.now(),
             Self::Postgres(watcher) => watcher.now().await,
@@ -58,7 +58,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// What was read from rows, for as long as nothing was committed to the database.
-pub struct Remembered<V>([Mutex<Rows<V>>; MOST]);
+pub struct VersionedCache<V>([Mutex<Rows<V>>; MAX_WATCHERS]);
 
 /// Those of one version of the database.
 struct Rows<V> {
@@ -67,26 +67,26 @@ struct Rows<V> {
 }
 
 /// Most rows that are remembered for each watcher: some 1 MB.
-const ROWS: usize = 4_096;
+const MAX_ROWS: usize = 4_096;
 
-impl<V> Default for Remembered<V> {
+impl<V> Default for VersionedCache<V> {
     fn default() -> Self {
         Self(std::array::from_fn(|_| Mutex::new(Rows { version: 0, by_key: HashMap::new() })))
     }
 }
 
-impl<V> Remembered<V> {
-    /// What was kept under `key` at `moment`.
-    pub fn get(&self, moment: Moment, key: &str) -> Option<Arc<V>> {
-        let rows = lock(&self.0[moment.watcher]);
-        if rows.version == moment.version { rows.by_key.get(key).cloned() } else { None }
+impl<V> VersionedCache<V> {
+    /// The value that was cached under `key` at `version`.
+    pub fn get(&self, version: DbVersion, key: &str) -> Option<Arc<V>> {
+        let rows = lock(&self.0[version.watcher]);
+        if rows.version == version.number { rows.by_key.get(key).cloned() } else { None }
     }
 
-    /// Keeps what was read after `moment` had been asked for.
-    pub fn keep(&self, moment: Moment, key: String, value: Arc<V>) {
-        let mut rows = lock(&self.0[moment.watcher]);
-        if rows.version != moment.version || rows.by_key.len() >= ROWS {
-            rows.version = moment.version;
+    /// Caches what was read after `version` was determined.
+    pub fn insert(&self, version: DbVersion, key: String, value: Arc<V>) {
+        let mut rows = lock(&self.0[version.watcher]);
+        if rows.version != version.number || rows.by_key.len() >= MAX_ROWS {
+            rows.version = version.number;
             rows.by_key.clear();
         }
         rows.by_key.insert(key, value);

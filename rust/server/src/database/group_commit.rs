@@ -10,15 +10,15 @@ use sqlx::{AnyConnection, AnyPool, Connection, Row};
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 
 /// Most requests that share a commit.
-const MOST: usize = 128;
+const MAX_GROUP: usize = 128;
 /// Longest time for which a commit is put off, so that those that are ready need not wait for all that come.
-const LONGEST: Duration = Duration::from_millis(10);
+const MAX_COMMIT_DELAY: Duration = Duration::from_millis(10);
 /// Longest wait for one's turn.
-const PATIENCE: Duration = Duration::from_secs(5);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// When requests keep coming, other processes, such as the operator's tool, are let in this often …
-const LETS_IN_EVERY: Duration = Duration::from_millis(250);
+const YIELD_INTERVAL: Duration = Duration::from_millis(250);
 /// … and this long: they look only from time to time.
-const LETS_IN: Duration = Duration::from_millis(10);
+const YIELD_TIME: Duration = Duration::from_millis(10);
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -35,14 +35,14 @@ struct Group {
     connection: Option<AnyConnection>,
     closed: bool,
     /// When the transaction began; None while there is none.
-    began: Option<Instant>,
+    begun_at: Option<Instant>,
     /// Those that are done but for the commit.
     members: Vec<oneshot::Sender<bool>>,
-    let_in_at: Instant,
+    yielded_at: Instant,
 }
 
 /// One request's part of the transaction; undone when it is dropped.
-pub struct Turn {
+pub struct WriteGuard {
     /// Some until it is over.
     group: Option<OwnedMutexGuard<Group>>,
     writer: Writer,
@@ -50,22 +50,22 @@ pub struct Turn {
 
 impl Writer {
     pub fn new(pool: AnyPool) -> Self {
-        let (members, let_in_at) = (Vec::new(), Instant::now());
-        let group = Group { pool, connection: None, closed: false, began: None, members, let_in_at };
+        let (members, yielded_at) = (Vec::new(), Instant::now());
+        let group = Group { pool, connection: None, closed: false, begun_at: None, members, yielded_at };
         Self { group: Arc::new(Mutex::new(group)), waiting: Arc::default() }
     }
 
     /// Begins a turn; gives the time by the database's clock as well.
-    pub async fn begin(&self, clock: &'static str) -> sqlx::Result<(Turn, i64)> {
-        let waits = Waits::new(self);
-        let group = tokio::time::timeout(PATIENCE, Arc::clone(&self.group).lock_owned()).await;
+    pub async fn begin(&self, clock: &'static str) -> sqlx::Result<(WriteGuard, i64)> {
+        let waiter = Waiter::new(self);
+        let group = tokio::time::timeout(ACQUIRE_TIMEOUT, Arc::clone(&self.group).lock_owned()).await;
         let group = group.map_err(|_| sqlx::Error::PoolTimedOut)?;
-        waits.taken();
-        let mut turn = Turn { group: Some(group), writer: self.clone() };
+        waiter.taken();
+        let mut guard = WriteGuard { group: Some(group), writer: self.clone() };
         // A task of its own: if the caller goes away in the middle, the turn still ends in good order.
         let begun = tokio::spawn(async move {
-            let now = turn.group_mut().begin(clock).await?;
-            Ok((turn, now))
+            let now = guard.group_mut().begin(clock).await?;
+            Ok((guard, now))
         });
         begun.await.map_err(|_| sqlx::Error::WorkerCrashed)?
     }
@@ -73,7 +73,7 @@ impl Writer {
     /// After all that was begun, closes the connection.
     pub async fn close(&self) {
         let mut group = self.group.lock().await;
-        group.settle().await;
+        group.commit_group().await;
         group.closed = true;
         if let Some(connection) = group.connection.take()
             && let Err(error) = connection.close().await
@@ -83,17 +83,18 @@ impl Writer {
     }
 
     /// Ends the transaction, unless somebody is about to go on with it.
-    async fn settle_if_last(&self, mut group: OwnedMutexGuard<Group>) {
+    async fn commit_group_if_last(&self, mut group: OwnedMutexGuard<Group>) {
         // Those that are ready to write come first.
         tokio::task::yield_now().await;
-        let full = group.members.len() >= MOST || group.began.is_some_and(|began| began.elapsed() >= LONGEST);
+        let full = group.members.len() >= MAX_GROUP
+            || group.begun_at.is_some_and(|begun_at| begun_at.elapsed() >= MAX_COMMIT_DELAY);
         if self.waiting.load(Ordering::SeqCst) == 0 {
-            group.settle().await;
+            group.commit_group().await;
         } else if full {
-            group.settle().await;
-            if group.let_in_at.elapsed() >= LETS_IN_EVERY {
-                tokio::time::sleep(LETS_IN).await;
-                group.let_in_at = Instant::now();
+            group.commit_group().await;
+            if group.yielded_at.elapsed() >= YIELD_INTERVAL {
+                tokio::time::sleep(YIELD_TIME).await;
+                group.yielded_at = Instant::now();
             }
         }
     }
@@ -108,12 +109,12 @@ impl Group {
             self.connection = Some(self.pool.acquire().await?.detach());
         }
         let Some(connection) = &mut self.connection else { return Err(sqlx::Error::WorkerCrashed) };
-        if self.began.is_none() {
+        if self.begun_at.is_none() {
             // IMMEDIATE: a transaction that first reads and then writes could otherwise fail as busy.
             sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
-            self.began = Some(Instant::now());
+            self.begun_at = Some(Instant::now());
         }
-        sqlx::query("SAVEPOINT turn").execute(&mut *connection).await?;
+        sqlx::query("SAVEPOINT request").execute(&mut *connection).await?;
         sqlx::query(clock).fetch_one(connection).await?.try_get(0)
     }
 
@@ -123,14 +124,14 @@ impl Group {
     }
 
     /// Commits what there is, and tells those that wait for it.
-    async fn settle(&mut self) {
-        if self.began.take().is_none() {
+    async fn commit_group(&mut self) {
+        if self.begun_at.take().is_none() {
             return;
         }
         let committed = self.run("COMMIT").await;
         if let Err(error) = &committed {
             tracing::error!(%error, members = self.members.len(), "a shared transaction was not committed");
-            self.abandon().await;
+            self.roll_back().await;
         }
         for member in self.members.drain(..) {
             // Err: whoever asked has hung up.
@@ -139,8 +140,8 @@ impl Group {
     }
 
     /// After a failure nobody knows what the transaction holds: all of it is undone, and all members are told.
-    async fn abandon(&mut self) {
-        self.began = None;
+    async fn roll_back(&mut self) {
+        self.begun_at = None;
         self.members.clear();
         if self.run("ROLLBACK").await.is_err() {
             // There may have been none left. A new connection surely has none.
@@ -149,7 +150,7 @@ impl Group {
     }
 }
 
-impl Turn {
+impl WriteGuard {
     fn group_mut(&mut self) -> &mut Group {
         #[allow(clippy::expect_used)] // Taken only by what consumes the turn.
         self.group.as_mut().expect("a turn that is not over")
@@ -167,16 +168,16 @@ impl Turn {
         self.group_mut().connection.as_mut().expect("a connection")
     }
 
-    /// Waits until what was done is durable.
+    /// Waits until the changes are durable.
     pub async fn commit(mut self) -> sqlx::Result<()> {
         let (sender, committed) = oneshot::channel();
         // A task of its own: others wait for it, whether the caller does or not.
         let released = tokio::spawn(async move {
-            self.group_mut().run("RELEASE turn").await?;
+            self.group_mut().run("RELEASE request").await?;
             let (writer, group) = (self.writer.clone(), self.group.take());
             let Some(mut group) = group else { return Err(sqlx::Error::WorkerCrashed) };
             group.members.push(sender);
-            writer.settle_if_last(group).await;
+            writer.commit_group_if_last(group).await;
             Ok(())
         });
         released.await.map_err(|_| sqlx::Error::WorkerCrashed)??;
@@ -188,24 +189,24 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for WriteGuard {
     fn drop(&mut self) {
         let Some(mut group) = self.group.take() else { return };
-        if group.began.is_none() {
+        if group.begun_at.is_none() {
             return;
         }
         let writer = self.writer.clone();
         let undo = async move {
-            let undone = match group.run("ROLLBACK TO turn").await {
-                Ok(()) => group.run("RELEASE turn").await,
+            let undone = match group.run("ROLLBACK TO request").await {
+                Ok(()) => group.run("RELEASE request").await,
                 failed => failed,
             };
             if let Err(error) = undone {
                 // Such as a full disk: SQLite has undone the whole transaction by itself.
                 tracing::error!(%error, "a shared transaction was lost");
-                group.abandon().await;
+                group.roll_back().await;
             }
-            writer.settle_if_last(group).await;
+            writer.commit_group_if_last(group).await;
         };
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn(undo)),
@@ -215,13 +216,13 @@ impl Drop for Turn {
     }
 }
 
-/// One that waits for its turn. If it gives up, those that counted on it to go on with the transaction must not wait for it.
-struct Waits<'a> {
+/// A request that waits for the connection. If it gives up, the requests before it must not wait for it to commit.
+struct Waiter<'a> {
     writer: &'a Writer,
     over: bool,
 }
 
-impl<'a> Waits<'a> {
+impl<'a> Waiter<'a> {
     fn new(writer: &'a Writer) -> Self {
         writer.waiting.fetch_add(1, Ordering::SeqCst);
         Self { writer, over: false }
@@ -232,7 +233,7 @@ impl<'a> Waits<'a> {
     }
 }
 
-impl Drop for Waits<'_> {
+impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         self.writer.waiting.fetch_sub(1, Ordering::SeqCst);
         if self.over {
@@ -242,7 +243,7 @@ impl Drop for Waits<'_> {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 let group = Arc::clone(&writer.group).lock_owned().await;
-                writer.settle_if_last(group).await;
+                writer.commit_group_if_last(group).await;
             });
         }
     }

@@ -8,14 +8,14 @@ use uuid::Uuid;
 use super::Database;
 
 /// A database with nothing in it.
-pub struct Empty {
+pub struct TestDatabase {
     pub location: String,
     _folder: Option<TempDir>,
     /// The URL to drop it by, and its name.
     drop: Option<(String, String)>,
 }
 
-impl Empty {
+impl TestDatabase {
     pub fn sqlite() -> Self {
         let folder = tempfile::tempdir().expect("folder");
         let location = folder.path().join("backend.db").display().to_string();
@@ -34,7 +34,7 @@ impl Empty {
     /// Watched, and not.
     pub async fn open(&self) -> (Database, Database) {
         let mut watched = Database::open(&self.location).await.expect("opens");
-        watched.watch().await.expect("watches");
+        watched.detect_changes().await.expect("watches");
         (watched, Database::open(&self.location).await.expect("opens"))
     }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::timeouts::Phase;
+use super::timeouts::Activity;
 use crate::http::client_ip::{is_trusted, subscriber};
 use crate::state::AppState;
 
@@ -15,10 +15,10 @@ use crate::state::AppState;
 const RESERVED_FILES: std::ops::RangeInclusive<u64> = 96..=256;
 
 /// Connections that may be about to end at a time: of the reserved files, half.
-const MOST_CLOSING: usize = 48;
+const MAX_CLOSING: usize = 48;
 
 /// Raises the number of files that the process may have open as far as it may. Only for the program.
-pub fn allow_many_files() {
+pub fn raise_open_file_limit() {
     #[cfg(unix)]
     {
         use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -41,7 +41,7 @@ fn open_files() -> Option<u64> {
 }
 
 /// How many connections there may be, of `wanted`.
-fn possible(wanted: u32, open_files: Option<u64>) -> u32 {
+fn effective_limit(wanted: u32, open_files: Option<u64>) -> u32 {
     let Some(files) = open_files else { return wanted };
     let reserved = (files / 4).clamp(*RESERVED_FILES.start(), *RESERVED_FILES.end());
     let possible = u32::try_from(files.saturating_sub(reserved)).unwrap_or(u32::MAX).max(1);
@@ -56,11 +56,11 @@ fn possible(wanted: u32, open_files: Option<u64>) -> u32 {
 
 /// The open connections.
 #[derive(Clone)]
-pub struct Places(Arc<Shared>);
+pub struct ConnectionLimit(Arc<Shared>);
 
 struct Shared {
     state: AppState,
-    most: usize,
+    max: usize,
     open: Mutex<Open>,
     /// One that was asked to end has.
     closed: Notify,
@@ -69,34 +69,34 @@ struct Shared {
 #[derive(Default)]
 struct Open {
     next: u64,
-    connections: HashMap<u64, Known>,
+    connections: HashMap<u64, Connection>,
     by_address: HashMap<IpAddr, u32>,
     /// Those that were asked to end and have not yet.
     closing: usize,
 }
 
-struct Known {
+struct Connection {
     address: Option<IpAddr>,
-    phase: Arc<Phase>,
+    activity: Arc<Activity>,
     close: Arc<Notify>,
 }
 
 /// The place of one connection.
-pub struct Place {
+pub struct ConnectionPermit {
     shared: Arc<Shared>,
     id: u64,
-    phase: Arc<Phase>,
+    activity: Arc<Activity>,
     close: Arc<Notify>,
 }
 
-impl Places {
+impl ConnectionLimit {
     pub fn new(state: &AppState) -> Self {
-        let most = possible(state.config.max_connections, open_files()) as usize;
-        Self(Arc::new(Shared { state: state.clone(), most, open: Mutex::default(), closed: Notify::new() }))
+        let max = effective_limit(state.config.max_connections, open_files()) as usize;
+        Self(Arc::new(Shared { state: state.clone(), max, open: Mutex::default(), closed: Notify::new() }))
     }
 
     /// A place for a connection from `peer`, if need be that of an idle one. None: all are busy.
-    pub fn take(&self, peer: IpAddr) -> Option<Place> {
+    pub fn acquire(&self, peer: IpAddr) -> Option<ConnectionPermit> {
         let config = &self.0.state.config;
         // A proxy speaks for many.
         let address =
@@ -104,34 +104,34 @@ impl Places {
         let mut open = self.0.lock();
         if let Some(address) = address
             && open.by_address.get(&address).is_some_and(|here| *here >= config.max_connections_per_address)
-            && !open.close_one(|known| known.address == Some(address))
+            && !open.evict_one(|connection| connection.address == Some(address))
         {
             return None;
         }
-        if open.connections.len() >= self.0.most && !open.close_one(|_| true) {
+        if open.connections.len() >= self.0.max && !open.evict_one(|_| true) {
             return None;
         }
-        let (phase, close) = (Arc::<Phase>::default(), Arc::<Notify>::default());
+        let (activity, close) = (Arc::<Activity>::default(), Arc::<Notify>::default());
         let id = open.next;
         open.next += 1;
-        let known = Known { address, phase: Arc::clone(&phase), close: Arc::clone(&close) };
-        open.connections.insert(id, known);
+        let connection = Connection { address, activity: Arc::clone(&activity), close: Arc::clone(&close) };
+        open.connections.insert(id, connection);
         if let Some(address) = address {
             *open.by_address.entry(address).or_default() += 1;
         }
-        Some(Place { shared: Arc::clone(&self.0), id, phase, close })
+        Some(ConnectionPermit { shared: Arc::clone(&self.0), id, activity, close })
     }
 
     /// Waits while many connections are about to end: they hold files still.
-    pub async fn settled(&self) {
-        while self.0.lock().closing > MOST_CLOSING {
+    pub async fn closing_settled(&self) {
+        while self.0.lock().closing > MAX_CLOSING {
             self.0.closed.notified().await;
         }
     }
 
     /// Ends the connection that has been idle longest.
-    pub fn make_room(&self) {
-        self.0.lock().close_one(|_| true);
+    pub fn evict_idle(&self) {
+        self.0.lock().evict_one(|_| true);
     }
 }
 
@@ -143,23 +143,27 @@ impl Shared {
 
 impl Open {
     /// Asks the one to end that can best do without, of those that `may` and have no request in progress.
-    fn close_one(&mut self, may: impl Fn(&Known) -> bool) -> bool {
-        let idle = self.connections.iter().filter(|(_, known)| may(known) && !known.phase.is_serving());
-        let Some(id) = idle.min_by_key(|(id, known)| (known.phase.idleness(), **id)).map(|(id, _)| *id)
+    fn evict_one(&mut self, may: impl Fn(&Connection) -> bool) -> bool {
+        let idle = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| may(connection) && !connection.activity.is_serving());
+        let Some(id) =
+            idle.min_by_key(|(id, connection)| (connection.activity.idleness(), **id)).map(|(id, _)| *id)
         else {
             return false;
         };
-        if let Some(known) = self.remove(id) {
+        if let Some(connection) = self.remove(id) {
             self.closing += 1;
-            known.close.notify_one();
+            connection.close.notify_one();
             metrics::counter!("backend_connections_made_room_total").increment(1);
         }
         true
     }
 
-    fn remove(&mut self, id: u64) -> Option<Known> {
-        let known = self.connections.remove(&id)?;
-        if let Some(address) = known.address
+    fn remove(&mut self, id: u64) -> Option<Connection> {
+        let connection = self.connections.remove(&id)?;
+        if let Some(address) = connection.address
             && let Some(here) = self.by_address.get_mut(&address)
         {
             *here -= 1;
@@ -167,13 +171,13 @@ impl Open {
                 self.by_address.remove(&address);
             }
         }
-        Some(known)
+        Some(connection)
     }
 }
 
-impl Place {
-    pub fn phase(&self) -> &Arc<Phase> {
-        &self.phase
+impl ConnectionPermit {
+    pub fn activity(&self) -> &Arc<Activity> {
+        &self.activity
     }
 
     /// Completes when somebody else needs the place.
@@ -182,7 +186,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut open = self.shared.lock();
         if open.remove(self.id).is_none() {

@@ -9,9 +9,9 @@ use super::context;
 
 /// A reply that refuses.
 #[derive(Debug, Clone)]
-pub struct Refusal(pub Box<Problem>);
+pub struct ApiError(pub Box<Problem>);
 
-impl Refusal {
+impl ApiError {
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         Problem::new(code, detail).into()
     }
@@ -28,25 +28,25 @@ impl Refusal {
     }
 }
 
-impl From<Code> for Refusal {
+impl From<Code> for ApiError {
     fn from(code: Code) -> Self {
         Self::new(code, code.as_str().replace('_', " "))
     }
 }
 
-impl From<FieldError> for Refusal {
+impl From<FieldError> for ApiError {
     fn from(error: FieldError) -> Self {
         Problem::from(error).into()
     }
 }
 
-impl From<Problem> for Refusal {
+impl From<Problem> for ApiError {
     fn from(problem: Problem) -> Self {
         Self(Box::new(problem))
     }
 }
 
-impl From<sqlx::Error> for Refusal {
+impl From<sqlx::Error> for ApiError {
     fn from(error: sqlx::Error) -> Self {
         let away = matches!(
             error,
@@ -64,14 +64,14 @@ impl From<sqlx::Error> for Refusal {
     }
 }
 
-impl From<anyhow::Error> for Refusal {
+impl From<anyhow::Error> for ApiError {
     fn from(error: anyhow::Error) -> Self {
         tracing::error!(error = format!("{error:#}"), "a defect");
         Self::new(Code::Internal, "a defect of the backend; the request id finds it in the log")
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut problem = self.0;
         problem.request_id = context::request_id();
@@ -88,4 +88,4 @@ impl IntoResponse for Refusal {
 }
 
 /// The result of a handler.
-pub type Outcome<T> = Result<T, Refusal>;
+pub type ApiResult<T> = Result<T, ApiError>;

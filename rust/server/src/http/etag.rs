@@ -11,12 +11,12 @@ use axum::response::Response;
 use serde::Serialize;
 
 use crate::digest::sha256;
-use crate::http::error::Outcome;
+use crate::http::error::ApiResult;
 
 /// What the caller says that it has.
-pub struct Known(Option<HeaderValue>);
+pub struct IfNoneMatch(Option<HeaderValue>);
 
-impl<S: Send + Sync> FromRequestParts<S> for Known {
+impl<S: Send + Sync> FromRequestParts<S> for IfNoneMatch {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
@@ -26,37 +26,37 @@ impl<S: Send + Sync> FromRequestParts<S> for Known {
 
 /// JSON with its ETag. Cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Tagged {
+pub struct EtaggedJson {
     bytes: Bytes,
     tag: HeaderValue,
 }
 
-impl Tagged {
+impl EtaggedJson {
     /// `body` as JSON.
-    pub fn json(body: &impl Serialize) -> Outcome<Self> {
+    pub fn json(body: &impl Serialize) -> ApiResult<Self> {
         Self::of(serde_json::to_vec(body).map_err(anyhow::Error::from)?)
     }
 
     /// Bytes that are JSON already.
-    pub fn of(bytes: Vec<u8>) -> Outcome<Self> {
+    pub fn of(bytes: Vec<u8>) -> ApiResult<Self> {
         let tag = format!("\"{}\"", &sha256(&bytes)[..32]);
         let tag = HeaderValue::try_from(tag).map_err(anyhow::Error::from)?;
         Ok(Self { bytes: bytes.into(), tag })
     }
 
     /// The reply, or 304 when the caller has it already (RFC 9110 §13.1.2).
-    pub fn unless_known(&self, known: &Known) -> Response {
-        let known = known.0.as_ref().map(HeaderValue::as_bytes).unwrap_or_default();
+    pub fn unless_matched(&self, if_none_match: &IfNoneMatch) -> Response {
+        let if_none_match = if_none_match.0.as_ref().map(HeaderValue::as_bytes).unwrap_or_default();
         let is_this = |one: &[u8]| {
             let one = one.trim_ascii();
             one == b"*" || one.strip_prefix(b"W/").unwrap_or(one) == self.tag.as_bytes()
         };
-        let is_known = known.split(|byte| *byte == b',').any(is_this);
+        let matches = if_none_match.split(|byte| *byte == b',').any(is_this);
         let mut response =
-            Response::new(if is_known { Body::empty() } else { Body::from(self.bytes.clone()) });
+            Response::new(if matches { Body::empty() } else { Body::from(self.bytes.clone()) });
         // For all that a reply carries in the end, so that they are not moved when more come.
         response.headers_mut().reserve(12);
-        if is_known {
+        if matches {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
         } else {
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -9,7 +9,7 @@ use backend_protocol::{Check, Code, MAX_BODY_BYTES};
 use serde::de::DeserializeOwned;
 
 use super::body_min_rate::is_too_slow;
-use super::error::{Outcome, Refusal};
+use super::error::{ApiError, ApiResult};
 use crate::digest::sha256;
 
 /// A JSON body that parsed and keeps its own limits. Reads at most `LIMIT` bytes.
@@ -26,13 +26,13 @@ impl<T, const LIMIT: usize> JsonBody<T, LIMIT> {
 }
 
 impl<S: Send + Sync, T: DeserializeOwned + Check, const LIMIT: usize> FromRequest<S> for JsonBody<T, LIMIT> {
-    type Rejection = Refusal;
+    type Rejection = ApiError;
 
-    async fn from_request(request: Request, _state: &S) -> Result<Self, Refusal> {
+    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
         let media_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let essence = media_type.and_then(|value| value.split(';').next()).map(str::trim);
         if !essence.is_some_and(|value| value.eq_ignore_ascii_case("application/json")) {
-            return Err(Refusal::new(Code::UnsupportedMediaType, "send the body as application/json"));
+            return Err(ApiError::new(Code::UnsupportedMediaType, "send the body as application/json"));
         }
         let announced =
             request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
@@ -46,11 +46,11 @@ impl<S: Send + Sync, T: DeserializeOwned + Check, const LIMIT: usize> FromReques
     }
 }
 
-fn too_large(limit: usize) -> Refusal {
-    Refusal::new(Code::BodyTooLarge, format!("the body may have at most {limit} bytes"))
+fn too_large(limit: usize) -> ApiError {
+    ApiError::new(Code::BodyTooLarge, format!("the body may have at most {limit} bytes"))
 }
 
-async fn read(body: Body, limit: usize) -> Result<Bytes, Refusal> {
+async fn read(body: Body, limit: usize) -> Result<Bytes, ApiError> {
     match to_bytes(body, limit).await {
         Ok(bytes) => Ok(bytes),
         Err(error) => {
@@ -59,30 +59,32 @@ async fn read(body: Body, limit: usize) -> Result<Bytes, Refusal> {
             if is_too_large {
                 Err(too_large(limit))
             } else if is_too_slow(&error) {
-                Err(Refusal::new(Code::RequestTimeout, "the body came too slowly"))
+                Err(ApiError::new(Code::RequestTimeout, "the body came too slowly"))
             } else {
-                Err(Refusal::new(Code::MalformedJson, "the body ended before it was complete"))
+                Err(ApiError::new(Code::MalformedJson, "the body ended before it was complete"))
             }
         }
     }
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     // Keeping track of the path takes as long again: only where there is something to explain.
     if let Ok(value) = serde_json::from_slice(bytes) {
         return Ok(value);
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| explain(&error))?;
-    deserializer.end().map_err(|_| Refusal::new(Code::MalformedJson, "more follows after the JSON value"))?;
+    deserializer
+        .end()
+        .map_err(|_| ApiError::new(Code::MalformedJson, "more follows after the JSON value"))?;
     Ok(value)
 }
 
-fn explain(error: &serde_path_to_error::Error<serde_json::Error>) -> Refusal {
+fn explain(error: &serde_path_to_error::Error<serde_json::Error>) -> ApiError {
     let inner = error.inner();
     if !inner.is_data() {
         let (line, column) = (inner.line(), inner.column());
-        return Refusal::new(Code::MalformedJson, format!("not JSON at line {line}, column {column}"));
+        return ApiError::new(Code::MalformedJson, format!("not JSON at line {line}, column {column}"));
     }
     let message = inner.to_string();
     // serde's words without its position. Values stay out: they may be secrets.
@@ -109,18 +111,18 @@ fn explain(error: &serde_path_to_error::Error<serde_json::Error>) -> Refusal {
             (if path == "." { "body".to_owned() } else { path }, format!("must be {expected}"))
         }
     };
-    Refusal::field(&field, &rule)
+    ApiError::field(&field, &rule)
 }
 
 /// A query string that parsed and keeps its own limits.
-pub fn query<T: DeserializeOwned + Check>(uri: &Uri) -> Outcome<T> {
+pub fn query<T: DeserializeOwned + Check>(uri: &Uri) -> ApiResult<T> {
     let query = axum::extract::Query::<T>::try_from_uri(uri).map_err(|rejection| {
         // "…: sort: unknown variant …", or "…: unknown field `colour`, …".
         let text = rejection.body_text();
         let text = text.split_once("query string: ").map_or(text.as_str(), |(_, rest)| rest);
         let unknown = text.split_once("unknown field `").and_then(|(_, rest)| rest.split('`').next());
         let field = unknown.or_else(|| text.split(':').next()).unwrap_or("query");
-        Refusal::field(field, "is not a parameter of this list, or not of its type")
+        ApiError::field(field, "is not a parameter of this list, or not of its type")
     })?;
     query.0.check()?;
     Ok(query.0)
@@ -130,9 +132,9 @@ pub fn query<T: DeserializeOwned + Check>(uri: &Uri) -> Outcome<T> {
 pub struct QueryString<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned + Check> FromRequestParts<S> for QueryString<T> {
-    type Rejection = Refusal;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Refusal> {
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
         query(&parts.uri).map(Self)
     }
 }

@@ -18,45 +18,45 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tower::ServiceExt;
 
-pub use super::connection_limit::allow_many_files;
-use super::connection_limit::{Place, Places};
-use super::timeouts::{Attended, Patient, Phase};
+pub use super::connection_limit::raise_open_file_limit;
+use super::connection_limit::{ConnectionLimit, ConnectionPermit};
+use super::timeouts::{Activity, TimeoutStream, TrackedBody};
 use crate::router::App;
 use crate::state::AppState;
 
 /// Largest head of a request, in bytes: an access token has at most 8 KiB.
-const MAX_HEAD: usize = 32 * 1024;
+const MAX_HEAD_BYTES: usize = 32 * 1024;
 const MAX_HEADERS: usize = 64;
 const MAX_STREAMS: u32 = 128;
 /// Wait after the system refused a connection, as it does when there are no file descriptors left.
-const AFTER_REFUSAL: Duration = Duration::from_millis(100);
-const PING_EVERY: Duration = Duration::from_secs(20);
+const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
+const PING_INTERVAL: Duration = Duration::from_secs(20);
 
 /// How long a connection may take to end that makes room for another.
-const CLOSING_WITHIN: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Accepts connections until `stop` completes, then finishes the requests in progress.
 pub async fn serve(listener: TcpListener, app: App, state: AppState, stop: impl Future<Output = ()>) {
-    let places = Places::new(&state);
+    let limit = ConnectionLimit::new(&state);
     let mut stop = std::pin::pin!(stop);
     // Each connection has a receiver: when there is none left, all have ended.
     let (stopping, _) = watch::channel(false);
     let builder = Arc::new(builder());
-    let patience = Duration::from_secs(state.config.slow_client_seconds.into());
+    let timeout = Duration::from_secs(state.config.slow_client_seconds.into());
     loop {
         let (stream, peer) = tokio::select! {
-            accepted = async { places.settled().await; listener.accept().await } => match accepted {
+            accepted = async { limit.closing_settled().await; listener.accept().await } => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::debug!(%error, "a connection was not accepted");
-                    places.make_room();
-                    tokio::time::sleep(AFTER_REFUSAL).await;
+                    limit.evict_idle();
+                    tokio::time::sleep(ACCEPT_RETRY_INTERVAL).await;
                     continue;
                 }
             },
             () = &mut stop => break,
         };
-        let Some(place) = places.take(peer.ip().to_canonical()) else {
+        let Some(permit) = limit.acquire(peer.ip().to_canonical()) else {
             metrics::counter!("backend_connections_refused_total").increment(1);
             continue;
         };
@@ -66,12 +66,12 @@ pub async fn serve(listener: TcpListener, app: App, state: AppState, stop: impl 
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "a connection without TCP_NODELAY");
             }
-            let phase = Arc::clone(place.phase());
-            let io = TokioIo::new(Patient::<TcpStream>::new(stream, patience, Arc::clone(&phase)));
+            let activity = Arc::clone(permit.activity());
+            let io = TokioIo::new(TimeoutStream::<TcpStream>::new(stream, timeout, Arc::clone(&activity)));
             let service =
-                hyper::service::service_fn(move |request| answer(app.clone(), request, peer, &phase));
+                hyper::service::service_fn(move |request| respond(app.clone(), request, peer, &activity));
             let connection = builder.serve_connection(io, service).into_owned();
-            attend(connection, &place, stopping).await;
+            drive(connection, &permit, stopping).await;
         });
     }
     drop(listener);
@@ -80,12 +80,12 @@ pub async fn serve(listener: TcpListener, app: App, state: AppState, stop: impl 
 }
 
 /// Serves a connection until it ends by itself, or is asked to and has nothing in progress.
-async fn attend<S>(
-    connection: Connection<'static, TokioIo<Patient<TcpStream>>, S, TokioExecutor>,
-    place: &Place,
+async fn drive<S>(
+    connection: Connection<'static, TokioIo<TimeoutStream<TcpStream>>, S, TokioExecutor>,
+    permit: &ConnectionPermit,
     mut stopping: watch::Receiver<bool>,
 ) where
-    S: Service<Request<Incoming>, Response = Response<Attended>, Error = Infallible> + 'static,
+    S: Service<Request<Incoming>, Response = Response<TrackedBody>, Error = Infallible> + 'static,
     S::Future: Send + 'static,
 {
     let mut connection = std::pin::pin!(connection);
@@ -105,15 +105,15 @@ async fn attend<S>(
                 }
                 return;
             }
-            () = place.asked_to_close(), if closing.is_none() => {
-                closing = Some(Instant::now() + CLOSING_WITHIN);
+            () = permit.asked_to_close(), if closing.is_none() => {
+                closing = Some(Instant::now() + CLOSE_TIMEOUT);
                 connection.as_mut().graceful_shutdown();
             }
             () = overdue => {
-                if !place.phase().is_serving() {
+                if !permit.activity().is_serving() {
                     return;
                 }
-                closing = Some(Instant::now() + CLOSING_WITHIN);
+                closing = Some(Instant::now() + CLOSE_TIMEOUT);
             }
             // Err: nobody is there any more who could say so, which says it.
             _ = stopping.wait_for(|stop| *stop), if !ending => {
@@ -124,20 +124,20 @@ async fn attend<S>(
     }
 }
 
-fn answer(
+fn respond(
     app: App,
     request: Request<Incoming>,
     peer: SocketAddr,
-    phase: &Arc<Phase>,
-) -> impl Future<Output = Result<Response<Attended>, Infallible>> + use<> {
-    let serving = phase.begin(request.version());
+    activity: &Arc<Activity>,
+) -> impl Future<Output = Result<Response<TrackedBody>, Infallible>> + use<> {
+    let serving = activity.begin(request.version());
     // HTTP/2 counts bytes alone.
     let has_too_many = request.version() != Version::HTTP_2 && request.headers().len() > MAX_HEADERS;
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(ConnectInfo(peer));
     async move {
         let response = if has_too_many { too_many_headers() } else { app.oneshot(request).await? };
-        Ok(response.map(|body| Attended::new(body, serving)))
+        Ok(response.map(|body| TrackedBody::new(body, serving)))
     }
 }
 
@@ -155,15 +155,15 @@ fn builder() -> Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        // `Patient` keeps the time, because it also covers what comes before HTTP.
+        // `TimeoutStream` keeps the time, because it also covers what comes before HTTP.
         .header_read_timeout(None)
-        .max_buf_size(MAX_HEAD);
+        .max_buf_size(MAX_HEAD_BYTES);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_header_list_size(MAX_HEAD as u32)
+        .max_header_list_size(MAX_HEAD_BYTES as u32)
         .max_concurrent_streams(MAX_STREAMS)
-        .keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PING_EVERY);
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_INTERVAL);
     builder
 }

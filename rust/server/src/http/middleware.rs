@@ -71,7 +71,7 @@ impl Enveloped {
         let answer = async {
             let response = match rate_limit::count_request(&self.state, &request) {
                 Ok(()) => router.call(body_min_rate::watched(&self.state, request)).await?,
-                Err(refusal) => refusal.into_response(),
+                Err(error) => error.into_response(),
             };
             tracing::debug!(
                 %method,

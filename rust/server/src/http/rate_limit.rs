@@ -11,7 +11,7 @@ use backend_protocol::{Code, routes};
 
 use super::client_ip::{network_of as network, subscriber};
 use super::context;
-use super::error::{Outcome, Refusal};
+use super::error::{ApiError, ApiResult};
 use crate::auth::admin_keys;
 use crate::auth::server_keys;
 use crate::config::Config;
@@ -138,10 +138,10 @@ fn make_room(unused_at: &mut HashMap<Counted, Instant>, now: Instant) {
     }
 }
 
-fn refuse(what: &'static str, wait: Duration) -> Refusal {
+fn refuse(what: &'static str, wait: Duration) -> ApiError {
     metrics::counter!("backend_rate_limited_total", "limit" => what).increment(1);
     let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
-    Refusal::later(Code::RateLimited, seconds, format!("too many {what}; try again in {seconds} s"))
+    ApiError::later(Code::RateLimited, seconds, format!("too many {what}; try again in {seconds} s"))
 }
 
 /// The address that counts: none for this machine, which is a proxy or a developer's.
@@ -149,13 +149,13 @@ fn counted_address() -> Option<IpAddr> {
     context::address().filter(|address| !address.is_loopback()).map(subscriber)
 }
 
-fn check(state: &AppState, what: &'static str, counted: Option<Counted>, per_minute: u32) -> Outcome<()> {
+fn check(state: &AppState, what: &'static str, counted: Option<Counted>, per_minute: u32) -> ApiResult<()> {
     let (Some(counted), Some(limit)) = (counted, Limit::per_minute(per_minute)) else { return Ok(()) };
     state.rate_limits.take(counted, limit, Instant::now()).map_err(|wait| refuse(what, wait))
 }
 
 /// Counts a request by its address, before anything is done for it.
-pub fn count_request(state: &AppState, request: &Request) -> Outcome<()> {
+pub fn count_request(state: &AppState, request: &Request) -> ApiResult<()> {
     let path = request.uri().path();
     if matches!(path, routes::HEALTHZ | routes::READYZ | routes::METRICS) {
         return Ok(());
@@ -183,7 +183,7 @@ fn key_hash_in(request: &Request) -> Option<String> {
 
 /// Before a key is looked up: whoever sent many wrong ones waits. Counted as if this one were wrong too; see
 /// [`key_was_good`]. One that was good a moment ago is looked up in any case: others at its address do not keep it out.
-pub fn before_key(state: &AppState, key_hash: Option<&str>) -> Outcome<()> {
+pub fn before_key(state: &AppState, key_hash: Option<&str>) -> ApiResult<()> {
     if key_hash.is_some_and(|key_hash| state.rate_limits.is_good_key(key_hash, Instant::now())) {
         return Ok(());
     }
@@ -213,7 +213,7 @@ pub fn key_was_wrong(state: &AppState, key_hash: &str) {
 }
 
 /// Before an account is made.
-pub fn new_account(state: &AppState) -> Outcome<()> {
+pub fn new_account(state: &AppState) -> ApiResult<()> {
     check(
         state,
         "new accounts",
@@ -223,7 +223,7 @@ pub fn new_account(state: &AppState) -> Outcome<()> {
 }
 
 /// With every request of a player. This machine's are not counted, as for addresses.
-pub fn player(state: &AppState, player_id: &str) -> Outcome<()> {
+pub fn player(state: &AppState, player_id: &str) -> ApiResult<()> {
     let counted = counted_address().map(|_| Counted::Player(player_id.to_owned()));
     check(state, "requests of this player", counted, state.config.player_requests_per_minute)
 }
@@ -256,11 +256,11 @@ pub struct PasswordAttempt<'a> {
 
 impl<'a> PasswordAttempt<'a> {
     /// `subject` is the hash of the e-mail address; `familiar` whether this address logged in to its account before.
-    pub fn begin(limits: &'a RateLimits, subject: &str, familiar: bool) -> Outcome<Self> {
+    pub fn begin(limits: &'a RateLimits, subject: &str, familiar: bool) -> ApiResult<Self> {
         Self::begin_at(limits, subject, familiar, context::address(), Instant::now()).map_err(|wait| {
-            let mut refusal = refuse("wrong passwords", wait);
-            refusal.0.detail += ", or ask for a new password by mail";
-            refusal
+            let mut error = refuse("wrong passwords", wait);
+            error.0.detail += ", or ask for a new password by mail";
+            error
         })
     }
 

@@ -13,12 +13,12 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A connection without a request is kept this long, as a multiple of the patience with a slow one: longer than the
+/// A connection without a request is kept this long, as a multiple of the timeout with a slow one: longer than the
 /// heartbeats of servers are apart.
-const IDLE: u32 = 9;
+const IDLE_FACTOR: u32 = 9;
 
 /// What a connection is doing, told by its requests to its stream.
-pub struct Phase {
+pub struct Activity {
     begun: AtomicU64,
     serving: AtomicU64,
     http2: AtomicBool,
@@ -31,20 +31,20 @@ pub struct Phase {
 }
 
 /// What [`clock`] counts from.
-fn begin_of_clock() -> Instant {
+fn clock_start() -> Instant {
     static BEGIN: OnceLock<Instant> = OnceLock::new();
     *BEGIN.get_or_init(Instant::now)
 }
 
 /// Milliseconds since the first call.
 fn clock() -> u64 {
-    u64::try_from(begin_of_clock().elapsed().as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(clock_start().elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// One request, until its reply was taken.
-pub struct Serving(Arc<Phase>);
+pub struct RequestGuard(Arc<Activity>);
 
-impl Default for Phase {
+impl Default for Activity {
     fn default() -> Self {
         let now = clock();
         Self {
@@ -58,14 +58,14 @@ impl Default for Phase {
     }
 }
 
-impl Phase {
-    pub fn begin(self: &Arc<Self>, version: Version) -> Serving {
+impl Activity {
+    pub fn begin(self: &Arc<Self>, version: Version) -> RequestGuard {
         self.begun.fetch_add(1, Ordering::AcqRel);
         self.serving.fetch_add(1, Ordering::AcqRel);
         if version == Version::HTTP_2 {
             self.http2.store(true, Ordering::Release);
         }
-        Serving(Arc::clone(self))
+        RequestGuard(Arc::clone(self))
     }
 
     /// Whether a request is in progress.
@@ -85,7 +85,7 @@ impl Phase {
 
     /// Since when there has been no request.
     fn idle_since(&self) -> Instant {
-        begin_of_clock() + Duration::from_millis(self.idle_since.load(Ordering::Acquire))
+        clock_start() + Duration::from_millis(self.idle_since.load(Ordering::Acquire))
     }
 
     /// Whether all that is left in progress is replies that nobody has taken anything of for so long. In HTTP/2 a stream
@@ -99,7 +99,7 @@ impl Phase {
     }
 }
 
-impl Drop for Serving {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
         self.0.idle_since.store(clock(), Ordering::Release);
         self.0.serving.fetch_sub(1, Ordering::AcqRel);
@@ -107,10 +107,10 @@ impl Drop for Serving {
 }
 
 /// A stream that fails when the other end is slower than it may be.
-pub struct Patient<S> {
+pub struct TimeoutStream<S> {
     inner: S,
-    phase: Arc<Phase>,
-    patience: Duration,
+    activity: Arc<Activity>,
+    timeout: Duration,
     /// Requests begun when the times below were last reset.
     seen: u64,
     /// Since when the head of a request has been coming; a new connection owes one.
@@ -121,35 +121,35 @@ pub struct Patient<S> {
     writing: Pin<Box<Sleep>>,
 }
 
-impl<S> Patient<S> {
-    pub fn new(inner: S, patience: Duration, phase: Arc<Phase>) -> Self {
+impl<S> TimeoutStream<S> {
+    pub fn new(inner: S, timeout: Duration, activity: Arc<Activity>) -> Self {
         let now = Instant::now();
-        let sleep = || Box::pin(sleep_until(now + patience));
+        let sleep = || Box::pin(sleep_until(now + timeout));
         let (reading, writing) = (sleep(), sleep());
-        Self { inner, phase, patience, seen: 0, head: Some(now), reading, stuck: None, writing }
+        Self { inner, activity, timeout, seen: 0, head: Some(now), reading, stuck: None, writing }
     }
 
-    fn await_head(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
-        if self.phase.is_stuck(self.patience * IDLE) {
+    fn check_read_timeout(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        if self.activity.is_stuck(self.timeout * IDLE_FACTOR) {
             return Poll::Ready(too_slow());
         }
-        if self.phase.is_serving() {
+        if self.activity.is_serving() {
             // Bytes may be missing for other reasons than a slow head. Nobody says when that ends, so it is looked at again.
             while self.reading.as_mut().poll(context).is_ready() {
-                let later = Instant::now() + self.patience;
+                let later = Instant::now() + self.timeout;
                 self.reading.as_mut().reset(later);
             }
             return Poll::Pending;
         }
         let deadline = match self.head {
-            Some(since) if !self.phase.is_http2() => since + self.patience,
+            Some(since) if !self.activity.is_http2() => since + self.timeout,
             // Requests count, not bytes: in HTTP/2 pings come at any time.
-            _ => self.phase.idle_since() + self.patience * IDLE,
+            _ => self.activity.idle_since() + self.timeout * IDLE_FACTOR,
         };
         due(&mut self.reading, deadline, context)
     }
 
-    fn after_write<T>(
+    fn check_write_timeout<T>(
         &mut self,
         written: Poll<io::Result<T>>,
         context: &mut Context<'_>,
@@ -158,7 +158,7 @@ impl<S> Patient<S> {
             self.stuck = None;
             return written;
         }
-        let deadline = *self.stuck.get_or_insert_with(Instant::now) + self.patience;
+        let deadline = *self.stuck.get_or_insert_with(Instant::now) + self.timeout;
         due(&mut self.writing, deadline, context).map(Err)
     }
 }
@@ -174,22 +174,22 @@ fn too_slow() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "the other end is too slow")
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TimeoutStream<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let begun = this.phase.begun.load(Ordering::Acquire);
+        let begun = this.activity.begun.load(Ordering::Acquire);
         if begun != this.seen {
             (this.seen, this.head) = (begun, None);
         }
         let before = into.filled().len();
         match Pin::new(&mut this.inner).poll_read(context, into) {
-            Poll::Pending => this.await_head(context).map(Err),
+            Poll::Pending => this.check_read_timeout(context).map(Err),
             ready @ Poll::Ready(_) => {
-                if into.filled().len() > before && !this.phase.is_serving() && !this.phase.is_http2() {
+                if into.filled().len() > before && !this.activity.is_serving() && !this.activity.is_http2() {
                     this.head.get_or_insert_with(Instant::now);
                 }
                 ready
@@ -198,11 +198,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TimeoutStream<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.inner).poll_write(context, bytes);
-        this.after_write(written, context)
+        this.check_write_timeout(written, context)
     }
 
     fn poll_write_vectored(
@@ -212,7 +212,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.inner).poll_write_vectored(context, parts);
-        this.after_write(written, context)
+        this.check_write_timeout(written, context)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -222,37 +222,37 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let flushed = Pin::new(&mut this.inner).poll_flush(context);
-        this.after_write(flushed, context)
+        this.check_write_timeout(flushed, context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let shut = Pin::new(&mut this.inner).poll_shutdown(context);
-        this.after_write(shut, context)
+        this.check_write_timeout(shut, context)
     }
 }
 
 /// A reply's body; its request is served until this is gone.
-pub struct Attended {
+pub struct TrackedBody {
     body: Body,
-    serving: Serving,
+    serving: RequestGuard,
 }
 
-impl Attended {
-    pub fn new(body: Body, serving: Serving) -> Self {
+impl TrackedBody {
+    pub fn new(body: Body, serving: RequestGuard) -> Self {
         serving.0.taken_at.store(clock(), Ordering::Release);
         serving.0.replies.fetch_add(1, Ordering::AcqRel);
         Self { body, serving }
     }
 }
 
-impl Drop for Attended {
+impl Drop for TrackedBody {
     fn drop(&mut self) {
         self.serving.0.replies.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
-impl HttpBody for Attended {
+impl HttpBody for TrackedBody {
     type Data = Bytes;
     type Error = axum::Error;
 

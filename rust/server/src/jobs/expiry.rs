@@ -4,59 +4,59 @@ use sqlx::{AssertSqlSafe, Row};
 
 use crate::accounts::mail::{RESET_MS, VERIFICATION_MS};
 use crate::auth::revocations;
-use crate::database::Work;
+use crate::database::Transaction;
 use crate::http::idempotency;
 use crate::player_store::{conflicts, leases};
 use crate::state::AppState;
 
 /// A server's row is kept this long after its lease, so that one that comes back keeps its id.
-const SERVER_KEPT_MS: i64 = 24 * 3_600 * 1_000;
+const SERVER_RETENTION_MS: i64 = 24 * 3_600 * 1_000;
 /// The clocks of two replicas' connections, and of a database that failed over, may differ by this much.
 const CLOCK_TOLERANCE_MS: i64 = 1_000;
 /// Conflicts, whose former epochs were and how far they had come, and addresses of logins are remembered this long, for saves
 /// that lie in the journal of a server that is down.
-const REMEMBERED_MS: i64 = 90 * 24 * 3_600 * 1_000;
+const RETENTION_MS: i64 = 90 * 24 * 3_600 * 1_000;
 
 /// One round, but for the worlds' objects.
-pub async fn once(state: &AppState) -> sqlx::Result<()> {
-    let mut work = state.database.begin().await?;
-    let now = work.now;
-    mend_times(state, &mut work).await?;
-    conflicts::drop_older(&mut work, now - REMEMBERED_MS).await?;
+pub async fn run_once(state: &AppState) -> sqlx::Result<()> {
+    let mut tx = state.database.begin().await?;
+    let now = tx.now;
+    correct_future_times(state, &mut tx).await?;
+    conflicts::drop_older(&mut tx, now - RETENTION_MS).await?;
     for (statement, before) in [
         ("DELETE FROM used_tickets WHERE expires_at < $1", now - 60_000),
         ("DELETE FROM refresh_tokens WHERE expires_at < $1", now),
-        ("DELETE FROM idempotency_keys WHERE created_at < $1", now - idempotency::KEPT_MS),
+        ("DELETE FROM idempotency_keys WHERE created_at < $1", now - idempotency::RETENTION_MS),
         // One that left still saves and releases the players it holds.
         (
             "DELETE FROM servers WHERE lease_until < $1 AND created_at < $1 \
              AND NOT EXISTS (SELECT 1 FROM player_leases WHERE player_leases.server_id = servers.server_id)",
-            now - SERVER_KEPT_MS,
+            now - SERVER_RETENTION_MS,
         ),
         ("DELETE FROM mail_codes WHERE expires_at < $1", now),
-        ("DELETE FROM revocations WHERE revoked_at < $1", now - revocations::KEPT_MS),
+        ("DELETE FROM revocations WHERE revoked_at < $1", now - revocations::RETENTION_MS),
         (
             "DELETE FROM sessions WHERE created_at < $1 AND NOT EXISTS \
              (SELECT 1 FROM refresh_tokens WHERE refresh_tokens.session_id = sessions.session_id)",
             now,
         ),
-        ("DELETE FROM familiar_addresses WHERE seen_at < $1", now - REMEMBERED_MS),
-        ("DELETE FROM save_conflicts WHERE resolved_at < $1", now - REMEMBERED_MS),
-        ("DELETE FROM former_epochs WHERE ended_at < $1", now - REMEMBERED_MS),
-        ("DELETE FROM former_leases WHERE ended_at < $1", now - REMEMBERED_MS),
+        ("DELETE FROM familiar_addresses WHERE seen_at < $1", now - RETENTION_MS),
+        ("DELETE FROM save_conflicts WHERE resolved_at < $1", now - RETENTION_MS),
+        ("DELETE FROM former_epochs WHERE ended_at < $1", now - RETENTION_MS),
+        ("DELETE FROM former_leases WHERE ended_at < $1", now - RETENTION_MS),
     ] {
-        sqlx::query(statement).bind(before).execute(&mut *work.tx).await?;
+        sqlx::query(statement).bind(before).execute(&mut *tx.conn).await?;
     }
-    work.commit().await
+    tx.commit().await
 }
 
 /// Shortens what would last longer than if it began now: the clock was set back since, or the setting was changed.
-async fn mend_times(state: &AppState, work: &mut Work) -> sqlx::Result<()> {
-    let now = work.now;
+async fn correct_future_times(state: &AppState, tx: &mut Transaction) -> sqlx::Result<()> {
+    let now = tx.now;
     let seen =
-        sqlx::query("SELECT seen_at FROM clock_seen WHERE id = 1").fetch_optional(&mut *work.tx).await?;
+        sqlx::query("SELECT seen_at FROM clock_seen WHERE id = 1").fetch_optional(&mut *tx.conn).await?;
     let seen = seen.map(|row| row.try_get::<i64, _>("seen_at")).transpose()?;
-    let lease_until = leases::lease_until(state, work);
+    let lease_until = leases::lease_until(state, tx);
     let refresh_until = now + i64::from(state.config.refresh_token_seconds) * 1000;
     let mut statements = vec![
         ("UPDATE servers SET lease_until = $1 WHERE lease_until > $1", lease_until),
@@ -89,16 +89,16 @@ async fn mend_times(state: &AppState, work: &mut Work) -> sqlx::Result<()> {
         now,
     ));
     for (statement, value) in statements {
-        sqlx::query(statement).bind(value).execute(&mut *work.tx).await?;
+        sqlx::query(statement).bind(value).execute(&mut *tx.conn).await?;
     }
     Ok(())
 }
 
 /// A backend that was away could not hear heartbeats: servers listed when it stopped, and the holders of players, get one
 /// lease to be heard again.
-pub async fn grace_after_start(state: &AppState) -> sqlx::Result<()> {
-    let mut work = state.database.begin().await?;
-    let lease_until = leases::lease_until(state, &work);
+pub async fn extend_leases_after_start(state: &AppState) -> sqlx::Result<()> {
+    let mut tx = state.database.begin().await?;
+    let lease_until = leases::lease_until(state, &tx);
     // Only those that would have lived had the backend been there: deregistered and released ones are at 0.
     for table in ["servers", "player_leases", "worlds"] {
         let sql = format!(
@@ -106,9 +106,9 @@ pub async fn grace_after_start(state: &AppState) -> sqlx::Result<()> {
         );
         sqlx::query(AssertSqlSafe(sql))
             .bind(lease_until)
-            .bind(work.now - SERVER_KEPT_MS)
-            .execute(&mut *work.tx)
+            .bind(tx.now - SERVER_RETENTION_MS)
+            .execute(&mut *tx.conn)
             .await?;
     }
-    work.commit().await
+    tx.commit().await
 }

@@ -1,53 +1,53 @@
-//! Pages of rooms that were read a moment ago.
+//! Pages of rooms that were read less than 100 ms ago.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use crate::http::etag::Tagged;
+use crate::http::etag::EtaggedJson;
 
 /// How old a page may be of which this process knows no change. Heartbeats are seconds apart.
-const FRESH: Duration = Duration::from_millis(100);
-/// Most pages that are kept: 20 MB. They are old soon enough.
-const PAGES: usize = 256;
+const MAX_AGE: Duration = Duration::from_millis(100);
+/// Most pages in the cache: 20 MB. They expire soon enough.
+const MAX_PAGES: usize = 256;
 
-/// A page, since when it may have been read, and how many changes it shows at least.
-pub struct Kept {
+/// A page, since when it may have been read, and which revision it shows at least.
+pub struct CachedPage {
     pub at: Instant,
-    pub changes: u64,
-    pub page: Tagged,
+    pub revision: u64,
+    pub page: EtaggedJson,
 }
 
 /// The pages by what was asked for.
 #[derive(Default)]
-pub struct Pages {
-    kept: RwLock<HashMap<String, Kept>>,
-    changes: AtomicU64,
+pub struct PageCache {
+    pages: RwLock<HashMap<String, CachedPage>>,
+    revision: AtomicU64,
 }
 
-impl Pages {
+impl PageCache {
     /// Something was committed that lists may show: pages that were read before are not shown any more.
-    pub fn changed(&self) {
-        self.changes.fetch_add(1, Ordering::SeqCst);
+    pub fn invalidate(&self) {
+        self.revision.fetch_add(1, Ordering::SeqCst);
     }
 
     /// How often this process has changed what lists show.
-    pub fn changes(&self) -> u64 {
-        self.changes.load(Ordering::SeqCst)
+    pub fn revision(&self) -> u64 {
+        self.revision.load(Ordering::SeqCst)
     }
 
-    pub fn fresh(&self, key: &str) -> Option<Tagged> {
-        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
-        let fresh = |kept: &&Kept| kept.at.elapsed() < FRESH && kept.changes == self.changes();
-        kept.get(key).filter(fresh).map(|kept| kept.page.clone())
+    pub fn get(&self, key: &str) -> Option<EtaggedJson> {
+        let pages = self.pages.read().unwrap_or_else(PoisonError::into_inner);
+        let fresh = |page: &&CachedPage| page.at.elapsed() < MAX_AGE && page.revision == self.revision();
+        pages.get(key).filter(fresh).map(|cached| cached.page.clone())
     }
 
-    pub fn keep(&self, key: String, page: Kept) {
-        let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= PAGES {
-            kept.clear();
+    pub fn insert(&self, key: String, page: CachedPage) {
+        let mut pages = self.pages.write().unwrap_or_else(PoisonError::into_inner);
+        if pages.len() >= MAX_PAGES {
+            pages.clear();
         }
-        kept.insert(key, page);
+        pages.insert(key, page);
     }
 }

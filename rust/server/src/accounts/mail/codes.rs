@@ -3,9 +3,9 @@
 use anyhow::Context;
 use sqlx::Row;
 
-use crate::database::{Database, Work};
+use crate::database::{Database, Transaction};
 use crate::digest::sha256;
-use crate::http::Outcome;
+use crate::http::ApiResult;
 
 pub const VERIFICATION: &str = "verification";
 pub const RESET: &str = "reset";
@@ -37,13 +37,13 @@ pub fn hash(purpose: &str, email: &str, code: &str) -> String {
 }
 
 /// Keeps a code in place of the one before.
-pub async fn keep(
-    work: &mut Work,
+pub async fn store(
+    tx: &mut Transaction,
     player_id: &str,
     purpose: &str,
     code_hash: &str,
-    lives_ms: i64,
-) -> Outcome<()> {
+    lifetime_ms: i64,
+) -> ApiResult<()> {
     sqlx::query(
         "INSERT INTO mail_codes (player_id, purpose, code_hash, expires_at) VALUES ($1, $2, $3, $4) \
          ON CONFLICT (player_id, purpose) DO UPDATE SET code_hash = excluded.code_hash, expires_at = excluded.expires_at",
@@ -51,14 +51,14 @@ pub async fn keep(
     .bind(player_id)
     .bind(purpose)
     .bind(code_hash)
-    .bind(work.now + lives_ms)
-    .execute(&mut *work.tx)
+    .bind(tx.now + lifetime_ms)
+    .execute(&mut *tx.conn)
     .await?;
     Ok(())
 }
 
 /// Whether there is such a code now.
-pub async fn is_good(database: &Database, code_hash: &str) -> Outcome<bool> {
+pub async fn is_valid(database: &Database, code_hash: &str) -> ApiResult<bool> {
     let now = database.now().await?;
     let row = sqlx::query("SELECT COUNT(*) FROM mail_codes WHERE code_hash = $1 AND expires_at > $2")
         .bind(code_hash)
@@ -69,12 +69,12 @@ pub async fn is_good(database: &Database, code_hash: &str) -> Outcome<bool> {
 }
 
 /// Uses a code up. Whose it was, if it was good.
-pub async fn take(work: &mut Work, code_hash: &str) -> Outcome<Option<String>> {
+pub async fn consume(tx: &mut Transaction, code_hash: &str) -> ApiResult<Option<String>> {
     let row =
         sqlx::query("DELETE FROM mail_codes WHERE code_hash = $1 AND expires_at > $2 RETURNING player_id")
             .bind(code_hash)
-            .bind(work.now)
-            .fetch_optional(&mut *work.tx)
+            .bind(tx.now)
+            .fetch_optional(&mut *tx.conn)
             .await?;
     Ok(row.map(|row| row.try_get("player_id")).transpose()?)
 }

@@ -15,10 +15,10 @@ use tokio::io::AsyncWriteExt;
 use uuid::Uuid;
 
 use super::Mail;
-use crate::config::{Config, Unusable};
+use crate::config::{Config, InvalidSetting};
 use crate::private_files;
 
-const TIMEOUT: Duration = Duration::from_secs(20);
+const SMTP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What `--mail` names.
 #[derive(Debug, Clone, Default)]
@@ -67,47 +67,51 @@ pub fn target(text: &str) -> Result<MailTarget, String> {
 }
 
 /// Sends mails.
-pub struct Sender {
+pub struct MailTransport {
     from: Mailbox,
-    way: Way,
+    route: Route,
 }
 
-enum Way {
+enum Route {
     None,
     Console,
     Folder(PathBuf),
     Smtp(AsyncSmtpTransport<Tokio1Executor>),
 }
 
-impl Sender {
+impl MailTransport {
     /// The sender that `config` names.
     pub fn new(config: &Config) -> anyhow::Result<Self> {
         let from = match (&config.mail_from, &config.mail) {
             (Some(from), _) => from.clone(),
             (None, MailTarget::Smtp(_)) => {
-                bail!(Unusable("mails need a sender: set --mail-from (or BACKEND_MAIL_FROM)".to_owned()))
+                bail!(InvalidSetting(
+                    "mails need a sender: set --mail-from (or BACKEND_MAIL_FROM)".to_owned()
+                ))
             }
             (None, _) => "backend@localhost".to_owned(),
         };
         let from = from.parse().map_err(|_| {
-            Unusable(format!("--mail-from {from:?}: is not an address such as Game <noreply@example.org>"))
+            InvalidSetting(format!(
+                "--mail-from {from:?}: is not an address such as Game <noreply@example.org>"
+            ))
         })?;
-        let way = match &config.mail {
-            MailTarget::None => Way::None,
-            MailTarget::Console => Way::Console,
+        let route = match &config.mail {
+            MailTarget::None => Route::None,
+            MailTarget::Console => Route::Console,
             MailTarget::Folder(folder) => {
-                provide_folder(folder)
+                create_folder(folder)
                     .with_context(|| format!("--mail file:{} cannot be used", folder.display()))?;
-                Way::Folder(folder.clone())
+                Route::Folder(folder.clone())
             }
             MailTarget::Smtp(url) => {
                 // Its errors name parts of the URL, but never the password.
                 let server = AsyncSmtpTransport::<Tokio1Executor>::from_url(url.expose_secret())
                     .context("--mail is not a mail server's URL")?;
-                Way::Smtp(server.timeout(Some(TIMEOUT)).build())
+                Route::Smtp(server.timeout(Some(SMTP_TIMEOUT)).build())
             }
         };
-        Ok(Self { from, way })
+        Ok(Self { from, route })
     }
 
     pub async fn send(&self, mail: &Mail) -> anyhow::Result<()> {
@@ -118,20 +122,20 @@ impl Sender {
             .header(ContentType::TEXT_PLAIN)
             .body(mail.text.clone())
             .context("a mail cannot be put together")?;
-        match &self.way {
-            Way::None => bail!("there is no mail server; set --mail"),
-            Way::Console => {
+        match &self.route {
+            Route::None => bail!("there is no mail server; set --mail"),
+            Route::Console => {
                 let mut output = std::io::stderr().lock();
                 writeln!(output, "--- mail to {}: {}\n{}---", mail.to, mail.subject, mail.text)
                     .context("cannot write a mail to standard error")
             }
-            Way::Folder(folder) => {
+            Route::Folder(folder) => {
                 let name = Uuid::now_v7().to_string();
                 let (part, whole) = (folder.join(format!("{name}.part")), folder.join(format!("{name}.eml")));
                 write_private(&part, message.formatted()).await.context("cannot write a mail")?;
                 tokio::fs::rename(&part, &whole).await.context("cannot write a mail")
             }
-            Way::Smtp(server) => {
+            Route::Smtp(server) => {
                 server.send(message).await.context("the mail server did not take it")?;
                 Ok(())
             }
@@ -140,7 +144,7 @@ impl Sender {
 
     /// Whether trying again may help.
     pub const fn may_recover(&self) -> bool {
-        matches!(self.way, Way::Smtp(_))
+        matches!(self.route, Route::Smtp(_))
     }
 }
 
@@ -152,10 +156,10 @@ fn plain_address(text: &str) -> anyhow::Result<Address> {
 }
 
 /// Mails hold codes that open accounts.
-fn provide_folder(folder: &Path) -> anyhow::Result<()> {
+fn create_folder(folder: &Path) -> anyhow::Result<()> {
     let is_mail =
         |name: &str| matches!(Path::new(name).extension().and_then(OsStr::to_str), Some("eml" | "part"));
-    private_files::provide_folder(folder, is_mail)?;
+    private_files::create_folder(folder, is_mail)?;
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         if entry.file_name().to_str().is_some_and(is_mail) {

@@ -8,7 +8,7 @@ use sqlx::any::AnyRow;
 use super::generate;
 use crate::auth::audit::Event;
 use crate::config::Config;
-use crate::database::{Database, Work, rfc3339};
+use crate::database::{Database, Transaction, rfc3339};
 use crate::digest::sha256;
 
 /// What a new key is for.
@@ -41,22 +41,27 @@ fn created(key_id: &str, new: &NewKey) {
 
 /// Makes a key.
 pub async fn create(database: &Database, new: &NewKey) -> anyhow::Result<MadeKey> {
-    let mut work = database.begin().await?;
-    let made = insert(&mut work, new, None).await?;
-    work.commit().await?;
+    let mut tx = database.begin().await?;
+    let made = insert(&mut tx, new, None).await?;
+    tx.commit().await?;
     created(&made.key_id, new);
     Ok(made)
 }
 
-async fn insert(work: &mut Work, new: &NewKey, owner: Option<String>) -> anyhow::Result<MadeKey> {
+async fn insert(tx: &mut Transaction, new: &NewKey, owner: Option<String>) -> anyhow::Result<MadeKey> {
     let key = generate(&new.environment)?;
     let key_hash = sha256(key.as_bytes());
     let key_id = id_of(&key_hash);
-    store(work, &key_hash, new, owner).await?;
+    store(tx, &key_hash, new, owner).await?;
     Ok(MadeKey { key, key_id })
 }
 
-async fn store(work: &mut Work, key_hash: &str, new: &NewKey, owner: Option<String>) -> sqlx::Result<u64> {
+async fn store(
+    tx: &mut Transaction,
+    key_hash: &str,
+    new: &NewKey,
+    owner: Option<String>,
+) -> sqlx::Result<u64> {
     let done = sqlx::query(
         "INSERT INTO server_keys (key_hash, key_id, owner, game, environment, label, created_at) \
          VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
@@ -67,23 +72,23 @@ async fn store(work: &mut Work, key_hash: &str, new: &NewKey, owner: Option<Stri
     .bind(&new.game)
     .bind(&new.environment)
     .bind(&new.label)
-    .bind(work.now)
-    .execute(&mut *work.tx)
+    .bind(tx.now)
+    .execute(&mut *tx.conn)
     .await?;
     Ok(done.rows_affected())
 }
 
 /// The key of a key file: known from now on. One that was revoked stays so.
-pub(super) async fn accept(database: &Database, config: &Config, key: &str) -> anyhow::Result<()> {
+pub(super) async fn accept_key_file(database: &Database, config: &Config, key: &str) -> anyhow::Result<()> {
     let new = NewKey {
         game: config.game.clone(),
         environment: config.environment.clone(),
         label: "file".to_owned(),
     };
     let key_hash = sha256(key.as_bytes());
-    let mut work = database.begin().await?;
-    let made = store(&mut work, &key_hash, &new, None).await?;
-    work.commit().await?;
+    let mut tx = database.begin().await?;
+    let made = store(&mut tx, &key_hash, &new, None).await?;
+    tx.commit().await?;
     if made > 0 {
         created(&id_of(&key_hash), &new);
     }
@@ -91,7 +96,7 @@ pub(super) async fn accept(database: &Database, config: &Config, key: &str) -> a
 }
 
 /// Keys from before keys had a scope become this backend's, and so do players and worlds if all keys are.
-pub(super) async fn take_over(database: &Database, config: &Config) -> sqlx::Result<()> {
+pub(super) async fn adopt_unscoped_keys(database: &Database, config: &Config) -> sqlx::Result<()> {
     sqlx::query("UPDATE server_keys SET game = $1, environment = $2 WHERE game IS NULL")
         .bind(&config.game)
         .bind(&config.environment)
@@ -120,23 +125,23 @@ pub(super) async fn take_over(database: &Database, config: &Config) -> sqlx::Res
 }
 
 /// Notes that the key was used. Not worth refusing a request over.
-pub(super) async fn note_use(database: &Database, key_hash: &str) {
-    if let Err(error) = try_note_use(database, key_hash).await {
+pub(super) async fn record_use(database: &Database, key_hash: &str) {
+    if let Err(error) = try_record_use(database, key_hash).await {
         tracing::warn!(%error, "cannot note the use of a server key");
     }
 }
 
-async fn try_note_use(database: &Database, key_hash: &str) -> sqlx::Result<()> {
-    let mut work = database.begin().await?;
+async fn try_record_use(database: &Database, key_hash: &str) -> sqlx::Result<()> {
+    let mut tx = database.begin().await?;
     sqlx::query(
         "UPDATE server_keys SET last_used_at = $1 WHERE key_hash = $2 AND (last_used_at IS NULL OR last_used_at < $3)",
     )
-    .bind(work.now)
+    .bind(tx.now)
     .bind(key_hash)
-    .bind(work.now - super::NOTED_EVERY_MS)
-    .execute(&mut *work.tx)
+    .bind(tx.now - super::LAST_USED_INTERVAL_MS)
+    .execute(&mut *tx.conn)
     .await?;
-    work.commit().await
+    tx.commit().await
 }
 
 /// All keys, the oldest first.
@@ -176,11 +181,11 @@ pub async fn list(database: &Database) -> sqlx::Result<Vec<KeyRecord>> {
 /// A new key in place of `key_id`, good at once; the old one stays good for `grace_seconds`. The new one is of the same
 /// line: servers that restart with it keep their players, worlds and unsent saves.
 pub async fn rotate(database: &Database, key_id: &str, grace_seconds: u32) -> anyhow::Result<MadeKey> {
-    let mut work = database.begin().await?;
+    let mut tx = database.begin().await?;
     let select = "SELECT key_hash, owner, game, environment, label, expires_at, revoked_at FROM server_keys WHERE key_id = $1";
     let row = sqlx::query(sqlx::AssertSqlSafe(format!("{select}{}", database.for_update())))
         .bind(key_id)
-        .fetch_optional(&mut *work.tx)
+        .fetch_optional(&mut *tx.conn)
         .await?
         .with_context(|| format!("there is no key {key_id}; `keys list` shows them"))?;
     let (expires, revoked): (Option<i64>, Option<i64>) =
@@ -193,13 +198,13 @@ pub async fn rotate(database: &Database, key_id: &str, grace_seconds: u32) -> an
         bail!("{key_id} has no scope yet: start the backend once on this database");
     };
     let new = NewKey { game, environment, label: row.try_get("label")? };
-    let made = insert(&mut work, &new, Some(row.try_get("owner")?)).await?;
+    let made = insert(&mut tx, &new, Some(row.try_get("owner")?)).await?;
     sqlx::query("UPDATE server_keys SET expires_at = $1 WHERE key_id = $2")
-        .bind(work.now + i64::from(grace_seconds) * 1000)
+        .bind(tx.now + i64::from(grace_seconds) * 1000)
         .bind(key_id)
-        .execute(&mut *work.tx)
+        .execute(&mut *tx.conn)
         .await?;
-    work.commit().await?;
+    tx.commit().await?;
     Event::new("server_key_rotated")
         .key(key_id)
         .detail(format!("replaced by {}, good for {grace_seconds} s", made.key_id))
@@ -209,27 +214,27 @@ pub async fn rotate(database: &Database, key_id: &str, grace_seconds: u32) -> an
 
 /// Ends a key at once. When no other key of its line is left, its servers leave the room list as well. False: no such key.
 pub async fn revoke(database: &Database, key_id: &str) -> sqlx::Result<bool> {
-    let mut work = database.begin().await?;
+    let mut tx = database.begin().await?;
     let row = sqlx::query("SELECT owner FROM server_keys WHERE key_id = $1")
         .bind(key_id)
-        .fetch_optional(&mut *work.tx)
+        .fetch_optional(&mut *tx.conn)
         .await?;
     let Some(row) = row else { return Ok(false) };
     let owner: String = row.try_get("owner")?;
     sqlx::query("UPDATE server_keys SET revoked_at = $1 WHERE key_id = $2 AND revoked_at IS NULL")
-        .bind(work.now)
+        .bind(tx.now)
         .bind(key_id)
-        .execute(&mut *work.tx)
+        .execute(&mut *tx.conn)
         .await?;
     sqlx::query(
         "UPDATE servers SET lease_until = 0 WHERE key_hash = $1 AND NOT EXISTS (SELECT 1 FROM server_keys k \
          WHERE k.owner = $1 AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > $2))",
     )
     .bind(&owner)
-    .bind(work.now)
-    .execute(&mut *work.tx)
+    .bind(tx.now)
+    .execute(&mut *tx.conn)
     .await?;
-    work.commit().await?;
+    tx.commit().await?;
     Event::new("server_key_revoked").key(key_id).ok();
     Ok(true)
 }

@@ -6,10 +6,10 @@ use super::*;
 
 #[tokio::test]
 async fn what_is_asked_while_a_read_runs_is_answered_by_the_next_one() {
-    let gathered: Arc<Gathered<(), usize, (usize, usize)>> = Arc::default();
+    let loader: Arc<BatchLoader<(), usize, (usize, usize)>> = Arc::default();
     let (reads, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
     let ask = |question| {
-        let (gathered, reads, gate) = (Arc::clone(&gathered), Arc::clone(&reads), Arc::clone(&gate));
+        let (loader, reads, gate) = (Arc::clone(&loader), Arc::clone(&reads), Arc::clone(&gate));
         tokio::spawn(async move {
             let read = move |(), questions: Vec<usize>| {
                 let (read, gate) = (reads.fetch_add(1, Ordering::SeqCst), Arc::clone(&gate));
@@ -18,7 +18,7 @@ async fn what_is_asked_while_a_read_runs_is_answered_by_the_next_one() {
                     Ok(questions.into_iter().map(|question| (read, question)).collect())
                 }
             };
-            gathered.ask((), question, read).await.expect("an answer")
+            loader.load((), question, read).await.expect("an answer")
         })
     };
     let first = ask(0);
@@ -26,7 +26,7 @@ async fn what_is_asked_while_a_read_runs_is_answered_by_the_next_one() {
         tokio::task::yield_now().await;
     }
     let later: Vec<_> = (1..=5).map(ask).collect();
-    while lock(&gathered.0).get(&()).is_none_or(|waiting| waiting.len() < 5) {
+    while lock(&loader.0).get(&()).is_none_or(|waiting| waiting.len() < 5) {
         tokio::task::yield_now().await;
     }
     gate.add_permits(2);
@@ -41,8 +41,8 @@ async fn what_is_asked_while_a_read_runs_is_answered_by_the_next_one() {
 
 #[tokio::test]
 async fn a_read_that_panics_leaves_nobody_waiting() {
-    let gathered: Gathered<(), (), ()> = Gathered::default();
+    let loader: BatchLoader<(), (), ()> = BatchLoader::default();
     let panics = |(), _: Vec<()>| async { panic!("on purpose") };
-    assert!(gathered.ask((), (), panics).await.is_err());
-    gathered.ask((), (), |(), _| async { Ok(vec![()]) }).await.expect("works again");
+    assert!(loader.load((), (), panics).await.is_err());
+    loader.load((), (), |(), _| async { Ok(vec![()]) }).await.expect("works again");
 }

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Moment, lock};
+use super::{DbVersion, lock};
 
 /// The snapshot, what it is a snapshot of, and the time.
 ///
@@ -34,135 +34,135 @@ const CLOCK: usize = 4;
 
 /// So many changes in a row mean that the database is written to all the time: then the question is a way to it and back
 /// for nothing. Fewer could be two writes that happened to come between requests.
-const CHANGES: u32 = 8;
+const MAX_CHANGES_IN_A_ROW: u32 = 8;
 /// Nobody asks for so long after that. Long against the 8 questions (1 to 5 ms under load), so that constant writes cost reads
 /// a few hundredths; short against a lull.
-const REST: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(100);
 /// Longest wait for an answer, which takes a millisecond on a busy database. Requests wait for it.
-const PATIENCE: Duration = Duration::from_secs(1);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest attempt to connect, as with the pool.
-const CONNECTING: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between attempts to connect; requests do not wait for them.
-const RETRY: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// As the pool's connections: whoever moves the database by a name or an address is followed by all of them.
-const LIFETIME: Duration = Duration::from_mins(30);
+const MAX_CONNECTION_AGE: Duration = Duration::from_mins(30);
 
 /// Asks for everybody.
 pub struct Watcher {
     shared: Arc<Shared>,
-    asking: Mutex<Option<JoinHandle<()>>>,
+    polling: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Default)]
 struct Shared {
-    turns: Mutex<Turns>,
-    /// Somebody wants a turn.
+    polls: Mutex<Polls>,
+    /// A request waits for the next poll.
     wanted: Notify,
-    /// Turns of even and of odd numbers have ended: who waits for the next but one is not woken by the next.
+    /// Polls of even and of odd numbers have ended: who waits for the next but one is not woken by the next.
     ended: [Notify; 2],
 }
 
-/// A turn is one statement.
+/// A poll is one statement.
 #[derive(Default)]
-struct Turns {
+struct Polls {
     /// Those that have begun.
     begun: usize,
     /// Whether somebody waits for the next.
     wanted: bool,
     /// Nobody is asked for now.
-    rests: bool,
+    paused: bool,
     /// What the last one that ended found.
-    found: Option<(Moment, i64)>,
+    found: Option<(DbVersion, i64)>,
 }
 
 impl Watcher {
     /// Connects as `url` says. Fails where the answer could not be relied on.
     pub async fn of(url: &str) -> Result<Self> {
         let options: PgConnectOptions = url.parse().context("not a URL of PostgreSQL")?;
-        let asker = Asker::of(options.disable_statement_logging()).await?;
+        let poller = Poller::of(options.disable_statement_logging()).await?;
         let shared = Arc::new(Shared::default());
-        let asking = tokio::spawn(asker.ask_for_all(Arc::clone(&shared)));
-        Ok(Self { shared, asking: Mutex::new(Some(asking)) })
+        let polling = tokio::spawn(poller.poll_for_all(Arc::clone(&shared)));
+        Ok(Self { shared, polling: Mutex::new(Some(polling)) })
     }
 
     /// A state that was taken after this was asked, and the time by the database's clock. None: there is nobody to ask, or it
     /// would not help.
-    pub async fn now(&self) -> Option<(Moment, i64)> {
+    pub async fn now(&self) -> Option<(DbVersion, i64)> {
         let shared = &*self.shared;
         let (ended, is_first) = {
-            let mut turns = lock(&shared.turns);
-            if turns.rests {
+            let mut polls = lock(&shared.polls);
+            if polls.paused {
                 return None;
             }
-            // Made under the lock, it hears of the next turn's end from here on.
-            let ended = shared.ended[(turns.begun + 1) % 2].notified();
-            (ended, !mem::replace(&mut turns.wanted, true))
+            // Created under the lock, it is notified when the next poll ends.
+            let ended = shared.ended[(polls.begun + 1) % 2].notified();
+            (ended, !mem::replace(&mut polls.wanted, true))
         };
         if is_first {
             shared.wanted.notify_one();
         }
         ended.await;
-        // That turn's or a later one's.
-        lock(&shared.turns).found
+        // That poll's or a later one's.
+        lock(&shared.polls).found
     }
 
     /// Closes the connection.
     pub async fn close(&self) {
-        let Some(asking) = lock(&self.asking).take() else { return };
-        asking.abort();
+        let Some(polling) = lock(&self.polling).take() else { return };
+        polling.abort();
         // Err: it was aborted.
-        let _aborted = asking.await;
+        let _aborted = polling.await;
     }
 }
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        if let Some(asking) = lock(&self.asking).take() {
-            asking.abort();
+        if let Some(polling) = lock(&self.polling).take() {
+            polling.abort();
         }
     }
 }
 
 impl Shared {
     fn begin(&self) {
-        let mut turns = lock(&self.turns);
-        turns.begun += 1;
-        turns.wanted = false;
+        let mut polls = lock(&self.polls);
+        polls.begun += 1;
+        polls.wanted = false;
     }
 
-    fn end(&self, found: Option<(Moment, i64)>) {
-        let turn = {
-            let mut turns = lock(&self.turns);
-            turns.found = found;
-            turns.begun
+    fn end(&self, found: Option<(DbVersion, i64)>) {
+        let poll = {
+            let mut polls = lock(&self.polls);
+            polls.found = found;
+            polls.begun
         };
-        self.ended[turn % 2].notify_waiters();
+        self.ended[poll % 2].notify_waiters();
     }
 
     /// Sends away those who wait, and those who come until [`Shared::resume`].
-    fn rest(&self) {
-        lock(&self.turns).rests = true;
+    fn pause(&self) {
+        lock(&self.polls).paused = true;
         self.begin();
         self.end(None);
     }
 
     fn resume(&self) {
-        lock(&self.turns).rests = false;
+        lock(&self.polls).paused = false;
     }
 }
 
 /// However it ends, nobody is left waiting.
-struct Asking(Arc<Shared>);
+struct PollGuard(Arc<Shared>);
 
-impl Drop for Asking {
+impl Drop for PollGuard {
     fn drop(&mut self) {
-        // Who waits for a turn that was not finished, and who waits for the next.
+        // Who waits for a poll that was not finished, and who waits for the next.
         self.0.end(None);
-        self.0.rest();
+        self.0.pause();
     }
 }
 
-/// Why there is no use in asking.
+/// Why there is no use in polling.
 enum Pause {
     /// Something changes all the time.
     Writes,
@@ -173,7 +173,7 @@ enum Pause {
 }
 
 /// What asks.
-struct Asker {
+struct Poller {
     options: PgConnectOptions,
     connection: PgConnection,
     connected_at: Instant,
@@ -187,25 +187,25 @@ struct Asker {
     changes: u32,
 }
 
-impl Asker {
+impl Poller {
     async fn of(options: PgConnectOptions) -> sqlx::Result<Self> {
         let connection = PgConnection::connect_with(&options).await?;
         let (last, this) = (Vec::new(), Vec::new());
-        let mut asker =
+        let mut poller =
             Self { options, connection, connected_at: Instant::now(), last, this, version: 0, changes: 0 };
-        asker.state().await?;
-        Ok(asker)
+        poller.state().await?;
+        Ok(poller)
     }
 
-    async fn ask_for_all(mut self, shared: Arc<Shared>) {
-        let asking = Asking(shared);
-        let shared = &*asking.0;
+    async fn poll_for_all(mut self, shared: Arc<Shared>) {
+        let polling = PollGuard(shared);
+        let shared = &*polling.0;
         loop {
-            let pause = self.take_turns(shared).await;
-            shared.rest();
+            let pause = self.poll_while_useful(shared).await;
+            shared.pause();
             match pause {
                 Pause::Writes => {
-                    sleep(REST).await;
+                    sleep(PAUSE).await;
                     self.changes = 0;
                 }
                 Pause::Old => self.connect().await,
@@ -219,15 +219,15 @@ impl Asker {
         }
     }
 
-    /// Turns, as long as they are of use.
-    async fn take_turns(&mut self, shared: &Shared) -> Pause {
+    /// Polls, as long as they are of use.
+    async fn poll_while_useful(&mut self, shared: &Shared) -> Pause {
         loop {
             shared.wanted.notified().await;
             // Requests that are ready to ask do so first: on an idle server this takes no time, on a busy one it makes one
-            // turn of many.
+            // poll of many.
             tokio::task::yield_now().await;
             shared.begin();
-            let found = timeout(PATIENCE, self.state()).await;
+            let found = timeout(QUERY_TIMEOUT, self.state()).await;
             match found.unwrap_or_else(|_| Err(timed_out())) {
                 Ok(found) => shared.end(Some(found)),
                 Err(error) => {
@@ -235,17 +235,17 @@ impl Asker {
                     return Pause::Broken(error);
                 }
             }
-            if self.changes >= CHANGES {
+            if self.changes >= MAX_CHANGES_IN_A_ROW {
                 return Pause::Writes;
             }
-            if self.connected_at.elapsed() > LIFETIME {
+            if self.connected_at.elapsed() > MAX_CONNECTION_AGE {
                 return Pause::Old;
             }
         }
     }
 
     /// The state now.
-    async fn state(&mut self) -> sqlx::Result<(Moment, i64)> {
+    async fn state(&mut self) -> sqlx::Result<(DbVersion, i64)> {
         let row = sqlx::query(STATE).fetch_one(&mut self.connection).await?;
         if row.try_get(IN_RECOVERY)? {
             return Err(sqlx::Error::Protocol("the database is a standby".to_owned()));
@@ -264,16 +264,16 @@ impl Asker {
             self.version += 1;
             self.changes += 1;
         }
-        Ok((Moment { watcher: 0, version: self.version }, row.try_get(CLOCK)?))
+        Ok((DbVersion { watcher: 0, number: self.version }, row.try_get(CLOCK)?))
     }
 
     /// Until there is a new connection that can be relied on. To it nothing is as it was before.
     async fn connect(&mut self) {
         while let Err(error) =
-            timeout(CONNECTING, self.connect_once()).await.unwrap_or_else(|_| Err(timed_out()))
+            timeout(CONNECT_TIMEOUT, self.connect_once()).await.unwrap_or_else(|_| Err(timed_out()))
         {
             tracing::debug!("the database cannot be watched: {error}");
-            sleep(RETRY).await;
+            sleep(RETRY_INTERVAL).await;
         }
     }
 

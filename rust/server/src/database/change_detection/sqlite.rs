@@ -16,7 +16,7 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, bail};
 use libsqlite3_sys as ffi;
 
-use super::{MOST, Moment, lock};
+use super::{DbVersion, MAX_WATCHERS, lock};
 
 /// Watchers of one file, so that threads need not wait for each other.
 pub struct Watchers(Box<[Mutex<Option<Watcher>>]>);
@@ -26,16 +26,16 @@ impl Watchers {
     pub fn of(path: &str) -> Result<Self> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let watcher = |_| Ok(Mutex::new(Some(Watcher::open(path)?)));
-        Ok(Self((0..threads.min(MOST)).map(watcher).collect::<Result<_>>()?))
+        Ok(Self((0..threads.min(MAX_WATCHERS)).map(watcher).collect::<Result<_>>()?))
     }
 
     /// The state now, or one that came about while this was asked, and the time. None: it was closed.
-    pub fn now(&self) -> Option<(Moment, i64)> {
+    pub fn now(&self) -> Option<(DbVersion, i64)> {
         let watcher = own_number() % self.0.len();
         let version = lock(&self.0[watcher]).as_mut()?.version();
         // SQLite's clock is this machine's.
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
-        Some((Moment { watcher, version }, i64::try_from(now.as_millis()).ok()?))
+        Some((DbVersion { watcher, number: version }, i64::try_from(now.as_millis()).ok()?))
     }
 
     pub fn close(&self) {

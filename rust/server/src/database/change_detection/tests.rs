@@ -6,13 +6,13 @@ use uuid::Uuid;
 
 use super::*;
 use crate::database::Database;
-use crate::database::test_database::Empty;
+use crate::database::test_database::TestDatabase;
 
-/// A moment. Others write to the same PostgreSQL, so that it may be a while until one is given.
-async fn now(database: &Database) -> Moment {
+/// The current version. Others write to the same PostgreSQL, so that it may be a while until one is given.
+async fn now(database: &Database) -> DbVersion {
     loop {
-        if let Some((moment, _clock)) = database.moment().await {
-            return moment;
+        if let Some((version, _clock)) = database.version().await {
+            return version;
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -20,21 +20,21 @@ async fn now(database: &Database) -> Moment {
 
 const WRITE: &str = "INSERT INTO secrets (name, value) VALUES ($1, '0')";
 
-async fn write(work: &mut crate::database::Work) {
+async fn write(tx: &mut crate::database::Transaction) {
     let name = Uuid::new_v4().to_string();
-    sqlx::query(WRITE).bind(name).execute(&mut *work.tx).await.expect("written");
+    sqlx::query(WRITE).bind(name).execute(&mut *tx.conn).await.expect("written");
 }
 
 async fn commit(database: &Database) {
-    let mut work = database.begin().await.expect("begins");
-    write(&mut work).await;
-    work.commit().await.expect("committed");
+    let mut tx = database.begin().await.expect("begins");
+    write(&mut tx).await;
+    tx.commit().await.expect("committed");
 }
 
-async fn lasts_until_somebody_commits(at: Empty) {
+async fn lasts_until_somebody_commits(at: TestDatabase) {
     let (database, other) = at.open().await;
-    let remembered = Remembered::default();
-    // Who writes elsewhere in the same PostgreSQL ends a moment as well.
+    let cache = VersionedCache::default();
+    // A commit to another database of the same PostgreSQL changes the version as well.
     let attempts = if database.is_sqlite() { 1 } else { 1_000 };
     for round in 0..20 {
         // By itself, or by whoever else has the database open.
@@ -42,15 +42,15 @@ async fn lasts_until_somebody_commits(at: Empty) {
         let mut lasted = false;
         for _ in 0..attempts {
             let before = now(&database).await;
-            remembered.keep(before, "key".to_owned(), Arc::new(round));
+            cache.insert(before, "key".to_owned(), Arc::new(round));
             lasted = before == now(&database).await;
-            let mut work = by.begin().await.expect("begins");
-            write(&mut work).await;
+            let mut tx = by.begin().await.expect("begins");
+            write(&mut tx).await;
             // Nothing is committed yet.
-            lasted &= remembered.get(now(&database).await, "key").as_deref() == Some(&round);
-            work.commit().await.expect("committed");
+            lasted &= cache.get(now(&database).await, "key").as_deref() == Some(&round);
+            tx.commit().await.expect("committed");
             assert_ne!(before, now(&database).await);
-            assert_eq!(remembered.get(now(&database).await, "key"), None);
+            assert_eq!(cache.get(now(&database).await, "key"), None);
             if lasted {
                 break;
             }
@@ -58,18 +58,18 @@ async fn lasts_until_somebody_commits(at: Empty) {
         assert!(lasted, "it ended though nobody committed");
     }
     database.close().await;
-    assert!(database.moment().await.is_none(), "nothing is known of a database that is closed");
+    assert!(database.version().await.is_none(), "nothing is known of a database that is closed");
     at.drop([other]).await;
 }
 
 #[tokio::test]
 async fn a_moment_lasts_until_somebody_commits_to_sqlite() {
-    lasts_until_somebody_commits(Empty::sqlite()).await;
+    lasts_until_somebody_commits(TestDatabase::sqlite()).await;
 }
 
 #[tokio::test]
 async fn a_moment_lasts_until_somebody_commits_to_postgres() {
-    lasts_until_somebody_commits(Empty::postgres().await).await;
+    lasts_until_somebody_commits(TestDatabase::postgres().await).await;
 }
 
 /// Rows that only grow, how far each has surely come, and how often memory answered for one.
@@ -103,18 +103,18 @@ async fn grow(other: Database, growing: Arc<Growing>, row: usize) {
 }
 
 /// Reads in the way that requests do.
-async fn look(database: Database, growing: Arc<Growing>, remembered: Arc<Remembered<usize>>, first: usize) {
+async fn look(database: Database, growing: Arc<Growing>, cache: Arc<VersionedCache<usize>>, first: usize) {
     for row in (0..growing.acknowledged.len()).cycle().skip(first) {
         if growing.written.load(Ordering::SeqCst) == growing.acknowledged.len() {
             return;
         }
         let least = growing.acknowledged[row].load(Ordering::SeqCst);
-        let Some((moment, _clock)) = database.moment().await else {
+        let Some((version, _clock)) = database.version().await else {
             tokio::time::sleep(Duration::from_millis(1)).await;
             continue;
         };
         let name = row.to_string();
-        if let Some(value) = remembered.get(moment, &name) {
+        if let Some(value) = cache.get(version, &name) {
             assert!(*value >= least, "{value} of row {row} was given after {least} was acknowledged");
             growing.given.fetch_add(1, Ordering::SeqCst);
             // SQLite is asked without ever waiting.
@@ -124,20 +124,20 @@ async fn look(database: Database, growing: Arc<Growing>, remembered: Arc<Remembe
             let row = row.fetch_one(database.pool()).await.expect("read");
             let value = row.try_get::<String, _>(0).expect("text").parse().expect("a number");
             assert!(value >= least);
-            remembered.keep(moment, name, Arc::new(value));
+            cache.insert(version, name, Arc::new(value));
         }
     }
 }
 
-async fn is_never_given_after_a_later_commit(at: Empty) {
+async fn is_never_given_after_a_later_commit(at: TestDatabase) {
     let (database, other) = at.open().await;
-    let (growing, remembered) = (Arc::new(Growing::default()), Arc::new(Remembered::default()));
+    let (growing, cache) = (Arc::new(Growing::default()), Arc::new(VersionedCache::default()));
     for row in 0..growing.acknowledged.len() {
         sqlx::query(WRITE).bind(row.to_string()).execute(other.pool()).await.expect("written");
     }
     let mut tasks = tokio::task::JoinSet::new();
     for first in 0..16 {
-        tasks.spawn(look(database.clone(), Arc::clone(&growing), Arc::clone(&remembered), first));
+        tasks.spawn(look(database.clone(), Arc::clone(&growing), Arc::clone(&cache), first));
     }
     for row in 0..growing.acknowledged.len() {
         tasks.spawn(grow(other.clone(), Arc::clone(&growing), row));
@@ -150,29 +150,29 @@ async fn is_never_given_after_a_later_commit(at: Empty) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_was_read_before_a_commit_to_sqlite_is_not_given_after_it() {
-    is_never_given_after_a_later_commit(Empty::sqlite()).await;
+    is_never_given_after_a_later_commit(TestDatabase::sqlite()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_was_read_before_a_commit_to_postgres_is_not_given_after_it() {
-    is_never_given_after_a_later_commit(Empty::postgres().await).await;
+    is_never_given_after_a_later_commit(TestDatabase::postgres().await).await;
 }
 
 /// The one that began first commits last: then nothing new begins or ends but itself.
 #[tokio::test]
 async fn each_of_several_transactions_ends_a_moment() {
-    let at = Empty::postgres().await;
+    let at = TestDatabase::postgres().await;
     let (database, other) = at.open().await;
     for _ in 0..20 {
-        let mut works = Vec::new();
+        let mut transactions = Vec::new();
         for _ in 0..3 {
-            let mut work = other.begin().await.expect("begins");
-            write(&mut work).await;
-            works.push(work);
+            let mut tx = other.begin().await.expect("begins");
+            write(&mut tx).await;
+            transactions.push(tx);
         }
         let mut before = now(&database).await;
-        while let Some(work) = works.pop() {
-            work.commit().await.expect("committed");
+        while let Some(tx) = transactions.pop() {
+            tx.commit().await.expect("committed");
             let after = now(&database).await;
             assert_ne!(before, after);
             before = after;
@@ -183,12 +183,12 @@ async fn each_of_several_transactions_ends_a_moment() {
 
 #[tokio::test]
 async fn with_the_connection_everything_is_forgotten() {
-    let at = Empty::postgres().await;
+    let at = TestDatabase::postgres().await;
     let (database, other) = at.open().await;
-    let remembered = Remembered::default();
+    let cache = VersionedCache::default();
     for _ in 0..3 {
         let before = now(&database).await;
-        remembered.keep(before, "key".to_owned(), Arc::new(()));
+        cache.insert(before, "key".to_owned(), Arc::new(()));
         let ended: bool = sqlx::query(
             "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity \
              WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%pg_is_in_recovery()%'",
@@ -199,22 +199,22 @@ async fn with_the_connection_everything_is_forgotten() {
         .try_get(0)
         .expect("whether it ended");
         assert!(ended);
-        assert_eq!(database.moment().await, None, "there is nobody to ask");
+        assert_eq!(database.version().await, None, "there is nobody to ask");
         let after = now(&database).await;
         assert_ne!(before, after);
-        assert!(remembered.get(after, "key").is_none());
+        assert!(cache.get(after, "key").is_none());
     }
     at.drop([database, other]).await;
 }
 
 #[tokio::test]
 async fn nobody_asks_while_something_changes_all_the_time() {
-    let at = Empty::postgres().await;
+    let at = TestDatabase::postgres().await;
     let (database, other) = at.open().await;
     let mut rests = false;
     for _ in 0..1_000 {
         commit(&other).await;
-        rests = database.moment().await.is_none();
+        rests = database.version().await.is_none();
         if rests {
             break;
         }
@@ -233,7 +233,7 @@ async fn nobody_asks_while_something_changes_all_the_time() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nobody_waits_for_a_database_that_was_closed() {
-    let at = Empty::postgres().await;
+    let at = TestDatabase::postgres().await;
     let (database, other) = at.open().await;
     let mut tasks = tokio::task::JoinSet::new();
     let asked = Arc::new(AtomicUsize::new(0));
@@ -242,7 +242,7 @@ async fn nobody_waits_for_a_database_that_was_closed() {
         tasks.spawn(async move {
             // None is also given while it rests; that it stays None is seen at the end.
             while asked.load(Ordering::SeqCst) < 20_000 {
-                database.moment().await;
+                database.version().await;
                 asked.fetch_add(1, Ordering::SeqCst);
                 tokio::task::yield_now().await;
             }
@@ -255,6 +255,6 @@ async fn nobody_waits_for_a_database_that_was_closed() {
     while let Some(ended) = tasks.join_next().await {
         ended.expect("answered");
     }
-    assert_eq!(database.moment().await, None);
+    assert_eq!(database.version().await, None);
     at.drop([other]).await;
 }

@@ -3,9 +3,9 @@ use crate::database::Database;
 
 async fn database(folder: &tempfile::TempDir) -> Database {
     let database = Database::open(&folder.path().join("test.db").display().to_string()).await.expect("opens");
-    let mut work = database.begin().await.expect("begins");
-    sqlx::query("CREATE TABLE marks (mark BIGINT PRIMARY KEY)").execute(&mut *work.tx).await.expect("made");
-    work.commit().await.expect("committed");
+    let mut tx = database.begin().await.expect("begins");
+    sqlx::query("CREATE TABLE marks (mark BIGINT PRIMARY KEY)").execute(&mut *tx.conn).await.expect("made");
+    tx.commit().await.expect("committed");
     database
 }
 
@@ -14,10 +14,10 @@ async fn marks(database: &Database) -> Vec<i64> {
     rows.expect("read").iter().map(|row| row.try_get(0).expect("a number")).collect()
 }
 
-async fn mark(database: Database, mark: i64) -> sqlx::Result<crate::database::Work> {
-    let mut work = database.begin().await?;
-    sqlx::query("INSERT INTO marks (mark) VALUES ($1)").bind(mark).execute(&mut *work.tx).await?;
-    Ok(work)
+async fn mark(database: Database, mark: i64) -> sqlx::Result<crate::database::Transaction> {
+    let mut tx = database.begin().await?;
+    sqlx::query("INSERT INTO marks (mark) VALUES ($1)").bind(mark).execute(&mut *tx.conn).await?;
+    Ok(tx)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -28,15 +28,15 @@ async fn what_shares_a_commit_stands_or_falls_for_itself() {
     for number in 0..300 {
         let database = database.clone();
         tasks.push(tokio::spawn(async move {
-            let work = mark(database.clone(), number).await.expect("written");
+            let tx = mark(database.clone(), number).await.expect("written");
             match number % 3 {
-                0 => work.commit().await.expect("committed"),
-                1 => drop(work),
+                0 => tx.commit().await.expect("committed"),
+                1 => drop(tx),
                 // The third breaks a rule of the table, as a handler might, and gives up.
                 _ => {
-                    let mut work = work;
+                    let mut tx = tx;
                     let twice = sqlx::query("INSERT INTO marks (mark) VALUES ($1)").bind(number);
-                    twice.execute(&mut *work.tx).await.expect_err("there is one");
+                    twice.execute(&mut *tx.conn).await.expect_err("there is one");
                 }
             }
         }));

@@ -6,7 +6,7 @@ use sqlx::migrate::Migrator;
 use sqlx::{AnyConnection, Connection, Row};
 
 use super::MIGRATIONS;
-use crate::database::test_database::Empty;
+use crate::database::test_database::TestDatabase;
 use crate::database::{Database, location};
 
 /// The beginnings of the migrations' checksums. Databases remember them, and are refused when one differs: what has been
@@ -50,7 +50,7 @@ fn migrations_stay_as_they_were_released() {
     assert_eq!(found, released);
 }
 
-async fn of_an_earlier_build_opens(at: Empty) {
+async fn of_an_earlier_build_opens(at: TestDatabase) {
     sqlx::any::install_default_drivers();
     let url = location::url(&at.location);
     let mut earlier = AnyConnection::connect(&url).await.expect("connects");
@@ -87,10 +87,10 @@ async fn of_an_earlier_build_opens(at: Empty) {
 
 #[tokio::test]
 async fn a_sqlite_database_of_an_earlier_build_opens() {
-    of_an_earlier_build_opens(Empty::sqlite()).await;
+    of_an_earlier_build_opens(TestDatabase::sqlite()).await;
 }
 
 #[tokio::test]
 async fn a_postgres_database_of_an_earlier_build_opens() {
-    of_an_earlier_build_opens(Empty::postgres().await).await;
+    of_an_earlier_build_opens(TestDatabase::postgres().await).await;
 }

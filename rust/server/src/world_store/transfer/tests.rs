@@ -1,7 +1,8 @@
 use super::*;
 
 fn range(text: &'static str) -> Option<Range<u64>> {
-    wanted_range(&HeaderMap::from_iter([(RANGE, HeaderValue::from_static(text))]), 100).expect("satisfiable")
+    requested_range(&HeaderMap::from_iter([(RANGE, HeaderValue::from_static(text))]), 100)
+        .expect("satisfiable")
 }
 
 #[test]
@@ -13,5 +14,5 @@ fn ranges_are_read_as_the_rfc_says() {
         assert_eq!(range(ignored), None, "{ignored}");
     }
     let beyond = HeaderMap::from_iter([(RANGE, HeaderValue::from_static("bytes=100-"))]);
-    assert!(wanted_range(&beyond, 100).is_err());
+    assert!(requested_range(&beyond, 100).is_err());
 }
