@@ -10,7 +10,7 @@ mod shutdown_signal;
 mod signing_keys;
 pub mod usage;
 
-use backend_server::openapi;
+use backend_server::openapi_document;
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -58,7 +58,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
         Command::AdminKeys(commands) => admin_keys::run(commands).await,
         Command::PlayerDocuments(arguments) => players::print_documents(arguments).await,
         Command::Players(arguments) => players::print_all(arguments).await,
-        Command::Openapi => output::line(openapi::document()?.trim_end()),
+        Command::Openapi => output::line(openapi_document()?.trim_end()),
     }
 }
 

@@ -32,16 +32,16 @@ pub fn is_too_slow(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
-/// Puts a watch over the request's body, if it has one.
-pub fn watched(state: &AppState, request: Request) -> Request {
+/// Puts the limit around the request's body, if it has one.
+pub fn limited(state: &AppState, request: Request) -> Request {
     if request.body().is_end_stream() {
         return request;
     }
     let grace = Duration::from_secs(state.config.slow_client_seconds.into());
-    request.map(|body| Body::new(Watched::new(body, grace)))
+    request.map(|body| Body::new(MinRateBody::new(body, grace)))
 }
 
-struct Watched {
+struct MinRateBody {
     body: Body,
     grace: Duration,
     /// Counted from the first read: until then it is us who keep the sender waiting.
@@ -49,13 +49,13 @@ struct Watched {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl Watched {
+impl MinRateBody {
     fn new(body: Body, grace: Duration) -> Self {
         Self { body, grace, deadline: None, timer: None }
     }
 }
 
-impl HttpBody for Watched {
+impl HttpBody for MinRateBody {
     type Data = Bytes;
     type Error = BoxError;
 

@@ -6,8 +6,6 @@ use std::str::FromStr;
 use axum::extract::{ConnectInfo, Request};
 use ipnet::IpNet;
 
-use crate::state::AppState;
-
 const FORWARDED_FOR: &str = "x-forwarded-for";
 /// Addresses of a proxy chain that are looked at.
 const MOST_HOPS: usize = 16;
@@ -21,11 +19,11 @@ pub fn network(text: &str) -> Result<IpNet, String> {
 }
 
 /// The address of the client that sent `request`.
-pub fn of(request: &Request, state: &AppState) -> Option<IpAddr> {
+pub fn of(request: &Request, trusted_proxies: &[IpNet]) -> Option<IpAddr> {
     let peer =
         request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip().to_canonical())?;
     let lines = request.headers().get_all(FORWARDED_FOR).iter().map(|value| value.to_str().unwrap_or("?"));
-    let address = behind_proxies(peer, lines, &state.config.trusted_proxies);
+    let address = behind_proxies(peer, lines, trusted_proxies);
     if address.is_loopback() && request.headers().contains_key(FORWARDED_FOR) {
         warn_of_unknown_proxy();
     }

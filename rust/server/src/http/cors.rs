@@ -23,7 +23,7 @@ pub fn origin(text: &str) -> Result<HeaderValue, String> {
 }
 
 /// CORS for pages of `origins`. No cookies are used, so credentials are never allowed.
-pub fn cors(origins: &[HeaderValue]) -> CorsLayer {
+pub fn layer(origins: &[HeaderValue]) -> CorsLayer {
     let allowed = if origins.iter().any(|origin| origin == "*") {
         AllowOrigin::any()
     } else {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::header::CONNECTION;
@@ -21,7 +22,6 @@ use tower::ServiceExt;
 pub use super::connection_limit::raise_open_file_limit;
 use super::connection_limit::{ConnectionLimit, ConnectionPermit};
 use super::timeouts::{Activity, TimeoutStream, TrackedBody};
-use crate::router::App;
 use crate::state::AppState;
 
 /// Largest head of a request, in bytes: an access token has at most 8 KiB.
@@ -36,7 +36,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Accepts connections until `stop` completes, then finishes the requests in progress.
-pub async fn serve(listener: TcpListener, app: App, state: AppState, stop: impl Future<Output = ()>) {
+pub async fn serve(listener: TcpListener, app: Router, state: AppState, stop: impl Future<Output = ()>) {
     let limit = ConnectionLimit::new(&state);
     let mut stop = std::pin::pin!(stop);
     // Each connection has a receiver: when there is none left, all have ended.
@@ -125,7 +125,7 @@ async fn drive<S>(
 }
 
 fn respond(
-    app: App,
+    app: Router,
     request: Request<Incoming>,
     peer: SocketAddr,
     activity: &Arc<Activity>,

@@ -1,143 +1,93 @@
-//! What surrounds every request: its id, whose address it came from, whether it may come in, what is counted of it, and the
-//! headers of its reply. A service around the whole router: a layer would be put around each route, where it costs every
-//! request several allocations.
+//! The middleware around every route.
 
-use std::convert::Infallible;
-use std::pin::Pin;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
-use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderName, HeaderValue};
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_request};
 use axum::response::{IntoResponse, Response};
-use backend_protocol::REQUEST_ID;
-use metrics::{Counter, Histogram};
-use tower::Service;
-use uuid::{Builder, Uuid};
+use backend_protocol::{REQUEST_ID, limits};
+use tower::ServiceBuilder;
+use tower_http::request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
+use uuid::Builder;
 
 use super::context::{CURRENT, RequestContext};
-use super::{body_min_rate, client_ip, rate_limit, security_headers};
+use super::{body_min_rate, client_ip, cors, rate_limit, security_headers};
 use crate::state::AppState;
 
-/// Routes with what is counted of each.
-pub type Counted = matchit::Router<Arc<Counts>>;
+const X_REQUEST_ID: HeaderName = HeaderName::from_static(REQUEST_ID);
 
-/// The router in its envelope. Cheap to clone.
-#[derive(Clone)]
-pub struct Envelope(Arc<Enveloped>);
-
-struct Enveloped {
-    state: AppState,
-    router: Router,
-    counted: Counted,
-    /// Paths that lead nowhere.
-    unmatched: Arc<Counts>,
+/// Puts the middleware around the routes of `router`. A request passes it from the first layer to the last, its reply from the
+/// last to the first.
+pub fn apply(router: Router<AppState>, state: &AppState) -> Router<AppState> {
+    let origins = &state.config.allowed_origins;
+    router.layer(
+        ServiceBuilder::new()
+            // First, so that a web page may read rejections as well.
+            .option_layer((!origins.is_empty()).then(|| cors::layer(origins)))
+            .layer(map_request(remove_malformed_request_id))
+            .layer(SetRequestIdLayer::new(X_REQUEST_ID, MakeUuid))
+            .layer(PropagateRequestIdLayer::new(X_REQUEST_ID))
+            .layer(security_headers::layer())
+            .layer(from_fn_with_state(state.clone(), set_context))
+            .layer(from_fn(record_metrics))
+            .layer(from_fn_with_state(state.clone(), limit_requests)),
+    )
 }
 
-impl Envelope {
-    /// `counted` has the paths of `router`.
-    pub fn new(state: AppState, router: Router, counted: Counted) -> Self {
-        Self(Arc::new(Enveloped { state, router, counted, unmatched: Counts::of("unmatched") }))
+/// An id of the caller is kept only if it can stand in logs and headers as it is.
+async fn remove_malformed_request_id(mut request: Request) -> Request {
+    let is_well_formed =
+        |value: &HeaderValue| value.to_str().is_ok_and(|id| limits::identifier("id", id, 64).is_ok());
+    if request.headers().get(X_REQUEST_ID).is_some_and(|value| !is_well_formed(value)) {
+        request.headers_mut().remove(X_REQUEST_ID);
+    }
+    request
+}
+
+/// UUIDs of version 7, from this process's own generator rather than the system's.
+#[derive(Clone, Copy)]
+struct MakeUuid;
+
+impl MakeRequestId for MakeUuid {
+    fn make_request_id<B>(&mut self, _request: &axum::http::Request<B>) -> Option<RequestId> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let millis = u64::try_from(now.as_millis()).unwrap_or_default();
+        let id = Builder::from_unix_timestamp_millis(millis, &rand::random()).into_uuid();
+        HeaderValue::try_from(id.simple().to_string()).ok().map(RequestId::new)
     }
 }
 
-impl Service<Request> for Envelope {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
-        let enveloped = Arc::clone(&self.0);
-        Box::pin(async move { enveloped.answer(request).await })
-    }
+/// Makes the request's id and the client's address available to logs, the audit log and error replies.
+async fn set_context(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    let id = request.extensions().get::<RequestId>().map(|id| id.header_value().clone());
+    let context = RequestContext {
+        request_id: id.unwrap_or(HeaderValue::from_static("none")),
+        address: client_ip::of(&request, &state.config.trusted_proxies),
+    };
+    CURRENT.scope(context, next.run(request)).await
 }
 
-impl Enveloped {
-    async fn answer(&self, request: Request) -> Result<Response, Infallible> {
-        let begun = Instant::now();
-        let id = id_of(request.headers());
-        let context =
-            RequestContext { request_id: id.clone(), address: client_ip::of(&request, &self.state) };
-        let route = self.counted.at(request.uri().path()).map_or(&self.unmatched, |found| found.value);
-        let method = request.method().clone();
-        let mut router = self.router.clone();
-        let answer = async {
-            let response = match rate_limit::count_request(&self.state, &request) {
-                Ok(()) => router.call(body_min_rate::watched(&self.state, request)).await?,
-                Err(error) => error.into_response(),
-            };
-            tracing::debug!(
-                %method,
-                route = route.name,
-                status = response.status().as_u16(),
-                elapsed_us = begun.elapsed().as_micros(),
-                "answered"
-            );
-            Ok::<_, Infallible>(response)
-        };
-        let mut response = CURRENT.scope(context, answer).await?;
-        route.count(response.status(), begun);
-        security_headers::insert(response.headers_mut());
-        response.headers_mut().insert(HeaderName::from_static(REQUEST_ID), id);
-        Ok(response)
-    }
+/// Counts and times requests by route. The label is the route, not the path: ids in it would make a series for each.
+async fn record_metrics(request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let route = route.unwrap_or("unmatched").to_owned();
+    let method = request.method().clone();
+    let response = next.run(request).await;
+    let (status, elapsed) = (response.status().as_u16(), begun.elapsed());
+    tracing::debug!(%method, route, status, elapsed_us = elapsed.as_micros(), "answered");
+    metrics::histogram!("backend_request_seconds", "route" => route.clone()).record(elapsed.as_secs_f64());
+    metrics::counter!("backend_requests_total", "route" => route, "status" => status.to_string())
+        .increment(1);
+    response
 }
 
-/// The caller's id when it is well formed, a new one otherwise.
-fn id_of(headers: &HeaderMap) -> HeaderValue {
-    if let Some(value) = headers.get(REQUEST_ID)
-        && let Ok(id) = value.to_str()
-        && backend_protocol::limits::identifier("id", id, 64).is_ok()
-    {
-        return value.clone();
-    }
-    let mut text = vec![0; 32];
-    new_id().simple().encode_lower(&mut text);
-    // Err: not of 32 digits.
-    HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or(HeaderValue::from_static("none"))
-}
-
-/// A UUID of version 7 from this process's own generator: the system need not be asked each time.
-fn new_id() -> Uuid {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let millis = u64::try_from(now.as_millis()).unwrap_or_default();
-    Builder::from_unix_timestamp_millis(millis, &rand::random()).into_uuid()
-}
-
-/// What is counted of a route.
-pub struct Counts {
-    name: &'static str,
-    /// Made with the first request.
-    seconds: OnceLock<Histogram>,
-    by_status: RwLock<Vec<(StatusCode, Counter)>>,
-}
-
-impl Counts {
-    /// Of the route, not the path: ids in it would make a series for each.
-    pub fn of(name: &'static str) -> Arc<Self> {
-        Arc::new(Self { name, seconds: OnceLock::new(), by_status: RwLock::default() })
-    }
-
-    fn count(&self, status: StatusCode, begun: Instant) {
-        let made = || metrics::histogram!("backend_request_seconds", "route" => self.name);
-        self.seconds.get_or_init(made).record(begun.elapsed().as_secs_f64());
-        let known = self.by_status.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, counter)) = known.iter().find(|(known, _)| *known == status) {
-            counter.increment(1);
-            return;
-        }
-        drop(known);
-        let counter = metrics::counter!(
-            "backend_requests_total", "route" => self.name, "status" => status.as_u16().to_string()
-        );
-        counter.increment(1);
-        self.by_status.write().unwrap_or_else(PoisonError::into_inner).push((status, counter));
+/// Rejects requests beyond the rate limits, and bodies that come too slowly.
+async fn limit_requests(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    match rate_limit::count_request(&state, &request) {
+        Ok(()) => next.run(body_min_rate::limited(&state, request)).await,
+        Err(error) => error.into_response(),
     }
 }
