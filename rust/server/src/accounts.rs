@@ -1,4 +1,4 @@
-//! Accounts: making one, finding one again, and what its owner may know of it.
+//! Accounts: creation, look-up, details for the owner.
 
 pub mod address;
 pub mod email;
@@ -18,7 +18,6 @@ use crate::auth::authorization::is_banned;
 use crate::auth::extractors::PlayerAuth;
 use crate::database::Transaction;
 use crate::http::idempotency;
-use crate::http::rate_limit;
 use crate::http::{ApiError, ApiResult};
 use crate::state::AppState;
 
@@ -40,15 +39,6 @@ pub struct NewAccount {
     pub pending_email: Option<String>,
     pub password_hash: Option<String>,
     pub device_hash: Option<String>,
-}
-
-/// Which accounts an e-mail address makes; see `--email-accounts`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum EmailAccounts {
-    /// An address counts at once. Whether it has an account already is told to whoever tries to register it.
-    Open,
-    /// An address counts when a code sent to it comes back. Nobody else is told anything.
-    Verified,
 }
 
 /// The account, unless it is banned.
@@ -73,7 +63,7 @@ pub async fn require_active(tx: &mut Transaction, player_id: &str) -> ApiResult<
 }
 
 pub async fn create(state: &AppState, tx: &mut Transaction, new: NewAccount) -> ApiResult<Account> {
-    rate_limit::new_account(state)?;
+    state.rate_limits.count_new_account()?;
     let player_id = Uuid::now_v7().to_string();
     let display_name =
         new.display_name.unwrap_or_else(|| format!("Guest-{}", &player_id[player_id.len() - 6..]));
@@ -154,7 +144,7 @@ pub async fn details(executor: &mut sqlx::AnyConnection, player_id: &str) -> Api
         player_id: player_id.to_owned(),
         display_name: unicode::clean(&row.try_get::<String, _>("display_name")?).into_owned(),
         guest: providers.is_empty() && !has_device && !logs_in_by_mail,
-        // A new address that waits for its code is what its owner wants to hear of.
+        // A new address that waits for its code is shown rather than the old one.
         email_verified: pending.is_none() && row.try_get::<Option<i64>, _>("email_verified_at")?.is_some(),
         email: pending.or(email),
         has_password,
@@ -163,7 +153,7 @@ pub async fn details(executor: &mut sqlx::AnyConnection, player_id: &str) -> Api
     })
 }
 
-/// The caller's account, and the ways to log in to it.
+/// Returns the caller's account and the ways to log in to it.
 #[utoipa::path(get, path = "/v1/account", operation_id = "account_get", tag = "account", security(("access_token" = [])),
     responses((status = 200, body = AccountDetails), (status = "4XX", body = Problem)))]
 pub async fn account(State(state): State<AppState>, player: PlayerAuth) -> ApiResult<Json<AccountDetails>> {

@@ -1,4 +1,4 @@
-//! What the operator's tools do with players: look, ban, end sessions.
+//! Players, for the operator's tools: details, bans, sessions.
 
 pub mod server_keys;
 
@@ -27,7 +27,7 @@ async fn known(tx: &mut Transaction, player_id: &str) -> ApiResult<sqlx::any::An
         .ok_or_else(|| ApiError::new(Code::PlayerNotFound, "there is no such player"))
 }
 
-/// One player, its ban and its sessions.
+/// Returns a player with its ban and its number of sessions.
 #[utoipa::path(get, path = "/v1/admin/players/{player_id}", operation_id = "admin_player_get", tag = "admin", params(("player_id" = String, Path)),
     security(("admin_key" = [])),
     responses((status = 200, body = AdminPlayer), (status = 404, body = Problem), (status = "4XX", body = Problem)))]
@@ -66,7 +66,7 @@ pub async fn player(
     }))
 }
 
-/// Bans a player at once, everywhere.
+/// Bans a player immediately, on all servers.
 #[utoipa::path(put, path = "/v1/admin/players/{player_id}/ban", operation_id = "admin_player_ban", tag = "admin", params(("player_id" = String, Path)),
     request_body = BanPlayer, security(("admin_key" = [])),
     responses((status = 204), (status = 404, body = Problem), (status = "4XX", body = Problem)))]
@@ -93,7 +93,7 @@ pub async fn ban(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Ends a ban. The player logs in again.
+/// Ends a ban. The player has to log in again.
 #[utoipa::path(delete, path = "/v1/admin/players/{player_id}/ban", operation_id = "admin_player_unban", tag = "admin", params(("player_id" = String, Path)),
     security(("admin_key" = [])),
     responses((status = 204), (status = 404, body = Problem), (status = "4XX", body = Problem)))]
@@ -115,7 +115,7 @@ pub async fn unban(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Ends all sessions of a player. It may log in again.
+/// Ends all sessions of a player, who may log in again.
 #[utoipa::path(delete, path = "/v1/admin/players/{player_id}/sessions", operation_id = "admin_player_end_sessions", tag = "admin",
     params(("player_id" = String, Path)), security(("admin_key" = [])),
     responses((status = 204), (status = 404, body = Problem), (status = "4XX", body = Problem)))]

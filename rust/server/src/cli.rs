@@ -25,11 +25,11 @@ pub struct Cli {
 pub enum Command {
     /// Serves the API
     Serve(serve::ServeArguments),
-    /// Makes, lists, rotates and revokes server keys
+    /// Creates, lists, rotates and revokes server keys
     Keys(server_keys::KeyCommands),
-    /// Lists, rotates and revokes the keys that tokens are signed with
+    /// Lists, rotates and revokes the keys that sign tokens
     SigningKeys(signing_keys::SigningKeyCommands),
-    /// Makes, lists and revokes keys for the routes under `/v1/admin`
+    /// Creates, lists and revokes keys for the routes under `/v1/admin`
     AdminKeys(admin_keys::AdminKeyCommands),
     /// Prints one player's documents as JSON
     PlayerDocuments(players::PlayerDocuments),
@@ -41,7 +41,7 @@ pub enum Command {
 
 #[derive(Args)]
 pub struct DatabaseArgument {
-    /// A SQLite file, or `postgres://…`
+    /// SQLite file (created if absent) or `postgres://…` URL
     #[arg(long, env = "BACKEND_DATABASE", default_value = "backend.db", hide_env_values = true)]
     pub database: String,
 }
@@ -62,13 +62,13 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
     }
 }
 
-/// What a command does to keys is a security event.
+/// Logs the security events of commands on keys.
 fn log_for_operators() {
     tracing_subscriber::fmt()
         .with_max_level(LevelFilter::INFO)
         .with_writer(std::io::stderr)
         .with_ansi(false)
-        // Of errors in writing the log, it would tell the same closed standard error, and panic.
+        // An error in writing the log would be written to the same closed standard error, and panic.
         .log_internal_errors(false)
         .init();
 }

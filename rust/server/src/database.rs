@@ -33,9 +33,9 @@ pub struct Transaction {
     pub now: i64,
 }
 
-/// What a transaction's statements run on.
+/// The connection of a transaction.
 pub enum WriteConnection {
-    /// A turn of SQLite's one writer.
+    /// A part of SQLite's shared transaction.
     Grouped(WriteGuard),
     /// A transaction of PostgreSQL.
     Own(sqlx::Transaction<'static, Any>),
@@ -62,7 +62,7 @@ impl std::ops::DerefMut for WriteConnection {
 }
 
 impl Transaction {
-    /// Makes what was done durable.
+    /// Commits, durably.
     pub async fn commit(self) -> sqlx::Result<()> {
         match self.conn {
             WriteConnection::Grouped(guard) => guard.commit().await,
@@ -134,7 +134,7 @@ impl Database {
         &self.backend_id
     }
 
-    /// Made by whoever opens the database first.
+    /// Created by the first process that opens the database.
     async fn identity(&self) -> sqlx::Result<String> {
         sqlx::query(
             "INSERT INTO backend_identity (id, backend_id) VALUES (1, $1) ON CONFLICT (id) DO NOTHING",
@@ -162,8 +162,8 @@ impl Database {
         Ok(())
     }
 
-    /// The state of the database, and the time by its clock. What is read after this was asked stays true for as long as
-    /// the same version is returned. None: only the database itself can tell.
+    /// The state of the database, and the time by its clock. What is read after this call stays true for as long as
+    /// the same version is returned. None: unknown.
     pub(crate) async fn version(&self) -> Option<(DbVersion, i64)> {
         self.changes.as_ref()?.now().await
     }
@@ -194,7 +194,7 @@ impl Database {
             return Ok(());
         }
         for table in ["servers", "server_players", "player_leases", "documents"] {
-            // Only once: it waits for whoever cleans the table up.
+            // Only once: it waits for a running vacuum of the table.
             let count: i64 = sqlx::query(
                 "SELECT COUNT(*) FROM pg_class WHERE oid = CAST($1 AS regclass) AND 'fillfactor=70' = ANY(reloptions)",
             )

@@ -1,4 +1,4 @@
-//! Is it alive, is it ready, what is it doing.
+//! Liveness, readiness and metrics.
 
 use std::sync::OnceLock;
 
@@ -32,13 +32,13 @@ pub fn run_metrics_upkeep() {
     }
 }
 
-/// The process runs.
+/// Returns 200 while the process runs.
 #[utoipa::path(get, path = "/healthz", operation_id = "health_live", tag = "operation", responses((status = 200)))]
 pub async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// The backend can serve: its database answers and it is not on its way out.
+/// Returns 200 while the backend can serve: its database answers and it is not stopping.
 #[utoipa::path(get, path = "/readyz", operation_id = "health_ready", tag = "operation", responses((status = 200), (status = 503, body = backend_protocol::Problem)))]
 pub async fn readyz(State(state): State<AppState>) -> ApiResult<&'static str> {
     if state.is_stopping() {
@@ -48,7 +48,7 @@ pub async fn readyz(State(state): State<AppState>) -> ApiResult<&'static str> {
     Ok("ready\n")
 }
 
-/// Prometheus text format.
+/// Returns metrics in the Prometheus text format.
 #[utoipa::path(get, path = "/metrics", operation_id = "health_metrics", tag = "operation", responses((status = 200, content_type = "text/plain")))]
 pub async fn metrics() -> impl IntoResponse {
     let handle = METRICS.get().and_then(Option::as_ref);

@@ -2,7 +2,7 @@
 
 pub mod body_min_rate;
 pub mod client_ip;
-mod connection_limit;
+pub mod connection_limit;
 pub mod context;
 pub mod cors;
 pub mod error;

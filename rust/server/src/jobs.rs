@@ -9,10 +9,10 @@ use crate::health;
 use crate::state::AppState;
 
 const INTERVAL: Duration = Duration::from_secs(60);
-/// Nobody may ever ask for the metrics.
+/// Histograms grow until they are folded, also when no scraper reads the metrics.
 const METRICS_UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Runs until the task is aborted. Expired servers are not listed even before they are swept.
+/// Runs until the task is aborted. Expired servers are not listed, also before they are removed.
 pub async fn run(state: AppState) {
     for round in 0.. {
         for _ in 0..INTERVAL.as_secs() / METRICS_UPKEEP_INTERVAL.as_secs() {
@@ -20,10 +20,10 @@ pub async fn run(state: AppState) {
             health::run_metrics_upkeep();
         }
         if let Err(error) = world_objects::run_once(&state, round).await {
-            tracing::warn!("worlds were not swept; the next round follows: {error:#}");
+            tracing::warn!("unreferenced world objects were not removed; the next round follows: {error:#}");
         }
         if let Err(error) = expiry::run_once(&state).await {
-            tracing::warn!(%error, "the sweep failed; the next one follows");
+            tracing::warn!(%error, "expired rows were not removed; the next round follows");
         }
     }
 }

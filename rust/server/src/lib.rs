@@ -22,13 +22,12 @@ mod state;
 mod validation;
 mod world_store;
 
-pub use accounts::EmailAccounts;
-pub use accounts::mail::{MailTarget, target as mail_target};
+pub use accounts::mail::target::{MailTarget, target as mail_target};
 pub use auth::audit::TARGET as AUDIT_TARGET;
 pub use auth::identity_providers::{IdentityProvider, provider as identity_provider};
 pub use auth::{admin_keys, server_keys, signing_keys};
-pub use config::Config;
+pub use config::{Config, EmailAccounts};
+pub use http::connection_limit::raise_open_file_limit;
 pub use http::context::request_id as current_request_id;
-pub use http::listener::raise_open_file_limit;
 pub use router::openapi_document;
 pub use server::{Running, start};

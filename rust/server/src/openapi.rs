@@ -41,7 +41,7 @@ fn add_error_replies(api: &mut utoipa::openapi::OpenApi) {
         let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
         for operation in operations.into_iter().flatten() {
             let responses = &mut operation.responses.responses;
-            for (status, description) in [("4XX", "Refused"), ("503", "Not now; try again")] {
+            for (status, description) in [("4XX", "Rejected"), ("503", "Unavailable; try again")] {
                 responses.entry(status.to_owned()).or_insert_with(|| error_reply(description));
             }
             for (status, response) in responses.iter_mut() {

@@ -18,7 +18,7 @@ use crate::database::{Database, Transaction, rfc3339};
 use crate::http::{ApiResult, JsonBody};
 use crate::state::AppState;
 
-/// Takes players over, unless another server still holds them, and reads their documents.
+/// Acquires the leases of players, unless another server holds them, and returns their documents.
 #[utoipa::path(post, path = "/v1/players/load", operation_id = "players_load", tag = "player store", request_body = LoadPlayers, security(("server_key" = [])),
     responses((status = 200, body = LoadedPlayers), (status = 404, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn load(
@@ -71,7 +71,7 @@ async fn read(tx: &mut Transaction, player_id: String, epoch: i64) -> ApiResult<
     Ok(LoadedPlayer { player_id, epoch, sequence, documents, conflicts })
 }
 
-/// A player's own documents.
+/// Returns the caller's own documents.
 #[utoipa::path(get, path = "/v1/players/me/documents", operation_id = "players_own_documents", tag = "player store", security(("access_token" = [])),
     responses((status = 200, body = PlayerDocuments), (status = "4XX", body = Problem)))]
 pub async fn own_documents(

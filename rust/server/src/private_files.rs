@@ -35,7 +35,7 @@ pub fn check_secret(path: &Path) -> anyhow::Result<()> {
 }
 
 /// Makes a folder for its owner alone, or looks at the one that is there. One that others may enter is tightened only if it
-/// holds nothing but what belongs there: nobody is shut out of a folder that has other uses.
+/// holds nothing but what belongs there: a folder that has other uses stays open.
 pub fn create_folder(path: &Path, belongs: impl Fn(&str) -> bool) -> anyhow::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);

@@ -77,7 +77,7 @@ async fn list_players(tx: &mut Transaction, server_id: &str, players: i64) -> sq
     Ok(())
 }
 
-/// Lists a server, or renews the entry it had under the same instance.
+/// Registers a server, or renews its registration under the same instance id.
 #[utoipa::path(post, path = "/v1/servers", operation_id = "servers_register", tag = "registration", request_body = RegisterServer, security(("server_key" = [])),
     responses((status = 201, body = ServerLease), (status = "4XX", body = Problem)))]
 pub async fn register(
@@ -126,7 +126,7 @@ pub async fn register(
     .await?;
     let server_id: String = row.try_get("server_id")?;
     list_players(&mut tx, &server_id, i64::from(entry.players)).await?;
-    // Whoever was forgotten and comes back still holds the players that nobody has taken.
+    // A server that was forgotten and comes back still holds the players that no other has taken.
     leases::renew_all(&state, &mut tx, &server_id).await?;
     world_store::renew_all(&mut tx, &server_id, lease_until).await?;
     tx.commit().await?;
@@ -142,7 +142,7 @@ pub async fn register(
     Ok((StatusCode::CREATED, Json(lease)))
 }
 
-/// Keeps a server's lease, and those of its players.
+/// Renews a server's lease, and those of its players.
 #[utoipa::path(post, path = "/v1/servers/{server_id}/heartbeat", operation_id = "servers_heartbeat", tag = "registration", request_body = Heartbeat,
     security(("server_key" = [])), params(("server_id" = String, Path)),
     responses((status = 200, body = HeartbeatReply), (status = 404, body = Problem), (status = "4XX", body = Problem)))]
@@ -206,7 +206,7 @@ pub async fn heartbeat(
     let wanted = leases::handover_requested(&mut *tx.conn, &server_id, tx.now).await?;
     let conflicts = conflicts::of_server(&mut *tx.conn, &server_id).await?;
     let (revocations, revocations_as_of) = revocations::since(&mut tx, beat.revocations_after).await?;
-    // From the database: another replica may have heard of a new key a moment before this one.
+    // From the database: another replica may have read a new key a moment before this one.
     let key_ids = Some(signing_keys::active_kids(&mut tx.conn, tx.now).await?);
     tx.commit().await?;
     state.rooms.page_cache.invalidate();
@@ -236,7 +236,7 @@ pub async fn heartbeat(
     }))
 }
 
-/// Takes a server off the list, and lets go all players and worlds that it holds. What it saved under their epochs counts until
+/// Deregisters a server, and releases all players and worlds that it holds. What it saved under their epochs counts until
 /// another server takes them.
 #[utoipa::path(delete, path = "/v1/servers/{server_id}", operation_id = "servers_deregister", tag = "registration", security(("server_key" = [])),
     params(("server_id" = String, Path)), responses((status = 204), (status = "4XX", body = Problem)))]

@@ -1,5 +1,6 @@
 //! Rooms: registered servers as players see them.
 
+pub mod caches;
 mod page_cache;
 
 use std::collections::{HashMap, HashSet};
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Json;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, Uri};
@@ -24,8 +25,7 @@ use sqlx::{AssertSqlSafe, Row};
 use crate::auth::authorization::AuthSnapshot;
 use crate::auth::extractors::{PlayerAuth, PlayerOrServer};
 use crate::auth::tokens::Subject;
-use crate::database::batch_loader::BatchLoader;
-use crate::database::{Database, VersionedCache, rfc3339, unsigned};
+use crate::database::{Database, rfc3339, unsigned};
 use crate::digest::sha256;
 use crate::http::etag::{EtaggedJson, IfNoneMatch};
 use crate::http::idempotency::IdempotencyKey;
@@ -33,7 +33,8 @@ use crate::http::{ApiError, ApiResult, query};
 use crate::registration::{folded, status_of};
 use crate::state::AppState;
 
-use page_cache::{CachedPage, PageCache};
+use caches::LiveRoom;
+use page_cache::CachedPage;
 
 const COLUMNS: &str = "server_id, name, address, port, map, mode, region, version, tags, players, max_players, \
                        status, created_at";
@@ -164,7 +165,7 @@ fn conditions(query: &RoomQuery, state: &AppState) -> ApiResult<Conditions> {
         let is_in = if database.is_sqlite() { "instr(tags, ?) > 0" } else { "strpos(tags, ?) > 0" };
         conditions.and(is_in, Bind::Text(format!(",{tag},")));
     }
-    // `? = 1` keeps one way of adding conditions; the value says that the filter is on.
+    // `? = 1` keeps one way of adding conditions; the value switches the filter on.
     if query.not_full {
         conditions.and("players < max_players AND ? = 1", Bind::Number(1));
     }
@@ -229,15 +230,6 @@ pub async fn list(
     Ok(page.unless_matched(&if_none_match))
 }
 
-/// Loaders and caches of rooms. Requests for the same page, or for single rooms, share a statement.
-#[derive(Default)]
-pub struct Rooms {
-    page_loader: BatchLoader<String, (), EtaggedJson>,
-    pub page_cache: PageCache,
-    room_loader: BatchLoader<(), String, Option<Arc<LiveRoom>>>,
-    room_cache: VersionedCache<LiveRoom>,
-}
-
 async fn page(state: &AppState, query: &RoomQuery, mut conditions: Conditions) -> ApiResult<RoomPage> {
     let limit = query.limit.unwrap_or(limits::DEFAULT_PAGE);
     let direction = if query.descending { "DESC" } else { "ASC" };
@@ -252,7 +244,7 @@ async fn page(state: &AppState, query: &RoomQuery, mut conditions: Conditions) -
     conditions.sql += &format!(" ORDER BY {column} {direction}, {id} {direction}");
     // One more than requested shows whether there is a next page.
     conditions.limit(limit + 1);
-    // CROSS tells SQLite to begin with the order; PostgreSQL finds that out.
+    // CROSS makes SQLite begin with the order; PostgreSQL finds that out.
     let from = if query.sort == RoomSort::Players { "server_players CROSS JOIN servers" } else { "servers" };
     let sql = format!("SELECT {COLUMNS} FROM {from}{}", conditions.sql);
     let mut statement = sqlx::query(AssertSqlSafe(sql));
@@ -275,7 +267,7 @@ async fn page(state: &AppState, query: &RoomQuery, mut conditions: Conditions) -
     Ok(RoomPage { rooms, next_cursor })
 }
 
-/// One live room.
+/// Returns a live room.
 #[utoipa::path(get, path = "/v1/rooms/{room_id}", operation_id = "rooms_get", tag = "rooms", params(("room_id" = String, Path)),
     security(("access_token" = []), ("server_key" = [])),
     responses((status = 200, body = Room), (status = 404, body = Problem), (status = "4XX", body = Problem)))]
@@ -290,7 +282,7 @@ pub async fn get(
     Ok(response)
 }
 
-/// A ticket for one room, good for one join.
+/// Creates a ticket for one join of a room.
 #[utoipa::path(post, path = "/v1/rooms/{room_id}/ticket", operation_id = "rooms_create_ticket", tag = "rooms", params(("room_id" = String, Path)),
     security(("access_token" = [])),
     responses((status = 200, body = JoinTicket), (status = 404, body = Problem), (status = 409, body = Problem), (status = "4XX", body = Problem)))]
@@ -315,18 +307,6 @@ pub async fn ticket(
         Subject { player_id: &player.0.sub, name: &player.0.name, session_id: player.0.sid.as_deref() };
     let ticket = state.tokens.sign(&subject, Some(&room.room_id), expires_in, issued_at)?;
     Ok(Json(JoinTicket { ticket, expires_in, room: room.clone(), certificate: live.certificate.clone() }))
-}
-
-/// A room that players may join.
-struct LiveRoom {
-    room: Room,
-    /// The room as it goes out.
-    json: Bytes,
-    certificate: Option<String>,
-    /// When it ends if nothing is heard of it.
-    lease_until: i64,
-    /// The database's time when it was read.
-    read_at: i64,
 }
 
 /// The room, and the time by the database's clock. `caller` is what was found when the request came.

@@ -71,9 +71,9 @@ fn api() -> OpenApiRouter<AppState> {
 pub fn app(state: AppState) -> Router {
     let router = Router::from(api())
         .route(routes::OPENAPI, get(serve_openapi))
-        .fallback(|| async { ApiError::new(Code::NotFound, "there is nothing at this path") })
+        .fallback(|| async { ApiError::new(Code::NotFound, "there is no route with this path") })
         .method_not_allowed_fallback(|| async {
-            ApiError::new(Code::MethodNotAllowed, "not with this method")
+            ApiError::new(Code::MethodNotAllowed, "this path does not support the method")
         });
     middleware::apply(router, &state).with_state(state)
 }

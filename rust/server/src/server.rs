@@ -19,11 +19,12 @@ use crate::auth::server_keys::KeyUses;
 use crate::auth::tokens::Tokens;
 use crate::config::Config;
 use crate::database::Database;
+use crate::http::connection_limit::ConnectionLimit;
 use crate::http::listener;
 use crate::http::rate_limit::RateLimits;
 use crate::jobs::{self, expiry};
 use crate::player_store::epochs::Epochs;
-use crate::rooms::Rooms;
+use crate::rooms::caches::RoomCaches;
 use crate::state::{AppState, Shared};
 use crate::world_store::objects::Objects;
 use crate::{health, registration, router};
@@ -53,7 +54,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     health::collect_metrics();
     let mut database = Database::open(&config.database).await?;
     if let Err(error) = database.detect_changes().await {
-        tracing::warn!("reads will ask the database each time: {error:#}");
+        tracing::warn!("authorization is not cached: {error:#}");
     }
     let tokens = Tokens::load(&database, &config).await?;
     let epochs = Epochs::load(&database).await?;
@@ -65,11 +66,12 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         .with_context(|| format!("--listen {}: {}", config.listen, WHEN_NOT_LISTENING))?;
     let address = listener.local_addr()?;
     let passwords = PasswordHashes::new()?;
-    let rate_limits = RateLimits::default();
+    let rate_limits = RateLimits::new(&config);
     let stopping = AtomicBool::new(false);
-    let identity_providers = IdentityProviders::new(&config)?;
+    let identity_providers =
+        IdentityProviders::new(&config.identity_providers, config.identity_hook_secret.clone())?;
     let transport = mail::MailTransport::new(&config)?;
-    let (mail_queue, mail_jobs) = mail::queue();
+    let (mail_queue, mail_jobs) = mail::queue::queue();
     let authorization = AuthorizationLoader::new(&config.scope());
     let state = AppState(Arc::new(Shared {
         email_accounts: mail::email_accounts(&config),
@@ -82,7 +84,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         passwords,
         rate_limits,
         authorization,
-        rooms: Rooms::default(),
+        rooms: RoomCaches::default(),
         key_uses: KeyUses::default(),
         objects,
         stopping,
@@ -90,13 +92,14 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     expiry::extend_leases_after_start(&state).await?;
 
     let (stop, mut stopped) = watch::channel(false);
-    let (app, serving_state) = (router::app(state.clone()), state.clone());
+    let app = router::app(state.clone());
+    let (limit, timeout) = (ConnectionLimit::new(&state.config), state.config.slow_client_timeout());
     let serving = tokio::spawn(async move {
         let signal = async move {
-            // Err: whoever could stop us is gone, which is a stop as well.
+            // Err: the sender is gone, which is a stop as well.
             let _sender_gone = stopped.wait_for(|stop| *stop).await;
         };
-        listener::serve(listener, app, serving_state, signal).await;
+        listener::serve(listener, app, limit, timeout, signal).await;
     });
     let jobs = tokio::spawn(jobs::run(state.clone()));
     let followed = state.clone();
@@ -127,7 +130,7 @@ impl Running {
             tracing::warn!("requests were still running after {} s", DRAIN_TIMEOUT.as_secs());
             self.serving.abort();
         }
-        // A letter that waits can be asked for again.
+        // Players can request a queued mail again.
         self.mailing.abort();
         self.state.database.close().await;
         match finished {

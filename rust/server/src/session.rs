@@ -1,4 +1,4 @@
-//! Logging in.
+//! Logins.
 
 pub mod refresh;
 
@@ -12,11 +12,12 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use crate::accounts::mail::MailJob;
-use crate::accounts::{self, Account, EmailAccounts, NewAccount, address, link, passwords};
+use crate::accounts::{self, Account, NewAccount, address, link, passwords};
 use crate::auth::audit::Event;
 use crate::auth::known_login_ips;
 use crate::auth::password_hash::Form;
 use crate::auth::tokens::{Subject, new_refresh_token};
+use crate::config::EmailAccounts;
 use crate::database::Transaction;
 use crate::digest::sha256;
 use crate::http::idempotency::{self, IdempotencyKey, PreviousResult};
@@ -24,7 +25,7 @@ use crate::http::rate_limit::PasswordAttempt;
 use crate::http::{ApiError, ApiResult, JsonBody};
 use crate::state::AppState;
 
-/// Makes a guest account and logs it in.
+/// Creates a guest account and logs it in.
 #[utoipa::path(post, path = "/v1/auth/anonymous", operation_id = "auth_login_anonymous", tag = "session", request_body = AnonymousLogin,
     responses((status = 200, body = Session), (status = "4XX", body = Problem)))]
 pub async fn login_anonymous(
@@ -42,7 +43,7 @@ pub async fn login_anonymous(
     start_session_under(&state, tx, account, "anonymous", &key).await
 }
 
-/// Logs in the account bound to a device, making it on first use.
+/// Logs in the account linked to a device. Creates it on first use.
 #[utoipa::path(post, path = "/v1/auth/device", operation_id = "auth_login_device", tag = "session", request_body = DeviceLogin,
     responses((status = 200, body = Session), (status = "4XX", body = Problem)))]
 pub async fn login_device(
@@ -67,7 +68,7 @@ pub async fn login_device(
     start_session(&state, tx, account, "device").await
 }
 
-/// Logs in with a token of somebody else, making the account on first use.
+/// Logs in with a token of another platform (external login). Creates the account on first use.
 #[utoipa::path(post, path = "/v1/auth/custom", operation_id = "auth_login_custom", tag = "session", request_body = CustomLogin,
     responses((status = 200, body = Session), (status = 401, body = Problem), (status = 503, body = Problem),
         (status = "4XX", body = Problem)))]
@@ -152,7 +153,7 @@ pub async fn check_password(
     }
 }
 
-/// Makes an account with e-mail address and password, and logs it in.
+/// Creates an account with e-mail address and password, and logs it in.
 #[utoipa::path(post, path = "/v1/auth/register", operation_id = "auth_register", tag = "session", request_body = Register,
     responses((status = 201, body = Session), (status = 409, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn register(

@@ -3,18 +3,18 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::accounts::EmailAccounts;
-use crate::accounts::mail::MailQueue;
+use crate::accounts::mail::queue::MailQueue;
 use crate::auth::authorization::AuthorizationLoader;
 use crate::auth::identity_providers::IdentityProviders;
 use crate::auth::password_hash::PasswordHashes;
 use crate::auth::server_keys::KeyUses;
 use crate::auth::tokens::Tokens;
 use crate::config::Config;
+use crate::config::EmailAccounts;
 use crate::database::Database;
 use crate::http::rate_limit::RateLimits;
 use crate::player_store::epochs::Epochs;
-use crate::rooms::Rooms;
+use crate::rooms::caches::RoomCaches;
 use crate::world_store::objects::Objects;
 
 /// Shared by all requests. Cheap to clone.
@@ -29,7 +29,7 @@ pub struct Shared {
     pub passwords: PasswordHashes,
     pub rate_limits: RateLimits,
     pub authorization: AuthorizationLoader,
-    pub rooms: Rooms,
+    pub rooms: RoomCaches,
     pub key_uses: KeyUses,
     pub identity_providers: IdentityProviders,
     pub mail: MailQueue,

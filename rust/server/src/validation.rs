@@ -1,4 +1,4 @@
-//! Public keys, and the backend's own word on a token.
+//! The public keys, and validation of tokens by the backend.
 
 use std::sync::LazyLock;
 
@@ -33,7 +33,7 @@ static JWKS_CACHED: LazyLock<HeaderValue> = LazyLock::new(|| {
     HeaderValue::from_str(&value).unwrap_or(HeaderValue::from_static("public"))
 });
 
-/// Says whom a token belongs to. A join ticket is used up.
+/// Validates a token and returns its player. A join ticket is consumed.
 #[utoipa::path(post, path = "/v1/validate", operation_id = "validation_validate", tag = "validation", request_body = Validate, security(("server_key" = [])),
     responses((status = 200, body = Validated), (status = 401, body = Problem), (status = 409, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn validate(
@@ -45,7 +45,7 @@ pub async fn validate(
     let (idempotency_key, body) = match (idempotency_key, body) {
         (Ok(idempotency_key), Ok(body)) => (idempotency_key, body),
         (Err(error), _) | (_, Err(error)) => {
-            // Whoever has no key is told that, and nothing else.
+            // Without a valid key, the reply names no other error.
             key.verify(&state, &key.look_up(&state).await?).await?;
             return Err(error);
         }
@@ -61,7 +61,7 @@ pub async fn validate(
             let now = verify_player(&claims, &snapshot)?;
             (TokenKind::Access, claims, now)
         }
-        // Verified before anything is asked about whom it names.
+        // Verified before the player it names is looked up.
         None => {
             let (kind, claims) = state.tokens.verify(&token, server_id.as_deref(), snapshot.now)?;
             let now = state.authorization.authorize_player(&state.database, &claims).await?.now;

@@ -22,7 +22,7 @@ use crate::player_store::epochs::Subject;
 use crate::player_store::leases;
 use crate::state::AppState;
 
-/// Takes a world, which is made if there is none of this id. While another server holds it, the answer is `world_held`.
+/// Acquires the lease of a world, which is created if it does not exist. While another server holds it, the answer is `world_held`.
 #[utoipa::path(post, path = "/v1/worlds/{world_id}/open", operation_id = "worlds_open", tag = "world store", request_body = OpenWorld,
     params(("world_id" = String, Path)), security(("server_key" = [])),
     responses((status = 200, body = WorldLease), (status = 409, body = Problem), (status = "4XX", body = Problem)))]
@@ -40,7 +40,7 @@ pub async fn open(
     let subject = Subject::World(&id);
     let fresh = state.epochs.at(&subject, &server.key_hash, tx.now);
     let lease_until = leases::lease_until(&state, &tx);
-    // One statement decides who gets it. An opening that is asked for again keeps its epoch; any other gets the next.
+    // One statement decides who gets it. A repeated opening keeps its epoch; any other gets the next.
     let row = sqlx::query(
         "INSERT INTO worlds (world_id, server_id, opening, epoch, sequence, lease_until, version, created_at, key_hash, scope) \
          VALUES ($1, $2, $5, $6, 0, $3, 0, $4, $7, $8) ON CONFLICT (world_id) DO UPDATE SET \
@@ -94,7 +94,7 @@ pub async fn in_scope(state: &AppState, id: &str) -> ApiResult<()> {
     }
 }
 
-/// Lets a world go. What comes under an epoch that is over changes nothing.
+/// Releases a world. What comes under an epoch that is over changes nothing.
 #[utoipa::path(post, path = "/v1/worlds/{world_id}/release", operation_id = "worlds_release", tag = "world store", request_body = ReleaseWorld,
     params(("world_id" = String, Path)), security(("server_key" = [])),
     responses((status = 204), (status = "4XX", body = Problem)))]
@@ -164,7 +164,7 @@ pub async fn chunks(
     )
     .bind(&id)
     .bind(&after)
-    // One more than asked for tells whether there is a next page.
+    // One more than requested shows whether there is a next page.
     .bind(i64::from(limit) + 1)
     .fetch_all(state.database.pool())
     .await?;
@@ -193,7 +193,7 @@ fn read_cursor(cursor: &str) -> ApiResult<String> {
     })
 }
 
-/// Lengthens the leases of those worlds that a server says it has open. One that it let go without our hearing of it, or
+/// Lengthens the leases of those worlds that a server reports as open. One whose release was lost, or
 /// whose opening came after the server had given up waiting, is free when its lease is over.
 pub async fn renew(
     tx: &mut Transaction,
@@ -212,7 +212,7 @@ pub async fn renew(
     Ok(())
 }
 
-/// Lets all worlds of a server go.
+/// Releases all worlds of a server.
 pub async fn release_all(tx: &mut Transaction, server_id: &str) -> sqlx::Result<()> {
     sqlx::query("UPDATE worlds SET server_id = NULL, lease_until = 0 WHERE server_id = $1")
         .bind(server_id)

@@ -16,7 +16,7 @@ use crate::http::idempotency;
 use crate::http::{ApiError, ApiResult, JsonBody};
 use crate::state::AppState;
 
-/// Mails another code to the account's address, if that is not verified.
+/// Sends another code to the account's address, if that is not verified.
 #[utoipa::path(post, path = "/v1/account/email/code", operation_id = "account_send_email_code", tag = "account", security(("access_token" = [])),
     responses((status = 202), (status = "4XX", body = Problem)))]
 pub async fn code(State(state): State<AppState>, player: PlayerAuth) -> ApiResult<StatusCode> {
@@ -24,7 +24,7 @@ pub async fn code(State(state): State<AppState>, player: PlayerAuth) -> ApiResul
     Ok(StatusCode::ACCEPTED)
 }
 
-/// Takes the code from the mail: from now on the address counts.
+/// Verifies the account's address with the code from the mail.
 #[utoipa::path(post, path = "/v1/account/email/verify", operation_id = "account_verify_email", tag = "account", request_body = VerifyEmail,
     security(("access_token" = [])), responses((status = 200, body = AccountDetails), (status = 403, body = Problem),
         (status = 409, body = Problem), (status = "4XX", body = Problem)))]

@@ -6,11 +6,12 @@ use backend_protocol::accounts::{AccountDetails, LinkCustom, LinkDevice, LinkPas
 use backend_protocol::{Code, Problem};
 use sqlx::Row;
 
-use super::{EmailAccounts, address, details, taken_email};
+use super::{address, details, taken_email};
 use crate::accounts::mail::MailJob;
 use crate::auth::audit::Event;
 use crate::auth::extractors::PlayerAuth;
 use crate::auth::known_login_ips;
+use crate::config::EmailAccounts;
 use crate::database::Transaction;
 use crate::digest::sha256;
 use crate::http::idempotency;
@@ -27,7 +28,7 @@ pub async fn owner(tx: &mut Transaction, provider: &str, subject: &str) -> ApiRe
     Ok(row.map(|row| row.try_get("player_id")).transpose()?)
 }
 
-/// Makes an identity that is nobody's a way to log in to this account.
+/// Links an identity that belongs to no account yet.
 pub async fn add(tx: &mut Transaction, player_id: &str, provider: &str, subject: &str) -> ApiResult<()> {
     let added = sqlx::query(
         "INSERT INTO identities (provider, subject, player_id, linked_at) VALUES ($1, $2, $3, $4) \
@@ -100,7 +101,7 @@ pub async fn password(
     Ok(Json(account))
 }
 
-/// Lets a device log in to the caller's account.
+/// Links a device to the caller's account.
 #[utoipa::path(post, path = "/v1/account/link/device", operation_id = "account_link_device", tag = "account", request_body = LinkDevice,
     security(("access_token" = [])), responses((status = 200, body = AccountDetails), (status = 409, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn device(
@@ -133,7 +134,7 @@ pub async fn device(
     Ok(Json(account))
 }
 
-/// Lets an identity of another platform log in to the caller's account.
+/// Links an identity of another platform to the caller's account.
 #[utoipa::path(post, path = "/v1/account/link/custom", operation_id = "account_link_custom", tag = "account", request_body = LinkCustom,
     security(("access_token" = [])), responses((status = 200, body = AccountDetails), (status = 409, body = Problem),
         (status = 503, body = Problem), (status = "4XX", body = Problem)))]

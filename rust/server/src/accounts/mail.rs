@@ -2,6 +2,8 @@
 //! anybody to write to, must not show in a reply.
 
 pub mod codes;
+pub mod queue;
+pub mod target;
 mod transport;
 
 use std::time::{Duration, Instant};
@@ -10,67 +12,27 @@ use sqlx::Row;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::accounts::{EmailAccounts, address};
+use crate::accounts::address;
 use crate::auth::audit::Event;
-use crate::config::Config;
+use crate::config::{Config, EmailAccounts};
 use crate::digest::sha256;
 use crate::http::ApiResult;
 use crate::http::rate_limit::{Counted, MAILS_TO};
 use crate::state::AppState;
 
-pub use transport::{MailTarget, MailTransport, target};
+pub use queue::MailJob;
+pub use transport::MailTransport;
 
-/// Letters that wait to be sent. More are dropped: players ask again, attackers do not matter.
-const MAX_QUEUED: usize = 1_000;
 pub const VERIFICATION_MS: i64 = 24 * 3_600 * 1_000;
 pub const RESET_MS: i64 = 30 * 60 * 1_000;
 const MAX_ATTEMPTS: u32 = 3;
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
-
-/// A mail to be written.
-#[derive(Debug)]
-pub enum MailJob {
-    /// A code that proves an address.
-    Verification {
-        /// Whose address.
-        player_id: String,
-    },
-    /// A code for another password.
-    PasswordReset {
-        /// The address somebody gave.
-        email: String,
-    },
-    /// The password was changed: news to whoever did not do it.
-    PasswordChanged {
-        /// Whose.
-        player_id: String,
-    },
-}
 
 /// A finished mail. Its lines have at most 76 characters, so that none has to be folded.
 pub struct Mail {
     pub to: String,
     pub subject: String,
     pub text: String,
-}
-
-/// The queue of mails to be composed and sent.
-pub struct MailQueue(mpsc::Sender<MailJob>);
-
-impl MailQueue {
-    /// Adds a job; drops it when too many wait.
-    pub fn enqueue(&self, job: MailJob) {
-        if self.0.try_send(job).is_err() {
-            metrics::counter!("backend_mails_total", "outcome" => "dropped").increment(1);
-            tracing::warn!("a mail was dropped: too many wait");
-        }
-    }
-}
-
-/// A queue, and its receiving end for [`run`].
-pub fn queue() -> (MailQueue, mpsc::Receiver<MailJob>) {
-    let (sender, jobs) = mpsc::channel(MAX_QUEUED);
-    (MailQueue(sender), jobs)
 }
 
 /// Composes and sends mails until the task is aborted.
@@ -128,7 +90,7 @@ fn mail(state: &AppState, to: String, subject: &str, text: &str) -> Mail {
     Mail { to, subject: format!("{name}: {subject}"), text: text.to_owned() }
 }
 
-/// Whether this address has had too many mails: nobody can flood the inbox of somebody else.
+/// Whether this address has had too many mails: players cannot flood the inbox of others.
 fn is_rate_limited(state: &AppState, email: &str) -> bool {
     let counted = Counted::MailsTo(sha256(address::mailbox(email).as_bytes()));
     let refused = state.rate_limits.take(counted, MAILS_TO, Instant::now()).is_err();
@@ -204,7 +166,7 @@ async fn password_reset(state: &AppState, email: String) -> ApiResult<Option<Mai
     Ok(Some(mail(state, email, "set another password", &text)))
 }
 
-/// How addresses make accounts when the operator did not say: only mails that really go out can be waited for.
+/// The default of `--email-accounts`: codes can be required only if mails are really sent.
 pub fn email_accounts(config: &Config) -> EmailAccounts {
     let verified = config.mail.reaches_players();
     config.email_accounts.unwrap_or(if verified { EmailAccounts::Verified } else { EmailAccounts::Open })

@@ -17,7 +17,7 @@ use crate::http::{ApiError, ApiResult, JsonBody};
 use crate::session::{check_password, refresh};
 use crate::state::AppState;
 
-/// Gives the caller's account another password and ends its other sessions.
+/// Changes the password of the caller's account and ends its other sessions.
 #[utoipa::path(post, path = "/v1/account/password", operation_id = "account_change_password", tag = "account", request_body = ChangePassword,
     security(("access_token" = [])), responses((status = 204), (status = 401, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn change(
@@ -79,19 +79,19 @@ pub async fn renew(
     Ok(())
 }
 
-/// Has a code mailed to the address, if it has an account. Says nothing about whether it has.
+/// Sends a reset code to the address, if it has an account. The reply is the same if it has none.
 #[utoipa::path(post, path = "/v1/auth/password/forgotten", operation_id = "auth_forgotten_password", tag = "account", request_body = ForgottenPassword,
     responses((status = 202), (status = "4XX", body = Problem)))]
 pub async fn forgotten(
     State(state): State<AppState>,
     body: JsonBody<ForgottenPassword>,
 ) -> ApiResult<StatusCode> {
-    // The account is looked for afterwards, so that the time of this reply tells nothing either.
+    // The account is looked for afterwards, so that the time of the reply is the same.
     state.mail.enqueue(MailJob::PasswordReset { email: address::normalized(&body.value.email) });
     Ok(StatusCode::ACCEPTED)
 }
 
-/// Sets another password with the code from the mail, and ends all sessions.
+/// Sets a new password with the code from the mail, and ends all sessions.
 #[utoipa::path(post, path = "/v1/auth/password/reset", operation_id = "auth_reset_password", tag = "account", request_body = ResetPassword,
     responses((status = 204), (status = 403, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn reset(State(state): State<AppState>, body: JsonBody<ResetPassword>) -> ApiResult<StatusCode> {
@@ -116,7 +116,7 @@ pub async fn reset(State(state): State<AppState>, body: JsonBody<ResetPassword>)
         .await?
         .try_get::<Option<i64>, _>("email_verified_at")?;
     if verified.is_none() {
-        // Somebody may have registered the address before its owner did, and left himself other ways in.
+        // An attacker may have registered the address before its owner did, and left other ways in.
         forget_other_ways(&mut tx, &player_id).await?;
     }
     email::verified(&mut tx, &player_id).await?;
@@ -124,7 +124,7 @@ pub async fn reset(State(state): State<AppState>, body: JsonBody<ResetPassword>)
     revocations::insert(&mut tx, &player_id, revocations::SESSIONS_ENDED).await?;
     known_login_ips::insert(&mut tx, &player_id).await?;
     tx.commit().await?;
-    // Whoever reads its mails is the owner: what strangers tried does not keep him out.
+    // The reader of its mails is the owner, whom the attempts of strangers do not keep out.
     state.rate_limits.forget_strangers(&sha256(email.as_bytes()));
     Event::new("password_reset").player(&player_id).ok();
     state.mail.enqueue(MailJob::PasswordChanged { player_id });

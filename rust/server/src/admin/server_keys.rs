@@ -19,14 +19,14 @@ fn created(made: MadeKey) -> (StatusCode, Json<CreatedKey>) {
     (StatusCode::CREATED, Json(CreatedKey { key_id: made.key_id, key: made.key }))
 }
 
-/// All server keys, without the keys themselves.
+/// Lists all server keys, without the keys themselves.
 #[utoipa::path(get, path = "/v1/admin/server-keys", operation_id = "admin_server_keys_list", tag = "admin", security(("admin_key" = [])),
     responses((status = 200, body = KeyList), (status = "4XX", body = Problem)))]
 pub async fn list(State(state): State<AppState>, _admin: AdminAuth) -> ApiResult<Json<KeyList>> {
     Ok(Json(KeyList { keys: server_keys::list(&state.database).await? }))
 }
 
-/// Makes a server key for this game and environment.
+/// Creates a server key for this game and environment.
 #[utoipa::path(post, path = "/v1/admin/server-keys", operation_id = "admin_server_keys_create", tag = "admin", request_body = CreateKey,
     security(("admin_key" = [])), responses((status = 201, body = CreatedKey), (status = "4XX", body = Problem)))]
 pub async fn create(
@@ -42,7 +42,7 @@ pub async fn create(
     Ok(created(server_keys::create(&state.database, &new).await?))
 }
 
-/// Makes a server key in place of another, which stays good for a while.
+/// Replaces a server key by a new one. The old key stays valid for a grace period.
 #[utoipa::path(post, path = "/v1/admin/server-keys/{key_id}/rotate", operation_id = "admin_server_keys_rotate", tag = "admin", request_body = RotateKey,
     params(("key_id" = String, Path)), security(("admin_key" = [])),
     responses((status = 201, body = CreatedKey), (status = 404, body = Problem), (status = "4XX", body = Problem)))]
@@ -64,7 +64,7 @@ pub async fn rotate(
     Ok(created(server_keys::rotate(&state.database, &key_id, body.value.grace_seconds).await?))
 }
 
-/// Ends a server key at once.
+/// Revokes a server key immediately.
 #[utoipa::path(delete, path = "/v1/admin/server-keys/{key_id}", operation_id = "admin_server_keys_revoke", tag = "admin", params(("key_id" = String, Path)),
     security(("admin_key" = [])),
     responses((status = 204), (status = 404, body = Problem), (status = "4XX", body = Problem)))]

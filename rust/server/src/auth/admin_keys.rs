@@ -2,8 +2,9 @@
 
 use sqlx::Row;
 
+use super::key_format;
 use crate::auth::audit::Event;
-use crate::auth::server_keys::{MadeKey, generate_with, is_well_formed_with};
+use crate::auth::server_keys::MadeKey;
 use crate::database::{Database, rfc3339};
 use crate::digest::sha256;
 use crate::http::{ApiError, ApiResult};
@@ -18,7 +19,7 @@ const LAST_USED_INTERVAL_MS: i64 = 60_000;
 pub struct AdminKeyRecord {
     /// What `revoke` names it by.
     pub key_id: String,
-    /// Words of the operator.
+    /// Label that the operator chose.
     pub label: String,
     /// RFC 3339.
     pub created_at: String,
@@ -30,12 +31,12 @@ pub struct AdminKeyRecord {
 
 /// Whether `key` is an admin key at all.
 pub(crate) fn is_well_formed(key: &str) -> bool {
-    is_well_formed_with(PREFIX, key)
+    key_format::is_well_formed(PREFIX, key)
 }
 
-/// Makes a key.
+/// Creates a key.
 pub async fn create(database: &Database, label: &str) -> anyhow::Result<MadeKey> {
-    let key = generate_with(PREFIX, "admin")?;
+    let key = key_format::generate(PREFIX, "admin")?;
     let key_hash = sha256(key.as_bytes());
     let key_id = format!("key_{}", &key_hash[..12]);
     let mut tx = database.begin().await?;
@@ -68,7 +69,7 @@ pub async fn list(database: &Database) -> sqlx::Result<Vec<AdminKeyRecord>> {
         .collect()
 }
 
-/// Ends a key at once. False: no such key.
+/// Revokes a key immediately. Returns false if there is no such key.
 pub async fn revoke(database: &Database, key_id: &str) -> sqlx::Result<bool> {
     let mut tx = database.begin().await?;
     let done = sqlx::query("UPDATE admin_keys SET revoked_at = COALESCE(revoked_at, $1) WHERE key_id = $2")
@@ -84,7 +85,7 @@ pub async fn revoke(database: &Database, key_id: &str) -> sqlx::Result<bool> {
     Ok(found)
 }
 
-/// The id of a key that is good.
+/// Returns the id of a valid key.
 pub(crate) async fn verify(database: &Database, key: &str) -> ApiResult<String> {
     let invalid = || ApiError::new(Code::AdminKeyInvalid, "the admin key is unknown or revoked");
     if !key.starts_with(PREFIX) {

@@ -1,4 +1,4 @@
-//! Who did what: security events, under the log target `audit`, which no log level switches off. Never a secret, and never
+//! Security events, under the log target `audit`, which no log level switches off. They never contain a secret, and never
 //! an e-mail address: accounts are named by their ids.
 
 use crate::http::context;
@@ -42,7 +42,7 @@ impl<'a> Event<'a> {
         self
     }
 
-    /// More, in words of the backend or the operator.
+    /// Details in plain text.
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());
         self

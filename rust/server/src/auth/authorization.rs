@@ -1,4 +1,4 @@
-//! Who may do something: server keys, players and their sessions as the database has them now.
+//! Server keys, players and sessions as they are in the database now, and what they permit.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::database::batch_loader::BatchLoader;
 use crate::database::{Database, DbVersion, VersionedCache};
 use crate::http::{ApiError, ApiResult};
 
-/// Whom a request is about.
+/// What a request needs to have looked up.
 #[derive(Default, Clone, Copy)]
 pub struct Lookup<'a> {
     /// SHA-256 of a server key.
@@ -28,7 +28,7 @@ impl<'a> Lookup<'a> {
     }
 }
 
-/// The same, for who answers it later.
+/// A look-up that waits in the batch loader.
 struct OwnedLookup {
     key_hash: Option<String>,
     player_id: Option<String>,
@@ -71,7 +71,7 @@ pub struct SessionRow {
     pub revoked_at: Option<i64>,
 }
 
-/// Asks for them, many requests with one statement; not at all what was read before, while nothing was committed since.
+/// Loads them, for many requests with one statement. Rows are cached until the next commit.
 pub struct AuthorizationLoader {
     /// Players of another game or environment are not found.
     scope: Arc<str>,
@@ -240,7 +240,7 @@ pub fn is_banned(at: Option<i64>, until: Option<i64>, now: i64) -> bool {
     at.is_some() && until.is_none_or(|until| until > now)
 }
 
-/// Whether a token with these verified claims is still good for its player, and the player may play. Returns the database's
+/// Whether a token with these verified claims is still valid for its player, and the player may play. Returns the database's
 /// time.
 pub fn verify_player(claims: &Claims, snapshot: &AuthSnapshot) -> ApiResult<i64> {
     let now = snapshot.now;

@@ -12,7 +12,6 @@ use super::audit::Event;
 use super::authorization::{AuthSnapshot, Lookup};
 use super::{admin_keys, server_keys};
 use crate::digest::sha256;
-use crate::http::rate_limit;
 use crate::http::{ApiError, ApiResult};
 use crate::state::AppState;
 
@@ -23,7 +22,7 @@ fn bearer(parts: &Parts) -> ApiResult<&str> {
         .ok_or_else(|| ApiError::new(Code::Unauthorized, "send Authorization: Bearer …"))
 }
 
-/// A player with a valid access token, and what was found about him.
+/// A player with a valid access token, and the rows it was authorized by.
 pub struct PlayerAuth(pub Arc<Claims>, pub AuthSnapshot);
 
 impl FromRequestParts<AppState> for PlayerAuth {
@@ -39,7 +38,7 @@ impl FromRequestParts<AppState> for PlayerAuth {
         }
         let claims = match state.tokens.cached_claims(token) {
             Some(claims) => claims,
-            // Verified before anything is asked about whom it names.
+            // Verified before the player it names is looked up.
             None => {
                 let now = state.authorization.load(&state.database, Lookup::default()).await?.now;
                 match state.tokens.verify(token, None, now)? {
@@ -48,7 +47,7 @@ impl FromRequestParts<AppState> for PlayerAuth {
                 }
             }
         };
-        rate_limit::player(state, &claims.sub)?;
+        state.rate_limits.count_player_request(&claims.sub)?;
         let snapshot = state.authorization.authorize_player(&state.database, &claims).await?;
         Ok(Self(claims, snapshot))
     }
@@ -70,7 +69,7 @@ impl FromRequestParts<AppState> for ServerAuth {
     }
 }
 
-/// A well-formed server key, of which nobody has said yet that it is good. For who asks for more at the same time.
+/// A well-formed server key that was not looked up yet, for handlers that look more up at the same time.
 pub struct UnverifiedKey {
     /// SHA-256 of the key itself.
     pub key_hash: String,
@@ -82,31 +81,51 @@ impl FromRequestParts<AppState> for UnverifiedKey {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> ApiResult<Self> {
         let key = bearer(parts)?;
         let key_hash = server_keys::hash_of(key);
-        rate_limit::before_key(state, key_hash.as_deref().ok())?;
+        state.rate_limits.count_key(key_hash.as_deref().ok())?;
         Ok(Self { key_hash: key_hash.map_err(audited)? })
     }
 }
 
 impl UnverifiedKey {
-    /// What the database says of it now.
+    /// Looks the key up.
     pub async fn look_up(&self, state: &AppState) -> ApiResult<AuthSnapshot> {
         let lookup = Lookup { key_hash: Some(&self.key_hash), ..Lookup::default() };
         state.authorization.load(&state.database, lookup).await
     }
 
-    /// The server, if the key is good by `snapshot`.
+    /// Returns the server if the key is valid in `snapshot`.
     pub async fn verify(&self, state: &AppState, snapshot: &AuthSnapshot) -> ApiResult<ServerAuth> {
-        match server_keys::verify(state, &self.key_hash, snapshot).await {
+        match verify_server_key(state, &self.key_hash, snapshot).await {
             Ok(key_hash) => {
-                rate_limit::key_was_good(state, &self.key_hash);
+                state.rate_limits.key_is_valid(&self.key_hash);
                 Ok(ServerAuth { key_hash })
             }
             Err(error) => {
-                rate_limit::key_was_wrong(state, &self.key_hash);
+                state.rate_limits.key_is_invalid(&self.key_hash);
                 Err(audited(error))
             }
         }
     }
+}
+
+/// Accepts a key and returns the hash of the first key of its line. `snapshot` was read after the request
+/// came, so that a revoked key is refused from the next request on, by every replica.
+async fn verify_server_key(state: &AppState, key_hash: &str, snapshot: &AuthSnapshot) -> ApiResult<String> {
+    let now = snapshot.now;
+    let row = snapshot.key.as_ref().ok_or_else(|| server_keys::invalid_key(server_keys::FOREIGN))?;
+    if row.revoked_at.is_some() || row.expires_at.is_some_and(|end| end <= now) {
+        return Err(server_keys::invalid_key("the server key was revoked, or replaced by a newer one"));
+    }
+    let config = &state.config;
+    if row.game.as_ref() != Some(&config.game) || row.environment.as_ref() != Some(&config.environment) {
+        return Err(server_keys::invalid_key("the server key is for another game or environment"));
+    }
+    if row.last_used_at.is_none_or(|at| at < now - server_keys::LAST_USED_INTERVAL_MS)
+        && state.key_uses.is_due(key_hash, now)
+    {
+        server_keys::records::record_use(&state.database, key_hash).await;
+    }
+    Ok(row.owner.clone())
 }
 
 fn audited(error: ApiError) -> ApiError {
@@ -116,7 +135,7 @@ fn audited(error: ApiError) -> ApiError {
     error
 }
 
-/// The operator's tool, with a valid admin key.
+/// An operator's tool with a valid admin key.
 pub struct AdminAuth {
     pub key_id: String,
 }
@@ -127,21 +146,21 @@ impl FromRequestParts<AppState> for AdminAuth {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> ApiResult<Self> {
         let key = bearer(parts)?;
         let key_hash = sha256(key.as_bytes());
-        rate_limit::before_key(state, Some(&key_hash))?;
+        state.rate_limits.count_key(Some(&key_hash))?;
         let key_id = match admin_keys::verify(&state.database, key).await {
             Err(error) if error.0.code == Code::AdminKeyInvalid => {
-                rate_limit::key_was_wrong(state, &key_hash);
+                state.rate_limits.key_is_invalid(&key_hash);
                 Event::new("admin_key").refused(&error.0.detail);
                 return Err(error);
             }
             verified => verified?,
         };
-        rate_limit::key_was_good(state, &key_hash);
+        state.rate_limits.key_is_valid(&key_hash);
         Ok(Self { key_id })
     }
 }
 
-/// Either of the two, whoever may look at rooms, and what was found about it.
+/// A player or a game server, and the rows it was authorized by.
 pub struct PlayerOrServer(pub AuthSnapshot);
 
 impl FromRequestParts<AppState> for PlayerOrServer {

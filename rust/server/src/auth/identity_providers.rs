@@ -1,5 +1,5 @@
-//! Who other platforms say a player is. The operator names a hook for each platform: a small service of his that checks a
-//! platform's ticket and answers whose it is. Tokens never choose where they are checked.
+//! Logins through other platforms. The operator configures a hook for each platform: a small service that verifies the
+//! platform's ticket and returns whose it is. A token never chooses where it is verified.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,11 +12,10 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 
 use crate::auth::audit::Event;
-use crate::config::Config;
 use crate::http::{ApiError, ApiResult};
 
 const HOOK_TIMEOUT: Duration = Duration::from_secs(5);
-/// Questions to hooks at a time.
+/// Requests to hooks at a time.
 const MAX_CONCURRENT_REQUESTS: usize = 64;
 const MAX_REPLY_BYTES: usize = 16 * 1024;
 /// Longest name of a player at a platform, in characters.
@@ -44,7 +43,7 @@ pub fn provider(text: &str) -> Result<IdentityProvider, String> {
     Ok(IdentityProvider { name: name.to_owned(), hook: hook.to_owned() })
 }
 
-/// Who somebody is at a platform.
+/// A player's identity at a platform.
 pub struct Identity {
     pub subject: String,
     pub display_name: Option<String>,
@@ -57,7 +56,7 @@ struct HookReply {
     display_name: Option<String>,
 }
 
-/// Asks the hooks.
+/// The configured providers and the client that calls their hooks.
 pub struct IdentityProviders {
     hooks: HashMap<String, String>,
     secret: Option<SecretString>,
@@ -66,9 +65,9 @@ pub struct IdentityProviders {
 }
 
 impl IdentityProviders {
-    pub fn new(config: &Config) -> anyhow::Result<Self> {
+    pub fn new(providers: &[IdentityProvider], secret: Option<SecretString>) -> anyhow::Result<Self> {
         let mut hooks = HashMap::new();
-        for IdentityProvider { name, hook } in &config.identity_providers {
+        for IdentityProvider { name, hook } in providers {
             if hooks.insert(name.clone(), hook.clone()).is_some() {
                 bail!("the identity provider {name} is there twice");
             }
@@ -79,22 +78,17 @@ impl IdentityProviders {
             .no_proxy()
             .build()
             .context("cannot ask identity providers")?;
-        Ok(Self {
-            hooks,
-            secret: config.identity_hook_secret.clone(),
-            http,
-            permits: Semaphore::new(MAX_CONCURRENT_REQUESTS),
-        })
+        Ok(Self { hooks, secret, http, permits: Semaphore::new(MAX_CONCURRENT_REQUESTS) })
     }
 
-    /// Whose token this is, by the word of its provider's hook.
+    /// Verifies a platform's token through the hook of its provider and returns whose it is.
     pub async fn verify(&self, provider: &str, token: &str) -> ApiResult<Identity> {
         let hook = self
             .hooks
             .get(provider)
             .ok_or_else(|| ApiError::field("provider", "is not one that this backend knows"))?;
         let away =
-            || ApiError::later(Code::Unavailable, 5, "the identity provider does not identity; try again");
+            || ApiError::later(Code::Unavailable, 5, "the identity provider does not answer; try again");
         let _permit = self.permits.acquire().await.map_err(anyhow::Error::from)?;
         let mut request =
             self.http.post(hook).json(&serde_json::json!({ "provider": provider, "token": token }));
@@ -102,7 +96,7 @@ impl IdentityProviders {
             request = request.bearer_auth(secret.expose_secret());
         }
         let mut reply = request.send().await.map_err(|error| {
-            tracing::warn!(provider, error = %error.without_url(), "an identity hook does not identity");
+            tracing::warn!(provider, error = %error.without_url(), "an identity hook does not answer");
             away()
         })?;
         match reply.status().as_u16() {
@@ -112,7 +106,7 @@ impl IdentityProviders {
                 return Err(ApiError::new(Code::TokenInvalid, "the identity provider refused the token"));
             }
             status => {
-                tracing::warn!(provider, status, "an identity hook answers with an error");
+                tracing::warn!(provider, status, "an identity hook returned an error");
                 return Err(away());
             }
         }
@@ -125,7 +119,7 @@ impl IdentityProviders {
             }
         }
         let identity: HookReply = serde_json::from_slice(&body).map_err(|error| {
-            tracing::warn!(provider, %error, "an identity hook's identity cannot be read");
+            tracing::warn!(provider, %error, "an identity hook's reply cannot be read");
             away()
         })?;
         if limits::opaque("subject", &identity.subject, 1, MAX_SUBJECT).is_err() {

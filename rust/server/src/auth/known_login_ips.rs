@@ -1,4 +1,4 @@
-//! From where each account was logged in to with its password.
+//! The IP addresses from which each account was logged in to with its password.
 
 use sqlx::Row;
 
@@ -13,8 +13,8 @@ fn address_hash(player_id: &str) -> Option<String> {
     Some(sha256(format!("{player_id} {address}").as_bytes()))
 }
 
-/// Whether the password of `player_id` was right from this address before. Asked for accounts that do not exist as well:
-/// that must take as long.
+/// Whether the password of `player_id` was right from this address before. Called for accounts that do not exist as well, so
+/// that both take the same time.
 pub async fn contains(database: &Database, player_id: &str) -> ApiResult<bool> {
     let Some(address_hash) = address_hash(player_id) else { return Ok(false) };
     let row =
@@ -26,7 +26,7 @@ pub async fn contains(database: &Database, player_id: &str) -> ApiResult<bool> {
     Ok(row.try_get::<i64, _>(0)? > 0)
 }
 
-/// The password was right from this address.
+/// Records that the password was right from this address.
 pub async fn insert(tx: &mut Transaction, player_id: &str) -> ApiResult<()> {
     let Some(address_hash) = address_hash(player_id) else { return Ok(()) };
     sqlx::query(

@@ -30,7 +30,7 @@ pub struct PasswordHashes {
     permits: Arc<Semaphore>,
     waiting: Arc<AtomicUsize>,
     max_waiting: usize,
-    /// Checked against when there is no account, so that the time taken tells nothing.
+    /// Checked against when there is no account, so that both take the same time.
     dummy_hash: Arc<str>,
 }
 

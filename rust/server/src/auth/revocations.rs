@@ -1,7 +1,7 @@
-//! Tells game servers, with their heartbeats, whose tokens ended before their time.
+//! Revocations of players' tokens, sent to game servers in the replies to their heartbeats.
 //!
-//! A server asks for what is newer than the last reply it got. A transaction may commit after one that began later, so a
-//! reply goes back a little further than it was asked to: the same revocation twice does no harm, a missed one would.
+//! A server requests what is newer than the last reply it received. A transaction may commit after one that began later, so a
+//! reply goes back a little further than requested: the same revocation twice does no harm, a missed one would.
 
 use backend_protocol::limits::MAX_REVOCATIONS;
 use backend_protocol::registration::{Revocation, RevocationReason};
@@ -17,10 +17,10 @@ pub const SESSIONS_ENDED: &str = "sessions_ended";
 
 /// Longest time between a transaction's clock and its commit that is reckoned with.
 const MAX_COMMIT_LAG_MS: i64 = 30_000;
-/// Older revocations concern nobody: tokens of their time have expired, and servers that were there have acknowledged.
+/// Older revocations concern nobody: tokens of their time have expired, and the servers of that time have received them.
 pub const RETENTION_MS: i64 = MAX_ACCESS_TOKEN_SECONDS as i64 * 1000 + MAX_COMMIT_LAG_MS;
 
-/// Notes that tokens of `player_id` issued until now are not good.
+/// Revokes the tokens of `player_id` that were issued until now.
 pub async fn insert(tx: &mut Transaction, player_id: &str, reason: &str) -> ApiResult<()> {
     sqlx::query(
         "INSERT INTO revocations (revocation_id, player_id, reason, revoked_at) VALUES ($1, $2, $3, $4)",
@@ -34,7 +34,8 @@ pub async fn insert(tx: &mut Transaction, player_id: &str, reason: &str) -> ApiR
     Ok(())
 }
 
-/// What a server has not acknowledged yet, and what to ask for next. `after` is what an earlier reply gave.
+/// The revocations that a server has not received yet, and the value to send next time. `after` is that value of an earlier
+/// reply.
 pub async fn since(tx: &mut Transaction, after: Option<u64>) -> ApiResult<(Vec<Revocation>, u64)> {
     let oldest = tx.now - RETENTION_MS;
     let acknowledged = after.and_then(|after| i64::try_from(after).ok()).unwrap_or_default();
@@ -53,7 +54,7 @@ pub async fn since(tx: &mut Transaction, after: Option<u64>) -> ApiResult<(Vec<R
     for row in &rows {
         let at: i64 = row.try_get("revoked_at")?;
         if rows.len() == MAX_REVOCATIONS {
-            // More are waiting. The last millisecond may be cut in two: it is asked for again.
+            // More are waiting. The last millisecond may be cut in two: it is sent again.
             as_of = (at - 1).min(tx.now - MAX_COMMIT_LAG_MS);
         }
         revocations.push(Revocation {

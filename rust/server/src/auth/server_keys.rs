@@ -1,6 +1,6 @@
 //! Server keys: what they look like, and which are accepted.
 
-mod records;
+pub(super) mod records;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -8,56 +8,31 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, bail};
 use backend_protocol::Code;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sqlx::Row;
 
-use crate::auth::authorization::AuthSnapshot;
 use crate::config::Config;
 use crate::database::Database;
 use crate::digest::sha256;
 use crate::http::{ApiError, ApiResult};
 use crate::private_files;
-use crate::state::AppState;
 
+use super::key_format;
+pub use super::key_format::environment;
 pub use records::{KeyRecord, MadeKey, NewKey, create, list, revoke, rotate};
 
 /// Every key begins with this, so that a scanner finds one that leaked.
 pub const PREFIX: &str = "gsk_";
 /// The use of a key is recorded at most this often.
-const LAST_USED_INTERVAL_MS: i64 = 60_000;
+pub(super) const LAST_USED_INTERVAL_MS: i64 = 60_000;
 
 /// A new key: `gsk_<environment>_` + 43 random characters + 6 characters of checksum.
 pub fn generate(environment: &str) -> anyhow::Result<String> {
-    generate_with(PREFIX, environment)
+    key_format::generate(PREFIX, environment)
 }
 
-/// A new key of any kind: `<prefix><environment>_` + 43 random characters + 6 characters of checksum.
-pub(crate) fn generate_with(prefix: &str, environment: &str) -> anyhow::Result<String> {
-    let mut bytes = [0_u8; 32];
-    aws_lc_rs::rand::fill(&mut bytes).context("no randomness")?;
-    let body = format!("{prefix}{environment}_{}", URL_SAFE_NO_PAD.encode(bytes));
-    let checksum = checksum(&body);
-    Ok(format!("{body}{checksum}"))
-}
-
-fn checksum(body: &str) -> String {
-    format!("{:06x}", crc32fast::hash(body.as_bytes()) & 0x00ff_ffff)
-}
-
-/// Whether `key` is a server key at all: a mistyped one is found without asking the database.
+/// Whether `key` is a server key at all: a mistyped one is found without a query.
 pub fn is_well_formed(key: &str) -> bool {
-    is_well_formed_with(PREFIX, key)
-}
-
-pub(crate) fn is_well_formed_with(prefix: &str, key: &str) -> bool {
-    key.starts_with(prefix) && key.is_ascii() && key.len() > prefix.len() + 6 && key.len() <= 256 && {
-        let (body, told) = key.split_at(key.len() - 6);
-        // As `checksum` writes it, and no other way.
-        let lower_case = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        told.bytes().all(lower_case)
-            && u32::from_str_radix(told, 16) == Ok(crc32fast::hash(body.as_bytes()) & 0x00ff_ffff)
-    }
+    key_format::is_well_formed(PREFIX, key)
 }
 
 /// The environment that a well-formed key names.
@@ -65,19 +40,9 @@ fn environment_of(key: &str) -> &str {
     key.strip_prefix(PREFIX).and_then(|rest| rest.split('_').next()).unwrap_or_default()
 }
 
-/// The name of an environment: 1 to 16 of `[a-z0-9-]`. It stands in every key, between underscores.
-pub fn environment(text: &str) -> Result<String, String> {
-    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    if (1..=16).contains(&text.len()) && text.bytes().all(allowed) {
-        Ok(text.to_owned())
-    } else {
-        Err("must have 1 to 16 characters of a-z, 0-9 and '-'".to_owned())
-    }
-}
+pub(super) const FOREIGN: &str = "the server key is not one of this backend's";
 
-const FOREIGN: &str = "the server key is not one of this backend's";
-
-fn invalid_key(words: &str) -> ApiError {
+pub(super) fn invalid_key(words: &str) -> ApiError {
     ApiError::new(Code::ServerKeyInvalid, words)
 }
 
@@ -93,33 +58,13 @@ pub(crate) fn hash_of(key: &str) -> ApiResult<String> {
     })
 }
 
-/// Accepts a key and returns the hash of the first key of its line. `snapshot` was read after the request
-/// came, so that a revoked key is refused from the next request on, by every replica.
-pub(crate) async fn verify(state: &AppState, key_hash: &str, snapshot: &AuthSnapshot) -> ApiResult<String> {
-    let now = snapshot.now;
-    let row = snapshot.key.as_ref().ok_or_else(|| invalid_key(FOREIGN))?;
-    if row.revoked_at.is_some() || row.expires_at.is_some_and(|end| end <= now) {
-        return Err(invalid_key("the server key was revoked, or replaced by a newer one"));
-    }
-    let config = &state.config;
-    if row.game.as_ref() != Some(&config.game) || row.environment.as_ref() != Some(&config.environment) {
-        return Err(invalid_key("the server key is for another game or environment"));
-    }
-    if row.last_used_at.is_none_or(|at| at < now - LAST_USED_INTERVAL_MS)
-        && state.key_uses.is_due(key_hash, now)
-    {
-        records::record_use(&state.database, key_hash).await;
-    }
-    Ok(row.owner.clone())
-}
-
 /// When this process last recorded the use of each key: many requests at once see that it is due.
 #[derive(Default)]
 pub struct KeyUses(Mutex<HashMap<String, i64>>);
 
 impl KeyUses {
-    /// Only of keys that are good, of which there are few.
-    fn is_due(&self, key_hash: &str, now: i64) -> bool {
+    /// Called for valid keys only, of which there are few.
+    pub(super) fn is_due(&self, key_hash: &str, now: i64) -> bool {
         let mut recorded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if recorded.get(key_hash).is_some_and(|at| *at >= now - LAST_USED_INTERVAL_MS) {
             return false;

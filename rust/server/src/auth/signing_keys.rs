@@ -1,7 +1,7 @@
 //! The keys tokens are signed with: kept in the database, shared by all replicas, rotated and revoked by the operator.
 //!
 //! A new key is published before it signs, for as long as verifiers may still have an older set, and the one before it stays
-//! published until the last token it signed has expired: nobody is refused because of a rotation. A revoked key is
+//! published until the last token it signed has expired: no token is rejected because of a rotation. A revoked key is
 //! gone at once, with every token it signed.
 
 use anyhow::{Context, bail, ensure};
@@ -15,7 +15,7 @@ use crate::auth::audit::Event;
 use crate::database::secrets::shared_secret;
 use crate::database::{Database, Transaction, rfc3339};
 
-/// Seconds for which verifiers may cache the published keys without asking.
+/// Seconds for which verifiers may cache the published keys.
 pub const MAX_AGE_SECONDS: u32 = 600;
 /// Seconds a new key is published before it signs, unless the operator chooses otherwise: twice what is cached.
 pub const PUBLISHED_AHEAD_SECONDS: u32 = 2 * MAX_AGE_SECONDS;
@@ -68,7 +68,7 @@ pub(crate) async fn active_kids(tx: &mut sqlx::AnyConnection, now: i64) -> sqlx:
     rows.iter().map(|row| row.try_get("kid")).collect()
 }
 
-/// Makes the first key, if there is none yet. All replicas that start at once agree on it.
+/// Creates the first key if there is none yet. All replicas that start at once agree on it.
 pub async fn ensure_first(database: &Database) -> anyhow::Result<()> {
     let made = SigningKey::generate()?.to_pkcs8()?;
     let first = SigningKey::from_pkcs8(&shared_secret(database, "signing_key", &made).await?)
@@ -93,8 +93,8 @@ async fn store(tx: &mut Transaction, key: &SigningKey, signs_from: i64) -> anyho
     Ok(())
 }
 
-/// Makes a key that is published now and signs in `ahead` seconds; those before it retire when their last token has expired.
-/// Gives its name.
+/// Creates a key that is published now and signs in `ahead` seconds; those before it retire when their last token has expired.
+/// Returns its id.
 pub async fn rotate(database: &Database, ahead: u32) -> anyhow::Result<String> {
     let key = SigningKey::generate()?;
     let mut tx = database.begin().await?;
@@ -120,8 +120,8 @@ pub async fn rotate(database: &Database, ahead: u32) -> anyhow::Result<String> {
     Ok(key.kid().to_owned())
 }
 
-/// Ends a key at once, with every token it signed. If it was the one that signs, another takes over at once: the next in
-/// line, or a new one. Game servers hear of it in the reply to their next heartbeat.
+/// Revokes a key immediately, with every token it signed. If it was the one that signs, another takes over at once: the next in
+/// line, or a new one. Game servers receive it in the reply to their next heartbeat.
 pub async fn revoke(database: &Database, kid: &str) -> anyhow::Result<()> {
     let mut tx = database.begin().await?;
     let done = sqlx::query("UPDATE signing_keys SET revoked_at = $1 WHERE kid = $2 AND revoked_at IS NULL")

@@ -20,7 +20,7 @@ use crate::database::secrets::shared_secret;
 use crate::http::etag::EtaggedJson;
 use crate::http::{ApiError, ApiResult};
 
-/// How soon a replica hears of a key that another one, or the operator, made or revoked.
+/// Interval at which a replica reads keys that another one, or the operator, created or revoked.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Signs and reads tokens.
@@ -58,7 +58,7 @@ impl Keys {
     }
 }
 
-/// Access tokens whose signature was found good: a check takes longer than all the rest of most requests. Part of the keys
+/// Access tokens whose signature was verified: a check takes longer than all the rest of most requests. Part of the keys
 /// that it was checked with, and gone with them. Whatever changes with time is looked at each time: see
 /// [`super::authorization::authorize_player`].
 #[derive(Default)]
@@ -120,7 +120,7 @@ impl Tokens {
         loop {
             tokio::time::sleep(RELOAD_INTERVAL).await;
             match Keys::load(database, &self.issuer).await {
-                // With the same keys, what was found good with them stays so.
+                // The keys are the same, so tokens that were verified with them stay verified.
                 Ok(keys) if self.keys().is_same(&keys) => {}
                 Ok(keys) => *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys),
                 Err(error) => tracing::warn!("the signing keys stay as they are: {error:#}"),
@@ -164,7 +164,7 @@ impl Tokens {
         self.keys().signing.sign(kind, &claims).map_err(|error| anyhow::Error::from(error).into())
     }
 
-    /// The claims of an access token that [`Tokens::verify`] has found good before, under the same keys. It may have expired
+    /// The claims of an access token that [`Tokens::verify`] has verified before, under the same keys. It may have expired
     /// since.
     pub fn cached_claims(&self, token: &str) -> Option<Arc<Claims>> {
         self.keys().verified.get(&fingerprint(token))
@@ -204,7 +204,7 @@ impl Tokens {
 
     /// The first refresh token of a session that was begun under an idempotency key: always the same for the same session.
     pub fn first_refresh_token(&self, key: &str, session_id: &str) -> String {
-        // No refresh token begins like this: it is nobody's successor.
+        // No refresh token begins like this: it is the successor of none.
         self.derived(format!("idempotency-key {key} {session_id}").as_bytes())
     }
 
@@ -214,7 +214,7 @@ impl Tokens {
     }
 }
 
-/// Whom a token is for.
+/// The player a token is issued to.
 pub struct Subject<'a> {
     pub player_id: &'a str,
     pub name: &'a str,
@@ -230,7 +230,7 @@ pub fn unexpired(claims: &Claims, now: i64) -> ApiResult<()> {
     Ok(())
 }
 
-/// One word for whoever sent it, the reason for the log.
+/// The error reply names no reason; the log does.
 fn refused(rejection: Rejection) -> ApiError {
     tracing::debug!(reason = %rejection, "token refused");
     match rejection {

@@ -1,4 +1,4 @@
-//! `backend-server admin-keys …`: keys for the operator's own tools. A key is shown once, when it is made.
+//! `backend-server admin-keys`: creates, lists and revokes keys for the operator's tools. A key is shown once, when it is created.
 
 use anyhow::bail;
 use backend_server::admin_keys;
@@ -16,20 +16,20 @@ pub struct AdminKeyCommands {
 
 #[derive(Subcommand)]
 enum AdminKeyCommand {
-    /// Makes a key and prints it, this once
+    /// Creates a key and prints it. It is not shown again
     Create {
         #[command(flatten)]
         database: DatabaseArgument,
-        /// A word for the list, such as the tool's name
+        /// Label in the list, such as the name of the tool
         #[arg(long, default_value = "", value_parser = super::server_keys::label)]
         label: String,
     },
-    /// Lists all keys as JSON, without the keys themselves
+    /// Lists the ids and labels of all keys as JSON
     List {
         #[command(flatten)]
         database: DatabaseArgument,
     },
-    /// Ends a key at once
+    /// Revokes a key immediately
     Revoke {
         #[command(flatten)]
         database: DatabaseArgument,

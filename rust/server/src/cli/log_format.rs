@@ -1,4 +1,4 @@
-//! Lines of the log that name the request they belong to. A span would do that too, and cost every request more than its reply.
+//! Log lines with the id of their request. A span per request would do the same, and cost more than most replies.
 
 use std::fmt;
 

@@ -1,11 +1,11 @@
-//! What commands print. Whoever reads it may be gone, as after `| head`: that is no reason to panic.
+//! Output of the commands. The reader may be gone, as after `| head`, which is not an error.
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write as _};
 
 use anyhow::Context as _;
 
-/// Prints a line that nobody has to read.
+/// Prints a line. A closed standard output is ignored.
 pub fn line(text: impl Display) -> anyhow::Result<()> {
     match write(&text) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -13,10 +13,12 @@ pub fn line(text: impl Display) -> anyhow::Result<()> {
     }
 }
 
-/// Prints a secret that is shown once: if nobody reads it, it is lost.
+/// Prints a secret that is shown once. Fails if standard output is closed: the secret would be lost.
 pub fn secret(name: &str, text: impl Display) -> anyhow::Result<()> {
     write(&text).with_context(|| {
-        format!("{name} was made, but could not be written to standard output: revoke it and make another")
+        format!(
+            "{name} was created, but could not be written to standard output: revoke it and create another"
+        )
     })
 }
 

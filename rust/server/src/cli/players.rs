@@ -10,7 +10,7 @@ use super::{DatabaseArgument, output};
 pub struct PlayerDocuments {
     #[command(flatten)]
     database: DatabaseArgument,
-    /// The account's id
+    /// Id of the player
     #[arg(long)]
     player: String,
 }

@@ -14,10 +14,10 @@ use super::{output, shutdown_signal};
 pub struct ServeArguments {
     #[command(flatten)]
     config: Box<Config>,
-    /// Form of the log on standard error
+    /// Format of the log on standard error
     #[arg(long, env = "BACKEND_LOG_FORMAT", value_enum, default_value = "text")]
     log: LogFormat,
-    /// Least important level that is logged: error, warn, info, debug, trace
+    /// Log level: off, error, warn, info, debug or trace
     #[arg(long, env = "BACKEND_LOG_LEVEL", default_value = "info", value_parser = level)]
     log_level: LevelFilter,
 }
@@ -29,12 +29,12 @@ enum LogFormat {
 }
 
 fn level(text: &str) -> Result<LevelFilter, &'static str> {
-    // Nothing would be a level as well.
+    // An empty text would parse as a level.
     let level = if text.is_empty() { None } else { text.parse().ok() };
     level.ok_or("must be one of off, error, warn, info, debug, trace")
 }
 
-/// Serves until a signal asks for a stop.
+/// Serves until a signal stops it.
 pub async fn run(arguments: ServeArguments) -> anyhow::Result<()> {
     let ServeArguments { config, log, log_level: level } = arguments;
     config.check()?;
@@ -43,7 +43,7 @@ pub async fn run(arguments: ServeArguments) -> anyhow::Result<()> {
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(false)
-        // Of errors in writing the log, it would tell the same closed standard error, and panic: each request that is
+        // An error in writing the log would be written to the same closed standard error, and panic: each request that is
         // logged would fail.
         .log_internal_errors(false);
     match log {

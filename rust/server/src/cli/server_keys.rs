@@ -1,4 +1,4 @@
-//! `backend-server keys …`: the operator's view of server keys. A key is shown once, when it is made.
+//! `backend-server keys`: creates, lists, rotates and revokes server keys. A key is shown once, when it is created.
 
 use std::path::{Path, PathBuf};
 
@@ -19,45 +19,45 @@ pub struct KeyCommands {
 
 #[derive(Subcommand)]
 enum KeyCommand {
-    /// Makes a key and prints it, this once
+    /// Creates a key and prints it. It is not shown again
     Create {
         #[command(flatten)]
         database: DatabaseArgument,
-        /// The game whose servers may use it
+        /// Game whose servers may use the key
         #[arg(long, env = "BACKEND_GAME", default_value = "default")]
         game: String,
-        /// The environment it is for, such as `live` or `staging`
+        /// Environment of the key, such as `live` or `staging`
         #[arg(long, env = "BACKEND_ENVIRONMENT", default_value = "live", value_parser = server_keys::environment)]
         environment: String,
-        /// A word for the list, such as the fleet's name
+        /// Label in the list, such as the name of the fleet
         #[arg(long, default_value = "", value_parser = label)]
         label: String,
-        /// Write the key to this new file, for its owner alone, and print only its id
+        /// New file to write the key to, readable by its owner only. Only the id is printed then
         #[arg(long)]
         key_file: Option<PathBuf>,
     },
-    /// Lists all keys, without the keys themselves
+    /// Lists the ids, labels and states of all keys
     List {
         #[command(flatten)]
         database: DatabaseArgument,
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Makes a key in place of another, which stays good for a while
+    /// Replaces a key by a new one. The old key stays valid for a grace period
     Rotate {
         #[command(flatten)]
         database: DatabaseArgument,
         /// Id of the key to replace
         key_id: String,
-        /// Seconds the old key stays good
+        /// Seconds until the old key expires
         #[arg(long, default_value_t = 24 * 3600, value_parser = clap::value_parser!(u32).range(0..=90 * 24 * 3600))]
         grace_seconds: u32,
-        /// Write the key to this new file, for its owner alone, and print only its id
+        /// New file to write the key to, readable by its owner only. Only the id is printed then
         #[arg(long)]
         key_file: Option<PathBuf>,
     },
-    /// Ends a key at once
+    /// Revokes a key immediately
     Revoke {
         #[command(flatten)]
         database: DatabaseArgument,
@@ -102,7 +102,7 @@ pub async fn run(commands: KeyCommands) -> anyhow::Result<()> {
     }
 }
 
-/// Before the key is made: one that cannot be written would be lost.
+/// Called before the key is created: a key that cannot be written would be lost.
 fn refuse_existing(key_file: Option<&Path>) -> anyhow::Result<()> {
     match key_file {
         Some(path) if path.exists() => bail!("{} exists already", path.display()),
@@ -114,7 +114,7 @@ fn hand_out(made: &MadeKey, key_file: Option<&Path>) -> anyhow::Result<()> {
     match key_file {
         Some(path) => {
             server_keys::write_private(path, &made.key).with_context(|| {
-                format!("{} was made, but {} cannot be written: revoke it", made.key_id, path.display())
+                format!("{} was created, but {} cannot be written: revoke it", made.key_id, path.display())
             })?;
             output::line(format_args!("{} is in {}", made.key_id, path.display()))
         }

@@ -1,4 +1,4 @@
-//! The signals that ask the server to stop.
+//! The signals that stop the server.
 
 use anyhow::Context;
 
@@ -32,7 +32,7 @@ pub fn install() -> anyhow::Result<impl Future<Output = ()>> {
 #[cfg(unix)]
 const HANGUP: u32 = 1;
 
-/// Whether the process was started with the signal ignored, as far as the system tells.
+/// Whether the process was started with the signal ignored, if the system shows it.
 #[cfg(unix)]
 fn is_ignored(signal: u32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `backend-server signing-keys …`: the operator's view of the keys that tokens are signed with.
+//! `backend-server signing-keys`: lists, rotates and revokes the keys that sign tokens.
 
 use backend_server::database::Database;
 use backend_server::signing_keys;
@@ -15,28 +15,28 @@ pub struct SigningKeyCommands {
 
 #[derive(Subcommand)]
 enum SigningKeyCommand {
-    /// Lists all keys, without the keys themselves
+    /// Lists the ids and states of all keys
     List {
         #[command(flatten)]
         database: DatabaseArgument,
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Makes a key that is published now and signs later; nobody is refused because of it
+    /// Creates a key that is published immediately and signs later. Tokens of the older keys stay valid
     Rotate {
         #[command(flatten)]
         database: DatabaseArgument,
-        /// Seconds until it signs: at least as long as verifiers may have an older set
+        /// Seconds until the key signs. Must cover the time for which verifiers cache the published keys
         #[arg(long, default_value_t = signing_keys::PUBLISHED_AHEAD_SECONDS,
             value_parser = clap::value_parser!(u32).range(0..=90 * 24 * 3600))]
         ahead_seconds: u32,
     },
-    /// Ends a key at once, with every token it signed: for a key that leaked
+    /// Revokes a leaked key immediately, together with every token it signed
     Revoke {
         #[command(flatten)]
         database: DatabaseArgument,
-        /// Name of the key
+        /// Id of the key (`kid`)
         kid: String,
     },
 }
@@ -57,7 +57,7 @@ pub async fn run(commands: SigningKeyCommands) -> anyhow::Result<()> {
         SigningKeyCommand::Rotate { database, ahead_seconds } => {
             let database = Database::open(&database.database).await?;
             let kid = signing_keys::rotate(&database, ahead_seconds).await?;
-            output::line(format_args!("made {kid}; it signs in {ahead_seconds} s"))?;
+            output::line(format_args!("created {kid}; it signs in {ahead_seconds} s"))?;
         }
         SigningKeyCommand::Revoke { database, kid } => {
             signing_keys::revoke(&Database::open(&database.database).await?, &kid).await?;

@@ -1,5 +1,5 @@
-//! What the program says when it cannot start: one line on standard error that names the option, its value and what to do. The
-//! exit code is 2 for an option and 1 for everything else.
+//! Errors of the command line: one line on standard error that names the option, its value and what to do. The exit code is 2
+//! for an invalid option and 1 for every other error.
 
 use std::process::ExitCode;
 
@@ -7,7 +7,7 @@ use backend_server::config::redact_password;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, CommandFactory, Parser};
 
-/// An option that cannot be used.
+/// Exit code for an invalid option.
 const USAGE: u8 = 2;
 
 /// The command line and the environment, or the exit code after an explanation.
@@ -40,7 +40,7 @@ pub fn exit(result: anyhow::Result<()>) -> ExitCode {
 fn print_error(line: &str) {
     use std::io::Write;
     let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
-    // Err: standard error is closed; the exit code says it still.
+    // Err: standard error is closed; the exit code shows it still.
     let _closed = writeln!(std::io::stderr(), "backend-server: {line}");
 }
 

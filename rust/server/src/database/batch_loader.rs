@@ -1,8 +1,8 @@
 //! Look-ups that share a statement. While one runs, further ones wait, and the next statement answers all of them: under
-//! load the database is asked a few thousand times a second whatever the number of requests.
+//! load a few thousand statements run per second, whatever the number of requests.
 //!
-//! Nothing is remembered between statements, and none that began before a question came answers it. So an answer is never
-//! older than its question, also when another replica or the operator's tool changed what was asked for.
+//! Nothing is cached between statements, and a statement serves only requests that came before it began. So a result is never
+//! older than its request, also when another replica or the operator's tool changed the row.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -54,7 +54,7 @@ where
         };
         if let Some(first) = begun {
             let batches = Batches { key, all: Arc::clone(&self.0) };
-            // A task of its own: whoever asked first may hang up, and the others still wait.
+            // A task of its own: the first caller may be cancelled while the others still wait.
             tokio::spawn(batches.run(vec![first], read));
         }
         answer.await.map_err(|_| ApiError::from(anyhow::anyhow!("a shared read ended without an answer")))?
@@ -78,7 +78,7 @@ impl<K: Clone + Eq + Hash, Q, A> Batches<K, Q, A> {
         F: Future<Output = ApiResult<Vec<A>>>,
     {
         loop {
-            // Requests that are ready to ask do so first: on an idle server this takes no time, on a busy one it makes one
+            // Requests that are ready join first: on an idle server this takes no time, on a busy one it makes one
             // statement of many.
             tokio::task::yield_now().await;
             waiters.append(&mut self.next_waiters(MAX_BATCH - waiters.len()));
@@ -87,7 +87,7 @@ impl<K: Clone + Eq + Hash, Q, A> Batches<K, Q, A> {
             match answers {
                 Ok(answers) => {
                     for (sender, answer) in senders.into_iter().zip(answers) {
-                        // Err: whoever asked has hung up.
+                        // Err: the caller was cancelled.
                         let _gone = sender.send(Ok(answer));
                     }
                 }
@@ -112,7 +112,7 @@ impl<K: Clone + Eq + Hash, Q, A> Batches<K, Q, A> {
         std::mem::replace(waiting, later)
     }
 
-    /// Whether nobody waits; then the key is idle again.
+    /// Makes the key idle again if no request waits. Returns whether it did.
     fn finish_if_idle(&self) -> bool {
         let mut all = lock(&self.all);
         let over = all.get(&self.key).is_none_or(Vec::is_empty);
@@ -125,7 +125,7 @@ impl<K: Clone + Eq + Hash, Q, A> Batches<K, Q, A> {
 
 impl<K: Eq + Hash, Q, A> Drop for Batches<K, Q, A> {
     fn drop(&mut self) {
-        // Idle already, unless a read panicked: then those who wait are told rather than kept waiting for ever.
+        // Idle already, unless a read panicked: then the waiting requests fail rather than wait for ever.
         if std::thread::panicking() {
             lock(&self.all).remove(&self.key);
         }

@@ -19,7 +19,7 @@ pub struct DbVersion {
     number: i64,
 }
 
-/// Who tells.
+/// The detector of one database.
 pub enum ChangeDetector {
     Sqlite(Watchers),
     Postgres(Watcher),
@@ -36,8 +36,8 @@ impl ChangeDetector {
         Ok(Self::Postgres(Watcher::of(url).await?))
     }
 
-    /// A state that came about no earlier than this was asked, and the time by the database's clock then. SQLite's is there at once.
-    /// None: only the database itself can tell.
+    /// A version no older than this call, and the time by the database's clock then. SQLite's is there at once.
+    /// None: unknown.
     pub async fn now(&self) -> Option<(DbVersion, i64)> {
         match self {
             Self::Sqlite(watchers) => watchers.now(),

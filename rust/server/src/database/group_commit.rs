@@ -1,6 +1,6 @@
-//! SQLite's one writer. Requests that write take turns on one connection, in the order they came, and share a commit: what
-//! takes time is the disk, once for each commit. Each has a savepoint of its own, and none hears that it is done before the
-//! commit is.
+//! Group commit for SQLite, which has one writer. Requests that write use one connection in the order they came, and share a
+//! commit, because a commit costs a disk flush. Each has a savepoint of its own, and none is acknowledged before the commit is
+//! durable.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,25 +13,25 @@ use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 const MAX_GROUP: usize = 128;
 /// Longest time for which a commit is put off, so that those that are ready need not wait for all that come.
 const MAX_COMMIT_DELAY: Duration = Duration::from_millis(10);
-/// Longest wait for one's turn.
+/// Longest wait for the connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
-/// When requests keep coming, other processes, such as the operator's tool, are let in this often …
+/// While requests keep coming, other processes, such as the operator's tool, get the write lock this often …
 const YIELD_INTERVAL: Duration = Duration::from_millis(250);
-/// … and this long: they look only from time to time.
+/// … and for this long: they poll for it.
 const YIELD_TIME: Duration = Duration::from_millis(10);
 
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Writer {
     group: Arc<Mutex<Group>>,
-    /// How many wait for their turn.
+    /// Number of requests that wait for the connection.
     waiting: Arc<AtomicUsize>,
 }
 
 /// The transaction that is shared.
 struct Group {
     pool: AnyPool,
-    /// None before the first turn, and when it broke.
+    /// None before the first request, and after it broke.
     connection: Option<AnyConnection>,
     closed: bool,
     /// When the transaction began; None while there is none.
@@ -55,14 +55,14 @@ impl Writer {
         Self { group: Arc::new(Mutex::new(group)), waiting: Arc::default() }
     }
 
-    /// Begins a turn; gives the time by the database's clock as well.
+    /// Begins a request's part of the transaction. Returns the time by the database's clock as well.
     pub async fn begin(&self, clock: &'static str) -> sqlx::Result<(WriteGuard, i64)> {
         let waiter = Waiter::new(self);
         let group = tokio::time::timeout(ACQUIRE_TIMEOUT, Arc::clone(&self.group).lock_owned()).await;
         let group = group.map_err(|_| sqlx::Error::PoolTimedOut)?;
         waiter.taken();
         let mut guard = WriteGuard { group: Some(group), writer: self.clone() };
-        // A task of its own: if the caller goes away in the middle, the turn still ends in good order.
+        // A task of its own: if the caller is cancelled, the savepoint still ends in good order.
         let begun = tokio::spawn(async move {
             let now = guard.group_mut().begin(clock).await?;
             Ok((guard, now))
@@ -82,7 +82,7 @@ impl Writer {
         }
     }
 
-    /// Ends the transaction, unless somebody is about to go on with it.
+    /// Commits the transaction, unless another request is about to join it.
     async fn commit_group_if_last(&self, mut group: OwnedMutexGuard<Group>) {
         // Those that are ready to write come first.
         tokio::task::yield_now().await;
@@ -123,7 +123,7 @@ impl Group {
         sqlx::query(sql).execute(connection).await.map(drop)
     }
 
-    /// Commits what there is, and tells those that wait for it.
+    /// Commits the transaction and completes the requests that share it.
     async fn commit_group(&mut self) {
         if self.begun_at.take().is_none() {
             return;
@@ -134,12 +134,12 @@ impl Group {
             self.roll_back().await;
         }
         for member in self.members.drain(..) {
-            // Err: whoever asked has hung up.
+            // Err: the caller was cancelled.
             let _gone = member.send(committed.is_ok());
         }
     }
 
-    /// After a failure nobody knows what the transaction holds: all of it is undone, and all members are told.
+    /// Rolls everything back. After a failure the state of the transaction is unknown, so all its requests fail.
     async fn roll_back(&mut self) {
         self.begun_at = None;
         self.members.clear();
@@ -183,7 +183,7 @@ impl WriteGuard {
         released.await.map_err(|_| sqlx::Error::WorkerCrashed)??;
         match committed.await {
             Ok(true) => Ok(()),
-            // Undone, or nobody knows: to be repeated, which does no harm.
+            // Rolled back, or unknown: the caller may repeat it.
             Ok(false) | Err(_) => Err(sqlx::Error::WorkerCrashed),
         }
     }

@@ -1,4 +1,5 @@
-//! Bodies that have to keep coming: a sender that trickles would otherwise hold memory and a request for ever.
+//! A minimum rate for request bodies: a slow sender would otherwise hold memory and a request for ever. tower-http's timeout of
+//! bodies restarts with every byte, which a sender can exploit.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,9 +11,7 @@ use axum::extract::Request;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::state::AppState;
-
-/// What a body has to come at, beyond the first seconds: 8 KiB/s is a bad telephone line.
+/// The rate after the first seconds: 8 KiB/s is a bad telephone line.
 const BYTES_PER_SECOND: u64 = 8 * 1024;
 
 /// The body came more slowly than it may.
@@ -20,7 +19,7 @@ const BYTES_PER_SECOND: u64 = 8 * 1024;
 #[error("the body came too slowly")]
 pub struct TooSlow;
 
-/// Whether `error`, from reading a body, says that it came too slowly.
+/// Whether `error`, from reading a body, is [`TooSlow`].
 pub fn is_too_slow(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -33,18 +32,17 @@ pub fn is_too_slow(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 /// Puts the limit around the request's body, if it has one.
-pub fn limited(state: &AppState, request: Request) -> Request {
+pub fn limited(request: Request, grace: Duration) -> Request {
     if request.body().is_end_stream() {
         return request;
     }
-    let grace = Duration::from_secs(state.config.slow_client_seconds.into());
     request.map(|body| Body::new(MinRateBody::new(body, grace)))
 }
 
 struct MinRateBody {
     body: Body,
     grace: Duration,
-    /// Counted from the first read: until then it is us who keep the sender waiting.
+    /// Counted from the first read: until then the sender waits for the backend.
     deadline: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
 }

@@ -1,4 +1,4 @@
-//! Where a request comes from: the connection's other end, or what a trusted proxy says is beyond it.
+//! The IP address of the client: the peer of the connection, or the one that a trusted proxy forwards.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
@@ -44,8 +44,8 @@ pub fn is_trusted(address: IpAddr, proxies: &[IpNet]) -> bool {
     proxies.iter().any(|network| network.contains(&address))
 }
 
-/// Each proxy appends whom it heard from, so the list is read from its end, and only as far as the speaker is trusted:
-/// what stands before that is the client's own invention.
+/// Each proxy appends the address of its peer, so the list is read from its end, and only as far as the proxies are trusted:
+/// the entries before may be forged by the client.
 fn behind_proxies<'a>(
     peer: IpAddr,
     lines: impl DoubleEndedIterator<Item = &'a str>,
@@ -68,7 +68,7 @@ fn behind_proxies<'a>(
     address
 }
 
-/// What a limit counts by: an IPv4 address, or the /64 that one IPv6 subscriber has to himself.
+/// What a limit counts by: an IPv4 address, or the /64 of one IPv6 subscriber.
 pub fn subscriber(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
@@ -76,7 +76,7 @@ pub fn subscriber(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The network of whoever has several addresses at once: a /24 of IPv4, or the /48 that one site of IPv6 gets.
+/// The network of a subscriber with several addresses: a /24 of IPv4, or the /48 that one site of IPv6 gets.
 pub fn network_of(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() >> 8 << 8).into(),

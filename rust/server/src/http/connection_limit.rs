@@ -1,20 +1,21 @@
-//! How many connections there may be: in all, from one address, and with the files that the process may have open. When there is
-//! no place left, the connection that has been idle longest makes room for the new one.
+//! The limits of open connections: in all, per address, and by the files that the process may open. At a limit, the connection
+//! that has been idle longest is closed in favour of the new one.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use ipnet::IpNet;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::timeouts::Activity;
+use crate::config::Config;
 use crate::http::client_ip::{is_trusted, subscriber};
-use crate::state::AppState;
 
-/// Files kept free for the database, mails, objects and questions to identity providers: a quarter, within these bounds.
+/// Files reserved for the database, mails, objects and requests to identity providers: a quarter, within these bounds.
 const RESERVED_FILES: std::ops::RangeInclusive<u64> = 96..=256;
 
-/// Connections that may be about to end at a time: of the reserved files, half.
+/// Connections that may be closing at a time: half of the reserved files.
 const MAX_CLOSING: usize = 48;
 
 /// Raises the number of files that the process may have open as far as it may. Only for the program.
@@ -54,16 +55,17 @@ fn effective_limit(wanted: u32, open_files: Option<u64>) -> u32 {
     wanted.min(possible)
 }
 
-/// The open connections.
+/// The open connections. A semaphore alone would not do: a new connection may take the place of an idle one.
 #[derive(Clone)]
 pub struct ConnectionLimit(Arc<Shared>);
 
 struct Shared {
-    state: AppState,
     max: usize,
+    max_per_address: u32,
+    trusted_proxies: Vec<IpNet>,
     open: Mutex<Open>,
-    /// One that was asked to end has.
-    closed: Notify,
+    /// A permit for each connection that was asked to end and has not yet.
+    closing: Arc<Semaphore>,
 }
 
 #[derive(Default)]
@@ -71,67 +73,70 @@ struct Open {
     next: u64,
     connections: HashMap<u64, Connection>,
     by_address: HashMap<IpAddr, u32>,
-    /// Those that were asked to end and have not yet.
-    closing: usize,
 }
 
 struct Connection {
     address: Option<IpAddr>,
     activity: Arc<Activity>,
-    close: Arc<Notify>,
+    close: oneshot::Sender<OwnedSemaphorePermit>,
 }
 
-/// The place of one connection.
+/// The right of one connection to be open.
 pub struct ConnectionPermit {
     shared: Arc<Shared>,
     id: u64,
     activity: Arc<Activity>,
-    close: Arc<Notify>,
+    close: oneshot::Receiver<OwnedSemaphorePermit>,
+    /// Held from when this connection is asked to end until it has, and its file is closed.
+    closing: Option<OwnedSemaphorePermit>,
 }
 
 impl ConnectionLimit {
-    pub fn new(state: &AppState) -> Self {
-        let max = effective_limit(state.config.max_connections, open_files()) as usize;
-        Self(Arc::new(Shared { state: state.clone(), max, open: Mutex::default(), closed: Notify::new() }))
+    pub fn new(config: &Config) -> Self {
+        Self(Arc::new(Shared {
+            max: effective_limit(config.max_connections, open_files()) as usize,
+            max_per_address: config.max_connections_per_address,
+            trusted_proxies: config.trusted_proxies.clone(),
+            open: Mutex::default(),
+            closing: Arc::new(Semaphore::new(MAX_CLOSING)),
+        }))
     }
 
-    /// A place for a connection from `peer`, if need be that of an idle one. None: all are busy.
+    /// A permit for a connection from `peer`, if need be that of an idle one. None: all are busy.
     pub fn acquire(&self, peer: IpAddr) -> Option<ConnectionPermit> {
-        let config = &self.0.state.config;
-        // A proxy speaks for many.
+        let shared = &self.0;
+        // A proxy connects for many clients.
         let address =
-            (!peer.is_loopback() && !is_trusted(peer, &config.trusted_proxies)).then(|| subscriber(peer));
-        let mut open = self.0.lock();
+            (!peer.is_loopback() && !is_trusted(peer, &shared.trusted_proxies)).then(|| subscriber(peer));
+        let mut open = shared.lock();
         if let Some(address) = address
-            && open.by_address.get(&address).is_some_and(|here| *here >= config.max_connections_per_address)
-            && !open.evict_one(|connection| connection.address == Some(address))
+            && open.by_address.get(&address).is_some_and(|here| *here >= shared.max_per_address)
+            && !shared.evict_one(&mut open, |connection| connection.address == Some(address))
         {
             return None;
         }
-        if open.connections.len() >= self.0.max && !open.evict_one(|_| true) {
+        if open.connections.len() >= shared.max && !shared.evict_one(&mut open, |_| true) {
             return None;
         }
-        let (activity, close) = (Arc::<Activity>::default(), Arc::<Notify>::default());
+        let (activity, (evict, close)) = (Arc::<Activity>::default(), oneshot::channel());
         let id = open.next;
         open.next += 1;
-        let connection = Connection { address, activity: Arc::clone(&activity), close: Arc::clone(&close) };
-        open.connections.insert(id, connection);
+        open.connections.insert(id, Connection { address, activity: Arc::clone(&activity), close: evict });
         if let Some(address) = address {
             *open.by_address.entry(address).or_default() += 1;
         }
-        Some(ConnectionPermit { shared: Arc::clone(&self.0), id, activity, close })
+        Some(ConnectionPermit { shared: Arc::clone(shared), id, activity, close, closing: None })
     }
 
-    /// Waits while many connections are about to end: they hold files still.
+    /// Waits while many connections are about to end: they still hold files.
     pub async fn closing_settled(&self) {
-        while self.0.lock().closing > MAX_CLOSING {
-            self.0.closed.notified().await;
-        }
+        // A new connection may take two places: of its address, and of all. Err: the semaphore is closed, which never happens.
+        drop(self.0.closing.acquire_many(2).await);
     }
 
     /// Ends the connection that has been idle longest.
     pub fn evict_idle(&self) {
-        self.0.lock().evict_one(|_| true);
+        self.0.evict_one(&mut self.0.lock(), |_| true);
     }
 }
 
@@ -139,28 +144,27 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl Open {
-    /// Asks the one to end that can best do without, of those that `may` and have no request in progress.
-    fn evict_one(&mut self, may: impl Fn(&Connection) -> bool) -> bool {
-        let idle = self
+    /// Asks one connection to end: of those that `may` and have no request in progress, the one that is needed least.
+    fn evict_one(&self, open: &mut Open, may: impl Fn(&Connection) -> bool) -> bool {
+        let idle = open
             .connections
             .iter()
-            .filter(|(_, connection)| may(connection) && !connection.activity.is_serving());
-        let Some(id) =
-            idle.min_by_key(|(id, connection)| (connection.activity.idleness(), **id)).map(|(id, _)| *id)
-        else {
-            return false;
-        };
-        if let Some(connection) = self.remove(id) {
-            self.closing += 1;
-            connection.close.notify_one();
+            .filter(|(_, connection)| may(connection) && !connection.activity.is_serving())
+            .min_by_key(|(id, connection)| (connection.activity.idleness(), **id))
+            .map(|(id, _)| *id);
+        let Some(id) = idle else { return false };
+        let Ok(permit) = Arc::clone(&self.closing).try_acquire_owned() else { return false };
+        if let Some(connection) = open.remove(id) {
+            // Err: it has just ended by itself.
+            let _ended = connection.close.send(permit);
             metrics::counter!("backend_connections_made_room_total").increment(1);
         }
         true
     }
+}
 
+impl Open {
     fn remove(&mut self, id: u64) -> Option<Connection> {
         let connection = self.connections.remove(&id)?;
         if let Some(address) = connection.address
@@ -180,19 +184,18 @@ impl ConnectionPermit {
         &self.activity
     }
 
-    /// Completes when somebody else needs the place.
-    pub async fn asked_to_close(&self) {
-        self.close.notified().await;
+    /// Completes when another connection needs the place. Called until it has completed.
+    pub async fn asked_to_close(&mut self) {
+        match (&mut self.close).await {
+            Ok(permit) => self.closing = Some(permit),
+            Err(_) => std::future::pending().await,
+        }
     }
 }
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let mut open = self.shared.lock();
-        if open.remove(self.id).is_none() {
-            open.closing -= 1;
-            self.shared.closed.notify_one();
-        }
+        self.shared.lock().remove(self.id);
     }
 }
 

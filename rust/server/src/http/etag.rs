@@ -1,4 +1,4 @@
-//! Replies under an ETag: made once, and not sent to whoever has them already.
+//! Replies with an ETag: serialized once, and not sent again to clients that have them.
 
 use std::convert::Infallible;
 
@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::digest::sha256;
 use crate::http::error::ApiResult;
 
-/// What the caller says that it has.
+/// The `If-None-Match` header of the caller.
 pub struct IfNoneMatch(Option<HeaderValue>);
 
 impl<S: Send + Sync> FromRequestParts<S> for IfNoneMatch {
@@ -44,7 +44,7 @@ impl EtaggedJson {
         Ok(Self { bytes: bytes.into(), tag })
     }
 
-    /// The reply, or 304 when the caller has it already (RFC 9110 §13.1.2).
+    /// Returns the reply, or 304 if the caller has it already (RFC 9110 §13.1.2).
     pub fn unless_matched(&self, if_none_match: &IfNoneMatch) -> Response {
         let if_none_match = if_none_match.0.as_ref().map(HeaderValue::as_bytes).unwrap_or_default();
         let is_this = |one: &[u8]| {
@@ -54,7 +54,7 @@ impl EtaggedJson {
         let matches = if_none_match.split(|byte| *byte == b',').any(is_this);
         let mut response =
             Response::new(if matches { Body::empty() } else { Body::from(self.bytes.clone()) });
-        // For all that a reply carries in the end, so that they are not moved when more come.
+        // Room for the headers that the middleware adds.
         response.headers_mut().reserve(12);
         if matches {
             *response.status_mut() = StatusCode::NOT_MODIFIED;

@@ -41,7 +41,7 @@ pub struct PreviousResult {
     pub session_id: String,
 }
 
-/// What a key that cannot be repeated (any more) is told.
+/// The error for a key that cannot be repeated (any more).
 pub fn key_spent() -> ApiError {
     ApiError::new(
         Code::IdempotencyKeyReused,
@@ -49,7 +49,7 @@ pub fn key_spent() -> ApiError {
     )
 }
 
-/// Claims `key` for this request. Gives what an earlier request under it did; refuses the key when that one had another body,
+/// Claims `key` for this request. Returns what an earlier request under it did. Rejects the key when that one had another body,
 /// or when what it began is over. Of requests under one key that come at once, one waits here for the other.
 pub async fn claim(
     tx: &mut Transaction,
@@ -108,7 +108,7 @@ pub async fn complete(
     Ok(())
 }
 
-/// Ends all keys of an account. With every change of its credentials: what was good before must not be good afterwards.
+/// Invalidates all keys of an account, with every change of its credentials.
 pub async fn invalidate_keys(tx: &mut Transaction, player_id: &str) -> ApiResult<()> {
     sqlx::query("UPDATE idempotency_keys SET ended_at = $1 WHERE player_id = $2 AND ended_at IS NULL")
         .bind(tx.now)

@@ -87,7 +87,7 @@ fn explain(error: &serde_path_to_error::Error<serde_json::Error>) -> ApiError {
         return ApiError::new(Code::MalformedJson, format!("not JSON at line {line}, column {column}"));
     }
     let message = inner.to_string();
-    // serde's words without its position. Values stay out: they may be secrets.
+    // serde's message without its position. Values stay out: they may be secrets.
     let message = message.split(" at line ").next().unwrap_or_default();
     let named = ["unknown field `", "missing field `"]
         .iter()
@@ -128,7 +128,7 @@ pub fn query<T: DeserializeOwned + Check>(uri: &Uri) -> ApiResult<T> {
     Ok(query.0)
 }
 
-/// The same, where a handler needs nothing before it.
+/// Extractor for [`query`].
 pub struct QueryString<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned + Check> FromRequestParts<S> for QueryString<T> {

@@ -1,4 +1,4 @@
-//! The connections requests come through: how many there may be, how large a request's head, how slow the other end.
+//! Accepts connections and serves HTTP/1.1 and HTTP/2 on them.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -19,10 +19,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tower::ServiceExt;
 
-pub use super::connection_limit::raise_open_file_limit;
 use super::connection_limit::{ConnectionLimit, ConnectionPermit};
 use super::timeouts::{Activity, TimeoutStream, TrackedBody};
-use crate::state::AppState;
 
 /// Largest head of a request, in bytes: an access token has at most 8 KiB.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
@@ -36,13 +34,17 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Accepts connections until `stop` completes, then finishes the requests in progress.
-pub async fn serve(listener: TcpListener, app: Router, state: AppState, stop: impl Future<Output = ()>) {
-    let limit = ConnectionLimit::new(&state);
+pub async fn serve(
+    listener: TcpListener,
+    app: Router,
+    limit: ConnectionLimit,
+    timeout: Duration,
+    stop: impl Future<Output = ()>,
+) {
     let mut stop = std::pin::pin!(stop);
     // Each connection has a receiver: when there is none left, all have ended.
     let (stopping, _) = watch::channel(false);
     let builder = Arc::new(builder());
-    let timeout = Duration::from_secs(state.config.slow_client_seconds.into());
     loop {
         let (stream, peer) = tokio::select! {
             accepted = async { limit.closing_settled().await; listener.accept().await } => match accepted {
@@ -56,7 +58,7 @@ pub async fn serve(listener: TcpListener, app: Router, state: AppState, stop: im
             },
             () = &mut stop => break,
         };
-        let Some(permit) = limit.acquire(peer.ip().to_canonical()) else {
+        let Some(mut permit) = limit.acquire(peer.ip().to_canonical()) else {
             metrics::counter!("backend_connections_refused_total").increment(1);
             continue;
         };
@@ -71,7 +73,7 @@ pub async fn serve(listener: TcpListener, app: Router, state: AppState, stop: im
             let service =
                 hyper::service::service_fn(move |request| respond(app.clone(), request, peer, &activity));
             let connection = builder.serve_connection(io, service).into_owned();
-            drive(connection, &permit, stopping).await;
+            drive(connection, &mut permit, stopping).await;
         });
     }
     drop(listener);
@@ -79,10 +81,10 @@ pub async fn serve(listener: TcpListener, app: Router, state: AppState, stop: im
     stopping.closed().await;
 }
 
-/// Serves a connection until it ends by itself, or is asked to and has nothing in progress.
+/// Serves a connection until it ends by itself, or is to be closed and has no request in progress.
 async fn drive<S>(
     connection: Connection<'static, TokioIo<TimeoutStream<TcpStream>>, S, TokioExecutor>,
-    permit: &ConnectionPermit,
+    permit: &mut ConnectionPermit,
     mut stopping: watch::Receiver<bool>,
 ) where
     S: Service<Request<Incoming>, Response = Response<TrackedBody>, Error = Infallible> + 'static,
@@ -90,6 +92,7 @@ async fn drive<S>(
 {
     let mut connection = std::pin::pin!(connection);
     let mut ending = false;
+    let activity = Arc::clone(permit.activity());
     let mut closing = None;
     loop {
         let overdue = async {
@@ -110,12 +113,12 @@ async fn drive<S>(
                 connection.as_mut().graceful_shutdown();
             }
             () = overdue => {
-                if !permit.activity().is_serving() {
+                if !activity.is_serving() {
                     return;
                 }
                 closing = Some(Instant::now() + CLOSE_TIMEOUT);
             }
-            // Err: nobody is there any more who could say so, which says it.
+            // Err: the sender is gone, which is a stop as well.
             _ = stopping.wait_for(|stop| *stop), if !ending => {
                 ending = true;
                 connection.as_mut().graceful_shutdown();
@@ -141,7 +144,7 @@ fn respond(
     }
 }
 
-/// As hyper refuses more than it has room for, which is 100. Told of a smaller limit, it would ask for memory and fill it for
+/// The reply that hyper sends to more than 100 headers. Configured with a smaller limit, hyper would allocate and fill memory for
 /// each request.
 fn too_many_headers() -> Response<Body> {
     let mut response = Response::new(Body::empty());

@@ -13,7 +13,7 @@ use tower_http::request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, 
 use uuid::Builder;
 
 use super::context::{CURRENT, RequestContext};
-use super::{body_min_rate, client_ip, cors, rate_limit, security_headers};
+use super::{body_min_rate, client_ip, cors, security_headers};
 use crate::state::AppState;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static(REQUEST_ID);
@@ -86,8 +86,8 @@ async fn record_metrics(request: Request, next: Next) -> Response {
 
 /// Rejects requests beyond the rate limits, and bodies that come too slowly.
 async fn limit_requests(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    match rate_limit::count_request(&state, &request) {
-        Ok(()) => next.run(body_min_rate::limited(&state, request)).await,
+    match state.rate_limits.count_request(&request) {
+        Ok(()) => next.run(body_min_rate::limited(request, state.config.slow_client_timeout())).await,
         Err(error) => error.into_response(),
     }
 }

@@ -1,4 +1,4 @@
-//! How often: by address, by player, and by what is tried. Counted in memory, by each replica for itself.
+//! Rate limits by address, by player and by account. Counted in memory, by each replica for itself.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -16,10 +16,9 @@ use crate::auth::admin_keys;
 use crate::auth::server_keys;
 use crate::config::Config;
 use crate::digest::sha256;
-use crate::state::AppState;
 
-/// Most things counted at a time: some 15 MB. Beyond it, whoever is counted longest loses his count.
-const MOST: usize = 100_000;
+/// Most counters at a time: some 15 MB. Beyond it, the counters that are needed least are dropped.
+const MAX_COUNTED: usize = 100_000;
 
 /// What is counted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -36,7 +35,7 @@ pub enum Counted {
     MailsTo(String),
     /// Wrong passwords for an e-mail address (hashed) from an address.
     PasswordFrom(String, Option<IpAddr>),
-    /// Wrong passwords for an e-mail address (hashed) from a network where nobody has logged in to it.
+    /// Wrong passwords for an e-mail address (hashed) from a network it was not logged in to from.
     PasswordFromNetwork(String, Option<IpAddr>),
     /// Wrong passwords for an e-mail address (hashed), the first ones of each such network.
     PasswordOfNewcomers(String),
@@ -58,21 +57,37 @@ impl Limit {
     }
 }
 
-/// The counts. A generic cell rate: of each, only the time is kept at which it would be unused again.
+/// The limits and the counts. Of each counter only the time is kept at which it would be unused again (the generic cell rate
+/// algorithm). Written here rather than taken from the `governor` crate, which cannot take a request back that turned out
+/// not to count, forget one counter, or bound how many there are.
 #[derive(Default)]
 pub struct RateLimits {
+    requests: Option<Limit>,
+    logins: Option<Limit>,
+    new_accounts: Option<Limit>,
+    player_requests: Option<Limit>,
     unused_at: Mutex<HashMap<Counted, Instant>>,
-    /// Hashes of keys that were found good, and when: their requests are not counted by address.
+    /// Hashes of keys that were valid, and when: their requests are not counted by address.
     good_keys: Mutex<HashMap<String, Instant>>,
 }
 
-/// How long a key is taken for a good one before it was looked up again. Meanwhile a revoked one is refused, but not counted.
+/// How long a key counts as valid without another look-up. Meanwhile a revoked one is rejected, but not counted.
 const KEY_GOOD_FOR: Duration = Duration::from_secs(60);
 /// Most keys remembered; there are as many as fleets.
-const MOST_KEYS: usize = 10_000;
+const MAX_KEYS: usize = 10_000;
 
 impl RateLimits {
-    /// Counts one, or says how long to wait.
+    pub fn new(config: &Config) -> Self {
+        Self {
+            requests: Limit::per_minute(config.requests_per_minute),
+            logins: Limit::per_minute(config.logins_per_minute),
+            new_accounts: Limit::per_minute(config.new_accounts_per_minute),
+            player_requests: Limit::per_minute(config.player_requests_per_minute),
+            ..Self::default()
+        }
+    }
+
+    /// Counts one, or returns how long to wait.
     pub fn take(&self, counted: Counted, limit: Limit, now: Instant) -> Result<(), Duration> {
         let mut unused_at = self.unused_at.lock().unwrap_or_else(PoisonError::into_inner);
         let at = unused_at.get(&counted).map_or(now, |at| (*at).max(now));
@@ -81,7 +96,7 @@ impl RateLimits {
         if !wait.is_zero() {
             return Err(wait);
         }
-        if unused_at.len() >= MOST && !unused_at.contains_key(&counted) {
+        if unused_at.len() >= MAX_COUNTED && !unused_at.contains_key(&counted) {
             make_room(&mut unused_at, now);
         }
         unused_at.insert(counted, at + limit.every);
@@ -105,10 +120,10 @@ impl RateLimits {
 
     fn note_good_key(&self, key_hash: &str, now: Instant) {
         let mut good = self.good_keys.lock().unwrap_or_else(PoisonError::into_inner);
-        if good.len() >= MOST_KEYS {
+        if good.len() >= MAX_KEYS {
             good.retain(|_, at| now.duration_since(*at) < KEY_GOOD_FOR);
         }
-        if good.len() < MOST_KEYS || good.contains_key(key_hash) {
+        if good.len() < MAX_KEYS || good.contains_key(key_hash) {
             good.insert(key_hash.to_owned(), now);
         }
     }
@@ -129,16 +144,16 @@ impl RateLimits {
 
 fn make_room(unused_at: &mut HashMap<Counted, Instant>, now: Instant) {
     unused_at.retain(|_, at| *at > now);
-    if unused_at.len() >= MOST {
+    if unused_at.len() >= MAX_COUNTED {
         // The half that needs it least, so that this is done seldom.
         let mut times: Vec<Instant> = unused_at.values().copied().collect();
-        let (_, median, _) = times.select_nth_unstable(MOST / 2);
+        let (_, median, _) = times.select_nth_unstable(MAX_COUNTED / 2);
         let median = *median;
         unused_at.retain(|_, at| *at > median);
     }
 }
 
-fn refuse(what: &'static str, wait: Duration) -> ApiError {
+fn rejection(what: &'static str, wait: Duration) -> ApiError {
     metrics::counter!("backend_rate_limited_total", "limit" => what).increment(1);
     let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
     ApiError::later(Code::RateLimited, seconds, format!("too many {what}; try again in {seconds} s"))
@@ -149,83 +164,78 @@ fn counted_address() -> Option<IpAddr> {
     context::address().filter(|address| !address.is_loopback()).map(subscriber)
 }
 
-fn check(state: &AppState, what: &'static str, counted: Option<Counted>, per_minute: u32) -> ApiResult<()> {
-    let (Some(counted), Some(limit)) = (counted, Limit::per_minute(per_minute)) else { return Ok(()) };
-    state.rate_limits.take(counted, limit, Instant::now()).map_err(|wait| refuse(what, wait))
+/// By address, by account and by key. Loopback, which is a proxy or a developer's machine, is not limited.
+impl RateLimits {
+    fn check(&self, what: &'static str, counted: Option<Counted>, limit: Option<Limit>) -> ApiResult<()> {
+        let (Some(counted), Some(limit)) = (counted, limit) else { return Ok(()) };
+        self.take(counted, limit, Instant::now()).map_err(|wait| rejection(what, wait))
+    }
+
+    /// Counts a request by its address, before anything is done for it.
+    pub fn count_request(&self, request: &Request) -> ApiResult<()> {
+        let path = request.uri().path();
+        if matches!(path, routes::HEALTHZ | routes::READYZ | routes::METRICS) {
+            return Ok(());
+        }
+        let Some(address) = counted_address() else { return Ok(()) };
+        // Only a key that was found valid exempts: anything could look like one.
+        let keyed = key_hash_in(request).is_some_and(|key_hash| self.is_good_key(&key_hash, Instant::now()));
+        if !keyed {
+            self.check("requests", Some(Counted::Requests(address)), self.requests)?;
+        }
+        if path.starts_with("/v1/auth/") {
+            self.check("logins", Some(Counted::Logins(address)), self.logins)?;
+        }
+        Ok(())
+    }
+
+    /// Counts a key that is about to be looked up as if it were invalid; see [`RateLimits::key_is_valid`]. A key that was valid
+    /// a moment ago is looked up in any case: others at its address do not keep it out.
+    pub fn count_key(&self, key_hash: Option<&str>) -> ApiResult<()> {
+        if key_hash.is_some_and(|key_hash| self.is_good_key(key_hash, Instant::now())) {
+            return Ok(());
+        }
+        self.check("logins", counted_address().map(Counted::Logins), self.logins)
+    }
+
+    /// Takes back what [`RateLimits::count_request`] and [`RateLimits::count_key`] counted.
+    pub fn key_is_valid(&self, key_hash: &str) {
+        let Some(address) = counted_address() else { return };
+        let now = Instant::now();
+        if !self.is_good_key(key_hash, now) {
+            for (counted, limit) in
+                [(Counted::Requests(address), self.requests), (Counted::Logins(address), self.logins)]
+            {
+                if let Some(limit) = limit {
+                    self.give_back(&counted, limit);
+                }
+            }
+        }
+        self.note_good_key(key_hash, now);
+    }
+
+    /// Requests with this key are counted by address from now on.
+    pub fn key_is_invalid(&self, key_hash: &str) {
+        self.good_keys.lock().unwrap_or_else(PoisonError::into_inner).remove(key_hash);
+    }
+
+    /// Counts a new account by its address.
+    pub fn count_new_account(&self) -> ApiResult<()> {
+        self.check("new accounts", counted_address().map(Counted::NewAccounts), self.new_accounts)
+    }
+
+    /// Counts a request of a player, wherever it comes from but loopback.
+    pub fn count_player_request(&self, player_id: &str) -> ApiResult<()> {
+        let counted = counted_address().map(|_| Counted::Player(player_id.to_owned()));
+        self.check("requests of this player", counted, self.player_requests)
+    }
 }
 
-/// Counts a request by its address, before anything is done for it.
-pub fn count_request(state: &AppState, request: &Request) -> ApiResult<()> {
-    let path = request.uri().path();
-    if matches!(path, routes::HEALTHZ | routes::READYZ | routes::METRICS) {
-        return Ok(());
-    }
-    let Config { requests_per_minute, logins_per_minute, .. } = state.config;
-    let Some(address) = counted_address() else { return Ok(()) };
-    // What only looks like a key changes nothing: it has to have been found good.
-    let keyed =
-        key_hash_in(request).is_some_and(|key_hash| state.rate_limits.is_good_key(&key_hash, Instant::now()));
-    if !keyed {
-        check(state, "requests", Some(Counted::Requests(address)), requests_per_minute)?;
-    }
-    if path.starts_with("/v1/auth/") {
-        check(state, "logins", Some(Counted::Logins(address)), logins_per_minute)?;
-    }
-    Ok(())
-}
-
-/// What the key that a request shows is known by, if it shows one.
+/// The hash of the key that a request carries, if it carries one.
 fn key_hash_in(request: &Request) -> Option<String> {
     let value = request.headers().get(AUTHORIZATION)?.to_str().ok()?;
     let key = value.strip_prefix("Bearer ")?;
     (server_keys::is_well_formed(key) || admin_keys::is_well_formed(key)).then(|| sha256(key.as_bytes()))
-}
-
-/// Before a key is looked up: whoever sent many wrong ones waits. Counted as if this one were wrong too; see
-/// [`key_was_good`]. One that was good a moment ago is looked up in any case: others at its address do not keep it out.
-pub fn before_key(state: &AppState, key_hash: Option<&str>) -> ApiResult<()> {
-    if key_hash.is_some_and(|key_hash| state.rate_limits.is_good_key(key_hash, Instant::now())) {
-        return Ok(());
-    }
-    check(state, "logins", counted_address().map(Counted::Logins), state.config.logins_per_minute)
-}
-
-/// Takes back what [`count_request`] and [`before_key`] counted.
-pub fn key_was_good(state: &AppState, key_hash: &str) {
-    let Some(address) = counted_address() else { return };
-    let (limits, now) = (&state.rate_limits, Instant::now());
-    if !limits.is_good_key(key_hash, now) {
-        let Config { requests_per_minute, logins_per_minute, .. } = state.config;
-        for (counted, per_minute) in
-            [(Counted::Requests(address), requests_per_minute), (Counted::Logins(address), logins_per_minute)]
-        {
-            if let Some(limit) = Limit::per_minute(per_minute) {
-                limits.give_back(&counted, limit);
-            }
-        }
-    }
-    limits.note_good_key(key_hash, now);
-}
-
-/// From now on it is counted as any other.
-pub fn key_was_wrong(state: &AppState, key_hash: &str) {
-    state.rate_limits.good_keys.lock().unwrap_or_else(PoisonError::into_inner).remove(key_hash);
-}
-
-/// Before an account is made.
-pub fn new_account(state: &AppState) -> ApiResult<()> {
-    check(
-        state,
-        "new accounts",
-        counted_address().map(Counted::NewAccounts),
-        state.config.new_accounts_per_minute,
-    )
-}
-
-/// With every request of a player. This machine's are not counted, as for addresses.
-pub fn player(state: &AppState, player_id: &str) -> ApiResult<()> {
-    let counted = counted_address().map(|_| Counted::Player(player_id.to_owned()));
-    check(state, "requests of this player", counted, state.config.player_requests_per_minute)
 }
 
 /// Wrong passwords from one address: 10, then one a minute.
@@ -233,7 +243,7 @@ const PASSWORD_FROM: Limit = Limit { every: Duration::from_secs(60), burst: 10 }
 /// The first wrong passwords of a network for an account: 3, then one a day.
 const PASSWORD_FROM_NETWORK: Limit = Limit { every: Duration::from_secs(24 * 3600), burst: 3 };
 /// Wrong passwords for one account from all strange networks together: 100, then 100 an hour (NIST SP 800-63B §3.2.2). Half of
-/// them are for networks that have hardly tried it yet: whoever wants to keep the owner out of a new place needs some 1,200
+/// them are for networks that have hardly tried it yet: an attacker who wants to keep the owner out of a new place needs some 1,200
 /// networks, and the owner needs one.
 const PASSWORD_OF_NEWCOMERS: Limit = Limit { every: Duration::from_secs(72), burst: 50 };
 const PASSWORD_OF_STRANGERS: Limit = Limit { every: Duration::from_secs(72), burst: 50 };
@@ -243,7 +253,7 @@ pub const MAILS_TO: Limit = Limit { every: Duration::from_secs(600), burst: 3 };
 
 /// An attempt at a password, counted as wrong until it turns out to be right.
 ///
-/// Nobody is locked out by others: wrong passwords of strangers block other strangers, never an address from which the
+/// No account is locked out by others: wrong passwords of strangers block other strangers, never an address from which the
 /// account was logged in to before, and not a network from which it has hardly been tried. A password that is reset by mail
 /// clears what strangers did. What is counted is the e-mail address, so that one without an account behaves the same.
 pub struct PasswordAttempt<'a> {
@@ -258,7 +268,7 @@ impl<'a> PasswordAttempt<'a> {
     /// `subject` is the hash of the e-mail address; `familiar` whether this address logged in to its account before.
     pub fn begin(limits: &'a RateLimits, subject: &str, familiar: bool) -> ApiResult<Self> {
         Self::begin_at(limits, subject, familiar, context::address(), Instant::now()).map_err(|wait| {
-            let mut error = refuse("wrong passwords", wait);
+            let mut error = rejection("wrong passwords", wait);
             error.0.detail += ", or ask for a new password by mail";
             error
         })
@@ -293,7 +303,7 @@ impl<'a> PasswordAttempt<'a> {
         Ok(())
     }
 
-    /// A refused attempt counts nowhere: waiting as told is enough.
+    /// A rejected attempt counts nowhere: waiting as long as `Retry-After` is enough.
     fn take(&mut self, counted: Counted, limit: Limit, now: Instant) -> Result<(), Duration> {
         self.try_take(counted, limit, now).inspect_err(|_| self.give_back())
     }

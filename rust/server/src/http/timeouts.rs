@@ -1,4 +1,7 @@
-//! How long the other end of a connection may take: for the head of a request, between requests, and to take a reply.
+//! Timeouts of a connection: for the head of a request, between requests, and for the client to accept a reply.
+//!
+//! hyper has a timeout for the head of a request, but none before the first byte has shown whether it is HTTP/1 or HTTP/2, none
+//! for idle connections that differs from it, and none for replies that the client does not read.
 
 use std::io;
 use std::pin::Pin;
@@ -17,14 +20,14 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// heartbeats of servers are apart.
 const IDLE_FACTOR: u32 = 9;
 
-/// What a connection is doing, told by its requests to its stream.
+/// What a connection is doing: written by its requests, read by its stream.
 pub struct Activity {
     begun: AtomicU64,
     serving: AtomicU64,
     http2: AtomicBool,
     /// Replies that are being taken; their requests are served until they are gone.
     replies: AtomicU64,
-    /// When something of a reply was last asked for, in milliseconds of [`clock`].
+    /// When a part of a reply was last polled, in milliseconds of [`clock`].
     taken_at: AtomicU64,
     /// When the last request ended, or the connection began.
     idle_since: AtomicU64,
@@ -73,7 +76,7 @@ impl Activity {
         self.serving.load(Ordering::Acquire) > 0
     }
 
-    /// Orders connections without a request by who can best do without: one that never asked for anything first, then the one
+    /// Orders connections without a request by how well they can be closed: one that never sent a request first, then the one
     /// that has been idle longest.
     pub fn idleness(&self) -> (bool, u64) {
         (self.begun.load(Ordering::Acquire) > 0, self.idle_since.load(Ordering::Acquire))
@@ -106,7 +109,7 @@ impl Drop for RequestGuard {
     }
 }
 
-/// A stream that fails when the other end is slower than it may be.
+/// A stream that fails when the client exceeds a timeout.
 pub struct TimeoutStream<S> {
     inner: S,
     activity: Arc<Activity>,
@@ -116,7 +119,7 @@ pub struct TimeoutStream<S> {
     /// Since when the head of a request has been coming; a new connection owes one.
     head: Option<Instant>,
     reading: Pin<Box<Sleep>>,
-    /// Since when the other end has taken nothing.
+    /// Since when the client has accepted nothing.
     stuck: Option<Instant>,
     writing: Pin<Box<Sleep>>,
 }
@@ -134,7 +137,7 @@ impl<S> TimeoutStream<S> {
             return Poll::Ready(too_slow());
         }
         if self.activity.is_serving() {
-            // Bytes may be missing for other reasons than a slow head. Nobody says when that ends, so it is looked at again.
+            // Bytes may be missing for other reasons than a slow head. There is no event when that ends, so it is checked again.
             while self.reading.as_mut().poll(context).is_ready() {
                 let later = Instant::now() + self.timeout;
                 self.reading.as_mut().reset(later);
@@ -171,7 +174,7 @@ fn due(timer: &mut Pin<Box<Sleep>>, deadline: Instant, context: &mut Context<'_>
 }
 
 fn too_slow() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "the other end is too slow")
+    io::Error::new(io::ErrorKind::TimedOut, "the client is too slow")
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for TimeoutStream<S> {

@@ -1,4 +1,4 @@
-//! Takes out what is past its time, by the database's clock, so that replicas need not agree on one.
+//! Removes expired rows, by the database's clock, so that replicas need not agree on one.
 
 use sqlx::{AssertSqlSafe, Row};
 
@@ -94,8 +94,8 @@ async fn correct_future_times(state: &AppState, tx: &mut Transaction) -> sqlx::R
     Ok(())
 }
 
-/// A backend that was away could not hear heartbeats: servers listed when it stopped, and the holders of players, get one
-/// lease to be heard again.
+/// Extends leases after a start. A backend that was down received no heartbeats: servers listed when it stopped, and the holders of players, get one
+/// lease to send one again.
 pub async fn extend_leases_after_start(state: &AppState) -> sqlx::Result<()> {
     let mut tx = state.database.begin().await?;
     let lease_until = leases::lease_until(state, &tx);

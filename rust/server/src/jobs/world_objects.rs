@@ -1,10 +1,10 @@
-//! Takes out objects no chunk refers to, once nobody can be about to refer to them.
+//! Removes objects that no chunk refers to, once no commit can be about to refer to them.
 
 use sqlx::{Executor, Row};
 
 use crate::state::AppState;
 
-/// An object that was sent, or said to be here, may be committed for this long.
+/// An object that was uploaded, or reported as present, may be committed for this long.
 const OBJECT_RETENTION_MS: i64 = 24 * 3_600 * 1_000;
 /// Results of commits are remembered this long, for servers that were down with one in their journal.
 const COMMIT_RETENTION_MS: i64 = 30 * 24 * 3_600 * 1_000;

@@ -1,4 +1,4 @@
-//! Saves that came under an epoch that was over: kept, told to the holder, merged by it.
+//! Save conflicts: saves under an epoch that is over are stored, reported to the holder, and merged by it.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -33,7 +33,7 @@ pub async fn store(
          value = excluded.value, received_at = excluded.received_at, resolved_at = NULL \
          WHERE save_conflicts.sequence < excluded.sequence RETURNING conflict_id",
     )
-    // A new id for each content: whoever has merged the former one has not seen this.
+    // A new id for each content: a server that has merged the former one has not seen this.
     .bind(Uuid::now_v7().to_string())
     .bind(&item.player_id)
     .bind(&item.key)
@@ -78,7 +78,7 @@ async fn drop_oldest(tx: &mut Transaction, player_id: &str) -> sqlx::Result<()> 
     log_dropped(&dropped, "the player has too many unresolved ones")
 }
 
-/// Deletes the conflicts that nobody has resolved since `before`, and says so.
+/// Deletes and logs the conflicts that are unresolved since `before`.
 pub async fn drop_older(tx: &mut Transaction, before: i64) -> sqlx::Result<()> {
     let dropped = sqlx::query(
         "DELETE FROM save_conflicts WHERE resolved_at IS NULL AND received_at < $1 \
@@ -149,7 +149,7 @@ pub async fn of_server<'c>(
     Ok(rows.iter().map(|row| row.try_get("player_id")).collect::<sqlx::Result<_>>()?)
 }
 
-/// A player's unresolved conflicts, for the holder: a server of the line of keys that the player's lease belongs to.
+/// Lists a player's unresolved conflicts, for a server of the line of keys that the player's lease belongs to.
 #[utoipa::path(get, path = "/v1/players/{player_id}/conflicts", operation_id = "players_list_conflicts", tag = "player store", security(("server_key" = [])),
     params(("player_id" = String, Path)),
     responses((status = 200, body = PlayerConflicts), (status = 409, body = Problem), (status = "4XX", body = Problem)))]
@@ -171,7 +171,7 @@ pub async fn player_conflicts(
     Ok(Json(PlayerConflicts { conflicts }))
 }
 
-/// Takes conflicts off the list, all or none. Only the holder of their players may.
+/// Marks conflicts as resolved, all or none. Only the holder of their players may.
 #[utoipa::path(post, path = "/v1/players/conflicts/resolve", operation_id = "players_resolve_conflicts", tag = "player store", request_body = ResolveConflicts, security(("server_key" = [])),
     responses((status = 204), (status = 409, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn resolve_conflicts(

@@ -1,4 +1,4 @@
-//! Epochs of leases: they grow, never come again, and name whom they were given to.
+//! Epochs of leases: they grow, never recur, and prove to which line of keys they were given.
 //!
 //! An epoch holds the time at which it was given, in milliseconds, above [`SEAL_BITS`] bits of a keyed hash of that time,
 //! of what is leased and of the line of keys that got it. So a database that was restored from an older copy goes on above

@@ -1,4 +1,4 @@
-//! Who holds which player, until when, and who waits.
+//! Leases on players: the holder, the end, and the server that waits.
 //!
 //! Rows of several players are always locked in the order of their ids, so that two requests cannot wait for each other.
 
@@ -14,7 +14,7 @@ use crate::http::{ApiError, ApiResult, JsonBody};
 use crate::player_store::epochs::Subject;
 use crate::state::AppState;
 
-/// A server that waits asks again and again; one that has not for this long has given up.
+/// A waiting server repeats its request; one that has not for this long has given up.
 const HANDOVER_REQUEST_MS: i64 = 10_000;
 
 /// Refuses a server id that is not one of this key's. Its place in the registry may be lost: what it saves is still due.
@@ -59,20 +59,20 @@ pub fn lease_until(state: &AppState, tx: &Transaction) -> i64 {
 
 /// What became of a request for a player.
 pub enum Acquisition {
-    /// The asking server holds the player.
+    /// The requesting server holds the player.
     Granted {
         /// Epoch of the lease.
         epoch: i64,
         /// The former holder, if its lease had run out and was not given back.
         taken_from: Option<String>,
     },
-    /// Another server does, and will be told that the player is wanted.
+    /// Another server does. The reply to its next heartbeat requests the player.
     Held(HeldPlayer),
     /// There is no such player.
     NoSuchPlayer,
 }
 
-/// Who asks for players.
+/// The server that requests players.
 pub struct Acquirer<'a> {
     pub state: &'a AppState,
     /// The line of keys that a new lease belongs to.
@@ -82,7 +82,7 @@ pub struct Acquirer<'a> {
     pub until: i64,
 }
 
-/// Makes the acquirer the holder if nobody is, it is already, or the holder's lease has run out.
+/// Makes the acquirer the holder if there is none, it is already, or the holder's lease has run out.
 pub async fn acquire(
     tx: &mut Transaction,
     acquirer: &Acquirer<'_>,
@@ -227,7 +227,7 @@ pub fn placeholders(first: usize, count: usize) -> String {
     (first..first + count).map(|number| format!("${number}")).collect::<Vec<_>>().join(", ")
 }
 
-/// Keeps the leases of `player_ids` as they are until `tx` ends, and gives the players that `server_id` holds.
+/// Keeps the leases of `player_ids` as they are until `tx` ends, and returns the players that `server_id` holds.
 /// Without it, a player could be taken over and read between the check of an epoch and the commit of what was saved
 /// under it.
 pub async fn lock(
@@ -255,7 +255,7 @@ pub async fn lock(
     Ok(held)
 }
 
-/// Renews the leases of `player_ids`, which [`lock`] said that `server_id` holds.
+/// Renews the leases of `player_ids`, which `server_id` holds according to [`lock`].
 pub async fn renew(tx: &mut Transaction, player_ids: &[String], until: i64) -> ApiResult<()> {
     if player_ids.is_empty() {
         return Ok(());
@@ -272,7 +272,7 @@ pub async fn renew(tx: &mut Transaction, player_ids: &[String], until: i64) -> A
     Ok(())
 }
 
-/// Renews all leases of `server_id`, for it is alive, and says how many players it holds.
+/// Renews all leases of `server_id`, for it is alive. Returns how many players it holds.
 pub async fn renew_all(state: &AppState, tx: &mut Transaction, server_id: &str) -> ApiResult<u64> {
     let sql = format!(
         "UPDATE player_leases SET lease_until = $2 WHERE player_id IN \
@@ -380,7 +380,7 @@ async fn is_behind(
     Ok(status == EpochStatus::Former)
 }
 
-/// Lets all players of a server go.
+/// Releases all players of a server.
 pub async fn release_all(state: &AppState, tx: &mut Transaction, server_id: &str) -> ApiResult<()> {
     let sql = format!(
         "{RELEASE}player_id IN (SELECT player_id FROM player_leases WHERE server_id = $1 ORDER BY player_id{})",

@@ -17,7 +17,7 @@ use crate::database::Transaction;
 use crate::http::{ApiResult, JsonBody};
 use crate::state::AppState;
 
-/// Of whom a save is applied, and over which epochs of a document.
+/// The leases under which a save is applied, and the epochs of a document that it replaces.
 const RULE: (&str, &str) = if cfg!(feature = "planted-no-epoch-check") {
     // Planted: the control that the fault-injection tests must catch.
     ("l.player_id = s.player_id", "documents.epoch <> excluded.epoch")
@@ -97,7 +97,7 @@ fn batches<'a>(order: &'a [usize], items: &[SaveItem]) -> Vec<&'a [usize]> {
 /// How many items a statement takes: few numbers, so that each of the statements stays prepared.
 const BATCH_SIZES: [usize; 4] = [100, 25, 5, 1];
 
-/// Who sends a batch.
+/// The sender of a batch.
 struct Sender<'a> {
     /// The line of its key.
     key_hash: &'a str,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::http::etag::EtaggedJson;
 
-/// How old a page may be of which this process knows no change. Heartbeats are seconds apart.
+/// Maximum age of a page if this process knows of no change. Heartbeats are seconds apart.
 const MAX_AGE: Duration = Duration::from_millis(100);
 /// Most pages in the cache: 20 MB. They expire soon enough.
 const MAX_PAGES: usize = 256;
@@ -19,7 +19,7 @@ pub struct CachedPage {
     pub page: EtaggedJson,
 }
 
-/// The pages by what was asked for.
+/// The pages by their query string.
 #[derive(Default)]
 pub struct PageCache {
     pages: RwLock<HashMap<String, CachedPage>>,
@@ -27,12 +27,12 @@ pub struct PageCache {
 }
 
 impl PageCache {
-    /// Something was committed that lists may show: pages that were read before are not shown any more.
+    /// Invalidates all pages, after a commit that changes rooms.
     pub fn invalidate(&self) {
         self.revision.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// How often this process has changed what lists show.
+    /// Number of changes that this process has made to rooms.
     pub fn revision(&self) -> u64 {
         self.revision.load(Ordering::SeqCst)
     }

@@ -38,7 +38,7 @@ async fn find(state: &AppState, tx: &mut Transaction, token: &str) -> ApiResult<
     let row = sqlx::query(select).bind(sha256(token.as_bytes())).fetch_optional(&mut *tx.conn).await?;
     let row = row.ok_or_else(session_over)?;
     if row.try_get::<Option<i64>, _>("revoked_at")?.is_some() {
-        // A ban has ended it, too; whoever held it learns that logging in again is of no use.
+        // A ban has ended it, too; the reply shows the player that logging in again is of no use.
         accounts::require_active(tx, &row.try_get::<String, _>("player_id")?).await?;
         return Err(session_over());
     }
@@ -72,7 +72,7 @@ pub async fn is_unused(state: &AppState, tx: &mut Transaction, token: &str) -> A
     }
 }
 
-/// Trades a refresh token for a new session.
+/// Exchanges a refresh token for new tokens of its session.
 #[utoipa::path(post, path = "/v1/auth/refresh", operation_id = "auth_refresh", tag = "session", request_body = Refresh,
     responses((status = 200, body = Session), (status = 401, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn refresh(State(state): State<AppState>, body: JsonBody<Refresh>) -> ApiResult<Json<Session>> {
@@ -89,7 +89,7 @@ pub async fn refresh(State(state): State<AppState>, body: JsonBody<Refresh>) -> 
                 .await?;
             store(&state, &mut tx, &stored.session_id, &successor).await?;
         }
-        // The reply was lost: the same successor, as long as nobody has used that one.
+        // The reply was lost: the same successor, as long as that one is unused.
         Some(at) if tx.now - at <= REPLAY_MS && !is_used(&mut tx, &successor).await? => {}
         Some(_) => {
             sqlx::query("UPDATE sessions SET revoked_at = $1 WHERE session_id = $2")
@@ -114,7 +114,7 @@ pub async fn refresh(State(state): State<AppState>, body: JsonBody<Refresh>) -> 
     Ok(Json(session))
 }
 
-/// Ends a session. Says nothing about whether there was one.
+/// Ends a session. The reply is the same if there is none.
 #[utoipa::path(post, path = "/v1/auth/logout", operation_id = "auth_logout", tag = "session", request_body = Logout,
     responses((status = 204), (status = "4XX", body = Problem)))]
 pub async fn logout(State(state): State<AppState>, body: JsonBody<Logout>) -> ApiResult<StatusCode> {
@@ -138,7 +138,7 @@ pub async fn logout(State(state): State<AppState>, body: JsonBody<Logout>) -> Ap
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Ends all sessions of the account, here and everywhere; game servers let the player go.
+/// Ends all sessions of the account on all devices. Game servers disconnect the player.
 #[utoipa::path(post, path = "/v1/auth/logout-everywhere", operation_id = "auth_logout_everywhere", tag = "session", request_body = Logout,
     responses((status = 204), (status = 401, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn logout_everywhere(

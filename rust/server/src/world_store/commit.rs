@@ -213,19 +213,19 @@ async fn is_verified(database: &Database, hash: &str) -> ApiResult<bool> {
     Ok(row.bind(hash).fetch_optional(database.pool()).await?.is_some())
 }
 
-/// Notes where a verified object lies, or removes it when there is another good one.
+/// Records the location of a verified object, or removes it if another one of its hash is stored.
 pub async fn record_object(state: &AppState, hash: &str, location: &str, stored_bytes: u64) -> ApiResult<()> {
     let mut tx = state.database.begin().await?;
     let inserted = insert_object(&mut tx, hash, location, stored_bytes).await?;
     tx.commit().await?;
     if !inserted {
-        // Somebody else sent the same.
+        // Another server sent the same object.
         state.objects.discard(location).await;
     }
     Ok(())
 }
 
-/// Notes where a verified object lies, unless another of its hash is. Gives whether it was inserted.
+/// Records the location of a verified object, unless one of its hash is stored. Returns whether it was inserted.
 async fn insert_object(
     tx: &mut Transaction,
     hash: &str,

@@ -1,4 +1,4 @@
-//! Where objects lie: a local folder, an S3-compatible store or Azure Blob Storage.
+//! The object store: a local folder, an S3-compatible store or Azure Blob Storage.
 
 use std::io::Read;
 use std::net::IpAddr;
@@ -29,16 +29,16 @@ use crate::private_files;
 const SIGNED_URL_LIFETIME: Duration = Duration::from_secs(15 * 60);
 /// Objects checked at a time; each is held in memory meanwhile.
 const MAX_CONCURRENT_CHECKS: usize = 4;
-/// Most memory a frame may ask of the decompressor, as a power of two: no chunk is larger.
+/// Most memory a frame may make the decompressor allocate, as a power of two: no chunk is larger.
 const MAX_WINDOW_LOG: u32 = 24;
 
 /// The object store.
 pub struct Objects {
     store: Arc<dyn ObjectStore>,
     signer: Option<Arc<dyn Signer>>,
-    /// Azure wants to be told what kind of blob is put.
+    /// Azure requires a header that names the kind of blob.
     is_azure: bool,
-    /// Ends in a word of this database's own, so that two backends in one bucket never sweep each other's objects.
+    /// Ends in a word of this database's own, so that two backends in one bucket never remove each other's objects.
     prefix: Path,
     /// Limits how many uploads are in memory.
     pub checks: Semaphore,
@@ -228,7 +228,7 @@ fn local(folder: &str) -> anyhow::Result<LocalFileSystem> {
         .with_context(|| format!("--world-storage {folder} cannot be used"))?;
     let store = LocalFileSystem::new_with_prefix(folder)
         .with_context(|| format!("world storage: cannot use the folder {folder}"))?;
-    // Without it a power cut takes objects that were said to be stored.
+    // Without it a power cut loses objects that were acknowledged.
     Ok(store.with_fsync(true))
 }
 

@@ -22,7 +22,7 @@ use crate::http::body_min_rate::is_too_slow;
 use crate::http::{ApiError, ApiResult, JsonBody};
 use crate::state::AppState;
 
-/// Says which objects are wanted, and where to send them.
+/// Returns which objects are missing, and where to upload them.
 #[utoipa::path(post, path = "/v1/worlds/{world_id}/uploads", operation_id = "worlds_create_uploads", tag = "world store", request_body = RequestUploads,
     params(("world_id" = String, Path)), security(("server_key" = [])),
     responses((status = 200, body = Uploads), (status = "4XX", body = Problem)))]
@@ -40,7 +40,7 @@ pub async fn uploads(
     let mut order: Vec<usize> = (0..hashes.len()).collect();
     order.sort_by_key(|&index| &hashes[index]);
     for index in order {
-        // Whoever is told that an object is here has hours to commit before it could be swept.
+        // A server that is told of an object has hours to commit it before it could be removed.
         let touched = sqlx::query("UPDATE world_objects SET wanted_at = $1 WHERE hash = $2 AND verified = 1");
         let touched = touched.bind(tx.now).bind(&hashes[index]).execute(&mut *tx.conn).await?;
         known[index] = touched.rows_affected() > 0;
@@ -60,7 +60,7 @@ pub async fn uploads(
     Ok(Json(Uploads { objects }))
 }
 
-/// Says where objects are to be read.
+/// Returns where to download objects.
 #[utoipa::path(post, path = "/v1/worlds/{world_id}/downloads", operation_id = "worlds_create_downloads", tag = "world store", request_body = RequestDownloads,
     params(("world_id" = String, Path)), security(("server_key" = [])),
     responses((status = 200, body = Downloads), (status = "4XX", body = Problem)))]
@@ -80,7 +80,7 @@ pub async fn downloads(
     Ok(Json(Downloads { objects }))
 }
 
-/// Takes an object, compressed, and checks that it is the one it is sent as.
+/// Stores a compressed object after checking its hash.
 #[utoipa::path(put, path = "/v1/worlds/{world_id}/objects/{hash}", operation_id = "worlds_put_object", tag = "world store",
     request_body(content = Vec<u8>, content_type = "application/zstd"),
     params(("world_id" = String, Path), ("hash" = String, Path)), security(("server_key" = [])),
@@ -119,7 +119,7 @@ pub async fn put(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Notes whether the object at `location` is what `hash` says.
+/// Records whether the object at `location` has the hash `hash`.
 async fn set_verified(state: &AppState, hash: &str, location: &str, verified: i64) -> ApiResult<()> {
     let mut tx = state.database.begin().await?;
     sqlx::query("UPDATE world_objects SET verified = $1 WHERE hash = $2 AND location = $3")
@@ -132,7 +132,7 @@ async fn set_verified(state: &AppState, hash: &str, location: &str, verified: i6
     Ok(())
 }
 
-/// Gives an object, compressed, or a part of it.
+/// Returns a compressed object, or a part of it.
 #[utoipa::path(get, path = "/v1/worlds/{world_id}/objects/{hash}", operation_id = "worlds_get_object", tag = "world store",
     params(("world_id" = String, Path), ("hash" = String, Path)), security(("server_key" = [])),
     responses((status = 200, content_type = "application/zstd"), (status = 206, content_type = "application/zstd"),

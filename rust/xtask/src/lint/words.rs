@@ -26,7 +26,9 @@ pub fn check() -> Result<()> {
 
 fn parse(list: &str) -> Result<Vec<(&str, &str)>> {
     let lines = list.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-    lines.map(|line| line.split_once('\t').with_context(|| format!("no tab in the word list: {line}"))).collect()
+    lines
+        .map(|line| line.split_once('\t').with_context(|| format!("no tab in the word list: {line}")))
+        .collect()
 }
 
 fn search(root: &Path, folder: &Path, words: &[(&str, &str)], findings: &mut Vec<String>) -> Result<()> {

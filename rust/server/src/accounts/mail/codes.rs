@@ -68,7 +68,7 @@ pub async fn is_valid(database: &Database, code_hash: &str) -> ApiResult<bool> {
     Ok(row.try_get::<i64, _>(0)? > 0)
 }
 
-/// Uses a code up. Whose it was, if it was good.
+/// Consumes a code. Returns the player it belonged to, if it was valid.
 pub async fn consume(tx: &mut Transaction, code_hash: &str) -> ApiResult<Option<String>> {
     let row =
         sqlx::query("DELETE FROM mail_codes WHERE code_hash = $1 AND expires_at > $2 RETURNING player_id")

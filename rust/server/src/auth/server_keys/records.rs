@@ -1,4 +1,4 @@
-//! The operator's side of server keys: made, listed, rotated, revoked. Of a key only its hash is kept.
+//! Server keys in the database: created, listed, rotated, revoked. Only the hash of a key is stored.
 
 use anyhow::{Context, bail};
 pub use backend_protocol::admin::KeyRecord;
@@ -18,7 +18,7 @@ pub struct NewKey {
     pub game: String,
     /// See [`super::environment`].
     pub environment: String,
-    /// Words of the operator, such as the fleet's name.
+    /// Label that the operator chose, such as the name of the fleet.
     pub label: String,
 }
 
@@ -39,7 +39,7 @@ fn created(key_id: &str, new: &NewKey) {
     Event::new("server_key_created").key(key_id).detail(scope).ok();
 }
 
-/// Makes a key.
+/// Creates a key.
 pub async fn create(database: &Database, new: &NewKey) -> anyhow::Result<MadeKey> {
     let mut tx = database.begin().await?;
     let made = insert(&mut tx, new, None).await?;
@@ -110,7 +110,7 @@ pub(super) async fn adopt_unscoped_keys(database: &Database, config: &Config) ->
                 && row.try_get::<String, _>("environment")? == config.environment,
         )
     };
-    // With several on one database, nobody can tell whose they are.
+    // With several on one database, it is unknown which one they belong to.
     if let [only] = scopes.as_slice()
         && ours(only)?
     {
@@ -124,8 +124,8 @@ pub(super) async fn adopt_unscoped_keys(database: &Database, config: &Config) ->
     Ok(())
 }
 
-/// Notes that the key was used. Not worth refusing a request over.
-pub(super) async fn record_use(database: &Database, key_hash: &str) {
+/// Records that the key was used. A failure does not reject the request.
+pub(in crate::auth) async fn record_use(database: &Database, key_hash: &str) {
     if let Err(error) = try_record_use(database, key_hash).await {
         tracing::warn!(%error, "cannot note the use of a server key");
     }
@@ -178,7 +178,7 @@ pub async fn list(database: &Database) -> sqlx::Result<Vec<KeyRecord>> {
         .collect()
 }
 
-/// A new key in place of `key_id`, good at once; the old one stays good for `grace_seconds`. The new one is of the same
+/// Replaces `key_id` by a new key, which is valid immediately. The old one stays valid for `grace_seconds`. The new one is of the same
 /// line: servers that restart with it keep their players, worlds and unsent saves.
 pub async fn rotate(database: &Database, key_id: &str, grace_seconds: u32) -> anyhow::Result<MadeKey> {
     let mut tx = database.begin().await?;
@@ -212,7 +212,7 @@ pub async fn rotate(database: &Database, key_id: &str, grace_seconds: u32) -> an
     Ok(made)
 }
 
-/// Ends a key at once. When no other key of its line is left, its servers leave the room list as well. False: no such key.
+/// Revokes a key immediately. When no other key of its line is left, its servers leave the room list as well. False: no such key.
 pub async fn revoke(database: &Database, key_id: &str) -> sqlx::Result<bool> {
     let mut tx = database.begin().await?;
     let row = sqlx::query("SELECT owner FROM server_keys WHERE key_id = $1")

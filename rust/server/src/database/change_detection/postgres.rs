@@ -1,4 +1,4 @@
-//! Whether a transaction took effect in PostgreSQL. One connection is asked for everybody: requests that come while a
+//! Whether a transaction took effect in PostgreSQL. One connection serves all requests: those that come while a
 //! statement is on its way share the next one, and none that began before a request came answers it.
 //!
 //! What is compared is the snapshot that statements run with: which transactions they see. A transaction that ended is not
@@ -23,8 +23,8 @@ use super::{DbVersion, lock};
 ///
 /// Numbers of transactions that left no trace can be given again after a crash, and another server has numbers of its own.
 /// Then the connection breaks as well, but a pooler in between may hide that: the server's start and its process tell. (A
-/// pooler that goes through several processes makes all states differ, and every read asks the database as if nobody
-/// watched.) A standby's snapshots do not tell what it has applied.
+/// pooler that goes through several processes makes all states differ, and every read queries the database as if there
+/// were no detection.) A standby's snapshots do not tell what it has applied.
 const STATE: &str = "SELECT CAST(pg_current_snapshot() AS TEXT), pg_postmaster_start_time(), pg_backend_pid(), \
                      pg_is_in_recovery(), CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)";
 /// Columns of [`STATE`] that have to be the same.
@@ -35,7 +35,7 @@ const CLOCK: usize = 4;
 /// So many changes in a row mean that the database is written to all the time: then the question is a way to it and back
 /// for nothing. Fewer could be two writes that happened to come between requests.
 const MAX_CHANGES_IN_A_ROW: u32 = 8;
-/// Nobody asks for so long after that. Long against the 8 questions (1 to 5 ms under load), so that constant writes cost reads
+/// No polls for so long after that. Long against the 8 questions (1 to 5 ms under load), so that constant writes cost reads
 /// a few hundredths; short against a lull.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Longest wait for an answer, which takes a millisecond on a busy database. Requests wait for it.
@@ -67,16 +67,16 @@ struct Shared {
 struct Polls {
     /// Those that have begun.
     begun: usize,
-    /// Whether somebody waits for the next.
+    /// Whether a request waits for the next.
     wanted: bool,
-    /// Nobody is asked for now.
+    /// No polls run at the moment.
     paused: bool,
     /// What the last one that ended found.
     found: Option<(DbVersion, i64)>,
 }
 
 impl Watcher {
-    /// Connects as `url` says. Fails where the answer could not be relied on.
+    /// Connects to `url`. Fails where the answer could not be relied on.
     pub async fn of(url: &str) -> Result<Self> {
         let options: PgConnectOptions = url.parse().context("not a URL of PostgreSQL")?;
         let poller = Poller::of(options.disable_statement_logging()).await?;
@@ -85,7 +85,7 @@ impl Watcher {
         Ok(Self { shared, polling: Mutex::new(Some(polling)) })
     }
 
-    /// A state that was taken after this was asked, and the time by the database's clock. None: there is nobody to ask, or it
+    /// A version no older than this call, and the time by the database's clock. None: there is no connection, or it
     /// would not help.
     pub async fn now(&self) -> Option<(DbVersion, i64)> {
         let shared = &*self.shared;
@@ -151,7 +151,7 @@ impl Shared {
     }
 }
 
-/// However it ends, nobody is left waiting.
+/// Completes all waiting requests, however polling ends.
 struct PollGuard(Arc<Shared>);
 
 impl Drop for PollGuard {
@@ -172,7 +172,7 @@ enum Pause {
     Old,
 }
 
-/// What asks.
+/// The connection that polls.
 struct Poller {
     options: PgConnectOptions,
     connection: PgConnection,
@@ -223,7 +223,7 @@ impl Poller {
     async fn poll_while_useful(&mut self, shared: &Shared) -> Pause {
         loop {
             shared.wanted.notified().await;
-            // Requests that are ready to ask do so first: on an idle server this takes no time, on a busy one it makes one
+            // Requests that are ready join first: on an idle server this takes no time, on a busy one it makes one
             // poll of many.
             tokio::task::yield_now().await;
             shared.begin();

@@ -29,7 +29,7 @@ impl Watchers {
         Ok(Self((0..threads.min(MAX_WATCHERS)).map(watcher).collect::<Result<_>>()?))
     }
 
-    /// The state now, or one that came about while this was asked, and the time. None: it was closed.
+    /// The state now, or one that came about during the call, and the time. None: it was closed.
     pub fn now(&self) -> Option<(DbVersion, i64)> {
         let watcher = own_number() % self.0.len();
         let version = lock(&self.0[watcher]).as_mut()?.version();
@@ -110,10 +110,10 @@ impl Watcher {
         Ok(Self { connection, header, last: [0; 2 * HEADER], version: 0 })
     }
 
-    /// Differs when anything was committed since this was last asked.
+    /// Differs when anything was committed since the last call.
     ///
-    /// Whoever commits writes the copy, then the header. So when both are as they were, in this order, nobody had
-    /// begun to; and what is caught half written is not the same the next time.
+    /// A commit writes the copy, then the header. So when both are as they were, in this order, no commit had
+    /// begun; and what is caught half written is not the same the next time.
     fn version(&mut self) -> i64 {
         // SAFETY: the memory is mapped until the connection is closed, which is when `self` is dropped.
         let header = unsafe { self.header.as_ref() };

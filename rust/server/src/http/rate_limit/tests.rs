@@ -68,10 +68,10 @@ fn what_looks_like_a_key_is_none() {
     limits.note_good_key("a", now);
     assert!(limits.is_good_key("a", now) && !limits.is_good_key("b", now));
     assert!(!limits.is_good_key("a", now + KEY_GOOD_FOR));
-    for key in 0..MOST_KEYS * 2 {
+    for key in 0..MAX_KEYS * 2 {
         limits.note_good_key(&key.to_string(), now);
     }
-    assert!(limits.good_keys.lock().expect("lock").len() <= MOST_KEYS);
+    assert!(limits.good_keys.lock().expect("lock").len() <= MAX_KEYS);
 }
 
 #[test]
@@ -81,9 +81,9 @@ fn the_memory_is_bounded_and_the_busiest_are_kept() {
     for _ in 0..3 {
         limits.take(busy(), LIMIT, now).expect("burst");
     }
-    for number in 0..MOST as u32 * 2 {
+    for number in 0..MAX_COUNTED as u32 * 2 {
         limits.take(Counted::Requests(IpAddr::from(number.to_be_bytes())), LIMIT, now).expect("first");
     }
-    assert!(limits.unused_at.lock().expect("lock").len() <= MOST);
+    assert!(limits.unused_at.lock().expect("lock").len() <= MAX_COUNTED);
     assert!(limits.take(busy(), LIMIT, now).is_err());
 }
