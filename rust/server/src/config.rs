@@ -163,7 +163,7 @@ impl Config {
         if lease_seconds <= heartbeat_seconds {
             return Err(InvalidSetting(format!(
                 "--lease-seconds {lease_seconds} must be more than --heartbeat-seconds {heartbeat_seconds} (best twice as \
-                 much): a server would leave the list between two heartbeats. Make the lease longer or the heartbeats more \
+                 much): a server would leave the list between two heartbeats; make the lease longer or the heartbeats more \
                  frequent"
             )));
         }

@@ -219,8 +219,8 @@ pub async fn heartbeat(
     }
     Ok(Json(HeartbeatReply {
         lease_seconds: state.config.lease_seconds,
-        // Whoever holds players is to hear soon when another server waits for one of them; whoever has let players in, when
-        // one of them is banned.
+        // A server that holds players has to learn soon that another server waits for one of them, and a server that admitted
+        // players that one of them was banned.
         heartbeat_seconds: if holds > 0 || beat.players > 0 {
             state.config.heartbeat_seconds.min(state.config.holder_heartbeat_seconds)
         } else {

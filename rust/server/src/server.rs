@@ -32,7 +32,7 @@ use crate::{health, registration, router};
 /// Longest wait for requests in progress when stopping.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-const WHEN_NOT_LISTENING: &str =
+const CANNOT_LISTEN: &str =
     "cannot listen there; stop the program that does, or choose another address or port (0: a free one)";
 
 /// A backend that serves.
@@ -63,7 +63,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     registration::fold_names(&database).await?;
     let listener = TcpListener::bind(config.listen)
         .await
-        .with_context(|| format!("--listen {}: {}", config.listen, WHEN_NOT_LISTENING))?;
+        .with_context(|| format!("--listen {}: {}", config.listen, CANNOT_LISTEN))?;
     let address = listener.local_addr()?;
     let passwords = PasswordHashes::new()?;
     let rate_limits = RateLimits::new(&config);

@@ -139,7 +139,7 @@ pub async fn check_password(
     let attempt = PasswordAttempt::begin(&state.rate_limits, &sha256(subject.as_bytes()), known_ip)?;
     match state.passwords.matches(password, stored).await {
         Ok(Some(form)) => {
-            attempt.was_right();
+            attempt.succeed();
             Ok(form)
         }
         Ok(None) => {
@@ -147,7 +147,7 @@ pub async fn check_password(
             Err(ApiError::new(Code::InvalidCredentials, "the e-mail address or the password is wrong"))
         }
         Err(error) => {
-            attempt.was_none();
+            attempt.cancel();
             Err(error)
         }
     }

@@ -9,8 +9,7 @@ use crate::auth::identity_providers::IdentityProviders;
 use crate::auth::password_hash::PasswordHashes;
 use crate::auth::server_keys::KeyUses;
 use crate::auth::tokens::Tokens;
-use crate::config::Config;
-use crate::config::EmailAccounts;
+use crate::config::{Config, EmailAccounts};
 use crate::database::Database;
 use crate::http::rate_limit::RateLimits;
 use crate::player_store::epochs::Epochs;
@@ -34,9 +33,9 @@ pub struct Shared {
     pub identity_providers: IdentityProviders,
     pub mail: MailQueue,
     pub email_accounts: EmailAccounts,
-    /// Where worlds' chunks lie.
+    /// The store of worlds' chunks.
     pub objects: Arc<Objects>,
-    /// Set when the process is on its way out: not ready any more.
+    /// Set while the process stops: it is not ready any more.
     pub stopping: AtomicBool,
 }
 

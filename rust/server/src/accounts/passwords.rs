@@ -125,7 +125,7 @@ pub async fn reset(State(state): State<AppState>, body: JsonBody<ResetPassword>)
     known_login_ips::insert(&mut tx, &player_id).await?;
     tx.commit().await?;
     // The reader of its mails is the owner, whom the attempts of strangers do not keep out.
-    state.rate_limits.forget_strangers(&sha256(email.as_bytes()));
+    state.rate_limits.forget_unknown_networks(&sha256(email.as_bytes()));
     Event::new("password_reset").player(&player_id).ok();
     state.mail.enqueue(MailJob::PasswordChanged { player_id });
     Ok(StatusCode::NO_CONTENT)

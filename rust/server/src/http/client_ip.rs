@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
 /// Addresses of a proxy chain that are looked at.
-const MOST_HOPS: usize = 16;
+const MAX_FORWARDED_HOPS: usize = 16;
 
 /// A network as the operator writes it: `10.0.0.0/8`, `fd00::/8`, or one address.
 pub fn network(text: &str) -> Result<IpNet, String> {
@@ -52,7 +52,7 @@ fn behind_proxies<'a>(
     proxies: &[IpNet],
 ) -> IpAddr {
     let mut address = peer;
-    let said = lines.rev().flat_map(|line| line.rsplit(',')).take(MOST_HOPS);
+    let said = lines.rev().flat_map(|line| line.rsplit(',')).take(MAX_FORWARDED_HOPS);
     for hop in said {
         if !is_trusted(address, proxies) {
             break;

@@ -68,11 +68,11 @@ pub struct RateLimits {
     player_requests: Option<Limit>,
     unused_at: Mutex<HashMap<Counted, Instant>>,
     /// Hashes of keys that were valid, and when: their requests are not counted by address.
-    good_keys: Mutex<HashMap<String, Instant>>,
+    valid_keys: Mutex<HashMap<String, Instant>>,
 }
 
 /// How long a key counts as valid without another look-up. Meanwhile a revoked one is rejected, but not counted.
-const KEY_GOOD_FOR: Duration = Duration::from_secs(60);
+const VALID_KEY_TTL: Duration = Duration::from_secs(60);
 /// Most keys remembered; there are as many as fleets.
 const MAX_KEYS: usize = 10_000;
 
@@ -113,15 +113,15 @@ impl RateLimits {
         }
     }
 
-    fn is_good_key(&self, key_hash: &str, now: Instant) -> bool {
-        let good = self.good_keys.lock().unwrap_or_else(PoisonError::into_inner);
-        good.get(key_hash).is_some_and(|at| now.duration_since(*at) < KEY_GOOD_FOR)
+    fn is_valid_key(&self, key_hash: &str, now: Instant) -> bool {
+        let good = self.valid_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        good.get(key_hash).is_some_and(|at| now.duration_since(*at) < VALID_KEY_TTL)
     }
 
-    fn note_good_key(&self, key_hash: &str, now: Instant) {
-        let mut good = self.good_keys.lock().unwrap_or_else(PoisonError::into_inner);
+    fn record_valid_key(&self, key_hash: &str, now: Instant) {
+        let mut good = self.valid_keys.lock().unwrap_or_else(PoisonError::into_inner);
         if good.len() >= MAX_KEYS {
-            good.retain(|_, at| now.duration_since(*at) < KEY_GOOD_FOR);
+            good.retain(|_, at| now.duration_since(*at) < VALID_KEY_TTL);
         }
         if good.len() < MAX_KEYS || good.contains_key(key_hash) {
             good.insert(key_hash.to_owned(), now);
@@ -136,7 +136,7 @@ impl RateLimits {
 
 impl RateLimits {
     /// Forgets the wrong passwords of strangers for an e-mail address (hashed).
-    pub fn forget_strangers(&self, subject: &str) {
+    pub fn forget_unknown_networks(&self, subject: &str) {
         self.forget(&Counted::PasswordOfNewcomers(subject.to_owned()));
         self.forget(&Counted::PasswordOfStrangers(subject.to_owned()));
     }
@@ -179,7 +179,7 @@ impl RateLimits {
         }
         let Some(address) = counted_address() else { return Ok(()) };
         // Only a key that was found valid exempts: anything could look like one.
-        let keyed = key_hash_in(request).is_some_and(|key_hash| self.is_good_key(&key_hash, Instant::now()));
+        let keyed = key_hash_in(request).is_some_and(|key_hash| self.is_valid_key(&key_hash, Instant::now()));
         if !keyed {
             self.check("requests", Some(Counted::Requests(address)), self.requests)?;
         }
@@ -192,7 +192,7 @@ impl RateLimits {
     /// Counts a key that is about to be looked up as if it were invalid; see [`RateLimits::key_is_valid`]. A key that was valid
     /// a moment ago is looked up in any case: others at its address do not keep it out.
     pub fn count_key(&self, key_hash: Option<&str>) -> ApiResult<()> {
-        if key_hash.is_some_and(|key_hash| self.is_good_key(key_hash, Instant::now())) {
+        if key_hash.is_some_and(|key_hash| self.is_valid_key(key_hash, Instant::now())) {
             return Ok(());
         }
         self.check("logins", counted_address().map(Counted::Logins), self.logins)
@@ -202,7 +202,7 @@ impl RateLimits {
     pub fn key_is_valid(&self, key_hash: &str) {
         let Some(address) = counted_address() else { return };
         let now = Instant::now();
-        if !self.is_good_key(key_hash, now) {
+        if !self.is_valid_key(key_hash, now) {
             for (counted, limit) in
                 [(Counted::Requests(address), self.requests), (Counted::Logins(address), self.logins)]
             {
@@ -211,12 +211,12 @@ impl RateLimits {
                 }
             }
         }
-        self.note_good_key(key_hash, now);
+        self.record_valid_key(key_hash, now);
     }
 
     /// Requests with this key are counted by address from now on.
     pub fn key_is_invalid(&self, key_hash: &str) {
-        self.good_keys.lock().unwrap_or_else(PoisonError::into_inner).remove(key_hash);
+        self.valid_keys.lock().unwrap_or_else(PoisonError::into_inner).remove(key_hash);
     }
 
     /// Counts a new account by its address.
@@ -314,7 +314,8 @@ impl<'a> PasswordAttempt<'a> {
         }
     }
 
-    pub fn was_right(self) {
+    /// Clears what this address counted, and takes the rest back: the password was right.
+    pub fn succeed(self) {
         for (place, (counted, limit)) in self.counted.iter().enumerate() {
             if place < self.own {
                 self.limits.forget(counted);
@@ -324,8 +325,8 @@ impl<'a> PasswordAttempt<'a> {
         }
     }
 
-    /// It was not looked at.
-    pub fn was_none(self) {
+    /// Takes the attempt back: the password was not checked.
+    pub fn cancel(self) {
         self.give_back();
     }
 }

@@ -34,7 +34,7 @@ fn strangers_do_not_lock_the_owner_out() {
     assert_eq!(tries, 43);
     // The owner in a new place may even mistype.
     wrong(false, [203, 0, 113, 1]).expect("a network that has not tried it yet");
-    attempt(false, [203, 0, 113, 1]).expect("the second one is right").was_right();
+    attempt(false, [203, 0, 113, 1]).expect("the second one is right").succeed();
     // Whoever has many networks blocks others that are new, never where the owner was before.
     for host in 0..50 {
         let _counted = wrong(false, [192, 0, host, 1]);
@@ -44,9 +44,9 @@ fn strangers_do_not_lock_the_owner_out() {
         wrong(true, [203, 0, 113, 1]).expect("where the owner was before");
     }
     wrong(true, [203, 0, 113, 1]).expect_err("ten here as well");
-    attempt(true, [203, 0, 113, 2]).expect("elsewhere").was_right();
+    attempt(true, [203, 0, 113, 2]).expect("elsewhere").succeed();
     // The owner has the password mailed.
-    limits.forget_strangers("ada");
+    limits.forget_unknown_networks("ada");
     wrong(false, [192, 0, 200, 1]).expect("as if nothing had been");
 }
 
@@ -64,14 +64,14 @@ fn a_subscriber_with_many_networks_of_ipv6_is_one() {
 #[test]
 fn what_looks_like_a_key_is_none() {
     let (limits, now) = (RateLimits::default(), Instant::now());
-    assert!(!limits.is_good_key("a", now));
-    limits.note_good_key("a", now);
-    assert!(limits.is_good_key("a", now) && !limits.is_good_key("b", now));
-    assert!(!limits.is_good_key("a", now + KEY_GOOD_FOR));
+    assert!(!limits.is_valid_key("a", now));
+    limits.record_valid_key("a", now);
+    assert!(limits.is_valid_key("a", now) && !limits.is_valid_key("b", now));
+    assert!(!limits.is_valid_key("a", now + VALID_KEY_TTL));
     for key in 0..MAX_KEYS * 2 {
-        limits.note_good_key(&key.to_string(), now);
+        limits.record_valid_key(&key.to_string(), now);
     }
-    assert!(limits.good_keys.lock().expect("lock").len() <= MAX_KEYS);
+    assert!(limits.valid_keys.lock().expect("lock").len() <= MAX_KEYS);
 }
 
 #[test]
