@@ -1,26 +1,25 @@
-//! Accounts: making one, finding one again, and what its owner may know of it.
+//! Accounts: creation, look-up, details for the owner.
 
 pub mod address;
 pub mod email;
 pub mod link;
+pub mod mail;
 pub mod passwords;
 
 use axum::Json;
 use axum::extract::State;
 use backend_protocol::accounts::AccountDetails;
-use backend_protocol::validation::Claims;
 use backend_protocol::{Code, Problem, unicode};
 use sqlx::Row;
 use uuid::Uuid;
 
-use crate::audit::Event;
-use crate::database::Work;
-use crate::idempotency;
-use crate::problem::{Outcome, Refusal};
-use crate::rate_limit;
-use crate::standing::{Question, Standing};
-use crate::state::{AppState, PlayerAuth};
-use crate::tokens;
+use crate::auth::audit::Event;
+use crate::auth::authorization::is_banned;
+use crate::auth::extractors::PlayerAuth;
+use crate::database::Transaction;
+use crate::http::idempotency;
+use crate::http::{ApiError, ApiResult};
+use crate::state::AppState;
 
 /// An account that may log in.
 pub struct Account {
@@ -42,27 +41,18 @@ pub struct NewAccount {
     pub device_hash: Option<String>,
 }
 
-/// Which accounts an e-mail address makes; see `--email-accounts`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum EmailAccounts {
-    /// An address counts at once. Whether it has an account already is told to whoever tries to register it.
-    Open,
-    /// An address counts when a code sent to it comes back. Nobody else is told anything.
-    Verified,
-}
-
 /// The account, unless it is banned.
-pub async fn known(work: &mut Work, player_id: &str) -> Outcome<Account> {
+pub async fn require_active(tx: &mut Transaction, player_id: &str) -> ApiResult<Account> {
     let row = sqlx::query(
         "SELECT display_name, tokens_before, banned_at, banned_until FROM players WHERE player_id = $1",
     )
     .bind(player_id)
-    .fetch_optional(&mut *work.tx)
+    .fetch_optional(&mut *tx.conn)
     .await?;
-    let row = row.ok_or_else(|| Refusal::new(Code::PlayerNotFound, "the account is gone"))?;
-    if is_banned(row.try_get("banned_at")?, row.try_get("banned_until")?, work.now) {
+    let row = row.ok_or_else(|| ApiError::new(Code::PlayerNotFound, "the account is gone"))?;
+    if is_banned(row.try_get("banned_at")?, row.try_get("banned_until")?, tx.now) {
         Event::new("login").player(player_id).refused("banned");
-        return Err(Refusal::new(Code::Banned, "this account may not log in"));
+        return Err(ApiError::new(Code::Banned, "this account may not log in"));
     }
     Ok(Account {
         player_id: player_id.to_owned(),
@@ -72,50 +62,8 @@ pub async fn known(work: &mut Work, player_id: &str) -> Outcome<Account> {
     })
 }
 
-pub fn is_banned(at: Option<i64>, until: Option<i64>, now: i64) -> bool {
-    at.is_some() && until.is_none_or(|until| until > now)
-}
-
-/// Whether a token with these verified claims is still good for its player, and the player may play.
-pub async fn in_good_standing(state: &AppState, claims: &Claims) -> Outcome<Standing> {
-    let question = about(claims);
-    let standing = state.standings.of(&state.database, question).await?;
-    judge(claims, &standing)?;
-    Ok(standing)
-}
-
-/// What has to be known of the player and the session of these claims.
-pub fn about(claims: &Claims) -> Question<'_> {
-    Question { key_hash: None, player_id: Some(&claims.sub), session_id: claims.sid.as_deref() }
-}
-
-/// The same, by what the database said of the player after the request came. Gives the database's time.
-pub fn judge(claims: &Claims, standing: &Standing) -> Outcome<i64> {
-    let now = standing.now;
-    tokens::unexpired(claims, now)?;
-    let player = standing
-        .player
-        .as_ref()
-        .ok_or_else(|| Refusal::new(Code::TokenInvalid, "the token does not verify"))?;
-    if is_banned(player.banned_at, player.banned_until, now) {
-        return Err(Refusal::new(Code::Banned, "this account may not play"));
-    }
-    if i64::try_from(claims.iat).unwrap_or(i64::MAX) <= player.tokens_before {
-        return Err(session_over());
-    }
-    // Tokens without it were issued by a version that did not name the session.
-    if claims.sid.is_some() && standing.session.as_ref().is_none_or(|session| session.revoked_at.is_some()) {
-        return Err(session_over());
-    }
-    Ok(now)
-}
-
-fn session_over() -> Refusal {
-    Refusal::new(Code::TokenInvalid, "the session of this token was ended")
-}
-
-pub async fn create(state: &AppState, work: &mut Work, new: NewAccount) -> Outcome<Account> {
-    rate_limit::new_account(state)?;
+pub async fn create(state: &AppState, tx: &mut Transaction, new: NewAccount) -> ApiResult<Account> {
+    state.rate_limits.count_new_account()?;
     let player_id = Uuid::now_v7().to_string();
     let display_name =
         new.display_name.unwrap_or_else(|| format!("Guest-{}", &player_id[player_id.len() - 6..]));
@@ -130,9 +78,9 @@ pub async fn create(state: &AppState, work: &mut Work, new: NewAccount) -> Outco
     .bind(new.pending_email)
     .bind(new.password_hash)
     .bind(new.device_hash)
-    .bind(work.now)
+    .bind(tx.now)
     .bind(state.config.scope())
-    .execute(&mut *work.tx)
+    .execute(&mut *tx.conn)
     .await;
     match made {
         Ok(_) => Ok(Account { player_id, display_name, tokens_before: 0, created: true }),
@@ -141,7 +89,7 @@ pub async fn create(state: &AppState, work: &mut Work, new: NewAccount) -> Outco
 }
 
 /// An address that belongs to another account.
-fn taken_email(error: sqlx::Error) -> Refusal {
+fn taken_email(error: sqlx::Error) -> ApiError {
     match error {
         sqlx::Error::Database(error) if error.is_unique_violation() => {
             let mut problem =
@@ -154,25 +102,25 @@ fn taken_email(error: sqlx::Error) -> Refusal {
 }
 
 /// Ends all sessions of a player but `kept`. Its access tokens are refused here from now on; game servers learn of it
-/// only by [`crate::revocations`].
-pub async fn end_sessions(work: &mut Work, player_id: &str, kept: Option<&str>) -> Outcome<()> {
+/// only by [`crate::auth::revocations`].
+pub async fn end_sessions(tx: &mut Transaction, player_id: &str, kept: Option<&str>) -> ApiResult<()> {
     sqlx::query(
         "UPDATE sessions SET revoked_at = $1 WHERE player_id = $2 AND revoked_at IS NULL AND session_id <> $3",
     )
-    .bind(work.now)
+    .bind(tx.now)
     .bind(player_id)
     .bind(kept.unwrap_or_default())
-    .execute(&mut *work.tx)
+    .execute(&mut *tx.conn)
     .await?;
     sqlx::query("UPDATE players SET tokens_before = $1 WHERE player_id = $2")
-        .bind(work.now / 1000)
+        .bind(tx.now / 1000)
         .bind(player_id)
-        .execute(&mut *work.tx)
+        .execute(&mut *tx.conn)
         .await?;
-    idempotency::end(work, player_id).await
+    idempotency::invalidate_keys(tx, player_id).await
 }
 
-pub async fn details(executor: &mut sqlx::AnyConnection, player_id: &str) -> Outcome<AccountDetails> {
+pub async fn details(executor: &mut sqlx::AnyConnection, player_id: &str) -> ApiResult<AccountDetails> {
     let row = sqlx::query(
         "SELECT display_name, email, pending_email, email_verified_at, password_hash, device_hash FROM players \
          WHERE player_id = $1",
@@ -180,7 +128,7 @@ pub async fn details(executor: &mut sqlx::AnyConnection, player_id: &str) -> Out
     .bind(player_id)
     .fetch_optional(&mut *executor)
     .await?
-    .ok_or_else(|| Refusal::new(Code::PlayerNotFound, "the account is gone"))?;
+    .ok_or_else(|| ApiError::new(Code::PlayerNotFound, "the account is gone"))?;
     let providers = sqlx::query("SELECT provider FROM identities WHERE player_id = $1 ORDER BY provider")
         .bind(player_id)
         .fetch_all(&mut *executor)
@@ -196,7 +144,7 @@ pub async fn details(executor: &mut sqlx::AnyConnection, player_id: &str) -> Out
         player_id: player_id.to_owned(),
         display_name: unicode::clean(&row.try_get::<String, _>("display_name")?).into_owned(),
         guest: providers.is_empty() && !has_device && !logs_in_by_mail,
-        // A new address that waits for its code is what its owner wants to hear of.
+        // A new address that waits for its code is shown rather than the old one.
         email_verified: pending.is_none() && row.try_get::<Option<i64>, _>("email_verified_at")?.is_some(),
         email: pending.or(email),
         has_password,
@@ -205,10 +153,10 @@ pub async fn details(executor: &mut sqlx::AnyConnection, player_id: &str) -> Out
     })
 }
 
-/// The caller's account, and the ways to log in to it.
+/// Returns the caller's account and the ways to log in to it.
 #[utoipa::path(get, path = "/v1/account", operation_id = "account_get", tag = "account", security(("access_token" = [])),
     responses((status = 200, body = AccountDetails), (status = "4XX", body = Problem)))]
-pub async fn account(State(state): State<AppState>, player: PlayerAuth) -> Outcome<Json<AccountDetails>> {
+pub async fn account(State(state): State<AppState>, player: PlayerAuth) -> ApiResult<Json<AccountDetails>> {
     let mut connection = state.database.pool().acquire().await?;
     Ok(Json(details(&mut connection, &player.0.sub).await?))
 }

@@ -1,6 +1,6 @@
-//! What the operator's tools do with players: look, ban, end sessions.
+//! Players, for the operator's tools: details, bans, sessions.
 
-pub mod keys;
+pub mod server_keys;
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -9,23 +9,25 @@ use backend_protocol::admin::{AdminPlayer, Ban, BanPlayer};
 use backend_protocol::{Code, Problem, limits};
 use sqlx::Row;
 
-use crate::accounts::{self, is_banned};
-use crate::audit::Event;
-use crate::database::{Work, rfc3339};
-use crate::problem::{JsonBody, Outcome, Refusal};
-use crate::revocations;
-use crate::state::{AdminAuth, AppState};
+use crate::accounts;
+use crate::auth::audit::Event;
+use crate::auth::authorization::is_banned;
+use crate::auth::extractors::AdminAuth;
+use crate::auth::revocations;
+use crate::database::{Transaction, rfc3339};
+use crate::http::{ApiError, ApiResult, JsonBody};
+use crate::state::AppState;
 
-async fn known(work: &mut Work, player_id: &str) -> Outcome<sqlx::any::AnyRow> {
+async fn known(tx: &mut Transaction, player_id: &str) -> ApiResult<sqlx::any::AnyRow> {
     limits::identifier("player_id", player_id, 64)?;
     sqlx::query("SELECT created_at, banned_at, banned_until, ban_reason FROM players WHERE player_id = $1")
         .bind(player_id)
-        .fetch_optional(&mut *work.tx)
+        .fetch_optional(&mut *tx.conn)
         .await?
-        .ok_or_else(|| Refusal::new(Code::PlayerNotFound, "there is no such player"))
+        .ok_or_else(|| ApiError::new(Code::PlayerNotFound, "there is no such player"))
 }
 
-/// One player, its ban and its sessions.
+/// Returns a player with its ban and its number of sessions.
 #[utoipa::path(get, path = "/v1/admin/players/{player_id}", operation_id = "admin_player_get", tag = "admin", params(("player_id" = String, Path)),
     security(("admin_key" = [])),
     responses((status = 200, body = AdminPlayer), (status = 404, body = Problem), (status = "4XX", body = Problem)))]
@@ -33,12 +35,12 @@ pub async fn player(
     State(state): State<AppState>,
     _admin: AdminAuth,
     Path(player_id): Path<String>,
-) -> Outcome<Json<AdminPlayer>> {
-    let mut work = state.database.begin().await?;
-    let row = known(&mut work, &player_id).await?;
+) -> ApiResult<Json<AdminPlayer>> {
+    let mut tx = state.database.begin().await?;
+    let row = known(&mut tx, &player_id).await?;
     let since: Option<i64> = row.try_get("banned_at")?;
     let until: Option<i64> = row.try_get("banned_until")?;
-    let ban = if is_banned(since, until, work.now) {
+    let ban = if is_banned(since, until, tx.now) {
         Some(Ban {
             since: since.map(rfc3339).unwrap_or_default(),
             until: until.map(rfc3339),
@@ -52,19 +54,19 @@ pub async fn player(
          (SELECT 1 FROM refresh_tokens r WHERE r.session_id = s.session_id AND r.used_at IS NULL AND r.expires_at > $2)",
     )
     .bind(&player_id)
-    .bind(work.now)
-    .fetch_one(&mut *work.tx)
+    .bind(tx.now)
+    .fetch_one(&mut *tx.conn)
     .await?
     .try_get::<i64, _>(0)?;
     Ok(Json(AdminPlayer {
-        account: accounts::details(&mut work.tx, &player_id).await?,
+        account: accounts::details(&mut tx.conn, &player_id).await?,
         created_at: rfc3339(row.try_get("created_at")?),
         sessions: u32::try_from(sessions).unwrap_or(u32::MAX),
         ban,
     }))
 }
 
-/// Bans a player at once, everywhere.
+/// Bans a player immediately, on all servers.
 #[utoipa::path(put, path = "/v1/admin/players/{player_id}/ban", operation_id = "admin_player_ban", tag = "admin", params(("player_id" = String, Path)),
     request_body = BanPlayer, security(("admin_key" = [])),
     responses((status = 204), (status = 404, body = Problem), (status = "4XX", body = Problem)))]
@@ -73,25 +75,25 @@ pub async fn ban(
     admin: AdminAuth,
     Path(player_id): Path<String>,
     body: JsonBody<BanPlayer>,
-) -> Outcome<StatusCode> {
+) -> ApiResult<StatusCode> {
     let BanPlayer { reason, seconds } = body.value;
-    let mut work = state.database.begin().await?;
-    known(&mut work, &player_id).await?;
+    let mut tx = state.database.begin().await?;
+    known(&mut tx, &player_id).await?;
     sqlx::query("UPDATE players SET banned_at = $1, banned_until = $2, ban_reason = $3 WHERE player_id = $4")
-        .bind(work.now)
-        .bind(seconds.map(|seconds| work.now + i64::from(seconds) * 1000))
+        .bind(tx.now)
+        .bind(seconds.map(|seconds| tx.now + i64::from(seconds) * 1000))
         .bind(&reason)
         .bind(&player_id)
-        .execute(&mut *work.tx)
+        .execute(&mut *tx.conn)
         .await?;
-    accounts::end_sessions(&mut work, &player_id, None).await?;
-    revocations::announce(&mut work, &player_id, revocations::BANNED).await?;
-    work.commit().await?;
+    accounts::end_sessions(&mut tx, &player_id, None).await?;
+    revocations::insert(&mut tx, &player_id, revocations::BANNED).await?;
+    tx.commit().await?;
     Event::new("player_banned").player(&player_id).key(&admin.key_id).detail(reason).ok();
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Ends a ban. The player logs in again.
+/// Ends a ban. The player has to log in again.
 #[utoipa::path(delete, path = "/v1/admin/players/{player_id}/ban", operation_id = "admin_player_unban", tag = "admin", params(("player_id" = String, Path)),
     security(("admin_key" = [])),
     responses((status = 204), (status = 404, body = Problem), (status = "4XX", body = Problem)))]
@@ -99,21 +101,21 @@ pub async fn unban(
     State(state): State<AppState>,
     admin: AdminAuth,
     Path(player_id): Path<String>,
-) -> Outcome<StatusCode> {
-    let mut work = state.database.begin().await?;
-    known(&mut work, &player_id).await?;
+) -> ApiResult<StatusCode> {
+    let mut tx = state.database.begin().await?;
+    known(&mut tx, &player_id).await?;
     sqlx::query(
         "UPDATE players SET banned_at = NULL, banned_until = NULL, ban_reason = NULL WHERE player_id = $1",
     )
     .bind(&player_id)
-    .execute(&mut *work.tx)
+    .execute(&mut *tx.conn)
     .await?;
-    work.commit().await?;
+    tx.commit().await?;
     Event::new("player_unbanned").player(&player_id).key(&admin.key_id).ok();
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Ends all sessions of a player. It may log in again.
+/// Ends all sessions of a player, who may log in again.
 #[utoipa::path(delete, path = "/v1/admin/players/{player_id}/sessions", operation_id = "admin_player_end_sessions", tag = "admin",
     params(("player_id" = String, Path)), security(("admin_key" = [])),
     responses((status = 204), (status = 404, body = Problem), (status = "4XX", body = Problem)))]
@@ -121,12 +123,12 @@ pub async fn end_sessions(
     State(state): State<AppState>,
     admin: AdminAuth,
     Path(player_id): Path<String>,
-) -> Outcome<StatusCode> {
-    let mut work = state.database.begin().await?;
-    known(&mut work, &player_id).await?;
-    accounts::end_sessions(&mut work, &player_id, None).await?;
-    revocations::announce(&mut work, &player_id, revocations::SESSIONS_ENDED).await?;
-    work.commit().await?;
+) -> ApiResult<StatusCode> {
+    let mut tx = state.database.begin().await?;
+    known(&mut tx, &player_id).await?;
+    accounts::end_sessions(&mut tx, &player_id, None).await?;
+    revocations::insert(&mut tx, &player_id, revocations::SESSIONS_ENDED).await?;
+    tx.commit().await?;
     Event::new("sessions_ended").player(&player_id).key(&admin.key_id).ok();
     Ok(StatusCode::NO_CONTENT)
 }

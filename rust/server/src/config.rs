@@ -1,14 +1,14 @@
-//! What an operator can set.
+//! The settings of `backend-server serve`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use secrecy::SecretString;
 
-use crate::accounts::EmailAccounts;
-use crate::identities::IdentityProvider;
-use crate::mail::MailTarget;
+use crate::accounts::mail::target::MailTarget;
+use crate::auth::identity_providers::IdentityProvider;
 
 fn secret(text: &str) -> Result<SecretString, &'static str> {
     if text.is_empty() { Err("must not be empty") } else { Ok(text.into()) }
@@ -22,13 +22,13 @@ fn path(text: &str) -> Result<PathBuf, &'static str> {
     not_empty(text).map(PathBuf::from)
 }
 
-/// A setting that cannot be used, with what to do about it.
+/// A setting that cannot be used. The text names the setting and what to do about it.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Unusable(pub String);
+pub struct InvalidSetting(pub String);
 
-/// `text` as it may be shown: a URL without what it has before its host.
-pub fn without_password(text: &str) -> String {
+/// `text` as it may be logged: a URL without its user name and password.
+pub fn redact_password(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     // A password may hold a slash that should have been escaped.
@@ -42,117 +42,133 @@ pub fn without_password(text: &str) -> String {
     }
 }
 
+/// Which accounts an e-mail address makes; see `--email-accounts`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum EmailAccounts {
+    /// An address counts immediately. A registration shows whether it has an account already.
+    Open,
+    /// An address counts when a code sent to it is entered. A registration does not show whether it has an account.
+    Verified,
+}
+
 /// Settings of `backend-server serve`. Each has an environment variable of the same meaning.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
-    /// Address to listen on; port 0 takes a free one
+    /// Address to listen on. Port 0 takes a free port
     #[arg(long, env = "BACKEND_LISTEN", default_value = "127.0.0.1:8420")]
     pub listen: SocketAddr,
-    /// A SQLite file, or `postgres://…`
+    /// SQLite file (created if absent) or `postgres://…` URL
     #[arg(long, env = "BACKEND_DATABASE", default_value = "backend.db", hide_env_values = true)]
     pub database: String,
-    /// Where worlds lie: a folder, `s3://bucket/prefix` or `az://container/prefix`, with credentials from `AWS_…` or
+    /// Storage of world chunks: a folder, `s3://bucket/prefix` or `az://container/prefix`, with credentials from `AWS_…` or
     /// `AZURE_…` variables. Default: a folder `worlds` beside the SQLite file
     #[arg(long, env = "BACKEND_WORLD_STORAGE", value_parser = not_empty)]
     pub world_storage: Option<String>,
-    /// `iss` of the tokens
+    /// Issuer of the tokens (their `iss` claim)
     #[arg(long, env = "BACKEND_ISSUER", default_value = "backend_client", value_parser = not_empty)]
     pub issuer: String,
-    /// The game whose players log in here
+    /// Game whose players log in here
     #[arg(long, env = "BACKEND_GAME", default_value = "default", value_parser = not_empty)]
     pub game: String,
-    /// The environment the servers' keys must be for, such as `live` or `staging`
-    #[arg(long, env = "BACKEND_ENVIRONMENT", default_value = "live", value_parser = crate::server_keys::environment)]
+    /// Environment, such as `live` or `staging`. Server keys of other environments are rejected
+    #[arg(long, env = "BACKEND_ENVIRONMENT", default_value = "live", value_parser = crate::auth::key_format::environment)]
     pub environment: String,
-    /// Network or address of a proxy whose `X-Forwarded-For` is believed; may be given several times
-    #[arg(long = "trusted-proxy", env = "BACKEND_TRUSTED_PROXIES", value_delimiter = ',', value_parser = crate::client_address::network)]
+    /// Network or address of a proxy whose `X-Forwarded-For` header is trusted. Can be given several times
+    #[arg(long = "trusted-proxy", env = "BACKEND_TRUSTED_PROXIES", value_delimiter = ',', value_parser = crate::http::client_ip::network)]
     pub trusted_proxies: Vec<ipnet::IpNet>,
-    /// Requests a minute from one address, beyond a burst of half as many; 0: as many as come. Requests from this machine
-    /// and those with a server key are not counted
+    /// Requests per minute and IP address (burst: half of it). 0 = unlimited. Requests from loopback or with a valid key are
+    /// not counted
     #[arg(long, env = "BACKEND_REQUESTS_PER_MINUTE", default_value_t = 1200)]
     pub requests_per_minute: u32,
-    /// The same for logins, refreshes and wrong server keys
+    /// Logins, refreshes and invalid keys per minute and IP address (burst: half of it). 0 = unlimited
     #[arg(long, env = "BACKEND_LOGINS_PER_MINUTE", default_value_t = 60)]
     pub logins_per_minute: u32,
-    /// The same for new accounts
+    /// New accounts per minute and IP address (burst: half of it). 0 = unlimited
     #[arg(long, env = "BACKEND_NEW_ACCOUNTS_PER_MINUTE", default_value_t = 20)]
     pub new_accounts_per_minute: u32,
-    /// The same for one player's requests, wherever they come from
+    /// Requests per minute and player, from any address (burst: half of it). 0 = unlimited
     #[arg(long, env = "BACKEND_PLAYER_REQUESTS_PER_MINUTE", default_value_t = 600)]
     pub player_requests_per_minute: u32,
-    /// Most connections at a time
+    /// Maximum number of open connections
     #[arg(long, env = "BACKEND_MAX_CONNECTIONS", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections: u32,
-    /// Most connections from one address, unless it is this machine or a trusted proxy
+    /// Maximum number of open connections per IP address. Loopback and trusted proxies are not limited
     #[arg(long, env = "BACKEND_MAX_CONNECTIONS_PER_ADDRESS", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections_per_address: u32,
-    /// Seconds a client may take to send a request's head, or to take a part of a reply; a body must come at 8 KiB/s after them
+    /// Seconds within which a client must send the head of a request and accept each part of a reply. Bodies must arrive at
+    /// 8 KiB/s or more after that time
     #[arg(long, env = "BACKEND_SLOW_CLIENT_SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=600))]
     pub slow_client_seconds: u32,
-    /// Origin of a web client, such as `https://play.example.org`, whose pages may call the API; may be given several times.
-    /// `*`: any
-    #[arg(long = "allowed-origin", env = "BACKEND_ALLOWED_ORIGINS", value_delimiter = ',', value_parser = crate::web::origin)]
+    /// Origin of a web client that may call the API, such as `https://play.example.org`. Can be given several times. `*` = any
+    /// origin
+    #[arg(long = "allowed-origin", env = "BACKEND_ALLOWED_ORIGINS", value_delimiter = ',', value_parser = crate::http::cors::origin)]
     pub allowed_origins: Vec<axum::http::HeaderValue>,
-    /// How mails go out: `none`, `console`, `file:FOLDER`, `smtps://USER:PASSWORD@HOST` or `smtp://…?tls=required`
-    #[arg(long, env = "BACKEND_MAIL", default_value = "none", hide_env_values = true, value_parser = crate::mail::target)]
+    /// Mail transport: `none`, `console`, `file:FOLDER`, `smtps://USER:PASSWORD@HOST` or `smtp://…?tls=required`
+    #[arg(long, env = "BACKEND_MAIL", default_value = "none", hide_env_values = true, value_parser = crate::accounts::mail::target::target)]
     pub mail: MailTarget,
     /// Sender of the mails, such as `Game <noreply@example.org>`
     #[arg(long, env = "BACKEND_MAIL_FROM", value_parser = not_empty)]
     pub mail_from: Option<String>,
-    /// The game's name in mails. Default: that of `--game`
+    /// Name of the game in mails. Default: the value of `--game`
     #[arg(long, env = "BACKEND_MAIL_NAME", value_parser = not_empty)]
     pub mail_name: Option<String>,
-    /// When an e-mail address makes an account: `open`, at once, or `verified`, when a code sent to it comes back, which
-    /// hides who has an account. Default: `verified` with a mail server, `open` without
+    /// When an e-mail address becomes an account: `open` = immediately, `verified` = when the player enters a code sent to
+    /// it, which hides who has an account. Default: `verified` with a mail server, `open` without
     #[arg(long, env = "BACKEND_EMAIL_ACCOUNTS", value_enum)]
     pub email_accounts: Option<EmailAccounts>,
-    /// `NAME=URL` of a hook that says whose token of another platform one is; may be given several times
-    #[arg(long = "identity-provider", env = "BACKEND_IDENTITY_PROVIDERS", value_delimiter = ',', value_parser = crate::identities::provider)]
+    /// `NAME=URL` of a hook that verifies the login tokens of another platform. Can be given several times
+    #[arg(long = "identity-provider", env = "BACKEND_IDENTITY_PROVIDERS", value_delimiter = ',', value_parser = crate::auth::identity_providers::provider)]
     pub identity_providers: Vec<IdentityProvider>,
-    /// What the hooks know the backend by, sent as `Authorization: Bearer`
+    /// Secret that is sent to the hooks as `Authorization: Bearer`
     #[arg(long, env = "BACKEND_IDENTITY_HOOK_SECRET", hide_env_values = true, value_parser = secret)]
     pub identity_hook_secret: Option<SecretString>,
-    /// File with the server key; written on first start, read afterwards
+    /// File with the server key. Written on the first start, read afterwards
     #[arg(long, env = "BACKEND_SERVER_KEY_FILE", value_parser = path)]
     pub server_key_file: Option<PathBuf>,
-    /// Seconds after which a silent server leaves the room list
+    /// Seconds after its last heartbeat until a server leaves the room list and loses its players
     #[arg(long, env = "BACKEND_LEASE_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub lease_seconds: u32,
-    /// Seconds between heartbeats that servers are asked for
+    /// Seconds between the heartbeats of a server
     #[arg(long, env = "BACKEND_HEARTBEAT_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=600))]
     pub heartbeat_seconds: u32,
-    /// The same for servers that hold players: the longest time until one hears that another server waits for a player
+    /// Seconds between the heartbeats of a server that holds players: the longest delay until it learns that another server
+    /// requests one of them
     #[arg(long, env = "BACKEND_HOLDER_HEARTBEAT_SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=600))]
     pub holder_heartbeat_seconds: u32,
-    /// Seconds an access token lives
+    /// Lifetime of an access token, in seconds
     #[arg(long, env = "BACKEND_ACCESS_TOKEN_SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub access_token_seconds: u32,
-    /// Seconds a join ticket lives
+    /// Lifetime of a join ticket, in seconds
     #[arg(long, env = "BACKEND_TICKET_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=60))]
     pub ticket_seconds: u32,
-    /// Seconds a refresh token lives
+    /// Lifetime of a refresh token, in seconds
     #[arg(long, env = "BACKEND_REFRESH_TOKEN_SECONDS", default_value_t = 30 * 24 * 3600, value_parser = clap::value_parser!(u32).range(60..))]
     pub refresh_token_seconds: u32,
 }
 
 impl Config {
-    /// What players and worlds made here belong to: the game and the environment, whose name holds no slash.
+    /// See `--slow-client-seconds`.
+    pub fn slow_client_timeout(&self) -> Duration {
+        Duration::from_secs(self.slow_client_seconds.into())
+    }
+
+    /// The scope of players and worlds created here: `game/environment`. An environment contains no slash.
     pub fn scope(&self) -> String {
         format!("{}/{}", self.game, self.environment)
     }
 
-    /// Refuses settings that each make sense, but not together.
-    pub fn check(&self) -> Result<(), Unusable> {
+    /// Rejects combinations of settings that contradict each other.
+    pub fn check(&self) -> Result<(), InvalidSetting> {
         let Self { lease_seconds, heartbeat_seconds, access_token_seconds, refresh_token_seconds, .. } = self;
         if lease_seconds <= heartbeat_seconds {
-            return Err(Unusable(format!(
+            return Err(InvalidSetting(format!(
                 "--lease-seconds {lease_seconds} must be more than --heartbeat-seconds {heartbeat_seconds} (best twice as \
                  much): a server would leave the list between two heartbeats; make the lease longer or the heartbeats more \
                  frequent"
             )));
         }
         if refresh_token_seconds < access_token_seconds {
-            return Err(Unusable(format!(
+            return Err(InvalidSetting(format!(
                 "--refresh-token-seconds {refresh_token_seconds} must be at least --access-token-seconds \
                  {access_token_seconds}: a session would end before the token it was begun with; make it longer"
             )));

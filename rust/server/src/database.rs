@@ -1,73 +1,72 @@
 //! The one database, SQLite or PostgreSQL, behind one set of SQL.
 
-#[cfg(test)]
-mod empty;
+pub(crate) mod batch_loader;
+mod change_detection;
+mod group_commit;
 mod location;
+mod migrations;
+pub(crate) mod secrets;
 #[cfg(test)]
-mod migrations_tests;
-mod moments;
-mod writer;
+mod test_database;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use sqlx::any::{AnyPoolOptions, AnyRow};
-use sqlx::migrate::Migrator;
-use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Row, Transaction};
+use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Row};
 use uuid::Uuid;
 
-use moments::Moments;
-pub(crate) use moments::{Moment, Remembered};
-pub use writer::Turn;
-use writer::Writer;
+use change_detection::ChangeDetector;
+pub(crate) use change_detection::{DbVersion, VersionedCache};
+pub use group_commit::WriteGuard;
+use group_commit::Writer;
+use migrations::MIGRATIONS;
 
-use crate::config::without_password;
-
-static MIGRATIONS: Migrator = sqlx::migrate!();
+use crate::config::redact_password;
 
 /// A transaction, with the database's time at its beginning. What was done is undone unless it is committed.
-pub struct Work {
+pub struct Transaction {
     /// Run statements on this.
-    pub tx: Tx,
+    pub conn: WriteConnection,
     /// Milliseconds since 1970 by the database's clock.
     pub now: i64,
 }
 
-/// What a transaction's statements run on.
-pub enum Tx {
-    /// A turn of SQLite's one writer.
-    Turn(Turn),
+/// The connection of a transaction.
+pub enum WriteConnection {
+    /// A part of SQLite's shared transaction.
+    Grouped(WriteGuard),
     /// A transaction of PostgreSQL.
-    Own(Transaction<'static, Any>),
+    Own(sqlx::Transaction<'static, Any>),
 }
 
-impl std::ops::Deref for Tx {
+impl std::ops::Deref for WriteConnection {
     type Target = AnyConnection;
 
     fn deref(&self) -> &AnyConnection {
         match self {
-            Self::Turn(turn) => turn.connection(),
+            Self::Grouped(guard) => guard.connection(),
             Self::Own(own) => own,
         }
     }
 }
 
-impl std::ops::DerefMut for Tx {
+impl std::ops::DerefMut for WriteConnection {
     fn deref_mut(&mut self) -> &mut AnyConnection {
         match self {
-            Self::Turn(turn) => turn.connection_mut(),
+            Self::Grouped(guard) => guard.connection_mut(),
             Self::Own(own) => own,
         }
     }
 }
 
-impl Work {
-    /// Makes what was done durable.
+impl Transaction {
+    /// Commits, durably.
     pub async fn commit(self) -> sqlx::Result<()> {
-        match self.tx {
-            Tx::Turn(turn) => turn.commit().await,
-            Tx::Own(own) => own.commit().await,
+        match self.conn {
+            WriteConnection::Grouped(guard) => guard.commit().await,
+            WriteConnection::Own(own) => own.commit().await,
         }
     }
 }
@@ -80,7 +79,7 @@ pub struct Database {
     /// SQLite has one.
     writer: Option<Writer>,
     /// If it is watched.
-    moments: Option<Arc<Moments>>,
+    changes: Option<Arc<ChangeDetector>>,
     /// Of the backend whose data this is.
     backend_id: Arc<str>,
 }
@@ -92,9 +91,9 @@ impl Database {
         location::check(location)?;
         let url = location::url(location);
         let sqlite = url.starts_with("sqlite:");
-        let named = || format!("--database {}", without_password(location));
+        let named = || format!("--database {}", redact_password(location));
         if sqlite {
-            location::provide(location).with_context(named)?;
+            location::create_file(location).with_context(named)?;
         }
         let pool = AnyPoolOptions::new()
             .max_connections(if sqlite { 8 } else { 16 })
@@ -119,13 +118,13 @@ impl Database {
             .await
             .with_context(|| format!("{}: the database cannot be opened", named()))?;
         let writer = sqlite.then(|| Writer::new(pool.clone()));
-        let mut database = Self { pool, sqlite, writer, moments: None, backend_id: "".into() };
-        database.refuse_loose_durability().await?;
+        let mut database = Self { pool, sqlite, writer, changes: None, backend_id: "".into() };
+        database.require_durable_commits().await?;
         MIGRATIONS
             .run(&database.pool)
             .await
             .with_context(|| format!("{}: the schema cannot be brought up to date", named()))?;
-        database.leave_room().await?;
+        database.set_fillfactor().await?;
         database.backend_id = database.identity().await.context("cannot read the backend's identity")?.into();
         Ok(database)
     }
@@ -135,7 +134,7 @@ impl Database {
         &self.backend_id
     }
 
-    /// Made by whoever opens the database first.
+    /// Created by the first process that opens the database.
     async fn identity(&self) -> sqlx::Result<String> {
         sqlx::query(
             "INSERT INTO backend_identity (id, backend_id) VALUES (1, $1) ON CONFLICT (id) DO NOTHING",
@@ -149,27 +148,27 @@ impl Database {
             .try_get("backend_id")
     }
 
-    /// Begins to watch for commits, for [`Database::moment`].
-    pub(crate) async fn watch(&mut self) -> anyhow::Result<()> {
-        let moments = if self.sqlite {
+    /// Begins to watch for commits, for [`Database::version`].
+    pub(crate) async fn detect_changes(&mut self) -> anyhow::Result<()> {
+        let changes = if self.sqlite {
             let row = sqlx::query("SELECT file FROM pragma_database_list WHERE name = 'main'")
                 .fetch_one(&self.pool)
                 .await?;
-            Moments::of_sqlite(&row.try_get::<String, _>("file")?)?
+            ChangeDetector::of_sqlite(&row.try_get::<String, _>("file")?)?
         } else {
-            Moments::of_postgres(self.pool.connect_options().database_url.as_str()).await?
+            ChangeDetector::of_postgres(self.pool.connect_options().database_url.as_str()).await?
         };
-        self.moments = Some(Arc::new(moments));
+        self.changes = Some(Arc::new(changes));
         Ok(())
     }
 
-    /// The state of the database, and the time by its clock. What is read after this was asked stays true for as long as
-    /// the same moment is given. None: only the database itself can tell.
-    pub(crate) async fn moment(&self) -> Option<(Moment, i64)> {
-        self.moments.as_ref()?.now().await
+    /// The state of the database, and the time by its clock. What is read after this call stays true for as long as
+    /// the same version is returned. None: unknown.
+    pub(crate) async fn version(&self) -> Option<(DbVersion, i64)> {
+        self.changes.as_ref()?.now().await
     }
 
-    async fn refuse_loose_durability(&self) -> anyhow::Result<()> {
+    async fn require_durable_commits(&self) -> anyhow::Result<()> {
         if self.sqlite {
             let synchronous: i64 =
                 sqlx::query("PRAGMA synchronous").fetch_one(&self.pool).await?.try_get(0)?;
@@ -190,12 +189,12 @@ impl Database {
 
     /// Rows that are written over and over get room for it on their page: there PostgreSQL writes a new version of one without
     /// touching an index, and tidies up in passing. SQLite has one version of a row.
-    async fn leave_room(&self) -> anyhow::Result<()> {
+    async fn set_fillfactor(&self) -> anyhow::Result<()> {
         if self.sqlite {
             return Ok(());
         }
         for table in ["servers", "server_players", "player_leases", "documents"] {
-            // Only once: it waits for whoever cleans the table up.
+            // Only once: it waits for a running vacuum of the table.
             let count: i64 = sqlx::query(
                 "SELECT COUNT(*) FROM pg_class WHERE oid = CAST($1 AS regclass) AND 'fillfactor=70' = ANY(reloptions)",
             )
@@ -222,14 +221,14 @@ impl Database {
     }
 
     /// Begins a transaction that may write.
-    pub async fn begin(&self) -> sqlx::Result<Work> {
+    pub async fn begin(&self) -> sqlx::Result<Transaction> {
         if let Some(writer) = &self.writer {
-            let (turn, now) = writer.begin(self.select_clock()).await?;
-            return Ok(Work { tx: Tx::Turn(turn), now });
+            let (guard, now) = writer.begin(self.select_clock()).await?;
+            return Ok(Transaction { conn: WriteConnection::Grouped(guard), now });
         }
         let mut tx = self.pool.begin().await?;
         let now: i64 = sqlx::query(self.select_clock()).fetch_one(&mut *tx).await?.try_get(0)?;
-        Ok(Work { tx: Tx::Own(tx), now })
+        Ok(Transaction { conn: WriteConnection::Own(tx), now })
     }
 
     /// Milliseconds since 1970 by the database's clock.
@@ -269,8 +268,8 @@ impl Database {
         if let Some(writer) = &self.writer {
             writer.close().await;
         }
-        if let Some(moments) = &self.moments {
-            moments.close().await;
+        if let Some(changes) = &self.changes {
+            changes.close().await;
         }
         self.pool.close().await;
     }

@@ -1,4 +1,4 @@
-//! Is it alive, is it ready, what is it doing.
+//! Liveness, readiness and metrics.
 
 use std::sync::OnceLock;
 
@@ -9,7 +9,7 @@ use axum::response::IntoResponse;
 use backend_protocol::Code;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
-use crate::problem::{Outcome, Refusal};
+use crate::http::{ApiError, ApiResult};
 use crate::state::AppState;
 
 static METRICS: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
@@ -26,33 +26,33 @@ pub fn collect_metrics() {
 }
 
 /// Folds what histograms collected, which otherwise grows with every request between two scrapes.
-pub fn fold_metrics() {
+pub fn run_metrics_upkeep() {
     if let Some(handle) = METRICS.get().and_then(Option::as_ref) {
         handle.run_upkeep();
     }
 }
 
-/// The process runs.
+/// Returns 200 while the process runs.
 #[utoipa::path(get, path = "/healthz", operation_id = "health_live", tag = "operation", responses((status = 200)))]
 pub async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// The backend can serve: its database answers and it is not on its way out.
+/// Returns 200 while the backend can serve: its database answers and it is not stopping.
 #[utoipa::path(get, path = "/readyz", operation_id = "health_ready", tag = "operation", responses((status = 200), (status = 503, body = backend_protocol::Problem)))]
-pub async fn readyz(State(state): State<AppState>) -> Outcome<&'static str> {
+pub async fn readyz(State(state): State<AppState>) -> ApiResult<&'static str> {
     if state.is_stopping() {
-        return Err(Refusal::new(Code::Unavailable, "stopping"));
+        return Err(ApiError::new(Code::Unavailable, "stopping"));
     }
     state.database.now().await?;
     Ok("ready\n")
 }
 
-/// Prometheus text format.
+/// Returns metrics in the Prometheus text format.
 #[utoipa::path(get, path = "/metrics", operation_id = "health_metrics", tag = "operation", responses((status = 200, content_type = "text/plain")))]
 pub async fn metrics() -> impl IntoResponse {
     let handle = METRICS.get().and_then(Option::as_ref);
-    fold_metrics();
+    run_metrics_upkeep();
     let text = handle.map(PrometheusHandle::render);
     (StatusCode::OK, [(CONTENT_TYPE, "text/plain; version=0.0.4")], text.unwrap_or_default())
 }

@@ -1,4 +1,4 @@
-//! The API as OpenAPI 3.1, made from the handlers and the wire types.
+//! What the OpenAPI document holds beside the routes: title, credentials, error replies.
 
 use backend_protocol::problem;
 use utoipa::OpenApi;
@@ -8,27 +8,7 @@ use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
 #[derive(OpenApi)]
 #[openapi(
     info(title = "backend_client", description = "Backend for Godot dedicated servers and their clients."),
-    paths(
-        crate::session::login_anonymous, crate::session::login_device, crate::session::login_password,
-        crate::session::register, crate::session::login_custom, crate::session::refresh::refresh,
-        crate::session::refresh::logout, crate::session::refresh::logout_everywhere,
-        crate::accounts::account, crate::accounts::link::password, crate::accounts::link::device,
-        crate::accounts::link::custom, crate::accounts::passwords::change, crate::accounts::passwords::forgotten,
-        crate::accounts::passwords::reset, crate::accounts::email::code, crate::accounts::email::verify,
-        crate::admin::player, crate::admin::ban, crate::admin::unban, crate::admin::end_sessions,
-        crate::admin::keys::list, crate::admin::keys::create, crate::admin::keys::rotate, crate::admin::keys::revoke,
-        crate::validation::jwks, crate::validation::validate,
-        crate::registration::register, crate::registration::heartbeat, crate::registration::deregister,
-        crate::rooms::list, crate::rooms::get, crate::rooms::ticket,
-        crate::player_store::load, crate::player_store::saves::save, crate::player_store::own_documents,
-        crate::player_store::leases::release,
-        crate::player_store::conflicts::player_conflicts, crate::player_store::conflicts::resolve_conflicts,
-        crate::world_store::open, crate::world_store::chunks, crate::world_store::release,
-        crate::world_store::transfer::uploads, crate::world_store::transfer::downloads,
-        crate::world_store::transfer::put, crate::world_store::transfer::get, crate::world_store::commit::commit,
-        crate::health::healthz, crate::health::readyz, crate::health::metrics,
-    ),
-    modifiers(&Credentials, &Problems)
+    modifiers(&Credentials)
 )]
 struct Api;
 
@@ -44,37 +24,39 @@ impl utoipa::Modify for Credentials {
     }
 }
 
-/// What every route may answer as well, and the media type of refusals.
-struct Problems;
+/// The document without routes.
+pub fn base() -> utoipa::openapi::OpenApi {
+    Api::openapi()
+}
 
-impl utoipa::Modify for Problems {
-    fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
-        for item in api.paths.paths.values_mut() {
-            let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
-            for operation in operations.into_iter().flatten() {
-                let responses = &mut operation.responses.responses;
-                for (status, code) in [("4XX", "Refused"), ("503", "Not now; try again")] {
-                    responses.entry(status.to_owned()).or_insert_with(|| refusal(code));
-                }
-                for (status, response) in responses.iter_mut() {
-                    if let RefOr::T(response) = response
-                        && status.starts_with(['4', '5'])
-                        && let Some(content) = response.content.shift_remove("application/json")
-                    {
-                        response.content.insert(problem::MEDIA_TYPE.to_owned(), content);
-                    }
+/// The document with the error replies of every route, pretty-printed, ending in a newline.
+pub fn to_json(mut api: utoipa::openapi::OpenApi) -> anyhow::Result<String> {
+    add_error_replies(&mut api);
+    Ok(format!("{}\n", api.to_pretty_json()?))
+}
+
+/// Adds the error replies that every route may send, and their media type.
+fn add_error_replies(api: &mut utoipa::openapi::OpenApi) {
+    for item in api.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
+        for operation in operations.into_iter().flatten() {
+            let responses = &mut operation.responses.responses;
+            for (status, description) in [("4XX", "Rejected"), ("503", "Unavailable; try again")] {
+                responses.entry(status.to_owned()).or_insert_with(|| error_reply(description));
+            }
+            for (status, response) in responses.iter_mut() {
+                if let RefOr::T(response) = response
+                    && status.starts_with(['4', '5'])
+                    && let Some(content) = response.content.shift_remove("application/json")
+                {
+                    response.content.insert(problem::MEDIA_TYPE.to_owned(), content);
                 }
             }
         }
     }
 }
 
-fn refusal(description: &str) -> RefOr<Response> {
+fn error_reply(description: &str) -> RefOr<Response> {
     let content = Content::new(Some(RefOr::Ref(Ref::from_schema_name("Problem"))));
     RefOr::T(ResponseBuilder::new().description(description).content(problem::MEDIA_TYPE, content).build())
-}
-
-/// The document, pretty-printed, ending in a newline.
-pub fn document() -> anyhow::Result<String> {
-    Ok(format!("{}\n", Api::openapi().to_pretty_json()?))
 }

@@ -11,7 +11,7 @@ pub fn restrict_new_files() {
 }
 
 /// Makes an empty file for its owner alone, or looks at the one that is there.
-pub fn provide_file(path: &Path) -> anyhow::Result<()> {
+pub fn create_file(path: &Path) -> anyhow::Result<()> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
@@ -35,8 +35,8 @@ pub fn check_secret(path: &Path) -> anyhow::Result<()> {
 }
 
 /// Makes a folder for its owner alone, or looks at the one that is there. One that others may enter is tightened only if it
-/// holds nothing but what belongs there: nobody is shut out of a folder that has other uses.
-pub fn provide_folder(path: &Path, belongs: impl Fn(&str) -> bool) -> anyhow::Result<()> {
+/// holds nothing but what belongs there: a folder that has other uses stays open.
+pub fn create_folder(path: &Path, belongs: impl Fn(&str) -> bool) -> anyhow::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

@@ -9,14 +9,15 @@ use sqlx::Row;
 use unicode_normalization::UnicodeNormalization;
 use uuid::Uuid;
 
-use crate::audit::Event;
-use crate::database::{Database, Work};
-use crate::idempotency::IdempotencyKey;
+use crate::auth::audit::Event;
+use crate::auth::extractors::ServerAuth;
+use crate::auth::revocations;
+use crate::auth::signing_keys;
+use crate::database::{Database, Transaction};
+use crate::http::idempotency::IdempotencyKey;
+use crate::http::{ApiError, ApiResult, JsonBody};
 use crate::player_store::{conflicts, leases};
-use crate::problem::{JsonBody, Outcome, Refusal};
-use crate::revocations;
-use crate::signing_keys;
-use crate::state::{AppState, ServerAuth};
+use crate::state::AppState;
 use crate::world_store;
 
 pub const fn status_text(status: ServerStatus) -> &'static str {
@@ -36,9 +37,9 @@ pub fn status_of(text: &str) -> ServerStatus {
 }
 
 /// Tags as one column, in which `,tag,` can be searched.
-fn tags_text(tags: &[String]) -> Outcome<String> {
+fn tags_text(tags: &[String]) -> ApiResult<String> {
     if tags.iter().any(|tag| tag.contains(',')) {
-        return Err(Refusal::field("tags", "must not contain commas"));
+        return Err(ApiError::field("tags", "must not contain commas"));
     }
     Ok(if tags.is_empty() { String::new() } else { format!(",{},", tags.join(",")) })
 }
@@ -64,19 +65,19 @@ pub async fn fold_names(database: &Database) -> sqlx::Result<()> {
 }
 
 /// Puts a server where it belongs in lists by players.
-async fn list_players(work: &mut Work, server_id: &str, players: i64) -> sqlx::Result<()> {
+async fn list_players(tx: &mut Transaction, server_id: &str, players: i64) -> sqlx::Result<()> {
     sqlx::query(
         "INSERT INTO server_players (listed_id, player_count) VALUES ($1, $2) \
          ON CONFLICT (listed_id) DO UPDATE SET player_count = excluded.player_count",
     )
     .bind(server_id)
     .bind(players)
-    .execute(&mut *work.tx)
+    .execute(&mut *tx.conn)
     .await?;
     Ok(())
 }
 
-/// Lists a server, or renews the entry it had under the same instance.
+/// Registers a server, or renews its registration under the same instance id.
 #[utoipa::path(post, path = "/v1/servers", operation_id = "servers_register", tag = "registration", request_body = RegisterServer, security(("server_key" = [])),
     responses((status = 201, body = ServerLease), (status = "4XX", body = Problem)))]
 pub async fn register(
@@ -84,11 +85,11 @@ pub async fn register(
     server: ServerAuth,
     key: IdempotencyKey,
     body: JsonBody<RegisterServer>,
-) -> Outcome<(StatusCode, Json<ServerLease>)> {
+) -> ApiResult<(StatusCode, Json<ServerLease>)> {
     let entry = body.value;
     let tags = tags_text(&entry.tags)?;
-    let mut work = state.database.begin().await?;
-    let lease_until = leases::lease_until(&state, &work);
+    let mut tx = state.database.begin().await?;
+    let lease_until = leases::lease_until(&state, &tx);
     let row = sqlx::query(
         "INSERT INTO servers (server_id, key_hash, instance_id, name, address, port, map, mode, region, version, \
          tags, players, max_players, status, heartbeat_sequence, created_at, lease_until, certificate, registered_with, \
@@ -115,21 +116,21 @@ pub async fn register(
     .bind(tags)
     .bind(i64::from(entry.players))
     .bind(i64::from(entry.max_players))
-    .bind(work.now)
+    .bind(tx.now)
     .bind(lease_until)
     .bind(&entry.certificate)
     // A repetition of the registration that arrives after the server has left lists it no more.
     .bind(&key.0)
     .bind(folded(&entry.name))
-    .fetch_one(&mut *work.tx)
+    .fetch_one(&mut *tx.conn)
     .await?;
     let server_id: String = row.try_get("server_id")?;
-    list_players(&mut work, &server_id, i64::from(entry.players)).await?;
-    // Whoever was forgotten and comes back still holds the players that nobody has taken.
-    leases::renew_all(&state, &mut work, &server_id).await?;
-    world_store::renew_all(&mut work, &server_id, lease_until).await?;
-    work.commit().await?;
-    state.rooms.kept.changed();
+    list_players(&mut tx, &server_id, i64::from(entry.players)).await?;
+    // A server that was forgotten and comes back still holds the players that no other has taken.
+    leases::renew_all(&state, &mut tx, &server_id).await?;
+    world_store::renew_all(&mut tx, &server_id, lease_until).await?;
+    tx.commit().await?;
+    state.rooms.page_cache.invalidate();
     Event::new("server_registered").server(&server_id).ok();
     tracing::debug!(server_id, name = entry.name, "a server registered");
     let lease = ServerLease {
@@ -141,7 +142,7 @@ pub async fn register(
     Ok((StatusCode::CREATED, Json(lease)))
 }
 
-/// Keeps a server's lease, and those of its players.
+/// Renews a server's lease, and those of its players.
 #[utoipa::path(post, path = "/v1/servers/{server_id}/heartbeat", operation_id = "servers_heartbeat", tag = "registration", request_body = Heartbeat,
     security(("server_key" = [])), params(("server_id" = String, Path)),
     responses((status = 200, body = HeartbeatReply), (status = 404, body = Problem), (status = "4XX", body = Problem)))]
@@ -150,16 +151,16 @@ pub async fn heartbeat(
     server: ServerAuth,
     Path(server_id): Path<String>,
     body: JsonBody<Heartbeat>,
-) -> Outcome<Json<HeartbeatReply>> {
+) -> ApiResult<Json<HeartbeatReply>> {
     limits::identifier("server_id", &server_id, 64)?;
     let beat = body.value;
     let sequence =
-        i64::try_from(beat.sequence).map_err(|_| Refusal::field("sequence", "must fit into 63 bits"))?;
+        i64::try_from(beat.sequence).map_err(|_| ApiError::field("sequence", "must fit into 63 bits"))?;
     let tags = beat.tags.as_deref().map(tags_text).transpose()?;
     let confirmed = i64::try_from(beat.confirmed_sequence.unwrap_or(0))
-        .map_err(|_| Refusal::field("confirmed_sequence", "must fit into 63 bits"))?;
-    let mut work = state.database.begin().await?;
-    let lease_until = leases::lease_until(&state, &work);
+        .map_err(|_| ApiError::field("confirmed_sequence", "must fit into 63 bits"))?;
+    let mut tx = state.database.begin().await?;
+    let lease_until = leases::lease_until(&state, &tx);
     let beaten = sqlx::query(
         "UPDATE servers SET lease_until = $1, heartbeat_sequence = $2, status = $3, players_before = players, \
          players = $4, map = COALESCE($5, map), mode = COALESCE($6, mode), max_players = COALESCE($7, max_players), \
@@ -177,19 +178,19 @@ pub async fn heartbeat(
     .bind(tags)
     .bind(&server_id)
     .bind(&server.key_hash)
-    .bind(work.now)
+    .bind(tx.now)
     .bind(confirmed)
-    .fetch_optional(&mut *work.tx)
+    .fetch_optional(&mut *tx.conn)
     .await?;
     let mut holds = 0;
     let mut rolled_back = false;
     if let Some(row) = beaten {
         rolled_back = row.try_get::<i64, _>("rolled_back")? != 0;
         if row.try_get::<i64, _>("players_before")? != i64::from(beat.players) {
-            list_players(&mut work, &server_id, i64::from(beat.players)).await?;
+            list_players(&mut tx, &server_id, i64::from(beat.players)).await?;
         }
-        holds = leases::renew_all(&state, &mut work, &server_id).await?;
-        world_store::renew(&mut work, &server_id, &beat.worlds, lease_until).await?;
+        holds = leases::renew_all(&state, &mut tx, &server_id).await?;
+        world_store::renew(&mut tx, &server_id, &beat.worlds, lease_until).await?;
     } else {
         // Late and overtaken, or not listed: only the latter is told.
         sqlx::query(
@@ -197,18 +198,18 @@ pub async fn heartbeat(
         )
         .bind(&server_id)
         .bind(&server.key_hash)
-        .bind(work.now)
-        .fetch_optional(&mut *work.tx)
+        .bind(tx.now)
+        .fetch_optional(&mut *tx.conn)
         .await?
-        .ok_or_else(|| Refusal::new(Code::ServerUnknown, "not listed (any more); register again"))?;
+        .ok_or_else(|| ApiError::new(Code::ServerUnknown, "not listed (any more); register again"))?;
     }
-    let wanted = leases::wanted(&mut *work.tx, &server_id, work.now).await?;
-    let conflicts = conflicts::of_server(&mut *work.tx, &server_id).await?;
-    let (revocations, revocations_as_of) = revocations::since(&mut work, beat.revocations_after).await?;
-    // From the database: another replica may have heard of a new key a moment before this one.
-    let key_ids = Some(signing_keys::good(&mut work.tx, work.now).await?);
-    work.commit().await?;
-    state.rooms.kept.changed();
+    let wanted = leases::handover_requested(&mut *tx.conn, &server_id, tx.now).await?;
+    let conflicts = conflicts::of_server(&mut *tx.conn, &server_id).await?;
+    let (revocations, revocations_as_of) = revocations::since(&mut tx, beat.revocations_after).await?;
+    // From the database: another replica may have read a new key a moment before this one.
+    let key_ids = Some(signing_keys::active_kids(&mut tx.conn, tx.now).await?);
+    tx.commit().await?;
+    state.rooms.page_cache.invalidate();
     if rolled_back {
         tracing::warn!(
             server_id,
@@ -218,8 +219,8 @@ pub async fn heartbeat(
     }
     Ok(Json(HeartbeatReply {
         lease_seconds: state.config.lease_seconds,
-        // Whoever holds players is to hear soon when another server waits for one of them; whoever has let players in, when
-        // one of them is banned.
+        // A server that holds players has to learn soon that another server waits for one of them, and a server that admitted
+        // players that one of them was banned.
         heartbeat_seconds: if holds > 0 || beat.players > 0 {
             state.config.heartbeat_seconds.min(state.config.holder_heartbeat_seconds)
         } else {
@@ -235,7 +236,7 @@ pub async fn heartbeat(
     }))
 }
 
-/// Takes a server off the list, and lets go all players and worlds that it holds. What it saved under their epochs counts until
+/// Deregisters a server, and releases all players and worlds that it holds. What it saved under their epochs counts until
 /// another server takes them.
 #[utoipa::path(delete, path = "/v1/servers/{server_id}", operation_id = "servers_deregister", tag = "registration", security(("server_key" = [])),
     params(("server_id" = String, Path)), responses((status = 204), (status = "4XX", body = Problem)))]
@@ -243,21 +244,21 @@ pub async fn deregister(
     State(state): State<AppState>,
     server: ServerAuth,
     Path(server_id): Path<String>,
-) -> Outcome<StatusCode> {
+) -> ApiResult<StatusCode> {
     limits::identifier("server_id", &server_id, 64)?;
-    let mut work = state.database.begin().await?;
+    let mut tx = state.database.begin().await?;
     let gone = sqlx::query("UPDATE servers SET lease_until = 0 WHERE server_id = $1 AND key_hash = $2")
         .bind(&server_id)
         .bind(&server.key_hash)
-        .execute(&mut *work.tx)
+        .execute(&mut *tx.conn)
         .await?;
     if gone.rows_affected() > 0 {
         // Also what it does not know of: a lease whose reply was lost.
-        leases::release_all(&state, &mut work, &server_id).await?;
-        world_store::release_all(&mut work, &server_id).await?;
+        leases::release_all(&state, &mut tx, &server_id).await?;
+        world_store::release_all(&mut tx, &server_id).await?;
     }
-    work.commit().await?;
-    state.rooms.kept.changed();
+    tx.commit().await?;
+    state.rooms.page_cache.invalidate();
     if gone.rows_affected() > 0 {
         Event::new("server_deregistered").server(&server_id).ok();
     }

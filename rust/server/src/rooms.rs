@@ -1,13 +1,14 @@
 //! Rooms: registered servers as players see them.
 
-mod kept;
+pub mod caches;
+mod page_cache;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Json;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, Uri};
@@ -21,17 +22,19 @@ use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::database::{Database, Remembered, rfc3339, unsigned};
-use crate::gathered::Gathered;
-use crate::idempotency::IdempotencyKey;
-use crate::problem::{Outcome, Refusal, query};
+use crate::auth::authorization::AuthSnapshot;
+use crate::auth::extractors::{PlayerAuth, PlayerOrServer};
+use crate::auth::tokens::Subject;
+use crate::database::{Database, rfc3339, unsigned};
+use crate::digest::sha256;
+use crate::http::etag::{EtaggedJson, IfNoneMatch};
+use crate::http::idempotency::IdempotencyKey;
+use crate::http::{ApiError, ApiResult, query};
 use crate::registration::{folded, status_of};
-use crate::standing::Standing;
-use crate::state::{AnyAuth, AppState, PlayerAuth};
-use crate::tagged::{Known, Tagged};
-use crate::tokens::{Subject, sha256};
+use crate::state::AppState;
 
-use kept::{Kept, Pages};
+use caches::LiveRoom;
+use page_cache::CachedPage;
 
 const COLUMNS: &str = "server_id, name, address, port, map, mode, region, version, tags, players, max_players, \
                        status, created_at";
@@ -58,13 +61,13 @@ struct Cursor {
 }
 
 impl Cursor {
-    fn fingerprint(query: &RoomQuery) -> Outcome<String> {
+    fn fingerprint(query: &RoomQuery) -> ApiResult<String> {
         let whole = RoomQuery { cursor: None, limit: None, ..query.clone() };
         let bytes = serde_json::to_vec(&whole).map_err(anyhow::Error::from)?;
         Ok(sha256(&bytes)[..16].to_owned())
     }
 
-    fn after(room: &Room, created_at: i64, query: &RoomQuery) -> Outcome<String> {
+    fn after(room: &Room, created_at: i64, query: &RoomQuery) -> ApiResult<String> {
         let (text, number) = match query.sort {
             RoomSort::Name => (room.name.clone(), 0),
             RoomSort::Players => (String::new(), i64::from(room.players)),
@@ -75,20 +78,20 @@ impl Cursor {
         Ok(URL_SAFE_NO_PAD.encode(bytes))
     }
 
-    fn read(text: &str, query: &RoomQuery) -> Outcome<Self> {
-        let refusal = || {
+    fn read(text: &str, query: &RoomQuery) -> ApiResult<Self> {
+        let invalid = || {
             let mut problem = Problem::new(Code::InvalidCursor, "cursor: not one this list handed out");
             problem.field = Some("cursor".into());
-            Refusal::from(problem)
+            ApiError::from(problem)
         };
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| refusal())?;
-        let cursor: Self = serde_json::from_slice(&bytes).map_err(|_| refusal())?;
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| invalid())?;
+        let cursor: Self = serde_json::from_slice(&bytes).map_err(|_| invalid())?;
         if cursor.query != Self::fingerprint(query)?
             || limits::identifier("room_id", &cursor.room_id, 64).is_err()
             // A room's name: one with a NUL is none, and PostgreSQL takes no such text.
             || limits::text("name", &cursor.text, 0, limits::MAX_SERVER_NAME).is_err()
         {
-            return Err(refusal());
+            return Err(invalid());
         }
         Ok(cursor)
     }
@@ -134,7 +137,7 @@ fn live_rooms(database: &Database) -> String {
     format!("+lease_until > {}", database.clock())
 }
 
-fn conditions(query: &RoomQuery, state: &AppState) -> Outcome<Conditions> {
+fn conditions(query: &RoomQuery, state: &AppState) -> ApiResult<Conditions> {
     let (config, database) = (&state.config, &state.database);
     let mut conditions = Conditions {
         sql: format!(" WHERE {} AND {}", live_rooms(database), of_scope(database, "$1", "$2")),
@@ -162,7 +165,7 @@ fn conditions(query: &RoomQuery, state: &AppState) -> Outcome<Conditions> {
         let is_in = if database.is_sqlite() { "instr(tags, ?) > 0" } else { "strpos(tags, ?) > 0" };
         conditions.and(is_in, Bind::Text(format!(",{tag},")));
     }
-    // `? = 1` keeps one way of adding conditions; the value says that the filter is on.
+    // `? = 1` keeps one way of adding conditions; the value switches the filter on.
     if query.not_full {
         conditions.and("players < max_players AND ? = 1", Bind::Number(1));
     }
@@ -199,44 +202,35 @@ const fn order(sort: RoomSort) -> (&'static str, &'static str) {
     responses((status = 200, body = RoomPage), (status = 304), (status = "4XX", body = Problem)))]
 pub async fn list(
     State(state): State<AppState>,
-    _auth: AnyAuth,
-    known: Known,
+    _auth: PlayerOrServer,
+    if_none_match: IfNoneMatch,
     uri: Uri,
-) -> Outcome<Response> {
+) -> ApiResult<Response> {
     let rooms = &state.rooms;
-    // By the words of whoever asks: with the same ones it was looked at a moment ago, and found good.
-    let words = uri.query().unwrap_or_default();
-    if let Some(page) = rooms.kept.fresh(words) {
-        return Ok(page.unless_known(&known));
+    // By the text of the query string: the same text was parsed and checked when the page was cached.
+    let query_text = uri.query().unwrap_or_default();
+    if let Some(page) = rooms.page_cache.get(query_text) {
+        return Ok(page.unless_matched(&if_none_match));
     }
     let query: RoomQuery = query(&uri)?;
     let key = serde_json::to_string(&query).map_err(anyhow::Error::from)?;
-    // Refused before it is asked for, so that only good cursors are kept.
+    // Rejected before the page is loaded, so that only valid cursors are cached.
     let conditions = conditions(&query, &state)?;
-    let asked = state.clone();
-    let read = move |_key, alike: Vec<()>| {
-        let (state, query, conditions) = (asked.clone(), query.clone(), conditions.clone());
+    let app = state.clone();
+    let read = move |_key, waiters: Vec<()>| {
+        let (state, query, conditions) = (app.clone(), query.clone(), conditions.clone());
         async move {
-            let page = Tagged::json(&page(&state, &query, conditions).await?)?;
-            Ok(vec![page; alike.len()])
+            let page = EtaggedJson::json(&page(&state, &query, conditions).await?)?;
+            Ok(vec![page; waiters.len()])
         }
     };
-    let (at, changes) = (Instant::now(), rooms.kept.changes());
-    let page = rooms.pages.ask(key, (), read).await?;
-    rooms.kept.keep(words.to_owned(), Kept { at, changes, page: page.clone() });
-    Ok(page.unless_known(&known))
+    let (at, revision) = (Instant::now(), rooms.page_cache.revision());
+    let page = rooms.page_loader.load(key, (), read).await?;
+    rooms.page_cache.insert(query_text.to_owned(), CachedPage { at, revision, page: page.clone() });
+    Ok(page.unless_matched(&if_none_match))
 }
 
-/// What is asked for at the moment. Requests for the same page, or for rooms one by one, share a statement.
-#[derive(Default)]
-pub struct Rooms {
-    pages: Gathered<String, (), Tagged>,
-    pub kept: Pages,
-    one: Gathered<(), String, Option<Arc<LiveRoom>>>,
-    known: Remembered<LiveRoom>,
-}
-
-async fn page(state: &AppState, query: &RoomQuery, mut conditions: Conditions) -> Outcome<RoomPage> {
+async fn page(state: &AppState, query: &RoomQuery, mut conditions: Conditions) -> ApiResult<RoomPage> {
     let limit = query.limit.unwrap_or(limits::DEFAULT_PAGE);
     let direction = if query.descending { "DESC" } else { "ASC" };
     let (column, id) = order(query.sort);
@@ -248,9 +242,9 @@ async fn page(state: &AppState, query: &RoomQuery, mut conditions: Conditions) -
         }
     }
     conditions.sql += &format!(" ORDER BY {column} {direction}, {id} {direction}");
-    // One more than asked for tells whether there is a next page.
+    // One more than requested shows whether there is a next page.
     conditions.limit(limit + 1);
-    // CROSS tells SQLite to begin with the order; PostgreSQL finds that out.
+    // CROSS makes SQLite begin with the order; PostgreSQL finds that out.
     let from = if query.sort == RoomSort::Players { "server_players CROSS JOIN servers" } else { "servers" };
     let sql = format!("SELECT {COLUMNS} FROM {from}{}", conditions.sql);
     let mut statement = sqlx::query(AssertSqlSafe(sql));
@@ -273,22 +267,22 @@ async fn page(state: &AppState, query: &RoomQuery, mut conditions: Conditions) -
     Ok(RoomPage { rooms, next_cursor })
 }
 
-/// One live room.
+/// Returns a live room.
 #[utoipa::path(get, path = "/v1/rooms/{room_id}", operation_id = "rooms_get", tag = "rooms", params(("room_id" = String, Path)),
     security(("access_token" = []), ("server_key" = [])),
     responses((status = 200, body = Room), (status = 404, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn get(
     State(state): State<AppState>,
-    AnyAuth(asker): AnyAuth,
+    PlayerOrServer(caller): PlayerOrServer,
     Path(room_id): Path<String>,
-) -> Outcome<Response> {
-    let (live, _now) = live(&state, &asker, room_id).await?;
+) -> ApiResult<Response> {
+    let (live, _now) = live(&state, &caller, room_id).await?;
     let mut response = Response::new(Body::from(live.json.clone()));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
 }
 
-/// A ticket for one room, good for one join.
+/// Creates a ticket for one join of a room.
 #[utoipa::path(post, path = "/v1/rooms/{room_id}/ticket", operation_id = "rooms_create_ticket", tag = "rooms", params(("room_id" = String, Path)),
     security(("access_token" = [])),
     responses((status = 200, body = JoinTicket), (status = 404, body = Problem), (status = 409, body = Problem), (status = "4XX", body = Problem)))]
@@ -297,14 +291,14 @@ pub async fn ticket(
     player: PlayerAuth,
     _key: IdempotencyKey,
     Path(room_id): Path<String>,
-) -> Outcome<Json<JoinTicket>> {
+) -> ApiResult<Json<JoinTicket>> {
     let (live, now) = live(&state, &player.1, room_id).await?;
     let room = &live.room;
     if room.status == ServerStatus::Draining {
-        return Err(Refusal::new(Code::RoomDraining, "the room takes nobody in any more"));
+        return Err(ApiError::new(Code::RoomDraining, "the room takes nobody in any more"));
     }
     if room.players >= room.max_players {
-        return Err(Refusal::new(Code::RoomFull, "the room is full"));
+        return Err(ApiError::new(Code::RoomFull, "the room is full"));
     }
     let expires_in = state.config.ticket_seconds;
     // Never older than the token it was got with, which may be younger than the clock says; see `session`.
@@ -315,42 +309,30 @@ pub async fn ticket(
     Ok(Json(JoinTicket { ticket, expires_in, room: room.clone(), certificate: live.certificate.clone() }))
 }
 
-/// A room that players may join.
-struct LiveRoom {
-    room: Room,
-    /// The room as it goes out.
-    json: Bytes,
-    certificate: Option<String>,
-    /// When it ends if nothing is heard of it.
-    lease_until: i64,
-    /// The database's time when it was read.
-    read_at: i64,
-}
-
-/// The room, and the time by the database's clock. `asker` is what was found when the request came.
-async fn live(state: &AppState, asker: &Standing, room_id: String) -> Outcome<(Arc<LiveRoom>, i64)> {
+/// The room, and the time by the database's clock. `caller` is what was found when the request came.
+async fn live(state: &AppState, caller: &AuthSnapshot, room_id: String) -> ApiResult<(Arc<LiveRoom>, i64)> {
     limits::identifier("room_id", &room_id, 64)?;
-    if let Some(moment) = asker.moment
-        && let Some(live) = state.rooms.known.get(moment, &room_id)
-        && live.lease_until > asker.now
+    if let Some(version) = caller.version
+        && let Some(live) = state.rooms.room_cache.get(version, &room_id)
+        && live.lease_until > caller.now
     {
-        return Ok((live, asker.now));
+        return Ok((live, caller.now));
     }
-    let asked = state.clone();
+    let app = state.clone();
     let read = move |(), room_ids| {
-        let state = asked.clone();
+        let state = app.clone();
         async move { read_live(&state, room_ids).await }
     };
-    let live = state.rooms.one.ask((), room_id.clone(), read).await?;
-    let live = live.ok_or_else(|| Refusal::new(Code::RoomNotFound, "there is no such room (any more)"))?;
-    if let Some(moment) = asker.moment {
-        state.rooms.known.keep(moment, room_id, Arc::clone(&live));
+    let live = state.rooms.room_loader.load((), room_id.clone(), read).await?;
+    let live = live.ok_or_else(|| ApiError::new(Code::RoomNotFound, "there is no such room (any more)"))?;
+    if let Some(version) = caller.version {
+        state.rooms.room_cache.insert(version, room_id, Arc::clone(&live));
     }
     let now = live.read_at;
     Ok((live, now))
 }
 
-async fn read_live(state: &AppState, room_ids: Vec<String>) -> Outcome<Vec<Option<Arc<LiveRoom>>>> {
+async fn read_live(state: &AppState, room_ids: Vec<String>) -> ApiResult<Vec<Option<Arc<LiveRoom>>>> {
     let sql = format!(
         "SELECT {COLUMNS}, certificate, lease_until, {} AS now FROM servers WHERE server_id {} AND {} AND status <> 'unhealthy' AND {}",
         state.database.clock(),

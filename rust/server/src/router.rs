@@ -1,118 +1,96 @@
-//! Every route, in one place.
+//! Every route, in one place. Its path and method are in the attribute of the handler.
 
 use std::sync::OnceLock;
 
 use axum::Router;
 use axum::response::Response;
-use axum::routing::{MethodRouter, delete, get, post, put};
+use axum::routing::get;
 use backend_protocol::{Code, routes};
-use tower::Layer;
-use tower::util::Either;
-use tower_http::cors::Cors;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::accounts::{self, email, link, passwords};
-use crate::envelope::{Counted, Counts, Envelope};
-use crate::problem::{Outcome, Refusal};
+use crate::http::etag::{EtaggedJson, IfNoneMatch};
+use crate::http::{ApiError, ApiResult, middleware};
 use crate::session::{self, refresh};
 use crate::state::AppState;
-use crate::tagged::{Known, Tagged};
-use crate::{admin, health, openapi, player_store, registration, rooms, validation, web, world_store};
+use crate::{admin, health, openapi, player_store, registration, rooms, validation, world_store};
 
-/// All of it.
-pub type App = Either<Cors<Envelope>, Envelope>;
-
-/// Routes, each with what is counted of it.
-#[derive(Default)]
-struct Routes {
-    router: Router<AppState>,
-    counted: Counted,
+fn api() -> OpenApiRouter<AppState> {
+    OpenApiRouter::with_openapi(openapi::base())
+        .routes(routes!(session::login_anonymous))
+        .routes(routes!(session::login_device))
+        .routes(routes!(session::login_password))
+        .routes(routes!(session::register))
+        .routes(routes!(refresh::refresh))
+        .routes(routes!(refresh::logout))
+        .routes(routes!(refresh::logout_everywhere))
+        .routes(routes!(session::login_custom))
+        .routes(routes!(passwords::forgotten))
+        .routes(routes!(passwords::reset))
+        .routes(routes!(accounts::account))
+        .routes(routes!(link::password))
+        .routes(routes!(link::device))
+        .routes(routes!(link::custom))
+        .routes(routes!(passwords::change))
+        .routes(routes!(email::code))
+        .routes(routes!(email::verify))
+        .routes(routes!(admin::player))
+        .routes(routes!(admin::ban, admin::unban))
+        .routes(routes!(admin::end_sessions))
+        .routes(routes!(admin::server_keys::list, admin::server_keys::create))
+        .routes(routes!(admin::server_keys::revoke))
+        .routes(routes!(admin::server_keys::rotate))
+        .routes(routes!(validation::jwks))
+        .routes(routes!(validation::validate))
+        .routes(routes!(registration::register))
+        .routes(routes!(registration::deregister))
+        .routes(routes!(registration::heartbeat))
+        .routes(routes!(rooms::list))
+        .routes(routes!(rooms::get))
+        .routes(routes!(rooms::ticket))
+        .routes(routes!(player_store::load))
+        .routes(routes!(player_store::saves::save))
+        .routes(routes!(player_store::leases::release))
+        .routes(routes!(player_store::conflicts::player_conflicts))
+        .routes(routes!(player_store::conflicts::resolve_conflicts))
+        .routes(routes!(player_store::own_documents))
+        .routes(routes!(world_store::open))
+        .routes(routes!(world_store::chunks))
+        .routes(routes!(world_store::transfer::uploads))
+        .routes(routes!(world_store::transfer::downloads))
+        .routes(routes!(world_store::transfer::put, world_store::transfer::get))
+        .routes(routes!(world_store::commit::commit))
+        .routes(routes!(world_store::release))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(health::metrics))
 }
 
-impl Routes {
-    fn route(mut self, path: &'static str, handlers: MethodRouter<AppState>) -> Self {
-        self.router = self.router.route(path, handlers);
-        if let Err(error) = self.counted.insert(path, Counts::of(path)) {
-            // The router would have taken it for two as well.
-            panic!("the route {path}: {error}");
-        }
-        self
-    }
-}
-
-pub fn app(state: AppState) -> App {
-    let Routes { router, counted } = Routes::default()
-        .route(routes::AUTH_ANONYMOUS, post(session::login_anonymous))
-        .route(routes::AUTH_DEVICE, post(session::login_device))
-        .route(routes::AUTH_PASSWORD, post(session::login_password))
-        .route(routes::AUTH_REGISTER, post(session::register))
-        .route(routes::AUTH_REFRESH, post(refresh::refresh))
-        .route(routes::AUTH_LOGOUT, post(refresh::logout))
-        .route(routes::AUTH_LOGOUT_EVERYWHERE, post(refresh::logout_everywhere))
-        .route(routes::AUTH_CUSTOM, post(session::login_custom))
-        .route(routes::AUTH_PASSWORD_FORGOTTEN, post(passwords::forgotten))
-        .route(routes::AUTH_PASSWORD_RESET, post(passwords::reset))
-        .route(routes::ACCOUNT, get(accounts::account))
-        .route(routes::ACCOUNT_LINK_PASSWORD, post(link::password))
-        .route(routes::ACCOUNT_LINK_DEVICE, post(link::device))
-        .route(routes::ACCOUNT_LINK_CUSTOM, post(link::custom))
-        .route(routes::ACCOUNT_PASSWORD, post(passwords::change))
-        .route(routes::ACCOUNT_EMAIL_CODE, post(email::code))
-        .route(routes::ACCOUNT_EMAIL_VERIFY, post(email::verify))
-        .route(routes::ADMIN_PLAYER, get(admin::player))
-        .route(routes::ADMIN_BAN, put(admin::ban).delete(admin::unban))
-        .route(routes::ADMIN_SESSIONS, delete(admin::end_sessions))
-        .route(routes::ADMIN_SERVER_KEYS, get(admin::keys::list).post(admin::keys::create))
-        .route(routes::ADMIN_SERVER_KEY, delete(admin::keys::revoke))
-        .route(routes::ADMIN_SERVER_KEY_ROTATE, post(admin::keys::rotate))
-        .route(routes::JWKS, get(validation::jwks))
-        .route(routes::VALIDATE, post(validation::validate))
-        .route(routes::SERVERS, post(registration::register))
-        .route(routes::SERVER, delete(registration::deregister))
-        .route(routes::HEARTBEAT, post(registration::heartbeat))
-        .route(routes::ROOMS, get(rooms::list))
-        .route(routes::ROOM, get(rooms::get))
-        .route(routes::TICKET, post(rooms::ticket))
-        .route(routes::PLAYERS_LOAD, post(player_store::load))
-        .route(routes::PLAYERS_SAVE, post(player_store::saves::save))
-        .route(routes::PLAYERS_RELEASE, post(player_store::leases::release))
-        .route(routes::PLAYER_CONFLICTS, get(player_store::conflicts::player_conflicts))
-        .route(routes::CONFLICTS_RESOLVE, post(player_store::conflicts::resolve_conflicts))
-        .route(routes::OWN_DOCUMENTS, get(player_store::own_documents))
-        .route(routes::WORLD_OPEN, post(world_store::open))
-        .route(routes::WORLD_CHUNKS, get(world_store::chunks))
-        .route(routes::WORLD_UPLOADS, post(world_store::transfer::uploads))
-        .route(routes::WORLD_DOWNLOADS, post(world_store::transfer::downloads))
-        .route(routes::WORLD_OBJECT, put(world_store::transfer::put).get(world_store::transfer::get))
-        .route(routes::WORLD_COMMIT, post(world_store::commit::commit))
-        .route(routes::WORLD_RELEASE, post(world_store::release))
-        .route(routes::HEALTHZ, get(health::healthz))
-        .route(routes::READYZ, get(health::readyz))
-        .route(routes::METRICS, get(health::metrics))
-        .route(routes::OPENAPI, get(serve_openapi));
-    let router = router
-        .fallback(|| async { Refusal::new(Code::NotFound, "there is nothing at this path") })
+/// The application: routes, fallbacks and middleware.
+pub fn app(state: AppState) -> Router {
+    let router = Router::from(api())
+        .route(routes::OPENAPI, get(serve_openapi))
+        .fallback(|| async { ApiError::new(Code::NotFound, "there is no route with this path") })
         .method_not_allowed_fallback(|| async {
-            Refusal::new(Code::MethodNotAllowed, "not with this method")
-        })
-        .with_state(state.clone());
-    let envelope = Envelope::new(state.clone(), router, counted);
-    let origins = &state.config.allowed_origins;
-    // Outside, so that a browser's page may read refusals as well.
-    if origins.is_empty() {
-        Either::Right(envelope)
-    } else {
-        Either::Left(web::cors(origins).layer(envelope))
-    }
+            ApiError::new(Code::MethodNotAllowed, "this path does not support the method")
+        });
+    middleware::apply(router, &state).with_state(state)
 }
 
-async fn serve_openapi(known: Known) -> Outcome<Response> {
-    static DOCUMENT: OnceLock<Tagged> = OnceLock::new();
+/// The API as OpenAPI 3.1, pretty-printed, ending in a newline.
+pub fn openapi_document() -> anyhow::Result<String> {
+    openapi::to_json(api().into_openapi())
+}
+
+async fn serve_openapi(if_none_match: IfNoneMatch) -> ApiResult<Response> {
+    static DOCUMENT: OnceLock<EtaggedJson> = OnceLock::new();
     let document = match DOCUMENT.get() {
         Some(document) => document,
         None => {
-            let made = Tagged::of(openapi::document()?.into_bytes())?;
+            let made = EtaggedJson::of(openapi_document()?.into_bytes())?;
             DOCUMENT.get_or_init(|| made)
         }
     };
-    Ok(document.unless_known(&known))
+    Ok(document.unless_matched(&if_none_match))
 }

@@ -1,4 +1,4 @@
-//! Public keys, and the backend's own word on a token.
+//! The public keys, and validation of tokens by the backend.
 
 use std::sync::LazyLock;
 
@@ -11,19 +11,19 @@ use backend_protocol::validation::{Claims, Jwks, TokenKind, Validate, Validated}
 use backend_protocol::{Code, Problem};
 use sqlx::Row;
 
-use crate::accounts;
-use crate::audit::Event;
-use crate::idempotency::IdempotencyKey;
-use crate::problem::{JsonBody, Outcome, Refusal};
-use crate::signing_keys;
-use crate::standing::Question;
-use crate::state::{AppState, ShownKey};
-use crate::tagged::Known;
+use crate::auth::audit::Event;
+use crate::auth::authorization::{Lookup, verify_player};
+use crate::auth::extractors::UnverifiedKey;
+use crate::auth::signing_keys;
+use crate::http::etag::IfNoneMatch;
+use crate::http::idempotency::IdempotencyKey;
+use crate::http::{ApiError, ApiResult, JsonBody};
+use crate::state::AppState;
 
 /// The public keys tokens are verified with (RFC 7517).
 #[utoipa::path(get, path = "/.well-known/jwks.json", operation_id = "validation_keys", tag = "validation", responses((status = 200, body = Jwks), (status = 304)))]
-pub async fn jwks(State(state): State<AppState>, known: Known) -> Outcome<Response> {
-    let mut response = state.tokens.jwks().unless_known(&known);
+pub async fn jwks(State(state): State<AppState>, if_none_match: IfNoneMatch) -> ApiResult<Response> {
+    let mut response = state.tokens.jwks().unless_matched(&if_none_match);
     response.headers_mut().insert(CACHE_CONTROL, JWKS_CACHED.clone());
     Ok(response)
 }
@@ -33,38 +33,38 @@ static JWKS_CACHED: LazyLock<HeaderValue> = LazyLock::new(|| {
     HeaderValue::from_str(&value).unwrap_or(HeaderValue::from_static("public"))
 });
 
-/// Says whom a token belongs to. A join ticket is used up.
+/// Validates a token and returns its player. A join ticket is consumed.
 #[utoipa::path(post, path = "/v1/validate", operation_id = "validation_validate", tag = "validation", request_body = Validate, security(("server_key" = [])),
     responses((status = 200, body = Validated), (status = 401, body = Problem), (status = 409, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn validate(
     State(state): State<AppState>,
-    key: ShownKey,
-    idempotency_key: Outcome<IdempotencyKey>,
-    body: Outcome<JsonBody<Validate>>,
-) -> Outcome<Json<Validated>> {
+    key: UnverifiedKey,
+    idempotency_key: ApiResult<IdempotencyKey>,
+    body: ApiResult<JsonBody<Validate>>,
+) -> ApiResult<Json<Validated>> {
     let (idempotency_key, body) = match (idempotency_key, body) {
         (Ok(idempotency_key), Ok(body)) => (idempotency_key, body),
-        (Err(refusal), _) | (_, Err(refusal)) => {
-            // Whoever has no key is told that, and nothing else.
-            key.judge(&state, &key.ask(&state).await?).await?;
-            return Err(refusal);
+        (Err(error), _) | (_, Err(error)) => {
+            // Without a valid key, the reply names no other error.
+            key.verify(&state, &key.look_up(&state).await?).await?;
+            return Err(error);
         }
     };
     let Validate { token, server_id } = body.value;
-    let known = state.tokens.known(&token);
-    let question = known.as_ref().map_or_else(Question::default, |claims| accounts::about(claims));
-    let question = Question { key_hash: Some(&key.key_hash), ..question };
-    let standing = state.standings.of(&state.database, question).await?;
-    let server = key.judge(&state, &standing).await?;
+    let known = state.tokens.cached_claims(&token);
+    let lookup = known.as_ref().map_or_else(Lookup::default, |claims| Lookup::of_player(claims));
+    let lookup = Lookup { key_hash: Some(&key.key_hash), ..lookup };
+    let snapshot = state.authorization.load(&state.database, lookup).await?;
+    let server = key.verify(&state, &snapshot).await?;
     let (kind, claims, now) = match known {
         Some(claims) => {
-            let now = accounts::judge(&claims, &standing)?;
+            let now = verify_player(&claims, &snapshot)?;
             (TokenKind::Access, claims, now)
         }
-        // Verified before anything is asked about whom it names.
+        // Verified before the player it names is looked up.
         None => {
-            let (kind, claims) = state.tokens.read(&token, server_id.as_deref(), standing.now)?;
-            let now = accounts::in_good_standing(&state, &claims).await?.now;
+            let (kind, claims) = state.tokens.verify(&token, server_id.as_deref(), snapshot.now)?;
+            let now = state.authorization.authorize_player(&state.database, &claims).await?.now;
             (kind, claims, now)
         }
     };
@@ -87,15 +87,15 @@ async fn consume(
     server_id: &str,
     claims: &Claims,
     key: &IdempotencyKey,
-) -> Outcome<()> {
-    let mut work = state.database.begin().await?;
+) -> ApiResult<()> {
+    let mut tx = state.database.begin().await?;
     let owner = sqlx::query("SELECT key_hash FROM servers WHERE server_id = $1")
         .bind(server_id)
-        .fetch_optional(&mut *work.tx)
+        .fetch_optional(&mut *tx.conn)
         .await?;
     let owner = owner.map(|row| row.try_get::<String, _>("key_hash")).transpose()?;
     if owner.as_deref() != Some(key_hash) {
-        return Err(Refusal::new(Code::TokenInvalid, "the ticket is not for a server of this key"));
+        return Err(ApiError::new(Code::TokenInvalid, "the ticket is not for a server of this key"));
     }
     let key = key.0.clone().unwrap_or_default();
     let expires_at = i64::try_from(claims.exp).unwrap_or(i64::MAX / 1000) * 1000;
@@ -105,19 +105,19 @@ async fn consume(
     .bind(&claims.jti)
     .bind(&key)
     .bind(expires_at)
-    .execute(&mut *work.tx)
+    .execute(&mut *tx.conn)
     .await?;
     if used.rows_affected() == 0 {
         let row = sqlx::query("SELECT idempotency_key FROM used_tickets WHERE jti = $1")
             .bind(&claims.jti)
-            .fetch_one(&mut *work.tx)
+            .fetch_one(&mut *tx.conn)
             .await?;
         let by: String = row.try_get("idempotency_key")?;
         if key.is_empty() || by != key {
             Event::new("ticket_used").player(&claims.sub).server(server_id).refused("used before");
-            return Err(Refusal::new(Code::TicketUsed, "the ticket was used before"));
+            return Err(ApiError::new(Code::TicketUsed, "the ticket was used before"));
         }
     }
-    work.commit().await?;
+    tx.commit().await?;
     Ok(())
 }

@@ -2,7 +2,6 @@
 
 pub mod commit;
 pub mod objects;
-pub mod sweep;
 pub mod transfer;
 
 use axum::Json;
@@ -16,13 +15,14 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sqlx::Row;
 
-use crate::database::Work;
-use crate::epochs::Subject;
+use crate::auth::extractors::ServerAuth;
+use crate::database::Transaction;
+use crate::http::{ApiError, ApiResult, JsonBody, QueryString};
+use crate::player_store::epochs::Subject;
 use crate::player_store::leases;
-use crate::problem::{JsonBody, Outcome, QueryString, Refusal};
-use crate::state::{AppState, ServerAuth};
+use crate::state::AppState;
 
-/// Takes a world, which is made if there is none of this id. While another server holds it, the answer is `world_held`.
+/// Acquires the lease of a world, which is created if it does not exist. While another server holds it, the answer is `world_held`.
 #[utoipa::path(post, path = "/v1/worlds/{world_id}/open", operation_id = "worlds_open", tag = "world store", request_body = OpenWorld,
     params(("world_id" = String, Path)), security(("server_key" = [])),
     responses((status = 200, body = WorldLease), (status = 409, body = Problem), (status = "4XX", body = Problem)))]
@@ -31,16 +31,16 @@ pub async fn open(
     server: ServerAuth,
     Path(id): Path<String>,
     body: JsonBody<OpenWorld>,
-) -> Outcome<Json<WorldLease>> {
+) -> ApiResult<Json<WorldLease>> {
     world_id("world_id", &id)?;
     let OpenWorld { server_id, opening } = body.value;
     in_scope(&state, &id).await?;
-    let mut work = state.database.begin().await?;
-    leases::own_listed(&state, &mut work, &server, &server_id).await?;
+    let mut tx = state.database.begin().await?;
+    leases::require_listed_server(&state, &mut tx, &server, &server_id).await?;
     let subject = Subject::World(&id);
-    let fresh = state.epochs.at(&subject, &server.key_hash, work.now);
-    let lease_until = leases::lease_until(&state, &work);
-    // One statement decides who gets it. An opening that is asked for again keeps its epoch; any other gets the next.
+    let fresh = state.epochs.at(&subject, &server.key_hash, tx.now);
+    let lease_until = leases::lease_until(&state, &tx);
+    // One statement decides who gets it. A repeated opening keeps its epoch; any other gets the next.
     let row = sqlx::query(
         "INSERT INTO worlds (world_id, server_id, opening, epoch, sequence, lease_until, version, created_at, key_hash, scope) \
          VALUES ($1, $2, $5, $6, 0, $3, 0, $4, $7, $8) ON CONFLICT (world_id) DO UPDATE SET \
@@ -58,28 +58,28 @@ pub async fn open(
     .bind(&id)
     .bind(&server_id)
     .bind(lease_until)
-    .bind(work.now)
+    .bind(tx.now)
     .bind(i64::try_from(opening).unwrap_or(i64::MAX))
     .bind(fresh)
     .bind(&server.key_hash)
     .bind(state.config.scope())
-    .fetch_optional(&mut *work.tx)
+    .fetch_optional(&mut *tx.conn)
     .await?;
     let Some(row) = row else {
-        return Err(Refusal::new(Code::WorldHeld, "another server holds the world; try again"));
+        return Err(ApiError::new(Code::WorldHeld, "another server holds the world; try again"));
     };
     let lease = WorldLease {
         epoch: row.try_get("epoch")?,
         version: row.try_get("version")?,
         lease_seconds: state.config.lease_seconds,
     };
-    work.commit().await?;
+    tx.commit().await?;
     tracing::info!(world_id = id, server_id, epoch = lease.epoch, "a world was taken");
     Ok(Json(lease))
 }
 
 /// Refuses a world of another game or environment on this database. One that is not there yet is in every scope.
-pub async fn in_scope(state: &AppState, id: &str) -> Outcome<()> {
+pub async fn in_scope(state: &AppState, id: &str) -> ApiResult<()> {
     let elsewhere = sqlx::query("SELECT world_id FROM worlds WHERE world_id = $1 AND scope <> $2")
         .bind(id)
         .bind(state.config.scope())
@@ -87,14 +87,14 @@ pub async fn in_scope(state: &AppState, id: &str) -> Outcome<()> {
         .await?;
     match elsewhere {
         None => Ok(()),
-        Some(_) => Err(Refusal::field(
+        Some(_) => Err(ApiError::field(
             "world_id",
             "belongs to another game or environment on this database: use another id, or a database for each",
         )),
     }
 }
 
-/// Lets a world go. What comes under an epoch that is over changes nothing.
+/// Releases a world. What comes under an epoch that is over changes nothing.
 #[utoipa::path(post, path = "/v1/worlds/{world_id}/release", operation_id = "worlds_release", tag = "world store", request_body = ReleaseWorld,
     params(("world_id" = String, Path)), security(("server_key" = [])),
     responses((status = 204), (status = "4XX", body = Problem)))]
@@ -103,15 +103,15 @@ pub async fn release(
     server: ServerAuth,
     Path(id): Path<String>,
     body: JsonBody<ReleaseWorld>,
-) -> Outcome<StatusCode> {
+) -> ApiResult<StatusCode> {
     world_id("world_id", &id)?;
     let ReleaseWorld { server_id, epoch, saved_version } = body.value;
-    let mut work = state.database.begin().await?;
-    leases::own(&mut work, &server, &server_id).await?;
+    let mut tx = state.database.begin().await?;
+    leases::require_own_server(&mut tx, &server, &server_id).await?;
     if let Some(saved) = saved_version {
         let version = sqlx::query("SELECT version FROM worlds WHERE world_id = $1")
             .bind(&id)
-            .fetch_optional(&mut *work.tx)
+            .fetch_optional(&mut *tx.conn)
             .await?
             .map_or(Ok(0), |row| row.try_get::<i64, _>("version"))?;
         if version < saved {
@@ -124,7 +124,7 @@ pub async fn release(
                 "confirmed commits are missing: not released"
             );
             let detail = format!("the world is at version {version}, version {saved} was confirmed before");
-            return Err(Refusal::new(Code::RolledBack, &detail));
+            return Err(ApiError::new(Code::RolledBack, &detail));
         }
     }
     sqlx::query(
@@ -134,9 +134,9 @@ pub async fn release(
     .bind(&id)
     .bind(&server_id)
     .bind(epoch)
-    .execute(&mut *work.tx)
+    .execute(&mut *tx.conn)
     .await?;
-    work.commit().await?;
+    tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -149,7 +149,7 @@ pub async fn chunks(
     _server: ServerAuth,
     Path(id): Path<String>,
     QueryString(query): QueryString<ChunkQuery>,
-) -> Outcome<Json<ChunkPage>> {
+) -> ApiResult<Json<ChunkPage>> {
     world_id("world_id", &id)?;
     in_scope(&state, &id).await?;
     let limit = query.limit.unwrap_or(MAX_CHUNK_PAGE);
@@ -164,7 +164,7 @@ pub async fn chunks(
     )
     .bind(&id)
     .bind(&after)
-    // One more than asked for tells whether there is a next page.
+    // One more than requested shows whether there is a next page.
     .bind(i64::from(limit) + 1)
     .fetch_all(state.database.pool())
     .await?;
@@ -184,7 +184,7 @@ pub async fn chunks(
 }
 
 /// Where the last page ended: the name of its last chunk.
-fn read_cursor(cursor: &str) -> Outcome<String> {
+fn read_cursor(cursor: &str) -> ApiResult<String> {
     let name = URL_SAFE_NO_PAD.decode(cursor).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     name.filter(|name| chunk_name("cursor", name).is_ok()).ok_or_else(|| {
         let mut problem = Problem::new(Code::InvalidCursor, "cursor: not one this list handed out");
@@ -193,10 +193,10 @@ fn read_cursor(cursor: &str) -> Outcome<String> {
     })
 }
 
-/// Lengthens the leases of those worlds that a server says it has open. One that it let go without our hearing of it, or
+/// Lengthens the leases of those worlds that a server reports as open. One whose release was lost, or
 /// whose opening came after the server had given up waiting, is free when its lease is over.
 pub async fn renew(
-    work: &mut Work,
+    tx: &mut Transaction,
     server_id: &str,
     worlds: &[String],
     lease_until: i64,
@@ -206,27 +206,27 @@ pub async fn renew(
             .bind(lease_until)
             .bind(world)
             .bind(server_id)
-            .execute(&mut *work.tx)
+            .execute(&mut *tx.conn)
             .await?;
     }
     Ok(())
 }
 
-/// Lets all worlds of a server go.
-pub async fn release_all(work: &mut Work, server_id: &str) -> sqlx::Result<()> {
+/// Releases all worlds of a server.
+pub async fn release_all(tx: &mut Transaction, server_id: &str) -> sqlx::Result<()> {
     sqlx::query("UPDATE worlds SET server_id = NULL, lease_until = 0 WHERE server_id = $1")
         .bind(server_id)
-        .execute(&mut *work.tx)
+        .execute(&mut *tx.conn)
         .await
         .map(drop)
 }
 
 /// Lengthens the leases of all worlds of a server that was forgotten and is back.
-pub async fn renew_all(work: &mut Work, server_id: &str, lease_until: i64) -> sqlx::Result<()> {
+pub async fn renew_all(tx: &mut Transaction, server_id: &str, lease_until: i64) -> sqlx::Result<()> {
     sqlx::query("UPDATE worlds SET lease_until = $1 WHERE server_id = $2")
         .bind(lease_until)
         .bind(server_id)
-        .execute(&mut *work.tx)
+        .execute(&mut *tx.conn)
         .await
         .map(drop)
 }

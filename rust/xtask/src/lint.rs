@@ -1,5 +1,7 @@
 //! `cargo xtask fmt` and `cargo xtask lint`: Rust with the toolchain's own tools, GDScript with gdtoolkit.
 
+mod words;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,7 +29,8 @@ pub fn run() -> Result<()> {
         command.args(arguments);
         process::run(what, command)
     };
-    let checks: [(&str, &dyn Fn() -> Result<()>); 4] = [
+    let checks: [(&str, &dyn Fn() -> Result<()>); 5] = [
+        ("private words", &words::check),
         ("cargo fmt --check", &|| cargo("cargo fmt", &["fmt", "--all", "--check"])),
         ("cargo clippy", &|| {
             cargo("cargo clippy", &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])

@@ -10,7 +10,7 @@ fn no_password_is_shown() {
         ("smtp://ada:hunt/er2@mail.example.org", "smtp://***@mail.example.org"),
         ("/var/lib/a@b.db", "/var/lib/a@b.db"),
     ] {
-        assert_eq!(without_password(url), shown);
+        assert_eq!(redact_password(url), shown);
     }
 }
 

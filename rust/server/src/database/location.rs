@@ -6,17 +6,17 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 use sqlx::postgres::PgConnectOptions;
 
-use crate::config::{Unusable, without_password};
+use crate::config::{InvalidSetting, redact_password};
 use crate::private_files;
 
 /// What a SQLite file begins with, unless it is empty.
 const SQLITE: &[u8] = b"SQLite format 3\0";
 
 /// Refuses what cannot be a database.
-pub fn check(location: &str) -> Result<(), Unusable> {
+pub fn check(location: &str) -> Result<(), InvalidSetting> {
     let refused = |why: &str| {
-        let shown = without_password(location);
-        Err(Unusable(format!("--database (or BACKEND_DATABASE) {shown:?}: {why}")))
+        let shown = redact_password(location);
+        Err(InvalidSetting(format!("--database (or BACKEND_DATABASE) {shown:?}: {why}")))
     };
     if location.is_empty() {
         return refused(
@@ -60,7 +60,7 @@ fn sqlite_url(path: &str) -> String {
 }
 
 /// Makes the SQLite file if it is not there, for its owner alone: SQLite makes the files beside it with its mode.
-pub fn provide(location: &str) -> anyhow::Result<()> {
+pub fn create_file(location: &str) -> anyhow::Result<()> {
     let file = file(location);
     let path = Path::new(file);
     if let Some(folder) = path.parent()
@@ -70,7 +70,7 @@ pub fn provide(location: &str) -> anyhow::Result<()> {
     }
     // A file that is something else is left as it is.
     ensure!(is_empty_or_sqlite(path)?, "the file is no SQLite database: name another one");
-    private_files::provide_file(path).context("the file cannot be used")?;
+    private_files::create_file(path).context("the file cannot be used")?;
     for beside in ["-wal", "-shm", "-journal"] {
         let beside = format!("{file}{beside}");
         private_files::check_file(Path::new(&beside)).with_context(|| format!("{beside} cannot be used"))?;

@@ -1,4 +1,4 @@
-//! Saves that came under an epoch that was over: kept, told to the holder, merged by it.
+//! Save conflicts: saves under an epoch that is over are stored, reported to the holder, and merged by it.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -10,15 +10,21 @@ use sqlx::{Any, AssertSqlSafe, Executor, Row};
 use uuid::Uuid;
 
 use super::{leases, object};
-use crate::database::{Work, rfc3339};
-use crate::problem::{JsonBody, Outcome, Refusal};
-use crate::state::{AppState, ServerAuth};
+use crate::auth::extractors::ServerAuth;
+use crate::database::{Transaction, rfc3339};
+use crate::http::{ApiError, ApiResult, JsonBody};
+use crate::state::AppState;
 
 /// Most unresolved conflicts that are kept of one player. Beyond it, the oldest goes.
 pub const MAX_CONFLICTS: i64 = 100;
 
 /// Keeps a save that cannot be applied. It replaces an older one of the same document and epoch, which it covers.
-pub async fn keep(work: &mut Work, server_id: &str, item: &SaveItem, value: &str) -> Outcome<SaveOutcome> {
+pub async fn store(
+    tx: &mut Transaction,
+    server_id: &str,
+    item: &SaveItem,
+    value: &str,
+) -> ApiResult<SaveOutcome> {
     let kept = sqlx::query(
         "INSERT INTO save_conflicts (conflict_id, player_id, document_key, epoch, sequence, server_id, value, received_at) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
@@ -27,7 +33,7 @@ pub async fn keep(work: &mut Work, server_id: &str, item: &SaveItem, value: &str
          value = excluded.value, received_at = excluded.received_at, resolved_at = NULL \
          WHERE save_conflicts.sequence < excluded.sequence RETURNING conflict_id",
     )
-    // A new id for each content: whoever has merged the former one has not seen this.
+    // A new id for each content: a server that has merged the former one has not seen this.
     .bind(Uuid::now_v7().to_string())
     .bind(&item.player_id)
     .bind(&item.key)
@@ -35,14 +41,14 @@ pub async fn keep(work: &mut Work, server_id: &str, item: &SaveItem, value: &str
     .bind(item.sequence)
     .bind(server_id)
     .bind(value)
-    .bind(work.now)
-    .fetch_optional(&mut *work.tx)
+    .bind(tx.now)
+    .fetch_optional(&mut *tx.conn)
     .await?;
     if kept.is_some() {
         let SaveItem { player_id, key, epoch, sequence, .. } = item;
         tracing::warn!(player_id, key, epoch, sequence, server_id, "a save came too late and was kept");
         metrics::counter!("backend_save_conflicts_total").increment(1);
-        drop_oldest(work, player_id).await?;
+        drop_oldest(tx, player_id).await?;
         return Ok(SaveOutcome::Conflicted);
     }
     let sequence: i64 = sqlx::query(
@@ -51,7 +57,7 @@ pub async fn keep(work: &mut Work, server_id: &str, item: &SaveItem, value: &str
     .bind(&item.player_id)
     .bind(&item.key)
     .bind(item.epoch)
-    .fetch_one(&mut *work.tx)
+    .fetch_one(&mut *tx.conn)
     .await?
     .try_get("sequence")?;
     // A repetition gets the first answer again, also after the conflict was resolved.
@@ -59,7 +65,7 @@ pub async fn keep(work: &mut Work, server_id: &str, item: &SaveItem, value: &str
 }
 
 /// Makes room for the newest [`MAX_CONFLICTS`] of a player.
-async fn drop_oldest(work: &mut Work, player_id: &str) -> sqlx::Result<()> {
+async fn drop_oldest(tx: &mut Transaction, player_id: &str) -> sqlx::Result<()> {
     let dropped = sqlx::query(
         "DELETE FROM save_conflicts WHERE conflict_id IN (SELECT conflict_id FROM save_conflicts \
          WHERE player_id = $1 AND resolved_at IS NULL ORDER BY received_at DESC, conflict_id DESC LIMIT 1000 OFFSET $2) \
@@ -67,24 +73,24 @@ async fn drop_oldest(work: &mut Work, player_id: &str) -> sqlx::Result<()> {
     )
     .bind(player_id)
     .bind(MAX_CONFLICTS)
-    .fetch_all(&mut *work.tx)
+    .fetch_all(&mut *tx.conn)
     .await?;
-    tell_dropped(&dropped, "the player has too many unresolved ones")
+    log_dropped(&dropped, "the player has too many unresolved ones")
 }
 
-/// Deletes the conflicts that nobody has resolved since `before`, and says so.
-pub async fn drop_older(work: &mut Work, before: i64) -> sqlx::Result<()> {
+/// Deletes and logs the conflicts that are unresolved since `before`.
+pub async fn drop_older(tx: &mut Transaction, before: i64) -> sqlx::Result<()> {
     let dropped = sqlx::query(
         "DELETE FROM save_conflicts WHERE resolved_at IS NULL AND received_at < $1 \
          RETURNING player_id, document_key, epoch, sequence",
     )
     .bind(before)
-    .fetch_all(&mut *work.tx)
+    .fetch_all(&mut *tx.conn)
     .await?;
-    tell_dropped(&dropped, "nobody has resolved it in time")
+    log_dropped(&dropped, "nobody has resolved it in time")
 }
 
-fn tell_dropped(dropped: &[AnyRow], why: &str) -> sqlx::Result<()> {
+fn log_dropped(dropped: &[AnyRow], why: &str) -> sqlx::Result<()> {
     for row in dropped {
         tracing::error!(
             player_id = row.try_get::<String, _>("player_id")?,
@@ -102,7 +108,7 @@ fn tell_dropped(dropped: &[AnyRow], why: &str) -> sqlx::Result<()> {
 pub async fn of_player<'c>(
     executor: impl Executor<'c, Database = Any>,
     player_id: &str,
-) -> Outcome<Vec<Conflict>> {
+) -> ApiResult<Vec<Conflict>> {
     let rows = sqlx::query(
         "SELECT conflict_id, player_id, document_key, server_id, epoch, sequence, value, received_at \
          FROM save_conflicts WHERE player_id = $1 AND resolved_at IS NULL \
@@ -131,7 +137,7 @@ pub async fn of_player<'c>(
 pub async fn of_server<'c>(
     executor: impl Executor<'c, Database = Any>,
     server_id: &str,
-) -> Outcome<Vec<String>> {
+) -> ApiResult<Vec<String>> {
     let rows = sqlx::query(
         "SELECT player_id FROM player_leases WHERE server_id = $1 AND EXISTS \
          (SELECT 1 FROM save_conflicts WHERE save_conflicts.player_id = player_leases.player_id \
@@ -143,7 +149,7 @@ pub async fn of_server<'c>(
     Ok(rows.iter().map(|row| row.try_get("player_id")).collect::<sqlx::Result<_>>()?)
 }
 
-/// A player's unresolved conflicts, for the holder: a server of the line of keys that the player's lease belongs to.
+/// Lists a player's unresolved conflicts, for a server of the line of keys that the player's lease belongs to.
 #[utoipa::path(get, path = "/v1/players/{player_id}/conflicts", operation_id = "players_list_conflicts", tag = "player store", security(("server_key" = [])),
     params(("player_id" = String, Path)),
     responses((status = 200, body = PlayerConflicts), (status = 409, body = Problem), (status = "4XX", body = Problem)))]
@@ -151,7 +157,7 @@ pub async fn player_conflicts(
     State(state): State<AppState>,
     server: ServerAuth,
     Path(player_id): Path<String>,
-) -> Outcome<Json<PlayerConflicts>> {
+) -> ApiResult<Json<PlayerConflicts>> {
     limits::identifier("player_id", &player_id, 64)?;
     sqlx::query(
         "SELECT player_id FROM player_leases WHERE player_id = $1 AND server_id IS NOT NULL AND key_hash = $2",
@@ -160,22 +166,22 @@ pub async fn player_conflicts(
     .bind(&server.key_hash)
     .fetch_optional(state.database.pool())
     .await?
-    .ok_or_else(|| Refusal::new(Code::LeaseLost, "no server of this key holds the player; load the player first"))?;
+    .ok_or_else(|| ApiError::new(Code::LeaseLost, "no server of this key holds the player; load the player first"))?;
     let conflicts = of_player(state.database.pool(), &player_id).await?;
     Ok(Json(PlayerConflicts { conflicts }))
 }
 
-/// Takes conflicts off the list, all or none. Only the holder of their players may.
+/// Marks conflicts as resolved, all or none. Only the holder of their players may.
 #[utoipa::path(post, path = "/v1/players/conflicts/resolve", operation_id = "players_resolve_conflicts", tag = "player store", request_body = ResolveConflicts, security(("server_key" = [])),
     responses((status = 204), (status = 409, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn resolve_conflicts(
     State(state): State<AppState>,
     server: ServerAuth,
     body: JsonBody<ResolveConflicts>,
-) -> Outcome<StatusCode> {
+) -> ApiResult<StatusCode> {
     let ResolveConflicts { server_id, conflict_ids } = body.value;
-    let mut work = state.database.begin().await?;
-    leases::own(&mut work, &server, &server_id).await?;
+    let mut tx = state.database.begin().await?;
+    leases::require_own_server(&mut tx, &server, &server_id).await?;
     let sql = format!(
         "SELECT DISTINCT player_id FROM save_conflicts WHERE resolved_at IS NULL AND conflict_id IN ({})",
         leases::placeholders(1, conflict_ids.len())
@@ -184,27 +190,27 @@ pub async fn resolve_conflicts(
     for conflict_id in &conflict_ids {
         query = query.bind(conflict_id);
     }
-    let rows = query.fetch_all(&mut *work.tx).await?;
+    let rows = query.fetch_all(&mut *tx.conn).await?;
     let players: Vec<String> =
         rows.iter().map(|row| row.try_get("player_id")).collect::<sqlx::Result<_>>()?;
     if players.is_empty() {
         return Ok(StatusCode::NO_CONTENT);
     }
     let players: Vec<&str> = players.iter().map(String::as_str).collect();
-    let held = leases::lock(&state, &mut work, &server_id, &players).await?;
+    let held = leases::lock(&state, &mut tx, &server_id, &players).await?;
     if held.len() < players.len() {
-        return Err(Refusal::new(Code::LeaseLost, "the player is not held by this server"));
+        return Err(ApiError::new(Code::LeaseLost, "the player is not held by this server"));
     }
     // What was merged need not be kept twice; the number must, for a repetition of the save.
     let sql = format!(
         "UPDATE save_conflicts SET resolved_at = $1, value = '{{}}' WHERE resolved_at IS NULL AND conflict_id IN ({})",
         leases::placeholders(2, conflict_ids.len())
     );
-    let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false).bind(work.now);
+    let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false).bind(tx.now);
     for conflict_id in &conflict_ids {
         query = query.bind(conflict_id);
     }
-    query.execute(&mut *work.tx).await?;
-    work.commit().await?;
+    query.execute(&mut *tx.conn).await?;
+    tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }

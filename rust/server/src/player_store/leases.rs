@@ -1,4 +1,4 @@
-//! Who holds which player, until when, and who waits.
+//! Leases on players: the holder, the end, and the server that waits.
 //!
 //! Rows of several players are always locked in the order of their ids, so that two requests cannot wait for each other.
 
@@ -8,69 +8,72 @@ use backend_protocol::player_store::{HeldPlayer, ReleasePlayer, ReleasePlayers, 
 use backend_protocol::{Code, Problem};
 use sqlx::{Any, AssertSqlSafe, Executor, Row};
 
-use crate::database::Work;
-use crate::epochs::Subject;
-use crate::problem::{JsonBody, Outcome, Refusal};
-use crate::state::{AppState, ServerAuth};
+use crate::auth::extractors::ServerAuth;
+use crate::database::Transaction;
+use crate::http::{ApiError, ApiResult, JsonBody};
+use crate::player_store::epochs::Subject;
+use crate::state::AppState;
 
-/// A server that waits asks again and again; one that has not for this long has given up.
-const WANTED_MS: i64 = 10_000;
+/// A waiting server repeats its request; one that has not for this long has given up.
+const HANDOVER_REQUEST_MS: i64 = 10_000;
 
 /// Refuses a server id that is not one of this key's. Its place in the registry may be lost: what it saves is still due.
-pub async fn own(work: &mut Work, server: &ServerAuth, server_id: &str) -> Outcome<()> {
+pub async fn require_own_server(tx: &mut Transaction, server: &ServerAuth, server_id: &str) -> ApiResult<()> {
     sqlx::query("SELECT server_id FROM servers WHERE server_id = $1 AND key_hash = $2")
         .bind(server_id)
         .bind(&server.key_hash)
-        .fetch_optional(&mut *work.tx)
+        .fetch_optional(&mut *tx.conn)
         .await?
         .map(drop)
-        .ok_or_else(|| Refusal::new(Code::ServerUnknown, "no server of this key has this id; register first"))
+        .ok_or_else(|| {
+            ApiError::new(Code::ServerUnknown, "no server of this key has this id; register first")
+        })
 }
 
-/// [`own`], for who takes something over: only a server that is listed may, and it stays so until `work` ends. What comes
+/// [`require_own_server`], for who takes something over: only a server that is listed may, and it stays so until `tx` ends. What comes
 /// late of one that left, or was forgotten, gives it nothing.
-pub async fn own_listed(
+pub async fn require_listed_server(
     state: &AppState,
-    work: &mut Work,
+    tx: &mut Transaction,
     server: &ServerAuth,
     server_id: &str,
-) -> Outcome<()> {
+) -> ApiResult<()> {
     let share = if state.database.is_sqlite() { "" } else { " FOR SHARE" };
     let sql = format!("SELECT lease_until FROM servers WHERE server_id = $1 AND key_hash = $2{share}");
     let row = sqlx::query(AssertSqlSafe(sql))
         .bind(server_id)
         .bind(&server.key_hash)
-        .fetch_optional(&mut *work.tx)
+        .fetch_optional(&mut *tx.conn)
         .await?;
     let listed = row.map(|row| row.try_get::<i64, _>("lease_until")).transpose()?;
-    if listed.is_some_and(|until| until > work.now) {
+    if listed.is_some_and(|until| until > tx.now) {
         return Ok(());
     }
-    Err(Refusal::new(Code::ServerUnknown, "the server is not listed (any more); register first"))
+    Err(ApiError::new(Code::ServerUnknown, "the server is not listed (any more); register first"))
 }
 
-/// When a lease ends that is given or renewed by `work`.
-pub fn lease_until(state: &AppState, work: &Work) -> i64 {
-    work.now + i64::from(state.config.lease_seconds) * 1000
+/// When a lease ends that is given or renewed by `tx`.
+pub fn lease_until(state: &AppState, tx: &Transaction) -> i64 {
+    tx.now + i64::from(state.config.lease_seconds) * 1000
 }
 
 /// What became of a request for a player.
-pub enum Asked {
-    /// The asking server holds the player.
-    Given {
+pub enum Acquisition {
+    /// The requesting server holds the player.
+    Granted {
         /// Epoch of the lease.
         epoch: i64,
         /// The former holder, if its lease had run out and was not given back.
         taken_from: Option<String>,
     },
-    /// Another server does, and will be told that the player is wanted.
+    /// Another server does. The reply to its next heartbeat requests the player.
     Held(HeldPlayer),
     /// There is no such player.
-    Missing,
+    NoSuchPlayer,
 }
 
-/// Who asks for players.
-pub struct Asker<'a> {
+/// The server that requests players.
+pub struct Acquirer<'a> {
     pub state: &'a AppState,
     /// The line of keys that a new lease belongs to.
     pub key_hash: &'a str,
@@ -79,11 +82,15 @@ pub struct Asker<'a> {
     pub until: i64,
 }
 
-/// Makes the asker the holder if nobody is, it is already, or the holder's lease has run out.
-pub async fn ask(work: &mut Work, asker: &Asker<'_>, player_id: &str) -> Outcome<Asked> {
-    let Asker { state, key_hash, server_id, until } = *asker;
+/// Makes the acquirer the holder if there is none, it is already, or the holder's lease has run out.
+pub async fn acquire(
+    tx: &mut Transaction,
+    acquirer: &Acquirer<'_>,
+    player_id: &str,
+) -> ApiResult<Acquisition> {
+    let Acquirer { state, key_hash, server_id, until } = *acquirer;
     let subject = Subject::Player(player_id);
-    let fresh = state.epochs.at(&subject, key_hash, work.now);
+    let fresh = state.epochs.at(&subject, key_hash, tx.now);
     let given = sqlx::query(
         "INSERT INTO player_leases (player_id, server_id, key_hash, epoch, lease_until) \
          SELECT player_id, $2, $5, $6, $3 FROM players WHERE player_id = $1 AND (scope = $7 OR scope IS NULL) \
@@ -102,18 +109,18 @@ pub async fn ask(work: &mut Work, asker: &Asker<'_>, player_id: &str) -> Outcome
     .bind(player_id)
     .bind(server_id)
     .bind(until)
-    .bind(work.now)
+    .bind(tx.now)
     .bind(key_hash)
     .bind(fresh)
     .bind(state.config.scope())
-    .fetch_optional(&mut *work.tx)
+    .fetch_optional(&mut *tx.conn)
     .await?;
     if let Some(row) = given {
         let mut epoch: i64 = row.try_get("epoch")?;
         let former: i64 = row.try_get("former_epoch")?;
         if former > 0 {
             if let Some(owner) = row.try_get::<Option<String>, _>("former_key_hash")? {
-                note_former(work, player_id, former, &owner).await?;
+                record_former_epoch(tx, player_id, former, &owner).await?;
             }
             if epoch != fresh {
                 // The clock was set back, or the former lease is not a millisecond old.
@@ -121,11 +128,11 @@ pub async fn ask(work: &mut Work, asker: &Asker<'_>, player_id: &str) -> Outcome
                 sqlx::query("UPDATE player_leases SET epoch = $1 WHERE player_id = $2")
                     .bind(epoch)
                     .bind(player_id)
-                    .execute(&mut *work.tx)
+                    .execute(&mut *tx.conn)
                     .await?;
             }
         }
-        return Ok(Asked::Given { epoch, taken_from: row.try_get("taken_from")? });
+        return Ok(Acquisition::Granted { epoch, taken_from: row.try_get("taken_from")? });
     }
     let held = sqlx::query(
         "UPDATE player_leases SET wanted_by = $2, wanted_at = $3 WHERE player_id = $1 AND EXISTS \
@@ -134,22 +141,27 @@ pub async fn ask(work: &mut Work, asker: &Asker<'_>, player_id: &str) -> Outcome
     )
     .bind(player_id)
     .bind(server_id)
-    .bind(work.now)
+    .bind(tx.now)
     .bind(state.config.scope())
-    .fetch_optional(&mut *work.tx)
+    .fetch_optional(&mut *tx.conn)
     .await?;
-    let Some(row) = held else { return Ok(Asked::Missing) };
+    let Some(row) = held else { return Ok(Acquisition::NoSuchPlayer) };
     // The clock may have been set back since: no lease lasts longer than one given now.
     let ends = row.try_get::<i64, _>("lease_until")?.min(until);
-    Ok(Asked::Held(HeldPlayer {
+    Ok(Acquisition::Held(HeldPlayer {
         player_id: player_id.to_owned(),
         server_id: row.try_get("server_id")?,
-        expires_in_ms: ends - work.now,
+        expires_in_ms: ends - tx.now,
     }))
 }
 
 /// Notes whose an epoch was that is over.
-async fn note_former(work: &mut Work, player_id: &str, epoch: i64, key_hash: &str) -> Outcome<()> {
+async fn record_former_epoch(
+    tx: &mut Transaction,
+    player_id: &str,
+    epoch: i64,
+    key_hash: &str,
+) -> ApiResult<()> {
     sqlx::query(
         "INSERT INTO former_leases (player_id, epoch, key_hash, ended_at) VALUES ($1, $2, $3, $4) \
          ON CONFLICT DO NOTHING",
@@ -157,15 +169,15 @@ async fn note_former(work: &mut Work, player_id: &str, epoch: i64, key_hash: &st
     .bind(player_id)
     .bind(epoch)
     .bind(key_hash)
-    .bind(work.now)
-    .execute(&mut *work.tx)
+    .bind(tx.now)
+    .execute(&mut *tx.conn)
     .await?;
     Ok(())
 }
 
 /// What an epoch is to a line of keys that saves under it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum EpochStatus {
     /// There is no such player.
     NoPlayer,
     /// The epoch was never given to this line of keys.
@@ -177,13 +189,13 @@ pub enum Standing {
 }
 
 /// What `epoch` of a player is to the line of keys `key_hash`.
-pub async fn standing(
+pub async fn epoch_status(
     state: &AppState,
-    work: &mut Work,
+    tx: &mut Transaction,
     key_hash: &str,
     player_id: &str,
     epoch: i64,
-) -> Outcome<Standing> {
+) -> ApiResult<EpochStatus> {
     let row = sqlx::query(
         "SELECT l.epoch, l.key_hash, l.unbound_until, f.key_hash AS former_key_hash FROM players p \
          LEFT JOIN player_leases l ON l.player_id = p.player_id \
@@ -193,21 +205,21 @@ pub async fn standing(
     .bind(player_id)
     .bind(epoch)
     .bind(state.config.scope())
-    .fetch_optional(&mut *work.tx)
+    .fetch_optional(&mut *tx.conn)
     .await?;
-    let Some(row) = row else { return Ok(Standing::NoPlayer) };
+    let Some(row) = row else { return Ok(EpochStatus::NoPlayer) };
     let owner = |column: &str| row.try_get::<Option<String>, _>(column);
     if row.try_get::<Option<i64>, _>("epoch")? == Some(epoch) {
         let ours = owner("key_hash")?.is_none_or(|owner| owner == key_hash);
-        return Ok(if ours { Standing::Current } else { Standing::Foreign });
+        return Ok(if ours { EpochStatus::Current } else { EpochStatus::Foreign });
     }
     let ours = match owner("former_key_hash")? {
         Some(owner) => owner == key_hash,
         None if row.try_get::<Option<i64>, _>("unbound_until")?.is_some_and(|last| epoch <= last) => true,
         // Given after the copy was made from which this database was restored, or long ago.
-        None => state.epochs.is_sealed_for(&Subject::Player(player_id), key_hash, epoch, work.now),
+        None => state.epochs.is_sealed_for(&Subject::Player(player_id), key_hash, epoch, tx.now),
     };
-    Ok(if ours { Standing::Former } else { Standing::Foreign })
+    Ok(if ours { EpochStatus::Former } else { EpochStatus::Foreign })
 }
 
 /// `$first, $second, …`, one for each of `count` values.
@@ -215,15 +227,15 @@ pub fn placeholders(first: usize, count: usize) -> String {
     (first..first + count).map(|number| format!("${number}")).collect::<Vec<_>>().join(", ")
 }
 
-/// Keeps the leases of `player_ids` as they are until `work` ends, and gives the players that `server_id` holds.
+/// Keeps the leases of `player_ids` as they are until `tx` ends, and returns the players that `server_id` holds.
 /// Without it, a player could be taken over and read between the check of an epoch and the commit of what was saved
 /// under it.
 pub async fn lock(
     state: &AppState,
-    work: &mut Work,
+    tx: &mut Transaction,
     server_id: &str,
     player_ids: &[&str],
-) -> Outcome<Vec<String>> {
+) -> ApiResult<Vec<String>> {
     let sql = format!(
         "SELECT player_id, server_id FROM player_leases WHERE player_id IN ({}) ORDER BY player_id{}",
         placeholders(1, player_ids.len()),
@@ -235,7 +247,7 @@ pub async fn lock(
         query = query.bind(*player_id);
     }
     let mut held = Vec::new();
-    for row in query.fetch_all(&mut *work.tx).await? {
+    for row in query.fetch_all(&mut *tx.conn).await? {
         if row.try_get::<Option<String>, _>("server_id")?.as_deref() == Some(server_id) {
             held.push(row.try_get("player_id")?);
         }
@@ -243,8 +255,8 @@ pub async fn lock(
     Ok(held)
 }
 
-/// Renews the leases of `player_ids`, which [`lock`] said that `server_id` holds.
-pub async fn renew(work: &mut Work, player_ids: &[String], until: i64) -> Outcome<()> {
+/// Renews the leases of `player_ids`, which `server_id` holds according to [`lock`].
+pub async fn renew(tx: &mut Transaction, player_ids: &[String], until: i64) -> ApiResult<()> {
     if player_ids.is_empty() {
         return Ok(());
     }
@@ -256,12 +268,12 @@ pub async fn renew(work: &mut Work, player_ids: &[String], until: i64) -> Outcom
     for player_id in player_ids {
         query = query.bind(player_id);
     }
-    query.execute(&mut *work.tx).await?;
+    query.execute(&mut *tx.conn).await?;
     Ok(())
 }
 
-/// Renews all leases of `server_id`, for it is alive, and says how many players it holds.
-pub async fn renew_all(state: &AppState, work: &mut Work, server_id: &str) -> Outcome<u64> {
+/// Renews all leases of `server_id`, for it is alive. Returns how many players it holds.
+pub async fn renew_all(state: &AppState, tx: &mut Transaction, server_id: &str) -> ApiResult<u64> {
     let sql = format!(
         "UPDATE player_leases SET lease_until = $2 WHERE player_id IN \
          (SELECT player_id FROM player_leases WHERE server_id = $1 ORDER BY player_id{}) AND server_id = $1",
@@ -269,24 +281,24 @@ pub async fn renew_all(state: &AppState, work: &mut Work, server_id: &str) -> Ou
     );
     let renewed = sqlx::query(AssertSqlSafe(sql))
         .bind(server_id)
-        .bind(lease_until(state, work))
-        .execute(&mut *work.tx)
+        .bind(lease_until(state, tx))
+        .execute(&mut *tx.conn)
         .await?;
     Ok(renewed.rows_affected())
 }
 
 /// Players of `server_id` that others wait for, the longest unheard of first, at most 100.
-pub async fn wanted<'c>(
+pub async fn handover_requested<'c>(
     executor: impl Executor<'c, Database = Any>,
     server_id: &str,
     now: i64,
-) -> Outcome<Vec<String>> {
+) -> ApiResult<Vec<String>> {
     let rows = sqlx::query(
         "SELECT player_id FROM player_leases WHERE server_id = $1 AND wanted_at > $2 \
          ORDER BY wanted_at, player_id LIMIT 100",
     )
     .bind(server_id)
-    .bind(now - WANTED_MS)
+    .bind(now - HANDOVER_REQUEST_MS)
     .fetch_all(executor)
     .await?;
     Ok(rows.iter().map(|row| row.try_get("player_id")).collect::<sqlx::Result<_>>()?)
@@ -303,16 +315,16 @@ pub async fn release(
     State(state): State<AppState>,
     server: ServerAuth,
     body: JsonBody<ReleasePlayers>,
-) -> Outcome<Json<ReleasedPlayers>> {
+) -> ApiResult<Json<ReleasedPlayers>> {
     let ReleasePlayers { server_id, players } = body.value;
-    let mut work = state.database.begin().await?;
-    own(&mut work, &server, &server_id).await?;
+    let mut tx = state.database.begin().await?;
+    require_own_server(&mut tx, &server, &server_id).await?;
     let mut released = ReleasedPlayers::default();
     if let Some(mut players) = players {
         players.sort_by(|one, other| one.player_id.cmp(&other.player_id));
         let sql = format!("{RELEASE}player_id = $2 AND epoch = $3");
         for player in players {
-            if is_behind(&state, &mut work, &server.key_hash, &player).await? {
+            if is_behind(&state, &mut tx, &server.key_hash, &player).await? {
                 let ReleasePlayer { player_id, epoch, saved_sequence, .. } = player;
                 tracing::warn!(
                     player_id,
@@ -328,23 +340,23 @@ pub async fn release(
                 .bind(&server_id)
                 .bind(player.player_id)
                 .bind(player.epoch)
-                .execute(&mut *work.tx)
+                .execute(&mut *tx.conn)
                 .await?;
         }
     } else {
-        release_all(&state, &mut work, &server_id).await?;
+        release_all(&state, &mut tx, &server_id).await?;
     }
-    work.commit().await?;
+    tx.commit().await?;
     Ok(Json(released))
 }
 
 /// Whether the database lacks saves of `player` that it had confirmed, or has never seen the lease: it went back.
 async fn is_behind(
     state: &AppState,
-    work: &mut Work,
+    tx: &mut Transaction,
     key_hash: &str,
     player: &ReleasePlayer,
-) -> Outcome<bool> {
+) -> ApiResult<bool> {
     let ReleasePlayer { player_id, epoch, saved_sequence: Some(saved), saved_versions } = player else {
         return Ok(false);
     };
@@ -357,23 +369,23 @@ async fn is_behind(
     )
     .bind(player_id)
     .bind(epoch)
-    .fetch_one(&mut *work.tx)
+    .fetch_one(&mut *tx.conn)
     .await?;
     let last = row.try_get::<i64, _>("present")?.max(row.try_get("former")?);
     if row.try_get::<i64, _>("leases")? > 0 {
         return Ok(last < *saved || row.try_get::<i64, _>("versions")? < saved_versions.unwrap_or(0));
     }
     // A lease that no row knows was given after the copy was made from which this database was restored.
-    let standing = standing(state, work, key_hash, player_id, *epoch).await?;
-    Ok(standing == Standing::Former)
+    let status = epoch_status(state, tx, key_hash, player_id, *epoch).await?;
+    Ok(status == EpochStatus::Former)
 }
 
-/// Lets all players of a server go.
-pub async fn release_all(state: &AppState, work: &mut Work, server_id: &str) -> Outcome<()> {
+/// Releases all players of a server.
+pub async fn release_all(state: &AppState, tx: &mut Transaction, server_id: &str) -> ApiResult<()> {
     let sql = format!(
         "{RELEASE}player_id IN (SELECT player_id FROM player_leases WHERE server_id = $1 ORDER BY player_id{})",
         state.database.for_update()
     );
-    sqlx::query(AssertSqlSafe(sql)).bind(server_id).execute(&mut *work.tx).await?;
+    sqlx::query(AssertSqlSafe(sql)).bind(server_id).execute(&mut *tx.conn).await?;
     Ok(())
 }

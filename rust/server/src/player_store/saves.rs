@@ -10,13 +10,14 @@ use backend_protocol::player_store::{SaveDocuments, SaveItem, SaveOutcome, SaveR
 use backend_protocol::{Code, MAX_SAVE_BODY_BYTES, Problem};
 use sqlx::{AssertSqlSafe, Row};
 
-use super::leases::Standing;
+use super::leases::EpochStatus;
 use super::{conflicts, leases};
-use crate::database::Work;
-use crate::problem::{JsonBody, Outcome};
-use crate::state::{AppState, ServerAuth};
+use crate::auth::extractors::ServerAuth;
+use crate::database::Transaction;
+use crate::http::{ApiResult, JsonBody};
+use crate::state::AppState;
 
-/// Of whom a save is applied, and over which epochs of a document.
+/// The leases under which a save is applied, and the epochs of a document that it replaces.
 const RULE: (&str, &str) = if cfg!(feature = "planted-no-epoch-check") {
     // Planted: the control that the fault-injection tests must catch.
     ("l.player_id = s.player_id", "documents.epoch <> excluded.epoch")
@@ -34,16 +35,16 @@ pub async fn save(
     State(state): State<AppState>,
     server: ServerAuth,
     body: JsonBody<SaveDocuments, MAX_SAVE_BODY_BYTES>,
-) -> Outcome<Json<SavedDocuments>> {
+) -> ApiResult<Json<SavedDocuments>> {
     let SaveDocuments { server_id, items } = body.value;
-    let mut work = state.database.begin().await?;
-    leases::own(&mut work, &server, &server_id).await?;
+    let mut tx = state.database.begin().await?;
+    leases::require_own_server(&mut tx, &server, &server_id).await?;
     let mut players: Vec<&str> = items.iter().map(|item| item.player_id.as_str()).collect();
     players.sort_unstable();
     players.dedup();
-    let held = leases::lock(&state, &mut work, &server_id, &players).await?;
-    let until = leases::lease_until(&state, &work);
-    leases::renew(&mut work, &held, until).await?;
+    let held = leases::lock(&state, &mut tx, &server_id, &players).await?;
+    let until = leases::lease_until(&state, &tx);
+    leases::renew(&mut tx, &held, until).await?;
     // One order for all batches, so that two of them cannot wait for each other's rows.
     let mut order: Vec<usize> = (0..items.len()).collect();
     order.sort_by_key(|&index| {
@@ -54,21 +55,21 @@ pub async fn save(
     let values = values.collect::<Result<Vec<String>, _>>().map_err(anyhow::Error::from)?;
     let mut results: Vec<Option<SaveResult>> = vec![None; items.len()];
     for (item, result) in items.iter().zip(&mut results) {
-        *result = unchanged(&state, &mut work, &server.key_hash, item).await?;
+        *result = unchanged(&state, &mut tx, &server.key_hash, item).await?;
     }
     order.retain(|&index| results[index].is_none());
-    for some in parts(&order, &items) {
-        apply(&mut work, &server.key_hash, &items, &values, some, &mut results).await?;
+    for some in batches(&order, &items) {
+        apply(&mut tx, &server.key_hash, &items, &values, some, &mut results).await?;
         for &index in some {
             if results[index].is_none() {
                 let sender = Sender { key_hash: &server.key_hash, server_id: &server_id };
-                let explained = explain(&state, &mut work, &sender, &items[index], &values[index]);
-                results[index] = Some(explained.await?);
+                let classified = classify(&state, &mut tx, &sender, &items[index], &values[index]);
+                results[index] = Some(classified.await?);
             }
         }
     }
-    let wanted = leases::wanted(&mut *work.tx, &server_id, work.now).await?;
-    work.commit().await?;
+    let wanted = leases::handover_requested(&mut *tx.conn, &server_id, tx.now).await?;
+    tx.commit().await?;
     let results: Vec<SaveResult> = results.into_iter().flatten().collect();
     let count = |outcome| results.iter().filter(|result| result.outcome == outcome).count() as u64;
     metrics::counter!("backend_documents_saved_total").increment(count(SaveOutcome::Applied));
@@ -76,13 +77,13 @@ pub async fn save(
     Ok(Json(SavedDocuments { results, wanted }))
 }
 
-/// Items that one statement may take: as many as one of [`SIZES`], and none of a document that another one is of.
-fn parts<'a>(order: &'a [usize], items: &[SaveItem]) -> Vec<&'a [usize]> {
+/// Items that one statement may take: as many as one of [`BATCH_SIZES`], and none of a document that another one is of.
+fn batches<'a>(order: &'a [usize], items: &[SaveItem]) -> Vec<&'a [usize]> {
     let of = |index: &usize| (&items[*index].player_id, &items[*index].key);
     let mut parts = Vec::new();
     for unique in order.chunk_by(|one, next| of(one) != of(next)) {
         let mut rest = unique;
-        for size in SIZES {
+        for size in BATCH_SIZES {
             while rest.len() >= size {
                 let (part, after) = rest.split_at(size);
                 parts.push(part);
@@ -94,9 +95,9 @@ fn parts<'a>(order: &'a [usize], items: &[SaveItem]) -> Vec<&'a [usize]> {
 }
 
 /// How many items a statement takes: few numbers, so that each of the statements stays prepared.
-const SIZES: [usize; 4] = [100, 25, 5, 1];
+const BATCH_SIZES: [usize; 4] = [100, 25, 5, 1];
 
-/// Who sends a batch.
+/// The sender of a batch.
 struct Sender<'a> {
     /// The line of its key.
     key_hash: &'a str,
@@ -107,14 +108,14 @@ struct Sender<'a> {
 /// holds the player sends them does not matter: an epoch is given to one holder only, and what that one could not deliver
 /// before it died, its successor delivers.
 async fn apply(
-    work: &mut Work,
+    tx: &mut Transaction,
     key_hash: &str,
     items: &[SaveItem],
     values: &[String],
     part: &[usize],
     results: &mut [Option<SaveResult>],
-) -> Outcome<()> {
-    let now = work.now;
+) -> ApiResult<()> {
+    let now = tx.now;
     let mut query = sqlx::query(AssertSqlSafe(statement(part.len()))).bind(now).bind(key_hash);
     for &index in part {
         let item = &items[index];
@@ -125,7 +126,7 @@ async fn apply(
             .bind(item.epoch)
             .bind(item.sequence);
     }
-    let rows = query.fetch_all(&mut *work.tx).await?;
+    let rows = query.fetch_all(&mut *tx.conn).await?;
     let mut applied = HashMap::with_capacity(rows.len());
     for row in &rows {
         let of: (String, String) = (row.try_get("player_id")?, row.try_get("document_key")?);
@@ -137,7 +138,7 @@ async fn apply(
         let version = row.try_get("version")?;
         let former_epoch: i64 = row.try_get("former_epoch")?;
         if former_epoch > 0 {
-            remember(work, item, former_epoch, row.try_get("former_sequence")?, version - 1).await?;
+            record_former_epoch(tx, item, former_epoch, row.try_get("former_sequence")?, version - 1).await?;
         }
         results[index] = Some(result(item, SaveOutcome::Applied, version));
     }
@@ -147,13 +148,13 @@ async fn apply(
 /// What becomes of an item that its server has only loaded, if the database has that version or a later one.
 async fn unchanged(
     state: &AppState,
-    work: &mut Work,
+    tx: &mut Transaction,
     key_hash: &str,
     item: &SaveItem,
-) -> Outcome<Option<SaveResult>> {
+) -> ApiResult<Option<SaveResult>> {
     let Some(loaded) = item.loaded_version else { return Ok(None) };
-    let standing = leases::standing(state, work, key_hash, &item.player_id, item.epoch).await?;
-    if !matches!(standing, Standing::Current | Standing::Former) {
+    let status = leases::epoch_status(state, tx, key_hash, &item.player_id, item.epoch).await?;
+    if !matches!(status, EpochStatus::Current | EpochStatus::Former) {
         return Ok(None);
     }
     let row = sqlx::query(
@@ -162,7 +163,7 @@ async fn unchanged(
     .bind(&item.player_id)
     .bind(&item.key)
     .bind(loaded)
-    .fetch_optional(&mut *work.tx)
+    .fetch_optional(&mut *tx.conn)
     .await?;
     let version = row.map(|row| row.try_get::<i64, _>("version")).transpose()?;
     Ok(version.map(|version| result(item, SaveOutcome::Replayed, version)))
@@ -177,11 +178,11 @@ fn refused(item: &SaveItem, code: Code) -> SaveResult {
 }
 
 fn statement(count: usize) -> &'static str {
-    static ALL: LazyLock<[String; SIZES.len()]> = LazyLock::new(|| SIZES.map(written));
-    SIZES.iter().zip(&*ALL).find(|(size, _)| **size == count).map_or("", |(_, sql)| sql)
+    static ALL: LazyLock<[String; BATCH_SIZES.len()]> = LazyLock::new(|| BATCH_SIZES.map(build_statement));
+    BATCH_SIZES.iter().zip(&*ALL).find(|(size, _)| **size == count).map_or("", |(_, sql)| sql)
 }
 
-fn written(count: usize) -> String {
+fn build_statement(count: usize) -> String {
     let (current, older) = RULE;
     let row = |number: usize| {
         let first = 3 + number * 5;
@@ -212,19 +213,19 @@ fn written(count: usize) -> String {
 }
 
 /// What became of an item that was not applied.
-async fn explain(
+async fn classify(
     state: &AppState,
-    work: &mut Work,
+    tx: &mut Transaction,
     sender: &Sender<'_>,
     item: &SaveItem,
     value: &str,
-) -> Outcome<SaveResult> {
+) -> ApiResult<SaveResult> {
     let SaveItem { player_id, key, epoch, sequence, .. } = item;
-    let standing = leases::standing(state, work, sender.key_hash, player_id, *epoch).await?;
-    let code = match standing {
-        Standing::NoPlayer => Some(Code::PlayerNotFound),
-        Standing::Foreign => Some(Code::EpochUnknown),
-        Standing::Current | Standing::Former => None,
+    let status = leases::epoch_status(state, tx, sender.key_hash, player_id, *epoch).await?;
+    let code = match status {
+        EpochStatus::NoPlayer => Some(Code::PlayerNotFound),
+        EpochStatus::Foreign => Some(Code::EpochUnknown),
+        EpochStatus::Current | EpochStatus::Former => None,
     };
     if let Some(code) = code {
         let (server_id, code_text) = (sender.server_id, code.as_str());
@@ -236,7 +237,7 @@ async fn explain(
     )
     .bind(&item.player_id)
     .bind(&item.key)
-    .fetch_optional(&mut *work.tx)
+    .fetch_optional(&mut *tx.conn)
     .await?;
     let mut version = 0;
     let mut last_of_epoch = 0;
@@ -252,7 +253,7 @@ async fn explain(
             last_of_epoch = last;
         }
     }
-    if let Some((last, then)) = how_far(work, item).await? {
+    if let Some((last, then)) = former_progress(tx, item).await? {
         if item.sequence <= last {
             // Committed before the player changed hands, and the reply lost: no conflict.
             let outcome = if item.sequence == last { SaveOutcome::Replayed } else { SaveOutcome::Superseded };
@@ -271,12 +272,18 @@ async fn explain(
         );
         return Ok(refused(item, Code::SequenceOutOfBounds));
     }
-    let outcome = conflicts::keep(work, sender.server_id, item, value).await?;
+    let outcome = conflicts::store(tx, sender.server_id, item, value).await?;
     Ok(result(item, outcome, version))
 }
 
 /// Notes how far a document's former epoch had come.
-async fn remember(work: &mut Work, item: &SaveItem, epoch: i64, sequence: i64, version: i64) -> Outcome<()> {
+async fn record_former_epoch(
+    tx: &mut Transaction,
+    item: &SaveItem,
+    epoch: i64,
+    sequence: i64,
+    version: i64,
+) -> ApiResult<()> {
     sqlx::query(
         "INSERT INTO former_epochs (player_id, document_key, epoch, sequence, version, ended_at) \
          VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
@@ -286,21 +293,21 @@ async fn remember(work: &mut Work, item: &SaveItem, epoch: i64, sequence: i64, v
     .bind(epoch)
     .bind(sequence)
     .bind(version)
-    .bind(work.now)
-    .execute(&mut *work.tx)
+    .bind(tx.now)
+    .execute(&mut *tx.conn)
     .await?;
     Ok(())
 }
 
 /// Last sequence and version of the document in the item's epoch, if that is a former one.
-async fn how_far(work: &mut Work, item: &SaveItem) -> Outcome<Option<(i64, i64)>> {
+async fn former_progress(tx: &mut Transaction, item: &SaveItem) -> ApiResult<Option<(i64, i64)>> {
     let row = sqlx::query(
         "SELECT sequence, version FROM former_epochs WHERE player_id = $1 AND document_key = $2 AND epoch = $3",
     )
     .bind(&item.player_id)
     .bind(&item.key)
     .bind(item.epoch)
-    .fetch_optional(&mut *work.tx)
+    .fetch_optional(&mut *tx.conn)
     .await?;
     Ok(row
         .map(|row| Ok::<_, sqlx::Error>((row.try_get("sequence")?, row.try_get("version")?)))

@@ -13,11 +13,12 @@ use sqlx::Row;
 
 use super::in_scope;
 use super::objects::new_upload;
-use crate::database::{Database, Work};
+use crate::auth::extractors::ServerAuth;
+use crate::database::{Database, Transaction};
+use crate::digest::sha256;
+use crate::http::{ApiError, ApiResult, JsonBody};
 use crate::player_store::leases;
-use crate::problem::{JsonBody, Outcome, Refusal};
-use crate::state::{AppState, ServerAuth};
-use crate::tokens::sha256;
+use crate::state::AppState;
 
 /// Changes a world in one transaction. The same epoch and sequence again give the first result.
 #[utoipa::path(post, path = "/v1/worlds/{world_id}/commit", operation_id = "worlds_commit", tag = "world store", request_body = CommitWorld,
@@ -28,16 +29,16 @@ pub async fn commit(
     server: ServerAuth,
     Path(id): Path<String>,
     body: JsonBody<CommitWorld, MAX_COMMIT_BODY_BYTES>,
-) -> Outcome<Json<CommittedWorld>> {
+) -> ApiResult<Json<CommittedWorld>> {
     world_id("world_id", &id)?;
     let commit = body.value;
     in_scope(&state, &id).await?;
     let content = content_hash(&commit);
     // Before the transaction: the object store may be far away, and SQLite has one writer.
-    take_sent(&state, &commit.chunks).await?;
-    let mut work = state.database.begin().await?;
-    leases::own(&mut work, &server, &commit.server_id).await?;
-    let lease_until = leases::lease_until(&state, &work);
+    accept_uploads(&state, &commit.chunks).await?;
+    let mut tx = state.database.begin().await?;
+    leases::require_own_server(&mut tx, &server, &commit.server_id).await?;
+    let lease_until = leases::lease_until(&state, &tx);
     // Also takes the row's lock: commits to one world come one after the other.
     let world = sqlx::query(
         "UPDATE worlds SET lease_until = CASE WHEN server_id = $2 THEN $3 ELSE lease_until END \
@@ -48,34 +49,34 @@ pub async fn commit(
     .bind(lease_until)
     .bind(commit.epoch)
     .bind(&server.key_hash)
-    .fetch_optional(&mut *work.tx)
+    .fetch_optional(&mut *tx.conn)
     .await?;
     // Looked up first: a commit of an epoch that is over may have been applied while it lasted.
-    if let Some(version) = first_result(&mut work, &id, &commit, &content).await? {
-        work.commit().await?;
+    if let Some(version) = first_result(&mut tx, &id, &commit, &content).await? {
+        tx.commit().await?;
         return Ok(Json(CommittedWorld { version, replayed: true }));
     }
     let Some(world) = world else {
-        return Err(Refusal::new(
+        return Err(ApiError::new(
             Code::LeaseLost,
             "another server has taken the world since; nothing was changed",
         ));
     };
     let last = world.try_get::<i64, _>("sequence")?;
     if commit.sequence <= last {
-        return Err(Refusal::field("sequence", "must be higher than that of the last commit"));
+        return Err(ApiError::field("sequence", "must be higher than that of the last commit"));
     }
     if commit.sequence - last > MAX_SEQUENCE_STEP {
         let rule = format!("must be at most {MAX_SEQUENCE_STEP} above that of the last commit, {last}");
-        return Err(Refusal::field("sequence", &rule));
+        return Err(ApiError::field("sequence", &rule));
     }
     let version = world.try_get::<i64, _>("version")? + 1;
-    apply(&mut work, &id, &commit, version).await?;
+    apply(&mut tx, &id, &commit, version).await?;
     sqlx::query("UPDATE worlds SET sequence = $1, version = $2 WHERE world_id = $3")
         .bind(commit.sequence)
         .bind(version)
         .bind(&id)
-        .execute(&mut *work.tx)
+        .execute(&mut *tx.conn)
         .await?;
     sqlx::query(
         "INSERT INTO world_commits (world_id, epoch, sequence, content_hash, version, committed_at) \
@@ -86,32 +87,32 @@ pub async fn commit(
     .bind(commit.sequence)
     .bind(&content)
     .bind(version)
-    .bind(work.now)
-    .execute(&mut *work.tx)
+    .bind(tx.now)
+    .execute(&mut *tx.conn)
     .await?;
-    work.commit().await?;
+    tx.commit().await?;
     metrics::counter!("backend_world_commits_total").increment(1);
     Ok(Json(CommittedWorld { version, replayed: false }))
 }
 
 /// The version a commit of this number made before. Refuses the number when it came with another content.
 async fn first_result(
-    work: &mut Work,
+    tx: &mut Transaction,
     id: &str,
     commit: &CommitWorld,
     content: &str,
-) -> Outcome<Option<i64>> {
+) -> ApiResult<Option<i64>> {
     let row = sqlx::query(
         "SELECT content_hash, version FROM world_commits WHERE world_id = $1 AND epoch = $2 AND sequence = $3",
     )
     .bind(id)
     .bind(commit.epoch)
     .bind(commit.sequence)
-    .fetch_optional(&mut *work.tx)
+    .fetch_optional(&mut *tx.conn)
     .await?;
     let Some(row) = row else { return Ok(None) };
     if row.try_get::<String, _>("content_hash")? != content {
-        return Err(Refusal::field("sequence", "came with other changes before"));
+        return Err(ApiError::field("sequence", "came with other changes before"));
     }
     Ok(Some(row.try_get("version")?))
 }
@@ -125,7 +126,7 @@ fn content_hash(commit: &CommitWorld) -> String {
     sha256(lines.concat().as_bytes())
 }
 
-async fn apply(work: &mut Work, id: &str, commit: &CommitWorld, version: i64) -> Outcome<()> {
+async fn apply(tx: &mut Transaction, id: &str, commit: &CommitWorld, version: i64) -> ApiResult<()> {
     // One order for all commits, so that two of them cannot wait for each other's objects.
     let mut order: Vec<(usize, &ChunkChange)> = commit.chunks.iter().enumerate().collect();
     order.sort_by(|(_, one), (_, other)| one.hash.cmp(&other.hash));
@@ -141,8 +142,8 @@ async fn apply(work: &mut Work, id: &str, commit: &CommitWorld, version: i64) ->
         .bind(&chunk.hash)
         .bind(i64::try_from(chunk.bytes).unwrap_or(i64::MAX))
         .bind(version)
-        .bind(work.now)
-        .execute(&mut *work.tx)
+        .bind(tx.now)
+        .execute(&mut *tx.conn)
         .await?;
         if stored.rows_affected() == 0 {
             let field = format!("chunks[{index}].hash");
@@ -155,7 +156,7 @@ async fn apply(work: &mut Work, id: &str, commit: &CommitWorld, version: i64) ->
         sqlx::query("DELETE FROM world_chunks WHERE world_id = $1 AND name = $2")
             .bind(id)
             .bind(name)
-            .execute(&mut *work.tx)
+            .execute(&mut *tx.conn)
             .await?;
     }
     Ok(())
@@ -164,7 +165,7 @@ async fn apply(work: &mut Work, id: &str, commit: &CommitWorld, version: i64) ->
 /// Takes in the objects of `chunks` that were sent to a signed address and are what their hashes say. Each is copied to a
 /// location that no signed address can write to, and read there: what lies at a signed address can be changed at any time.
 /// What is missing or wrong is left out, and its chunk is refused as `object_missing`.
-async fn take_sent(state: &AppState, chunks: &[ChunkChange]) -> Outcome<()> {
+async fn accept_uploads(state: &AppState, chunks: &[ChunkChange]) -> ApiResult<()> {
     let mut taking = tokio::task::JoinSet::new();
     let mut seen = HashSet::new();
     for chunk in chunks {
@@ -174,7 +175,7 @@ async fn take_sent(state: &AppState, chunks: &[ChunkChange]) -> Outcome<()> {
         }
         let (state, hash, upload) = (state.clone(), chunk.hash.clone(), upload.clone());
         let stored_bytes = chunk.stored_bytes;
-        taking.spawn(async move { take_one(&state, &hash, &upload, stored_bytes).await });
+        taking.spawn(async move { accept_upload(&state, &hash, &upload, stored_bytes).await });
     }
     while let Some(taken) = taking.join_next().await {
         taken.map_err(anyhow::Error::from)??;
@@ -182,9 +183,9 @@ async fn take_sent(state: &AppState, chunks: &[ChunkChange]) -> Outcome<()> {
     Ok(())
 }
 
-async fn take_one(state: &AppState, hash: &str, upload: &str, stored_bytes: u64) -> Outcome<()> {
+async fn accept_upload(state: &AppState, hash: &str, upload: &str, stored_bytes: u64) -> ApiResult<()> {
     let objects = &state.objects;
-    let _place = objects.checks.acquire().await.map_err(anyhow::Error::from)?;
+    let _permit = objects.checks.acquire().await.map_err(anyhow::Error::from)?;
     let sent = objects.location(hash, upload);
     if objects.size(&sent).await.map_err(|error| unavailable(&error))? != Some(stored_bytes) {
         return Ok(());
@@ -197,7 +198,7 @@ async fn take_one(state: &AppState, hash: &str, upload: &str, stored_bytes: u64)
     let is_good = is_good.await.map_err(|error| unavailable(&error))?;
     if is_good {
         // At once: when the commit is given up and sent again, this one need not be read again.
-        store_noted(state, hash, &location, stored_bytes).await?;
+        record_object(state, hash, &location, stored_bytes).await?;
     } else {
         tracing::warn!(hash, "an object that was sent to a signed address is not what its hash says");
         metrics::counter!("backend_world_objects_refused_total").increment(1);
@@ -207,26 +208,31 @@ async fn take_one(state: &AppState, hash: &str, upload: &str, stored_bytes: u64)
     Ok(())
 }
 
-async fn is_verified(database: &Database, hash: &str) -> Outcome<bool> {
+async fn is_verified(database: &Database, hash: &str) -> ApiResult<bool> {
     let row = sqlx::query("SELECT hash FROM world_objects WHERE hash = $1 AND verified = 1");
     Ok(row.bind(hash).fetch_optional(database.pool()).await?.is_some())
 }
 
-/// Notes where a verified object lies, or removes it when there is another good one.
-pub async fn store_noted(state: &AppState, hash: &str, location: &str, stored_bytes: u64) -> Outcome<()> {
-    let mut work = state.database.begin().await?;
-    let noted = note_object(&mut work, hash, location, stored_bytes).await?;
-    work.commit().await?;
-    if !noted {
-        // Somebody else sent the same.
+/// Records the location of a verified object, or removes it if another one of its hash is stored.
+pub async fn record_object(state: &AppState, hash: &str, location: &str, stored_bytes: u64) -> ApiResult<()> {
+    let mut tx = state.database.begin().await?;
+    let inserted = insert_object(&mut tx, hash, location, stored_bytes).await?;
+    tx.commit().await?;
+    if !inserted {
+        // Another server sent the same object.
         state.objects.discard(location).await;
     }
     Ok(())
 }
 
-/// Notes where a verified object lies, unless another of its hash is. Gives whether it was noted.
-async fn note_object(work: &mut Work, hash: &str, location: &str, stored_bytes: u64) -> sqlx::Result<bool> {
-    let noted = sqlx::query(
+/// Records the location of a verified object, unless one of its hash is stored. Returns whether it was inserted.
+async fn insert_object(
+    tx: &mut Transaction,
+    hash: &str,
+    location: &str,
+    stored_bytes: u64,
+) -> sqlx::Result<bool> {
+    let inserted = sqlx::query(
         "INSERT INTO world_objects (hash, location, stored_bytes, wanted_at, verified) VALUES ($1, $2, $3, $4, 1) \
          ON CONFLICT (hash) DO UPDATE SET location = excluded.location, stored_bytes = excluded.stored_bytes, \
          wanted_at = excluded.wanted_at, verified = 1 WHERE world_objects.verified = 0",
@@ -234,14 +240,14 @@ async fn note_object(work: &mut Work, hash: &str, location: &str, stored_bytes: 
     .bind(hash)
     .bind(location)
     .bind(i64::try_from(stored_bytes).unwrap_or(i64::MAX))
-    .bind(work.now)
-    .execute(&mut *work.tx)
+    .bind(tx.now)
+    .execute(&mut *tx.conn)
     .await?;
-    Ok(noted.rows_affected() > 0)
+    Ok(inserted.rows_affected() > 0)
 }
 
 /// The object store failed: nothing of the request was carried out.
-pub fn unavailable(error: &object_store::Error) -> Refusal {
+pub fn unavailable(error: &object_store::Error) -> ApiError {
     tracing::error!(%error, "the object store failed");
     let mut problem = Problem::new(Code::Unavailable, "the object store does not answer; try again");
     problem.retry_after = Some(1);

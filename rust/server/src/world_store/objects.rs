@@ -1,4 +1,4 @@
-//! Where objects lie: a local folder, an S3-compatible store or Azure Blob Storage.
+//! The object store: a local folder, an S3-compatible store or Azure Blob Storage.
 
 use std::io::Read;
 use std::net::IpAddr;
@@ -20,25 +20,25 @@ use object_store::{Error, GetOptions, GetRange, GetResult, ObjectStore, ObjectSt
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::config::{Config, Unusable, without_password};
+use crate::config::{Config, InvalidSetting, redact_password};
 use crate::database::Database;
+use crate::database::secrets::shared_secret;
 use crate::private_files;
-use crate::tokens::shared_secret;
 
 /// How long a signed address can be used: long enough for a slow line, short enough for a leaked one.
-const ADDRESS_LIVES: Duration = Duration::from_secs(15 * 60);
+const SIGNED_URL_LIFETIME: Duration = Duration::from_secs(15 * 60);
 /// Objects checked at a time; each is held in memory meanwhile.
-const CHECKED_AT_A_TIME: usize = 4;
-/// Most memory a frame may ask of the decompressor, as a power of two: no chunk is larger.
-const LARGEST_WINDOW: u32 = 24;
+const MAX_CONCURRENT_CHECKS: usize = 4;
+/// Most memory a frame may make the decompressor allocate, as a power of two: no chunk is larger.
+const MAX_WINDOW_LOG: u32 = 24;
 
 /// The object store.
 pub struct Objects {
     store: Arc<dyn ObjectStore>,
     signer: Option<Arc<dyn Signer>>,
-    /// Azure wants to be told what kind of blob is put.
+    /// Azure requires a header that names the kind of blob.
     is_azure: bool,
-    /// Ends in a word of this database's own, so that two backends in one bucket never sweep each other's objects.
+    /// Ends in a word of this database's own, so that two backends in one bucket never remove each other's objects.
     prefix: Path,
     /// Limits how many uploads are in memory.
     pub checks: Semaphore,
@@ -72,15 +72,17 @@ impl Objects {
                 (azure.clone(), Some(azure), prefix)
             }
             Some(_) => {
-                let shown = without_password(&location);
-                bail!(Unusable(format!("--world-storage {shown}: is none of a folder, s3://… and az://…")))
+                let shown = redact_password(&location);
+                bail!(InvalidSetting(format!(
+                    "--world-storage {shown}: is none of a folder, s3://… and az://…"
+                )))
             }
             None => (Arc::new(local(&location)?), None, ""),
         };
         let prefix =
             Path::parse(prefix).context("world storage: the prefix is not a path")?.join(own.as_str());
         let is_azure = location.starts_with("az://");
-        Ok(Self { store, signer, is_azure, prefix, checks: Semaphore::new(CHECKED_AT_A_TIME) })
+        Ok(Self { store, signer, is_azure, prefix, checks: Semaphore::new(MAX_CONCURRENT_CHECKS) })
     }
 
     /// A location for `hash` that was never used and is told apart by `upload`.
@@ -155,7 +157,7 @@ impl Objects {
     pub async fn address(&self, method: Method, location: &str) -> Option<ObjectAddress> {
         let signer = self.signer.as_ref()?;
         let path = Path::parse(location).ok()?;
-        let url = match signer.signed_url(method.clone(), &path, ADDRESS_LIVES).await {
+        let url = match signer.signed_url(method.clone(), &path, SIGNED_URL_LIFETIME).await {
             Ok(url) => url,
             Err(error) => {
                 tracing::warn!(%error, "no signed address; objects come through the backend");
@@ -176,7 +178,7 @@ impl Objects {
             method: method.to_string(),
             url: url.into(),
             headers,
-            expires_in: u32::try_from(ADDRESS_LIVES.as_secs()).unwrap_or(u32::MAX),
+            expires_in: u32::try_from(SIGNED_URL_LIFETIME.as_secs()).unwrap_or(u32::MAX),
         })
     }
 }
@@ -189,7 +191,7 @@ pub fn new_upload() -> String {
 /// Whether `stored` is the compressed form of what has this hash. Reads at most [`MAX_CHUNK_BYTES`] of it.
 pub fn is_object(stored: &[u8], hash: &str) -> bool {
     let Ok(mut frame) = zstd::stream::read::Decoder::with_buffer(stored) else { return false };
-    if frame.window_log_max(LARGEST_WINDOW).is_err() {
+    if frame.window_log_max(MAX_WINDOW_LOG).is_err() {
         return false;
     }
     let mut digest = digest::Context::new(&digest::SHA256);
@@ -222,11 +224,11 @@ fn hex(bytes: &[u8]) -> String {
 fn local(folder: &str) -> anyhow::Result<LocalFileSystem> {
     // Each database has a folder of its own in it, named by a UUID.
     let is_ours = |name: &str| name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
-    private_files::provide_folder(std::path::Path::new(folder), is_ours)
+    private_files::create_folder(std::path::Path::new(folder), is_ours)
         .with_context(|| format!("--world-storage {folder} cannot be used"))?;
     let store = LocalFileSystem::new_with_prefix(folder)
         .with_context(|| format!("world storage: cannot use the folder {folder}"))?;
-    // Without it a power cut takes objects that were said to be stored.
+    // Without it a power cut loses objects that were acknowledged.
     Ok(store.with_fsync(true))
 }
 
@@ -237,27 +239,4 @@ fn beside(database: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tokens::sha256;
-
-    #[test]
-    fn an_object_is_what_its_name_says_and_no_bomb() {
-        let raw = b"terrain ".repeat(1000);
-        let stored = zstd::bulk::compress(&raw, 3).expect("compresses");
-        assert!(is_object(&stored, &sha256(&raw)));
-        assert!(!is_object(&stored, &sha256(b"other")));
-        assert!(!is_object(&stored[..stored.len() - 1], &sha256(&raw)), "truncated");
-        assert!(!is_object(&raw, &sha256(&raw)), "not compressed");
-        let bomb = zstd::bulk::compress(&vec![0; MAX_CHUNK_BYTES + 1], 3).expect("compresses");
-        assert!(!is_object(&bomb, &sha256(&vec![0; MAX_CHUNK_BYTES + 1])));
-        assert!(is_object(&zstd::bulk::compress(b"", 3).expect("compresses"), &sha256(b"")));
-    }
-
-    #[test]
-    fn worlds_lie_beside_the_database() {
-        assert_eq!(beside("/var/lib/game/backend.db"), "/var/lib/game/worlds");
-        assert_eq!(beside("backend.db"), "worlds");
-        assert_eq!(beside("postgres://host/name"), "worlds");
-    }
-}
+mod tests;

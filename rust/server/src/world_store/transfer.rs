@@ -15,13 +15,14 @@ use backend_protocol::world_store::{
 use backend_protocol::{Code, Problem};
 use sqlx::Row;
 
-use super::commit::{store_noted, unavailable};
+use super::commit::{record_object, unavailable};
 use super::objects::{is_object, new_upload};
-use crate::problem::{JsonBody, Outcome, Refusal};
-use crate::slow_body::is_too_slow;
-use crate::state::{AppState, ServerAuth};
+use crate::auth::extractors::ServerAuth;
+use crate::http::body_min_rate::is_too_slow;
+use crate::http::{ApiError, ApiResult, JsonBody};
+use crate::state::AppState;
 
-/// Says which objects are wanted, and where to send them.
+/// Returns which objects are missing, and where to upload them.
 #[utoipa::path(post, path = "/v1/worlds/{world_id}/uploads", operation_id = "worlds_create_uploads", tag = "world store", request_body = RequestUploads,
     params(("world_id" = String, Path)), security(("server_key" = [])),
     responses((status = 200, body = Uploads), (status = "4XX", body = Problem)))]
@@ -30,21 +31,21 @@ pub async fn uploads(
     _server: ServerAuth,
     Path(id): Path<String>,
     body: JsonBody<RequestUploads>,
-) -> Outcome<Json<Uploads>> {
+) -> ApiResult<Json<Uploads>> {
     world_id("world_id", &id)?;
     let hashes = body.value.hashes;
     let mut known = vec![false; hashes.len()];
-    let mut work = state.database.begin().await?;
+    let mut tx = state.database.begin().await?;
     // One order for all, so that two requests cannot wait for each other's rows.
     let mut order: Vec<usize> = (0..hashes.len()).collect();
     order.sort_by_key(|&index| &hashes[index]);
     for index in order {
-        // Whoever is told that an object is here has hours to commit before it could be swept.
+        // A server that is told of an object has hours to commit it before it could be removed.
         let touched = sqlx::query("UPDATE world_objects SET wanted_at = $1 WHERE hash = $2 AND verified = 1");
-        let touched = touched.bind(work.now).bind(&hashes[index]).execute(&mut *work.tx).await?;
+        let touched = touched.bind(tx.now).bind(&hashes[index]).execute(&mut *tx.conn).await?;
         known[index] = touched.rows_affected() > 0;
     }
-    work.commit().await?;
+    tx.commit().await?;
     let mut objects = Vec::with_capacity(hashes.len());
     for (hash, present) in hashes.into_iter().zip(known) {
         let upload = new_upload();
@@ -59,7 +60,7 @@ pub async fn uploads(
     Ok(Json(Uploads { objects }))
 }
 
-/// Says where objects are to be read.
+/// Returns where to download objects.
 #[utoipa::path(post, path = "/v1/worlds/{world_id}/downloads", operation_id = "worlds_create_downloads", tag = "world store", request_body = RequestDownloads,
     params(("world_id" = String, Path)), security(("server_key" = [])),
     responses((status = 200, body = Downloads), (status = "4XX", body = Problem)))]
@@ -68,7 +69,7 @@ pub async fn downloads(
     _server: ServerAuth,
     Path(id): Path<String>,
     body: JsonBody<RequestDownloads>,
-) -> Outcome<Json<Downloads>> {
+) -> ApiResult<Json<Downloads>> {
     world_id("world_id", &id)?;
     let mut objects = Vec::with_capacity(body.value.hashes.len());
     for hash in body.value.hashes {
@@ -79,7 +80,7 @@ pub async fn downloads(
     Ok(Json(Downloads { objects }))
 }
 
-/// Takes an object, compressed, and checks that it is the one it is sent as.
+/// Stores a compressed object after checking its hash.
 #[utoipa::path(put, path = "/v1/worlds/{world_id}/objects/{hash}", operation_id = "worlds_put_object", tag = "world store",
     request_body(content = Vec<u8>, content_type = "application/zstd"),
     params(("world_id" = String, Path), ("hash" = String, Path)), security(("server_key" = [])),
@@ -89,15 +90,15 @@ pub async fn put(
     _server: ServerAuth,
     Path((id, hash)): Path<(String, String)>,
     request: Request,
-) -> Outcome<StatusCode> {
+) -> ApiResult<StatusCode> {
     world_id("world_id", &id)?;
     object_hash("hash", &hash)?;
-    let _place = state.objects.checks.acquire().await.map_err(anyhow::Error::from)?;
+    let _permit = state.objects.checks.acquire().await.map_err(anyhow::Error::from)?;
     let stored = read(request.into_body()).await?;
     let (checked, expected) = (stored.clone(), hash.clone());
     let good = tokio::task::spawn_blocking(move || is_object(&checked, &expected));
     if !good.await.map_err(anyhow::Error::from)? {
-        return Err(Refusal::new(
+        return Err(ApiError::new(
             Code::ObjectInvalid,
             "the body is not the zstd-compressed form of what has this hash, or too large",
         ));
@@ -105,33 +106,33 @@ pub async fn put(
     // Read, not believed: right bytes replace what the store has lost or damaged since.
     if let Some((location, _)) = find(&state, &hash).await? {
         if state.objects.holds(&location, &hash).await.map_err(|error| unavailable(&error))? {
-            mark(&state, &hash, &location, 1).await?;
+            set_verified(&state, &hash, &location, 1).await?;
             return Ok(StatusCode::NO_CONTENT);
         }
         tracing::warn!(hash, "an object in the store is not what its hash says; it is replaced");
-        mark(&state, &hash, &location, 0).await?;
+        set_verified(&state, &hash, &location, 0).await?;
     }
     let location = state.objects.location(&hash, &new_upload());
     let stored_bytes = stored.len() as u64;
     state.objects.put(&location, stored).await.map_err(|error| unavailable(&error))?;
-    store_noted(&state, &hash, &location, stored_bytes).await?;
+    record_object(&state, &hash, &location, stored_bytes).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Notes whether the object at `location` is what `hash` says.
-async fn mark(state: &AppState, hash: &str, location: &str, verified: i64) -> Outcome<()> {
-    let mut work = state.database.begin().await?;
+/// Records whether the object at `location` has the hash `hash`.
+async fn set_verified(state: &AppState, hash: &str, location: &str, verified: i64) -> ApiResult<()> {
+    let mut tx = state.database.begin().await?;
     sqlx::query("UPDATE world_objects SET verified = $1 WHERE hash = $2 AND location = $3")
         .bind(verified)
         .bind(hash)
         .bind(location)
-        .execute(&mut *work.tx)
+        .execute(&mut *tx.conn)
         .await?;
-    work.commit().await?;
+    tx.commit().await?;
     Ok(())
 }
 
-/// Gives an object, compressed, or a part of it.
+/// Returns a compressed object, or a part of it.
 #[utoipa::path(get, path = "/v1/worlds/{world_id}/objects/{hash}", operation_id = "worlds_get_object", tag = "world store",
     params(("world_id" = String, Path), ("hash" = String, Path)), security(("server_key" = [])),
     responses((status = 200, content_type = "application/zstd"), (status = 206, content_type = "application/zstd"),
@@ -141,12 +142,12 @@ pub async fn get(
     _server: ServerAuth,
     Path((id, hash)): Path<(String, String)>,
     headers: HeaderMap,
-) -> Outcome<Response> {
+) -> ApiResult<Response> {
     world_id("world_id", &id)?;
     object_hash("hash", &hash)?;
     let found = find(&state, &hash).await?;
-    let (location, size) = found.ok_or_else(|| Refusal::new(Code::NotFound, "there is no such object"))?;
-    let range = wanted_range(&headers, size)?;
+    let (location, size) = found.ok_or_else(|| ApiError::new(Code::NotFound, "there is no such object"))?;
+    let range = requested_range(&headers, size)?;
     let part = state.objects.get(&location, range.clone()).await.map_err(|error| unavailable(&error))?;
     let mut response = Body::from_stream(part.into_stream()).into_response();
     let length = range.as_ref().map_or(size, |range| range.end - range.start);
@@ -162,7 +163,7 @@ pub async fn get(
     Ok(response)
 }
 
-async fn find(state: &AppState, hash: &str) -> Outcome<Option<(String, u64)>> {
+async fn find(state: &AppState, hash: &str) -> ApiResult<Option<(String, u64)>> {
     let row = sqlx::query("SELECT location, stored_bytes FROM world_objects WHERE hash = $1")
         .bind(hash)
         .fetch_optional(state.database.pool())
@@ -171,22 +172,22 @@ async fn find(state: &AppState, hash: &str) -> Outcome<Option<(String, u64)>> {
     Ok(Some((row.try_get("location")?, row.try_get::<i64, _>("stored_bytes")?.unsigned_abs())))
 }
 
-async fn read(body: Body) -> Outcome<Bytes> {
+async fn read(body: Body) -> ApiResult<Bytes> {
     to_bytes(body, MAX_OBJECT_BYTES).await.map_err(|error| {
         let limit =
             std::error::Error::source(&error).is_some_and(|source| source.to_string().contains("limit"));
         if limit {
-            Refusal::new(Code::BodyTooLarge, format!("an object has at most {MAX_OBJECT_BYTES} bytes"))
+            ApiError::new(Code::BodyTooLarge, format!("an object has at most {MAX_OBJECT_BYTES} bytes"))
         } else if is_too_slow(&error) {
-            Refusal::new(Code::RequestTimeout, "the body came too slowly")
+            ApiError::new(Code::RequestTimeout, "the body came too slowly")
         } else {
-            Refusal::new(Code::ObjectInvalid, "the body ended before it was complete")
+            ApiError::new(Code::ObjectInvalid, "the body ended before it was complete")
         }
     })
 }
 
 /// One range, from a byte on or between two (RFC 9110 §14.1.2). Other forms are ignored, as the RFC allows.
-fn wanted_range(headers: &HeaderMap, size: u64) -> Outcome<Option<Range<u64>>> {
+fn requested_range(headers: &HeaderMap, size: u64) -> ApiResult<Option<Range<u64>>> {
     let Some(text) = headers.get(RANGE).and_then(|value| value.to_str().ok()) else { return Ok(None) };
     let Some((first, last)) = text.strip_prefix("bytes=").and_then(|range| range.split_once('-')) else {
         return Ok(None);
@@ -200,29 +201,10 @@ fn wanted_range(headers: &HeaderMap, size: u64) -> Outcome<Option<Range<u64>>> {
         },
     };
     if first >= end {
-        return Err(Refusal::field("range", &format!("must begin before {size}, where the object ends")));
+        return Err(ApiError::field("range", &format!("must begin before {size}, where the object ends")));
     }
     Ok(Some(first..end))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn range(text: &'static str) -> Option<Range<u64>> {
-        wanted_range(&HeaderMap::from_iter([(RANGE, HeaderValue::from_static(text))]), 100)
-            .expect("satisfiable")
-    }
-
-    #[test]
-    fn ranges_are_read_as_the_rfc_says() {
-        assert_eq!(range("bytes=0-"), Some(0..100));
-        assert_eq!(range("bytes=10-19"), Some(10..20));
-        assert_eq!(range("bytes=10-1000"), Some(10..100));
-        for ignored in ["bytes=-5", "bytes=1-2,4-5", "bytes=9-3", "lines=1-2", "bytes=x-"] {
-            assert_eq!(range(ignored), None, "{ignored}");
-        }
-        let beyond = HeaderMap::from_iter([(RANGE, HeaderValue::from_static("bytes=100-"))]);
-        assert!(wanted_range(&beyond, 100).is_err());
-    }
-}
+mod tests;

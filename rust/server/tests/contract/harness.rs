@@ -195,11 +195,11 @@ impl Backend {
     }
 
     pub async fn sweep(&self) {
-        self.running.sweep().await.expect("swept");
+        self.running.remove_expired().await.expect("swept");
     }
 
     pub async fn sweep_worlds(&self) {
-        self.running.sweep_worlds().await.expect("swept");
+        self.running.remove_unreferenced_objects().await.expect("swept");
     }
 
     pub async fn stop(self) {

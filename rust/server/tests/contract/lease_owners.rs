@@ -30,7 +30,7 @@ impl Stranger {
         Self { key, server_id }
     }
 
-    /// Outcome and code of one save under an epoch as it stands on the wire.
+    /// Result and code of one save under an epoch as it stands on the wire.
     async fn saves(&self, backend: &Backend, player: &str, epoch: i64, sequence: i64) -> (String, Value) {
         let value = json!({"by": "a stranger"});
         let body = json!({"server_id": self.server_id, "items": [item(player, epoch, sequence, &value)]});

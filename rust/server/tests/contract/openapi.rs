@@ -8,7 +8,7 @@ use crate::harness::Backend;
 fn the_checked_in_file_is_current() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
     let checked_in = std::fs::read_to_string(file).unwrap_or_default();
-    let current = backend_server::openapi::document().expect("document");
+    let current = backend_server::openapi_document().expect("document");
     assert!(
         checked_in == current,
         "docs/openapi.json is stale: cargo run -p backend-server -- openapi > docs/openapi.json"
@@ -18,7 +18,7 @@ fn the_checked_in_file_is_current() {
 /// Generators of clients make a function of each.
 #[test]
 fn every_operation_has_a_name_of_its_own() {
-    let document = backend_server::openapi::document().expect("document");
+    let document = backend_server::openapi_document().expect("document");
     let api: serde_json::Value = serde_json::from_str(&document).expect("JSON");
     let mut names = std::collections::BTreeSet::new();
     for (path, item) in api["paths"].as_object().expect("paths") {

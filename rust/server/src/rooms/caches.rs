@@ -1,0 +1,32 @@
+//! What is loaded and cached of rooms, for all requests.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use backend_protocol::rooms::Room;
+
+use super::page_cache::PageCache;
+use crate::database::VersionedCache;
+use crate::database::batch_loader::BatchLoader;
+use crate::http::etag::EtaggedJson;
+
+/// Loaders and caches of rooms. Requests for the same page, or for single rooms, share a statement.
+#[derive(Default)]
+pub struct RoomCaches {
+    pub page_loader: BatchLoader<String, (), EtaggedJson>,
+    pub page_cache: PageCache,
+    pub room_loader: BatchLoader<(), String, Option<Arc<LiveRoom>>>,
+    pub room_cache: VersionedCache<LiveRoom>,
+}
+
+/// A room that players may join.
+pub struct LiveRoom {
+    pub room: Room,
+    /// The room, serialized.
+    pub json: Bytes,
+    pub certificate: Option<String>,
+    /// When its lease ends without another heartbeat.
+    pub lease_until: i64,
+    /// The database's time when it was read.
+    pub read_at: i64,
+}

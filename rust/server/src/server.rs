@@ -1,0 +1,141 @@
+//! Starting and stopping.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::accounts::mail;
+use crate::auth::authorization::AuthorizationLoader;
+use crate::auth::identity_providers::IdentityProviders;
+use crate::auth::password_hash::PasswordHashes;
+use crate::auth::server_keys;
+use crate::auth::server_keys::KeyUses;
+use crate::auth::tokens::Tokens;
+use crate::config::Config;
+use crate::database::Database;
+use crate::http::connection_limit::ConnectionLimit;
+use crate::http::listener;
+use crate::http::rate_limit::RateLimits;
+use crate::jobs::{self, expiry};
+use crate::player_store::epochs::Epochs;
+use crate::rooms::caches::RoomCaches;
+use crate::state::{AppState, Shared};
+use crate::world_store::objects::Objects;
+use crate::{health, registration, router};
+
+/// Longest wait for requests in progress when stopping.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+const CANNOT_LISTEN: &str =
+    "cannot listen there; stop the program that does, or choose another address or port (0: a free one)";
+
+/// A backend that serves.
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// A server key that was made just now and is nowhere else.
+    pub new_server_key: Option<String>,
+    state: AppState,
+    stop: watch::Sender<bool>,
+    serving: JoinHandle<()>,
+    jobs: JoinHandle<()>,
+    reloading_keys: JoinHandle<()>,
+    mailing: JoinHandle<()>,
+}
+
+/// Opens the database, loads the keys and begins to serve.
+pub async fn start(config: Config) -> anyhow::Result<Running> {
+    health::collect_metrics();
+    let mut database = Database::open(&config.database).await?;
+    if let Err(error) = database.detect_changes().await {
+        tracing::warn!("authorization is not cached: {error:#}");
+    }
+    let tokens = Tokens::load(&database, &config).await?;
+    let epochs = Epochs::load(&database).await?;
+    let objects = Arc::new(Objects::open(&config, &database).await?);
+    let new_server_key = server_keys::ensure_first(&database, &config).await?;
+    registration::fold_names(&database).await?;
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("--listen {}: {}", config.listen, CANNOT_LISTEN))?;
+    let address = listener.local_addr()?;
+    let passwords = PasswordHashes::new()?;
+    let rate_limits = RateLimits::new(&config);
+    let stopping = AtomicBool::new(false);
+    let identity_providers =
+        IdentityProviders::new(&config.identity_providers, config.identity_hook_secret.clone())?;
+    let transport = mail::MailTransport::new(&config)?;
+    let (mail_queue, mail_jobs) = mail::queue::queue();
+    let authorization = AuthorizationLoader::new(&config.scope());
+    let state = AppState(Arc::new(Shared {
+        email_accounts: mail::email_accounts(&config),
+        mail: mail_queue,
+        identity_providers,
+        config,
+        database,
+        tokens,
+        epochs,
+        passwords,
+        rate_limits,
+        authorization,
+        rooms: RoomCaches::default(),
+        key_uses: KeyUses::default(),
+        objects,
+        stopping,
+    }));
+    expiry::extend_leases_after_start(&state).await?;
+
+    let (stop, mut stopped) = watch::channel(false);
+    let app = router::app(state.clone());
+    let (limit, timeout) = (ConnectionLimit::new(&state.config), state.config.slow_client_timeout());
+    let serving = tokio::spawn(async move {
+        let signal = async move {
+            // Err: the sender is gone, which is a stop as well.
+            let _sender_gone = stopped.wait_for(|stop| *stop).await;
+        };
+        listener::serve(listener, app, limit, timeout, signal).await;
+    });
+    let jobs = tokio::spawn(jobs::run(state.clone()));
+    let followed = state.clone();
+    let reloading_keys = tokio::spawn(async move { followed.tokens.reload_keys(&followed.database).await });
+    let mailing = mail::run(state.clone(), transport, mail_jobs);
+    Ok(Running { address, new_server_key, state, stop, serving, jobs, reloading_keys, mailing })
+}
+
+impl Running {
+    /// Removes worlds' objects that nothing refers to now, rather than within the next minute.
+    pub async fn remove_unreferenced_objects(&self) -> anyhow::Result<()> {
+        jobs::world_objects::run_once(&self.state, 0).await
+    }
+
+    /// Takes out what is past its time now, rather than within the next minute.
+    pub async fn remove_expired(&self) -> anyhow::Result<()> {
+        Ok(expiry::run_once(&self.state).await?)
+    }
+
+    /// Stops taking requests, finishes those in progress within ten seconds, and closes the database.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        self.state.stopping.store(true, Ordering::Relaxed);
+        self.stop.send_replace(true);
+        self.jobs.abort();
+        self.reloading_keys.abort();
+        let finished = tokio::time::timeout(DRAIN_TIMEOUT, &mut self.serving).await;
+        if finished.is_err() {
+            tracing::warn!("requests were still running after {} s", DRAIN_TIMEOUT.as_secs());
+            self.serving.abort();
+        }
+        // Players can request a queued mail again.
+        self.mailing.abort();
+        self.state.database.close().await;
+        match finished {
+            Ok(served) => Ok(served?),
+            Err(_) => Ok(()),
+        }
+    }
+}
