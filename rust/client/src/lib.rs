@@ -5,6 +5,7 @@
 //! Time, network and disk come through [`clock::Clock`], [`transport::Transport`] and [`storage::Storage`].
 #![deny(missing_docs)]
 
+pub mod api;
 pub mod backend;
 pub mod clock;
 pub mod config;
@@ -14,6 +15,7 @@ pub mod error;
 pub mod host;
 pub mod journal;
 pub mod jwks;
+pub mod peer_auth;
 mod planted;
 pub mod player_store;
 pub mod registration;

@@ -1,0 +1,3 @@
+//! Access to the backend's HTTP API.
+
+pub mod lazy_transport;

@@ -1,0 +1,426 @@
+//! `BackendPeerAuth`: both ends of `SceneMultiplayer`'s authentication phase.
+
+mod client;
+mod encryption;
+mod server;
+
+use std::time::{Duration, Instant};
+
+use backend_client::error::ClientError;
+use backend_client::registration::Registration;
+use backend_client::validation::{Policy, TokenValidator};
+use godot::classes::SceneMultiplayer;
+use godot::prelude::*;
+
+use crate::config;
+use crate::nodes::backend_server_registration::BackendServerRegistration;
+use crate::nodes::backend_session::BackendSession;
+use crate::nodes::backend_token_validator::{self, BackendTokenValidator};
+use crate::peer_auth::scene_multiplayer::{Api, MultiplayerLink, PeerEvent};
+use crate::resources::backend_config::BackendConfig;
+use crate::results::backend_error::BackendError;
+use crate::results::backend_player::BackendPlayer;
+use crate::results::backend_room::BackendJoinTicket;
+use crate::runtime::frame_hook::{FrameHook, POLL_INTERVAL};
+use crate::runtime::main_thread_queue;
+use crate::variant_json::gstring;
+use backend_client::peer_auth::protocol::Reason;
+use backend_client::peer_auth::server::{Limits, PeerAuthenticator, PeerId};
+
+/// Time a refusal has to arrive before the connection is closed.
+const LINGER: Duration = Duration::from_millis(500);
+/// Time a client waits longer than the server, so that the server's reason arrives first.
+const CLIENT_EXTRA_SECONDS: f64 = 2.0;
+/// Shortest time between two warnings of a crowd of silent peers.
+const CROWD_WARNING_INTERVAL: Duration = Duration::from_mins(1);
+
+/// Group by which [BackendShutdown] finds the gatekeepers.
+pub const GROUP: &str = "backend_peer_auth";
+
+/// Lets verified players in, and nobody else.
+///
+/// Put one into the scene of both ends. It works inside the authentication phase of [SceneMultiplayer], before a peer
+/// can call any RPC. The client sends its [member ticket]. The server validates it and
+/// completes the peer or refuses it with a reason.
+/// ```gdscript
+/// # Client
+/// $BackendPeerAuth.use_ticket(join_ticket)
+/// var peer := ENetMultiplayerPeer.new()
+/// peer.create_client(join_ticket.address, join_ticket.port)
+/// multiplayer.multiplayer_peer = peer
+/// ```
+/// A refusal carries [code]auth_timeout[/code], [code]handshake_invalid[/code], [code]room_full[/code],
+/// [code]server_draining[/code], [code]replaced[/code] (the same player came again), [code]kicked[/code], or the code with
+/// which the token was refused. A client without a ticket gets [code]ticket_missing[/code]. [code]banned[/code] and [code]session_ended[/code] also come to players who are in: a server
+/// hears with its heartbeats who was banned and whose sessions ended, and sends them away.
+///
+/// When the node leaves a running server, nobody new gets in.
+#[derive(GodotClass)]
+#[class(tool, init, base = Node)]
+pub struct BackendPeerAuth {
+    /// Where the backend is, if [member validator] is empty. Empty: Project Settings → Backend Client.
+    #[export]
+    #[var(set = set_config)]
+    config: Option<Gd<BackendConfig>>,
+    /// Seconds a peer has to be verified.
+    #[export(range = (1.0, 60.0, 0.5, suffix = "s"))]
+    #[init(val = 5.0)]
+    auth_timeout: f64,
+    /// Client: the player whose access token is sent if [member send_access_token] is on.
+    #[export]
+    #[var(set = set_session)]
+    #[export_group(name = "Client")]
+    session: Option<Gd<BackendSession>>,
+    /// Client: whether to show the session's access token when there is no [member ticket]. Whoever runs the game server then
+    /// holds what is good at the backend for some minutes, in the player's name. ForceExit it off unless you run all servers.
+    #[export]
+    send_access_token: bool,
+    /// Client: the join ticket to send. Set it before connecting; it is cleared when it is sent, as it is good once.
+    #[var]
+    ticket: GString,
+    /// Client: the certificate, PEM, that the server must show. With one, an [ENetMultiplayerPeer] is encrypted with DTLS and
+    /// connects to no server that shows another. Set it before connecting, together with the ticket, by
+    /// [method use_ticket].
+    #[var]
+    server_certificate: GString,
+    /// Server: who validates. Empty: a validator of this node's own, which verifies locally first.
+    #[export]
+    #[export_group(name = "Server")]
+    validator: Option<Gd<BackendTokenValidator>>,
+    /// Server: the registration tickets must be for. Gets the live player count.
+    #[export]
+    #[var(set = set_registration)]
+    registration: Option<Gd<BackendServerRegistration>>,
+    /// Server: most players. 0: as many as the registration says, or any number without one.
+    #[export(range = (0.0, 64.0, or_greater))]
+    max_players: i64,
+    /// Server: whether anybody is let in. While it is off, or the registration drains, peers are refused with
+    /// [code]server_draining[/code].
+    #[export]
+    #[init(val = true)]
+    accepting: bool,
+    /// Server: whether an access token lets a player in, as a ticket does. A ticket is for this server, and good once.
+    #[export]
+    accept_access_tokens: bool,
+    /// Server: most connections from one IP address (IPv6: from one /64 network) that have shown no ticket yet. The oldest ones
+    /// beyond that are closed after a quarter of a second, which is more than a client of this addon needs. 0: any number.
+    #[export(range = (0.0, 64.0, or_greater))]
+    #[init(val = 4)]
+    max_pending_per_address: i64,
+    /// Server: most connections in all that have shown no ticket yet; the oldest ones beyond that are closed likewise. Open the
+    /// server with room for these and for all players:
+    /// [code]peer.create_server(port, max_players + max_pending + 32)[/code]. 0: at most 256.
+    #[export(range = (0.0, 256.0))]
+    #[init(val = 32)]
+    max_pending: i64,
+    own_validator: Option<TokenValidator>,
+    /// Server: when the log last told of a crowd of silent peers.
+    crowd_warned: Option<Instant>,
+    /// Server: version of the revocations that were acted on.
+    revoked_up_to: u64,
+    link: Option<MultiplayerLink>,
+    roster: PeerAuthenticator,
+    /// Client: whether a reason was given already for the connection that is ending.
+    told: bool,
+    /// Client: whether an attempt to get in is under way.
+    entering: bool,
+    /// An API that this node cannot work with, told once.
+    unfit: Option<InstanceId>,
+    each_frame: Option<FrameHook>,
+    revoking: Option<FrameHook>,
+    base: Base<Node>,
+}
+
+#[godot_api]
+impl INode for BackendPeerAuth {
+    fn enter_tree(&mut self) {
+        if godot::init::is_editor_hint() {
+            return;
+        }
+        self.base_mut().add_to_group(GROUP);
+        let id = self.base().instance_id();
+        self.each_frame = Some(FrameHook::new(move || watch(id)));
+        self.revoking = Some(FrameHook::every(POLL_INTERVAL, move || {
+            if let Some(this) = node(id) {
+                server::revoke(this);
+            }
+        }));
+        self.tie();
+    }
+
+    fn exit_tree(&mut self) {
+        self.each_frame = None;
+        self.revoking = None;
+        if let Some(link) = self.link.take() {
+            link.release();
+        }
+        let id = self.base().instance_id();
+        main_thread_queue::enqueue(move || reset(id));
+    }
+
+    fn get_configuration_warnings(&self) -> PackedStringArray {
+        let mut warnings = Vec::new();
+        let resolved = config::resolve(self.config.as_ref()).and_then(|config| config.check());
+        if let Err(error) = resolved
+            && self.validator.is_none()
+        {
+            warnings.push(error.message.to_string());
+        }
+        if self.session.is_none() && self.registration.is_none() {
+            warnings.push(
+                "Assign \"Registration\" on a server; assign \"Session\" on a client, or set \"ticket\" by script."
+                    .to_owned(),
+            );
+        }
+        warnings.iter().map(GString::from).collect()
+    }
+}
+
+#[godot_api]
+impl BackendPeerAuth {
+    /// Server: a verified player is in; RPCs to [param peer_id] work from now on.
+    #[signal]
+    pub fn peer_verified(peer_id: i64, player: Gd<BackendPlayer>);
+
+    /// Server: a peer was not let in, or was sent away.
+    #[signal]
+    pub fn peer_refused(peer_id: i64, error: Gd<BackendError>);
+
+    /// Server: a player who was in is out.
+    #[signal]
+    pub fn peer_left(peer_id: i64, player: Gd<BackendPlayer>);
+
+    /// Client: this player is in; RPCs to the server work from now on.
+    #[signal]
+    pub fn authenticated();
+
+    /// Client: the server refused this player, or sent it away. The connection is closed.
+    #[signal]
+    pub fn refused(error: Gd<BackendError>);
+
+    /// Client: takes over [member ticket] and [member server_certificate] of a ticket. Call it before connecting.
+    #[func]
+    fn use_ticket(&mut self, ticket: Gd<BackendJoinTicket>) {
+        let ticket = ticket.bind();
+        self.ticket = ticket.get_ticket();
+        self.server_certificate = ticket.get_certificate();
+    }
+
+    /// Server: returns the player behind a verified peer, or [code]null[/code].
+    #[func]
+    fn get_player(&self, peer_id: i64) -> Option<Gd<BackendPlayer>> {
+        let peer = PeerId::try_from(peer_id).ok()?;
+        self.roster.player(peer).map(|player| BackendPlayer::object(Ok(player.clone().into())))
+    }
+
+    /// Server: returns the peer of a player who is in, or 0.
+    #[func]
+    fn get_peer_id(&self, player_id: GString) -> i64 {
+        self.roster.peer_of(&player_id.to_string()).unwrap_or_default().into()
+    }
+
+    /// Server: returns the ids of the players who are in.
+    #[func]
+    pub fn get_player_ids(&self) -> PackedStringArray {
+        self.roster.players().map(|player| gstring(&player.player_id)).collect()
+    }
+
+    /// Server: sends a player away. [param reason] is shown to the player.
+    #[func(gd_self)]
+    fn kick(this: Gd<Self>, peer_id: i64, #[opt(default = "")] reason: GString) {
+        let Ok(peer) = PeerId::try_from(peer_id) else { return };
+        let reason = if reason.is_empty() {
+            "The server ended the connection.".to_owned()
+        } else {
+            reason.to_string()
+        };
+        server::with_authenticator(this, |roster, _| roster.kick(peer, Reason::new("kicked", reason)));
+    }
+
+    #[func(rename = _get_configuration_warnings)]
+    fn warnings(&self) -> PackedStringArray {
+        INode::get_configuration_warnings(self)
+    }
+
+    #[func]
+    fn set_config(&mut self, config: Option<Gd<BackendConfig>>) {
+        self.config = config;
+        self.own_validator = None;
+        self.base_mut().update_configuration_warnings();
+    }
+
+    #[func]
+    fn set_session(&mut self, session: Option<Gd<BackendSession>>) {
+        self.session = session;
+        self.base_mut().update_configuration_warnings();
+    }
+
+    #[func]
+    fn set_registration(&mut self, registration: Option<Gd<BackendServerRegistration>>) {
+        self.registration = registration;
+        self.base_mut().update_configuration_warnings();
+    }
+
+    /// Stops letting players in.
+    pub fn close_doors(&mut self) {
+        self.accepting = false;
+    }
+
+    /// Players who are in or about to be.
+    pub fn count(&self) -> usize {
+        self.roster.count()
+    }
+
+    /// Installs the callback on the tree's multiplayer API.
+    fn tie(&mut self) {
+        let Some(api) = self.base().get_multiplayer() else { return };
+        let api_id = api.instance_id();
+        let Ok(api) = api.try_cast::<SceneMultiplayer>() else {
+            if self.unfit != Some(api_id) {
+                tracing::error!("BackendPeerAuth needs a SceneMultiplayer; this tree has another API");
+                self.unfit = Some(api_id);
+            }
+            return;
+        };
+        let id = self.base().instance_id();
+        let timeout = self.auth_timeout.clamp(1.0, 600.0) + CLIENT_EXTRA_SECONDS;
+        let tell = move |event| match event {
+            // At once: the peer's first RPC may be in the same poll, and the game must know the player by then.
+            PeerEvent::Connected(_) => handle(id, event),
+            event => main_thread_queue::enqueue(move || handle(id, event)),
+        };
+        let mut link = MultiplayerLink::install(api, timeout, tell);
+        if link.api.is_serving() {
+            // Whoever came before the gatekeeper was never verified.
+            for peer in link.api.0.get_peers().to_vec() {
+                tracing::warn!(peer, "a peer was in before BackendPeerAuth; it is disconnected");
+                link.api.cut(peer);
+            }
+        }
+        self.link = Some(link);
+    }
+
+    /// Why nobody gets in at the moment.
+    fn closed(&self) -> Option<Reason> {
+        let draining = self.registration().is_some_and(|registration| registration.bind().is_draining());
+        (draining || !self.accepting)
+            .then(|| Reason::new("server_draining", "The server is about to leave and takes nobody in."))
+    }
+
+    fn places(&self) -> Option<usize> {
+        let own = (self.max_players > 0).then_some(self.max_players);
+        let places = own.or_else(|| self.registration().map(|registration| registration.bind().places()))?;
+        usize::try_from(places).ok()
+    }
+
+    fn limits(&self) -> Limits {
+        let limit = |most: i64| usize::try_from(most).ok().filter(|most| *most > 0);
+        Limits { total: limit(self.max_pending), per_address: limit(self.max_pending_per_address) }
+    }
+
+    /// Whether a crowd of silent peers may be logged now.
+    fn may_warn_of_crowd(&mut self) -> bool {
+        let may = self.crowd_warned.is_none_or(|warned| warned.elapsed() >= CROWD_WARNING_INTERVAL);
+        if may {
+            self.crowd_warned = Some(Instant::now());
+        }
+        may
+    }
+
+    fn registration(&self) -> Option<&Gd<BackendServerRegistration>> {
+        self.registration.as_ref().filter(|node| node.is_instance_valid())
+    }
+
+    /// Who validates, and for which server.
+    fn judge(&mut self) -> Result<(TokenValidator, Option<Registration>), ClientError> {
+        let listed = self.listed();
+        if let Some(validator) = self.validator() {
+            return Ok((validator.bind().connected()?, listed));
+        }
+        let validator = match &self.own_validator {
+            Some(validator) => validator.clone(),
+            None => backend_token_validator::make(self.config.as_ref(), Policy::LocalFirst)?,
+        };
+        self.own_validator = Some(validator.clone());
+        Ok((validator, listed))
+    }
+
+    fn validator(&self) -> Option<&Gd<BackendTokenValidator>> {
+        self.validator.as_ref().filter(|node| node.is_instance_valid())
+    }
+
+    /// The registration that says for which server tickets are, and what was revoked.
+    fn listed(&self) -> Option<Registration> {
+        let own = self.validator().and_then(|validator| validator.bind().listed());
+        own.filter(|registration| registration.server_id().is_some())
+            .or_else(|| self.registration().and_then(|registration| registration.bind().handle()))
+    }
+
+    /// The time after which the server gives up on a peer: early enough for its reason to arrive in time.
+    fn patience(&self) -> Duration {
+        let seconds = (self.auth_timeout - LINGER.as_secs_f64()).clamp(0.5, 600.0);
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs(5))
+    }
+}
+
+// Everything below runs without a bind held while scripts run, and, but for `PeerEvent::Connected`, in letters, outside
+// of the engine's polling.
+
+fn node(id: InstanceId) -> Option<Gd<BackendPeerAuth>> {
+    Gd::try_from_instance_id(id).ok()
+}
+
+/// Each frame: notices a swapped API or peer.
+fn watch(id: InstanceId) {
+    let Some(mut this) = node(id) else { return };
+    let Some(api) = this.get_multiplayer() else { return };
+    let mut auth = this.bind_mut();
+    match &mut auth.link {
+        Some(link) if link.is_tied_to(&api) => {
+            if !link.peer_changed() {
+                return;
+            }
+        }
+        before => {
+            if let Some(link) = before.take() {
+                link.release();
+            }
+            auth.tie();
+        }
+    }
+    drop(auth);
+    encryption::secure(this);
+    reset(id);
+}
+
+/// The connections are gone.
+fn reset(id: InstanceId) {
+    let Some(mut this) = node(id) else { return };
+    {
+        let mut auth = this.bind_mut();
+        auth.told = false;
+        auth.entering = false;
+    }
+    server::with_authenticator(this, |roster, _| roster.clear());
+}
+
+fn handle(id: InstanceId, event: PeerEvent) {
+    // A peer put in earlier in this frame must not be taken for the old one.
+    watch(id);
+    let Some(this) = node(id) else { return };
+    let Some(mut api) = api_of(&this) else { return };
+    let (serving, connected) = (api.is_serving(), api.is_connected());
+    if let PeerEvent::Lost = event {
+        client::lost(this.clone());
+        return reset(id);
+    }
+    if serving {
+        server::happened(this, event);
+    } else if connected || matches!(event, PeerEvent::PeerDisconnected(_)) {
+        client::happened(this, event);
+    }
+}
+
+fn api_of(this: &Gd<BackendPeerAuth>) -> Option<Api> {
+    this.bind().link.as_ref().map(|link| link.api.clone())
+}

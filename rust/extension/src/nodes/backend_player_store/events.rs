@@ -1,0 +1,119 @@
+//! What happened to the store, as signals.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use backend_client::player_store::{Event, LocalSave};
+use godot::prelude::*;
+
+use super::{BackendPlayerStore, conflicts};
+use crate::results::backend_error::Failure;
+use crate::runtime::main_thread_queue;
+use crate::runtime::worker_threads;
+
+/// Longest time a player that another server waits for is flushed before the attempt is given up. The store lets go when it
+/// succeeds later.
+const HANDOVER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What the main thread has not been told yet. A commit of thousands of documents is one letter to it, not thousands.
+#[derive(Default)]
+pub(super) struct EventQueue(Mutex<VecDeque<Event>>);
+
+impl EventQueue {
+    /// Any thread. Announced in a later step of the main loop, in the order in which it is posted.
+    pub fn post(self: &Arc<Self>, id: InstanceId, event: Event) {
+        let mut waiting = self.waiting();
+        waiting.push_back(event);
+        let is_first = waiting.len() == 1;
+        drop(waiting);
+        if is_first {
+            let news = Arc::clone(self);
+            main_thread_queue::enqueue(move || {
+                let all = std::mem::take(&mut *news.waiting());
+                announce_all(id, all);
+            });
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<Event>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Main thread, without a borrow. Handlers may take their time: it is up to the budget of the frame when the next is told.
+fn announce_all(id: InstanceId, mut news: VecDeque<Event>) {
+    let Ok(node) = Gd::<BackendPlayerStore>::try_from_instance_id(id) else { return };
+    if !node.has_connections("saved") {
+        // Most games do not listen.
+        news.retain(|event| !matches!(event, Event::Saved { .. }));
+    }
+    let Some(first) = news.pop_front() else { return };
+    announce(id, first);
+    if !news.is_empty() {
+        main_thread_queue::requeue_front(move || announce_all(id, news));
+    }
+}
+
+/// Main thread, without a borrow: handlers call back into the node.
+fn announce(id: InstanceId, event: Event) {
+    // The node may be gone by now.
+    let Ok(node) = Gd::<BackendPlayerStore>::try_from_instance_id(id) else { return };
+    match event {
+        Event::Journalled(saves) => saved_locally(&node, &saves),
+        Event::Saved { player_id, key, version, .. } => {
+            node.signals().saved().emit(&player_id, &key, version);
+        }
+        Event::SaveFailed { player_id, key, error } => {
+            node.signals().save_failed().emit(&player_id, &key, &Failure::from(error).into_object());
+        }
+        Event::LeaseLost { player_id } => node.signals().lease_lost().emit(&player_id),
+        Event::Conflicted { player_id, key, .. } => node.signals().conflicted().emit(&player_id, &key),
+        Event::ConflictFound(conflict) => conflicts::found(&node, Arc::new(conflict)),
+        Event::RollbackDetected => {
+            tracing::warn!(
+                "the backend's database went back to an older state: everything held is sent again, look for conflicts"
+            );
+            node.signals().rollback_detected().emit();
+        }
+        Event::PlayerWanted { player_id } => wanted(&node, player_id),
+        Event::JournalFailed(error) => {
+            node.signals().journal_failed().emit(&Failure::from(error).into_object());
+        }
+        Event::JournalWarning(message) => {
+            tracing::warn!("{message}");
+            node.signals().journal_warning().emit(&message);
+        }
+        Event::JournalRecovered => node.signals().journal_recovered().emit(),
+        Event::BacklogChanged(backlog) => {
+            node.signals().backlog_changed().emit(backlog.documents as i64, backlog.oldest.as_secs_f64());
+        }
+    }
+}
+
+/// A commit of the journal may hold a thousand documents: most games do not listen.
+fn saved_locally(node: &Gd<BackendPlayerStore>, saves: &[LocalSave]) {
+    if node.has_connections("saved_locally") {
+        for save in saves {
+            let change = i64::try_from(save.generation).unwrap_or(i64::MAX);
+            node.signals().saved_locally().emit(&save.player_id, &save.key, change);
+        }
+    }
+}
+
+/// What the handlers save is part of what the next server finds.
+fn wanted(node: &Gd<BackendPlayerStore>, player_id: String) {
+    node.signals().player_wanted().emit(&player_id);
+    let store = if node.is_instance_valid() { node.bind().handle() } else { None };
+    if let Some(store) = store {
+        worker_threads::spawn(async move {
+            let flushed = store.release(&player_id, HANDOVER_TIMEOUT).await;
+            if flushed.unsaved > 0 {
+                tracing::warn!(
+                    unsaved = flushed.unsaved,
+                    "another server has to wait for a player: the backend does not take the saves"
+                );
+            }
+        });
+    }
+}

@@ -1,0 +1,576 @@
+//! `BackendServerRegistration`: keeping a dedicated server listed.
+
+mod admission_check;
+
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backend_client::dtls::Identity;
+use backend_client::error::ClientError;
+use backend_client::registration::{Event, Registration, ServerDescription};
+use godot::prelude::*;
+
+use crate::config;
+use crate::nodes::backend_session::BackendDone;
+use crate::nodes::backend_shutdown;
+use crate::resources::backend_config::BackendConfig;
+use crate::results::backend_error::{BackendError, Failure};
+use crate::results::backend_request::BackendRequest;
+use crate::results::result_class::result_class;
+use crate::runtime::frame_hook::FrameHook;
+use crate::runtime::main_thread_queue;
+use crate::runtime::worker_threads::Calls;
+use crate::shutdown::background_tasks;
+use crate::shutdown::host_notifier;
+use crate::shutdown::registry;
+use crate::variant_json::gstring;
+
+/// Group by which [BackendShutdown] finds the registrations.
+pub const GROUP: &str = "backend_server_registration";
+
+result_class! {
+    /// Outcome of [method BackendServerRegistration.register].
+    BackendRegistrationResult(String) {
+        /// Id of the server, and of the room players see.
+        server_id (get_server_id): GString = |server_id| gstring(server_id);
+    }
+}
+
+/// Lists a dedicated server, so that players find it, and keeps it listed.
+///
+/// Heartbeats run in the background: a long frame or a map load costs none. When the backend forgot the server, it
+/// registers again by itself under the same id. When the main loop stands still for longer than
+/// [member main_loop_stall_seconds], the server is reported as unhealthy and no longer listed until it turns again.
+///
+/// The server key comes from [code]BACKEND_SERVER_KEY[/code], [code]BACKEND_SERVER_KEY_FILE[/code] or
+/// [code]--backend-server-key-file=[/code].
+#[derive(GodotClass)]
+#[class(tool, init, base = Node)]
+pub struct BackendServerRegistration {
+    /// Where the backend is. Empty: Project Settings → Backend Client.
+    #[export]
+    #[var(set = set_config)]
+    config: Option<Gd<BackendConfig>>,
+    /// Whether to call [method register] when the node is ready.
+    #[export]
+    auto_register: bool,
+    /// Name players see, 1 to 64 characters. May change while registered.
+    #[export]
+    #[var(set = set_server_name)]
+    #[export_group(name = "Listing")]
+    server_name: GString,
+    /// Map being played, at most 64 characters. May change while registered.
+    #[export]
+    #[var(set = set_map)]
+    map: GString,
+    /// Mode being played, at most 64 characters. May change while registered.
+    #[export]
+    #[var(set = set_mode)]
+    mode: GString,
+    /// Where the server stands, at most 64 characters. May change while registered.
+    #[export]
+    #[var(set = set_region)]
+    region: GString,
+    /// Version of the game, at most 64 characters. May change while registered.
+    #[export]
+    #[var(set = set_version)]
+    version: GString,
+    /// At most 16 tags of at most 64 characters. May change while registered.
+    #[export]
+    #[var(set = set_tags)]
+    tags: PackedStringArray,
+    /// Places in all, 1 to 100000. May change while registered.
+    #[export(range = (1.0, 64.0, or_greater))]
+    #[var(set = set_max_players)]
+    #[init(val = 8)]
+    max_players: i64,
+    /// Host name or address players connect to. Empty: the project setting. [code]BACKEND_PUBLIC_ADDRESS[/code] and
+    /// [code]--backend-public-address=[/code] override it. May change while registered.
+    #[export]
+    #[var(set = set_public_address)]
+    #[export_group(name = "Address")]
+    public_address: GString,
+    /// Port players connect to, 1 to 65535. May change while registered.
+    #[export(range = (0.0, 65535.0))]
+    #[var(set = set_port)]
+    port: i64,
+    /// Whether players connect with DTLS, over [ENetMultiplayerPeer]. The certificate is made for this run, and players get it
+    /// with their ticket and accept no other. [BackendPeerAuth] puts it into the peer. Set it before registering.
+    #[export]
+    #[var(set = set_dtls)]
+    #[export_group(name = "Encryption")]
+    dtls: bool,
+    /// A self-signed certificate of your own, PEM, instead of one made for each run. A path outside of the project.
+    /// Set it before registering.
+    #[export(global_file = "*.crt,*.pem")]
+    #[var(set = set_dtls_certificate_file)]
+    dtls_certificate_file: GString,
+    /// Its private key, PEM. A path outside of the project. Set it before registering.
+    #[export(global_file = "*.key,*.pem")]
+    #[var(set = set_dtls_key_file)]
+    dtls_key_file: GString,
+    /// Seconds the main loop may stand still before the server is reported as unhealthy. Set it before registering.
+    #[var(set = set_main_loop_stall_seconds)]
+    #[export(range = (1.0, 120.0, 0.5, or_greater, suffix = "s"))]
+    #[export_group(name = "Health")]
+    #[init(val = 10.0)]
+    main_loop_stall_seconds: f64,
+    /// Players now. [BackendPeerAuth] counts them if this node is its [member BackendPeerAuth.registration];
+    /// otherwise set it yourself.
+    #[var(set = set_players)]
+    players: i64,
+    /// Id under which the server is listed, empty if it is not.
+    #[var(get = get_server_id, no_set)]
+    server_id: PhantomVar<GString>,
+    draining: bool,
+    identity: RefCell<Option<Rc<Identity>>>,
+    connected: RefCell<Option<Connected>>,
+    calls: Calls,
+    base: Base<Node>,
+}
+
+struct Connected {
+    /// The node's own, kept because a node that is being freed cannot be asked for it.
+    node: InstanceId,
+    registration: Registration,
+    _each_frame: FrameHook,
+}
+
+#[godot_api]
+impl INode for BackendServerRegistration {
+    fn enter_tree(&mut self) {
+        if !godot::init::is_editor_hint() {
+            self.base_mut().add_to_group(GROUP);
+        }
+    }
+
+    fn ready(&mut self) {
+        if self.auto_register && !godot::init::is_editor_hint() {
+            // Whoever cares listens to the signals; the log tells as well.
+            drop(self.register());
+        }
+    }
+
+    fn exit_tree(&mut self) {
+        let owner = self.calls.owner();
+        // Open to handlers that call back into this node.
+        let _reentrant = self.base_mut();
+        main_thread_queue::cancel_all_now(owner);
+    }
+
+    fn get_configuration_warnings(&self) -> PackedStringArray {
+        let mut warnings = Vec::new();
+        if let Err(error) = config::resolve(self.config.as_ref()).and_then(|config| config.check()) {
+            warnings.push(error.message.to_string());
+        }
+        if self.server_name.is_empty() {
+            warnings.push("Set \"Server Name\": it is what players see in the list.".to_owned());
+        }
+        if !(1..=65_535).contains(&self.port) {
+            warnings.push("Set \"Port\", here or by script before registering: 1 to 65535.".to_owned());
+        }
+        if self.lacks_peer_auth() {
+            warnings.push(
+                "Add a BackendPeerAuth to this scene, with this node as its \"Registration\": without one, the server lets in \
+                 whoever connects."
+                    .to_owned(),
+            );
+        }
+        if self.max_players < 1 {
+            warnings.push("Set \"Max Players\": at least 1.".to_owned());
+        }
+        warnings.iter().map(GString::from).collect()
+    }
+}
+
+impl Drop for BackendServerRegistration {
+    fn drop(&mut self) {
+        let Some(connected) = self.connected.take() else { return };
+        registry::remove(connected.node);
+        connected.registration.stop();
+        // Players should not be sent to a server that is gone. Nobody waits for the answer.
+        if connected.registration.server_id().is_some() {
+            background_tasks::spawn_deregistration(async move {
+                if let Err(error) = connected.registration.deregister().await {
+                    tracing::warn!(code = error.code(), "a freed server stays listed until its lease ends");
+                }
+            });
+        }
+    }
+}
+
+#[godot_api]
+impl BackendServerRegistration {
+    /// Emitted when the server is listed, also when it is listed again after the backend forgot it.
+    #[signal]
+    pub fn registered(server_id: GString);
+
+    /// Emitted when an attempt to register failed. If [member BackendError.retryable] is on, it is repeated in the background, and
+    /// this signal tells each kind of failure once; otherwise something has to be changed first.
+    #[signal]
+    pub fn registration_failed(error: Gd<BackendError>);
+
+    /// Emitted when the backend forgot the server. It registers again by itself.
+    #[signal]
+    pub fn registration_lost(error: Gd<BackendError>);
+
+    /// Emitted when a heartbeat did not get through. The next one follows.
+    #[signal]
+    pub fn heartbeat_failed(error: Gd<BackendError>);
+
+    /// Emitted when the server is no longer listed.
+    #[signal]
+    pub fn deregistered();
+
+    /// Emitted when the operator wants this server to finish and leave. [BackendShutdown] acts on it.
+    #[signal]
+    pub fn drain_requested();
+
+    /// Lists the server and begins to send heartbeats. Calling it again updates the entry, which keeps its id. Gives
+    /// a [BackendRegistrationResult] with the outcome of the first attempt. While the backend does not answer, it is tried again
+    /// in the background until it works ([signal registered]) or [method deregister] is called. Open the server to players
+    /// before.
+    #[func]
+    fn register(&self) -> Gd<BackendRequest> {
+        let work = self.registering();
+        if let Err(error) = &work {
+            not_registered(error);
+            let (id, failure) = (self.base().instance_id(), Failure::from(error.clone()));
+            main_thread_queue::enqueue(move || {
+                if let Ok(node) = Gd::<Self>::try_from_instance_id(id) {
+                    node.signals().registration_failed().emit(&failure.into_object());
+                }
+            });
+        } else {
+            self.check_admission();
+        }
+        let (id, asked) = (self.base().instance_id(), Rc::new(Cell::new(None)));
+        let answered = Rc::clone(&asked);
+        let request = self.calls.try_start(work, move |outcome| {
+            if let Err(failure) = &outcome {
+                tell_if_ignored(id, answered.get(), failure);
+            }
+            BackendRegistrationResult::answer(outcome)
+        });
+        asked.set(Some(request.instance_id()));
+        request
+    }
+
+    /// Takes the server off the list. Gives a [BackendDone].
+    #[func]
+    fn deregister(&self) -> Gd<BackendRequest> {
+        let registration = self.handle();
+        let work = async move {
+            match registration {
+                Some(registration) => registration.deregister().await,
+                None => Ok(()),
+            }
+        };
+        self.calls.start(work, BackendDone::answer)
+    }
+
+    /// Says whether the server finishes. A draining server is not listed and gives no tickets.
+    #[func]
+    pub fn set_draining(&mut self, draining: bool) {
+        self.draining = draining;
+        if let Some(registration) = self.handle() {
+            registration.set_draining(draining);
+        }
+    }
+
+    /// Returns whether the server was said to finish.
+    #[func]
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// Returns whether the server is listed, as far as is known here.
+    #[func]
+    pub fn is_registered(&self) -> bool {
+        self.listed_as().is_some()
+    }
+
+    #[func]
+    fn get_server_id(&self) -> GString {
+        self.listed_as().as_ref().map(gstring).unwrap_or_default()
+    }
+
+    #[func]
+    pub fn set_players(&mut self, players: i64) {
+        self.players = players;
+        let Some(registration) = self.handle() else { return };
+        // Refused by the limit, as any other number out of range.
+        let count = u32::try_from(players).unwrap_or(u32::MAX);
+        if let Err(error) = registration.set_players(count) {
+            tracing::warn!(code = error.code(), players, "the listed number of players stays: {error}");
+        }
+    }
+
+    #[func(rename = _get_configuration_warnings)]
+    fn warnings(&self) -> PackedStringArray {
+        INode::get_configuration_warnings(self)
+    }
+
+    #[func]
+    fn set_config(&mut self, config: Option<Gd<BackendConfig>>) {
+        self.config = config;
+        if let Some(before) = self.connected.take() {
+            registry::remove(before.node);
+            before.registration.stop();
+        }
+        self.base_mut().update_configuration_warnings();
+    }
+
+    #[func]
+    fn set_server_name(&mut self, server_name: GString) {
+        self.server_name = server_name;
+        self.describe_again();
+        self.base_mut().update_configuration_warnings();
+    }
+
+    #[func]
+    fn set_port(&mut self, port: i64) {
+        self.port = port;
+        self.describe_again();
+        self.base_mut().update_configuration_warnings();
+    }
+
+    #[func]
+    fn set_region(&mut self, region: GString) {
+        self.region = region;
+        self.describe_again();
+    }
+
+    #[func]
+    fn set_version(&mut self, version: GString) {
+        self.version = version;
+        self.describe_again();
+    }
+
+    #[func]
+    fn set_public_address(&mut self, public_address: GString) {
+        self.public_address = public_address;
+        self.describe_again();
+    }
+
+    #[func]
+    fn set_dtls(&mut self, dtls: bool) {
+        self.warn_too_late("dtls", self.dtls != dtls);
+        self.dtls = dtls;
+    }
+
+    #[func]
+    fn set_dtls_certificate_file(&mut self, path: GString) {
+        self.warn_too_late("dtls_certificate_file", self.dtls_certificate_file != path);
+        self.dtls_certificate_file = path;
+    }
+
+    #[func]
+    fn set_dtls_key_file(&mut self, path: GString) {
+        self.warn_too_late("dtls_key_file", self.dtls_key_file != path);
+        self.dtls_key_file = path;
+    }
+
+    #[func]
+    fn set_main_loop_stall_seconds(&mut self, seconds: f64) {
+        self.warn_too_late(
+            "main_loop_stall_seconds",
+            self.main_loop_stall_seconds.to_bits() != seconds.to_bits(),
+        );
+        self.main_loop_stall_seconds = seconds;
+    }
+
+    #[func]
+    fn set_map(&mut self, map: GString) {
+        self.map = map;
+        self.describe_again();
+    }
+
+    #[func]
+    fn set_mode(&mut self, mode: GString) {
+        self.mode = mode;
+        self.describe_again();
+    }
+
+    #[func]
+    fn set_tags(&mut self, tags: PackedStringArray) {
+        self.tags = tags;
+        self.describe_again();
+    }
+
+    #[func]
+    fn set_max_players(&mut self, max_players: i64) {
+        self.max_players = max_players;
+        self.describe_again();
+        self.base_mut().update_configuration_warnings();
+    }
+
+    /// Players now, as the node says.
+    pub fn count(&self) -> i64 {
+        self.players
+    }
+
+    /// Places in all, as the node says.
+    pub fn places(&self) -> i64 {
+        self.max_players
+    }
+
+    /// The id under which the server is listed.
+    pub fn listed_as(&self) -> Option<String> {
+        self.handle().and_then(|registration| registration.server_id())
+    }
+
+    /// The registration, if anything was asked of it yet.
+    pub fn handle(&self) -> Option<Registration> {
+        self.connected.borrow().as_ref().map(|connected| connected.registration.clone())
+    }
+
+    /// The registration, made on first use.
+    pub fn connected(&self) -> Result<Registration, ClientError> {
+        if let Some(registration) = self.handle() {
+            return Ok(registration);
+        }
+        let backend = config::connect(config::resolve(self.config.as_ref())?)?;
+        let stall = Duration::try_from_secs_f64(self.main_loop_stall_seconds)
+            .map_err(|_| ClientError::field("main_loop_stall_seconds", "must be 1 or more"))?;
+        let id = self.base().instance_id();
+        let on_event = Arc::new(move |event| main_thread_queue::enqueue(move || announce(id, event)));
+        let registration =
+            Registration::new(backend, config::clock(), config::server_key()?, stall, on_event);
+        registration.set_draining(self.draining);
+        let turning = registration.clone();
+        let each_frame = FrameHook::new(move || turning.main_loop_turned());
+        registry::add_registration(id, registration.clone());
+        self.connected.replace(Some(Connected {
+            node: id,
+            registration: registration.clone(),
+            _each_frame: each_frame,
+        }));
+        Ok(registration)
+    }
+
+    fn registering(
+        &self,
+    ) -> Result<impl Future<Output = Result<String, ClientError>> + Send + 'static, ClientError> {
+        let description = self.description()?;
+        let players =
+            u32::try_from(self.players).map_err(|_| ClientError::field("players", "must be 0 to 100000"))?;
+        let registration = self.connected()?;
+        registration.set_players(players)?;
+        Ok(async move { registration.register(description).await })
+    }
+
+    fn describe_again(&self) {
+        let Some(registration) = self.handle() else { return };
+        let described = self.description().and_then(|description| registration.describe(description));
+        // What is listed stays as it was. Before it is listed, nothing has to be complete.
+        if let Err(error) = described
+            && registration.server_id().is_some()
+        {
+            tracing::warn!(code = error.code(), "the server's entry is not changed: {error}");
+        }
+    }
+
+    fn warn_too_late(&self, property: &str, changes: bool) {
+        if changes && self.is_registered() {
+            tracing::warn!(
+                "{property} was changed while the server is registered, without effect: set it before registering"
+            );
+        }
+    }
+
+    fn description(&self) -> Result<ServerDescription, ClientError> {
+        let certificate = self.identity()?.map(|identity| identity.certificate.clone());
+        Ok(ServerDescription {
+            name: self.server_name.to_string(),
+            address: config::host(&self.public_address.to_string(), 0.0).public_address(),
+            port: u16::try_from(self.port).map_err(|_| ClientError::field("port", "must be 1 to 65535"))?,
+            map: self.map.to_string(),
+            mode: self.mode.to_string(),
+            region: self.region.to_string(),
+            version: self.version.to_string(),
+            tags: self.tags.as_slice().iter().map(ToString::to_string).collect(),
+            max_players: u32::try_from(self.max_players)
+                .map_err(|_| ClientError::field("max_players", "must be 1 to 100000"))?,
+            certificate,
+        })
+    }
+
+    /// What the server shows to players who connect with DTLS, made or read on first use. `None`: it does not encrypt.
+    pub fn identity(&self) -> Result<Option<Rc<Identity>>, ClientError> {
+        if !self.dtls {
+            return Ok(None);
+        }
+        if let Some(identity) = self.identity.borrow().as_ref() {
+            return Ok(Some(Rc::clone(identity)));
+        }
+        let identity = if self.dtls_certificate_file.is_empty() && self.dtls_key_file.is_empty() {
+            Identity::generate()?
+        } else {
+            let certificate = outside("dtls_certificate_file", &self.dtls_certificate_file)?;
+            Identity::from_files(&certificate, &outside("dtls_key_file", &self.dtls_key_file)?)?
+        };
+        let identity = Rc::new(identity);
+        self.identity.replace(Some(Rc::clone(&identity)));
+        Ok(Some(identity))
+    }
+}
+
+/// The path of a file that must not ship with the game.
+fn outside(field: &'static str, path: &GString) -> Result<PathBuf, ClientError> {
+    match path.to_string() {
+        path if path.is_empty() => Err(ClientError::field(field, "set both files, or none")),
+        path if path.starts_with("res://") => Err(ClientError::field(
+            field,
+            "must not be in res://: whatever is there is exported with the game",
+        )),
+        path => Ok(config::globalized(&path)),
+    }
+}
+
+fn not_registered(error: &ClientError) {
+    let then = if error.retryable { "it is tried again in the background" } else { "it is not tried again" };
+    tracing::warn!("the server is not listed ({}): {}; {then}", error.code(), error.message);
+}
+
+/// A server that is not listed has no players: it is an error if the game neither looks at the result nor listens.
+fn tell_if_ignored(id: InstanceId, request: Option<InstanceId>, failure: &Failure) {
+    let Ok(node) = Gd::<BackendServerRegistration>::try_from_instance_id(id) else { return };
+    let request = request.and_then(|id| Gd::<BackendRequest>::try_from_instance_id(id).ok());
+    // One reference is here, and one with what completes the request.
+    let is_kept = request
+        .is_some_and(|request| request.has_connections("completed") || request.get_reference_count() > 2);
+    if failure.code != "cancelled" && !is_kept && !node.has_connections("registration_failed") {
+        tracing::error!(
+            "register() failed, and the game does not look at its result ({}): {}. Await it, or connect registration_failed",
+            failure.code,
+            failure.message
+        );
+    }
+}
+
+fn announce(id: InstanceId, event: Event) {
+    // The node may be gone by now.
+    let Ok(node) = Gd::<BackendServerRegistration>::try_from_instance_id(id) else { return };
+    let object = |error: ClientError| Failure::from(error).into_object();
+    match event {
+        Event::Registered(server_id) => {
+            host_notifier::ready(&server_id);
+            node.signals().registered().emit(&server_id);
+        }
+        Event::RegistrationFailed(error) => {
+            not_registered(&error);
+            node.signals().registration_failed().emit(&object(error));
+        }
+        Event::Lost(error) => node.signals().registration_lost().emit(&object(error)),
+        Event::HeartbeatFailed(error) => node.signals().heartbeat_failed().emit(&object(error)),
+        Event::DrainRequested => {
+            node.signals().drain_requested().emit();
+            backend_shutdown::trigger("drain_requested");
+        }
+        Event::Deregistered => node.signals().deregistered().emit(),
+    }
+}

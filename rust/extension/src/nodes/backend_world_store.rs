@@ -1,0 +1,528 @@
+//! `BackendWorldStore`: a world's chunks on a server.
+
+mod events;
+
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backend_client::Config;
+use backend_client::error::ClientError;
+use backend_client::player_store;
+use backend_client::shutdown::{Store, UnopenedWorld};
+use backend_client::world_store::{Event, Flushed, LocalAck, Setup, WorldStore};
+use godot::prelude::*;
+use tokio::sync::oneshot;
+
+use crate::config;
+use crate::nodes::autosave_timer::AutosaveTimer;
+use crate::nodes::backend_server_registration::BackendServerRegistration;
+use crate::nodes::backend_session::BackendDone;
+use crate::resources::backend_config::BackendConfig;
+use crate::results::backend_error::{BackendError, Failure, not_configured};
+use crate::results::backend_flush_result::BackendFlushResult;
+use crate::results::backend_request::BackendRequest;
+use crate::results::backend_world_chunk::{BackendWorldChunk, NamedChunk};
+use crate::runtime::frame_hook::{FrameHook, POLL_INTERVAL};
+use crate::runtime::main_thread_queue;
+use crate::runtime::worker_threads::Calls;
+use crate::shutdown::background_tasks;
+use crate::shutdown::registry;
+use crate::variant_json::gstring;
+
+/// Group by which [BackendShutdown] finds the stores.
+pub const GROUP: &str = "backend_world_store";
+/// Time a freed store goes on sending.
+const DROP_FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Keeps a world on a server: named chunks of bytes, such as terrain or buildings.
+///
+/// [method save_chunk] returns at once. The chunk is compressed and written to a copy of the world on local disk
+/// ([signal saved_locally]: it reaches the backend even if this process or machine dies now), then sent in the background,
+/// and again until the backend has committed it ([signal saved]). Chunks that did not change are not sent. What a dead
+/// process left is sent by the next one that opens the world with the same folder.
+///
+/// An open world is held by this server until [method close]: no other server can open or overwrite it. A server that died
+/// loses it when its lease ends. Chunks are read from the local copy if they are in it, else from the backend, and checked
+/// against their hash either way.
+/// ```gdscript
+/// await registration.register().wait()
+/// var opened: BackendDone = await world.open("overworld").wait()
+/// if opened.ok():
+///     for chunk_name in world.chunk_names():
+///         var chunk: BackendWorldChunk = await world.load_chunk(chunk_name).wait()
+///         build(chunk_name, chunk.data)
+/// ```
+/// At most 64 MiB wait for the local disk; more is refused with [code]backlog_full[/code]. Whoever saves a whole world
+/// waits for some of it now and then:
+/// ```gdscript
+/// for chunk_name: String in terrain:
+///     var saving := world.save_chunk(chunk_name, terrain[chunk_name])
+///     if world.get_unjournalled_count() >= 64:
+///         await saving.wait()
+/// ```
+/// The local copy is kept in the folder that [code]BACKEND_WORLDS_FOLDER[/code], [code]--backend-worlds-folder=[/code] or
+/// the project setting [code]backend_client/worlds/folder[/code] names, otherwise below
+/// [code]user://backend_client[/code]. In a container, it has to be on a volume. One process at a time can have a world of
+/// a folder open.
+#[derive(GodotClass)]
+#[class(tool, init, base = Node)]
+pub struct BackendWorldStore {
+    /// Where the backend is. Empty: Project Settings → Backend Client.
+    #[export]
+    #[var(set = set_config)]
+    config: Option<Gd<BackendConfig>>,
+    /// The registered server that holds the world. Required.
+    #[export]
+    #[var(set = set_registration)]
+    registration: Option<Gd<BackendServerRegistration>>,
+    /// Seconds between two [signal collect_saves]. 0: never, except at shutdown.
+    #[export(range = (0.0, 3600.0, 1.0, or_greater, suffix = "s"))]
+    #[export_group(name = "Pace")]
+    #[init(val = 300.0)]
+    autosave_interval: f64,
+    /// Seconds a change waits for others, to be sent with them. Read by [method open].
+    #[export(range = (0.0, 60.0, 0.1, suffix = "s"))]
+    #[init(val = 1.0)]
+    send_delay: f64,
+    /// Seconds [method open] waits: for another server to let the world go, for the lease of one that died to end, and for
+    /// what an earlier run of this server saved to reach the backend.
+    #[export(range = (0.0, 600.0, 1.0, or_greater, suffix = "s"))]
+    #[export_group(name = "Patience")]
+    #[init(val = 90.0)]
+    open_timeout: f64,
+    /// Longest time, in seconds, [method flush], [method flush_local] and [method close] take.
+    #[export(range = (0.0, 600.0, 1.0, or_greater, suffix = "s"))]
+    #[init(val = 60.0)]
+    flush_timeout: f64,
+    held: RefCell<Option<Held>>,
+    opening: Cell<bool>,
+    /// While the node is outside the tree: tells whoever flushes the world that it came back.
+    outside: Option<oneshot::Sender<()>>,
+    autosave: AutosaveTimer,
+    hook: Option<FrameHook>,
+    calls: Calls,
+    base: Base<Node>,
+}
+
+#[godot_api]
+impl INode for BackendWorldStore {
+    fn enter_tree(&mut self) {
+        if godot::init::is_editor_hint() {
+            return;
+        }
+        self.base_mut().add_to_group(GROUP);
+        let id = self.base().instance_id();
+        self.hook = Some(FrameHook::every(POLL_INTERVAL, move || look(id)));
+        if let Some(outside) = self.outside.take() {
+            // Err when the flush is over: then nobody needs to know.
+            let _flushed_already = outside.send(());
+        }
+    }
+
+    fn exit_tree(&mut self) {
+        self.hook = None;
+        let (owner, store) = (self.calls.owner(), self.handle());
+        {
+            // Open to handlers that call back into this node.
+            let _reentrant = self.base_mut();
+            main_thread_queue::cancel_all_now(owner);
+        }
+        let place = self.held.borrow().as_ref().map(|held| held.place.clone());
+        let Some((store, place)) = store.zip(place) else { return };
+        // Begun here and not when the node is freed: a server that is freed in the same frame leaves after it.
+        let (outside, back) = oneshot::channel();
+        self.outside = Some(outside);
+        background_tasks::spawn_flush(async move {
+            let flushed = store.flush(DROP_FLUSH_TIMEOUT).await;
+            match back.await {
+                Ok(()) => report(flushed),
+                Err(_freed) => place.leave(store).await,
+            }
+        });
+    }
+
+    fn get_configuration_warnings(&self) -> PackedStringArray {
+        let mut warnings = Vec::new();
+        let config = config::resolve(self.config.as_ref());
+        if let Err(error) = config.as_ref().map_err(Clone::clone).and_then(Config::check) {
+            warnings.push(error.message.to_string());
+        }
+        if self.registration.is_none() {
+            warnings.push("Assign \"Registration\": a world is held by a registered server.".to_owned());
+        }
+        if let Err(error) = config.and_then(|config| config::worlds_folder(self.config.as_ref(), &config)) {
+            warnings.push(format!("Project Settings → Backend Client → Worlds → Folder: {}.", error.message));
+        }
+        warnings.iter().map(GString::from).collect()
+    }
+}
+
+impl Drop for BackendWorldStore {
+    fn drop(&mut self) {
+        let Some(Held { place, store }) = self.held.take() else { return };
+        registry::add_freed(place.node, Arc::new(store.clone()));
+        // Otherwise `exit_tree` has begun to say it.
+        if self.outside.is_none() {
+            background_tasks::spawn_flush(place.leave(store));
+        }
+    }
+}
+
+struct Held {
+    place: WorldLocation,
+    store: WorldStore,
+}
+
+/// Where a world is on local disk.
+#[derive(Clone)]
+struct WorldLocation {
+    /// Of the node, which may be gone.
+    node: InstanceId,
+    folder: PathBuf,
+    world_id: String,
+}
+
+impl WorldLocation {
+    fn path(&self) -> PathBuf {
+        self.folder.join(&self.world_id)
+    }
+
+    fn unopened(&self) -> Option<(PathBuf, Arc<dyn Store>)> {
+        let world = UnopenedWorld::new(&self.folder, &self.world_id)?;
+        Some((self.path(), Arc::new(world)))
+    }
+
+    /// Any thread. For a shutdown: what an earlier run left of the world, as long as it is not open.
+    fn count_unopened(&self) {
+        if let Some((path, unopened)) = self.unopened() {
+            registry::add_unopened(path, unopened);
+        }
+    }
+
+    /// Any thread. The local copy is open: `store` counts what is in it.
+    fn count(&self, store: Arc<dyn Store>) {
+        registry::add_store(self.node, store);
+        registry::remove_unopened(&self.path());
+    }
+
+    /// Worker. The node is freed: sends what it left.
+    async fn leave(self, store: WorldStore) {
+        let flushed = store.close(DROP_FLUSH_TIMEOUT).await;
+        report(flushed);
+        drop(store);
+        registry::remove_freed(self.node, (flushed.unsaved > 0).then(|| self.unopened()).flatten());
+    }
+}
+
+/// A world on its way to its node. If that is gone, or has given up, the world is let go.
+struct Opened {
+    store: Option<WorldStore>,
+    place: WorldLocation,
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        if let Some(store) = self.store.take() {
+            registry::add_freed(self.place.node, Arc::new(store.clone()));
+            background_tasks::spawn_flush(self.place.clone().leave(store));
+        }
+    }
+}
+
+#[godot_api]
+impl BackendWorldStore {
+    /// Emitted when the change of a chunk is durable on local disk: from here on it reaches the backend even if this process
+    /// or machine dies. Covers everything saved under [param chunk_name] until then that was not announced yet.
+    #[signal]
+    pub fn saved_locally(chunk_name: GString);
+
+    /// Emitted when the backend has committed the change of a chunk, also one that an earlier run of this server left.
+    /// [param version] is the world's: it counts commits.
+    #[signal]
+    pub fn saved(chunk_name: GString, version: i64);
+
+    /// Emitted when the change of a chunk cannot be saved: the name or the size is not allowed, too much waits for the disk
+    /// ([code]backlog_full[/code]), the server is shutting down and [signal collect_saves] was the last moment to save
+    /// ([code]shutting_down[/code]), the disk fails or has damaged it ([code]storage[/code]), or another server holds
+    /// the world ([code]lease_lost[/code]). When the backend refuses it, it is sent again.
+    #[signal]
+    pub fn save_failed(chunk_name: GString, error: Gd<BackendError>);
+
+    /// Emitted when it turns out that another server has taken the world, because this one was not heard of for too long.
+    /// Nothing is taken or sent any more, and nothing was overwritten. [method close] it.
+    #[signal]
+    pub fn lease_lost();
+
+    /// Emitted when changes cannot be committed any more, because another server took the world before, or because the index
+    /// of the local copy is damaged. They are kept in [param folder]; [param chunk_names] is empty if they are not known.
+    #[signal]
+    pub fn put_aside(folder: GString, chunk_names: PackedStringArray);
+
+    /// Asks the game to call [method save_chunk] for what it has changed: every [member autosave_interval], and at
+    /// shutdown. What is saved before the handlers return is part of it.
+    #[signal]
+    pub fn collect_saves();
+
+    /// Takes a world and reads which chunks it has. [param world_id] has 1 to 64 of letters, digits, [code]_[/code],
+    /// [code].[/code] and [code]-[/code]; a world nobody has opened before is empty. Fails with [code]world_held[/code] if
+    /// another server does not let it go within [member open_timeout]. Gives a [BackendDone].
+    #[func]
+    fn open(&self, world_id: GString) -> Gd<BackendRequest> {
+        let (world_id, within) = (world_id.to_string(), duration(self.open_timeout));
+        let id = self.base().instance_id();
+        let work = self.setup().map(|setup| {
+            let place = WorldLocation { node: id, folder: setup.folder.clone(), world_id: world_id.clone() };
+            place.count_unopened();
+            async move {
+                match WorldStore::open_counted(setup, &world_id, within, |opening| place.count(opening)).await
+                {
+                    Ok(store) => Ok(Opened { store: Some(store), place }),
+                    Err(error) => {
+                        place.count_unopened();
+                        registry::remove(id);
+                        Err(error)
+                    }
+                }
+            }
+        });
+        self.opening.set(work.is_ok() || self.opening.get());
+        let began = work.is_ok();
+        self.calls.try_start(work, move |outcome| {
+            if began { opened(id, outcome) } else { BackendDone::answer(outcome.map(drop)) }
+        })
+    }
+
+    /// Changes a chunk, or adds one. [param chunk_name] has 1 to 128 of letters, digits, [code]_[/code], [code].[/code],
+    /// [code],[/code], [code]-[/code] and [code]/[/code]; [param data] at most 16 MiB. Returns at once; [signal
+    /// saved_locally] and [signal saved], or [signal save_failed], follow. Nothing is sent if the content is the same
+    /// already. Gives a [BackendDone] when the change is durable on local disk; nobody has to wait for it.
+    #[func]
+    fn save_chunk(&self, chunk_name: GString, data: PackedByteArray) -> Gd<BackendRequest> {
+        self.changing(&chunk_name, |store, name| store.put(name, data.to_vec()))
+    }
+
+    /// Removes a chunk, otherwise as [method save_chunk]. Removing what is not there changes nothing.
+    #[func]
+    fn delete_chunk(&self, chunk_name: GString) -> Gd<BackendRequest> {
+        self.changing(&chunk_name, WorldStore::remove)
+    }
+
+    /// Reads the newest content of a chunk, sent or not. Fails with [code]chunk_not_found[/code] if there is none. Gives a
+    /// [BackendWorldChunk].
+    #[func]
+    fn load_chunk(&self, chunk_name: GString) -> Gd<BackendRequest> {
+        let name = chunk_name.to_string();
+        let work = self.connected().map(|store| async move {
+            let content = store.get(&name).await?;
+            Ok(NamedChunk { name, content })
+        });
+        self.calls.try_start(work, BackendWorldChunk::answer)
+    }
+
+    /// Returns the names of all chunks, sorted, unsent changes included. Empty while no world is open.
+    #[func]
+    fn chunk_names(&self) -> PackedStringArray {
+        let Some(store) = self.handle() else { return PackedStringArray::new() };
+        store.names().iter().map(gstring).collect()
+    }
+
+    /// Returns whether there is a chunk of this name.
+    #[func]
+    fn has_chunk(&self, chunk_name: GString) -> bool {
+        self.handle().is_some_and(|store| store.contains(&chunk_name.to_string()))
+    }
+
+    /// Sends everything that is unsent now and waits for the backend, up to [member flush_timeout]. What is saved meanwhile is
+    /// sent, too, but not waited for. Gives a [BackendFlushResult].
+    #[func]
+    fn flush(&self) -> Gd<BackendRequest> {
+        self.flushing(async move |store: WorldStore, within| store.flush(within).await)
+    }
+
+    /// Waits until everything that was saved so far is durable on local disk, up to [member flush_timeout]. Gives a [BackendFlushResult]; if its
+    /// [member BackendFlushResult.journalled] is less than its [member BackendFlushResult.unsaved], the difference is at
+    /// risk.
+    #[func]
+    fn flush_local(&self) -> Gd<BackendRequest> {
+        self.flushing(async move |store: WorldStore, within| {
+            let at_risk = store.flush_local(within).await;
+            let (unsaved, refused) = (store.dirty_count().max(at_risk), store.refused_names());
+            Flushed { unsaved, local: unsaved - at_risk, refused, ..Flushed::default() }
+        })
+    }
+
+    /// Takes no more changes, sends what is unsent, and lets the world go, so that another server need not wait. What could
+    /// not be sent within [member flush_timeout] is sent by the next process that opens the world with this folder; the
+    /// server holds the world until then, or until its lease ends. Gives a [BackendFlushResult].
+    #[func]
+    fn close(&self) -> Gd<BackendRequest> {
+        let within = duration(self.flush_timeout);
+        let work = self.connected().map(|store| {
+            // What is saved after this call is refused, and not sometimes taken.
+            store.begin_close();
+            async move { Ok(store.close(within).await.into()) }
+        });
+        let (id, began) = (self.base().instance_id(), work.is_ok());
+        self.calls.try_start(work, move |outcome| {
+            if let (true, Ok(flushed)) = (began, &outcome) {
+                closed(id, flushed);
+            }
+            BackendFlushResult::answer(outcome)
+        })
+    }
+
+    /// Returns whether a world is open.
+    #[func]
+    fn is_open(&self) -> bool {
+        self.handle().is_some_and(|store| !store.is_closed())
+    }
+
+    /// Returns the id of the open world, or an empty String.
+    #[func]
+    fn get_world_id(&self) -> GString {
+        self.handle().map(|store| gstring(store.world_id())).unwrap_or_default()
+    }
+
+    /// Returns how many chunks have a change that the backend has not committed yet.
+    #[func]
+    fn get_dirty_count(&self) -> i64 {
+        self.handle().map_or(0, |store| store.dirty_count() as i64)
+    }
+
+    /// Returns how many chunks have a change that is not durable on local disk yet.
+    #[func]
+    fn get_unjournalled_count(&self) -> i64 {
+        self.handle().map_or(0, |store| store.unkept_count() as i64)
+    }
+
+    #[func(rename = _get_configuration_warnings)]
+    fn warnings(&self) -> PackedStringArray {
+        INode::get_configuration_warnings(self)
+    }
+
+    #[func]
+    fn set_config(&mut self, config: Option<Gd<BackendConfig>>) {
+        self.config = config;
+        self.base_mut().update_configuration_warnings();
+    }
+
+    #[func]
+    fn set_registration(&mut self, registration: Option<Gd<BackendServerRegistration>>) {
+        self.registration = registration;
+        self.base_mut().update_configuration_warnings();
+    }
+
+    fn handle(&self) -> Option<WorldStore> {
+        self.held.borrow().as_ref().map(|held| held.store.clone())
+    }
+
+    fn connected(&self) -> Result<WorldStore, ClientError> {
+        self.handle().ok_or_else(|| not_configured("open a world first"))
+    }
+
+    fn setup(&self) -> Result<Setup, ClientError> {
+        if self.opening.get() || self.is_open() {
+            return Err(not_configured("a world is open already: close it first"));
+        }
+        let registration =
+            self.registration.as_ref().filter(|node| node.is_instance_valid()).ok_or_else(|| {
+                not_configured("assign \"Registration\": a world is held by a registered server")
+            })?;
+        let registration = registration.bind().connected()?;
+        let config = config::resolve(self.config.as_ref())?;
+        let kept = config::worlds_folder(self.config.as_ref(), &config)?;
+        let backend = config::connect(config)?
+            .worlds()
+            .ok_or_else(|| not_configured("this backend keeps no worlds"))?;
+        let id = self.base().instance_id();
+        Ok(Setup {
+            backend,
+            clock: config::clock(),
+            registration,
+            folder: kept.folder,
+            former_folders: kept.former,
+            delay: duration(self.send_delay),
+            on_event: Arc::new(move |event| main_thread_queue::enqueue(move || events::announce(id, event))),
+        })
+    }
+
+    fn changing(
+        &self,
+        chunk_name: &GString,
+        change: impl FnOnce(&WorldStore, &str) -> Result<LocalAck, ClientError>,
+    ) -> Gd<BackendRequest> {
+        let name = chunk_name.to_string();
+        let ack = self.connected().inspect_err(|error| {
+            tracing::warn!(code = error.code(), name, "a chunk was refused: {error}");
+        });
+        let ack = ack.and_then(|store| change(&store, &name));
+        if let Err(error) = &ack {
+            let (id, error) = (self.base().instance_id(), error.clone());
+            // Later, like every other outcome: handlers need not expect to run inside this call.
+            main_thread_queue::enqueue(move || events::announce(id, Event::SaveFailed { name, error }));
+        }
+        self.calls.try_start(ack.map(LocalAck::done), BackendDone::answer)
+    }
+
+    fn flushing<W>(&self, work: impl FnOnce(WorldStore, Duration) -> W) -> Gd<BackendRequest>
+    where
+        W: Future<Output = Flushed> + Send + 'static,
+    {
+        let within = duration(self.flush_timeout);
+        let work = self.connected().map(|store| work(store, within));
+        let work = work.map(|work| async move { Ok(work.await.into()) });
+        self.calls.try_start(work, BackendFlushResult::answer)
+    }
+}
+
+/// Main thread, without a borrow. The node has its world before the request says so.
+fn opened(id: InstanceId, outcome: Result<Opened, Failure>) -> Variant {
+    if let Ok(node) = Gd::<BackendWorldStore>::try_from_instance_id(id) {
+        node.bind().opening.set(false);
+    }
+    BackendDone::answer(outcome.map(|mut opened| {
+        // Without its node, the world is let go.
+        if let Ok(node) = Gd::<BackendWorldStore>::try_from_instance_id(id)
+            && let Some(store) = opened.store.take()
+        {
+            opened.place.count(Arc::new(store.clone()));
+            node.bind().held.replace(Some(Held { place: opened.place.clone(), store }));
+        }
+    }))
+}
+
+/// Main thread, without a borrow.
+fn closed(id: InstanceId, flushed: &player_store::Flushed) {
+    let node = Gd::<BackendWorldStore>::try_from_instance_id(id).ok();
+    let held = node.and_then(|node| node.bind().held.replace(None));
+    registry::remove(id);
+    if let Some(Held { place, .. }) = held.filter(|_| flushed.unsaved > 0) {
+        place.count_unopened();
+    }
+}
+
+fn look(id: InstanceId) {
+    let Ok(node) = Gd::<BackendWorldStore>::try_from_instance_id(id) else { return };
+    let due = {
+        let node = node.bind();
+        node.autosave.is_due(node.autosave_interval) && node.is_open()
+    };
+    if due {
+        node.signals().collect_saves().emit();
+    }
+}
+
+fn duration(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds.clamp(0.0, 86_400.0)).unwrap_or_default()
+}
+
+/// Any thread. What a freed node could not do any more.
+fn report(Flushed { unsaved, local, .. }: Flushed) {
+    if unsaved > local {
+        tracing::error!(unsaved, local, "chunks of a freed world store are lost");
+    } else if unsaved > 0 {
+        tracing::warn!(unsaved, "chunks of a freed world store wait on local disk for the next one");
+    }
+}

@@ -1,0 +1,197 @@
+//! `BackendRoom` and the results that hold rooms.
+
+use std::sync::Arc;
+
+use backend_client::error::ClientError;
+use backend_client::protocol::registration::ServerStatus;
+use backend_client::protocol::rooms::{JoinTicket, Room, RoomPage, RoomQuery};
+use backend_client::rooms::select;
+use godot::prelude::*;
+
+use crate::results::backend_error::Failure;
+use crate::results::result_class::result_class;
+use crate::runtime::worker_threads;
+use crate::variant_json::gstring;
+
+/// Rooms that are freed where they are: fewer take the main thread no time.
+const FEW: usize = 200;
+
+/// Rooms, shared by all that shows them. Thousands of them are freed on a worker.
+#[derive(Clone)]
+pub struct Shared(Option<Arc<RoomPage>>);
+
+impl Shared {
+    pub fn new(page: RoomPage) -> Self {
+        Self(Some(Arc::new(page)))
+    }
+
+    pub fn rooms(&self) -> &[Room] {
+        self.0.as_ref().map_or(&[], |page| &page.rooms)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let Some(page) = self.0.take() else { return };
+        if page.rooms.len() > FEW && Arc::strong_count(&page) == 1 {
+            worker_threads::spawn(async move { drop(page) });
+        }
+    }
+}
+
+/// Rooms in an order.
+#[derive(Clone)]
+pub struct Listing {
+    pub page: Shared,
+    /// Which of them; all of them, as they came, without it.
+    pub order: Option<Arc<[usize]>>,
+}
+
+impl Listing {
+    /// All rooms of a page.
+    pub fn all(page: RoomPage) -> Self {
+        Self { page: Shared::new(page), order: None }
+    }
+
+    /// Any thread. Those of it that `query` asks for.
+    pub fn select(&self, query: &RoomQuery) -> Result<Self, ClientError> {
+        let rooms = self.page.rooms();
+        let order = match &self.order {
+            Some(order) => select(rooms, order.iter().copied(), query),
+            None => select(rooms, 0..rooms.len(), query),
+        }?;
+        Ok(Self { page: self.page.clone(), order: Some(order.into()) })
+    }
+
+    fn len(&self) -> usize {
+        self.order.as_ref().map_or(self.page.rooms().len(), |order| order.len())
+    }
+
+    fn entry(&self, position: usize) -> Option<Entry> {
+        let index = match &self.order {
+            Some(order) => *order.get(position)?,
+            None => position,
+        };
+        (index < self.page.rooms().len()).then(|| Entry { page: self.page.clone(), index })
+    }
+
+    fn next_cursor(&self) -> Option<&String> {
+        self.page.0.as_ref()?.next_cursor.as_ref()
+    }
+}
+
+/// One room of a page; the page is shared, not copied.
+pub struct Entry {
+    page: Shared,
+    index: usize,
+}
+
+impl Entry {
+    pub fn single(room: Room) -> Self {
+        Self { page: Shared::new(RoomPage { rooms: vec![room], next_cursor: None }), index: 0 }
+    }
+
+    fn room(&self) -> &Room {
+        // Made by `entry` and `single` only, both within bounds.
+        &self.page.rooms()[self.index]
+    }
+}
+
+result_class! {
+    /// A live server as players see it.
+    BackendRoom(Entry) {
+        /// Id of the room, for [method BackendRooms.request_ticket].
+        room_id (get_room_id): GString = |entry| gstring(&entry.room().room_id);
+        /// Name of the server.
+        name (get_name): GString = |entry| gstring(&entry.room().name);
+        /// Host name or address to connect to.
+        address (get_address): GString = |entry| gstring(&entry.room().address);
+        /// Port to connect to.
+        port (get_port): i64 = |entry| entry.room().port.into();
+        /// Map being played.
+        map (get_map): GString = |entry| gstring(&entry.room().map);
+        /// Mode being played.
+        mode (get_mode): GString = |entry| gstring(&entry.room().mode);
+        /// Where the server stands.
+        region (get_region): GString = |entry| gstring(&entry.room().region);
+        /// Version of the game.
+        version (get_version): GString = |entry| gstring(&entry.room().version);
+        /// Players now.
+        players (get_players): i64 = |entry| entry.room().players.into();
+        /// Places in all.
+        max_players (get_max_players): i64 = |entry| entry.room().max_players.into();
+        /// The server's tags.
+        tags (get_tags): PackedStringArray = |entry| entry.room().tags.iter().map(gstring).collect();
+        /// [code]ready[/code], [code]draining[/code] or [code]unhealthy[/code].
+        status (get_status): GString = |entry| GString::from(match entry.room().status {
+            ServerStatus::Ready => "ready",
+            ServerStatus::Draining => "draining",
+            ServerStatus::Unhealthy => "unhealthy",
+        });
+        /// Whether there is no place left.
+        is_full (get_is_full): bool = |entry| entry.room().players >= entry.room().max_players;
+    }
+}
+
+result_class! {
+    /// Rooms: one page of them, or all.
+    ///
+    /// Rooms are made when they are asked for: ten thousand cost nothing until they are shown. Show those that fit on the
+    /// screen; order and filter the others by [method BackendRooms.select_rooms].
+    BackendRoomPage(Listing) {
+        /// For [member BackendRoomQuery.cursor], to get the next page; empty on the last one.
+        next_cursor (get_next_cursor): GString = |page| {
+            page.next_cursor().map(gstring).unwrap_or_default()
+        };
+        /// Whether there is a page after this one.
+        has_more (get_has_more): bool = |page| page.next_cursor().is_some();
+    }
+    methods {
+        /// Returns the number of rooms on this page.
+        #[func]
+        fn size(&self) -> i64 {
+            self.outcome.as_ref().map_or(0, |page| page.len() as i64)
+        }
+
+        /// Returns the room at [param index], or [code]null[/code] if there is none.
+        #[func]
+        fn get_room(&self, index: i64) -> Option<Gd<BackendRoom>> {
+            let entry = self.outcome.as_ref().ok()?.entry(usize::try_from(index).ok()?)?;
+            Some(BackendRoom::object(Ok(entry)))
+        }
+
+        pub fn listing(&self) -> Result<Listing, Failure> {
+            self.outcome.clone()
+        }
+    }
+}
+
+result_class! {
+    /// Outcome of [method BackendRooms.get_room].
+    BackendRoomResult(Room) {
+        /// The room, or [code]null[/code] if the call failed.
+        room (get_room): Option<Gd<BackendRoom>> = |room| Some(BackendRoom::object(Ok(Entry::single(room.clone()))));
+    }
+}
+
+result_class! {
+    /// Permission to join one room, once, within a minute.
+    ///
+    /// Assign [member ticket] to [member BackendPeerAuth.ticket], then connect to [member address] and
+    /// [member port].
+    BackendJoinTicket(JoinTicket) {
+        /// What to show to the game server, and to nobody else.
+        ticket (get_ticket): GString = |ticket| gstring(&ticket.ticket);
+        /// The room it is for.
+        room_id (get_room_id): GString = |ticket| gstring(&ticket.room.room_id);
+        /// Host name or address to connect to.
+        address (get_address): GString = |ticket| gstring(&ticket.room.address);
+        /// Port to connect to.
+        port (get_port): i64 = |ticket| ticket.room.port.into();
+        /// The server's certificate, PEM; empty when the room is not encrypted. [method BackendPeerAuth.use_ticket] takes it.
+        certificate (get_certificate): GString =
+            |ticket| ticket.certificate.as_ref().map(gstring).unwrap_or_default();
+        /// Seconds the ticket lives.
+        expires_in_seconds (get_expires_in_seconds): i64 = |ticket| ticket.expires_in.into();
+    }
+}

@@ -1,0 +1,187 @@
+//! What threads other than the main one need to carry a shutdown out.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use backend_client::shutdown::{EXIT_UNSAVED, Ending, Pending, Phase, Response, Shutdown, Summary};
+
+use crate::config;
+use crate::runtime::worker_threads;
+use crate::shutdown::background_tasks;
+use crate::shutdown::host_notifier;
+use crate::shutdown::registry;
+use crate::shutdown::registry::Targets;
+use crate::shutdown::summary_log::SummaryLog;
+
+/// How far beyond the deadline the main thread waits for its enforcement.
+const OVERRUN: Duration = Duration::from_secs(1);
+
+/// The shutdown that was begun last, unless the game went on after it.
+static BEGUN: Mutex<Option<Arc<Coordinator>>> = Mutex::new(None);
+
+/// A `BackendShutdown` was in the tree.
+static GIVES_EXIT_CODE: AtomicBool = AtomicBool::new(false);
+
+/// One shutdown and what it is for.
+pub struct Coordinator {
+    shutdown: Shutdown,
+    /// What it brings in order.
+    pub parts: Arc<Targets>,
+    grace: Mutex<Duration>,
+    summary_log: Arc<SummaryLog>,
+    /// It is over, and the engine quits because of it.
+    quits: AtomicBool,
+}
+
+impl Coordinator {
+    /// Main thread. `on_phase` is called on workers.
+    pub fn new(grace: Duration, on_phase: impl Fn(&Weak<Self>, Phase) + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new_cyclic(|plan| {
+            let parts = Arc::new(Targets::default());
+            let summary_log = Arc::new(SummaryLog::default());
+            let (plan, say) = (Weak::clone(plan), Arc::clone(&summary_log));
+            let shutdown = Shutdown::new(
+                config::clock(),
+                Arc::clone(&parts) as _,
+                Arc::new(move |phase| on_phase(&plan, phase)),
+                Arc::new(move |code, summary: &Summary| say.exit(code, summary)),
+            );
+            Self { shutdown, parts, grace: Mutex::new(grace), summary_log, quits: AtomicBool::new(false) }
+        })
+    }
+
+    /// Time from a request to the end of the process.
+    pub fn set_grace(&self, grace: Duration) {
+        *self.grace.lock().unwrap_or_else(PoisonError::into_inner) = grace;
+    }
+
+    /// Any thread. A request of the game. False when it has begun already.
+    pub fn request(self: &Arc<Self>, reason: &str) -> bool {
+        let Ok(handle) = worker_threads::handle() else { return false };
+        let _entered = handle.enter();
+        let grace = self.grace();
+        let mut last = begun();
+        let is_first = self.shutdown.request(reason, grace);
+        if is_first {
+            self.has_begun(&mut last, grace);
+        }
+        is_first
+    }
+
+    /// Any thread. A signal, or a closed window.
+    pub fn request_from_outside(self: &Arc<Self>, reason: &str, at_most: Option<Duration>) -> Response {
+        // No workers any more: nobody is left who could shut down in order.
+        let Ok(handle) = worker_threads::handle() else { return Response::ForceExit };
+        let _entered = handle.enter();
+        let grace = self.grace();
+        let grace = at_most.map_or(grace, |at_most| grace.min(at_most));
+        let mut last = begun();
+        let response = self.shutdown.request_from_outside(reason, grace);
+        if response == Response::Started {
+            self.has_begun(&mut last, grace);
+        }
+        response
+    }
+
+    fn grace(&self) -> Duration {
+        *self.grace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_begun(self: &Arc<Self>, last: &mut Option<Arc<Self>>, grace: Duration) {
+        registry::retain_removed();
+        worker_threads::set_deadline(Instant::now() + grace);
+        *last = Some(Arc::clone(self));
+    }
+
+    /// Any thread.
+    pub fn is_requested(&self) -> bool {
+        self.shutdown.is_requested()
+    }
+
+    /// Main thread. The game has handed in its final state.
+    pub fn collected(&self) {
+        self.shutdown.collected();
+    }
+
+    /// Main thread. All is done, which is said, and the engine quits.
+    pub fn quits(&self, summary: &Summary) {
+        self.summary_log.log(summary.exit_code(), summary);
+        background_tasks::skip_remaining();
+        self.shutdown.leaving();
+        // Whose nodes go from here on has nothing to be brought in order any more: its journal is closed at once.
+        registry::discard_removed();
+        self.quits.store(true, Ordering::Relaxed);
+    }
+
+    /// Main thread. All is done, which is said, and the game goes on.
+    pub fn stays(&self, summary: &Summary) {
+        self.summary_log.log(summary.exit_code(), summary);
+        self.shutdown.stay();
+        worker_threads::clear_deadline();
+        registry::discard_removed();
+        host_notifier::resume();
+        *begun() = None;
+    }
+
+    /// Any thread but a worker. Ends the process once the journal is synced.
+    pub fn leave(&self, code_if_unsaved: i32) {
+        let summary = self.shutdown.cut_short();
+        let code = match (summary.ending, summary.exit_code()) {
+            // It is done, and the game was told with which code.
+            (Ending::Complete, code) => code,
+            (_, 0) => 0,
+            _ => code_if_unsaved,
+        };
+        self.summary_log.exit(code, &summary);
+    }
+}
+
+/// Main thread, when the engine quits. A shutdown under way is not cut off by that: it goes through its phases without
+/// the game and then ends the process.
+pub fn run_to_end() {
+    let unfinished = begun().clone().filter(|plan| !plan.quits.load(Ordering::Relaxed));
+    let Some(plan) = unfinished else { return };
+    plan.shutdown.abandoned();
+    // Ends with the process, at the deadline at the latest.
+    std::thread::sleep(worker_threads::time_left().unwrap_or_default() + OVERRUN);
+}
+
+/// Main thread, when the engine quits. A game with a [`crate::nodes::backend_shutdown::BackendShutdown`] promises by exit code 0
+/// that everything is at the backend, also when it ends without a shutdown: what freed nodes have to say is waited for,
+/// and the exit code says so if something is left.
+pub fn check_on_quit() {
+    let is_over = begun().as_ref().is_some_and(|plan| plan.quits.load(Ordering::Relaxed));
+    if is_over || !GIVES_EXIT_CODE.load(Ordering::Relaxed) || godot::init::is_editor_hint() {
+        return;
+    }
+    let Some(pending) = worker_threads::finish(registry::count_unsaved()) else { return };
+    let Pending { documents, journalled, may_be_more } = pending;
+    if documents == 0 && !may_be_more {
+        return;
+    }
+    tracing::warn!(
+        left_in_journal = journalled,
+        unsaved = documents.saturating_sub(journalled),
+        may_be_more,
+        "the game quit without a shutdown, and not everything is at the backend: the exit code is {EXIT_UNSAVED}"
+    );
+    crate::nodes::backend_shutdown::quit(EXIT_UNSAVED);
+}
+
+/// Main thread. The exit code of this process says from now on whether everything is at the backend.
+pub fn enable_exit_code() {
+    GIVES_EXIT_CODE.store(true, Ordering::Relaxed);
+}
+
+/// Main thread, before the library goes: none of its threads may outlive it.
+pub fn close() {
+    let plan = begun().take();
+    if let Some(plan) = plan {
+        plan.shutdown.stay();
+    }
+}
+
+fn begun() -> MutexGuard<'static, Option<Arc<Coordinator>>> {
+    BEGUN.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,84 @@
+//! A Dictionary as it is at this moment, taken by one call of the engine: walking it from here, value by value, costs the
+//! main thread several times as much. It becomes JSON when somebody needs it, on another thread.
+
+use std::sync::{PoisonError, RwLock};
+
+use backend_client::error::ClientError;
+use backend_client::player_store::{Content, Draft};
+use backend_client::protocol::player_store::document_size;
+use godot::builtin::AnyDictionary;
+use godot::classes::Engine;
+use godot::global::var_to_bytes;
+use godot::prelude::*;
+
+use super::equality::alike;
+use super::error::JsonError;
+use super::{decoder, size, writer};
+
+/// Held while the engine keeps its errors to itself, so that none of ours, from other threads, gets lost meanwhile.
+static MUTED: RwLock<()> = RwLock::new(());
+
+/// Runs `log`, which writes to the engine's log, at a moment when nothing is muted.
+pub fn log_unmuted<T>(log: impl FnOnce() -> T) -> T {
+    let _aloud = MUTED.read().unwrap_or_else(PoisonError::into_inner);
+    log()
+}
+
+/// A copy of a Dictionary that can be saved, still in Godot's binary form.
+pub struct DictionarySnapshot {
+    encoded: Vec<u8>,
+    size: usize,
+}
+
+impl DictionarySnapshot {
+    /// Main thread. Refuses what JSON cannot hold, naming the place.
+    pub fn of(dictionary: &AnyDictionary) -> Result<Self, ClientError> {
+        let encoded = encode(dictionary);
+        if encoded.is_empty() {
+            return Err(JsonError::too_deep().into());
+        }
+        let size = size::size(encoded.as_slice())?;
+        Ok(Self { encoded: encoded.to_vec(), size })
+    }
+}
+
+/// Nothing if the Dictionary is nested too deeply for the engine, or holds itself: the engine would write thousands of
+/// lines about it, we write one.
+fn encode(dictionary: &AnyDictionary) -> PackedByteArray {
+    let dictionary = dictionary.to_variant();
+    let mut engine = Engine::singleton();
+    // Where somebody logs at this moment, perhaps this very thread, nothing is muted.
+    match MUTED.try_write() {
+        Ok(_others_wait) if engine.is_printing_error_messages() => {
+            engine.set_print_error_messages(false);
+            let encoded = var_to_bytes(&dictionary);
+            engine.set_print_error_messages(true);
+            encoded
+        }
+        _ => var_to_bytes(&dictionary),
+    }
+}
+
+impl Draft for DictionarySnapshot {
+    fn bytes(&self) -> Result<usize, ClientError> {
+        Ok(document_size("value", self.size)?)
+    }
+
+    fn says(&self, known: &Content) -> bool {
+        size::is(&self.encoded, known)
+    }
+
+    fn says_as(&self, earlier: &Self) -> Option<bool> {
+        alike(&self.encoded, &earlier.encoded)
+    }
+
+    // The same bytes were read from end to end when they were captured.
+
+    fn text(&self) -> String {
+        writer::text(&self.encoded, self.size).expect("measured before")
+    }
+
+    fn content(&self) -> Content {
+        decoder::object(&self.encoded).expect("measured before")
+    }
+}
