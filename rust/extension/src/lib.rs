@@ -46,7 +46,6 @@ unsafe impl ExtensionLibrary for BackendExtension {
     fn on_main_loop_frame() {
         main_thread_queue::drain();
         frame_hook::run_all();
-        worker_threads::end_of_frame();
     }
 
     fn on_stage_deinit(stage: InitStage) {

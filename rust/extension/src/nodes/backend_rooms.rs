@@ -14,8 +14,8 @@ use crate::resources::backend_room_query::BackendRoomQuery;
 use crate::results::backend_error::not_configured;
 use crate::results::backend_request::BackendRequest;
 use crate::results::backend_room::{BackendJoinTicket, BackendRoomPage, BackendRoomResult, Listing};
+use crate::runtime::calls::Calls;
 use crate::runtime::main_thread_queue;
-use crate::runtime::worker_threads::Calls;
 
 const NO_SESSION: &str = "assign \"Session\": rooms are listed for a logged-in player";
 

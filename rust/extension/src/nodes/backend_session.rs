@@ -20,8 +20,8 @@ use crate::results::backend_error::Failure;
 use crate::results::backend_player::{BackendPlayerDocuments, Documents};
 use crate::results::backend_request::BackendRequest;
 use crate::results::result_class::result_class;
+use crate::runtime::calls::Calls;
 use crate::runtime::main_thread_queue;
-use crate::runtime::worker_threads::Calls;
 use crate::variant_json::gstring;
 
 result_class! {

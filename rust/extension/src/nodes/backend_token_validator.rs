@@ -13,8 +13,9 @@ use crate::nodes::backend_server_registration::BackendServerRegistration;
 use crate::resources::backend_config::BackendConfig;
 use crate::results::backend_player::BackendValidationResult;
 use crate::results::backend_request::BackendRequest;
+use crate::runtime::calls::Calls;
 use crate::runtime::main_thread_queue;
-use crate::runtime::worker_threads::{self, Calls};
+use crate::runtime::worker_threads;
 
 /// Validates players' tokens on a server.
 ///

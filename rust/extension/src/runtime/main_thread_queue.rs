@@ -1,59 +1,49 @@
-//! The one road from worker threads to the main thread.
+//! The only way from worker threads to the main thread: a queue that is drained once per frame, within a time budget.
 //!
-//! Workers post plain `Send` data (a message); the main thread reads the messages once per frame, within a time budget.
-//! Objects never cross: messages carry ids, which are looked up on the main thread.
+//! Workers enqueue plain `Send` data. Objects never cross: messages carry ids, which are looked up on the main thread.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use backend_client::error::{ClientError, Fault};
 use godot::builtin::Variant;
 use godot::obj::Gd;
+use tokio_util::sync::CancellationToken;
 
 use crate::results::backend_request::{self, BackendRequest, Slot};
-use crate::runtime::task_queue::Withdrawal;
 
 /// Main-thread time one frame may spend on messages, the last of them not counted: half of the millisecond that is ours, as
 /// frames that read results make calls as well.
 const BUDGET: Duration = Duration::from_micros(500);
 /// The same while a burst is worked off: several frames rather than one long one, and not so many that results grow old.
 const BUDGET_OF_BURST: Duration = Duration::from_millis(2);
-/// Messages waiting that make a burst: more than a frame's budget is good for.
+/// Waiting messages that make a burst: more than a frame's budget is good for.
 const BURST: usize = 500;
-
-/// A main loop whose frames are shorter than this, as of a server without a limit of frames, does nothing but turn: while it
-/// waits for results it gives way to the workers that make them.
-const SPINNING: Duration = Duration::from_micros(500);
-/// Requests on their way whose results come by the dozen, however often they are looked for: such a loop rests.
-const MANY: usize = 64;
-/// How long it rests. Results that come meanwhile are read together.
-const REST: Duration = Duration::from_micros(200);
 
 /// Names a request across threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestId(u64);
 
-/// Names those whose requests end together: a node's.
+/// Names those whose requests are cancelled together: a node's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OwnerId(u64);
 
 /// What became of a request's work.
 pub enum Outcome {
-    /// What the worker found, a `Result<T, ClientError>`, still untyped.
-    Found(Box<dyn Any + Send>),
-    /// There is no such thing: it was given up, or its worker failed.
-    Lost(ClientError),
+    /// What the work returned, a `Result<T, ClientError>`, still untyped.
+    Finished(Box<dyn Any + Send>),
+    /// The work did not return: it was cancelled, or its worker panicked.
+    Aborted(ClientError),
 }
 
-/// Makes a request's result of its outcome.
-pub type Answer = Box<dyn FnOnce(Outcome) -> Variant>;
+/// Turns an outcome into a request's result.
+pub type ToResult = Box<dyn FnOnce(Outcome) -> Variant>;
 
 enum Message {
-    /// Something to do on the main thread.
+    /// Work for the main thread.
     Work(Box<dyn FnOnce() + Send>),
     /// The outcome of a request.
     Outcome(RequestId, Outcome),
@@ -64,48 +54,38 @@ struct Pending {
     /// Keeps the request alive when the script dropped it.
     request: Gd<BackendRequest>,
     slot: Slot,
-    answer: Answer,
+    to_result: ToResult,
     owner: OwnerId,
-    work: Option<Withdrawal>,
-    /// Set by [`cancel`]: whatever the worker finds, the result is `cancelled`.
-    cancelled: bool,
+    cancellation: CancellationToken,
 }
-
-type Table = HashMap<RequestId, Pending, BuildHasherDefault<Spread>>;
 
 /// Messages that were enqueued and not taken yet.
 static QUEUE: Mutex<Vec<Message>> = Mutex::new(Vec::new());
 
 thread_local! {
     // Used on the main thread only.
-    static PENDING: RefCell<Table> = RefCell::default();
+    static PENDING: RefCell<HashMap<RequestId, Pending>> = RefCell::default();
     static NEXT_ID: Cell<u64> = const { Cell::new(1) };
-    /// When the last frame was.
-    static FRAME: Cell<Option<Instant>> = const { Cell::new(None) };
-    /// Messages read so far.
-    static READ: Cell<u64> = const { Cell::new(0) };
+    /// Messages run so far.
+    static RUN: Cell<u64> = const { Cell::new(0) };
     /// Messages that were taken and not run yet.
     static BATCH: RefCell<VecDeque<Message>> = const { RefCell::new(VecDeque::new()) };
 }
 
-/// Any thread. Runs `message` on the main thread in a later step of the main loop.
-pub fn enqueue(message: impl FnOnce() + Send + 'static) {
-    send(Message::Work(Box::new(message)));
+/// Any thread. Runs `work` on the main thread in a later step of the main loop.
+pub fn enqueue(work: impl FnOnce() + Send + 'static) {
+    queue().push(Message::Work(Box::new(work)));
 }
 
-/// Main thread, from within a message. Runs `message` next, before anything that waits already: what is left of a message that
-/// is read piece by piece, so that the time budget is kept between them.
-pub fn requeue_front(message: impl FnOnce() + Send + 'static) {
-    BATCH.with_borrow_mut(|batch| batch.push_front(Message::Work(Box::new(message))));
+/// Main thread, from within a message. Runs `work` next, before anything that waits already: the rest of a message that is
+/// processed piece by piece, so that the time budget is kept between the pieces.
+pub fn requeue_front(work: impl FnOnce() + Send + 'static) {
+    BATCH.with_borrow_mut(|batch| batch.push_front(Message::Work(Box::new(work))));
 }
 
 /// Any thread. Completes a request on the main thread in a later step of the main loop, unless it is completed already.
 pub fn complete(id: RequestId, outcome: Outcome) {
-    send(Message::Outcome(id, outcome));
-}
-
-fn send(message: Message) {
-    queue().push(message);
+    queue().push(Message::Outcome(id, outcome));
 }
 
 fn queue() -> MutexGuard<'static, Vec<Message>> {
@@ -117,38 +97,35 @@ pub fn new_owner() -> OwnerId {
     OwnerId(next_id())
 }
 
-/// Main thread. A request that stays until it is completed, and its id. `work` is what [`cancel`] has to stop.
-pub fn register(owner: OwnerId, answer: Answer, work: Withdrawal) -> (RequestId, Gd<BackendRequest>) {
+/// Main thread. Keeps a new request until it is completed, and returns it with its id. `cancellation` stops its work.
+pub fn register(
+    owner: OwnerId,
+    to_result: ToResult,
+    cancellation: CancellationToken,
+) -> (RequestId, Gd<BackendRequest>) {
     let (id, slot) = (RequestId(next_id()), Slot::default());
     let request = BackendRequest::pending(id, Slot::clone(&slot));
-    let (work, cancelled) = (Some(work), false);
-    let pending = Pending { request: request.clone(), slot, answer, owner, work, cancelled };
+    let pending = Pending { request: request.clone(), slot, to_result, owner, cancellation };
     PENDING.with_borrow_mut(|table| table.insert(id, pending));
     (id, request)
 }
 
-/// Completes a request, unless it is completed already.
-fn finish_request(id: RequestId, outcome: Outcome) {
-    // Taken out first: handlers may make requests of their own.
-    let pending = PENDING.with_borrow_mut(|table| table.remove(&id));
-    if let Some(pending) = pending {
-        pending.complete(outcome);
-    }
-}
-
 /// Main thread. Stops the work; the request completes with `cancelled` in a later frame.
 pub fn cancel(id: RequestId) {
-    PENDING.with_borrow_mut(|table| {
-        if let Some(pending) = table.get_mut(&id) {
-            pending.cancel();
+    PENDING.with_borrow(|table| {
+        if let Some(pending) = table.get(&id) {
+            pending.cancellation.cancel();
         }
     });
 }
 
 /// Main thread. [`cancel`] for all requests of `owner`.
 pub fn cancel_all(owner: OwnerId) {
-    PENDING.with_borrow_mut(|table| {
-        table.values_mut().filter(|pending| pending.owner == owner).for_each(Pending::cancel);
+    PENDING.with_borrow(|table| {
+        table
+            .values()
+            .filter(|pending| pending.owner == owner)
+            .for_each(|pending| pending.cancellation.cancel());
     });
 }
 
@@ -158,30 +135,16 @@ pub fn cancel_all_now(owner: OwnerId) {
     let mut own: Vec<(RequestId, Pending)> =
         PENDING.with_borrow_mut(|table| table.extract_if(|_, pending| pending.owner == owner).collect());
     own.sort_by_key(|(id, _)| id.0);
-    for (_, mut pending) in own {
-        pending.cancel();
-        pending.complete(Outcome::Lost(cancelled()));
+    for (_, pending) in own {
+        pending.cancellation.cancel();
+        pending.complete(Outcome::Aborted(cancelled()));
     }
 }
 
-/// Main thread, once per frame. Reads messages in the order they were posted, also those that messages post, until there is
-/// none or the time is up; the rest is read in the next frame.
+/// Main thread, once per frame. Runs messages in the order they were enqueued, also those that messages enqueue, until there
+/// is none or the time is up; the rest runs in the next frame.
 pub fn drain() {
     let started = Instant::now();
-    let (read, before) = (READ.get(), FRAME.replace(Some(started)));
-    run_messages(started);
-    if before.is_none_or(|before| started - before >= SPINNING) {
-        return;
-    }
-    let pending = PENDING.with_borrow(HashMap::len);
-    if pending >= MANY && BATCH.with_borrow(VecDeque::is_empty) {
-        std::thread::sleep(REST);
-    } else if pending > 0 && READ.get() == read {
-        std::thread::yield_now();
-    }
-}
-
-fn run_messages(started: Instant) {
     let waiting = BATCH.with_borrow(VecDeque::len) + queue().len();
     let budget = if waiting > BURST { BUDGET_OF_BURST } else { BUDGET };
     loop {
@@ -190,11 +153,17 @@ fn run_messages(started: Instant) {
             None if take_batch() => continue,
             None => return,
         };
-        READ.set(READ.get() + 1);
-        // Nothing is borrowed while it is read: handlers make calls, and may end the process.
+        RUN.set(RUN.get() + 1);
+        // Nothing is borrowed while it runs: handlers make calls, and may end the process.
         match message {
             Message::Work(work) => work(),
-            Message::Outcome(id, outcome) => finish_request(id, outcome),
+            Message::Outcome(id, outcome) => {
+                // Taken out first: handlers may make requests of their own.
+                let pending = PENDING.with_borrow_mut(|table| table.remove(&id));
+                if let Some(pending) = pending {
+                    pending.complete(outcome);
+                }
+            }
         }
         if started.elapsed() > budget {
             return;
@@ -202,7 +171,7 @@ fn run_messages(started: Instant) {
     }
 }
 
-/// Takes all that was posted at once: workers and the main thread meet once per batch, not once per message.
+/// Takes all that was enqueued at once: workers and the main thread meet once per batch, not once per message.
 fn take_batch() -> bool {
     let new = std::mem::take(&mut *queue());
     BATCH.with_borrow_mut(|batch| {
@@ -212,32 +181,27 @@ fn take_batch() -> bool {
     })
 }
 
-/// Main thread. Lets go of every request, as the objects behind them are about to go.
+/// Main thread. Drops every request, as the objects behind them are about to be freed.
 pub fn close() {
     let dropped = PENDING.with_borrow_mut(std::mem::take);
     drop(dropped);
-    // The benchmark holds it against the number of calls.
-    tracing::debug!("messages read on the main thread={}", READ.get());
+    // The benchmark checks that a call crosses once.
+    tracing::debug!("messages run on the main thread={}", RUN.get());
     backend_request::close();
 }
 
-/// What every request says that was given up.
+/// The error of every cancelled request.
 pub fn cancelled() -> ClientError {
     ClientError::new(Fault::Cancelled, "the call was cancelled, or its node left the tree")
 }
 
 impl Pending {
     fn complete(self, outcome: Outcome) {
-        let outcome = if self.cancelled { Outcome::Lost(cancelled()) } else { outcome };
-        let result = (self.answer)(outcome);
+        // Whatever the work returned meanwhile, a cancelled request has one result.
+        let is_cancelled = self.cancellation.is_cancelled();
+        let outcome = if is_cancelled { Outcome::Aborted(cancelled()) } else { outcome };
+        let result = (self.to_result)(outcome);
         BackendRequest::finish(self.request, &self.slot, result);
-    }
-
-    fn cancel(&mut self) {
-        self.cancelled = true;
-        if let Some(work) = self.work.take() {
-            work.withdraw();
-        }
     }
 }
 
@@ -245,49 +209,5 @@ fn next_id() -> u64 {
     NEXT_ID.replace(NEXT_ID.get() + 1)
 }
 
-/// Hashes ids, which are numbers of our own making: nobody chooses them to collide.
-#[derive(Default)]
-struct Spread(u64);
-
-impl Hasher for Spread {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        // Fibonacci hashing: the table reads the upper bits as well as the lower ones.
-        self.0 = (self.0 ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32);
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use std::sync::mpsc::channel;
-
-    use super::*;
-
-    #[test]
-    fn messages_run_in_order_also_those_posted_by_messages() {
-        let (sender, seen) = channel();
-        for number in 0..3 {
-            let sender = sender.clone();
-            enqueue(move || {
-                sender.send(number).expect("receiver lives");
-                enqueue(move || sender.send(number + 10).expect("receiver lives"));
-            });
-        }
-        // The budget may end a drain early; nothing may be lost by that.
-        let mut numbers = Vec::new();
-        while numbers.len() < 6 {
-            drain();
-            numbers.extend(seen.try_iter());
-        }
-        assert_eq!(numbers, [0, 1, 2, 10, 11, 12]);
-    }
-}
+mod tests;

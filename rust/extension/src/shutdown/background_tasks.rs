@@ -1,80 +1,75 @@
-//! What freed nodes still have to say: unsaved documents are sent, then servers leave the list. The process waits for
-//! it a moment at its end.
+//! Tasks that outlive their node: unsaved documents are sent, then servers are deregistered. The process waits a moment for
+//! them when it ends.
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
 
 use crate::runtime::worker_threads;
 
-/// Longest wait of a leaving server for the documents of its players.
-const FLUSHES_FIRST: Duration = Duration::from_secs(30);
+/// Longest wait of a server's deregistration for the documents of its players.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Flushes under way.
-static FLUSHES: LazyLock<watch::Sender<usize>> = LazyLock::new(|| watch::channel(0).0);
-static SPOKEN: Mutex<Vec<JoinHandle<()>>> = Mutex::new(Vec::new());
-/// Whether a shutdown has said all there is to say.
-static SAID: AtomicBool = AtomicBool::new(false);
+/// All tasks. Closed from the start, so that waiting ends whenever none is left.
+static TASKS: LazyLock<TaskTracker> = LazyLock::new(closed_tracker);
+/// Flushes under way, which deregistrations wait for.
+static FLUSHES: LazyLock<TaskTracker> = LazyLock::new(closed_tracker);
+/// Whether a shutdown has done all there was to do.
+static SKIPPED: AtomicBool = AtomicBool::new(false);
+/// Whether the process no longer waits.
+static GIVEN_UP: AtomicBool = AtomicBool::new(false);
 
-/// Main thread. An orderly shutdown has brought everything in order as far as it could be: the process ends without
-/// another attempt.
+/// Main thread. An orderly shutdown has done what could be done: the process ends without another attempt.
 pub fn skip_remaining() {
-    SAID.store(true, Ordering::Relaxed);
+    SKIPPED.store(true, Ordering::Relaxed);
 }
 
 /// Sends what a freed store still holds.
 pub fn spawn_flush(work: impl Future<Output = ()> + Send + 'static) {
-    if SAID.load(Ordering::Relaxed) {
-        return;
+    if !SKIPPED.load(Ordering::Relaxed) {
+        // Counted before this returns, so that a server freed in the same frame waits for it.
+        spawn(FLUSHES.track_future(work));
     }
-    // Counted before this returns, so that a server freed in the same frame waits for it.
-    FLUSHES.send_modify(|count| *count += 1);
-    speak(async move {
-        work.await;
-        FLUSHES.send_modify(|count| *count -= 1);
-    });
 }
 
-/// Takes a freed server off the list, once its players' documents are sent.
+/// Deregisters a freed server, once its players' documents are sent.
 pub fn spawn_deregistration(work: impl Future<Output = ()> + Send + 'static) {
-    if SAID.load(Ordering::Relaxed) {
+    if SKIPPED.load(Ordering::Relaxed) {
         return;
     }
-    speak(async move {
-        let mut flushes = FLUSHES.subscribe();
-        let quiet = async { flushes.wait_for(|count| *count == 0).await.is_ok() };
-        if tokio::time::timeout(FLUSHES_FIRST, quiet).await.is_err() {
-            tracing::warn!("a freed server leaves before all documents are sent");
+    spawn(async move {
+        if tokio::time::timeout(FLUSH_TIMEOUT, FLUSHES.wait()).await.is_err() {
+            tracing::warn!("a freed server is deregistered before all documents are sent");
         }
         work.await;
     });
 }
 
-/// Waits for a store's journal to be closed once its node is gone: it belongs to a thread of the database library's, which
-/// has to end before the library is unmapped.
-pub fn spawn(journal: impl Future<Output = ()> + Send + 'static) {
-    speak(journal);
-}
-
-/// Resolves when all has been said.
-pub async fn wait() {
-    loop {
-        let next = SPOKEN.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        match next {
-            // A task that panicked has said all it will say.
-            Some(task) => drop(task.await),
-            None => return,
-        }
-    }
-}
-
-fn speak(work: impl Future<Output = ()> + Send + 'static) {
+/// Runs a task that the process waits for, such as the closing of a journal: it belongs to a thread of the database
+/// library's, which has to end before the library is unmapped.
+pub fn spawn(task: impl Future<Output = ()> + Send + 'static) {
     if let Ok(handle) = worker_threads::handle() {
-        let mut spoken = SPOKEN.lock().unwrap_or_else(PoisonError::into_inner);
-        spoken.retain(|task| !task.is_finished());
-        spoken.push(handle.spawn(work));
+        TASKS.spawn_on(task, &handle);
     }
+}
+
+/// Resolves when no task is left, or they were given up.
+pub async fn wait() {
+    if !GIVEN_UP.load(Ordering::Relaxed) {
+        TASKS.wait().await;
+    }
+}
+
+/// Main thread. What is left was waited for long enough.
+pub fn give_up() {
+    skip_remaining();
+    GIVEN_UP.store(true, Ordering::Relaxed);
+}
+
+fn closed_tracker() -> TaskTracker {
+    let tracker = TaskTracker::new();
+    tracker.close();
+    tracker
 }

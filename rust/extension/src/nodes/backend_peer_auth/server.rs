@@ -65,7 +65,7 @@ fn carry_out(this: &Gd<BackendPeerAuth>, effect: Effect) {
     match effect {
         Effect::Watch(peer, attempt) => {
             let patience = this.bind().patience();
-            worker_threads::after(patience, move || {
+            worker_threads::run_on_main_after(patience, move || {
                 if let Some(this) = node(id) {
                     with_authenticator(this, |roster, _| roster.timed_out(peer, attempt));
                 }
@@ -103,7 +103,7 @@ fn carry_out(this: &Gd<BackendPeerAuth>, effect: Effect) {
                 api.cut(peer);
             }
         }
-        Effect::Trim(newest) => worker_threads::after(SILENT_GRACE, move || {
+        Effect::Trim(newest) => worker_threads::run_on_main_after(SILENT_GRACE, move || {
             if let Some(this) = node(id) {
                 trim(this, newest);
             }
@@ -205,7 +205,7 @@ fn validate(this: &Gd<BackendPeerAuth>, peer: PeerId, attempt: Attempt, token: S
 
 /// Closes the connection to `peer` once what was sent had time to arrive, unless it is gone by then.
 fn disconnect_soon(id: InstanceId, peer: PeerId) {
-    worker_threads::after(LINGER, move || {
+    worker_threads::run_on_main_after(LINGER, move || {
         if let Some(mut api) = node(id).and_then(|this| api_of(&this)) {
             api.hang_up(peer);
         }
