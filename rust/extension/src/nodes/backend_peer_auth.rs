@@ -34,14 +34,13 @@ const CLIENT_EXTRA_SECONDS: f64 = 2.0;
 /// Shortest time between two warnings of a crowd of silent peers.
 const CROWD_WARNING_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Group by which [BackendShutdown] finds the gatekeepers.
+/// Group by which [BackendShutdown] finds the peer_auths.
 pub const GROUP: &str = "backend_peer_auth";
 
-/// Lets verified players in, and nobody else.
+/// Authenticates peers of [SceneMultiplayer] with join tickets or access tokens.
 ///
-/// Put one into the scene of both ends. It works inside the authentication phase of [SceneMultiplayer], before a peer
-/// can call any RPC. The client sends its [member ticket]. The server validates it and
-/// completes the peer or refuses it with a reason.
+/// Add one to the scene of client and server. It works during the authentication phase of [SceneMultiplayer], before a peer can call
+/// any RPC: the client sends its [member ticket], and the server validates it and accepts or refuses the peer.
 /// ```gdscript
 /// # Client
 /// $BackendPeerAuth.use_ticket(join_ticket)
@@ -49,67 +48,68 @@ pub const GROUP: &str = "backend_peer_auth";
 /// peer.create_client(join_ticket.address, join_ticket.port)
 /// multiplayer.multiplayer_peer = peer
 /// ```
-/// A refusal carries [code]auth_timeout[/code], [code]handshake_invalid[/code], [code]room_full[/code],
-/// [code]server_draining[/code], [code]replaced[/code] (the same player came again), [code]kicked[/code], or the code with
-/// which the token was refused. A client without a ticket gets [code]ticket_missing[/code]. [code]banned[/code] and [code]session_ended[/code] also come to players who are in: a server
-/// hears with its heartbeats who was banned and whose sessions ended, and sends them away.
+/// The error code of a refusal is [code]auth_timeout[/code], [code]handshake_invalid[/code], [code]room_full[/code],
+/// [code]server_draining[/code], [code]replaced[/code] (the same player connected again), [code]kicked[/code], or the code with
+/// which the token was refused. A client without a ticket gets [code]ticket_missing[/code]. [code]banned[/code] and
+/// [code]session_ended[/code] also disconnect connected players: heartbeats tell a server which players were banned and whose
+/// sessions ended.
 ///
-/// When the node leaves a running server, nobody new gets in.
+/// If the node is removed from a running server, no new peers are accepted.
 #[derive(GodotClass)]
 #[class(tool, init, base = Node)]
 pub struct BackendPeerAuth {
-    /// Where the backend is, if [member validator] is empty. Empty: Project Settings → Backend Client.
+    /// Connection settings, used if [member validator] is unset. If unset, Project Settings > Backend Client is used.
     #[export]
     #[var(set = set_config)]
     config: Option<Gd<BackendConfig>>,
-    /// Seconds a peer has to be verified.
+    /// Seconds within which a peer must be verified.
     #[export(range = (1.0, 60.0, 0.5, suffix = "s"))]
     #[init(val = 5.0)]
     auth_timeout: f64,
-    /// Client: the player whose access token is sent if [member send_access_token] is on.
+    /// Client: the session whose access token is sent if [member send_access_token] is [code]true[/code].
     #[export]
     #[var(set = set_session)]
     #[export_group(name = "Client")]
     session: Option<Gd<BackendSession>>,
-    /// Client: whether to show the session's access token when there is no [member ticket]. Whoever runs the game server then
-    /// holds what is good at the backend for some minutes, in the player's name. ForceExit it off unless you run all servers.
+    /// Client: if [code]true[/code], the session's access token is sent when there is no [member ticket]. The operator of the game
+    /// server can then act at the backend on the player's behalf for some minutes. Enable it only if you operate all servers.
     #[export]
     send_access_token: bool,
-    /// Client: the join ticket to send. Set it before connecting; it is cleared when it is sent, as it is good once.
+    /// Client: the join ticket to send. Set it before connecting, preferably with [method use_ticket]. It is cleared when it is sent,
+    /// because it is single-use.
     #[var]
     ticket: GString,
-    /// Client: the certificate, PEM, that the server must show. With one, an [ENetMultiplayerPeer] is encrypted with DTLS and
-    /// connects to no server that shows another. Set it before connecting, together with the ticket, by
-    /// [method use_ticket].
+    /// Client: the server's certificate in PEM format. If set, an [ENetMultiplayerPeer] connects with DTLS and only to a server with
+    /// this certificate. [method use_ticket] sets it.
     #[var]
     server_certificate: GString,
-    /// Server: who validates. Empty: a validator of this node's own, which verifies locally first.
+    /// Server: the node that validates tokens. If unset, tokens are validated locally first.
     #[export]
     #[export_group(name = "Server")]
     validator: Option<Gd<BackendTokenValidator>>,
-    /// Server: the registration tickets must be for. Gets the live player count.
+    /// Server: the registration that tickets must be issued for. Its player count is kept up to date.
     #[export]
     #[var(set = set_registration)]
     registration: Option<Gd<BackendServerRegistration>>,
-    /// Server: most players. 0: as many as the registration says, or any number without one.
+    /// Server: maximum number of players. If 0, [member BackendServerRegistration.max_players] of [member registration] applies, or no
+    /// limit without one.
     #[export(range = (0.0, 64.0, or_greater))]
     max_players: i64,
-    /// Server: whether anybody is let in. While it is off, or the registration drains, peers are refused with
+    /// Server: if [code]true[/code], new peers are accepted. Otherwise, and while the registration drains, peers are refused with
     /// [code]server_draining[/code].
     #[export]
     #[init(val = true)]
     accepting: bool,
-    /// Server: whether an access token lets a player in, as a ticket does. A ticket is for this server, and good once.
+    /// Server: if [code]true[/code], access tokens are accepted in addition to tickets. A ticket is single-use and for this server only.
     #[export]
     accept_access_tokens: bool,
-    /// Server: most connections from one IP address (IPv6: from one /64 network) that have shown no ticket yet. The oldest ones
-    /// beyond that are closed after a quarter of a second, which is more than a client of this addon needs. 0: any number.
+    /// Server: maximum number of unverified connections per IP address (IPv6: per /64 network). The oldest excess connections are closed
+    /// after 250 ms, which is longer than a client of this addon needs to send its ticket. 0 = unlimited.
     #[export(range = (0.0, 64.0, or_greater))]
     #[init(val = 4)]
     max_pending_per_address: i64,
-    /// Server: most connections in all that have shown no ticket yet; the oldest ones beyond that are closed likewise. Open the
-    /// server with room for these and for all players:
-    /// [code]peer.create_server(port, max_players + max_pending + 32)[/code]. 0: at most 256.
+    /// Server: maximum number of unverified connections in total. The oldest excess connections are closed after 250 ms. Reserve
+    /// connections for them: [code]peer.create_server(port, max_players + max_pending + 32)[/code]. 0 = at most 256.
     #[export(range = (0.0, 256.0))]
     #[init(val = 32)]
     max_pending: i64,
@@ -178,27 +178,27 @@ impl INode for BackendPeerAuth {
 
 #[godot_api]
 impl BackendPeerAuth {
-    /// Server: a verified player is in; RPCs to [param peer_id] work from now on.
+    /// Server: emitted when a peer was verified. RPCs to [param peer_id] work from now on.
     #[signal]
     pub fn peer_verified(peer_id: i64, player: Gd<BackendPlayer>);
 
-    /// Server: a peer was not let in, or was sent away.
+    /// Server: emitted when a peer was refused or disconnected by the server.
     #[signal]
     pub fn peer_refused(peer_id: i64, error: Gd<BackendError>);
 
-    /// Server: a player who was in is out.
+    /// Server: emitted when a verified player has disconnected.
     #[signal]
     pub fn peer_left(peer_id: i64, player: Gd<BackendPlayer>);
 
-    /// Client: this player is in; RPCs to the server work from now on.
+    /// Client: emitted when the server has accepted this player. RPCs to the server work from now on.
     #[signal]
     pub fn authenticated();
 
-    /// Client: the server refused this player, or sent it away. The connection is closed.
+    /// Client: emitted when the server has refused or disconnected this player. The connection is closed.
     #[signal]
     pub fn refused(error: Gd<BackendError>);
 
-    /// Client: takes over [member ticket] and [member server_certificate] of a ticket. Call it before connecting.
+    /// Client: sets [member ticket] and [member server_certificate]. Call it before connecting.
     #[func]
     fn use_ticket(&mut self, ticket: Gd<BackendJoinTicket>) {
         let ticket = ticket.bind();
@@ -206,26 +206,26 @@ impl BackendPeerAuth {
         self.server_certificate = ticket.get_certificate();
     }
 
-    /// Server: returns the player behind a verified peer, or [code]null[/code].
+    /// Server: returns the player of a verified peer, or [code]null[/code].
     #[func]
     fn get_player(&self, peer_id: i64) -> Option<Gd<BackendPlayer>> {
         let peer = PeerId::try_from(peer_id).ok()?;
         self.roster.player(peer).map(|player| BackendPlayer::object(Ok(player.clone().into())))
     }
 
-    /// Server: returns the peer of a player who is in, or 0.
+    /// Server: returns the peer id of a connected player, or 0.
     #[func]
     fn get_peer_id(&self, player_id: GString) -> i64 {
         self.roster.peer_of(&player_id.to_string()).unwrap_or_default().into()
     }
 
-    /// Server: returns the ids of the players who are in.
+    /// Server: returns the ids of the connected players.
     #[func]
     pub fn get_player_ids(&self) -> PackedStringArray {
         self.roster.players().map(|player| gstring(&player.player_id)).collect()
     }
 
-    /// Server: sends a player away. [param reason] is shown to the player.
+    /// Server: disconnects a player. [param reason] is the message that the player receives.
     #[func(gd_self)]
     fn kick(this: Gd<Self>, peer_id: i64, #[opt(default = "")] reason: GString) {
         let Ok(peer) = PeerId::try_from(peer_id) else { return };
@@ -261,8 +261,8 @@ impl BackendPeerAuth {
         self.base_mut().update_configuration_warnings();
     }
 
-    /// Stops letting players in.
-    pub fn close_doors(&mut self) {
+    /// Stops accepting peers.
+    pub fn stop_accepting(&mut self) {
         self.accepting = false;
     }
 
@@ -291,7 +291,7 @@ impl BackendPeerAuth {
         };
         let mut link = MultiplayerLink::install(api, timeout, tell);
         if link.api.is_serving() {
-            // Whoever came before the gatekeeper was never verified.
+            // Whoever came before the peer_auth was never verified.
             for peer in link.api.0.get_peers().to_vec() {
                 tracing::warn!(peer, "a peer was in before BackendPeerAuth; it is disconnected");
                 link.api.cut(peer);

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use backend_client::player_store::{Content, Flushed, PlayerStore};
+use conflicts::ConflictResolution;
 use drop_flush::{DROP_FLUSH_TIMEOUT, holds_something, leave, report};
 use events::EventQueue;
 use godot::builtin::AnyDictionary;
@@ -39,28 +40,32 @@ use crate::variant_json;
 pub const GROUP: &str = "backend_player_store";
 /// Loads and saves players' documents on a server.
 ///
-/// [method save] costs microseconds and returns at once. The document is written to a journal on local disk
-/// ([signal saved_locally]: it reaches the backend even if this process or machine dies now), then sent in the
-/// background, together with others, and again until the backend has committed it ([signal saved]). What a dead process
-/// left in the journal is sent when the next one has registered, before its players are loaded again.
+/// [method save] returns at once. The document is first written to a journal on the local disk ([signal saved_locally]: it reaches
+/// the backend even if this process or machine crashes now), then sent in the background together with others, and retried until the
+/// backend has committed it ([signal saved]). What a crashed process left in the journal is sent after the next one has registered,
+/// before its players are loaded again.
 ///
-/// A player who was loaded is held by this server until [method release_player]: no other server can overwrite. When
-/// another server asks for the player, [signal player_wanted] asks for the final state, and the player is let go.
+/// This server holds a loaded player until [method release_player]: no other server can overwrite the documents. When another server
+/// requests the player, [signal handover_requested] is emitted for the final state, and the player is released.
 /// ```gdscript
 /// func _on_peer_verified(_peer_id: int, player: BackendPlayer) -> void:
 ///     var documents: BackendPlayerDocuments = await store.load_player(player.player_id).wait()
+///     if documents.failed():
+///         return
 ///     var progress := documents.get_document("progress")
+///     progress["visits"] = progress.get("visits", 0) + 1
+///     store.save(player.player_id, "progress", progress)
 /// ```
-/// The journal is kept in the folder that [code]BACKEND_JOURNAL_FOLDER[/code], [code]--backend-journal-folder=[/code] or
-/// the project setting [code]backend_client/journal/folder[/code] names, otherwise below
-/// [code]user://backend_client[/code]. In a container, it has to be on a volume.
+/// The folder of the journal is set by [code]BACKEND_JOURNAL_FOLDER[/code], [code]--backend-journal-folder=[/code] or the project
+/// setting [code]backend_client/journal/folder[/code]. The default is below [code]user://backend_client[/code]. In a container, it
+/// must be on a volume.
 ///
-/// Godot's debugger shows the monitors [code]backend_client/backlog_documents[/code],
-/// [code]backend_client/oldest_unsent_seconds[/code] and [code]backend_client/flush_latency_ms[/code].
+/// Godot's debugger shows the monitors [code]backend_client/unsaved_documents[/code],
+/// [code]backend_client/oldest_unsaved_seconds[/code] and [code]backend_client/flush_latency_ms[/code].
 #[derive(GodotClass)]
 #[class(tool, init, base = Node)]
 pub struct BackendPlayerStore {
-    /// Where the backend is. Empty: Project Settings → Backend Client.
+    /// Connection settings. If unset, Project Settings > Backend Client is used.
     #[export]
     #[var(set = set_config)]
     config: Option<Gd<BackendConfig>>,
@@ -68,9 +73,9 @@ pub struct BackendPlayerStore {
     #[export]
     #[var(set = set_registration)]
     registration: Option<Gd<BackendServerRegistration>>,
-    /// Seconds between two [signal collect_saves]. 0: never, except at shutdown.
+    /// Seconds between two emissions of [signal collect_saves]. If 0, it is emitted at shutdown only.
     #[export(range = (0.0, 3600.0, 1.0, or_greater, suffix = "s"))]
-    #[export_group(name = "Pace")]
+    #[export_group(name = "Timing")]
     #[init(val = 300.0)]
     autosave_interval: f64,
     /// Seconds without further changes after which a document is sent.
@@ -78,29 +83,28 @@ pub struct BackendPlayerStore {
     #[var(set = set_debounce_seconds)]
     #[init(val = 0.5)]
     debounce_seconds: f64,
-    /// Longest time, in seconds, a changed document waits before it is sent.
+    /// Maximum seconds that a changed document waits before it is sent.
     #[export(range = (0.0, 300.0, 0.1, suffix = "s"))]
     #[var(set = set_max_delay_seconds)]
     #[init(val = 5.0)]
     max_delay_seconds: f64,
-    /// Seconds [method load_player] waits for another server to let the player go, and for what an earlier run of this
-    /// server saved of the player to reach the backend.
+    /// Maximum seconds that [method load_player] waits for another server to release the player, and for saves that an earlier run of
+    /// this server left in the journal to reach the backend.
     #[export(range = (0.0, 300.0, 0.5, or_greater, suffix = "s"))]
     #[export_group(name = "Handover")]
     #[init(val = 30.0)]
     handover_timeout: f64,
-    /// What becomes of a save that came too late, once this server holds the player: [constant OURS], [constant THEIRS],
-    /// [constant MERGE_PATCH] or [constant MANUAL]. A valid [member merge_hook] wins over it.
-    #[export(enum = (Ours = 0, Theirs = 1, MergePatch = 2, Manual = 3))]
-    #[init(val = Self::MANUAL)]
-    conflict_resolution: i64,
-    /// Makes one document of two: called with the player's id, the key, what this server has and what came too late, and
-    /// returns the merged Dictionary. It may be called again with the same conflict after a crash, so merging twice must
-    /// do no harm. Without a Dictionary in return, the conflict stays where it is.
+    /// How conflicts of players that this server holds are resolved: [constant KEEP_HELD], [constant KEEP_LATE],
+    /// [constant MERGE_PATCH] or [constant MANUAL]. A valid [member merge_hook] takes precedence.
+    #[export]
+    conflict_resolution: ConflictResolution,
+    /// Function that merges a held and a late document. It receives the player id, the key, the document that this server holds and the
+    /// late document, and returns the merged Dictionary. It may be called again with the same conflict after a crash, so merging twice
+    /// must not change the result. If it does not return a Dictionary, the conflict is not resolved.
     /// ```gdscript
-    /// store.merge_hook = func(_player_id: String, _key: String, ours: Dictionary, theirs: Dictionary) -> Dictionary:
-    ///     ours["best_ms"] = mini(ours["best_ms"], theirs["best_ms"])
-    ///     return ours
+    /// store.merge_hook = func(_player_id: String, _key: String, held: Dictionary, late: Dictionary) -> Dictionary:
+    ///     held["best_ms"] = mini(held["best_ms"], late["best_ms"])
+    ///     return held
     /// ```
     #[var]
     #[init(val = Callable::invalid())]
@@ -189,93 +193,92 @@ impl INode for BackendPlayerStore {
 
 #[godot_api]
 impl BackendPlayerStore {
-    /// The conflict is dropped, what this server has stays.
+    /// The document that this server holds stays; the late save is dropped.
     #[constant]
-    pub const OURS: i64 = 0;
-    /// What came too late replaces what this server has.
+    pub const KEEP_HELD: i64 = ConflictResolution::KeepHeld as i64;
+    /// The late save replaces the document that this server holds.
     #[constant]
-    pub const THEIRS: i64 = 1;
-    /// What came too late is applied to what this server has as a merge patch (RFC 7396): members that it has replace
-    /// ours, members that only we have stay.
+    pub const KEEP_LATE: i64 = ConflictResolution::KeepLate as i64;
+    /// The late save is applied to the held document as a merge patch (RFC 7396): members of the late save replace those of the held
+    /// document, other members stay.
     #[constant]
-    pub const MERGE_PATCH: i64 = 2;
-    /// Filter [signal conflict_found] is emitted; the game decides by [method resolve_conflict].
+    pub const MERGE_PATCH: i64 = ConflictResolution::MergePatch as i64;
+    /// Only [signal conflict_found] is emitted. The game resolves the conflict with [method resolve_conflict].
     #[constant]
-    pub const MANUAL: i64 = 3;
+    pub const MANUAL: i64 = ConflictResolution::Manual as i64;
 
-    /// Emitted when a document is durable on local disk: from here on it reaches the backend even if this process or
-    /// machine dies. Covers everything that was saved under [param key] since the player was loaded, up to [param change],
-    /// the number that [method save] returned for it: what was saved since is announced later.
+    /// Emitted when a document is durable on the local disk: it reaches the backend even if this process or machine crashes. Covers all
+    /// saves under [param key] up to [param revision], the number that [method save] returned.
     #[signal]
-    pub fn saved_locally(player_id: GString, key: GString, change: i64);
+    pub fn saved_locally(player_id: GString, key: GString, revision: i64);
 
     /// Emitted when the backend has committed a document, also one that an earlier run of this server left in the journal.
     #[signal]
     pub fn saved(player_id: GString, key: GString, version: i64);
 
-    /// Emitted when a document cannot be saved: it does not fit JSON or the limits, the player was not loaded or is being
-    /// released ([code]not_loaded[/code]), the server is shutting down and [signal collect_saves] was the last moment to save
-    /// ([code]shutting_down[/code]), or another server holds the player ([code]lease_lost[/code]). A refused save is also a
-    /// warning in the log and counts in [member BackendFlushResult.refused].
+    /// Emitted when a save was refused: the document is no valid JSON or too large, the player is not loaded or is being released
+    /// ([code]not_loaded[/code]), the server is shutting down and [signal collect_saves] was the last chance to save
+    /// ([code]shutting_down[/code]), or another server holds the player ([code]lease_lost[/code]). A refused save is also a warning in
+    /// the log and counts in [member BackendFlushResult.refused].
     #[signal]
     pub fn save_failed(player_id: GString, key: GString, error: Gd<BackendError>);
 
-    /// Emitted when it turns out that another server has taken the player over without waiting for this one, because it was
-    /// not heard of for too long. Saves are refused from now on: remove the player from the game.
+    /// Emitted when another server has taken the player over without a handover, because this server was unreachable for too long.
+    /// Further saves are refused: remove the player from the game.
     #[signal]
     pub fn lease_lost(player_id: GString);
 
-    /// Emitted when a save of this server came too late: another server had taken the player over. Nothing was
-    /// overwritten; the backend keeps the save, and the other server gets [signal conflict_found].
+    /// Emitted when a save of this server was late, because another server had taken the player over. Nothing was overwritten; the
+    /// backend stores the save as a conflict, and [signal conflict_found] is emitted on the other server.
     #[signal]
     pub fn conflicted(player_id: GString, key: GString);
 
-    /// Emitted when a player of this server has a save that came too late. [member merge_hook] or
-    /// [member conflict_resolution] acts right after the handlers have returned.
+    /// Emitted when a player that this server holds has a conflict. [member merge_hook] or [member conflict_resolution] is applied after
+    /// the handlers have returned.
     #[signal]
     pub fn conflict_found(conflict: Gd<BackendSaveConflict>);
 
-    /// Emitted when another server waits for the player. Handlers [method save] the final state; once they have returned,
-    /// it is sent and the player is let go, as by [method release_player]. Remove the player from the game: later saves
-    /// fail with [code]not_loaded[/code].
+    /// Emitted when another server requests the player. Call [method save] with the final state in the handler. After the handlers have
+    /// returned, the documents are sent and the player is released, as with [method release_player]. Remove the player from the game:
+    /// later saves fail with [code]not_loaded[/code].
     #[signal]
-    pub fn player_wanted(player_id: GString);
+    pub fn handover_requested(player_id: GString);
 
-    /// Emitted when the backend has lost what it had announced as saved, because a backup was restored or a copy of the
-    /// database took over that lacked the newest saves. Also a warning in the log. Everything this server holds is sent again:
-    /// it is saved once more, or kept as a conflict where the backend does not know this server as the player's holder any
-    /// more; then [signal lease_lost] and [signal conflicted] follow.
+    /// Emitted when the backend has lost documents that it had committed, because a backup was restored or an outdated replica was
+    /// promoted. Also a warning in the log. All documents that this server holds are sent again: they are saved once more, or stored as
+    /// conflicts where the backend no longer knows this server as the player's holder; [signal lease_lost] and [signal conflicted] are
+    /// then emitted.
     #[signal]
     pub fn rollback_detected();
 
-    /// Emitted when the journal cannot be used: the disk is full, the folder cannot be written, a write failed. Saves go
-    /// on being sent, but until [signal journal_recovered] they are safe only once [signal saved] is emitted.
+    /// Emitted when the journal cannot be written: the disk is full, the folder is not writable, or a write failed. Saves are still sent,
+    /// but until [signal journal_recovered] they are safe only once [signal saved] is emitted.
     #[signal]
     pub fn journal_failed(error: Gd<BackendError>);
 
-    /// Emitted when there is something about the journal that an operator should know, although it works: the file of an
-    /// earlier run is damaged and was set aside as it is, another one is used; or the folder lies in memory or in a
-    /// container's own layer, where unsent saves do not survive the container. Also a warning in the log.
+    /// Emitted when the journal works but an operator should check it: a damaged file of an earlier run was set aside and replaced, or
+    /// the folder is in memory or in a container's writable layer, where unsaved documents are lost with the container. Also a warning
+    /// in the log.
     #[signal]
     pub fn journal_warning(message: GString);
 
-    /// Emitted when the journal works again. Everything unsent is in it.
+    /// Emitted when the journal works again. All unsaved documents are in it.
     #[signal]
     pub fn journal_recovered();
 
-    /// Emitted at most once per second while the backend does not take saves, and when it has taken them all:
-    /// [param documents] wait, the oldest for [param oldest_seconds].
+    /// Emitted at most once per second while the backend does not accept saves, and when it has committed all of them. [param documents]
+    /// are unsaved, the oldest for [param oldest_seconds].
     #[signal]
-    pub fn backlog_changed(documents: i64, oldest_seconds: f64);
+    pub fn unsaved_changed(documents: i64, oldest_seconds: f64);
 
-    /// Asks the game to call [method save] for its live state: every [member autosave_interval], and at shutdown. What
-    /// is saved before the handlers return is part of it.
+    /// Emitted every [member autosave_interval] and at shutdown. Call [method save] with the live state in the handler; what is saved
+    /// before the handlers return is included.
     #[signal]
     pub fn collect_saves();
 
-    /// Takes a player over and reads the documents. Waits up to [member handover_timeout] for another server to save and let
-    /// go, and fails with [code]player_held[/code] if it does not; a server that is gone loses the player when its lease
-    /// ends. Gives a [BackendPlayerDocuments].
+    /// Takes over a player and reads the documents. Waits up to [member handover_timeout] for another server to save and release the
+    /// player, and fails with [code]player_held[/code] after that. A crashed server loses the player when its lease expires. Returns a
+    /// [BackendRequest] that completes with a [BackendPlayerDocuments].
     #[func]
     fn load_player(&self, player_id: GString) -> Gd<BackendRequest> {
         let player_id = player_id.to_string();
@@ -287,11 +290,12 @@ impl BackendPlayerStore {
         self.calls.try_start(work, BackendPlayerDocuments::answer)
     }
 
-    /// Replaces the document under [param key], 1 to 64 of letters, digits, [code]_[/code], [code].[/code] and
-    /// [code]-[/code]. Returns at once; [signal saved_locally] and [signal saved], or [signal save_failed], follow.
-    /// [param value] holds what JSON holds, at most 256 KiB of it; its keys are strings. Nothing happens if the document is
-    /// the same already. Returns the number of the change, which is higher than that of any change before it, or 0 if it
-    /// was refused or is what was loaded.
+    /// Replaces the document under [param key]. Returns the revision of the change, or 0 if the save was refused or the document equals
+    /// what was loaded. Revisions increase with each change.
+    ///
+    /// The call does not wait: [signal saved_locally] and [signal saved], or [signal save_failed], are emitted later. [param key] has 1 to
+    /// 64 characters out of letters, digits, [code]_[/code], [code].[/code] and [code]-[/code]. [param value] may contain JSON types
+    /// with strings as keys, at most 256 KiB as JSON. An unchanged document is not sent again.
     #[func]
     fn save(&self, player_id: GString, key: GString, value: AnyDictionary) -> i64 {
         let outcome = match variant_json::DictionarySnapshot::of(&value) {
@@ -301,8 +305,8 @@ impl BackendPlayerStore {
         self.accepted(&player_id, &key, outcome)
     }
 
-    /// Changes the document under [param key] by a merge patch (RFC 7396): members of [param patch] that are
-    /// [code]null[/code] are removed, Dictionaries are merged, anything else is replaced. Otherwise as [method save].
+    /// Changes the document under [param key] with a merge patch (RFC 7396): members that are [code]null[/code] in [param patch] are
+    /// removed, Dictionaries are merged, other values are replaced. Otherwise like [method save].
     #[func]
     fn save_patch(&self, player_id: GString, key: GString, patch: AnyDictionary) -> i64 {
         let outcome = match variant_json::from_dictionary(&patch) {
@@ -314,23 +318,23 @@ impl BackendPlayerStore {
         self.accepted(&player_id, &key, outcome)
     }
 
-    /// Sends what is unsent of a player now and waits for the backend, as long as a call may take. Fails with the error of the
-    /// player's last save if that was refused. Gives a [BackendFlushResult].
+    /// Sends the unsaved documents of a player now and waits for the backend, at most the timeout of a call. Returns a [BackendRequest]
+    /// that completes with a [BackendFlushResult], or fails with the error of the player's last save if it was refused.
     #[func]
     fn save_now(&self, player_id: GString) -> Gd<BackendRequest> {
         let player_id = player_id.to_string();
         self.flushing(async move |store: PlayerStore, within| store.save_now(&player_id, within).await)
     }
 
-    /// Sends everything that is unsent now and waits for the backend, as long as a call may take. What is saved meanwhile is
-    /// sent, too, but not waited for. Gives a [BackendFlushResult].
+    /// Sends all unsaved documents now and waits for the backend, at most the timeout of a call. Later saves are sent too, but not
+    /// waited for. Returns a [BackendRequest] that completes with a [BackendFlushResult].
     #[func]
     fn flush(&self) -> Gd<BackendRequest> {
         self.flushing(async move |store: PlayerStore, within| Ok(store.flush(None, within).await))
     }
 
-    /// Waits until everything that was saved so far is durable on local disk, as long as a call may take. Gives a
-    /// [BackendFlushResult]; if its [member BackendFlushResult.journalled] is less than its
+    /// Waits until all saves so far are durable on the local disk, at most the timeout of a call. Returns a [BackendRequest] that
+    /// completes with a [BackendFlushResult]. If its [member BackendFlushResult.journalled] is less than its
     /// [member BackendFlushResult.unsaved], the difference is at risk.
     #[func]
     fn flush_local(&self) -> Gd<BackendRequest> {
@@ -341,16 +345,17 @@ impl BackendPlayerStore {
         })
     }
 
-    /// Sends a player's documents, lets other servers have the player, and forgets the player. Call it when a player has
-    /// left. From this call on, the player's state is final: a later [method save] is refused with
-    /// [code]not_loaded[/code], until [method load_player] has taken the player again. What could not be sent in time is sent later, and the player is let go then. Gives a [BackendFlushResult].
+    /// Sends a player's documents and releases the player for other servers. Call it when a player has left. The player's state is final
+    /// from now on: [method save] fails with [code]not_loaded[/code] until the player is loaded again. If the documents cannot be sent in
+    /// time, they are sent later, and the player is released then. Returns a [BackendRequest] that completes with a
+    /// [BackendFlushResult].
     #[func]
     fn release_player(&self, player_id: GString) -> Gd<BackendRequest> {
         let player_id = player_id.to_string();
         self.flushing(async move |store: PlayerStore, within| Ok(store.release(&player_id, within).await))
     }
 
-    /// Reads a player's saves that came too late. Gives a [BackendConflictList].
+    /// Reads a player's conflicts. Returns a [BackendRequest] that completes with a [BackendConflictList].
     #[func]
     fn list_conflicts(&self, player_id: GString) -> Gd<BackendRequest> {
         let player_id = player_id.to_string();
@@ -361,8 +366,9 @@ impl BackendPlayerStore {
         self.calls.try_start(work, BackendConflictList::answer)
     }
 
-    /// Changes the document as [param resolution] says ([constant OURS], [constant THEIRS] or [constant MERGE_PATCH]), and
-    /// takes the conflict off the backend's list once that is committed. The player must be loaded. Gives a [BackendDone].
+    /// Resolves a conflict with [constant KEEP_HELD], [constant KEEP_LATE] or [constant MERGE_PATCH]. The backend removes the conflict
+    /// once the resulting document is committed. The player must be loaded. Returns a [BackendRequest] that completes with a
+    /// [BackendResult].
     #[func]
     fn resolve_conflict(
         &self,
@@ -372,8 +378,8 @@ impl BackendPlayerStore {
         self.resolving(conflict, conflicts::resolution(resolution))
     }
 
-    /// Replaces the document by [param value], which the game has made of both, and takes the conflict off the backend's
-    /// list once that is committed. The player must be loaded. Gives a [BackendDone].
+    /// Resolves a conflict with a merged document. The backend removes the conflict once [param value] is committed. The player must be
+    /// loaded. Returns a [BackendRequest] that completes with a [BackendResult].
     #[func]
     fn resolve_conflict_with(
         &self,
@@ -383,19 +389,19 @@ impl BackendPlayerStore {
         self.resolving(conflict, conflicts::merged_by_the_game(&value))
     }
 
-    /// Returns how many documents the backend has not committed yet.
+    /// Returns the number of documents that the backend has not committed yet.
     #[func]
-    fn get_dirty_count(&self) -> i64 {
+    fn get_unsaved_count(&self) -> i64 {
         self.handle().map_or(0, |store| store.dirty_count() as i64)
     }
 
-    /// Returns how many documents are neither durable on local disk nor committed by the backend.
+    /// Returns the number of documents that are neither durable on the local disk nor committed by the backend.
     #[func]
     fn get_unjournalled_count(&self) -> i64 {
         self.handle().map_or(0, |store| store.unjournalled_count() as i64)
     }
 
-    /// Returns whether this server holds the player, as far as it knows.
+    /// Returns [code]true[/code] if this server holds the player, as far as it knows.
     #[func]
     fn is_holding(&self, player_id: GString) -> bool {
         self.handle().is_some_and(|store| store.is_holding(&player_id.to_string()))

@@ -19,7 +19,8 @@ use crate::runtime::main_thread_queue;
 
 const NO_SESSION: &str = "assign \"Session\": rooms are listed for a logged-in player";
 
-/// Lists the rooms a player can join, and gets tickets to join them.
+/// Lists rooms and requests join tickets.
+///
 /// ```gdscript
 /// var page: BackendRoomPage = await $BackendRooms.list_rooms().wait()
 /// for index in page.size():
@@ -28,10 +29,10 @@ const NO_SESSION: &str = "assign \"Session\": rooms are listed for a logged-in p
 #[derive(GodotClass)]
 #[class(tool, init, base = Node)]
 pub struct BackendRooms {
-    /// Where the backend is. Empty: the session's backend.
+    /// Connection settings. If unset, those of [member session] are used.
     #[export]
     config: Option<Gd<BackendConfig>>,
-    /// The player in whose name rooms are listed. Required.
+    /// The logged-in player. Required.
     #[export]
     #[var(set = set_session)]
     session: Option<Gd<BackendSession>>,
@@ -59,7 +60,8 @@ impl INode for BackendRooms {
 
 #[godot_api]
 impl BackendRooms {
-    /// Lists rooms; without a query, the first 50 by name. Gives a [BackendRoomPage].
+    /// Lists one page of rooms; without [param query], the first 50 by name. Returns a [BackendRequest] that completes with a
+    /// [BackendRoomPage].
     #[func]
     fn list_rooms(&self, #[opt(default = &OptionalQuery::NONE)] query: OptionalQuery) -> Gd<BackendRequest> {
         let work = query.to_wire().and_then(|query| {
@@ -69,9 +71,8 @@ impl BackendRooms {
         self.calls.try_start(work, BackendRoomPage::answer)
     }
 
-    /// Lists all rooms, up to ten thousand, page after page. [member BackendRoomQuery.limit] and
-    /// [member BackendRoomQuery.cursor] do not count. Gives a [BackendRoomPage] that holds them all, to be ordered and
-    /// filtered by [method select_rooms].
+    /// Lists up to ten thousand rooms, page by page. [member BackendRoomQuery.limit] and [member BackendRoomQuery.cursor] are ignored.
+    /// Returns a [BackendRequest] that completes with a [BackendRoomPage], which [method select_rooms] can sort and filter.
     #[func]
     fn list_all_rooms(
         &self,
@@ -84,9 +85,9 @@ impl BackendRooms {
         self.calls.try_start(work, BackendRoomPage::answer)
     }
 
-    /// Filters and orders rooms that are here already, without asking the backend and without taking time from the game: a
-    /// worker does it. [member BackendRoomQuery.limit] and [member BackendRoomQuery.cursor] do not count. Gives a
-    /// [BackendRoomPage]; [param page] stays as it is.
+    /// Filters and sorts rooms that are already loaded, on a worker thread and without a request to the backend.
+    /// [member BackendRoomQuery.limit] and [member BackendRoomQuery.cursor] are ignored, and [param page] is not changed. Returns a
+    /// [BackendRequest] that completes with a [BackendRoomPage].
     /// ```gdscript
     /// var all: BackendRoomPage = await rooms.list_all_rooms().wait()
     /// var query := BackendRoomQuery.new()
@@ -108,7 +109,7 @@ impl BackendRooms {
         self.calls.try_start(work, BackendRoomPage::answer)
     }
 
-    /// Reads one room. Gives a [BackendRoomResult].
+    /// Reads one room. Returns a [BackendRequest] that completes with a [BackendRoomResult].
     #[func]
     fn get_room(&self, room_id: GString) -> Gd<BackendRequest> {
         let room_id = room_id.to_string();
@@ -116,7 +117,8 @@ impl BackendRooms {
         self.calls.try_start(work, BackendRoomResult::answer)
     }
 
-    /// Asks for permission to join a room, good once and for a minute. Gives a [BackendJoinTicket].
+    /// Requests a join ticket for a room, valid once and for a minute. Returns a [BackendRequest] that completes with a
+    /// [BackendJoinTicket].
     #[func]
     fn request_ticket(&self, room_id: GString) -> Gd<BackendRequest> {
         let room_id = room_id.to_string();

@@ -14,11 +14,11 @@ use backend_client::registration::{Event, Registration, ServerDescription};
 use godot::prelude::*;
 
 use crate::config;
-use crate::nodes::backend_session::BackendDone;
 use crate::nodes::backend_shutdown;
 use crate::resources::backend_config::BackendConfig;
 use crate::results::backend_error::{BackendError, Failure};
 use crate::results::backend_request::BackendRequest;
+use crate::results::backend_result::BackendResult;
 use crate::results::result_class::result_class;
 use crate::runtime::calls::Calls;
 use crate::runtime::frame_hook::FrameHook;
@@ -32,97 +32,106 @@ use crate::variant_json::gstring;
 pub const GROUP: &str = "backend_server_registration";
 
 result_class! {
-    /// Outcome of [method BackendServerRegistration.register].
+    /// The result of [method BackendServerRegistration.register].
     BackendRegistrationResult(String) {
-        /// Id of the server, and of the room players see.
+        /// Id of the server, which is also the id of its room.
         server_id (get_server_id): GString = |server_id| gstring(server_id);
     }
 }
 
-/// Lists a dedicated server, so that players find it, and keeps it listed.
+/// Registers a dedicated server in the room list and keeps it registered.
 ///
-/// Heartbeats run in the background: a long frame or a map load costs none. When the backend forgot the server, it
-/// registers again by itself under the same id. When the main loop stands still for longer than
-/// [member main_loop_stall_seconds], the server is reported as unhealthy and no longer listed until it turns again.
+/// Heartbeats are sent in the background, also during long frames and map loads. If the backend loses the registration, the server
+/// registers again under the same id. If the main loop stalls for longer than [member main_loop_stall_seconds], the server is
+/// reported as unhealthy and not listed until the main loop continues.
+/// ```gdscript
+/// @onready var registration: BackendServerRegistration = $BackendServerRegistration
 ///
-/// The server key comes from [code]BACKEND_SERVER_KEY[/code], [code]BACKEND_SERVER_KEY_FILE[/code] or
+/// func _ready() -> void:
+///     registration.server_name = "Lily Pad"
+///     registration.port = 7777
+///     var result: BackendRegistrationResult = await registration.register().wait()
+///     if result.failed():
+///         push_error(result.error.message)
+/// ```
+/// The server key is read from [code]BACKEND_SERVER_KEY[/code], [code]BACKEND_SERVER_KEY_FILE[/code] or
 /// [code]--backend-server-key-file=[/code].
 #[derive(GodotClass)]
 #[class(tool, init, base = Node)]
 pub struct BackendServerRegistration {
-    /// Where the backend is. Empty: Project Settings → Backend Client.
+    /// Connection settings. If unset, Project Settings > Backend Client is used.
     #[export]
     #[var(set = set_config)]
     config: Option<Gd<BackendConfig>>,
-    /// Whether to call [method register] when the node is ready.
+    /// If [code]true[/code], [method register] is called when the node is ready.
     #[export]
     auto_register: bool,
-    /// Name players see, 1 to 64 characters. May change while registered.
+    /// Name in the room list, 1 to 64 characters. Can be changed while registered.
     #[export]
     #[var(set = set_server_name)]
     #[export_group(name = "Listing")]
     server_name: GString,
-    /// Map being played, at most 64 characters. May change while registered.
+    /// Current map, at most 64 characters. Can be changed while registered.
     #[export]
     #[var(set = set_map)]
     map: GString,
-    /// Mode being played, at most 64 characters. May change while registered.
+    /// Current game mode, at most 64 characters. Can be changed while registered.
     #[export]
     #[var(set = set_mode)]
     mode: GString,
-    /// Where the server stands, at most 64 characters. May change while registered.
+    /// Region shown in the room list, for example [code]eu-west[/code]. At most 64 characters. Can be changed while registered.
     #[export]
     #[var(set = set_region)]
     region: GString,
-    /// Version of the game, at most 64 characters. May change while registered.
+    /// Version of the game, at most 64 characters. Can be changed while registered.
     #[export]
     #[var(set = set_version)]
     version: GString,
-    /// At most 16 tags of at most 64 characters. May change while registered.
+    /// Tags that a [BackendRoomQuery] can filter by: at most 16, of at most 64 characters. Can be changed while registered.
     #[export]
     #[var(set = set_tags)]
     tags: PackedStringArray,
-    /// Places in all, 1 to 100000. May change while registered.
+    /// Maximum number of players, from 1 to 100000. Can be changed while registered.
     #[export(range = (1.0, 64.0, or_greater))]
     #[var(set = set_max_players)]
     #[init(val = 8)]
     max_players: i64,
-    /// Host name or address players connect to. Empty: the project setting. [code]BACKEND_PUBLIC_ADDRESS[/code] and
-    /// [code]--backend-public-address=[/code] override it. May change while registered.
+    /// Host name or IP address that players connect to. If empty, the project setting is used.
+    /// [code]BACKEND_PUBLIC_ADDRESS[/code] and [code]--backend-public-address=[/code] override it. Can be changed while registered.
     #[export]
     #[var(set = set_public_address)]
     #[export_group(name = "Address")]
     public_address: GString,
-    /// Port players connect to, 1 to 65535. May change while registered.
+    /// Port that players connect to, from 1 to 65535. Can be changed while registered.
     #[export(range = (0.0, 65535.0))]
     #[var(set = set_port)]
     port: i64,
-    /// Whether players connect with DTLS, over [ENetMultiplayerPeer]. The certificate is made for this run, and players get it
-    /// with their ticket and accept no other. [BackendPeerAuth] puts it into the peer. Set it before registering.
+    /// If [code]true[/code], players connect with DTLS over [ENetMultiplayerPeer]. A certificate is generated for each run; players
+    /// receive it with their ticket and accept no other. [BackendPeerAuth] configures the peer. Set it before registering.
     #[export]
     #[var(set = set_dtls)]
     #[export_group(name = "Encryption")]
     dtls: bool,
-    /// A self-signed certificate of your own, PEM, instead of one made for each run. A path outside of the project.
-    /// Set it before registering.
+    /// Path of a self-signed certificate in PEM format, outside of the project, to use instead of a generated one. Set it before
+    /// registering.
     #[export(global_file = "*.crt,*.pem")]
     #[var(set = set_dtls_certificate_file)]
     dtls_certificate_file: GString,
-    /// Its private key, PEM. A path outside of the project. Set it before registering.
+    /// Path of the certificate's private key in PEM format, outside of the project. Set it before registering.
     #[export(global_file = "*.key,*.pem")]
     #[var(set = set_dtls_key_file)]
     dtls_key_file: GString,
-    /// Seconds the main loop may stand still before the server is reported as unhealthy. Set it before registering.
+    /// Seconds without a frame after which the server is reported as unhealthy. Set it before registering.
     #[var(set = set_main_loop_stall_seconds)]
     #[export(range = (1.0, 120.0, 0.5, or_greater, suffix = "s"))]
     #[export_group(name = "Health")]
     #[init(val = 10.0)]
     main_loop_stall_seconds: f64,
-    /// Players now. [BackendPeerAuth] counts them if this node is its [member BackendPeerAuth.registration];
-    /// otherwise set it yourself.
+    /// Current number of players. [BackendPeerAuth] updates it if this node is its [member BackendPeerAuth.registration]; otherwise set
+    /// it by script.
     #[var(set = set_players)]
     players: i64,
-    /// Id under which the server is listed, empty if it is not.
+    /// Id of the registered server, otherwise empty.
     #[var(get = get_server_id, no_set)]
     server_id: PhantomVar<GString>,
     draining: bool,
@@ -204,35 +213,35 @@ impl Drop for BackendServerRegistration {
 
 #[godot_api]
 impl BackendServerRegistration {
-    /// Emitted when the server is listed, also when it is listed again after the backend forgot it.
+    /// Emitted when the server is registered, also when it is registered again after the backend lost it.
     #[signal]
     pub fn registered(server_id: GString);
 
-    /// Emitted when an attempt to register failed. If [member BackendError.retryable] is on, it is repeated in the background, and
-    /// this signal tells each kind of failure once; otherwise something has to be changed first.
+    /// Emitted when an attempt to register failed. If [member BackendError.retryable] is [code]true[/code], it is retried in the
+    /// background, and this signal is emitted once per kind of failure; otherwise the configuration must be changed first.
     #[signal]
     pub fn registration_failed(error: Gd<BackendError>);
 
-    /// Emitted when the backend forgot the server. It registers again by itself.
+    /// Emitted when the backend has lost the registration. The server registers again automatically.
     #[signal]
     pub fn registration_lost(error: Gd<BackendError>);
 
-    /// Emitted when a heartbeat did not get through. The next one follows.
+    /// Emitted when a heartbeat failed. The next one follows.
     #[signal]
     pub fn heartbeat_failed(error: Gd<BackendError>);
 
-    /// Emitted when the server is no longer listed.
+    /// Emitted when the server is no longer registered.
     #[signal]
     pub fn deregistered();
 
-    /// Emitted when the operator wants this server to finish and leave. [BackendShutdown] acts on it.
+    /// Emitted when the operator requests this server to drain and exit. [BackendShutdown] starts the shutdown.
     #[signal]
     pub fn drain_requested();
 
-    /// Lists the server and begins to send heartbeats. Calling it again updates the entry, which keeps its id. Gives
-    /// a [BackendRegistrationResult] with the outcome of the first attempt. While the backend does not answer, it is tried again
-    /// in the background until it works ([signal registered]) or [method deregister] is called. Open the server to players
-    /// before.
+    /// Registers the server and starts the heartbeats. A further call updates the entry, which keeps its id. Returns a [BackendRequest]
+    /// that completes with a [BackendRegistrationResult] after the first attempt. While the backend is unreachable, registration is
+    /// retried in the background until it succeeds ([signal registered]) or [method deregister] is called. Open the server's port
+    /// before registering.
     #[func]
     fn register(&self) -> Gd<BackendRequest> {
         let work = self.registering();
@@ -259,7 +268,7 @@ impl BackendServerRegistration {
         request
     }
 
-    /// Takes the server off the list. Gives a [BackendDone].
+    /// Removes the server from the room list. Returns a [BackendRequest] that completes with a [BackendResult].
     #[func]
     fn deregister(&self) -> Gd<BackendRequest> {
         let registration = self.handle();
@@ -269,10 +278,10 @@ impl BackendServerRegistration {
                 None => Ok(()),
             }
         };
-        self.calls.start(work, BackendDone::answer)
+        self.calls.start(work, BackendResult::answer)
     }
 
-    /// Says whether the server finishes. A draining server is not listed and gives no tickets.
+    /// Marks the server as draining. A draining server is not listed, and no tickets are issued for it.
     #[func]
     pub fn set_draining(&mut self, draining: bool) {
         self.draining = draining;
@@ -281,13 +290,13 @@ impl BackendServerRegistration {
         }
     }
 
-    /// Returns whether the server was said to finish.
+    /// Returns [code]true[/code] if the server is marked as draining.
     #[func]
     pub fn is_draining(&self) -> bool {
         self.draining
     }
 
-    /// Returns whether the server is listed, as far as is known here.
+    /// Returns [code]true[/code] if the server is registered, as far as this process knows.
     #[func]
     pub fn is_registered(&self) -> bool {
         self.listed_as().is_some()
@@ -408,12 +417,12 @@ impl BackendServerRegistration {
         self.base_mut().update_configuration_warnings();
     }
 
-    /// Players now, as the node says.
+    /// Current number of players, as set on the node.
     pub fn count(&self) -> i64 {
         self.players
     }
 
-    /// Places in all, as the node says.
+    /// Maximum number of players, as set on the node.
     pub fn places(&self) -> i64 {
         self.max_players
     }
@@ -423,12 +432,12 @@ impl BackendServerRegistration {
         self.handle().and_then(|registration| registration.server_id())
     }
 
-    /// The registration, if anything was asked of it yet.
+    /// The registration, if it was used yet.
     pub fn handle(&self) -> Option<Registration> {
         self.connected.borrow().as_ref().map(|connected| connected.registration.clone())
     }
 
-    /// The registration, made on first use.
+    /// The registration, created on first use.
     pub fn connected(&self) -> Result<Registration, ClientError> {
         if let Some(registration) = self.handle() {
             return Ok(registration);
@@ -499,7 +508,7 @@ impl BackendServerRegistration {
         })
     }
 
-    /// What the server shows to players who connect with DTLS, made or read on first use. `None`: it does not encrypt.
+    /// Certificate and key for DTLS, generated or read on first use. `None` without DTLS.
     pub fn identity(&self) -> Result<Option<Rc<Identity>>, ClientError> {
         if !self.dtls {
             return Ok(None);

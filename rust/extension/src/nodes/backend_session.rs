@@ -19,36 +19,32 @@ use crate::resources::backend_config::BackendConfig;
 use crate::results::backend_error::Failure;
 use crate::results::backend_player::{BackendPlayerDocuments, Documents};
 use crate::results::backend_request::BackendRequest;
+use crate::results::backend_result::BackendResult;
 use crate::results::result_class::result_class;
 use crate::runtime::calls::Calls;
 use crate::runtime::main_thread_queue;
 use crate::variant_json::gstring;
 
 result_class! {
-    /// Outcome of a call that answers no more than that it succeeded.
-    BackendDone(()) {}
-}
-
-result_class! {
-    /// Outcome of a login.
+    /// The result of a login.
     BackendLoginResult(Account) {
         /// Id of the account.
         player_id (get_player_id): GString = |account| gstring(&account.player_id);
-        /// Name shown to others.
+        /// Name that other players see.
         display_name (get_display_name): GString = |account| gstring(&account.display_name);
-        /// Whether this login made the account.
+        /// If [code]true[/code], this login created the account.
         created (get_created): bool = |account| account.created;
-        /// Whether this is the session of an earlier run, taken up without the backend, which is away. It is renewed as soon
-        /// as the backend is back.
+        /// If [code]true[/code], the session of an earlier run was restored while the backend is unreachable. It is refreshed as soon as
+        /// the backend is reachable.
         offline (is_offline): bool = |account| account.offline;
     }
 }
 
-/// Logs a player in and keeps the player logged in.
+/// Logs a player in and keeps the session alive.
 ///
-/// The session renews itself in the background and survives outages: only the backend's explicit word ends it
-/// ([signal expired], [signal revoked], [signal banned]). It is kept for [method restore] in [code]user://[/code], encrypted
-/// for this machine.
+/// The session is refreshed in the background and survives outages. It ends only when the backend ends it ([signal expired],
+/// [signal revoked], [signal banned]) or the player logs out. It is stored in [code]user://[/code], encrypted for this machine, so
+/// that [method restore] can resume it.
 /// ```gdscript
 /// var login: BackendLoginResult = await $BackendSession.login_anonymous("Ada").wait()
 /// if login.failed():
@@ -58,26 +54,25 @@ result_class! {
 #[derive(GodotClass)]
 #[class(tool, init, base = Node)]
 pub struct BackendSession {
-    /// Where the backend is. Empty: Project Settings → Backend Client.
+    /// Connection settings. If unset, Project Settings > Backend Client is used.
     #[export]
     #[var(set = set_config)]
     config: Option<Gd<BackendConfig>>,
-    /// Name under which the session is kept on this machine: letters, digits, [code]_[/code], [code].[/code] and
-    /// [code]-[/code]. Use different ones for several players on one machine, and one node for each.
-    /// [code]--backend-profile=[/code] and [code]BACKEND_PROFILE[/code] override it. Processes with the same profile share one
-    /// account safely. A second instance that is started from the editor gets a profile of its own, such as
-    /// [code]default-2[/code], and the log says so.
+    /// Name under which the session is stored on this machine: letters, digits, [code]_[/code], [code].[/code] and [code]-[/code]. Use
+    /// one node with its own profile per player for several players on one machine. [code]--backend-profile=[/code] and
+    /// [code]BACKEND_PROFILE[/code] override it. Processes with the same profile share one account safely. A second instance that is
+    /// started from the editor gets its own profile, for example [code]default-2[/code], and logs its name.
     #[export]
     #[var(set = set_profile)]
     #[init(val = GString::from("default"))]
     profile: GString,
-    /// Whether to call [method restore] when the node is ready. [signal logged_in] tells that it worked.
+    /// If [code]true[/code], [method restore] is called when the node is ready. [signal logged_in] is emitted on success.
     #[export]
     auto_restore: bool,
-    /// Id of the account that is logged in, otherwise empty.
+    /// Id of the logged-in account, otherwise empty.
     #[var(get = get_player_id, no_set)]
     player_id: PhantomVar<GString>,
-    /// Name of the player that is logged in, otherwise empty.
+    /// Name of the logged-in player, otherwise empty.
     #[var(get = get_display_name, no_set)]
     display_name: PhantomVar<GString>,
     connected: RefCell<Option<Connected>>,
@@ -122,41 +117,42 @@ impl INode for BackendSession {
 
 #[godot_api]
 impl BackendSession {
-    /// Emitted after a login or a restore succeeded.
+    /// Emitted after a successful login or restore.
     #[signal]
     pub fn logged_in(player_id: GString);
 
-    /// Emitted after the session was renewed.
+    /// Emitted after the session was refreshed.
     #[signal]
     pub fn refreshed();
 
-    /// Emitted when the backend ended the session, because it was not renewed for too long or was ended elsewhere: the
-    /// player must log in again.
+    /// Emitted when the backend ended the session, because it was not refreshed for too long or was ended elsewhere. The player must
+    /// log in again.
     #[signal]
     pub fn expired(error: Gd<crate::results::backend_error::BackendError>);
 
-    /// Emitted when the backend ended the session because somebody else has used a copy of it: the player must log in again,
-    /// and should change the password.
+    /// Emitted when the backend ended the session because a copy of it was used. The player must log in again and should change the
+    /// password.
     #[signal]
     pub fn revoked(error: Gd<crate::results::backend_error::BackendError>);
 
-    /// Emitted when the session ended because the account may not play.
+    /// Emitted when the session ended because the account is banned.
     #[signal]
     pub fn banned(error: Gd<crate::results::backend_error::BackendError>);
 
-    /// Emitted after the player logged out.
+    /// Emitted after the player has logged out.
     #[signal]
     pub fn logged_out();
 
-    /// Makes a guest account and logs in. Without a name the backend invents one. Gives a [BackendLoginResult].
+    /// Creates a guest account and logs in. Without [param display_name], the backend generates a name. Returns a [BackendRequest] that
+    /// completes with a [BackendLoginResult].
     #[func]
     fn login_anonymous(&self, #[opt(default = "")] display_name: GString) -> Gd<BackendRequest> {
         let name = optional(&display_name);
         self.login(async move |session: Session| session.login_anonymous(name).await)
     }
 
-    /// Logs in the account of this device, making it on first use. [param device_id] is a secret of 16 to 128
-    /// characters; without one, a random one is made and kept. Gives a [BackendLoginResult].
+    /// Logs in the account of this device, which is created on first use. [param device_id] is a secret of 16 to 128 characters;
+    /// without it, a random one is generated and stored. Returns a [BackendRequest] that completes with a [BackendLoginResult].
     #[func]
     fn login_with_device(
         &self,
@@ -167,15 +163,15 @@ impl BackendSession {
         self.login(async move |session: Session| session.login_device(device, name).await)
     }
 
-    /// Logs in with e-mail address and password. Gives a [BackendLoginResult].
+    /// Logs in with e-mail address and password. Returns a [BackendRequest] that completes with a [BackendLoginResult].
     #[func]
     fn login_with_password(&self, email: GString, password: GString) -> Gd<BackendRequest> {
         let (email, password) = (email.to_string(), password.to_string());
         self.login(async move |session: Session| session.login_password(email, password).await)
     }
 
-    /// Makes an account with e-mail address and password (8 to 128 characters), and logs in. Gives a
-    /// [BackendLoginResult].
+    /// Creates an account with e-mail address and password (8 to 128 characters) and logs in. Returns a [BackendRequest] that completes
+    /// with a [BackendLoginResult].
     #[func]
     fn register(&self, email: GString, password: GString, display_name: GString) -> Gd<BackendRequest> {
         let (email, password) = (email.to_string(), password.to_string());
@@ -183,29 +179,31 @@ impl BackendSession {
         self.login(async move |session: Session| session.register(email, password, name).await)
     }
 
-    /// Renews the session now. It renews itself in time; there is no need to call this. Gives a
+    /// Refreshes the session now. It is refreshed automatically before it expires. Returns a [BackendRequest] that completes with a
     /// [BackendLoginResult].
     #[func]
     fn refresh(&self) -> Gd<BackendRequest> {
         self.login(async move |session: Session| session.refresh().await)
     }
 
-    /// Takes up the session this profile had when the game last ran. Gives a [BackendLoginResult] that failed with
-    /// [code]not_logged_in[/code] if there was none. While the backend is away, the player is who it was, and
-    /// [member BackendLoginResult.offline] is [code]true[/code].
+    /// Resumes the session that this profile had in the last run. Returns a [BackendRequest] that completes with a
+    /// [BackendLoginResult], which fails with [code]not_logged_in[/code] if there was none. While the backend is unreachable, the
+    /// stored session is used and [member BackendLoginResult.offline] is [code]true[/code].
     #[func]
     fn restore(&self) -> Gd<BackendRequest> {
         self.login(async move |session: Session| session.restore().await)
     }
 
-    /// Ends the session on this machine, and at the backend if it answers. Gives a [BackendDone].
+    /// Ends the session on this machine, and at the backend if it is reachable. Returns a [BackendRequest] that completes with a
+    /// [BackendResult].
     #[func]
     fn logout(&self) -> Gd<BackendRequest> {
         let work = self.connected().map(|connected| async move { connected.session.logout().await });
-        self.calls.try_start(work, BackendDone::answer)
+        self.calls.try_start(work, BackendResult::answer)
     }
 
-    /// Reads the player's own documents. Filter servers write them. Gives a [BackendPlayerDocuments].
+    /// Reads the player's own documents. Only servers can write them. Returns a [BackendRequest] that completes with a
+    /// [BackendPlayerDocuments].
     #[func]
     fn read_documents(&self) -> Gd<BackendRequest> {
         let work = self
@@ -214,7 +212,7 @@ impl BackendSession {
         self.calls.try_start(work, BackendPlayerDocuments::answer)
     }
 
-    /// Returns whether a player is logged in. Stays [code]true[/code] while the backend is away.
+    /// Returns [code]true[/code] if a player is logged in, also while the backend is unreachable.
     #[func]
     fn is_logged_in(&self) -> bool {
         self.account().is_some()
@@ -249,7 +247,7 @@ impl BackendSession {
         self.base_mut().update_configuration_warnings();
     }
 
-    /// The session, made on first use: a node that is only configured opens no connection.
+    /// The session, created on first use: a node that is only configured opens no connection.
     pub fn connected(&self) -> Result<Connected, ClientError> {
         if let Some(connected) = &*self.connected.borrow() {
             return Ok(connected.clone());

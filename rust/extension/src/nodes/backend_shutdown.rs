@@ -32,46 +32,45 @@ thread_local! {
 }
 
 result_class! {
-    /// What a shutdown achieved.
+    /// The outcome of a shutdown.
     BackendShutdownSummary(Summary) {
-        /// Why it was asked for: [code]SIGTERM[/code], [code]SIGINT[/code], [code]SIGHUP[/code], [code]CTRL_CLOSE[/code] and the like on
-        /// Windows, [code]window_closed[/code], [code]empty[/code], [code]drain_requested[/code], or what the script
-        /// said.
+        /// Reason of the shutdown: [code]SIGTERM[/code], [code]SIGINT[/code], [code]SIGHUP[/code], [code]CTRL_CLOSE[/code] and similar on
+        /// Windows, [code]window_closed[/code], [code]empty[/code], [code]drain_requested[/code], or the argument of
+        /// [method BackendShutdown.request_shutdown].
         reason (get_reason): GString = |summary| gstring(&summary.reason);
-        /// Players this server held when it began.
+        /// Number of players that this server held when the shutdown started.
         players (get_players): i64 = |summary| summary.players as i64;
-        /// Unsent documents that were durable on local disk before they were sent.
+        /// Number of unsaved documents that were durable on the local disk before they were sent.
         saved_locally (get_saved_locally): i64 = |summary| summary.saved_locally as i64;
-        /// Documents committed by the backend during the shutdown.
+        /// Number of documents that the backend committed during the shutdown.
         saved (get_saved): i64 = |summary| summary.saved as i64;
-        /// Documents the backend keeps as conflicts, because another server had taken the player over.
+        /// Number of documents that the backend stored as conflicts, because another server had taken the player over.
         conflicted (get_conflicted): i64 = |summary| summary.conflicted as i64;
-        /// Saves that were refused since the stores were made: [signal BackendPlayerStore.save_failed] was emitted for each of
-        /// them. -1: not known.
+        /// Number of saves that were refused since the stores were created. [signal BackendPlayerStore.save_failed] was emitted for each.
+        /// -1 if unknown.
         refused (get_refused): i64 = |summary| number(summary.refused);
-        /// Players whose final state the game did not hand in, because it hung or the process had to end before
-        /// [signal BackendShutdown.collect_saves]. -1: not known.
+        /// Number of players without a final state, because the game hung or the process had to exit before
+        /// [signal BackendShutdown.collect_saves]. -1 if unknown.
         not_collected (get_not_collected): i64 = |summary| number(summary.not_collected);
-        /// Documents the backend does not have, but the journal. The next server with this journal sends them. -1: not known,
+        /// Number of documents that are in the journal but not at the backend. The next server with this journal sends them. -1 if unknown,
         /// because the journal could not be opened.
         left_in_journal (get_left_in_journal): i64 = |summary| number(summary.left_in_journal);
-        /// Documents that neither the backend nor the journal has. They are lost. -1: not known, because the game did not
+        /// Number of documents that are neither in the journal nor at the backend. They are lost. -1 if unknown, because the game did not
         /// hand in its final state.
         unsaved (get_unsaved): i64 = |summary| number(summary.unsaved);
-        /// Whether the server left the list, or never was on it.
+        /// If [code]true[/code], the server was deregistered, or had never been registered.
         deregistered (get_deregistered): bool = |summary| summary.deregistered;
-        /// The exit code that goes with it: 0 if everything is at the backend, 75 if something is left in the journal or
-        /// lost, or if that is not known.
+        /// Exit code of the process: 0 if everything is at the backend, 75 if documents are in the journal or lost, or if that is unknown.
         exit_code (get_exit_code): i64 = |summary| summary.exit_code().into();
-        /// Milliseconds in all.
+        /// Total duration in milliseconds.
         duration_ms (get_duration_ms): i64 = |summary| summary.total.as_millis() as i64;
         /// Milliseconds until the game had handed in its state.
         collect_ms (get_collect_ms): i64 = |summary| summary.collect.as_millis() as i64;
-        /// Milliseconds from there until everything was on local disk.
+        /// Milliseconds from there until everything was on the local disk.
         journal_ms (get_journal_ms): i64 = |summary| summary.journal.as_millis() as i64;
         /// Milliseconds from there until everything was at the backend.
         send_ms (get_send_ms): i64 = |summary| summary.send.as_millis() as i64;
-        /// Milliseconds from there until players were let go and the server had left the list.
+        /// Milliseconds from there until players were released and the server was deregistered.
         release_ms (get_release_ms): i64 = |summary| summary.release.as_millis() as i64;
     }
 }
@@ -81,53 +80,60 @@ fn number(count: Option<usize>) -> i64 {
     count.map_or(-1, |count| count as i64)
 }
 
-/// Turns SIGTERM, SIGINT, SIGHUP, what Windows has in their place, a closed window and an empty server into one orderly shutdown:
-/// no new players, collect their progress, bring it to the journal, send it, let players go, leave the list, quit.
+/// Shuts a server down in order: no new players, collect saves, write the journal, send, release players, deregister, quit.
 ///
-/// An open world ([BackendWorldStore]) is part of it; its chunks count as documents.
+/// It is started by SIGTERM, SIGINT, SIGHUP, their counterparts on Windows, a closed window, an empty server, or
+/// [method request_shutdown]. An open world ([BackendWorldStore]) is included; its chunks count as documents.
+/// ```gdscript
+/// func _ready() -> void:
+///     $BackendShutdown.draining.connect(_on_draining)
+///     $BackendShutdown.collect_saves.connect(_save_all_players)
 ///
-/// Put one into the server's scene. While it is in the tree, the first signal starts the shutdown. Signals that follow
-/// within two seconds, or before [signal collect_saves], belong to it. A later one ends the process as soon as the journal is
-/// synced, after a second at most, with exit code 0 if everything is at the backend and 128 + signal otherwise. The process ends within [member grace_seconds], even if the main loop hangs or a
-/// handler never returns: saving then goes on in the background with what the game had handed over. Handlers are not
-/// awaited: save before the first [code]await[/code].
+/// func _on_draining(_reason: String, deadline_seconds: float) -> void:
+///     announce.rpc("The server restarts in %d seconds." % deadline_seconds)
+/// ```
+/// Add one to the server's scene. While it is in the tree, the first signal starts the shutdown. Further signals within two seconds,
+/// or before [signal collect_saves], belong to it. A later signal ends the process as soon as the journal is synced, after one second
+/// at most, with exit code 0 if everything is at the backend and 128 + signal otherwise. The process ends within
+/// [member grace_seconds], even if the main loop hangs or a handler never returns; the state that the game has handed in is then
+/// saved in the background. Handlers are not awaited: save before the first [code]await[/code].
 ///
-/// Closing the window counts as a request unless the game had turned [member SceneTree.auto_accept_quit] off.
-/// [method SceneTree.quit] is no request: it ends the game at once, with two seconds to send what is unsent, and the
-/// rest stays in the journal. The exit code is the game's if nothing is left, and 75 otherwise. Called during a shutdown, it
-/// does not cut it off.
+/// Closing the window starts the shutdown unless the game has disabled [member SceneTree.auto_accept_quit].
+/// [method SceneTree.quit] does not: it ends the game at once, with two seconds to send unsaved documents, and the rest stays in the
+/// journal. The exit code is then the game's if nothing is left, and 75 otherwise. Calling it during a shutdown does not cut the
+/// shutdown short.
 ///
-/// The exit code is 0 if everything is at the backend. It is 75 if documents are left in the journal, from where the next
-/// server with the same journal sends them, or lost, or if that is not known; one line of the log, which begins with [code]backend_client:
-/// shutdown[/code], says which. Without this node, signals do what they do in any Godot game.
+/// The exit code is 0 if everything is at the backend. It is 75 if documents are left in the journal, from where the next server with
+/// the same journal sends them, or are lost, or if that is unknown; a line of the log that begins with [code]backend_client:
+/// shutdown[/code] has the details. Without this node, signals have their default effect.
 ///
-/// As a service of systemd ([code]Type=notify[/code]), the server says that it is ready when it is first listed, that it
-/// is stopping, and, with [code]WatchdogSec[/code], that its main loop turns.
+/// As a systemd service ([code]Type=notify[/code]), the server reports that it is ready when it is first registered, that it is
+/// stopping, and, with [code]WatchdogSec[/code], that its main loop runs.
 #[derive(GodotClass)]
 #[class(tool, init, base = Node)]
 pub struct BackendShutdown {
-    /// Seconds from the request to the end of the process at the latest. 0: the project setting.
+    /// Maximum seconds from the request to the end of the process. If 0, the project setting is used.
     /// [code]BACKEND_SHUTDOWN_GRACE_SECONDS[/code] overrides both.
     #[export(range = (0.0, 600.0, 0.5, or_greater, suffix = "s"))]
     #[var(set = set_grace_seconds)]
     grace_seconds: f64,
-    /// Seconds without players after which the server shuts down with the reason [code]empty[/code]. 0: never. The
-    /// argument [code]--empty-server-timeout=[/code] overrides it.
+    /// Seconds without players after which the server shuts down with the reason [code]empty[/code]. If 0, it never does. The argument
+    /// [code]--empty-server-timeout=[/code] overrides it.
     #[export(range = (0.0, 3600.0, 1.0, or_greater, suffix = "s"))]
     empty_server_timeout: f64,
-    /// Whether to quit after [signal completed].
+    /// If [code]true[/code], the game quits after [signal completed].
     #[export]
     #[init(val = true)]
     quit_on_completed: bool,
-    /// Who lets players in. Empty: found in the tree.
+    /// The [BackendPeerAuth] that stops accepting peers when the shutdown starts. If unset, all in the scene tree do.
     #[export]
     #[export_group(name = "Nodes")]
     peer_auth: Option<Gd<BackendPeerAuth>>,
-    /// What leaves the list. Empty: found in the tree.
+    /// The [BackendServerRegistration] that is deregistered. If unset, all in the process are.
     #[export]
     #[var(set = set_registration)]
     registration: Option<Gd<BackendServerRegistration>>,
-    /// What is saved. Empty: found in the tree.
+    /// The [BackendPlayerStore] whose documents are saved. If unset, all in the process are.
     #[export]
     #[var(set = set_store)]
     store: Option<Gd<BackendPlayerStore>>,
@@ -205,27 +211,45 @@ impl INode for BackendShutdown {
 
 #[godot_api]
 impl BackendShutdown {
-    /// Emitted first: announce it to the players. No new ones are let in. The process ends within
+    /// No new players are accepted; [signal draining] was emitted.
+    #[constant]
+    pub const PHASE_DRAINING: i64 = 0;
+    /// The game hands in its final state.
+    #[constant]
+    pub const PHASE_COLLECTING: i64 = 1;
+    /// Saves are written to the local disk.
+    #[constant]
+    pub const PHASE_JOURNALLING: i64 = 2;
+    /// Saves are sent to the backend.
+    #[constant]
+    pub const PHASE_SENDING: i64 = 3;
+    /// Players are released and the server is deregistered.
+    #[constant]
+    pub const PHASE_RELEASING: i64 = 4;
+    /// The shutdown has completed.
+    #[constant]
+    pub const PHASE_COMPLETED: i64 = 5;
+
+    /// Emitted first. Announce the shutdown to the players in the handler; no new ones are accepted. The process ends within
     /// [param deadline_seconds].
     #[signal]
     pub fn draining(reason: GString, deadline_seconds: f64);
 
-    /// Emitted a frame later: call [method BackendPlayerStore.save] for the game's live state. What is saved before
-    /// the handlers return is sent. They have two seconds, and at most 30 % of the grace.
+    /// Emitted one frame later. Call [method BackendPlayerStore.save] with the live state in the handler; what is saved before the
+    /// handlers return is sent. They have two seconds, and at most 30 % of the grace period.
     /// [signal BackendPlayerStore.collect_saves] and [signal BackendWorldStore.collect_saves] are emitted as well.
     #[signal]
     pub fn collect_saves();
 
-    /// Emitted when a phase begins: [code]draining[/code], [code]collecting[/code], [code]journalling[/code],
-    /// [code]sending[/code], [code]releasing[/code], [code]completed[/code].
+    /// Emitted when a phase begins. [param phase] is one of the [code]PHASE_*[/code] constants.
     #[signal]
-    pub fn progress(phase: GString);
+    pub fn progress(phase: i64);
 
-    /// Emitted last. The game quits after the handlers returned, unless [member quit_on_completed] is off.
+    /// Emitted last. The game quits after the handlers have returned, unless [member quit_on_completed] is [code]false[/code].
     #[signal]
     pub fn completed(summary: Gd<BackendShutdownSummary>);
 
-    /// Begins the shutdown. Does nothing if it has begun already.
+    /// Starts the shutdown. Has no effect if it has started already.
     #[func]
     fn request_shutdown(&mut self, reason: GString) {
         let plan = self.plan();
@@ -235,7 +259,7 @@ impl BackendShutdown {
         }
     }
 
-    /// Returns whether the shutdown has begun.
+    /// Returns [code]true[/code] if the shutdown has started.
     #[func]
     fn is_shutting_down(&self) -> bool {
         self.plan.as_ref().is_some_and(|plan| plan.is_requested())
@@ -304,7 +328,7 @@ impl BackendShutdown {
         self.these_or_found(self.registration.as_ref(), backend_server_registration::GROUP)
     }
 
-    fn gatekeepers(&self) -> Vec<Gd<BackendPeerAuth>> {
+    fn peer_auths(&self) -> Vec<Gd<BackendPeerAuth>> {
         self.these_or_found(self.peer_auth.as_ref(), backend_peer_auth::GROUP)
     }
 
@@ -326,11 +350,11 @@ impl BackendShutdown {
         if limit <= 0.0 {
             return false;
         }
-        let gatekeepers = self.gatekeepers();
-        let players: i64 = if gatekeepers.is_empty() {
+        let peer_auths = self.peer_auths();
+        let players: i64 = if peer_auths.is_empty() {
             self.registrations().iter().map(|node| node.bind().count()).sum()
         } else {
-            gatekeepers.iter().map(|node| node.bind().count() as i64).sum()
+            peer_auths.iter().map(|node| node.bind().count() as i64).sum()
         };
         if players > 0 {
             self.empty_since = None;
@@ -385,7 +409,7 @@ fn collect_after_a_frame(mut node: Gd<BackendShutdown>) {
 }
 
 fn collect(node: &Gd<BackendShutdown>) {
-    node.signals().progress().emit("collecting");
+    node.signals().progress().emit(BackendShutdown::PHASE_COLLECTING);
     let (stores, worlds) = (node.bind().stores(), node.bind().worlds());
     for store in stores {
         store.signals().collect_saves().emit();
@@ -418,21 +442,21 @@ fn on_phase(id: InstanceId, plan: &Weak<Coordinator>, phase: Phase) {
     match phase {
         Phase::Draining(reason, grace) => {
             node.bind().choose();
-            let (gatekeepers, registrations) = (node.bind().gatekeepers(), node.bind().registrations());
-            for mut gatekeeper in gatekeepers {
-                gatekeeper.bind_mut().close_doors();
+            let (peer_auths, registrations) = (node.bind().peer_auths(), node.bind().registrations());
+            for mut peer_auth in peer_auths {
+                peer_auth.bind_mut().stop_accepting();
             }
             for mut registration in registrations {
                 registration.bind_mut().set_draining(true);
             }
             tracing::info!(%reason, grace_seconds = grace.as_secs_f64(), "shutting down");
-            node.signals().progress().emit("draining");
+            node.signals().progress().emit(BackendShutdown::PHASE_DRAINING);
             node.signals().draining().emit(&reason, grace.as_secs_f64());
         }
         Phase::Collecting => collect_after_a_frame(node),
-        Phase::Journalling => node.signals().progress().emit("journalling"),
-        Phase::Sending => node.signals().progress().emit("sending"),
-        Phase::Releasing => node.signals().progress().emit("releasing"),
+        Phase::Journalling => node.signals().progress().emit(BackendShutdown::PHASE_JOURNALLING),
+        Phase::Sending => node.signals().progress().emit(BackendShutdown::PHASE_SENDING),
+        Phase::Releasing => node.signals().progress().emit(BackendShutdown::PHASE_RELEASING),
         Phase::Completed(summary) => complete(node, summary),
     }
 }
@@ -449,7 +473,7 @@ fn complete(mut node: Gd<BackendShutdown>, summary: Summary) {
         Some(plan) => plan.stays(&summary),
         None => {}
     }
-    node.signals().progress().emit("completed");
+    node.signals().progress().emit(BackendShutdown::PHASE_COMPLETED);
     if node.is_instance_valid() {
         node.signals().completed().emit(&BackendShutdownSummary::object(Ok(summary)));
     }

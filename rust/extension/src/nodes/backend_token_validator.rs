@@ -19,26 +19,41 @@ use crate::runtime::worker_threads;
 
 /// Validates players' tokens on a server.
 ///
-/// Usually [BackendPeerAuth] asks it; call [method validate] for tokens that come another way. A join ticket is good
-/// once: validating it uses it up.
+/// [BackendPeerAuth] uses it for connecting peers. Call [method validate] for tokens that arrive another way. A join ticket is
+/// valid once: validating it consumes it.
+/// ```gdscript
+/// var result: BackendValidationResult = await $BackendTokenValidator.validate(token).wait()
+/// if result.ok():
+///     print(result.player.display_name)
+/// ```
 #[derive(GodotClass)]
 #[class(tool, init, base = Node)]
 pub struct BackendTokenValidator {
-    /// Where the backend is. Empty: Project Settings → Backend Client.
+    /// Connection settings. If unset, Project Settings > Backend Client is used.
     #[export]
     #[var(set = set_config)]
     config: Option<Gd<BackendConfig>>,
-    /// Who decides: [constant LOCAL_FIRST], [constant LOCAL_ONLY] or [constant REMOTE_ONLY].
-    #[export(enum = (LocalFirst = 0, LocalOnly = 1, RemoteOnly = 2))]
+    /// Where tokens are validated: [constant LOCAL_FIRST], [constant LOCAL_ONLY] or [constant REMOTE_ONLY].
+    #[export]
     #[var(set = set_policy)]
-    policy: i64,
-    /// The server that join tickets must be for. Without it only access tokens can be validated.
+    policy: ValidationPolicy,
+    /// The server that join tickets must be issued for. If unset, only access tokens can be validated.
     #[export]
     #[var(set = set_registration)]
     registration: Option<Gd<BackendServerRegistration>>,
     connected: RefCell<Option<TokenValidator>>,
     calls: Calls,
     base: Base<Node>,
+}
+
+/// The values of [`BackendTokenValidator::policy`]. gdext registers no enums yet, so scripts use the class's constants.
+#[derive(GodotConvert, Var, Export, Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[godot(via = i64)]
+pub enum ValidationPolicy {
+    #[default]
+    LocalFirst = 0,
+    LocalOnly = 1,
+    RemoteOnly = 2,
 }
 
 #[godot_api]
@@ -78,19 +93,18 @@ impl INode for BackendTokenValidator {
 
 #[godot_api]
 impl BackendTokenValidator {
-    /// Verify here, then let the backend mark tickets as used. While the backend does not answer, what was verified
-    /// here counts.
+    /// Tokens are validated on this server; the backend then marks join tickets as used. While the backend is unreachable, the local
+    /// result counts.
     #[constant]
-    pub const LOCAL_FIRST: i64 = 0;
-    /// Verify here and never ask. Tickets are good once on this server only.
+    pub const LOCAL_FIRST: i64 = ValidationPolicy::LocalFirst as i64;
+    /// Tokens are validated on this server only. A join ticket is then single-use on this server only.
     #[constant]
-    pub const LOCAL_ONLY: i64 = 1;
-    /// Let the backend decide everything.
+    pub const LOCAL_ONLY: i64 = ValidationPolicy::LocalOnly as i64;
+    /// Tokens are validated by the backend only.
     #[constant]
-    pub const REMOTE_ONLY: i64 = 2;
+    pub const REMOTE_ONLY: i64 = ValidationPolicy::RemoteOnly as i64;
 
-    /// Finds out which player [param token] belongs to; an access token or a join ticket. Gives a
-    /// [BackendValidationResult].
+    /// Validates an access token or a join ticket. Returns a [BackendRequest] that completes with a [BackendValidationResult].
     #[func]
     fn validate(&self, token: GString) -> Gd<BackendRequest> {
         let token = utf8(&token);
@@ -119,7 +133,7 @@ impl BackendTokenValidator {
     }
 
     #[func]
-    fn set_policy(&mut self, policy: i64) {
+    fn set_policy(&mut self, policy: ValidationPolicy) {
         self.policy = policy;
         self.connected.replace(None);
     }
@@ -136,10 +150,9 @@ impl BackendTokenValidator {
             return Ok(validator.clone());
         }
         let policy = match self.policy {
-            Self::LOCAL_FIRST => Policy::LocalFirst,
-            Self::LOCAL_ONLY => Policy::LocalOnly,
-            Self::REMOTE_ONLY => Policy::RemoteOnly,
-            _ => return Err(ClientError::field("policy", "must be LOCAL_FIRST, LOCAL_ONLY or REMOTE_ONLY")),
+            ValidationPolicy::LocalFirst => Policy::LocalFirst,
+            ValidationPolicy::LocalOnly => Policy::LocalOnly,
+            ValidationPolicy::RemoteOnly => Policy::RemoteOnly,
         };
         let validator = make(self.config.as_ref(), policy)?;
         self.connected.replace(Some(validator.clone()));

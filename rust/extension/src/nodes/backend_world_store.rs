@@ -18,11 +18,11 @@ use tokio::sync::oneshot;
 use crate::config;
 use crate::nodes::autosave_timer::AutosaveTimer;
 use crate::nodes::backend_server_registration::BackendServerRegistration;
-use crate::nodes::backend_session::BackendDone;
 use crate::resources::backend_config::BackendConfig;
 use crate::results::backend_error::{BackendError, Failure, not_configured};
 use crate::results::backend_flush_result::BackendFlushResult;
 use crate::results::backend_request::BackendRequest;
+use crate::results::backend_result::BackendResult;
 use crate::results::backend_world_chunk::{BackendWorldChunk, NamedChunk};
 use crate::runtime::calls::Calls;
 use crate::runtime::frame_hook::{FrameHook, POLL_INTERVAL};
@@ -36,40 +36,38 @@ pub const GROUP: &str = "backend_world_store";
 /// Time a freed store goes on sending.
 const DROP_FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Keeps a world on a server: named chunks of bytes, such as terrain or buildings.
+/// Loads and saves the chunks of a world on a server.
 ///
-/// [method save_chunk] returns at once. The chunk is compressed and written to a copy of the world on local disk
-/// ([signal saved_locally]: it reaches the backend even if this process or machine dies now), then sent in the background,
-/// and again until the backend has committed it ([signal saved]). Chunks that did not change are not sent. What a dead
-/// process left is sent by the next one that opens the world with the same folder.
+/// A chunk is a named byte array, for example terrain or buildings. [method save_chunk] returns at once. The chunk is compressed and
+/// written to a copy of the world on the local disk ([signal saved_locally]: it reaches the backend even if this process or machine
+/// crashes now), then sent in the background, and retried until the backend has committed it ([signal saved]). Unchanged chunks are
+/// not sent. What a crashed process left is sent by the next one that opens the world with the same folder.
 ///
-/// An open world is held by this server until [method close]: no other server can open or overwrite it. A server that died
-/// loses it when its lease ends. Chunks are read from the local copy if they are in it, else from the backend, and checked
-/// against their hash either way.
+/// This server holds an open world until [method close]: no other server can open or overwrite it. A crashed server loses the world
+/// when its lease expires. Chunks are read from the local copy or from the backend, and verified by their hash.
 /// ```gdscript
 /// await registration.register().wait()
-/// var opened: BackendDone = await world.open("overworld").wait()
+/// var opened: BackendResult = await world.open("overworld").wait()
 /// if opened.ok():
 ///     for chunk_name in world.chunk_names():
 ///         var chunk: BackendWorldChunk = await world.load_chunk(chunk_name).wait()
 ///         build(chunk_name, chunk.data)
 /// ```
-/// At most 64 MiB wait for the local disk; more is refused with [code]backlog_full[/code]. Whoever saves a whole world
-/// waits for some of it now and then:
+/// At most 64 MiB wait for the local disk; further saves are refused with [code]backlog_full[/code]. To save a whole world, wait for
+/// some of the saves:
 /// ```gdscript
 /// for chunk_name: String in terrain:
 ///     var saving := world.save_chunk(chunk_name, terrain[chunk_name])
 ///     if world.get_unjournalled_count() >= 64:
 ///         await saving.wait()
 /// ```
-/// The local copy is kept in the folder that [code]BACKEND_WORLDS_FOLDER[/code], [code]--backend-worlds-folder=[/code] or
-/// the project setting [code]backend_client/worlds/folder[/code] names, otherwise below
-/// [code]user://backend_client[/code]. In a container, it has to be on a volume. One process at a time can have a world of
-/// a folder open.
+/// The folder of the local copy is set by [code]BACKEND_WORLDS_FOLDER[/code], [code]--backend-worlds-folder=[/code] or the project
+/// setting [code]backend_client/worlds/folder[/code]. The default is below [code]user://backend_client[/code]. In a container, it
+/// must be on a volume. Only one process at a time can open a world of a folder.
 #[derive(GodotClass)]
 #[class(tool, init, base = Node)]
 pub struct BackendWorldStore {
-    /// Where the backend is. Empty: Project Settings → Backend Client.
+    /// Connection settings. If unset, Project Settings > Backend Client is used.
     #[export]
     #[var(set = set_config)]
     config: Option<Gd<BackendConfig>>,
@@ -77,22 +75,22 @@ pub struct BackendWorldStore {
     #[export]
     #[var(set = set_registration)]
     registration: Option<Gd<BackendServerRegistration>>,
-    /// Seconds between two [signal collect_saves]. 0: never, except at shutdown.
+    /// Seconds between two emissions of [signal collect_saves]. If 0, it is emitted at shutdown only.
     #[export(range = (0.0, 3600.0, 1.0, or_greater, suffix = "s"))]
-    #[export_group(name = "Pace")]
+    #[export_group(name = "Timing")]
     #[init(val = 300.0)]
     autosave_interval: f64,
-    /// Seconds a change waits for others, to be sent with them. Read by [method open].
+    /// Seconds that a change waits for others, so that they are sent together. Read by [method open].
     #[export(range = (0.0, 60.0, 0.1, suffix = "s"))]
     #[init(val = 1.0)]
     send_delay: f64,
-    /// Seconds [method open] waits: for another server to let the world go, for the lease of one that died to end, and for
-    /// what an earlier run of this server saved to reach the backend.
+    /// Maximum seconds that [method open] waits: for another server to release the world, for the lease of a crashed one to expire, and
+    /// for saves of an earlier run of this server to reach the backend.
     #[export(range = (0.0, 600.0, 1.0, or_greater, suffix = "s"))]
-    #[export_group(name = "Patience")]
+    #[export_group(name = "Timeouts")]
     #[init(val = 90.0)]
     open_timeout: f64,
-    /// Longest time, in seconds, [method flush], [method flush_local] and [method close] take.
+    /// Maximum seconds that [method flush], [method flush_local] and [method close] wait.
     #[export(range = (0.0, 600.0, 1.0, or_greater, suffix = "s"))]
     #[init(val = 60.0)]
     flush_timeout: f64,
@@ -233,41 +231,42 @@ impl Drop for Opened {
 
 #[godot_api]
 impl BackendWorldStore {
-    /// Emitted when the change of a chunk is durable on local disk: from here on it reaches the backend even if this process
-    /// or machine dies. Covers everything saved under [param chunk_name] until then that was not announced yet.
+    /// Emitted when a changed chunk is durable on the local disk: it reaches the backend even if this process or machine crashes. Covers
+    /// all saves of [param chunk_name] until then.
     #[signal]
     pub fn saved_locally(chunk_name: GString);
 
-    /// Emitted when the backend has committed the change of a chunk, also one that an earlier run of this server left.
-    /// [param version] is the world's: it counts commits.
+    /// Emitted when the backend has committed a changed chunk, also one that an earlier run of this server left. [param version] is the
+    /// version of the world, which counts commits.
     #[signal]
     pub fn saved(chunk_name: GString, version: i64);
 
-    /// Emitted when the change of a chunk cannot be saved: the name or the size is not allowed, too much waits for the disk
-    /// ([code]backlog_full[/code]), the server is shutting down and [signal collect_saves] was the last moment to save
-    /// ([code]shutting_down[/code]), the disk fails or has damaged it ([code]storage[/code]), or another server holds
-    /// the world ([code]lease_lost[/code]). When the backend refuses it, it is sent again.
+    /// Emitted when a save was refused: the name or the size is invalid, too much waits for the disk ([code]backlog_full[/code]), the
+    /// server is shutting down and [signal collect_saves] was the last chance to save ([code]shutting_down[/code]), the disk failed or
+    /// damaged the chunk ([code]storage[/code]), or another server holds the world ([code]lease_lost[/code]). A save that the backend
+    /// refuses is retried.
     #[signal]
     pub fn save_failed(chunk_name: GString, error: Gd<BackendError>);
 
-    /// Emitted when it turns out that another server has taken the world, because this one was not heard of for too long.
-    /// Nothing is taken or sent any more, and nothing was overwritten. [method close] it.
+    /// Emitted when another server has taken the world over, because this server was unreachable for too long. No further changes are
+    /// accepted or sent, and nothing was overwritten. Call [method close].
     #[signal]
     pub fn lease_lost();
 
-    /// Emitted when changes cannot be committed any more, because another server took the world before, or because the index
-    /// of the local copy is damaged. They are kept in [param folder]; [param chunk_names] is empty if they are not known.
+    /// Emitted when changes cannot be committed any more, because another server had taken the world over or the index of the local copy
+    /// is damaged. They are kept in [param folder]. [param chunk_names] is empty if they are not known.
     #[signal]
     pub fn put_aside(folder: GString, chunk_names: PackedStringArray);
 
-    /// Asks the game to call [method save_chunk] for what it has changed: every [member autosave_interval], and at
-    /// shutdown. What is saved before the handlers return is part of it.
+    /// Emitted every [member autosave_interval] and at shutdown. Call [method save_chunk] for changed chunks in the handler; what is
+    /// saved before the handlers return is included.
     #[signal]
     pub fn collect_saves();
 
-    /// Takes a world and reads which chunks it has. [param world_id] has 1 to 64 of letters, digits, [code]_[/code],
-    /// [code].[/code] and [code]-[/code]; a world nobody has opened before is empty. Fails with [code]world_held[/code] if
-    /// another server does not let it go within [member open_timeout]. Gives a [BackendDone].
+    /// Opens a world and reads its list of chunks. A world that was never opened before is empty. [param world_id] has 1 to 64
+    /// characters out of letters, digits, [code]_[/code], [code].[/code] and [code]-[/code]. Fails with [code]world_held[/code] if
+    /// another server does not release it within [member open_timeout]. Returns a [BackendRequest] that completes with a
+    /// [BackendResult].
     #[func]
     fn open(&self, world_id: GString) -> Gd<BackendRequest> {
         let (world_id, within) = (world_id.to_string(), duration(self.open_timeout));
@@ -290,27 +289,29 @@ impl BackendWorldStore {
         self.opening.set(work.is_ok() || self.opening.get());
         let began = work.is_ok();
         self.calls.try_start(work, move |outcome| {
-            if began { opened(id, outcome) } else { BackendDone::answer(outcome.map(drop)) }
+            if began { opened(id, outcome) } else { BackendResult::answer(outcome.map(drop)) }
         })
     }
 
-    /// Changes a chunk, or adds one. [param chunk_name] has 1 to 128 of letters, digits, [code]_[/code], [code].[/code],
-    /// [code],[/code], [code]-[/code] and [code]/[/code]; [param data] at most 16 MiB. Returns at once; [signal
-    /// saved_locally] and [signal saved], or [signal save_failed], follow. Nothing is sent if the content is the same
-    /// already. Gives a [BackendDone] when the change is durable on local disk; nobody has to wait for it.
+    /// Changes or adds a chunk. Returns a [BackendRequest] that completes with a [BackendResult] when the change is durable on the local
+    /// disk.
+    ///
+    /// Awaiting the request is optional: [signal saved_locally] and [signal saved], or [signal save_failed], are emitted as well.
+    /// [param chunk_name] has 1 to 128 characters out of letters, digits, [code]_[/code], [code].[/code], [code],[/code],
+    /// [code]-[/code] and [code]/[/code]. [param data] has at most 16 MiB. Unchanged content is not sent.
     #[func]
     fn save_chunk(&self, chunk_name: GString, data: PackedByteArray) -> Gd<BackendRequest> {
         self.changing(&chunk_name, |store, name| store.put(name, data.to_vec()))
     }
 
-    /// Removes a chunk, otherwise as [method save_chunk]. Removing what is not there changes nothing.
+    /// Deletes a chunk. Otherwise like [method save_chunk]. Deleting a chunk that does not exist has no effect.
     #[func]
     fn delete_chunk(&self, chunk_name: GString) -> Gd<BackendRequest> {
         self.changing(&chunk_name, WorldStore::remove)
     }
 
-    /// Reads the newest content of a chunk, sent or not. Fails with [code]chunk_not_found[/code] if there is none. Gives a
-    /// [BackendWorldChunk].
+    /// Reads the newest content of a chunk, sent or not. Fails with [code]chunk_not_found[/code] if it does not exist. Returns a
+    /// [BackendRequest] that completes with a [BackendWorldChunk].
     #[func]
     fn load_chunk(&self, chunk_name: GString) -> Gd<BackendRequest> {
         let name = chunk_name.to_string();
@@ -321,29 +322,29 @@ impl BackendWorldStore {
         self.calls.try_start(work, BackendWorldChunk::answer)
     }
 
-    /// Returns the names of all chunks, sorted, unsent changes included. Empty while no world is open.
+    /// Returns the sorted names of all chunks, including unsaved changes. Empty while no world is open.
     #[func]
     fn chunk_names(&self) -> PackedStringArray {
         let Some(store) = self.handle() else { return PackedStringArray::new() };
         store.names().iter().map(gstring).collect()
     }
 
-    /// Returns whether there is a chunk of this name.
+    /// Returns [code]true[/code] if the chunk exists.
     #[func]
     fn has_chunk(&self, chunk_name: GString) -> bool {
         self.handle().is_some_and(|store| store.contains(&chunk_name.to_string()))
     }
 
-    /// Sends everything that is unsent now and waits for the backend, up to [member flush_timeout]. What is saved meanwhile is
-    /// sent, too, but not waited for. Gives a [BackendFlushResult].
+    /// Sends all unsaved chunks now and waits for the backend, at most [member flush_timeout]. Later saves are sent too, but not waited
+    /// for. Returns a [BackendRequest] that completes with a [BackendFlushResult].
     #[func]
     fn flush(&self) -> Gd<BackendRequest> {
         self.flushing(async move |store: WorldStore, within| store.flush(within).await)
     }
 
-    /// Waits until everything that was saved so far is durable on local disk, up to [member flush_timeout]. Gives a [BackendFlushResult]; if its
-    /// [member BackendFlushResult.journalled] is less than its [member BackendFlushResult.unsaved], the difference is at
-    /// risk.
+    /// Waits until all saves so far are durable on the local disk, at most [member flush_timeout]. Returns a [BackendRequest] that
+    /// completes with a [BackendFlushResult]. If its [member BackendFlushResult.journalled] is less than its
+    /// [member BackendFlushResult.unsaved], the difference is at risk.
     #[func]
     fn flush_local(&self) -> Gd<BackendRequest> {
         self.flushing(async move |store: WorldStore, within| {
@@ -353,9 +354,9 @@ impl BackendWorldStore {
         })
     }
 
-    /// Takes no more changes, sends what is unsent, and lets the world go, so that another server need not wait. What could
-    /// not be sent within [member flush_timeout] is sent by the next process that opens the world with this folder; the
-    /// server holds the world until then, or until its lease ends. Gives a [BackendFlushResult].
+    /// Closes the world: refuses further changes, sends unsaved chunks and releases the world for other servers. What cannot be sent
+    /// within [member flush_timeout] is sent by the next process that opens the world with this folder; this server holds the world until
+    /// then, or until its lease expires. Returns a [BackendRequest] that completes with a [BackendFlushResult].
     #[func]
     fn close(&self) -> Gd<BackendRequest> {
         let within = duration(self.flush_timeout);
@@ -373,7 +374,7 @@ impl BackendWorldStore {
         })
     }
 
-    /// Returns whether a world is open.
+    /// Returns [code]true[/code] if a world is open.
     #[func]
     fn is_open(&self) -> bool {
         self.handle().is_some_and(|store| !store.is_closed())
@@ -385,13 +386,13 @@ impl BackendWorldStore {
         self.handle().map(|store| gstring(store.world_id())).unwrap_or_default()
     }
 
-    /// Returns how many chunks have a change that the backend has not committed yet.
+    /// Returns the number of chunks with a change that the backend has not committed yet.
     #[func]
-    fn get_dirty_count(&self) -> i64 {
+    fn get_unsaved_count(&self) -> i64 {
         self.handle().map_or(0, |store| store.dirty_count() as i64)
     }
 
-    /// Returns how many chunks have a change that is not durable on local disk yet.
+    /// Returns the number of chunks with a change that is not durable on the local disk yet.
     #[func]
     fn get_unjournalled_count(&self) -> i64 {
         self.handle().map_or(0, |store| store.unkept_count() as i64)
@@ -463,7 +464,7 @@ impl BackendWorldStore {
             // Later, like every other outcome: handlers need not expect to run inside this call.
             main_thread_queue::enqueue(move || events::announce(id, Event::SaveFailed { name, error }));
         }
-        self.calls.try_start(ack.map(LocalAck::done), BackendDone::answer)
+        self.calls.try_start(ack.map(LocalAck::done), BackendResult::answer)
     }
 
     fn flushing<W>(&self, work: impl FnOnce(WorldStore, Duration) -> W) -> Gd<BackendRequest>
@@ -482,7 +483,7 @@ fn opened(id: InstanceId, outcome: Result<Opened, Failure>) -> Variant {
     if let Ok(node) = Gd::<BackendWorldStore>::try_from_instance_id(id) {
         node.bind().opening.set(false);
     }
-    BackendDone::answer(outcome.map(|mut opened| {
+    BackendResult::answer(outcome.map(|mut opened| {
         // Without its node, the world is let go.
         if let Ok(node) = Gd::<BackendWorldStore>::try_from_instance_id(id)
             && let Some(store) = opened.store.take()

@@ -148,7 +148,7 @@ impl MultiplayerLink {
                 api.disconnect(*signal, callable);
             }
         }
-        // A server without its gatekeeper admits nobody: the callback stays and never completes anyone.
+        // A server without its peer_auth admits nobody: the callback stays and never completes anyone.
         if !serving && api.get_auth_callback() == self.callback {
             api.set_auth_callback(&Callable::invalid());
         }

@@ -4,51 +4,53 @@ use godot::prelude::*;
 
 use crate::config;
 
-/// Where the backend is and how patiently it is asked.
+/// Connection settings: base URL, timeout, retries, TLS roots.
 ///
-/// Nodes without one use Project Settings → Backend Client. Fields left at their default also come from there.
-/// The environment ([code]BACKEND_URL[/code], [code]BACKEND_ISSUER[/code], [code]BACKEND_GAME[/code]) and the command
-/// line ([code]--backend-url=[/code]) override both, unless [member use_overrides] is off. It is read when a node
-/// first talks to the backend; assign it anew to change that node's backend.
-///
-/// It never holds a server key. A dedicated server gets its key from [code]BACKEND_SERVER_KEY[/code],
-/// [code]BACKEND_SERVER_KEY_FILE[/code] or [code]--backend-server-key-file=[/code], so that no key is ever exported
-/// with the game.
+/// Nodes without a BackendConfig use Project Settings > Backend Client, and so do properties that are left at their default. The
+/// environment ([code]BACKEND_URL[/code], [code]BACKEND_ISSUER[/code], [code]BACKEND_GAME[/code]) and the command line
+/// ([code]--backend-url=[/code]) override both, unless [member use_overrides] is [code]false[/code]. A node reads its configuration
+/// when it first connects; assign the resource again to change the node's backend.
+/// ```gdscript
+/// var config := BackendConfig.new()
+/// config.base_url = "https://api.example.org"
+/// $BackendSession.config = config
+/// ```
+/// A BackendConfig never contains a server key. A dedicated server reads its key from [code]BACKEND_SERVER_KEY[/code],
+/// [code]BACKEND_SERVER_KEY_FILE[/code] or [code]--backend-server-key-file=[/code], so that no key is exported with the game.
 #[derive(GodotClass)]
 #[class(tool, init, base = Resource)]
 pub struct BackendConfig {
-    /// Where the backend listens, such as [code]https://api.example.org[/code]. Empty: the project setting.
+    /// URL of the backend, for example [code]https://api.example.org[/code]. If empty, the project setting is used.
     #[export]
     #[var(hint = PLACEHOLDER_TEXT, hint_string = "from Project Settings")]
     base_url: GString,
-    /// Seconds one call may take in all, its retries included: 0.1 to 600. 0: the project setting.
+    /// Timeout of a call in seconds, including its retries, from 0.1 to 600. If 0, the project setting is used.
     #[export(range = (0.0, 600.0, 0.1, suffix = "s"))]
     timeout_seconds: f64,
-    /// Most repetitions of a call that got no answer, 0 to 10. -1: the project setting.
+    /// Maximum number of retries of a call without a response, from 0 to 10. If -1, the project setting is used.
     #[export(range = (-1.0, 10.0))]
     #[init(val = -1)]
     retry_attempts: i64,
-    /// Most requests on the wire at a time, 1 to 1024; further ones wait. 0: the project setting.
+    /// Maximum number of concurrent requests, from 1 to 1024; further requests wait. If 0, the project setting is used.
     #[export(range = (0.0, 1024.0))]
     max_in_flight: i64,
-    /// Allows plain HTTP to other machines. Passwords and tokens then travel in clear text.
+    /// If [code]true[/code], plain HTTP is allowed to hosts other than this machine. Passwords and tokens are then sent unencrypted.
     #[export]
     allow_insecure_http: bool,
-    /// Which certificate authorities to trust: [code]platform[/code]; [code]bundled[/code] for Mozilla's as of this build, which
-    /// containers without any need; or the path of a PEM file with the only ones. Empty: the project setting.
+    /// Trusted certificate authorities: [code]platform[/code] for those of the operating system, [code]bundled[/code] for Mozilla's list
+    /// as of this build (for containers that have none), or the path of a PEM file. If empty, the project setting is used.
     #[export]
     #[var(hint = PLACEHOLDER_TEXT, hint_string = "from Project Settings")]
     tls_roots: GString,
-    /// Who must have issued the players' tokens. Empty: the project setting.
+    /// Required issuer of players' tokens. If empty, the project setting is used.
     #[export]
     #[var(hint = PLACEHOLDER_TEXT, hint_string = "from Project Settings")]
     issuer: GString,
-    /// The game the players' tokens must be for. Empty: the project setting.
+    /// Required game (audience) of players' tokens. If empty, the project setting is used.
     #[export]
     #[var(hint = PLACEHOLDER_TEXT, hint_string = "from Project Settings")]
     game: GString,
-    /// Whether environment and command line override these fields. Turn it off to talk to a backend other than the
-    /// one the process was started for.
+    /// If [code]true[/code], the environment and the command line override these properties. Disable it for a second backend.
     #[export]
     #[init(val = true)]
     use_overrides: bool,
@@ -86,8 +88,8 @@ impl Default for Values {
 
 #[godot_api]
 impl BackendConfig {
-    /// Returns whether this process is a dedicated server: exported as one, or started with the argument
-    /// [code]--server[/code]. [code]BACKEND_MODE=server[/code] and [code]BACKEND_MODE=client[/code] force it.
+    /// Returns [code]true[/code] if this process is a dedicated server: exported as one, or started with [code]--server[/code].
+    /// [code]BACKEND_MODE=server[/code] and [code]BACKEND_MODE=client[/code] override the detection.
     #[func]
     fn is_dedicated_server() -> bool {
         config::is_dedicated_server()

@@ -4,63 +4,84 @@ use backend_client::error::ClientError;
 use backend_client::protocol::rooms::{RoomQuery, RoomSort};
 use godot::prelude::*;
 
-/// Which rooms [method BackendRooms.list_rooms] lists, and in which order. Empty fields do not filter.
+/// Filter and sort order for [method BackendRooms.list_rooms].
+///
+/// Empty properties do not filter.
+/// ```gdscript
+/// var query := BackendRoomQuery.new()
+/// query.map = "swamp"
+/// query.not_full = true
+/// query.sort = BackendRoomQuery.SORT_PLAYERS
+/// query.descending = true
+/// var page: BackendRoomPage = await $BackendRooms.list_rooms(query).wait()
+/// ```
 #[derive(GodotClass)]
 #[class(tool, init, base = Resource)]
 pub struct BackendRoomQuery {
-    /// Filter rooms with exactly this map.
+    /// Matches rooms with exactly this map.
     #[export]
     #[export_group(name = "Filter")]
     map: GString,
-    /// Filter rooms with exactly this mode.
+    /// Matches rooms with exactly this game mode.
     #[export]
     mode: GString,
-    /// Filter rooms in exactly this region.
+    /// Matches rooms in exactly this region.
     #[export]
     region: GString,
-    /// Filter rooms with exactly this version of the game.
+    /// Matches rooms with exactly this version of the game.
     #[export]
     version: GString,
-    /// Filter rooms with this text in their name, in upper or lower case. At most 64 characters.
+    /// Matches rooms whose name contains this text, ignoring case. At most 64 characters.
     #[export]
     search: GString,
-    /// Filter rooms that have all of these tags. At most 16.
+    /// Matches rooms that have all of these tags. At most 16.
     #[export]
     tags: PackedStringArray,
-    /// Filter rooms with a place left.
+    /// If [code]true[/code], rooms without a free place are left out.
     #[export]
     not_full: bool,
-    /// Filter rooms with somebody in them.
+    /// If [code]true[/code], rooms without players are left out.
     #[export]
     not_empty: bool,
-    /// What the rooms are ordered by.
-    #[export(enum = (Name = 0, Players = 1, Newest = 2))]
+    /// Sort order, one of the [code]SORT_*[/code] constants.
+    #[export]
     #[export_group(name = "Order")]
-    sort: i64,
-    /// The other way round.
+    sort: SortOrder,
+    /// If [code]true[/code], the sort order is reversed.
     #[export]
     descending: bool,
-    /// Rooms on a page, 1 to 200.
+    /// Rooms per page, from 1 to 200.
     #[export(range = (1.0, 200.0))]
     #[export_group(name = "Page")]
     #[init(val = 50)]
     limit: i64,
-    /// [member BackendRoomPage.next_cursor] of the page before, with the same filter and order. Empty: the first page.
+    /// [member BackendRoomPage.next_cursor] of the previous page, with the same filter and sort order. If empty, the first page is
+    /// returned.
     #[export]
     cursor: GString,
 }
 
+/// The values of [`BackendRoomQuery::sort`]. gdext registers no enums yet, so scripts use the class's constants.
+#[derive(GodotConvert, Var, Export, Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[godot(via = i64)]
+pub enum SortOrder {
+    #[default]
+    Name = 0,
+    Players = 1,
+    Newest = 2,
+}
+
 #[godot_api]
 impl BackendRoomQuery {
-    /// By name, A to Z.
+    /// Sorts by name, A to Z.
     #[constant]
-    pub const SORT_NAME: i64 = 0;
-    /// By number of players, fewest first.
+    pub const SORT_NAME: i64 = SortOrder::Name as i64;
+    /// Sorts by number of players, fewest first.
     #[constant]
-    pub const SORT_PLAYERS: i64 = 1;
-    /// By age, newest first.
+    pub const SORT_PLAYERS: i64 = SortOrder::Players as i64;
+    /// Sorts by age, newest first.
     #[constant]
-    pub const SORT_NEWEST: i64 = 2;
+    pub const SORT_NEWEST: i64 = SortOrder::Newest as i64;
 
     pub fn to_wire(&self) -> Result<RoomQuery, ClientError> {
         let text = |text: &GString| (!text.is_empty()).then(|| text.to_string());
@@ -69,10 +90,9 @@ impl BackendRoomQuery {
             return Err(ClientError::field("tags", "must not contain commas"));
         }
         let sort = match self.sort {
-            Self::SORT_NAME => RoomSort::Name,
-            Self::SORT_PLAYERS => RoomSort::Players,
-            Self::SORT_NEWEST => RoomSort::Created,
-            _ => return Err(ClientError::field("sort", "must be SORT_NAME, SORT_PLAYERS or SORT_NEWEST")),
+            SortOrder::Name => RoomSort::Name,
+            SortOrder::Players => RoomSort::Players,
+            SortOrder::Newest => RoomSort::Created,
         };
         let limit = u32::try_from(self.limit).map_err(|_| ClientError::field("limit", "must be 1 to 200"))?;
         Ok(RoomQuery {

@@ -56,34 +56,34 @@ pub fn not_configured(message: impl Into<Cow<'static, str>>) -> ClientError {
     ClientError::new(Fault::NotConfigured, message)
 }
 
-/// Why a call failed.
+/// The reason why a call failed.
 ///
-/// Every result has one in its [code]error[/code] property when it failed. Decide by [member code] and
-/// [member retryable]; show [member message].
+/// Every failed result has one in its [code]error[/code] property. Use [member code] and [member retryable] in scripts, and show
+/// [member message] to the player.
 #[derive(GodotClass)]
 #[class(no_init)]
 pub struct BackendError {
     failure: Failure,
-    /// Stable word for the kind of failure, such as [code]invalid_credentials[/code], [code]room_full[/code],
-    /// [code]network[/code], [code]timeout[/code] or [code]cancelled[/code].
+    /// Stable identifier of the error, for example [code]invalid_credentials[/code], [code]room_full[/code], [code]network[/code],
+    /// [code]timeout[/code] or [code]cancelled[/code].
     #[var(get = get_code, no_set)]
     code: PhantomVar<GString>,
-    /// One sentence for a person. Never holds a token, key or password.
+    /// Description of the error in one sentence. Never contains a token, key or password.
     #[var(get = get_message, no_set)]
     message: PhantomVar<GString>,
-    /// HTTP status of the reply, 0 if there was none.
+    /// HTTP status of the response, or 0 if there was none.
     #[var(get = get_http_status, no_set)]
     http_status: PhantomVar<i64>,
-    /// [code]true[/code] if the same call may succeed later.
+    /// If [code]true[/code], the same call may succeed later.
     #[var(get = get_retryable, no_set)]
     retryable: PhantomVar<bool>,
-    /// Seconds the backend asks to wait before trying again, 0 if it did not say.
+    /// Seconds to wait before the next attempt, as requested by the backend. 0 if the backend did not request any.
     #[var(get = get_retry_after_seconds, no_set)]
     retry_after_seconds: PhantomVar<f64>,
-    /// Id under which the backend logged the request, empty if it never got there.
+    /// Id of the request in the backend's log. Empty if the request did not reach the backend.
     #[var(get = get_request_id, no_set)]
     request_id: PhantomVar<GString>,
-    /// Name of the field at fault when [member code] is [code]invalid_field[/code], otherwise empty.
+    /// Name of the invalid field if [member code] is [code]invalid_field[/code], otherwise empty.
     #[var(get = get_field, no_set)]
     field: PhantomVar<GString>,
 }

@@ -14,24 +14,32 @@ use crate::variant_json;
 use crate::variant_json::gstring;
 
 result_class! {
-    /// A player whose token was found to be good.
+    /// A player with a valid token.
     BackendPlayer(Arc<Player>) {
         /// Id of the account.
         player_id (get_player_id): GString = |player| gstring(&player.player_id);
-        /// Name shown to others.
+        /// Name that other players see.
         display_name (get_display_name): GString = |player| gstring(&player.display_name);
-        /// What the player showed: [code]access[/code] for an access token, [code]join[/code] for a join ticket.
-        token_kind (get_token_kind): GString = |player| GString::from(match player.kind {
-            TokenKind::Access => "access",
-            TokenKind::Join => "join",
-        });
+        /// Kind of the validated token, one of the [code]KIND_*[/code] constants.
+        token_kind (get_token_kind): i64 = |player| match player.kind {
+            TokenKind::Access => Self::KIND_ACCESS_TOKEN,
+            TokenKind::Join => Self::KIND_JOIN_TICKET,
+        };
+    }
+    methods {
+        /// An access token, which is valid on every server of the game.
+        #[constant]
+        pub const KIND_ACCESS_TOKEN: i64 = 0;
+        /// A join ticket, which is valid once and for one server.
+        #[constant]
+        pub const KIND_JOIN_TICKET: i64 = 1;
     }
 }
 
 result_class! {
-    /// Outcome of [method BackendTokenValidator.validate].
+    /// The result of [method BackendTokenValidator.validate].
     BackendValidationResult(Arc<Player>) {
-        /// The player the token belongs to, or [code]null[/code] if it was refused.
+        /// The owner of the token, or [code]null[/code] if the token is invalid.
         player (get_player): Option<Gd<BackendPlayer>> = |player| Some(BackendPlayer::object(Ok(Arc::clone(player))));
     }
 }
@@ -52,20 +60,20 @@ impl From<PlayerDocuments> for Documents {
 }
 
 result_class! {
-    /// A player's documents: JSON objects under a key each, such as [code]"progress"[/code].
+    /// A player's documents: one JSON object per key, for example [code]"progress"[/code].
     BackendPlayerDocuments(Documents) {
         /// Id of the account.
         player_id (get_player_id): GString = |documents| gstring(&documents.player_id);
     }
     methods {
-        /// Returns a copy of the document under [param key], or an empty Dictionary if there is none. Whole numbers
-        /// are [int].
+        /// Returns a copy of the document under [param key], or an empty Dictionary if there is none. Numbers keep their type: whole
+        /// numbers that were saved as [int] are [int], [code]3.0[/code] is a [float].
         #[func]
         fn get_document(&self, key: GString) -> VarDictionary {
             self.snapshot(&key).map(|snapshot| variant_json::to_dictionary(&snapshot.content)).unwrap_or_default()
         }
 
-        /// Returns whether there is a document under [param key].
+        /// Returns [code]true[/code] if there is a document under [param key].
         #[func]
         fn has_document(&self, key: GString) -> bool {
             self.snapshot(&key).is_some()
@@ -80,7 +88,7 @@ result_class! {
             keys.into_iter().map(gstring).collect()
         }
 
-        /// Returns how often the document under [param key] was saved, 0 if never.
+        /// Returns how many times the document under [param key] was saved, or 0 if it does not exist.
         #[func]
         fn get_version(&self, key: GString) -> i64 {
             self.snapshot(&key).map_or(0, |snapshot| snapshot.version)

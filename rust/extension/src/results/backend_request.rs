@@ -16,16 +16,16 @@ thread_local! {
 /// all else there is to do for a result.
 pub(crate) type Slot = Rc<RefCell<Option<Variant>>>;
 
-/// One call to the backend, in flight or done.
+/// A call to the backend, pending or completed.
 ///
-/// Every method that talks to the backend returns one. Await it, now or later:
+/// Every asynchronous method returns one. Await [method wait], at once or later:
 /// ```gdscript
 /// var login: BackendLoginResult = await session.login_anonymous("Ada").wait()
 /// if login.failed():
 ///     print(login.error.message)
 /// ```
-/// The call is carried out even if nobody keeps the request. When the node it was made on leaves the tree, it ends
-/// there and then with the error code [code]cancelled[/code], so an [code]await[/code] always returns.
+/// The call is made even if the request is not stored. When the node that made the call leaves the tree, the request completes
+/// at once with the error code [code]cancelled[/code], so an [code]await[/code] always returns.
 #[derive(GodotClass)]
 #[class(no_init)]
 pub struct BackendRequest {
@@ -39,12 +39,12 @@ pub struct BackendRequest {
 
 #[godot_api]
 impl BackendRequest {
-    /// Emitted once when the call is done, always in a later frame than the call was made in. Prefer [method wait]:
-    /// awaiting this signal after it was emitted never returns.
+    /// Emitted once when the call has completed, always in a later frame than the call. Prefer [method wait]: awaiting this signal
+    /// after it was emitted never returns.
     #[signal]
     pub fn completed(result: Variant);
 
-    /// Returns something to [code]await[/code]: gives the result whether the call is done already or not.
+    /// Returns the result if the call has completed, otherwise [signal completed]. Use it with [code]await[/code].
     #[func]
     fn wait(&self) -> Variant {
         match &*self.outcome.borrow() {
@@ -53,14 +53,14 @@ impl BackendRequest {
         }
     }
 
-    /// Returns [code]true[/code] once the result is there.
+    /// Returns [code]true[/code] if the call has completed.
     #[func]
     fn is_done(&self) -> bool {
         self.outcome.borrow().is_some()
     }
 
-    /// Gives up waiting: the call is stopped and, in a later frame, the request completes with the error code
-    /// [code]cancelled[/code]. What the backend has done by then stays done. Does nothing once the request is done.
+    /// Cancels the call. The request completes in a later frame with the error code [code]cancelled[/code]. Changes that the backend
+    /// has made by then are not undone. Does nothing if the call has completed.
     #[func]
     fn cancel(&self) {
         main_thread_queue::cancel(self.id);

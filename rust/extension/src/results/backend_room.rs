@@ -98,62 +98,73 @@ impl Entry {
 }
 
 result_class! {
-    /// A live server as players see it.
+    /// A game server in the room list.
     BackendRoom(Entry) {
         /// Id of the room, for [method BackendRooms.request_ticket].
         room_id (get_room_id): GString = |entry| gstring(&entry.room().room_id);
         /// Name of the server.
         name (get_name): GString = |entry| gstring(&entry.room().name);
-        /// Host name or address to connect to.
+        /// Host name or IP address of the server.
         address (get_address): GString = |entry| gstring(&entry.room().address);
-        /// Port to connect to.
+        /// Port of the server.
         port (get_port): i64 = |entry| entry.room().port.into();
-        /// Map being played.
+        /// Current map.
         map (get_map): GString = |entry| gstring(&entry.room().map);
-        /// Mode being played.
+        /// Current game mode.
         mode (get_mode): GString = |entry| gstring(&entry.room().mode);
-        /// Where the server stands.
+        /// Region of the server, for example [code]eu-west[/code].
         region (get_region): GString = |entry| gstring(&entry.room().region);
         /// Version of the game.
         version (get_version): GString = |entry| gstring(&entry.room().version);
-        /// Players now.
+        /// Current number of players.
         players (get_players): i64 = |entry| entry.room().players.into();
-        /// Places in all.
+        /// Maximum number of players.
         max_players (get_max_players): i64 = |entry| entry.room().max_players.into();
-        /// The server's tags.
+        /// Tags of the server.
         tags (get_tags): PackedStringArray = |entry| entry.room().tags.iter().map(gstring).collect();
-        /// [code]ready[/code], [code]draining[/code] or [code]unhealthy[/code].
-        status (get_status): GString = |entry| GString::from(match entry.room().status {
-            ServerStatus::Ready => "ready",
-            ServerStatus::Draining => "draining",
-            ServerStatus::Unhealthy => "unhealthy",
-        });
-        /// Whether there is no place left.
+        /// State of the server, one of the [code]STATUS_*[/code] constants.
+        status (get_status): i64 = |entry| match entry.room().status {
+            ServerStatus::Ready => Self::STATUS_READY,
+            ServerStatus::Draining => Self::STATUS_DRAINING,
+            ServerStatus::Unhealthy => Self::STATUS_UNHEALTHY,
+        };
+        /// If [code]true[/code], the room has no free place.
         is_full (get_is_full): bool = |entry| entry.room().players >= entry.room().max_players;
+    }
+    methods {
+        /// The server accepts players.
+        #[constant]
+        pub const STATUS_READY: i64 = 0;
+        /// The server finishes its match and accepts no new players.
+        #[constant]
+        pub const STATUS_DRAINING: i64 = 1;
+        /// The main loop of the server has stalled.
+        #[constant]
+        pub const STATUS_UNHEALTHY: i64 = 2;
     }
 }
 
 result_class! {
-    /// Rooms: one page of them, or all.
+    /// A list of rooms: one page, or all pages.
     ///
-    /// Rooms are made when they are asked for: ten thousand cost nothing until they are shown. Show those that fit on the
-    /// screen; order and filter the others by [method BackendRooms.select_rooms].
+    /// A [BackendRoom] is created when it is read, so a list of ten thousand rooms costs nothing until it is shown. Show the rooms that
+    /// fit on the screen, and sort and filter with [method BackendRooms.select_rooms].
     BackendRoomPage(Listing) {
-        /// For [member BackendRoomQuery.cursor], to get the next page; empty on the last one.
+        /// Value for [member BackendRoomQuery.cursor] to request the next page. Empty on the last page.
         next_cursor (get_next_cursor): GString = |page| {
             page.next_cursor().map(gstring).unwrap_or_default()
         };
-        /// Whether there is a page after this one.
+        /// If [code]true[/code], there is another page.
         has_more (get_has_more): bool = |page| page.next_cursor().is_some();
     }
     methods {
-        /// Returns the number of rooms on this page.
+        /// Returns the number of rooms in the list.
         #[func]
         fn size(&self) -> i64 {
             self.outcome.as_ref().map_or(0, |page| page.len() as i64)
         }
 
-        /// Returns the room at [param index], or [code]null[/code] if there is none.
+        /// Returns the room at [param index], or [code]null[/code] if the index is out of range.
         #[func]
         fn get_room(&self, index: i64) -> Option<Gd<BackendRoom>> {
             let entry = self.outcome.as_ref().ok()?.entry(usize::try_from(index).ok()?)?;
@@ -167,7 +178,7 @@ result_class! {
 }
 
 result_class! {
-    /// Outcome of [method BackendRooms.get_room].
+    /// The result of [method BackendRooms.get_room].
     BackendRoomResult(Room) {
         /// The room, or [code]null[/code] if the call failed.
         room (get_room): Option<Gd<BackendRoom>> = |room| Some(BackendRoom::object(Ok(Entry::single(room.clone()))));
@@ -175,23 +186,23 @@ result_class! {
 }
 
 result_class! {
-    /// Permission to join one room, once, within a minute.
+    /// A single-use permission to join one room, valid for a minute.
     ///
-    /// Assign [member ticket] to [member BackendPeerAuth.ticket], then connect to [member address] and
-    /// [member port].
+    /// Pass it to [method BackendPeerAuth.use_ticket], then connect to [member address] and [member port].
     BackendJoinTicket(JoinTicket) {
-        /// What to show to the game server, and to nobody else.
+        /// The signed ticket. Send it to the game server of this room only.
         ticket (get_ticket): GString = |ticket| gstring(&ticket.ticket);
-        /// The room it is for.
+        /// Id of the room.
         room_id (get_room_id): GString = |ticket| gstring(&ticket.room.room_id);
-        /// Host name or address to connect to.
+        /// Host name or IP address of the server.
         address (get_address): GString = |ticket| gstring(&ticket.room.address);
-        /// Port to connect to.
+        /// Port of the server.
         port (get_port): i64 = |ticket| ticket.room.port.into();
-        /// The server's certificate, PEM; empty when the room is not encrypted. [method BackendPeerAuth.use_ticket] takes it.
+        /// Certificate of the server in PEM format, or empty if the room does not use DTLS. [method BackendPeerAuth.use_ticket] applies
+        /// it.
         certificate (get_certificate): GString =
             |ticket| ticket.certificate.as_ref().map(gstring).unwrap_or_default();
-        /// Seconds the ticket lives.
+        /// Seconds until the ticket expires, counted from when it was issued.
         expires_in_seconds (get_expires_in_seconds): i64 = |ticket| ticket.expires_in.into();
     }
 }

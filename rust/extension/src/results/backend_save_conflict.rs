@@ -9,9 +9,9 @@ use crate::results::result_class::result_class;
 use crate::variant_json;
 use crate::variant_json::gstring;
 
-/// A save that came too late: another server had taken the player over by then.
+/// A late save: another server had taken the player over before it arrived.
 ///
-/// The backend has neither applied nor dropped it. The server that holds the player now decides what becomes of it: by
+/// The backend neither applies nor drops a late save. The server that holds the player resolves it, by
 /// [member BackendPlayerStore.merge_hook], by [member BackendPlayerStore.conflict_resolution], or by
 /// [method BackendPlayerStore.resolve_conflict].
 #[derive(GodotClass)]
@@ -21,23 +21,23 @@ pub struct BackendSaveConflict {
     /// Id of the conflict.
     #[var(get = get_conflict_id, no_set)]
     conflict_id: PhantomVar<GString>,
-    /// Id of the account whose document it is.
+    /// Id of the account that owns the document.
     #[var(get = get_player_id, no_set)]
     player_id: PhantomVar<GString>,
     /// Key of the document.
     #[var(get = get_key, no_set)]
     key: PhantomVar<GString>,
-    /// Id of the server that saved too late.
+    /// Id of the server whose save was late.
     #[var(get = get_server_id, no_set)]
     server_id: PhantomVar<GString>,
-    /// When the backend received the save: RFC 3339, UTC, such as [code]2026-01-31T12:00:00Z[/code].
+    /// Time at which the backend received the save, in UTC (RFC 3339), for example [code]2026-01-31T12:00:00Z[/code].
     #[var(get = get_received_at, no_set)]
     received_at: PhantomVar<GString>,
 }
 
 #[godot_api]
 impl BackendSaveConflict {
-    /// Returns a copy of the document that came too late.
+    /// Returns a copy of the late document.
     #[func]
     fn get_value(&self) -> VarDictionary {
         variant_json::to_dictionary(&self.conflict.value)
@@ -93,7 +93,7 @@ impl IRefCounted for BackendSaveConflict {
 }
 
 result_class! {
-    /// Outcome of [method BackendPlayerStore.list_conflicts]: a player's conflicts, the oldest first, at most 100.
+    /// The result of [method BackendPlayerStore.list_conflicts]: a player's conflicts, oldest first, at most 100.
     BackendConflictList(Vec<Arc<Conflict>>) {
     }
     methods {
@@ -103,7 +103,7 @@ result_class! {
             self.outcome.as_ref().map_or(0, |conflicts| conflicts.len() as i64)
         }
 
-        /// Returns the conflict at [param index], or [code]null[/code] if there is none.
+        /// Returns the conflict at [param index], or [code]null[/code] if the index is out of range.
         #[func]
         fn get_conflict(&self, index: i64) -> Option<Gd<BackendSaveConflict>> {
             let conflict = self.outcome.as_ref().ok()?.get(usize::try_from(index).ok()?)?;

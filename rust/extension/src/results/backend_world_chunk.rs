@@ -13,13 +13,13 @@ pub struct NamedChunk {
 }
 
 result_class! {
-    /// A chunk of a world, read by [method BackendWorldStore.load_chunk].
+    /// A chunk of a world, as returned by [method BackendWorldStore.load_chunk].
     BackendWorldChunk(NamedChunk) {
         /// Name of the chunk.
         chunk_name (get_chunk_name): GString = |chunk| gstring(&chunk.name);
-        /// Its bytes, copied each time this is read.
+        /// Content of the chunk. Each read returns a new copy.
         data (get_data): PackedByteArray = |chunk| PackedByteArray::from(chunk.content.data.as_slice());
-        /// Version of the world that wrote it, 0 while the backend does not have it.
+        /// World version that contains this content, or 0 if the backend has not committed it yet.
         version (get_version): i64 = |chunk| chunk.content.version;
     }
 }

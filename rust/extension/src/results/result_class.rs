@@ -17,14 +17,14 @@ macro_rules! result_class {
         #[class(no_init)]
         pub struct $Class {
             outcome: Result<$Data, $crate::results::backend_error::Failure>,
-            /// Why the call failed, or [code]null[/code] if it succeeded.
+            /// The reason why the call failed, or [code]null[/code] if it succeeded.
             #[var(get = get_error, no_set)]
             error: godot::prelude::PhantomVar<Option<godot::prelude::Gd<$crate::results::backend_error::BackendError>>>,
             $( $(#[$meta])* #[var(get = $getter, no_set)] $field: godot::prelude::PhantomVar<$Type>, )*
         }
 
         impl $Class {
-            /// The object a script gets.
+            /// The object as a script receives it.
             #[allow(dead_code, reason = "not every result comes from a request")]
             pub fn answer(outcome: Result<$Data, $crate::results::backend_error::Failure>) -> godot::prelude::Variant {
                 godot::prelude::ToGodot::to_variant(&Self::object(outcome))
@@ -47,7 +47,7 @@ macro_rules! result_class {
                 self.outcome.is_ok()
             }
 
-            /// Returns [code]true[/code] if the call failed; [member error] then says why.
+            /// Returns [code]true[/code] if the call failed; [member error] holds the reason.
             #[func]
             fn failed(&self) -> bool {
                 self.outcome.is_err()

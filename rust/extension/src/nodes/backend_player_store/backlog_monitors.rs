@@ -11,10 +11,10 @@ use godot::prelude::*;
 type Measure = fn(&[Backlog]) -> f64;
 
 const MONITORS: [(&str, Measure); 3] = [
-    ("backend_client/backlog_documents", |stores| {
+    ("backend_client/unsaved_documents", |stores| {
         stores.iter().map(|backlog| backlog.documents as f64).sum()
     }),
-    ("backend_client/oldest_unsent_seconds", |stores| {
+    ("backend_client/oldest_unsaved_seconds", |stores| {
         stores.iter().map(|backlog| backlog.oldest.as_secs_f64()).fold(0.0, f64::max)
     }),
     ("backend_client/flush_latency_ms", |stores| {

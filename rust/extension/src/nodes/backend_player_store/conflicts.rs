@@ -9,22 +9,44 @@ use godot::builtin::AnyDictionary;
 use godot::prelude::*;
 
 use super::BackendPlayerStore;
-use crate::nodes::backend_session::BackendDone;
 use crate::results::backend_error::Failure;
 use crate::results::backend_request::BackendRequest;
+use crate::results::backend_result::BackendResult;
 use crate::results::backend_save_conflict::BackendSaveConflict;
 use crate::runtime::main_thread_queue;
 use crate::runtime::worker_threads;
 use crate::variant_json;
 
-/// What one of the class's constants asks for.
-pub(super) fn resolution(constant: i64) -> Result<Resolution, ClientError> {
-    match constant {
-        BackendPlayerStore::OURS => Ok(Resolution::Ours),
-        BackendPlayerStore::THEIRS => Ok(Resolution::Theirs),
-        BackendPlayerStore::MERGE_PATCH => Ok(Resolution::MergePatch),
-        _ => Err(ClientError::field("resolution", "must be OURS, THEIRS or MERGE_PATCH")),
+/// The values of [`BackendPlayerStore::conflict_resolution`]. gdext registers no enums yet, so scripts use the class's
+/// constants.
+#[derive(GodotConvert, Var, Export, Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[godot(via = i64)]
+pub enum ConflictResolution {
+    KeepHeld = 0,
+    KeepLate = 1,
+    MergePatch = 2,
+    #[default]
+    Manual = 3,
+}
+
+impl ConflictResolution {
+    /// `None` when the game decides later.
+    const fn automatic(self) -> Option<Resolution> {
+        match self {
+            Self::KeepHeld => Some(Resolution::Ours),
+            Self::KeepLate => Some(Resolution::Theirs),
+            Self::MergePatch => Some(Resolution::MergePatch),
+            Self::Manual => None,
+        }
     }
+}
+
+/// The resolution that a script passed as a constant.
+pub(super) fn resolution(constant: i64) -> Result<Resolution, ClientError> {
+    ConflictResolution::try_from_godot(constant)
+        .ok()
+        .and_then(ConflictResolution::automatic)
+        .ok_or_else(|| ClientError::field("resolution", "must be KEEP_HELD, KEEP_LATE or MERGE_PATCH"))
 }
 
 pub(super) fn merged_by_the_game(value: &AnyDictionary) -> Result<Resolution, ClientError> {
@@ -53,7 +75,7 @@ impl BackendPlayerStore {
             Ok(async move { store.settle(&conflict, change).await.inspect_err(warn) })
         });
         let work = work.inspect_err(refused);
-        self.calls.try_start(work, BackendDone::answer)
+        self.calls.try_start(work, BackendResult::answer)
     }
 }
 
@@ -110,17 +132,16 @@ fn decide(
     if hook.is_valid() {
         return Some(ask(&hook, store, conflict).map(Resolution::Value));
     }
-    resolution(node.bind().conflict_resolution).ok().map(Ok)
+    node.bind().conflict_resolution.automatic().map(Ok)
 }
 
 /// What the game's own function makes of both.
 fn ask(hook: &Callable, store: &PlayerStore, conflict: &Conflict) -> Result<Content, ClientError> {
     let (player_id, key) = (conflict.player_id.as_str(), conflict.key.as_str());
-    let ours =
-        store.document(player_id, key).map(|ours| variant_json::to_dictionary(&ours)).unwrap_or_default();
-    let theirs = variant_json::to_dictionary(&conflict.value);
-    let answer =
-        hook.call(&[player_id.to_variant(), key.to_variant(), ours.to_variant(), theirs.to_variant()]);
+    let held =
+        store.document(player_id, key).map(|held| variant_json::to_dictionary(&held)).unwrap_or_default();
+    let late = variant_json::to_dictionary(&conflict.value);
+    let answer = hook.call(&[player_id.to_variant(), key.to_variant(), held.to_variant(), late.to_variant()]);
     let merged = answer.try_to::<AnyDictionary>().map_err(|_| {
         let rule = format!("must return a Dictionary, returned {:?}", answer.get_type());
         ClientError::field("merge_hook", rule)

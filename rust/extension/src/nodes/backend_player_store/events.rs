@@ -76,7 +76,7 @@ fn announce(id: InstanceId, event: Event) {
             );
             node.signals().rollback_detected().emit();
         }
-        Event::PlayerWanted { player_id } => wanted(&node, player_id),
+        Event::PlayerWanted { player_id } => hand_over(&node, player_id),
         Event::JournalFailed(error) => {
             node.signals().journal_failed().emit(&Failure::from(error).into_object());
         }
@@ -86,7 +86,7 @@ fn announce(id: InstanceId, event: Event) {
         }
         Event::JournalRecovered => node.signals().journal_recovered().emit(),
         Event::BacklogChanged(backlog) => {
-            node.signals().backlog_changed().emit(backlog.documents as i64, backlog.oldest.as_secs_f64());
+            node.signals().unsaved_changed().emit(backlog.documents as i64, backlog.oldest.as_secs_f64());
         }
     }
 }
@@ -102,8 +102,8 @@ fn saved_locally(node: &Gd<BackendPlayerStore>, saves: &[LocalSave]) {
 }
 
 /// What the handlers save is part of what the next server finds.
-fn wanted(node: &Gd<BackendPlayerStore>, player_id: String) {
-    node.signals().player_wanted().emit(&player_id);
+fn hand_over(node: &Gd<BackendPlayerStore>, player_id: String) {
+    node.signals().handover_requested().emit(&player_id);
     let store = if node.is_instance_valid() { node.bind().handle() } else { None };
     if let Some(store) = store {
         worker_threads::spawn(async move {
