@@ -137,11 +137,11 @@ pub struct BackendShutdown {
     #[export]
     #[var(set = set_store)]
     store: Option<Gd<BackendPlayerStore>>,
-    plan: Option<Arc<Coordinator>>,
+    coordinator: Option<Arc<Coordinator>>,
     /// A window that is closed does not quit at once, because of this node.
-    delays_closing: bool,
+    handles_close_request: bool,
     empty_since: Option<Instant>,
-    looking: Option<FrameHook>,
+    checking: Option<FrameHook>,
     collecting: Option<FrameHook>,
     base: Base<Node>,
 }
@@ -153,25 +153,25 @@ impl INode for BackendShutdown {
             return;
         }
         let id = self.base().instance_id();
-        self.looking = Some(FrameHook::every(CHECK_INTERVAL, move || look(id)));
+        self.checking = Some(FrameHook::every(CHECK_INTERVAL, move || check(id)));
         host_notifier::start();
         ACTIVE.set(Some(id));
         let mut tree = self.base().get_tree();
         if tree.is_auto_accept_quit() {
             tree.set_auto_accept_quit(false);
-            self.delays_closing = true;
+            self.handles_close_request = true;
         }
         coordinator::enable_exit_code();
-        let plan = self.plan();
-        let (trigger, leave) = (Arc::clone(&plan), plan);
+        let coordinator = self.coordinator();
+        let (trigger, force_exit) = (Arc::clone(&coordinator), coordinator);
         signals::install(
             Arc::new(move |reason, at_most| trigger.request_from_outside(reason, at_most)),
-            Arc::new(move |code_if_unsaved| leave.leave(code_if_unsaved)),
+            Arc::new(move |code_if_unsaved| force_exit.force_exit(code_if_unsaved)),
         );
     }
 
     fn exit_tree(&mut self) {
-        self.looking = None;
+        self.checking = None;
         self.collecting = None;
         let id = self.base().instance_id();
         if ACTIVE.with_borrow(|active| *active == Some(id)) {
@@ -181,19 +181,19 @@ impl INode for BackendShutdown {
                 signals::uninstall();
             }
         }
-        if std::mem::take(&mut self.delays_closing) {
+        if std::mem::take(&mut self.handles_close_request) {
             self.base().get_tree().set_auto_accept_quit(true);
         }
     }
 
     fn on_notification(&mut self, what: NodeNotification) {
-        if what != NodeNotification::WM_CLOSE_REQUEST || !self.delays_closing {
+        if what != NodeNotification::WM_CLOSE_REQUEST || !self.handles_close_request {
             return;
         }
-        let plan = self.plan();
-        self.choose();
-        if plan.request_from_outside("window_closed", None) == Response::ForceExit {
-            plan.leave(EXIT_UNSAVED);
+        let coordinator = self.coordinator();
+        self.update_targets();
+        if coordinator.request_from_outside("window_closed", None) == Response::ForceExit {
+            coordinator.force_exit(EXIT_UNSAVED);
         }
     }
 
@@ -252,9 +252,9 @@ impl BackendShutdown {
     /// Starts the shutdown. Has no effect if it has started already.
     #[func]
     fn request_shutdown(&mut self, reason: GString) {
-        let plan = self.plan();
-        self.choose();
-        if !plan.request(&reason.to_string()) {
+        let coordinator = self.coordinator();
+        self.update_targets();
+        if !coordinator.request(&reason.to_string()) {
             tracing::debug!("shutdown requested again");
         }
     }
@@ -262,7 +262,7 @@ impl BackendShutdown {
     /// Returns [code]true[/code] if the shutdown has started.
     #[func]
     fn is_shutting_down(&self) -> bool {
-        self.plan.as_ref().is_some_and(|plan| plan.is_requested())
+        self.coordinator.as_ref().is_some_and(|coordinator| coordinator.is_requested())
     }
 
     #[func(rename = _get_configuration_warnings)]
@@ -273,8 +273,8 @@ impl BackendShutdown {
     #[func]
     fn set_grace_seconds(&mut self, seconds: f64) {
         self.grace_seconds = seconds;
-        if let Some(plan) = &self.plan {
-            plan.set_grace(config::host("", seconds).shutdown_grace());
+        if let Some(coordinator) = &self.coordinator {
+            coordinator.set_grace(config::host("", seconds).shutdown_grace());
         }
         self.base_mut().update_configuration_warnings();
     }
@@ -282,57 +282,61 @@ impl BackendShutdown {
     #[func]
     fn set_registration(&mut self, registration: Option<Gd<BackendServerRegistration>>) {
         self.registration = registration;
-        self.choose();
+        self.update_targets();
     }
 
     #[func]
     fn set_store(&mut self, store: Option<Gd<BackendPlayerStore>>) {
         self.store = store;
-        self.choose();
+        self.update_targets();
     }
 
-    fn plan(&mut self) -> Arc<Coordinator> {
-        if let Some(plan) = &self.plan {
-            return Arc::clone(plan);
+    fn coordinator(&mut self) -> Arc<Coordinator> {
+        if let Some(coordinator) = &self.coordinator {
+            return Arc::clone(coordinator);
         }
         let id = self.base().instance_id();
         let grace = config::host("", self.grace_seconds).shutdown_grace();
-        let plan = Coordinator::new(grace, move |plan, phase| {
-            tell_host(&phase);
-            let plan = Weak::clone(plan);
-            main_thread_queue::enqueue(move || on_phase(id, &plan, phase));
+        let coordinator = Coordinator::new(grace, move |coordinator, phase| {
+            notify_host(&phase);
+            let coordinator = Weak::clone(coordinator);
+            main_thread_queue::enqueue(move || on_phase(id, &coordinator, phase));
         });
-        self.plan = Some(Arc::clone(&plan));
-        self.choose();
-        plan
+        self.coordinator = Some(Arc::clone(&coordinator));
+        self.update_targets();
+        coordinator
     }
 
-    /// Tells the plan which nodes it is for.
-    fn choose(&self) {
-        let Some(plan) = &self.plan else { return };
+    /// Tells the coordinator which nodes it is for.
+    fn update_targets(&self) {
+        let Some(coordinator) = &self.coordinator else { return };
         let store = self.store.as_ref().filter(|node| node.is_instance_valid()).map(Gd::instance_id);
         let registration =
             self.registration.as_ref().filter(|node| node.is_instance_valid()).map(Gd::instance_id);
-        plan.parts.only(store, registration);
+        coordinator.targets.only(store, registration);
     }
 
     fn stores(&self) -> Vec<Gd<BackendPlayerStore>> {
-        self.these_or_found(self.store.as_ref(), backend_player_store::GROUP)
+        self.assigned_or_found(self.store.as_ref(), backend_player_store::GROUP)
     }
 
     fn worlds(&self) -> Vec<Gd<BackendWorldStore>> {
-        self.these_or_found(None, backend_world_store::GROUP)
+        self.assigned_or_found(None, backend_world_store::GROUP)
     }
 
     fn registrations(&self) -> Vec<Gd<BackendServerRegistration>> {
-        self.these_or_found(self.registration.as_ref(), backend_server_registration::GROUP)
+        self.assigned_or_found(self.registration.as_ref(), backend_server_registration::GROUP)
     }
 
     fn peer_auths(&self) -> Vec<Gd<BackendPeerAuth>> {
-        self.these_or_found(self.peer_auth.as_ref(), backend_peer_auth::GROUP)
+        self.assigned_or_found(self.peer_auth.as_ref(), backend_peer_auth::GROUP)
     }
 
-    fn these_or_found<T: Inherits<Node> + GodotClass>(&self, own: Option<&Gd<T>>, group: &str) -> Vec<Gd<T>> {
+    fn assigned_or_found<T: Inherits<Node> + GodotClass>(
+        &self,
+        own: Option<&Gd<T>>,
+        group: &str,
+    ) -> Vec<Gd<T>> {
         if let Some(own) = own.filter(|node| node.is_instance_valid()) {
             return vec![own.clone()];
         }
@@ -344,7 +348,7 @@ impl BackendShutdown {
     }
 
     /// Whether the server has been empty for too long.
-    fn is_empty_for_long(&mut self) -> bool {
+    fn is_empty_timeout_over(&mut self) -> bool {
         let given = config::argument("--empty-server-timeout").and_then(|text| text.parse().ok());
         let limit: f64 = given.unwrap_or(self.empty_server_timeout);
         if limit <= 0.0 {
@@ -373,7 +377,7 @@ pub fn trigger(reason: &str) {
 }
 
 /// Worker. The host hears of it also when the main thread is stuck.
-fn tell_host(phase: &Phase) {
+fn notify_host(phase: &Phase) {
     match phase {
         Phase::Draining(reason, grace) => host_notifier::stopping(reason, *grace),
         Phase::Collecting => {}
@@ -384,11 +388,11 @@ fn tell_host(phase: &Phase) {
     }
 }
 
-fn look(id: InstanceId) {
+fn check(id: InstanceId) {
     let Ok(mut node) = Gd::<BackendShutdown>::try_from_instance_id(id) else { return };
     let mut shutdown = node.bind_mut();
-    shutdown.choose();
-    if !shutdown.is_shutting_down() && shutdown.is_empty_for_long() {
+    shutdown.update_targets();
+    if !shutdown.is_shutting_down() && shutdown.is_empty_timeout_over() {
         shutdown.request_shutdown(GString::from("empty"));
     }
 }
@@ -419,20 +423,20 @@ fn collect(node: &Gd<BackendShutdown>) {
     }
     node.signals().collect_saves().emit();
     if node.is_instance_valid() {
-        let plan = node.bind().plan.clone();
-        if let Some(plan) = plan {
-            plan.collected();
+        let coordinator = node.bind().coordinator.clone();
+        if let Some(coordinator) = coordinator {
+            coordinator.collected();
         }
     }
 }
 
-fn on_phase(id: InstanceId, plan: &Weak<Coordinator>, phase: Phase) {
+fn on_phase(id: InstanceId, coordinator: &Weak<Coordinator>, phase: Phase) {
     let Ok(node) = Gd::<BackendShutdown>::try_from_instance_id(id) else {
         // Freed meanwhile: the shutdown goes on without it.
-        match (phase, plan.upgrade()) {
-            (Phase::Collecting, Some(plan)) => plan.collected(),
-            (Phase::Completed(summary), Some(plan)) => {
-                plan.quits(&summary);
+        match (phase, coordinator.upgrade()) {
+            (Phase::Collecting, Some(coordinator)) => coordinator.collected(),
+            (Phase::Completed(summary), Some(coordinator)) => {
+                coordinator.complete_and_quit(&summary);
                 quit(summary.exit_code());
             }
             _ => {}
@@ -441,7 +445,7 @@ fn on_phase(id: InstanceId, plan: &Weak<Coordinator>, phase: Phase) {
     };
     match phase {
         Phase::Draining(reason, grace) => {
-            node.bind().choose();
+            node.bind().update_targets();
             let (peer_auths, registrations) = (node.bind().peer_auths(), node.bind().registrations());
             for mut peer_auth in peer_auths {
                 peer_auth.bind_mut().stop_accepting();
@@ -463,14 +467,14 @@ fn on_phase(id: InstanceId, plan: &Weak<Coordinator>, phase: Phase) {
 
 fn complete(mut node: Gd<BackendShutdown>, summary: Summary) {
     let code = summary.exit_code();
-    let (plan, quits) = {
+    let (coordinator, quits) = {
         let mut shutdown = node.bind_mut();
         let quits = shutdown.quit_on_completed;
-        (if quits { shutdown.plan.clone() } else { shutdown.plan.take() }, quits)
+        (if quits { shutdown.coordinator.clone() } else { shutdown.coordinator.take() }, quits)
     };
-    match plan {
-        Some(plan) if quits => plan.quits(&summary),
-        Some(plan) => plan.stays(&summary),
+    match coordinator {
+        Some(coordinator) if quits => coordinator.complete_and_quit(&summary),
+        Some(coordinator) => coordinator.complete_and_continue(&summary),
         None => {}
     }
     node.signals().progress().emit(BackendShutdown::PHASE_COMPLETED);

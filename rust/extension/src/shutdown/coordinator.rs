@@ -1,4 +1,4 @@
-//! What threads other than the main one need to carry a shutdown out.
+//! The state of a shutdown that threads other than the main one need.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -17,37 +17,37 @@ use crate::shutdown::summary_log::SummaryLog;
 /// How far beyond the deadline the main thread waits for its enforcement.
 const OVERRUN: Duration = Duration::from_secs(1);
 
-/// The shutdown that was begun last, unless the game went on after it.
-static BEGUN: Mutex<Option<Arc<Coordinator>>> = Mutex::new(None);
+/// The shutdown that was started last, unless the game continued after it.
+static CURRENT: Mutex<Option<Arc<Coordinator>>> = Mutex::new(None);
 
-/// A `BackendShutdown` was in the tree.
+/// Whether a `BackendShutdown` was in the tree.
 static GIVES_EXIT_CODE: AtomicBool = AtomicBool::new(false);
 
-/// One shutdown and what it is for.
+/// One shutdown and its targets.
 pub struct Coordinator {
     shutdown: Shutdown,
-    /// What it brings in order.
-    pub parts: Arc<Targets>,
+    /// What it saves and deregisters.
+    pub targets: Arc<Targets>,
     grace: Mutex<Duration>,
     summary_log: Arc<SummaryLog>,
-    /// It is over, and the engine quits because of it.
+    /// Whether it has completed and the engine quits because of it.
     quits: AtomicBool,
 }
 
 impl Coordinator {
     /// Main thread. `on_phase` is called on workers.
     pub fn new(grace: Duration, on_phase: impl Fn(&Weak<Self>, Phase) + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new_cyclic(|plan| {
-            let parts = Arc::new(Targets::default());
+        Arc::new_cyclic(|coordinator| {
+            let targets = Arc::new(Targets::default());
             let summary_log = Arc::new(SummaryLog::default());
-            let (plan, say) = (Weak::clone(plan), Arc::clone(&summary_log));
+            let (coordinator, say) = (Weak::clone(coordinator), Arc::clone(&summary_log));
             let shutdown = Shutdown::new(
                 config::clock(),
-                Arc::clone(&parts) as _,
-                Arc::new(move |phase| on_phase(&plan, phase)),
+                Arc::clone(&targets) as _,
+                Arc::new(move |phase| on_phase(&coordinator, phase)),
                 Arc::new(move |code, summary: &Summary| say.exit(code, summary)),
             );
-            Self { shutdown, parts, grace: Mutex::new(grace), summary_log, quits: AtomicBool::new(false) }
+            Self { shutdown, targets, grace: Mutex::new(grace), summary_log, quits: AtomicBool::new(false) }
         })
     }
 
@@ -56,30 +56,30 @@ impl Coordinator {
         *self.grace.lock().unwrap_or_else(PoisonError::into_inner) = grace;
     }
 
-    /// Any thread. A request of the game. False when it has begun already.
+    /// Any thread. A request of the game. Returns false if the shutdown has started already.
     pub fn request(self: &Arc<Self>, reason: &str) -> bool {
         let Ok(handle) = worker_threads::handle() else { return false };
         let _entered = handle.enter();
         let grace = self.grace();
-        let mut last = begun();
+        let mut last = current();
         let is_first = self.shutdown.request(reason, grace);
         if is_first {
-            self.has_begun(&mut last, grace);
+            self.mark_started(&mut last, grace);
         }
         is_first
     }
 
     /// Any thread. A signal, or a closed window.
     pub fn request_from_outside(self: &Arc<Self>, reason: &str, at_most: Option<Duration>) -> Response {
-        // No workers any more: nobody is left who could shut down in order.
+        // Without workers, no orderly shutdown is possible.
         let Ok(handle) = worker_threads::handle() else { return Response::ForceExit };
         let _entered = handle.enter();
         let grace = self.grace();
         let grace = at_most.map_or(grace, |at_most| grace.min(at_most));
-        let mut last = begun();
+        let mut last = current();
         let response = self.shutdown.request_from_outside(reason, grace);
         if response == Response::Started {
-            self.has_begun(&mut last, grace);
+            self.mark_started(&mut last, grace);
         }
         response
     }
@@ -88,7 +88,7 @@ impl Coordinator {
         *self.grace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn has_begun(self: &Arc<Self>, last: &mut Option<Arc<Self>>, grace: Duration) {
+    fn mark_started(self: &Arc<Self>, last: &mut Option<Arc<Self>>, grace: Duration) {
         registry::retain_removed();
         worker_threads::set_deadline(Instant::now() + grace);
         *last = Some(Arc::clone(self));
@@ -104,31 +104,31 @@ impl Coordinator {
         self.shutdown.collected();
     }
 
-    /// Main thread. All is done, which is said, and the engine quits.
-    pub fn quits(&self, summary: &Summary) {
+    /// Main thread. The shutdown has completed: logs the summary before the engine quits.
+    pub fn complete_and_quit(&self, summary: &Summary) {
         self.summary_log.log(summary.exit_code(), summary);
         background_tasks::skip_remaining();
         self.shutdown.leaving();
-        // Whose nodes go from here on has nothing to be brought in order any more: its journal is closed at once.
+        // The journals of nodes that are freed from here on are closed at once.
         registry::discard_removed();
         self.quits.store(true, Ordering::Relaxed);
     }
 
-    /// Main thread. All is done, which is said, and the game goes on.
-    pub fn stays(&self, summary: &Summary) {
+    /// Main thread. The shutdown has completed: logs the summary, and the game continues.
+    pub fn complete_and_continue(&self, summary: &Summary) {
         self.summary_log.log(summary.exit_code(), summary);
         self.shutdown.stay();
         worker_threads::clear_deadline();
         registry::discard_removed();
         host_notifier::resume();
-        *begun() = None;
+        *current() = None;
     }
 
     /// Any thread but a worker. Ends the process once the journal is synced.
-    pub fn leave(&self, code_if_unsaved: i32) {
+    pub fn force_exit(&self, code_if_unsaved: i32) {
         let summary = self.shutdown.cut_short();
         let code = match (summary.ending, summary.exit_code()) {
-            // It is done, and the game was told with which code.
+            // The game has received this code with `completed`.
             (Ending::Complete, code) => code,
             (_, 0) => 0,
             _ => code_if_unsaved,
@@ -137,12 +137,12 @@ impl Coordinator {
     }
 }
 
-/// Main thread, when the engine quits. A shutdown under way is not cut off by that: it goes through its phases without
-/// the game and then ends the process.
+/// Main thread, when the engine quits. A shutdown under way is not cut short: it completes its phases without the game and
+/// then ends the process.
 pub fn run_to_end() {
-    let unfinished = begun().clone().filter(|plan| !plan.quits.load(Ordering::Relaxed));
-    let Some(plan) = unfinished else { return };
-    plan.shutdown.abandoned();
+    let unfinished = current().clone().filter(|coordinator| !coordinator.quits.load(Ordering::Relaxed));
+    let Some(coordinator) = unfinished else { return };
+    coordinator.shutdown.abandoned();
     // Ends with the process, at the deadline at the latest.
     std::thread::sleep(worker_threads::time_left().unwrap_or_default() + OVERRUN);
 }
@@ -151,7 +151,7 @@ pub fn run_to_end() {
 /// that everything is at the backend, also when it ends without a shutdown: what freed nodes have to say is waited for,
 /// and the exit code says so if something is left.
 pub fn check_on_quit() {
-    let is_over = begun().as_ref().is_some_and(|plan| plan.quits.load(Ordering::Relaxed));
+    let is_over = current().as_ref().is_some_and(|coordinator| coordinator.quits.load(Ordering::Relaxed));
     if is_over || !GIVES_EXIT_CODE.load(Ordering::Relaxed) || godot::init::is_editor_hint() {
         return;
     }
@@ -176,12 +176,12 @@ pub fn enable_exit_code() {
 
 /// Main thread, before the library goes: none of its threads may outlive it.
 pub fn close() {
-    let plan = begun().take();
-    if let Some(plan) = plan {
-        plan.shutdown.stay();
+    let coordinator = current().take();
+    if let Some(coordinator) = coordinator {
+        coordinator.shutdown.stay();
     }
 }
 
-fn begun() -> MutexGuard<'static, Option<Arc<Coordinator>>> {
-    BEGUN.lock().unwrap_or_else(PoisonError::into_inner)
+fn current() -> MutexGuard<'static, Option<Arc<Coordinator>>> {
+    CURRENT.lock().unwrap_or_else(PoisonError::into_inner)
 }

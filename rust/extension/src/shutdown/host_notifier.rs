@@ -1,4 +1,4 @@
-//! What the host that runs this process is told: that the server takes players, is well, and leaves.
+//! Notifications to the host that runs this process: ready, healthy, stopping.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,25 +16,25 @@ static NOTIFIER: OnceLock<Notifier> = OnceLock::new();
 struct Notifier {
     host: Arc<dyn Host>,
     pulse: Arc<Pulse>,
-    was_listed: AtomicBool,
+    is_ready: AtomicBool,
 }
 
 thread_local! {
-    // Used on the main thread only. Beats for as long as the process lives.
+    // Used on the main thread only. Runs for as long as the process lives.
     static EACH_FRAME: RefCell<Option<FrameHook>> = const { RefCell::new(None) };
 }
 
-/// Main thread. Watches the main loop for the host from now on.
+/// Main thread. Reports the main loop's liveness to the host from now on.
 pub fn start() {
     if NOTIFIER.get().is_some() {
         return;
     }
-    let supervised = NOTIFIER.get_or_init(|| Notifier {
+    let notifier = NOTIFIER.get_or_init(|| Notifier {
         host: config::host("", 0.0),
         pulse: Arc::default(),
-        was_listed: AtomicBool::new(false),
+        is_ready: AtomicBool::new(false),
     });
-    let (host, pulse) = (Arc::clone(&supervised.host), Arc::clone(&supervised.pulse));
+    let (host, pulse) = (Arc::clone(&notifier.host), Arc::clone(&notifier.pulse));
     if host.health_interval().is_some() {
         let turning = Arc::clone(&pulse);
         EACH_FRAME.set(Some(FrameHook::new(move || turning.beat())));
@@ -42,33 +42,33 @@ pub fn start() {
     worker_threads::spawn(keep_alive(host, config::clock(), pulse));
 }
 
-/// Any thread. The server takes players. Filter the first time is news to the host.
+/// Any thread. The server accepts players. The host is notified once.
 pub fn ready(server_id: &str) {
-    let Some(supervised) = NOTIFIER.get() else { return };
-    if !supervised.was_listed.swap(true, Ordering::Relaxed) {
+    let Some(notifier) = NOTIFIER.get() else { return };
+    if !notifier.is_ready.swap(true, Ordering::Relaxed) {
         let status = format!("Listed as {server_id}");
-        worker_threads::spawn(async move { supervised.host.ready(&status) });
+        worker_threads::spawn(async move { notifier.host.ready(&status) });
     }
 }
 
-/// Worker. The server leaves.
+/// Worker. The server is shutting down.
 pub fn stopping(reason: &str, grace: Duration) {
-    if let Some(supervised) = NOTIFIER.get() {
-        supervised.pulse.stopping();
-        supervised.host.stopping(grace, &format!("Shutting down: {reason}"));
+    if let Some(notifier) = NOTIFIER.get() {
+        notifier.pulse.stopping();
+        notifier.host.stopping(grace, &format!("Shutting down: {reason}"));
     }
 }
 
 /// Main thread. The shutdown is over, but the process is not.
 pub fn resume() {
-    if let Some(supervised) = NOTIFIER.get() {
-        supervised.pulse.goes_on();
+    if let Some(notifier) = NOTIFIER.get() {
+        notifier.pulse.goes_on();
     }
 }
 
-/// Worker. What the server is doing, in a few words.
+/// Worker. Sets a short status text.
 pub fn status(text: &str) {
-    if let Some(supervised) = NOTIFIER.get() {
-        supervised.host.status(text);
+    if let Some(notifier) = NOTIFIER.get() {
+        notifier.host.status(text);
     }
 }

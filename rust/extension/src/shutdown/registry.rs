@@ -1,4 +1,4 @@
-//! What a shutdown brings in order, reachable from worker threads: the main thread may be stuck by then.
+//! The stores and registrations that a shutdown covers, reachable from worker threads: the main thread may be stuck by then.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -14,25 +14,24 @@ use tokio::task::JoinSet;
 
 use crate::shutdown::host_notifier;
 
-/// Longest time for which a store is waited for when all are counted.
-const COUNTING: Duration = Duration::from_millis(500);
+/// Time-out per store when unsaved documents are counted.
+const COUNT_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Everything in this process that a shutdown may have to bring in order, from the moment it is made.
+/// Everything in this process that a shutdown may have to save or deregister, from its creation on.
 static REGISTRY: LazyLock<Mutex<Registry>> = LazyLock::new(Mutex::default);
 
 #[derive(Default)]
 struct Registry {
     stores: HashMap<InstanceId, PlayerStore>,
-    /// Stores of something else than players. They take part in every shutdown.
+    /// Stores of worlds. They take part in every shutdown.
     others: HashMap<InstanceId, Arc<dyn Store>>,
-    /// What is on local disk where no store has opened it, or one has let go of it with something unsent. By folder: two
-    /// nodes may mean the same.
+    /// What is on the local disk and not open in a store, by folder: two nodes may use the same.
     unopened: HashMap<PathBuf, Arc<dyn Store>>,
-    /// Stores of freed nodes that still send.
+    /// Stores of freed nodes that are still sending.
     freed: HashMap<InstanceId, Arc<dyn Store>>,
     registrations: HashMap<InstanceId, Registration>,
-    /// Nodes that went during a shutdown, which still has to do with what they made.
-    gone: Option<HashSet<InstanceId>>,
+    /// Nodes that were removed during a shutdown, which still needs their stores.
+    removed: Option<HashSet<InstanceId>>,
 }
 
 impl Registry {
@@ -41,107 +40,109 @@ impl Registry {
     }
 }
 
-/// Main thread. A node has made its store.
+/// Main thread. A node has created its store.
 pub fn add_player_store(node: InstanceId, store: PlayerStore) {
-    live().stores.insert(node, store);
+    registry().stores.insert(node, store);
 }
 
-/// Any thread. No store has opened this folder, but something may be in it.
+/// Any thread. This folder is not open in a store, but may contain unsaved documents.
 pub fn add_unopened(folder: PathBuf, store: Arc<dyn Store>) {
-    let before = live().unopened.insert(folder, store);
+    let before = registry().unopened.insert(folder, store);
     drop(before);
 }
 
-/// Any thread. A store opens this folder, and with it what was left there.
+/// Any thread. A store opens this folder and counts its content from now on.
 pub fn remove_unopened(folder: &Path) {
-    let removed = live().unopened.remove(folder);
+    let removed = registry().unopened.remove(folder);
     drop(removed);
 }
 
-/// Any thread. A node has made, or is making, a store of something else than players.
+/// Any thread. A node has opened, or is opening, a store of a world.
 pub fn add_store(node: InstanceId, store: Arc<dyn Store>) {
-    let before = live().others.insert(node, store);
+    let before = registry().others.insert(node, store);
     drop(before);
 }
 
-/// Main thread. A node has made its registration.
+/// Main thread. A node has created its registration.
 pub fn add_registration(node: InstanceId, registration: Registration) {
-    live().registrations.insert(node, registration);
+    registry().registrations.insert(node, registration);
     host_notifier::start();
 }
 
-/// Main thread. A node is gone, or has let go of what it made.
+/// Main thread. A node is freed, or has dropped its store or registration.
 pub fn remove(node: InstanceId) {
-    let mut live = live();
-    if let Some(gone) = &mut live.gone {
-        gone.insert(node);
+    let mut registry = registry();
+    if let Some(removed) = &mut registry.removed {
+        removed.insert(node);
         return;
     }
-    let removed = live.remove(node);
-    drop(live);
+    let removed = registry.remove(node);
+    drop(registry);
     drop(removed);
 }
 
-/// Main thread. A node is freed whose `store` still has something to send: it is part of every shutdown until
-/// [`remove_freed`].
+/// Main thread. A node is freed whose `store` has unsaved documents: it is part of every shutdown until [`remove_freed`].
 pub fn add_freed(node: InstanceId, store: Arc<dyn Store>) {
-    let mut live = live();
-    if live.gone.is_some() {
+    let mut registry = registry();
+    if registry.removed.is_some() {
         // The shutdown under way has it already.
-        drop(live);
+        drop(registry);
         return remove(node);
     }
-    let removed = live.remove(node);
-    live.freed.insert(node, store);
-    drop(live);
+    let removed = registry.remove(node);
+    registry.freed.insert(node, store);
+    drop(registry);
     drop(removed);
 }
 
-/// Any thread. The store of a freed node has sent everything, or stopped trying and left something on local disk.
+/// Any thread. The store of a freed node has sent everything, or has given up; `left` is then on the local disk.
 pub fn remove_freed(node: InstanceId, left: Option<(PathBuf, Arc<dyn Store>)>) {
-    let mut live = live();
-    let removed = live.freed.remove(&node);
+    let mut registry = registry();
+    let removed = registry.freed.remove(&node);
     if let Some((folder, left)) = left {
-        live.unopened.insert(folder, left);
+        registry.unopened.insert(folder, left);
     }
-    drop(live);
+    drop(registry);
     drop(removed);
 }
 
-/// Worker. What of all that is live, or was left, the backend does not have.
+/// Worker. Counts what the backend does not have, of all stores.
 pub async fn count_unsaved() -> Pending {
     let stores = Targets::default().stores();
-    let mut looking = JoinSet::new();
+    let mut flushes = JoinSet::new();
     for store in &stores {
         let store = Arc::clone(store);
-        looking.spawn(async move { store.flush_local(COUNTING).await });
+        flushes.spawn(async move { store.flush_local(COUNT_TIMEOUT).await });
     }
-    let all = async { while looking.join_next().await.is_some() {} };
-    // What did not answer in time is not known, which it says itself.
-    let _late = tokio::time::timeout(COUNTING * 2, all).await;
+    let all = async { while flushes.join_next().await.is_some() {} };
+    // A store that did not finish in time reports that its count is unknown.
+    let _late = tokio::time::timeout(COUNT_TIMEOUT * 2, all).await;
     stores.iter().map(|store| store.pending()).sum()
 }
 
-/// Any thread. A shutdown begins: what nodes made is kept when they go.
+/// Any thread. A shutdown starts: stores and registrations stay when their nodes are removed.
 pub fn retain_removed() {
-    live().gone.get_or_insert_default();
+    registry().removed.get_or_insert_default();
 }
 
-/// Main thread. The shutdown is over and the process goes on.
+/// Main thread. The shutdown is over: drops what was retained.
 pub fn discard_removed() {
-    let mut live = live();
-    let gone = live.gone.take().unwrap_or_default();
-    let removed: Vec<_> = gone.into_iter().map(|node| live.remove(node)).collect();
-    drop(live);
+    let mut registry = registry();
+    let removed = registry.removed.take().unwrap_or_default();
+    let removed: Vec<_> = removed.into_iter().map(|node| registry.remove(node)).collect();
+    drop(registry);
     drop(removed);
 }
 
 /// Any thread. Whether a server of this process is listed under this id.
 pub fn is_listed(server_id: &str) -> bool {
-    live().registrations.values().any(|registration| registration.server_id().as_deref() == Some(server_id))
+    registry()
+        .registrations
+        .values()
+        .any(|registration| registration.server_id().as_deref() == Some(server_id))
 }
 
-/// What one shutdown brings in order: everything, or the nodes it was given.
+/// What one shutdown covers: everything, or the nodes that were assigned.
 #[derive(Default)]
 pub struct Targets(Mutex<Filter>);
 
@@ -158,7 +159,7 @@ impl Targets {
     }
 
     fn registrations(&self) -> Vec<Registration> {
-        chosen(&live().registrations, self.chosen().registration).cloned().collect()
+        chosen(&registry().registrations, self.chosen().registration).cloned().collect()
     }
 
     fn chosen(&self) -> Filter {
@@ -170,7 +171,7 @@ fn chosen<T>(all: &HashMap<InstanceId, T>, only: Option<InstanceId>) -> impl Ite
     all.iter().filter(move |(id, _)| only.is_none_or(|only| only == **id)).map(|(_, part)| part)
 }
 
-fn live() -> MutexGuard<'static, Registry> {
+fn registry() -> MutexGuard<'static, Registry> {
     REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -182,9 +183,10 @@ impl Participants for Targets {
 
     fn stores(&self) -> Vec<Arc<dyn Store>> {
         let only = self.chosen().store;
-        let live = live();
-        let players = chosen(&live.stores, only).map(|store| Arc::new(store.clone()) as Arc<dyn Store>);
-        let others = live.others.values().chain(live.unopened.values()).chain(live.freed.values());
+        let registry = registry();
+        let players = chosen(&registry.stores, only).map(|store| Arc::new(store.clone()) as Arc<dyn Store>);
+        let others =
+            registry.others.values().chain(registry.unopened.values()).chain(registry.freed.values());
         players.chain(others.cloned()).collect()
     }
 
