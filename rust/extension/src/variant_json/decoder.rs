@@ -110,7 +110,7 @@ impl<'de> Reader<'de> {
     }
 
     /// What has to be UTF-8, with zeros behind it up to the next word.
-    pub(super) fn string_bytes(&mut self) -> Result<&'de [u8], JsonError> {
+    fn string_bytes(&mut self) -> Result<&'de [u8], JsonError> {
         let length = self.word()? as usize;
         let bytes = self.take(length)?;
         let padding = self.take(length.wrapping_neg() % 4)?;

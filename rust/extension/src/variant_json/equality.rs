@@ -1,14 +1,18 @@
-//! Whether two Dictionaries that are still encoded say the same: what a game saves again is most often built in the same
-//! order, and then it need not be looked up.
+//! Equality of encoded Dictionaries with each other and with JSON objects, without decoding them into a tree.
+
+use std::fmt::{self, Formatter};
 
 use godot::builtin::VariantType;
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
 
 use super::decoder::Reader;
 use super::error::JsonError;
 
-/// Whether both are the same as JSON; `None` where it takes more than reading them side by side: members in another order,
-/// or values of types that JSON does not tell apart.
-pub fn alike(one: &[u8], other: &[u8]) -> Option<bool> {
+/// Whether both are equal as JSON; `None` where reading them side by side does not decide it: members in another order, or
+/// values of types that are the same in JSON. A document that is saved again is most often built in the same order.
+pub fn equal_side_by_side(one: &[u8], other: &[u8]) -> Option<bool> {
     if one == other {
         return Some(true);
     }
@@ -63,4 +67,97 @@ fn all(
         }
     }
     Ok(Some(true))
+}
+
+/// Whether the Dictionary in `bytes` equals `known`.
+pub fn equals(bytes: &[u8], known: &Map<String, Value>) -> bool {
+    let mut reader = Reader::new(bytes);
+    matches!(reader.deserialize_any(IsObject(known)), Ok(true))
+}
+
+/// Whether the Dictionary is this object.
+struct IsObject<'a>(&'a Map<String, Value>);
+
+impl<'de> Visitor<'de> for IsObject<'_> {
+    type Value = bool;
+
+    fn expecting(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a Dictionary")
+    }
+
+    /// Stops at the first difference: what is left is not read.
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<bool, A::Error> {
+        let mut left = self.0.len();
+        while let Some(key) = members.next_key::<&str>()? {
+            let known = self.0.get(key);
+            let (Some(known), Some(fewer)) = (known, left.checked_sub(1)) else { return Ok(false) };
+            left = fewer;
+            if !members.next_value_seed(Is(known))? {
+                return Ok(false);
+            }
+        }
+        Ok(left == 0)
+    }
+}
+
+/// Whether the value is this one.
+struct Is<'a>(&'a Value);
+
+impl<'de> DeserializeSeed<'de> for Is<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Is<'_> {
+    type Value = bool;
+
+    fn expecting(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<bool, E> {
+        Ok(self.0.is_null())
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<bool, E> {
+        Ok(*self.0 == Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<bool, E> {
+        Ok(matches!(self.0, Value::Number(known) if *known == value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<bool, E> {
+        Ok(matches!(self.0, Value::Number(known) if *known == value.into()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<bool, E> {
+        // Bit for bit: -0.0 is not 0.0, and 3.0 is not 3.
+        let is_same = |known: &Number| known.as_f64().map(f64::to_bits) == Some(value.to_bits());
+        Ok(matches!(self.0, Value::Number(known) if known.is_f64() && is_same(known)))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<bool, E> {
+        Ok(matches!(self.0, Value::String(known) if known == value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<bool, A::Error> {
+        let Value::Array(known) = self.0 else { return Ok(false) };
+        for known in known {
+            if elements.next_element_seed(Is(known))? != Some(true) {
+                return Ok(false);
+            }
+        }
+        Ok(elements.next_element::<IgnoredAny>()?.is_none())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<bool, A::Error> {
+        match self.0 {
+            Value::Object(known) => IsObject(known).visit_map(members),
+            _ => Ok(false),
+        }
+    }
 }

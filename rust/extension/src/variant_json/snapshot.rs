@@ -11,9 +11,8 @@ use godot::classes::Engine;
 use godot::global::var_to_bytes;
 use godot::prelude::*;
 
-use super::equality::alike;
 use super::error::JsonError;
-use super::{decoder, size, writer};
+use super::{decoder, equality, size, writer};
 
 /// Held while the engine keeps its errors to itself, so that none of ours, from other threads, gets lost meanwhile.
 static MUTED: RwLock<()> = RwLock::new(());
@@ -65,11 +64,11 @@ impl Draft for DictionarySnapshot {
     }
 
     fn says(&self, known: &Content) -> bool {
-        size::is(&self.encoded, known)
+        equality::equals(&self.encoded, known)
     }
 
     fn says_as(&self, earlier: &Self) -> Option<bool> {
-        alike(&self.encoded, &earlier.encoded)
+        equality::equal_side_by_side(&self.encoded, &earlier.encoded)
     }
 
     // The same bytes were read from end to end when they were captured.

@@ -1,6 +1,7 @@
-//! A Dictionary that is still encoded, as JSON text: value by value, with nothing in between.
+//! An encoded Dictionary as JSON text, written value by value with nothing in between.
 
 use std::fmt::{self, Formatter};
+use std::io::Write;
 
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
@@ -8,47 +9,62 @@ use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 use super::decoder::Reader;
 use super::error::JsonError;
 
-/// The Dictionary in `bytes` as JSON of `size` bytes, as [`super::size::size`] tells it.
+/// The Dictionary in `bytes` as JSON of `size` bytes, as [`super::size::size`] counts it.
 pub fn text(bytes: &[u8], size: usize) -> Result<String, JsonError> {
     let mut json = Vec::with_capacity(size);
-    let mut reader = Reader::new(bytes);
-    Writing(&mut json).deserialize(&mut reader)?;
-    reader.end()?;
+    write(bytes, &mut json)?;
     String::from_utf8(json).map_err(|_| JsonError::new("must be valid text"))
 }
 
-/// One value, to the end of this.
-struct Writing<'a>(&'a mut Vec<u8>);
+/// Writes the Dictionary in `bytes` as JSON.
+pub(super) fn write(bytes: &[u8], out: &mut impl Write) -> Result<(), JsonError> {
+    let mut reader = Reader::new(bytes);
+    JsonWriter { out, prefix: b"" }.deserialize(&mut reader)?;
+    reader.end()
+}
 
-impl Writing<'_> {
+/// Writes `prefix`, then one value.
+struct JsonWriter<'a, W> {
+    out: &'a mut W,
+    prefix: &'static [u8],
+}
+
+impl<W: Write> JsonWriter<'_, W> {
+    fn raw<E: Error>(&mut self, bytes: &[u8]) -> Result<(), E> {
+        self.out.write_all(bytes).map_err(E::custom)
+    }
+
     fn scalar<E: Error>(self, value: &(impl serde::Serialize + ?Sized)) -> Result<(), E> {
-        serde_json::to_writer(self.0, value).map_err(E::custom)
+        serde_json::to_writer(self.out, value).map_err(E::custom)
+    }
+
+    fn nested(&mut self, prefix: &'static [u8]) -> JsonWriter<'_, W> {
+        JsonWriter { out: self.out, prefix }
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Writing<'_> {
+impl<'de, W: Write> DeserializeSeed<'de> for JsonWriter<'_, W> {
     type Value = ();
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+    fn deserialize<D: Deserializer<'de>>(mut self, deserializer: D) -> Result<(), D::Error> {
+        self.raw(self.prefix)?;
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Writing<'_> {
+impl<'de, W: Write> Visitor<'de> for JsonWriter<'_, W> {
     type Value = ();
 
     fn expecting(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         formatter.write_str("a value")
     }
 
-    fn visit_unit<E>(self) -> Result<(), E> {
-        self.0.extend_from_slice(b"null");
-        Ok(())
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        self.scalar(&())
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<(), E> {
-        self.0.extend_from_slice(if value { b"true" } else { b"false" });
-        Ok(())
+    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
+        self.scalar(&value)
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
@@ -67,39 +83,22 @@ impl<'de> Visitor<'de> for Writing<'_> {
         self.scalar(value)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
-        self.0.push(b'[');
-        let begin = self.0.len();
-        loop {
-            let end = self.0.len();
-            if end > begin {
-                self.0.push(b',');
-            }
-            if elements.next_element_seed(Writing(self.0))?.is_none() {
-                self.0.truncate(end);
-                break;
-            }
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut elements: A) -> Result<(), A::Error> {
+        self.raw(b"[")?;
+        let mut prefix: &[u8] = b"";
+        while elements.next_element_seed(self.nested(prefix))?.is_some() {
+            prefix = b",";
         }
-        self.0.push(b']');
-        Ok(())
+        self.raw(b"]")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        self.0.push(b'{');
-        let begin = self.0.len();
-        loop {
-            let end = self.0.len();
-            if end > begin {
-                self.0.push(b',');
-            }
-            if members.next_key_seed(Writing(self.0))?.is_none() {
-                self.0.truncate(end);
-                break;
-            }
-            self.0.push(b':');
-            members.next_value_seed(Writing(self.0))?;
+    fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<(), A::Error> {
+        self.raw(b"{")?;
+        let mut prefix: &[u8] = b"";
+        while members.next_key_seed(self.nested(prefix))?.is_some() {
+            members.next_value_seed(self.nested(b":"))?;
+            prefix = b",";
         }
-        self.0.push(b'}');
-        Ok(())
+        self.raw(b"}")
     }
 }
