@@ -1,0 +1,49 @@
+//! The backend of a configuration, with its connections.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use backend_client::Config;
+use backend_client::api::lazy_transport::LazyTransport;
+use backend_client::backend::{Backend, HttpBackend};
+use backend_client::clock::{Clock, SystemClock};
+use backend_client::config::TlsRoots;
+use backend_client::error::ClientError;
+use backend_client::transport::{HttpTransport, Transport};
+
+use crate::results::backend_error::not_configured;
+
+thread_local! {
+    // Used on the main thread only.
+    static CONNECTIONS: RefCell<HashMap<Config, Weak<HttpBackend>>> = RefCell::new(HashMap::new());
+}
+
+/// The backend for `config`. Equal configurations share one, with its connections.
+pub fn connect(config: Config) -> Result<Arc<dyn Backend>, ClientError> {
+    if godot::init::is_editor_hint() {
+        return Err(not_configured("nothing is sent from inside the editor"));
+    }
+    let known = CONNECTIONS.with_borrow(|table| table.get(&config).and_then(Weak::upgrade));
+    if let Some(backend) = known {
+        return Ok(backend);
+    }
+    config.check()?;
+    let transport: Arc<dyn Transport> = if matches!(config.tls_roots, TlsRoots::File(_)) {
+        // A file that is missing or wrong is told as what it is; the platform's certificates are not read.
+        Arc::new(HttpTransport::new(&config)?)
+    } else {
+        Arc::new(LazyTransport::new(config.clone()))
+    };
+    let backend = Arc::new(HttpBackend::new(config.clone(), transport, clock())?);
+    CONNECTIONS.with_borrow_mut(|table| {
+        table.retain(|_, backend| backend.strong_count() > 0);
+        table.insert(config, Arc::downgrade(&backend));
+    });
+    Ok(backend)
+}
+
+/// The machine's clocks.
+pub fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock)
+}
