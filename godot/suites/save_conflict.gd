@@ -225,7 +225,9 @@ func expect_resolution(resolution: int, expected: Dictionary) -> void:
 
 
 ## The holder of a player for whom another server has saved `late_value` too late.
-func conflict_for(session: BackendSession, held_value: Dictionary, late_value: Dictionary) -> Server:
+func conflict_for(
+	session: BackendSession, held_value: Dictionary, late_value: Dictionary
+) -> Server:
 	var late := await new_holder(session)
 	var holder := await new_holder_behind_the_back_of(late, session)
 	await save_and_flush(holder, session, held_value)

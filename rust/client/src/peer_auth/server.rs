@@ -1,8 +1,8 @@
-//! Who is on the server, and who is being verified: the state behind the server side of `BackendPeerAuth`.
+//! The server side of peer authentication: which peers are connected, and which are being verified.
 //!
-//! No engine types: each event answers with [`Effect`]s, which the node carries out. A peer gets one credential
-//! packet; whatever else it sends refuses it. Every answer from elsewhere names the attempt it belongs to, so that
-//! one that comes too late hits nobody else.
+//! No engine types: each event returns [`Effect`]s, which the node applies. A peer gets one credential
+//! packet; whatever else it sends refuses it. Every asynchronous result names its attempt, so that a late one
+//! affects no other peer.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -15,8 +15,8 @@ use super::protocol::{Packet, Reason};
 /// Most peers being verified at a time, whatever the limits say. The oldest silent one makes room for the next, so that
 /// strangers cannot fill the memory.
 pub const MAX_PENDING: usize = 256;
-/// Most peers of one address whose tokens are being judged.
-pub const MAX_JUDGED_PER_ADDRESS: usize = 32;
+/// Most peers of one address whose tokens are being validated.
+pub const MAX_VALIDATING_PER_ADDRESS: usize = 32;
 /// Time in which no peer is cut for its silence: our client shows its token within a frame or two.
 pub const SILENT_GRACE: Duration = Duration::from_millis(250);
 /// The lowest id that a client can have. Below it are the server (1) and what the engine takes for several peers at once:
@@ -30,34 +30,34 @@ pub type PeerId = i32;
 #[derive(Clone, PartialEq, Eq)]
 #[cfg_attr(test, derive(Debug))]
 pub enum Effect {
-    /// Watch the clock for this attempt, then call [`PeerAuthenticator::timed_out`].
-    Watch(PeerId, Attempt),
-    /// Ask who the token belongs to, then call [`PeerAuthenticator::judged`].
+    /// Start the time-out of this attempt, then call [`PeerAuthenticator::timed_out`].
+    StartTimeout(PeerId, Attempt),
+    /// Validate the token, then call [`PeerAuthenticator::validated`].
     Validate(PeerId, Attempt, String),
     /// Send the acceptance and complete the authentication.
     Accept(PeerId),
-    /// Send the reason, tell the game, and disconnect once the reason had time to arrive.
+    /// Send the reason, emit it, and disconnect once the reason had time to arrive.
     Refuse(PeerId, Reason),
-    /// Send the reason to a peer that was in, tell the game, and disconnect once the reason had time to arrive.
-    Dismiss(PeerId, Reason),
-    /// Tell the game and disconnect now, without a word: a peer that has said nothing may have declared itself done, and to send
-    /// it anything more is an error to the engine. Our client knows the reason by itself.
-    Drop(PeerId, Reason),
+    /// The same for a peer that is connected already.
+    RefuseConnected(PeerId, Reason),
+    /// Emit the reason and disconnect without sending it: a peer that sent nothing may have completed its side, and sending to it
+    /// is then an error of the engine. Our client derives the reason itself.
+    RefuseSilently(PeerId, Reason),
     /// Disconnect now.
     Disconnect(PeerId),
     /// Call [`PeerAuthenticator::trim`] with this attempt once [`SILENT_GRACE`] is over.
-    Trim(Attempt),
-    /// Tell the game that a player is in.
-    Joined(PeerId, Player),
-    /// Tell the game that a player is out.
-    Left(PeerId, Player),
+    ScheduleTrim(Attempt),
+    /// Emit that a player has joined.
+    PlayerJoined(PeerId, Player),
+    /// Emit that a player has left.
+    PlayerLeft(PeerId, Player),
 }
 
 /// One attempt of one peer to get in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Attempt(u64);
 
-/// How many peers may be pending that have shown nothing. `None`: any number.
+/// Limits for peers that have not sent a credential. `None`: unlimited.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Limits {
     /// In all.
@@ -67,25 +67,25 @@ pub struct Limits {
 }
 
 enum Stage {
-    /// Nothing came yet.
+    /// No credential received yet.
     Silent,
-    /// The token is being judged.
-    Judged,
-    /// Verified; the engine has not admitted the peer yet.
+    /// The token is being validated.
+    Validating,
+    /// Verified; the engine has not connected the peer yet.
     Accepted(Player),
-    /// Told to go.
+    /// Refused; about to be disconnected.
     Refused,
 }
 
 struct PendingPeer {
     attempt: Attempt,
-    /// `None` where the transport does not tell.
+    /// `None` if the transport does not know it.
     address: Option<IpAddr>,
     stage: Stage,
 }
 
 impl PendingPeer {
-    /// Holds a connection, and has nothing to show for it.
+    /// Occupies a connection without a credential.
     const fn is_idle(&self) -> bool {
         matches!(self.stage, Stage::Silent | Stage::Refused)
     }
@@ -100,8 +100,8 @@ pub struct PeerAuthenticator {
 }
 
 impl PeerAuthenticator {
-    /// A peer connected and has to show who it is. `closed`: why nobody gets in at the moment.
-    pub fn knock(
+    /// A peer has connected and must send a credential. `closed`: why no peer is accepted at the moment.
+    pub fn peer_connecting(
         &mut self,
         peer: PeerId,
         address: Option<IpAddr>,
@@ -123,11 +123,11 @@ impl PeerAuthenticator {
         let attempt = Attempt(self.attempts);
         self.pending.insert(peer, PendingPeer { attempt, address, stage: Stage::Silent });
         if self.is_crowded(address, limits) {
-            effects.push(Effect::Trim(attempt));
+            effects.push(Effect::ScheduleTrim(attempt));
         }
         match closed {
             Some(reason) => effects.extend(self.refuse(peer, reason)),
-            None => effects.push(Effect::Watch(peer, attempt)),
+            None => effects.push(Effect::StartTimeout(peer, attempt)),
         }
         effects
     }
@@ -144,7 +144,7 @@ impl PeerAuthenticator {
         effects
     }
 
-    /// Peers with nothing to show, the oldest first.
+    /// Peers without a credential, the oldest first.
     fn idle(&self, newest: Option<Attempt>) -> Vec<PeerId> {
         let mut idle: Vec<_> = self
             .pending
@@ -170,12 +170,12 @@ impl PeerAuthenticator {
         Effect::Disconnect(peer)
     }
 
-    /// A packet came from a peer that is not in yet; `None` when it is not of the protocol.
+    /// A packet was received from a pending peer; `None` if it is malformed.
     pub fn packet(&mut self, peer: PeerId, packet: Option<Packet>) -> Vec<Effect> {
         let Some(address) = self.pending.get(&peer).map(|pending_peer| pending_peer.address) else {
             return Vec::new();
         };
-        let busy = address.is_some() && self.judged_from(address) >= MAX_JUDGED_PER_ADDRESS;
+        let busy = address.is_some() && self.validating_from(address) >= MAX_VALIDATING_PER_ADDRESS;
         let Some(pending_peer) = self.pending.get_mut(&peer) else { return Vec::new() };
         match (&pending_peer.stage, packet) {
             (Stage::Refused, _) => Vec::new(),
@@ -184,7 +184,7 @@ impl PeerAuthenticator {
                 Reason::new("rate_limited", "Too many players of this address are joining. Try again soon."),
             ),
             (Stage::Silent, Some(Packet::Credential(token))) => {
-                pending_peer.stage = Stage::Judged;
+                pending_peer.stage = Stage::Validating;
                 vec![Effect::Validate(peer, pending_peer.attempt, token)]
             }
             _ => self.refuse(
@@ -194,26 +194,26 @@ impl PeerAuthenticator {
         }
     }
 
-    /// The token of `attempt` was judged. `places`: how many players fit, `None` for any number.
-    pub fn judged(
+    /// The token of `attempt` was validated. `max_players`: how many players fit, `None` for any number.
+    pub fn validated(
         &mut self,
         peer: PeerId,
         attempt: Attempt,
-        verdict: Result<Player, Reason>,
-        places: Option<usize>,
+        outcome: Result<Player, Reason>,
+        max_players: Option<usize>,
         closed: Option<Reason>,
     ) -> Vec<Effect> {
         let Some(pending_peer) = self.pending.get_mut(&peer) else { return Vec::new() };
-        if pending_peer.attempt != attempt || !matches!(pending_peer.stage, Stage::Judged) {
+        if pending_peer.attempt != attempt || !matches!(pending_peer.stage, Stage::Validating) {
             return Vec::new();
         }
-        let player = match (verdict, closed) {
+        let player = match (outcome, closed) {
             (Err(reason), _) | (_, Some(reason)) => return self.refuse(peer, reason),
             (Ok(player), None) => player,
         };
         // The newer login counts: the older one may be a connection that died without saying so.
-        let mut effects = self.dismiss_player(&player.player_id);
-        if places.is_some_and(|places| self.count() >= places) {
+        let mut effects = self.refuse_other_connections(&player.player_id);
+        if max_players.is_some_and(|max_players| self.count() >= max_players) {
             effects.extend(self.refuse(peer, Reason::new("room_full", "The room has no place left.")));
             return effects;
         }
@@ -231,60 +231,60 @@ impl PeerAuthenticator {
             Some(pending_peer) if pending_peer.attempt == attempt => match pending_peer.stage {
                 Stage::Silent => {
                     self.pending.remove(&peer);
-                    vec![Effect::Drop(peer, reason())]
+                    vec![Effect::RefuseSilently(peer, reason())]
                 }
-                Stage::Judged => self.refuse(peer, reason()),
+                Stage::Validating => self.refuse(peer, reason()),
                 Stage::Refused | Stage::Accepted(_) => Vec::new(),
             },
             _ => Vec::new(),
         }
     }
 
-    /// The engine let a peer in.
-    pub fn admitted(&mut self, peer: PeerId) -> Vec<Effect> {
+    /// The engine has connected a peer.
+    pub fn peer_connected(&mut self, peer: PeerId) -> Vec<Effect> {
         match self.pending.remove(&peer) {
             Some(PendingPeer { stage: Stage::Accepted(player), .. }) => {
                 self.players.insert(peer, player.clone());
-                vec![Effect::Joined(peer, player)]
+                vec![Effect::PlayerJoined(peer, player)]
             }
             // In without having been verified: somebody else's authentication callback. Not here.
             _ => vec![Effect::Disconnect(peer)],
         }
     }
 
-    /// The peer is gone.
-    pub fn gone(&mut self, peer: PeerId) -> Vec<Effect> {
+    /// A peer has disconnected.
+    pub fn peer_disconnected(&mut self, peer: PeerId) -> Vec<Effect> {
         self.pending.remove(&peer);
-        self.players.remove(&peer).map(|player| Effect::Left(peer, player)).into_iter().collect()
+        self.players.remove(&peer).map(|player| Effect::PlayerLeft(peer, player)).into_iter().collect()
     }
 
-    /// The game wants a peer out.
+    /// The game kicks a peer.
     pub fn kick(&mut self, peer: PeerId, reason: Reason) -> Vec<Effect> {
         match self.players.remove(&peer) {
-            Some(player) => vec![Effect::Left(peer, player), Effect::Dismiss(peer, reason)],
+            Some(player) => vec![Effect::PlayerLeft(peer, player), Effect::RefuseConnected(peer, reason)],
             None if self.pending.contains_key(&peer) => self.refuse(peer, reason),
             None => Vec::new(),
         }
     }
 
-    /// Sends everybody away whose token is no longer good, for the reason that `ended` gives.
-    pub fn revoke(&mut self, ended: impl Fn(&Player) -> Option<Reason>) -> Vec<Effect> {
+    /// Disconnects the players whose token was revoked, for the reason that `reason_for` returns.
+    pub fn revoke(&mut self, reason_for: impl Fn(&Player) -> Option<Reason>) -> Vec<Effect> {
         let accepted = self.pending.iter().filter_map(|(peer, pending_peer)| match &pending_peer.stage {
             Stage::Accepted(player) => Some((peer, player)),
             _ => None,
         });
-        let gone: Vec<(PeerId, Reason)> = (self.players.iter().chain(accepted))
-            .filter_map(|(peer, player)| Some((*peer, ended(player)?)))
+        let ended: Vec<(PeerId, Reason)> = (self.players.iter().chain(accepted))
+            .filter_map(|(peer, player)| Some((*peer, reason_for(player)?)))
             .collect();
-        gone.into_iter().flat_map(|(peer, reason)| self.kick(peer, reason)).collect()
+        ended.into_iter().flat_map(|(peer, reason)| self.kick(peer, reason)).collect()
     }
 
-    /// All connections are gone.
+    /// All connections are closed.
     pub fn clear(&mut self) -> Vec<Effect> {
         self.pending.clear();
         std::mem::take(&mut self.players)
             .into_iter()
-            .map(|(peer, player)| Effect::Left(peer, player))
+            .map(|(peer, player)| Effect::PlayerLeft(peer, player))
             .collect()
     }
 
@@ -312,11 +312,11 @@ impl PeerAuthenticator {
         self.players.len() + self.pending.values().filter(accepted).count()
     }
 
-    fn judged_from(&self, address: Option<IpAddr>) -> usize {
-        let judged = |pending_peer: &&PendingPeer| {
-            pending_peer.address == address && matches!(pending_peer.stage, Stage::Judged)
+    fn validating_from(&self, address: Option<IpAddr>) -> usize {
+        let validated = |pending_peer: &&PendingPeer| {
+            pending_peer.address == address && matches!(pending_peer.stage, Stage::Validating)
         };
-        self.pending.values().filter(judged).count()
+        self.pending.values().filter(validated).count()
     }
 
     fn refuse(&mut self, peer: PeerId, reason: Reason) -> Vec<Effect> {
@@ -326,7 +326,7 @@ impl PeerAuthenticator {
         vec![Effect::Refuse(peer, reason)]
     }
 
-    fn dismiss_player(&mut self, player_id: &str) -> Vec<Effect> {
+    fn refuse_other_connections(&mut self, player_id: &str) -> Vec<Effect> {
         let reason = || Reason::new("replaced", "The same player connected again.");
         let mut effects = Vec::new();
         while let Some(peer) = self.peer_of(player_id) {

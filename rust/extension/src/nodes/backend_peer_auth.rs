@@ -28,11 +28,11 @@ use backend_client::peer_auth::protocol::Reason;
 use backend_client::peer_auth::server::{Limits, PeerAuthenticator, PeerId};
 
 /// Time a refusal has to arrive before the connection is closed.
-const LINGER: Duration = Duration::from_millis(500);
+const REFUSAL_DELAY: Duration = Duration::from_millis(500);
 /// Time a client waits longer than the server, so that the server's reason arrives first.
 const CLIENT_EXTRA_SECONDS: f64 = 2.0;
 /// Shortest time between two warnings of a crowd of silent peers.
-const CROWD_WARNING_INTERVAL: Duration = Duration::from_mins(1);
+const PENDING_WARNING_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Group by which [BackendShutdown] finds the peer_auths.
 pub const GROUP: &str = "backend_peer_auth";
@@ -51,7 +51,7 @@ pub const GROUP: &str = "backend_peer_auth";
 /// The error code of a refusal is [code]auth_timeout[/code], [code]handshake_invalid[/code], [code]room_full[/code],
 /// [code]server_draining[/code], [code]replaced[/code] (the same player connected again), [code]kicked[/code], or the code with
 /// which the token was refused. A client without a ticket gets [code]ticket_missing[/code]. [code]banned[/code] and
-/// [code]session_ended[/code] also disconnect connected players: heartbeats tell a server which players were banned and whose
+/// [code]session_ended[/code] also disconnect connected players: heartbeats inform a server which players were banned and whose
 /// sessions ended.
 ///
 /// If the node is removed from a running server, no new peers are accepted.
@@ -114,20 +114,20 @@ pub struct BackendPeerAuth {
     #[init(val = 32)]
     max_pending: i64,
     own_validator: Option<TokenValidator>,
-    /// Server: when the log last told of a crowd of silent peers.
-    crowd_warned: Option<Instant>,
+    /// Server: when excess unverified connections were last logged.
+    pending_warned_at: Option<Instant>,
     /// Server: version of the revocations that were acted on.
-    revoked_up_to: u64,
+    revocation_version: u64,
     link: Option<MultiplayerLink>,
-    roster: PeerAuthenticator,
+    authenticator: PeerAuthenticator,
     /// Client: whether a reason was given already for the connection that is ending.
-    told: bool,
+    refusal_emitted: bool,
     /// Client: whether an attempt to get in is under way.
-    entering: bool,
-    /// An API that this node cannot work with, told once.
-    unfit: Option<InstanceId>,
-    each_frame: Option<FrameHook>,
-    revoking: Option<FrameHook>,
+    authenticating: bool,
+    /// An API of another class, logged once.
+    unsupported_api: Option<InstanceId>,
+    frame_hook: Option<FrameHook>,
+    revocation_hook: Option<FrameHook>,
     base: Base<Node>,
 }
 
@@ -139,18 +139,18 @@ impl INode for BackendPeerAuth {
         }
         self.base_mut().add_to_group(GROUP);
         let id = self.base().instance_id();
-        self.each_frame = Some(FrameHook::new(move || watch(id)));
-        self.revoking = Some(FrameHook::every(POLL_INTERVAL, move || {
+        self.frame_hook = Some(FrameHook::new(move || watch(id)));
+        self.revocation_hook = Some(FrameHook::every(POLL_INTERVAL, move || {
             if let Some(this) = node(id) {
                 server::revoke(this);
             }
         }));
-        self.tie();
+        self.install_link();
     }
 
     fn exit_tree(&mut self) {
-        self.each_frame = None;
-        self.revoking = None;
+        self.frame_hook = None;
+        self.revocation_hook = None;
         if let Some(link) = self.link.take() {
             link.release();
         }
@@ -210,19 +210,19 @@ impl BackendPeerAuth {
     #[func]
     fn get_player(&self, peer_id: i64) -> Option<Gd<BackendPlayer>> {
         let peer = PeerId::try_from(peer_id).ok()?;
-        self.roster.player(peer).map(|player| BackendPlayer::object(Ok(player.clone().into())))
+        self.authenticator.player(peer).map(|player| BackendPlayer::object(Ok(player.clone().into())))
     }
 
     /// Server: returns the peer id of a connected player, or 0.
     #[func]
     fn get_peer_id(&self, player_id: GString) -> i64 {
-        self.roster.peer_of(&player_id.to_string()).unwrap_or_default().into()
+        self.authenticator.peer_of(&player_id.to_string()).unwrap_or_default().into()
     }
 
     /// Server: returns the ids of the connected players.
     #[func]
     pub fn get_player_ids(&self) -> PackedStringArray {
-        self.roster.players().map(|player| gstring(&player.player_id)).collect()
+        self.authenticator.players().map(|player| gstring(&player.player_id)).collect()
     }
 
     /// Server: disconnects a player. [param reason] is the message that the player receives.
@@ -234,7 +234,9 @@ impl BackendPeerAuth {
         } else {
             reason.to_string()
         };
-        server::with_authenticator(this, |roster, _| roster.kick(peer, Reason::new("kicked", reason)));
+        server::with_authenticator(this, |authenticator, _| {
+            authenticator.kick(peer, Reason::new("kicked", reason))
+        });
     }
 
     #[func(rename = _get_configuration_warnings)]
@@ -268,33 +270,38 @@ impl BackendPeerAuth {
 
     /// Players who are in or about to be.
     pub fn count(&self) -> usize {
-        self.roster.count()
+        self.authenticator.count()
     }
 
     /// Installs the callback on the tree's multiplayer API.
-    fn tie(&mut self) {
+    fn install_link(&mut self) {
         let Some(api) = self.base().get_multiplayer() else { return };
         let api_id = api.instance_id();
         let Ok(api) = api.try_cast::<SceneMultiplayer>() else {
-            if self.unfit != Some(api_id) {
-                tracing::error!("BackendPeerAuth needs a SceneMultiplayer; this tree has another API");
-                self.unfit = Some(api_id);
+            if self.unsupported_api != Some(api_id) {
+                tracing::error!(
+                    "BackendPeerAuth requires a SceneMultiplayer; this tree has another MultiplayerAPI"
+                );
+                self.unsupported_api = Some(api_id);
             }
             return;
         };
         let id = self.base().instance_id();
         let timeout = self.auth_timeout.clamp(1.0, 600.0) + CLIENT_EXTRA_SECONDS;
-        let tell = move |event| match event {
+        let on_event = move |event| match event {
             // At once: the peer's first RPC may be in the same poll, and the game must know the player by then.
             PeerEvent::Connected(_) => handle(id, event),
             event => main_thread_queue::enqueue(move || handle(id, event)),
         };
-        let mut link = MultiplayerLink::install(api, timeout, tell);
+        let mut link = MultiplayerLink::install(api, timeout, on_event);
         if link.api.is_serving() {
             // Whoever came before the peer_auth was never verified.
             for peer in link.api.0.get_peers().to_vec() {
-                tracing::warn!(peer, "a peer was in before BackendPeerAuth; it is disconnected");
-                link.api.cut(peer);
+                tracing::warn!(
+                    peer,
+                    "a peer had connected before BackendPeerAuth was added; it is disconnected"
+                );
+                link.api.disconnect_now(peer);
             }
         }
         self.link = Some(link);
@@ -304,13 +311,14 @@ impl BackendPeerAuth {
     fn closed(&self) -> Option<Reason> {
         let draining = self.registration().is_some_and(|registration| registration.bind().is_draining());
         (draining || !self.accepting)
-            .then(|| Reason::new("server_draining", "The server is about to leave and takes nobody in."))
+            .then(|| Reason::new("server_draining", "The server is shutting down and accepts no players."))
     }
 
-    fn places(&self) -> Option<usize> {
+    fn player_limit(&self) -> Option<usize> {
         let own = (self.max_players > 0).then_some(self.max_players);
-        let places = own.or_else(|| self.registration().map(|registration| registration.bind().places()))?;
-        usize::try_from(places).ok()
+        let player_limit =
+            own.or_else(|| self.registration().map(|registration| registration.bind().player_limit()))?;
+        usize::try_from(player_limit).ok()
     }
 
     fn limits(&self) -> Limits {
@@ -319,10 +327,10 @@ impl BackendPeerAuth {
     }
 
     /// Whether a crowd of silent peers may be logged now.
-    fn may_warn_of_crowd(&mut self) -> bool {
-        let may = self.crowd_warned.is_none_or(|warned| warned.elapsed() >= CROWD_WARNING_INTERVAL);
+    fn may_warn_of_pending(&mut self) -> bool {
+        let may = self.pending_warned_at.is_none_or(|warned| warned.elapsed() >= PENDING_WARNING_INTERVAL);
         if may {
-            self.crowd_warned = Some(Instant::now());
+            self.pending_warned_at = Some(Instant::now());
         }
         may
     }
@@ -332,7 +340,7 @@ impl BackendPeerAuth {
     }
 
     /// Who validates, and for which server.
-    fn judge(&mut self) -> Result<(TokenValidator, Option<Registration>), ClientError> {
+    fn validation_setup(&mut self) -> Result<(TokenValidator, Option<Registration>), ClientError> {
         let listed = self.listed();
         if let Some(validator) = self.validator() {
             return Ok((validator.bind().connected()?, listed));
@@ -357,13 +365,13 @@ impl BackendPeerAuth {
     }
 
     /// The time after which the server gives up on a peer: early enough for its reason to arrive in time.
-    fn patience(&self) -> Duration {
-        let seconds = (self.auth_timeout - LINGER.as_secs_f64()).clamp(0.5, 600.0);
+    fn peer_timeout(&self) -> Duration {
+        let seconds = (self.auth_timeout - REFUSAL_DELAY.as_secs_f64()).clamp(0.5, 600.0);
         Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs(5))
     }
 }
 
-// Everything below runs without a bind held while scripts run, and, but for `PeerEvent::Connected`, in letters, outside
+// Everything below runs without a bind held while scripts run, and, but for `PeerEvent::Connected`, in messages, outside
 // of the engine's polling.
 
 fn node(id: InstanceId) -> Option<Gd<BackendPeerAuth>> {
@@ -376,7 +384,7 @@ fn watch(id: InstanceId) {
     let Some(api) = this.get_multiplayer() else { return };
     let mut auth = this.bind_mut();
     match &mut auth.link {
-        Some(link) if link.is_tied_to(&api) => {
+        Some(link) if link.is_for(&api) => {
             if !link.peer_changed() {
                 return;
             }
@@ -385,7 +393,7 @@ fn watch(id: InstanceId) {
             if let Some(link) = before.take() {
                 link.release();
             }
-            auth.tie();
+            auth.install_link();
         }
     }
     drop(auth);
@@ -398,10 +406,10 @@ fn reset(id: InstanceId) {
     let Some(mut this) = node(id) else { return };
     {
         let mut auth = this.bind_mut();
-        auth.told = false;
-        auth.entering = false;
+        auth.refusal_emitted = false;
+        auth.authenticating = false;
     }
-    server::with_authenticator(this, |roster, _| roster.clear());
+    server::with_authenticator(this, |authenticator, _| authenticator.clear());
 }
 
 fn handle(id: InstanceId, event: PeerEvent) {
@@ -410,14 +418,14 @@ fn handle(id: InstanceId, event: PeerEvent) {
     let Some(this) = node(id) else { return };
     let Some(mut api) = api_of(&this) else { return };
     let (serving, connected) = (api.is_serving(), api.is_connected());
-    if let PeerEvent::Lost = event {
-        client::lost(this.clone());
+    if let PeerEvent::ConnectionClosed = event {
+        client::connection_closed(this.clone());
         return reset(id);
     }
     if serving {
-        server::happened(this, event);
+        server::handle_event(this, event);
     } else if connected || matches!(event, PeerEvent::PeerDisconnected(_)) {
-        client::happened(this, event);
+        client::handle_event(this, event);
     }
 }
 

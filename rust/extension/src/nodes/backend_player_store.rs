@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use backend_client::player_store::{Content, Flushed, PlayerStore};
 use conflicts::ConflictResolution;
-use drop_flush::{DROP_FLUSH_TIMEOUT, holds_something, leave, report};
+use drop_flush::{DROP_FLUSH_TIMEOUT, has_unsaved, leave, report};
 use events::EventQueue;
 use godot::builtin::AnyDictionary;
 use godot::prelude::*;
@@ -36,7 +36,7 @@ use crate::shutdown::background_tasks;
 use crate::shutdown::registry;
 use crate::variant_json;
 
-/// Group by which [BackendShutdown] finds the stores.
+/// Group in which [BackendShutdown] finds the stores.
 pub const GROUP: &str = "backend_player_store";
 /// Loads and saves players' documents on a server.
 ///
@@ -110,17 +110,17 @@ pub struct BackendPlayerStore {
     #[init(val = Callable::invalid())]
     merge_hook: Callable,
     connected: RefCell<Option<Connected>>,
-    /// Whether the store was tried to be made without being asked for anything.
+    /// Whether the store was opened, or failed to open, after registration.
     tried: Cell<bool>,
-    /// Whether the log says already that no store can be made.
+    /// Whether it was logged that no store can be created.
     warned: Cell<bool>,
-    /// The journal that it has not opened, once a shutdown counts it.
+    /// The folder of the unopened journal, once it is part of shutdowns.
     unopened: RefCell<Option<PathBuf>>,
-    /// Conflicts that are merged, but not off the backend's list yet: their id and the change that covers them.
+    /// Conflicts that are merged, but not yet removed by the backend: their id and the revision of the merge.
     merged: RefCell<HashMap<String, Option<u64>>>,
-    /// While the node is outside the tree: tells whoever flushes it that it came back.
+    /// While the node is outside the tree: notifies its flush that it came back.
     outside: Option<oneshot::Sender<()>>,
-    news: Arc<EventQueue>,
+    events: Arc<EventQueue>,
     autosave: AutosaveTimer,
     hook: Option<FrameHook>,
     calls: Calls,
@@ -135,7 +135,7 @@ impl INode for BackendPlayerStore {
         }
         self.base_mut().add_to_group(GROUP);
         let id = self.base().instance_id();
-        self.hook = Some(FrameHook::every(POLL_INTERVAL, move || look(id)));
+        self.hook = Some(FrameHook::every(POLL_INTERVAL, move || poll(id)));
         if let Some(outside) = self.outside.take() {
             // Err when the flush is over: then nobody needs to know.
             let _flushed_already = outside.send(());
@@ -151,7 +151,7 @@ impl INode for BackendPlayerStore {
             main_thread_queue::cancel_all_now(owner);
         }
         let journal = self.connected.borrow().as_ref().map(|connected| connected.journal.clone());
-        let Some((store, journal)) = store.filter(holds_something).zip(journal) else { return };
+        let Some((store, journal)) = store.filter(has_unsaved).zip(journal) else { return };
         // Begun here and not when the node is freed: a server that is freed in the same frame leaves after it.
         let (outside, back) = oneshot::channel();
         self.outside = Some(outside);
@@ -300,7 +300,7 @@ impl BackendPlayerStore {
     fn save(&self, player_id: GString, key: GString, value: AnyDictionary) -> i64 {
         let outcome = match variant_json::DictionarySnapshot::of(&value) {
             Ok(captured) => self.saving(|store| store.save(&string(&player_id), &string(&key), captured)),
-            Err(error) => Err(self.not_taken(&player_id, &key, error)),
+            Err(error) => Err(self.note_refused(&player_id, &key, error)),
         };
         self.accepted(&player_id, &key, outcome)
     }
@@ -313,7 +313,7 @@ impl BackendPlayerStore {
             Ok(patch) => {
                 self.saving(|store| store.merge_patch(&player_id.to_string(), &key.to_string(), &patch))
             }
-            Err(error) => Err(self.not_taken(&player_id, &key, error)),
+            Err(error) => Err(self.note_refused(&player_id, &key, error)),
         };
         self.accepted(&player_id, &key, outcome)
     }
@@ -454,13 +454,13 @@ fn string(text: &GString) -> String {
     text.chars().iter().collect()
 }
 
-/// Main thread, now and then.
-fn look(id: InstanceId) {
+/// Main thread, every [`POLL_INTERVAL`].
+fn poll(id: InstanceId) {
     let Ok(node) = Gd::<BackendPlayerStore>::try_from_instance_id(id) else { return };
     let due = {
         let node = node.bind();
-        node.send_what_is_left();
-        node.count_what_is_left();
+        node.open_when_registered();
+        node.count_unopened_journal();
         node.autosave.is_due(node.autosave_interval)
             && node.handle().is_some_and(|store| store.player_count() > 0)
     };

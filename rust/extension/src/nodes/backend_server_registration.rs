@@ -158,7 +158,7 @@ impl INode for BackendServerRegistration {
 
     fn ready(&mut self) {
         if self.auto_register && !godot::init::is_editor_hint() {
-            // Whoever cares listens to the signals; the log tells as well.
+            // The signals and the log report the outcome.
             drop(self.register());
         }
     }
@@ -176,15 +176,15 @@ impl INode for BackendServerRegistration {
             warnings.push(error.message.to_string());
         }
         if self.server_name.is_empty() {
-            warnings.push("Set \"Server Name\": it is what players see in the list.".to_owned());
+            warnings.push("Set \"Server Name\": the room list shows it.".to_owned());
         }
         if !(1..=65_535).contains(&self.port) {
             warnings.push("Set \"Port\", here or by script before registering: 1 to 65535.".to_owned());
         }
         if self.lacks_peer_auth() {
             warnings.push(
-                "Add a BackendPeerAuth to this scene, with this node as its \"Registration\": without one, the server lets in \
-                 whoever connects."
+                "Add a BackendPeerAuth to this scene, with this node as its \"Registration\": without one, peers are not \
+                 authenticated."
                     .to_owned(),
             );
         }
@@ -204,7 +204,10 @@ impl Drop for BackendServerRegistration {
         if connected.registration.server_id().is_some() {
             background_tasks::spawn_deregistration(async move {
                 if let Err(error) = connected.registration.deregister().await {
-                    tracing::warn!(code = error.code(), "a freed server stays listed until its lease ends");
+                    tracing::warn!(
+                        code = error.code(),
+                        "a freed server stays listed until its lease expires"
+                    );
                 }
             });
         }
@@ -260,7 +263,7 @@ impl BackendServerRegistration {
         let answered = Rc::clone(&asked);
         let request = self.calls.try_start(work, move |outcome| {
             if let Err(failure) = &outcome {
-                tell_if_ignored(id, answered.get(), failure);
+                log_if_unused(id, answered.get(), failure);
             }
             BackendRegistrationResult::answer(outcome)
         });
@@ -314,7 +317,11 @@ impl BackendServerRegistration {
         // Refused by the limit, as any other number out of range.
         let count = u32::try_from(players).unwrap_or(u32::MAX);
         if let Err(error) = registration.set_players(count) {
-            tracing::warn!(code = error.code(), players, "the listed number of players stays: {error}");
+            tracing::warn!(
+                code = error.code(),
+                players,
+                "the listed number of players is not changed: {error}"
+            );
         }
     }
 
@@ -423,7 +430,7 @@ impl BackendServerRegistration {
     }
 
     /// Maximum number of players, as set on the node.
-    pub fn places(&self) -> i64 {
+    pub fn player_limit(&self) -> i64 {
         self.max_players
     }
 
@@ -541,12 +548,12 @@ fn outside(field: &'static str, path: &GString) -> Result<PathBuf, ClientError> 
 }
 
 fn not_registered(error: &ClientError) {
-    let then = if error.retryable { "it is tried again in the background" } else { "it is not tried again" };
-    tracing::warn!("the server is not listed ({}): {}; {then}", error.code(), error.message);
+    let then = if error.retryable { "retrying in the background" } else { "not retried" };
+    tracing::warn!("registration failed ({}): {}; {then}", error.code(), error.message);
 }
 
-/// A server that is not listed has no players: it is an error if the game neither looks at the result nor listens.
-fn tell_if_ignored(id: InstanceId, request: Option<InstanceId>, failure: &Failure) {
+/// A server that is not listed has no players: logs an error if the game neither uses the result nor connects the signal.
+fn log_if_unused(id: InstanceId, request: Option<InstanceId>, failure: &Failure) {
     let Ok(node) = Gd::<BackendServerRegistration>::try_from_instance_id(id) else { return };
     let request = request.and_then(|id| Gd::<BackendRequest>::try_from_instance_id(id).ok());
     // One reference is here, and one with what completes the request.
@@ -554,7 +561,7 @@ fn tell_if_ignored(id: InstanceId, request: Option<InstanceId>, failure: &Failur
         .is_some_and(|request| request.has_connections("completed") || request.get_reference_count() > 2);
     if failure.code != "cancelled" && !is_kept && !node.has_connections("registration_failed") {
         tracing::error!(
-            "register() failed, and the game does not look at its result ({}): {}. Await it, or connect registration_failed",
+            "register() failed, and its result is not used ({}): {}. Await it, or connect registration_failed",
             failure.code,
             failure.message
         );

@@ -85,7 +85,9 @@ impl INode for BackendTokenValidator {
             warnings.push(error.message.to_string());
         }
         if self.registration.is_none() {
-            warnings.push("Assign \"Registration\": join tickets are for one registered server.".to_owned());
+            warnings.push(
+                "Assign \"Registration\": join tickets are issued for one registered server.".to_owned(),
+            );
         }
         warnings.iter().map(GString::from).collect()
     }
@@ -174,7 +176,7 @@ pub fn make(config: Option<&Gd<BackendConfig>>, policy: Policy) -> Result<TokenV
         Err(_) if policy == Policy::LocalOnly => None,
         Err(error) if policy == Policy::RemoteOnly => return Err(error),
         Err(error) => {
-            tracing::warn!("tickets are checked on this server only: {error}");
+            tracing::warn!("tickets are validated on this server only: {error}");
             None
         }
     };

@@ -31,7 +31,7 @@ use crate::shutdown::background_tasks;
 use crate::shutdown::registry;
 use crate::variant_json::gstring;
 
-/// Group by which [BackendShutdown] finds the stores.
+/// Group in which [BackendShutdown] finds the stores.
 pub const GROUP: &str = "backend_world_store";
 /// Time a freed store goes on sending.
 const DROP_FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
@@ -96,7 +96,7 @@ pub struct BackendWorldStore {
     flush_timeout: f64,
     held: RefCell<Option<Held>>,
     opening: Cell<bool>,
-    /// While the node is outside the tree: tells whoever flushes the world that it came back.
+    /// While the node is outside the tree: notifies its flush that it came back.
     outside: Option<oneshot::Sender<()>>,
     autosave: AutosaveTimer,
     hook: Option<FrameHook>,
@@ -112,7 +112,7 @@ impl INode for BackendWorldStore {
         }
         self.base_mut().add_to_group(GROUP);
         let id = self.base().instance_id();
-        self.hook = Some(FrameHook::every(POLL_INTERVAL, move || look(id)));
+        self.hook = Some(FrameHook::every(POLL_INTERVAL, move || poll(id)));
         if let Some(outside) = self.outside.take() {
             // Err when the flush is over: then nobody needs to know.
             let _flushed_already = outside.send(());
@@ -161,7 +161,7 @@ impl Drop for BackendWorldStore {
     fn drop(&mut self) {
         let Some(Held { place, store }) = self.held.take() else { return };
         registry::add_freed(place.node, Arc::new(store.clone()));
-        // Otherwise `exit_tree` has begun to say it.
+        // Otherwise `exit_tree` has started the flush.
         if self.outside.is_none() {
             background_tasks::spawn_flush(place.leave(store));
         }
@@ -214,7 +214,7 @@ impl WorldLocation {
     }
 }
 
-/// A world on its way to its node. If that is gone, or has given up, the world is let go.
+/// An opened world on its way to its node. Without a node, it is released.
 struct Opened {
     store: Option<WorldStore>,
     place: WorldLocation,
@@ -436,7 +436,7 @@ impl BackendWorldStore {
         let kept = config::worlds_folder(self.config.as_ref(), &config)?;
         let backend = config::connect(config)?
             .worlds()
-            .ok_or_else(|| not_configured("this backend keeps no worlds"))?;
+            .ok_or_else(|| not_configured("this backend does not store worlds"))?;
         let id = self.base().instance_id();
         Ok(Setup {
             backend,
@@ -484,7 +484,7 @@ fn opened(id: InstanceId, outcome: Result<Opened, Failure>) -> Variant {
         node.bind().opening.set(false);
     }
     BackendResult::answer(outcome.map(|mut opened| {
-        // Without its node, the world is let go.
+        // Without its node, the world is released.
         if let Ok(node) = Gd::<BackendWorldStore>::try_from_instance_id(id)
             && let Some(store) = opened.store.take()
         {
@@ -504,7 +504,7 @@ fn closed(id: InstanceId, flushed: &player_store::Flushed) {
     }
 }
 
-fn look(id: InstanceId) {
+fn poll(id: InstanceId) {
     let Ok(node) = Gd::<BackendWorldStore>::try_from_instance_id(id) else { return };
     let due = {
         let node = node.bind();

@@ -1,5 +1,5 @@
-//! The tie between `BackendPeerAuth` and its tree's `SceneMultiplayer`: installs the authentication callback, turns
-//! the engine's signals into [`PeerEvent`]s, and notices when the game swaps the API or the peer.
+//! The adapter between `BackendPeerAuth` and its tree's `SceneMultiplayer`: installs the authentication callback, turns
+//! the engine's signals into [`PeerEvent`]s, and detects when the game replaces the API or the peer.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -17,32 +17,31 @@ use godot::prelude::*;
 use backend_client::peer_auth::protocol::{MAX_PACKET, Packet};
 use backend_client::peer_auth::server::PeerId;
 
-/// Milliseconds after which ENet gives up on a peer that was told to go and does not confirm it, so that its place is free
-/// soon: the earliest and the latest.
+/// Minimum and maximum milliseconds after which ENet drops a peer that does not confirm its disconnection.
 const LEAVE_TIMEOUT_MS: (i32, i32) = (500, 1_500);
 /// ENet's own number of attempts within these.
 const LEAVE_ATTEMPTS: i32 = 32;
 
-/// Packets of one peer that are looked at. The protocol needs one; the second refuses the peer.
+/// Packets of one peer that are processed. The protocol needs one; the second refuses the peer.
 const MAX_PACKETS: u8 = 2;
 
-/// What the engine tells, as plain data that can wait for the end of the frame.
+/// A signal of the engine, as plain data that can wait for the end of the frame.
 pub enum PeerEvent {
-    /// A connection exists; the peer is not in yet.
+    /// A peer has connected and is not authenticated yet.
     Authenticating(PeerId),
-    /// A handshake packet; empty when it was too long to keep.
+    /// A handshake packet; empty if it was too long.
     Packet(PeerId, Vec<u8>),
-    /// A packet outside of the handshake that has its form.
+    /// A packet outside of the handshake that may have its form.
     UnexpectedPacket(PeerId, Vec<u8>),
-    /// The engine let the peer in.
+    /// The engine has connected the peer.
     Connected(PeerId),
-    /// A peer that was in, or was to get in, is gone.
+    /// A peer has disconnected, during or after authentication.
     PeerDisconnected(PeerId),
-    /// This end is no longer connected to anything.
-    Lost,
+    /// The server has closed the connection of this client.
+    ConnectionClosed,
 }
 
-/// The multiplayer API, asked and told what the handshake needs. Calls may run the game's signal handlers, so none of
+/// The multiplayer API, with the calls that the handshake needs. Calls may run the game's signal handlers, so none of
 /// them is made with a bind held.
 #[derive(Clone)]
 pub struct Api(pub Gd<SceneMultiplayer>);
@@ -56,16 +55,16 @@ pub struct MultiplayerLink {
 }
 
 impl MultiplayerLink {
-    /// Takes over the authentication of `api`. `tell` is called while the engine polls.
+    /// Takes over the authentication of `api`. `on_event` is called while the engine polls.
     pub fn install(
         mut api: Gd<SceneMultiplayer>,
         timeout_seconds: f64,
-        tell: impl Fn(PeerEvent) + 'static,
+        on_event: impl Fn(PeerEvent) + 'static,
     ) -> Self {
-        let tell = Rc::new(tell);
+        let on_event = Rc::new(on_event);
         let counts: Rc<RefCell<HashMap<PeerId, u8>>> = Rc::default();
 
-        let (on_packet, counted) = (Rc::clone(&tell), Rc::clone(&counts));
+        let (on_packet, counted) = (Rc::clone(&on_event), Rc::clone(&counts));
         let callback = Callable::from_fn("BackendPeerAuth", move |arguments: &[&Variant]| {
             let Some((peer, bytes)) = peer_and_bytes(arguments) else { return };
             let mut counts = counted.borrow_mut();
@@ -74,8 +73,8 @@ impl MultiplayerLink {
             if *count < MAX_PACKETS {
                 *count += 1;
                 drop(counts);
-                let kept = if bytes.len() > MAX_PACKET { Vec::new() } else { bytes.to_vec() };
-                on_packet(PeerEvent::Packet(peer, kept));
+                let bounded = if bytes.len() > MAX_PACKET { Vec::new() } else { bytes.to_vec() };
+                on_packet(PeerEvent::Packet(peer, bounded));
             }
         });
 
@@ -84,62 +83,64 @@ impl MultiplayerLink {
             api.connect(signal, &callable);
             connections.push((signal, callable));
         };
-        let fresh = Rc::clone(&counts);
+        let reset_counts = Rc::clone(&counts);
         listen(
             "peer_authenticating",
-            on_peer(&tell, move |peer| {
-                // To a client every server is peer 1, and closing its own end tells nobody that the last one is gone.
-                fresh.borrow_mut().remove(&peer);
+            on_peer(&on_event, move |peer| {
+                // To a client every server is peer 1, and closing its own end emits no signal for the last one.
+                reset_counts.borrow_mut().remove(&peer);
                 PeerEvent::Authenticating(peer)
             }),
         );
-        listen("peer_connected", on_peer(&tell, PeerEvent::Connected));
+        listen("peer_connected", on_peer(&on_event, PeerEvent::Connected));
         for signal in ["peer_authentication_failed", "peer_disconnected"] {
-            let (tell, counts) = (Rc::clone(&tell), Rc::clone(&counts));
+            let (on_event, counts) = (Rc::clone(&on_event), Rc::clone(&counts));
             listen(
                 signal,
-                on_peer(&tell.clone(), move |peer| {
+                on_peer(&on_event.clone(), move |peer| {
                     counts.borrow_mut().remove(&peer);
                     PeerEvent::PeerDisconnected(peer)
                 }),
             );
-            drop(tell);
+            drop(on_event);
         }
-        let on_aside = Rc::clone(&tell);
+        let on_unexpected = Rc::clone(&on_event);
         listen(
             "peer_packet",
             Callable::from_fn("BackendPeerAuth.aside", move |arguments: &[&Variant]| {
-                // Packets of the game itself pass here as well; they are none of our business.
+                // Packets of the game itself pass here as well; they are ignored.
                 if let Some((peer, bytes)) =
                     peer_and_bytes(arguments).filter(|(_, bytes)| bytes.len() <= MAX_PACKET)
                 {
-                    on_aside(PeerEvent::UnexpectedPacket(peer, bytes.to_vec()));
+                    on_unexpected(PeerEvent::UnexpectedPacket(peer, bytes.to_vec()));
                 }
             }),
         );
         listen(
             "server_disconnected",
-            Callable::from_fn("BackendPeerAuth.lost", move |_: &[&Variant]| tell(PeerEvent::Lost)),
+            Callable::from_fn("BackendPeerAuth.lost", move |_: &[&Variant]| {
+                on_event(PeerEvent::ConnectionClosed);
+            }),
         );
 
         api.set_auth_callback(&callback);
         api.set_auth_timeout(timeout_seconds);
-        // The peer that is there counts as new: whoever asks next sees to it.
+        // An existing peer counts as new: the next check handles it.
         Self { api: Api(api), peer: None, callback, connections }
     }
 
     /// Whether `api` is still the one this link is tied to.
-    pub fn is_tied_to(&self, api: &Gd<MultiplayerApi>) -> bool {
+    pub fn is_for(&self, api: &Gd<MultiplayerApi>) -> bool {
         self.api.0.instance_id() == api.instance_id()
     }
 
-    /// Whether the game has put in another peer since the last question.
+    /// Whether the game has replaced the peer since the last call.
     pub fn peer_changed(&mut self) -> bool {
         let peer = self.api.peer_id();
         std::mem::replace(&mut self.peer, peer) != peer
     }
 
-    /// Lets go of the signals, and of the callback unless strangers could then walk in.
+    /// Disconnects the signals, and removes the callback unless this is a server.
     pub fn release(mut self) {
         let serving = self.api.is_serving();
         let mut api = self.api.0;
@@ -148,7 +149,7 @@ impl MultiplayerLink {
                 api.disconnect(*signal, callable);
             }
         }
-        // A server without its peer_auth admits nobody: the callback stays and never completes anyone.
+        // A server without its BackendPeerAuth accepts no peers: the callback stays and completes none.
         if !serving && api.get_auth_callback() == self.callback {
             api.set_auth_callback(&Callable::invalid());
         }
@@ -156,7 +157,7 @@ impl MultiplayerLink {
 }
 
 impl Api {
-    /// Whether others can reach this end and it decides who gets in.
+    /// Whether this end is a connected server.
     pub fn is_serving(&mut self) -> bool {
         self.is_connected() && self.0.is_server()
     }
@@ -187,7 +188,7 @@ impl Api {
         }
     }
 
-    /// Says that this end has nothing against `peer`.
+    /// Completes the authentication of `peer` on this end.
     pub fn complete(&mut self, peer: PeerId) {
         if self.is_waiting(peer) {
             let error = self.0.complete_auth(peer);
@@ -197,8 +198,8 @@ impl Api {
         }
     }
 
-    /// Sends a packet to a peer that is in.
-    pub fn send_aside(&mut self, peer: PeerId, packet: &Packet) {
+    /// Sends a packet to a connected peer.
+    pub fn send_connected(&mut self, peer: PeerId, packet: &Packet) {
         if self.is_in(peer) {
             let bytes = PackedByteArray::from(packet.encode());
             let error = self.0.send_bytes_ex(&bytes).id(peer).done();
@@ -208,9 +209,9 @@ impl Api {
         }
     }
 
-    /// Closes the connection to a peer so that the game hears `peer_disconnected`, which
-    /// `SceneMultiplayer.disconnect_peer` would swallow.
-    pub fn hang_up(&mut self, peer: PeerId) {
+    /// Closes the connection to a peer so that `peer_disconnected` is emitted, which
+    /// `SceneMultiplayer.disconnect_peer` would suppress.
+    pub fn disconnect(&mut self, peer: PeerId) {
         if !self.is_connected() || !(self.is_waiting(peer) || self.is_in(peer)) {
             return;
         }
@@ -223,12 +224,12 @@ impl Api {
         }
     }
 
-    /// Closes the connection to a peer that was never let in, at once.
+    /// Closes the connection to an unverified peer at once.
     ///
     /// With ENet through the connection itself, whatever id the peer chose: its place is free now, also if it never
     /// confirms, and the engine forgets it at the next poll, in order. Forgotten at once, as by
     /// `SceneMultiplayer.disconnect_peer`, its packets that are still queued would be errors in the log.
-    pub fn cut(&mut self, peer: PeerId) {
+    pub fn disconnect_now(&mut self, peer: PeerId) {
         if !self.is_connected() || !self.is_known(peer) {
             return;
         }
@@ -239,7 +240,7 @@ impl Api {
         }
     }
 
-    /// Where a peer's packets come from, if the transport tells.
+    /// Where a peer's packets come from, if the transport knows it.
     pub fn address_of(&mut self, peer: PeerId) -> Option<IpAddr> {
         let address = match self.0.get_multiplayer_peer()?.try_cast::<WebSocketMultiplayerPeer>() {
             Ok(server) => (is_one(peer) && self.is_known(peer)).then(|| server.get_peer_address(peer)),
@@ -265,7 +266,7 @@ impl Api {
         }
     }
 
-    // Everything that is sent to a peer, or ends its connection by its id, asks one of these two first.
+    // Everything that is sent to a peer, or ends its connection by its id, checks one of these two first.
     fn is_waiting(&self, peer: PeerId) -> bool {
         is_one(peer) && self.0.get_authenticating_peers().as_slice().contains(&peer)
     }
@@ -291,13 +292,13 @@ const fn is_one(peer: PeerId) -> bool {
 }
 
 fn on_peer<F: Fn(PeerEvent) + 'static>(
-    tell: &Rc<F>,
+    on_event: &Rc<F>,
     event: impl Fn(PeerId) -> PeerEvent + 'static,
 ) -> Callable {
-    let tell = Rc::clone(tell);
+    let on_event = Rc::clone(on_event);
     Callable::from_fn("BackendPeerAuth.peer", move |arguments: &[&Variant]| {
         if let Some(peer) = arguments.first().and_then(|peer| peer.try_to::<PeerId>().ok()) {
-            tell(event(peer));
+            on_event(event(peer));
         }
     })
 }

@@ -16,7 +16,7 @@ fn token() -> Packet {
 
 /// Brings a peer up to the question who it is.
 fn asked(authenticator: &mut PeerAuthenticator, peer: PeerId) -> Attempt {
-    authenticator.knock(peer, None, Limits::default(), None);
+    authenticator.peer_connecting(peer, None, Limits::default(), None);
     match authenticator.packet(peer, Some(token())).as_slice() {
         [Effect::Validate(asked, attempt, text)] if *asked == peer && text == "token" => *attempt,
         other => panic!("expected a validation, got {other:?}"),
@@ -26,16 +26,19 @@ fn asked(authenticator: &mut PeerAuthenticator, peer: PeerId) -> Attempt {
 /// Brings a peer in.
 fn joined(authenticator: &mut PeerAuthenticator, peer: PeerId, player: Player) {
     let attempt = asked(authenticator, peer);
-    let effects = authenticator.judged(peer, attempt, Ok(player.clone()), None, None);
+    let effects = authenticator.validated(peer, attempt, Ok(player.clone()), None, None);
     assert!(effects.contains(&Effect::Accept(peer)));
-    assert_eq!(authenticator.admitted(peer), [Effect::Joined(peer, player)]);
+    assert_eq!(authenticator.peer_connected(peer), [Effect::PlayerJoined(peer, player)]);
 }
 
 fn code_of(effects: &[Effect]) -> &str {
     match effects {
-        [.., Effect::Refuse(_, reason) | Effect::Dismiss(_, reason) | Effect::Drop(_, reason)] => {
-            &reason.code
-        }
+        [
+            ..,
+            Effect::Refuse(_, reason)
+            | Effect::RefuseConnected(_, reason)
+            | Effect::RefuseSilently(_, reason),
+        ] => &reason.code,
         other => panic!("expected a refusal, got {other:?}"),
     }
 }
@@ -47,9 +50,9 @@ fn a_verified_peer_is_in_until_it_leaves() {
     assert_eq!(authenticator.player(2), Some(&ada()));
     assert_eq!(authenticator.peer_of("ada"), Some(2));
     assert_eq!(authenticator.count(), 1);
-    assert_eq!(authenticator.gone(2), [Effect::Left(2, ada())]);
+    assert_eq!(authenticator.peer_disconnected(2), [Effect::PlayerLeft(2, ada())]);
     assert_eq!(authenticator.count(), 0);
-    assert_eq!(authenticator.gone(2), []);
+    assert_eq!(authenticator.peer_disconnected(2), []);
 }
 
 #[test]
@@ -57,10 +60,10 @@ fn a_peer_counts_and_is_known_from_acceptance_on() {
     let mut authenticator = PeerAuthenticator::default();
     let attempt = asked(&mut authenticator, 2);
     assert_eq!(authenticator.player(2), None);
-    authenticator.judged(2, attempt, Ok(ada()), None, None);
+    authenticator.validated(2, attempt, Ok(ada()), None, None);
     assert_eq!((authenticator.player(2), authenticator.count()), (Some(&ada()), 1));
     // The client never completes: the engine drops it.
-    assert_eq!(authenticator.gone(2), []);
+    assert_eq!(authenticator.peer_disconnected(2), []);
     assert_eq!(authenticator.count(), 0);
 }
 
@@ -70,9 +73,9 @@ fn one_packet_is_all_a_peer_gets() {
     asked(&mut authenticator, 2);
     assert_eq!(code_of(&authenticator.packet(2, Some(token()))), "handshake_invalid");
     assert_eq!(authenticator.packet(2, Some(token())), []);
-    authenticator.knock(3, None, Limits::default(), None);
+    authenticator.peer_connecting(3, None, Limits::default(), None);
     assert_eq!(code_of(&authenticator.packet(3, None)), "handshake_invalid");
-    authenticator.knock(4, None, Limits::default(), None);
+    authenticator.peer_connecting(4, None, Limits::default(), None);
     assert_eq!(code_of(&authenticator.packet(4, Some(Packet::Accepted))), "handshake_invalid");
 }
 
@@ -80,42 +83,42 @@ fn one_packet_is_all_a_peer_gets() {
 fn a_packet_after_acceptance_refuses_the_peer() {
     let mut authenticator = PeerAuthenticator::default();
     let attempt = asked(&mut authenticator, 2);
-    authenticator.judged(2, attempt, Ok(ada()), None, None);
+    authenticator.validated(2, attempt, Ok(ada()), None, None);
     assert_eq!(code_of(&authenticator.packet(2, Some(token()))), "handshake_invalid");
-    assert_eq!(authenticator.admitted(2), [Effect::Disconnect(2)]);
+    assert_eq!(authenticator.peer_connected(2), [Effect::Disconnect(2)]);
 }
 
 #[test]
 fn a_verdict_for_an_earlier_attempt_lets_nobody_in() {
     let mut authenticator = PeerAuthenticator::default();
     let earlier = asked(&mut authenticator, 2);
-    authenticator.gone(2);
+    authenticator.peer_disconnected(2);
     asked(&mut authenticator, 2);
-    assert_eq!(authenticator.judged(2, earlier, Ok(ada()), None, None), []);
+    assert_eq!(authenticator.validated(2, earlier, Ok(ada()), None, None), []);
     assert_eq!(authenticator.player(2), None);
 }
 
 #[test]
 fn a_silent_peer_and_a_slow_verdict_time_out() {
     let mut authenticator = PeerAuthenticator::default();
-    let effects = authenticator.knock(2, None, Limits::default(), None);
-    let [Effect::Watch(2, attempt)] = effects.as_slice() else { panic!("no watch: {effects:?}") };
+    let effects = authenticator.peer_connecting(2, None, Limits::default(), None);
+    let [Effect::StartTimeout(2, attempt)] = effects.as_slice() else { panic!("no watch: {effects:?}") };
     let effects = authenticator.timed_out(2, *attempt);
     // Whoever says nothing is told nothing.
-    assert!(matches!(effects.as_slice(), [Effect::Drop(2, _)]), "{effects:?}");
+    assert!(matches!(effects.as_slice(), [Effect::RefuseSilently(2, _)]), "{effects:?}");
     assert_eq!(code_of(&effects), "auth_timeout");
     assert_eq!(authenticator.timed_out(2, *attempt), []);
     let attempt = asked(&mut authenticator, 3);
     assert_eq!(code_of(&authenticator.timed_out(3, attempt)), "auth_timeout");
-    assert_eq!(authenticator.judged(3, attempt, Ok(ada()), None, None), []);
+    assert_eq!(authenticator.validated(3, attempt, Ok(ada()), None, None), []);
 }
 
 #[test]
 fn nobody_gets_in_unverified() {
     let mut authenticator = PeerAuthenticator::default();
-    assert_eq!(authenticator.admitted(9), [Effect::Disconnect(9)]);
+    assert_eq!(authenticator.peer_connected(9), [Effect::Disconnect(9)]);
     asked(&mut authenticator, 2);
-    assert_eq!(authenticator.admitted(2), [Effect::Disconnect(2)]);
+    assert_eq!(authenticator.peer_connected(2), [Effect::Disconnect(2)]);
 }
 
 #[test]
@@ -123,7 +126,7 @@ fn a_full_room_refuses_the_next_player() {
     let mut authenticator = PeerAuthenticator::default();
     joined(&mut authenticator, 2, ada());
     let attempt = asked(&mut authenticator, 3);
-    assert_eq!(code_of(&authenticator.judged(3, attempt, Ok(bo()), Some(1), None)), "room_full");
+    assert_eq!(code_of(&authenticator.validated(3, attempt, Ok(bo()), Some(1), None)), "room_full");
     assert_eq!(authenticator.peer_of("ada"), Some(2));
 }
 
@@ -132,13 +135,15 @@ fn the_same_player_again_takes_the_old_place_even_in_a_full_room() {
     let mut authenticator = PeerAuthenticator::default();
     joined(&mut authenticator, 2, ada());
     let attempt = asked(&mut authenticator, 3);
-    let effects = authenticator.judged(3, attempt, Ok(ada()), Some(1), None);
-    let [Effect::Left(2, left), Effect::Dismiss(2, reason), Effect::Accept(3)] = effects.as_slice() else {
+    let effects = authenticator.validated(3, attempt, Ok(ada()), Some(1), None);
+    let [Effect::PlayerLeft(2, left), Effect::RefuseConnected(2, reason), Effect::Accept(3)] =
+        effects.as_slice()
+    else {
         panic!("{effects:?}")
     };
     assert_eq!((left, reason.code.as_str()), (&ada(), "replaced"));
-    authenticator.admitted(3);
-    assert_eq!(authenticator.gone(2), []);
+    authenticator.peer_connected(3);
+    assert_eq!(authenticator.peer_disconnected(2), []);
     assert_eq!(authenticator.peer_of("ada"), Some(3));
 }
 
@@ -146,20 +151,23 @@ fn the_same_player_again_takes_the_old_place_even_in_a_full_room() {
 fn a_closed_room_refuses_before_and_after_the_verdict() {
     let closed = || Some(Reason::new("server_draining", "The server is about to leave."));
     let mut authenticator = PeerAuthenticator::default();
-    assert_eq!(code_of(&authenticator.knock(2, None, Limits::default(), closed())), "server_draining");
+    assert_eq!(
+        code_of(&authenticator.peer_connecting(2, None, Limits::default(), closed())),
+        "server_draining"
+    );
     let attempt = asked(&mut authenticator, 3);
-    assert_eq!(code_of(&authenticator.judged(3, attempt, Ok(ada()), None, closed())), "server_draining");
+    assert_eq!(code_of(&authenticator.validated(3, attempt, Ok(ada()), None, closed())), "server_draining");
 }
 
 #[test]
 fn strangers_cannot_pile_up() {
     let mut authenticator = PeerAuthenticator::default();
-    let mut knock = |peer| authenticator.knock(peer, None, Limits::default(), None);
+    let mut knock = |peer| authenticator.peer_connecting(peer, None, Limits::default(), None);
     for peer in 0..MAX_PENDING {
-        assert!(matches!(knock(peer as PeerId + 2).as_slice(), [Effect::Watch(..)]));
+        assert!(matches!(knock(peer as PeerId + 2).as_slice(), [Effect::StartTimeout(..)]));
     }
     // The oldest silent one makes room.
-    assert!(matches!(knock(100_000).as_slice(), [Effect::Disconnect(2), Effect::Watch(100_000, _)]));
+    assert!(matches!(knock(100_000).as_slice(), [Effect::Disconnect(2), Effect::StartTimeout(100_000, _)]));
 }
 
 #[test]
@@ -168,7 +176,7 @@ fn nobody_is_turned_away_for_the_silent_but_for_the_busy() {
     for peer in 0..MAX_PENDING {
         asked(&mut authenticator, peer as PeerId + 2);
     }
-    let effects = authenticator.knock(100_000, None, Limits::default(), None);
+    let effects = authenticator.peer_connecting(100_000, None, Limits::default(), None);
     assert_eq!(effects, [Effect::Disconnect(100_000)]);
 }
 
@@ -178,16 +186,16 @@ fn an_id_that_is_no_clients_is_cut_unanswered() {
     for peer in [1, 0, -1, -5, PeerId::MIN] {
         let closed = Some(Reason::new("server_draining", "The server is about to leave."));
         for closed in [None, closed] {
-            let effects = authenticator.knock(peer, None, Limits::default(), closed);
+            let effects = authenticator.peer_connecting(peer, None, Limits::default(), closed);
             assert_eq!(effects, [Effect::Disconnect(peer)]);
         }
         assert_eq!(authenticator.packet(peer, Some(token())), []);
         assert_eq!(authenticator.kick(peer, Reason::new("kicked", "Bye.")), []);
-        assert_eq!(authenticator.admitted(peer), [Effect::Disconnect(peer)]);
+        assert_eq!(authenticator.peer_connected(peer), [Effect::Disconnect(peer)]);
     }
     assert!(matches!(
-        authenticator.knock(PeerId::MAX, None, Limits::default(), None).as_slice(),
-        [Effect::Watch(PeerId::MAX, _)]
+        authenticator.peer_connecting(PeerId::MAX, None, Limits::default(), None).as_slice(),
+        [Effect::StartTimeout(PeerId::MAX, _)]
     ));
 }
 
@@ -198,7 +206,8 @@ fn from(last: u8) -> Option<IpAddr> {
 
 /// The attempts after which the authenticator has to be trimmed.
 fn trims(effects: &[Effect]) -> Vec<Attempt> {
-    let trim = |effect: &Effect| if let Effect::Trim(attempt) = effect { Some(*attempt) } else { None };
+    let trim =
+        |effect: &Effect| if let Effect::ScheduleTrim(attempt) = effect { Some(*attempt) } else { None };
     effects.iter().filter_map(trim).collect()
 }
 
@@ -207,19 +216,19 @@ fn the_oldest_silent_peers_of_a_crowded_address_go_first() {
     let limits = Limits { per_address: Some(2), total: None };
     let mut authenticator = PeerAuthenticator::default();
     // One that is being judged, one from elsewhere: neither is counted.
-    authenticator.knock(2, from(1), limits, None);
+    authenticator.peer_connecting(2, from(1), limits, None);
     authenticator.packet(2, Some(token()));
-    authenticator.knock(3, from(2), limits, None);
+    authenticator.peer_connecting(3, from(2), limits, None);
     let mut due = Vec::new();
     for peer in 4..8 {
-        due.extend(trims(&authenticator.knock(peer, from(1), limits, None)));
+        due.extend(trims(&authenticator.peer_connecting(peer, from(1), limits, None)));
     }
     assert_eq!(due.len(), 2, "the third and the fourth are too many");
     // Somebody newer than the attempt has its time still.
     assert_eq!(authenticator.trim(due[0], limits), [Effect::Disconnect(4), Effect::Disconnect(5)]);
     assert_eq!(authenticator.trim(due[1], limits), []);
     // Who shows its token meanwhile makes room as well.
-    let due = trims(&authenticator.knock(8, from(1), limits, None));
+    let due = trims(&authenticator.peer_connecting(8, from(1), limits, None));
     authenticator.packet(6, Some(token()));
     assert_eq!(authenticator.trim(due[0], limits), []);
 }
@@ -230,7 +239,7 @@ fn silence_from_many_addresses_has_a_limit_too() {
     let mut authenticator = PeerAuthenticator::default();
     let mut due = Vec::new();
     for peer in 2..12 {
-        due.extend(trims(&authenticator.knock(peer, from(peer as u8), limits, None)));
+        due.extend(trims(&authenticator.peer_connecting(peer, from(peer as u8), limits, None)));
     }
     let effects: Vec<_> = due.into_iter().flat_map(|attempt| authenticator.trim(attempt, limits)).collect();
     assert_eq!(effects, [Effect::Disconnect(2), Effect::Disconnect(3)]);
@@ -249,10 +258,10 @@ fn one_ipv6_network_is_one_address() {
 fn one_address_cannot_have_any_number_of_tokens_judged() {
     let mut authenticator = PeerAuthenticator::default();
     let mut show = |peer: PeerId, address| {
-        authenticator.knock(peer, address, Limits::default(), None);
+        authenticator.peer_connecting(peer, address, Limits::default(), None);
         authenticator.packet(peer, Some(token()))
     };
-    for peer in 0..MAX_JUDGED_PER_ADDRESS as PeerId {
+    for peer in 0..MAX_VALIDATING_PER_ADDRESS as PeerId {
         assert!(matches!(show(peer + 2, from(1)).as_slice(), [Effect::Validate(..)]));
     }
     assert_eq!(code_of(&show(1_000, from(1))), "rate_limited");
@@ -264,7 +273,10 @@ fn a_kicked_player_is_out_at_once() {
     let mut authenticator = PeerAuthenticator::default();
     joined(&mut authenticator, 2, ada());
     let effects = authenticator.kick(2, Reason::new("kicked", "Bye."));
-    assert!(matches!(effects.as_slice(), [Effect::Left(2, _), Effect::Dismiss(2, _)]), "{effects:?}");
+    assert!(
+        matches!(effects.as_slice(), [Effect::PlayerLeft(2, _), Effect::RefuseConnected(2, _)]),
+        "{effects:?}"
+    );
     assert_eq!(authenticator.kick(2, Reason::new("kicked", "Bye.")), []);
     assert_eq!(authenticator.player(2), None);
 }
@@ -274,7 +286,7 @@ fn lost_connections_leave_nobody_behind() {
     let mut authenticator = PeerAuthenticator::default();
     joined(&mut authenticator, 2, ada());
     asked(&mut authenticator, 3);
-    assert_eq!(authenticator.clear(), [Effect::Left(2, ada())]);
+    assert_eq!(authenticator.clear(), [Effect::PlayerLeft(2, ada())]);
     assert_eq!((authenticator.count(), authenticator.players().count()), (0, 0));
 }
 
@@ -285,7 +297,10 @@ fn who_was_revoked_is_out_and_nobody_else() {
     joined(&mut authenticator, 3, bo());
     let ended = |player: &Player| (player.player_id == "ada").then(|| Reason::new("banned", "Banned."));
     let effects = authenticator.revoke(ended);
-    assert_eq!(effects, [Effect::Left(2, ada()), Effect::Dismiss(2, Reason::new("banned", "Banned."))]);
+    assert_eq!(
+        effects,
+        [Effect::PlayerLeft(2, ada()), Effect::RefuseConnected(2, Reason::new("banned", "Banned."))]
+    );
     assert_eq!(authenticator.revoke(ended), []);
     assert_eq!((authenticator.peer_of("ada"), authenticator.peer_of("bo")), (None, Some(3)));
 }
@@ -294,8 +309,8 @@ fn who_was_revoked_is_out_and_nobody_else() {
 fn who_was_revoked_on_the_way_in_does_not_get_in() {
     let mut authenticator = PeerAuthenticator::default();
     let attempt = asked(&mut authenticator, 2);
-    authenticator.judged(2, attempt, Ok(ada()), None, None);
+    authenticator.validated(2, attempt, Ok(ada()), None, None);
     let effects = authenticator.revoke(|_| Some(Reason::new("banned", "Banned.")));
     assert_eq!(code_of(&effects), "banned");
-    assert_eq!(authenticator.admitted(2), [Effect::Disconnect(2)]);
+    assert_eq!(authenticator.peer_connected(2), [Effect::Disconnect(2)]);
 }

@@ -1,4 +1,4 @@
-//! The client's side: shows who this is, and takes the server's answer.
+//! The client's side: sends the credential and handles the server's reply.
 
 use backend_client::error::{ClientError, Fault};
 use godot::prelude::*;
@@ -14,55 +14,58 @@ use backend_client::peer_auth::server::PeerId;
 /// The server's id in Godot's multiplayer.
 const SERVER: PeerId = 1;
 
-/// Something happened on a client.
-pub fn happened(this: Gd<BackendPeerAuth>, event: PeerEvent) {
+/// Handles an event on a client.
+pub fn handle_event(this: Gd<BackendPeerAuth>, event: PeerEvent) {
     match event {
-        PeerEvent::Authenticating(SERVER) => introduce(this),
+        PeerEvent::Authenticating(SERVER) => send_credential(this),
         PeerEvent::Packet(SERVER, bytes) => match Packet::decode(&bytes) {
             Ok(Packet::Accepted) => {
                 if let Some(mut api) = api_of(&this) {
                     api.complete(SERVER);
                 }
             }
-            Ok(Packet::Refused(reason)) => give_up(this, Failure::new(reason.code, reason.message)),
+            Ok(Packet::Refused(reason)) => emit_refusal(this, Failure::new(reason.code, reason.message)),
             Ok(Packet::Credential(_)) | Err(_) => {
-                give_up(this, Failure::new("handshake_invalid", "The server does not speak this protocol."));
+                emit_refusal(
+                    this,
+                    Failure::new("handshake_invalid", "The server does not support this protocol."),
+                );
             }
         },
         PeerEvent::UnexpectedPacket(SERVER, bytes) => {
             if let Ok(Packet::Refused(reason)) = Packet::decode(&bytes) {
-                give_up(this, Failure::new(reason.code, reason.message));
+                emit_refusal(this, Failure::new(reason.code, reason.message));
             }
         }
         PeerEvent::Connected(SERVER) => {
-            this.clone().bind_mut().entering = false;
+            this.clone().bind_mut().authenticating = false;
             this.signals().authenticated().emit();
         }
-        PeerEvent::PeerDisconnected(SERVER) => lost(this),
+        PeerEvent::PeerDisconnected(SERVER) => connection_closed(this),
         // Other clients, seen through the server.
         _ => {}
     }
 }
 
-/// Shows the server who this is.
-fn introduce(mut this: Gd<BackendPeerAuth>) {
+/// Sends the ticket or the access token.
+fn send_credential(mut this: Gd<BackendPeerAuth>) {
     let (ticket, session) = {
         let mut auth = this.bind_mut();
-        auth.told = false;
-        auth.entering = true;
+        auth.refusal_emitted = false;
+        auth.authenticating = true;
         let session = if auth.send_access_token { auth.session.clone() } else { None };
         (std::mem::take(&mut auth.ticket), session)
     };
     if !ticket.is_empty() {
-        return show(&this, Ok(ticket.to_string()));
+        return send_token(&this, Ok(ticket.to_string()));
     }
     let session = session.filter(Gd::is_instance_valid);
     let connected = match session {
         Some(session) => session.bind().connected(),
         None => Err(ClientError::new(
             Fault::TicketMissing,
-            "there is no ticket to show: get one with BackendRooms.request_ticket, and give it to \
-             BackendPeerAuth.use_ticket before connecting; each ticket is good for one connection",
+            "no ticket: request one with BackendRooms.request_ticket and pass it to \
+             BackendPeerAuth.use_ticket before connecting; each ticket is valid for one connection",
         )),
     };
     let id = this.instance_id();
@@ -73,31 +76,31 @@ fn introduce(mut this: Gd<BackendPeerAuth>) {
         };
         main_thread_queue::enqueue(move || {
             if let Some(this) = node(id) {
-                show(&this, token);
+                send_token(&this, token);
             }
         });
     });
 }
 
-fn show(this: &Gd<BackendPeerAuth>, token: Result<String, ClientError>) {
+fn send_token(this: &Gd<BackendPeerAuth>, token: Result<String, ClientError>) {
     match token {
         Ok(token) => {
             if let Some(mut api) = api_of(this) {
                 api.send(SERVER, &Packet::Credential(token));
             }
         }
-        Err(error) => give_up(this.clone(), error.into()),
+        Err(error) => emit_refusal(this.clone(), error.into()),
     }
 }
 
-/// Client: tells why, and closes the connection.
-pub fn give_up(mut this: Gd<BackendPeerAuth>, failure: Failure) {
+/// Closes the connection and emits the reason, once per connection.
+pub fn emit_refusal(mut this: Gd<BackendPeerAuth>, failure: Failure) {
     {
         let mut auth = this.bind_mut();
-        if std::mem::replace(&mut auth.told, true) {
+        if std::mem::replace(&mut auth.refusal_emitted, true) {
             return;
         }
-        auth.entering = false;
+        auth.authenticating = false;
     }
     if let Some(mut api) = api_of(&this) {
         api.close();
@@ -105,13 +108,13 @@ pub fn give_up(mut this: Gd<BackendPeerAuth>, failure: Failure) {
     this.signals().refused().emit(&failure.into_object());
 }
 
-/// Client: the connection ended while getting in, without a reason.
-pub fn lost(this: Gd<BackendPeerAuth>) {
-    let entering = this.bind().entering;
-    if entering {
-        give_up(
+/// The connection was closed without a reason. Emits one if authentication was under way.
+pub fn connection_closed(this: Gd<BackendPeerAuth>) {
+    let authenticating = this.bind().authenticating;
+    if authenticating {
+        emit_refusal(
             this,
-            Failure::new("auth_timeout", "The server closed the connection before letting this player in."),
+            Failure::new("auth_timeout", "The server closed the connection before it accepted this player."),
         );
     }
 }

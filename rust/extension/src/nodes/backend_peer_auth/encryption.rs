@@ -30,7 +30,7 @@ pub fn secure(this: Gd<BackendPeerAuth>) {
         tracing::error!("the server is closed, because its connections cannot be encrypted: {why}");
         api.close();
     } else {
-        client::give_up(this, Failure::new(CODE, why));
+        client::emit_refusal(this, Failure::new(CODE, why));
     }
 }
 

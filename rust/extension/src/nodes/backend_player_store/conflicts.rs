@@ -1,4 +1,4 @@
-//! Saves that came too late, and what becomes of them.
+//! Resolution of conflicts.
 
 use std::sync::Arc;
 
@@ -62,7 +62,7 @@ impl BackendPlayerStore {
     ) -> Gd<BackendRequest> {
         let key =
             conflict.as_ref().map(|conflict| conflict.bind().conflict().key.clone()).unwrap_or_default();
-        // Not every game waits for the answer.
+        // Not every game awaits the result.
         let warn = move |error: &ClientError| {
             tracing::warn!(code = error.code(), key, "a conflict is not resolved: {error}");
         };
@@ -79,7 +79,7 @@ impl BackendPlayerStore {
     }
 }
 
-/// Main thread, without a borrow. The game is told, then the node does what it was set up for.
+/// Main thread, without a borrow. Emits the conflict, then resolves it as configured.
 pub(super) fn found(node: &Gd<BackendPlayerStore>, conflict: Arc<Conflict>) {
     let merged_before = node.bind().merged.borrow().get(&conflict.conflict_id).copied();
     if merged_before.is_none() {
@@ -89,8 +89,7 @@ pub(super) fn found(node: &Gd<BackendPlayerStore>, conflict: Arc<Conflict>) {
         return;
     }
     let Some(store) = node.bind().handle() else { return };
-    // A conflict that is told of again was merged, but not taken off the list: merging it once more would undo what was
-    // saved since.
+    // A conflict that is reported again was merged, but not removed: merging it once more would undo later saves.
     let change = match merged_before {
         Some(change) => change,
         None => match decide(node, &store, &conflict) {
@@ -100,12 +99,12 @@ pub(super) fn found(node: &Gd<BackendPlayerStore>, conflict: Arc<Conflict>) {
                     return tracing::warn!(
                         code = error.code(),
                         key = conflict.key,
-                        "a conflict stays: {error}"
+                        "a conflict is not resolved: {error}"
                     );
                 }
             },
             Some(Err(error)) => {
-                tracing::error!(key = conflict.key, "a conflict stays: {error}");
+                tracing::error!(key = conflict.key, "a conflict is not resolved: {error}");
                 // A merge that cannot be saved is a save that is refused.
                 store.note_refused(&conflict.player_id, &conflict.key, &error);
                 let Conflict { player_id, key, .. } = &*conflict;
@@ -135,7 +134,7 @@ fn decide(
     node.bind().conflict_resolution.automatic().map(Ok)
 }
 
-/// What the game's own function makes of both.
+/// Calls the game's merge function.
 fn ask(hook: &Callable, store: &PlayerStore, conflict: &Conflict) -> Result<Content, ClientError> {
     let (player_id, key) = (conflict.player_id.as_str(), conflict.key.as_str());
     let held =
@@ -160,11 +159,11 @@ fn settle(id: InstanceId, store: PlayerStore, conflict: Arc<Conflict>, change: O
                     node.bind().merged.borrow_mut().remove(&conflict.conflict_id);
                 }
             }),
-            // It is told of again with a later heartbeat.
+            // A later heartbeat reports it again.
             Err(error) => tracing::warn!(
                 code = error.code(),
                 key = conflict.key,
-                "a conflict is merged, but not settled yet: {error}"
+                "a conflict is merged, but not removed yet: {error}"
             ),
         }
     });

@@ -1,4 +1,4 @@
-//! What a node that is freed leaves behind: its documents are sent all the same.
+//! The last flush of a freed node: its documents are still sent.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,11 +22,11 @@ impl Drop for BackendPlayerStore {
     fn drop(&mut self) {
         let Some(Connected { node, store, journal }) = self.connected.take() else { return };
         backlog_monitors::forget(node);
-        // Otherwise `exit_tree` has begun to say it.
+        // Otherwise `exit_tree` has started the flush.
         if self.outside.is_some() {
             return registry::add_freed(node, Arc::new(store));
         }
-        if holds_something(&store) {
+        if has_unsaved(&store) {
             registry::add_freed(node, Arc::new(store.clone()));
             background_tasks::spawn_flush(leave(node, store, journal));
         } else {
@@ -55,7 +55,7 @@ fn left(store: &PlayerStore, journal: &JournalLocation) -> Option<(PathBuf, Arc<
     (!is_settled).then(|| journal.unopened())
 }
 
-pub(super) fn holds_something(store: &PlayerStore) -> bool {
+pub(super) fn has_unsaved(store: &PlayerStore) -> bool {
     store.player_count() > 0 || store.dirty_count() > 0
 }
 
@@ -63,8 +63,8 @@ pub(super) fn holds_something(store: &PlayerStore) -> bool {
 pub(super) fn report(flushed: Flushed) {
     let Flushed { unsaved, journalled, .. } = flushed;
     if unsaved > journalled {
-        tracing::error!(unsaved, journalled, "documents of a freed store are nowhere but in memory");
+        tracing::error!(unsaved, journalled, "documents of a freed store are in memory only");
     } else if unsaved > 0 {
-        tracing::warn!(unsaved, "documents of a freed store wait in the journal for the next one");
+        tracing::warn!(unsaved, "documents of a freed store are in the journal for the next one");
     }
 }

@@ -1,4 +1,4 @@
-//! What happened to the store, as signals.
+//! The store's events, as signals.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,25 +12,24 @@ use crate::results::backend_error::Failure;
 use crate::runtime::main_thread_queue;
 use crate::runtime::worker_threads;
 
-/// Longest time a player that another server waits for is flushed before the attempt is given up. The store lets go when it
-/// succeeds later.
+/// Time-out of the flush when another server requests a player. The store releases the player when a later flush succeeds.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What the main thread has not been told yet. A commit of thousands of documents is one letter to it, not thousands.
+/// Events that were not emitted yet. A commit of thousands of documents is one message to the main thread, not thousands.
 #[derive(Default)]
 pub(super) struct EventQueue(Mutex<VecDeque<Event>>);
 
 impl EventQueue {
-    /// Any thread. Announced in a later step of the main loop, in the order in which it is posted.
-    pub fn post(self: &Arc<Self>, id: InstanceId, event: Event) {
+    /// Any thread. Emits the event in a later step of the main loop, in order.
+    pub fn push(self: &Arc<Self>, id: InstanceId, event: Event) {
         let mut waiting = self.waiting();
         waiting.push_back(event);
         let is_first = waiting.len() == 1;
         drop(waiting);
         if is_first {
-            let news = Arc::clone(self);
+            let events = Arc::clone(self);
             main_thread_queue::enqueue(move || {
-                let all = std::mem::take(&mut *news.waiting());
+                let all = std::mem::take(&mut *events.waiting());
                 announce_all(id, all);
             });
         }
@@ -41,17 +40,17 @@ impl EventQueue {
     }
 }
 
-/// Main thread, without a borrow. Handlers may take their time: it is up to the budget of the frame when the next is told.
-fn announce_all(id: InstanceId, mut news: VecDeque<Event>) {
+/// Main thread, without a borrow. Handlers may be slow: the budget of the frame decides when the next event is emitted.
+fn announce_all(id: InstanceId, mut events: VecDeque<Event>) {
     let Ok(node) = Gd::<BackendPlayerStore>::try_from_instance_id(id) else { return };
     if !node.has_connections("saved") {
         // Most games do not listen.
-        news.retain(|event| !matches!(event, Event::Saved { .. }));
+        events.retain(|event| !matches!(event, Event::Saved { .. }));
     }
-    let Some(first) = news.pop_front() else { return };
+    let Some(first) = events.pop_front() else { return };
     announce(id, first);
-    if !news.is_empty() {
-        main_thread_queue::requeue_front(move || announce_all(id, news));
+    if !events.is_empty() {
+        main_thread_queue::requeue_front(move || announce_all(id, events));
     }
 }
 
@@ -72,7 +71,7 @@ fn announce(id: InstanceId, event: Event) {
         Event::ConflictFound(conflict) => conflicts::found(&node, Arc::new(conflict)),
         Event::RollbackDetected => {
             tracing::warn!(
-                "the backend's database went back to an older state: everything held is sent again, look for conflicts"
+                "the backend's database was restored to an older state: everything held is sent again; check for conflicts"
             );
             node.signals().rollback_detected().emit();
         }
@@ -101,7 +100,7 @@ fn saved_locally(node: &Gd<BackendPlayerStore>, saves: &[LocalSave]) {
     }
 }
 
-/// What the handlers save is part of what the next server finds.
+/// What the handlers save is included in the handover.
 fn hand_over(node: &Gd<BackendPlayerStore>, player_id: String) {
     node.signals().handover_requested().emit(&player_id);
     let store = if node.is_instance_valid() { node.bind().handle() } else { None };
@@ -111,7 +110,7 @@ fn hand_over(node: &Gd<BackendPlayerStore>, player_id: String) {
             if flushed.unsaved > 0 {
                 tracing::warn!(
                     unsaved = flushed.unsaved,
-                    "another server has to wait for a player: the backend does not take the saves"
+                    "a handover waits: the backend does not accept the player's saves"
                 );
             }
         });

@@ -1,4 +1,4 @@
-//! The store behind the node: made when something is first asked of it, or when its server is listed.
+//! The store behind the node: created on first use, or when its server is registered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub(super) struct Connected {
 }
 
 impl BackendPlayerStore {
-    /// The store, if anything was asked of it yet.
+    /// The store, if it was used yet.
     pub fn handle(&self) -> Option<PlayerStore> {
         self.connected.borrow().as_ref().map(|connected| connected.store.clone())
     }
@@ -44,8 +44,8 @@ impl BackendPlayerStore {
         let journal = JournalLocation::new(config::journal_folder(self.config.as_ref(), &config)?);
         let backend = config::connect(config)?;
         let id = self.base().instance_id();
-        let news = Arc::clone(&self.news);
-        let on_event = Arc::new(move |event| news.post(id, event));
+        let events = Arc::clone(&self.events);
+        let on_event = Arc::new(move |event| events.push(id, event));
         let runtime = worker_threads::handle()?;
         // The store's tasks are spawned on the runtime of the moment.
         let _entered = runtime.enter();
@@ -65,21 +65,21 @@ impl BackendPlayerStore {
         Ok(store)
     }
 
-    /// A save by way of the store, which counts it if it is refused.
+    /// Saves through the store, which counts a refused save.
     pub(super) fn saving(
         &self,
         save: impl FnOnce(&PlayerStore) -> Result<u64, ClientError>,
     ) -> Result<u64, ClientError> {
         let store = self.connected().inspect_err(|error| {
             if !self.warned.replace(true) {
-                tracing::error!(code = error.code(), "saves are refused, nothing can be saved: {error}");
+                tracing::error!(code = error.code(), "all saves are refused: {error}");
             }
         })?;
         save(&store)
     }
 
-    /// A save that was refused before it came to the store.
-    pub(super) fn not_taken(&self, player_id: &GString, key: &GString, error: ClientError) -> ClientError {
+    /// Notes a save that was refused before it reached the store.
+    pub(super) fn note_refused(&self, player_id: &GString, key: &GString, error: ClientError) -> ClientError {
         match self.connected() {
             Ok(store) => store.note_refused(&player_id.to_string(), &key.to_string(), &error),
             Err(_) => tracing::warn!(code = error.code(), %player_id, %key, "a save was refused: {error}"),
@@ -87,7 +87,7 @@ impl BackendPlayerStore {
         error
     }
 
-    /// The number of the change. A refusal is announced.
+    /// The revision of the change. A refusal is emitted as a signal.
     pub(super) fn accepted(
         &self,
         player_id: &GString,
@@ -100,7 +100,7 @@ impl BackendPlayerStore {
                 let (id, player_id, key) =
                     (self.base().instance_id(), player_id.to_string(), key.to_string());
                 // Later, like every other outcome: handlers need not expect to run inside this call.
-                self.news.post(id, Event::SaveFailed { player_id, key, error });
+                self.events.push(id, Event::SaveFailed { player_id, key, error });
                 0
             }
         }
@@ -126,22 +126,22 @@ impl BackendPlayerStore {
         self.base_mut().update_configuration_warnings();
     }
 
-    /// A server that leaves before it was listed has not opened the journal, and may owe what is in it.
-    pub(super) fn count_what_is_left(&self) {
+    /// A server that exits before it was registered has not opened the journal, which may contain unsaved documents.
+    pub(super) fn count_unopened_journal(&self) {
         if self.unopened.borrow().is_some() || self.connected.borrow().is_some() {
             return;
         }
         let folder = config::resolve(self.config.as_ref())
             .and_then(|config| config::journal_folder(self.config.as_ref(), &config));
-        // Without a backend, nothing is owed to it.
+        // Without a backend, nothing is unsaved.
         let Ok(folder) = folder else { return };
         let (folder, journal) = JournalLocation::new(folder).unopened();
         self.unopened.replace(Some(folder.clone()));
         registry::add_unopened(folder, journal);
     }
 
-    /// What an earlier run left in the journal is sent as soon as the server is registered, whoever asks for what.
-    pub(super) fn send_what_is_left(&self) {
+    /// What an earlier run left in the journal is sent as soon as the server is registered, without any call.
+    pub(super) fn open_when_registered(&self) {
         if self.tried.get() || self.connected.borrow().is_some() {
             return;
         }

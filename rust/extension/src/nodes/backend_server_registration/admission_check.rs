@@ -1,4 +1,4 @@
-//! What a server that is about to be listed looks like to players: whether anything listens, and whether anybody checks them.
+//! Checks before a server is listed: whether its port is open, and whether peers are authenticated.
 
 use godot::classes::multiplayer_peer::ConnectionStatus;
 use godot::classes::{MultiplayerApi, OfflineMultiplayerPeer, SceneMultiplayer};
@@ -16,7 +16,7 @@ impl BackendServerRegistration {
         })
     }
 
-    /// Logs what players would run into. It stops nothing: a game may have its own ways.
+    /// Logs warnings only: a game may have its own authentication.
     pub(super) fn check_admission(&self) {
         let api = self.base().get_multiplayer();
         let serves = api.clone().is_some_and(serves);
@@ -26,7 +26,7 @@ impl BackendServerRegistration {
         let Some(Ok(api)) = api.map(Gd::try_cast::<SceneMultiplayer>) else { return };
         if serves && !api.get_auth_callback().is_valid() {
             tracing::warn!(
-                "whoever connects to this server is let in unverified: there is no BackendPeerAuth. Add one to the scene, \
+                "peers of this server are not authenticated: there is no BackendPeerAuth. Add one to the scene, \
                  with its registration set to {}",
                 self.base().get_path()
             );
@@ -38,8 +38,8 @@ impl BackendServerRegistration {
 fn warn_if_closed(port: u16) {
     if is_bound(port) == Some(false) {
         tracing::warn!(
-            "nothing listens on port {port} of this machine: players who are sent there find nobody. Open the server before \
-             register(), or set the port that it is open on"
+            "nothing listens on port {port} of this machine: players cannot connect. Open the server before \
+             register(), or set the port that it listens on"
         );
     }
 }

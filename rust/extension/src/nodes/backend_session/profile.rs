@@ -43,7 +43,7 @@ pub fn for_this_process(
         if taken.profile != key.1 {
             tracing::warn!(
                 "another instance of this game uses the profile \"{}\"; this one, started from the editor, uses \"{}\" and \
-                 is another player. Choose with --backend-profile= or BACKEND_PROFILE",
+                 is another player. Set --backend-profile= or BACKEND_PROFILE to choose",
                 key.1,
                 taken.profile
             );
@@ -62,7 +62,7 @@ fn first_free(storage: &dyn Storage, backend: &str, wanted: &str) -> Held {
             Ok(None) => {}
             Err(error) => {
                 tracing::warn!(
-                    "whether another instance uses the profile \"{wanted}\" is not known: {error}"
+                    "cannot check whether another instance uses the profile \"{wanted}\": {error}"
                 );
                 break;
             }
