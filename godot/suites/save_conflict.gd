@@ -270,7 +270,7 @@ func release_behind_the_back_of(server: Server) -> void:
 	var url := backend_url() + "/v1/players/release"
 	check_eq(http.request(url, headers, HTTPClient.METHOD_POST, body), OK, "request")
 	var reply: Array = await http.request_completed
-	check_eq(reply[1], 204, "status of the release")
+	check_eq(reply[1], 200, "status of the release")
 	http.queue_free()
 
 

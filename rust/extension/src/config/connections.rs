@@ -30,7 +30,7 @@ pub fn connect(config: Config) -> Result<Arc<dyn Backend>, ClientError> {
     }
     config.check()?;
     let transport: Arc<dyn Transport> = if matches!(config.tls_roots, TlsRoots::File(_)) {
-        // A file that is missing or wrong is told as what it is; the platform's certificates are not read.
+        // Opened at once: a missing or invalid file is reported as such, and the platform's certificates are not read.
         Arc::new(HttpTransport::new(&config)?)
     } else {
         Arc::new(LazyTransport::new(config.clone()))

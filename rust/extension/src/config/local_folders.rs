@@ -16,10 +16,10 @@ use crate::resources::backend_config::BackendConfig;
 /// Where the engine keeps what belongs to this game on this machine.
 const STORAGE_FOLDER: &str = "user://backend_client";
 
-/// Where something is kept on local disk.
+/// A folder on the local disk.
 pub struct LocalFolder {
     pub folder: PathBuf,
-    /// Where an earlier version kept it for the same backend.
+    /// Folders of earlier versions for the same backend.
     pub former: Vec<PathBuf>,
 }
 
@@ -30,10 +30,10 @@ pub fn storage(config: &Config) -> Arc<dyn Storage> {
     Arc::new(FileStorage::new(folder.join(folder_name(config))).with_former(former))
 }
 
-/// Where the unsent saves of a node whose `config` is `own` are kept; `config` is what it resolves to. Unless said
-/// otherwise, each backend has a folder of its own: no backend is sent what was saved for another one.
+/// Folder of the journal of a node whose `config` is `own`; `config` is what it resolves to. By default, each backend has a
+/// folder of its own: no backend receives what was saved for another one.
 pub fn journal_folder(own: Option<&Gd<BackendConfig>>, config: &Config) -> Result<LocalFolder, ClientError> {
-    let journal = Place {
+    let journal = FolderSetting {
         argument: "--backend-journal-folder",
         variable: "BACKEND_JOURNAL_FOLDER",
         setting: project_settings::JOURNAL_FOLDER,
@@ -43,9 +43,9 @@ pub fn journal_folder(own: Option<&Gd<BackendConfig>>, config: &Config) -> Resul
     journal.folder(own, config)
 }
 
-/// The same for the local copies of worlds.
+/// Folder of the local copies of worlds, like [`journal_folder`].
 pub fn worlds_folder(own: Option<&Gd<BackendConfig>>, config: &Config) -> Result<LocalFolder, ClientError> {
-    let worlds = Place {
+    let worlds = FolderSetting {
         argument: "--backend-worlds-folder",
         variable: "BACKEND_WORLDS_FOLDER",
         setting: project_settings::WORLDS_FOLDER,
@@ -55,8 +55,8 @@ pub fn worlds_folder(own: Option<&Gd<BackendConfig>>, config: &Config) -> Result
     worlds.folder(own, config)
 }
 
-/// Who says where something is kept on local disk.
-struct Place {
+/// The settings that name a folder.
+struct FolderSetting {
     argument: &'static str,
     variable: &'static str,
     setting: &'static str,
@@ -64,7 +64,7 @@ struct Place {
     field: &'static str,
 }
 
-impl Place {
+impl FolderSetting {
     fn folder(&self, own: Option<&Gd<BackendConfig>>, config: &Config) -> Result<LocalFolder, ClientError> {
         let overrides = own.is_none_or(|own| own.bind().values().use_overrides);
         let outside = || override_for(self.argument, self.variable);

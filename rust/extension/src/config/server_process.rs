@@ -44,15 +44,15 @@ pub fn host(own_address: &str, own_grace_seconds: f64) -> Arc<dyn Host> {
     match Systemd::from_environment(plain.clone(), environment, std::process::id()) {
         Some(Ok(systemd)) => return Arc::new(systemd),
         Some(Err(error)) => {
-            static SAID: Once = Once::new();
-            SAID.call_once(|| tracing::warn!("the service manager is not told anything: {error}"));
+            static WARNED: Once = Once::new();
+            WARNED.call_once(|| tracing::warn!("the service manager receives no notifications: {error}"));
         }
         None => {}
     }
     Arc::new(plain)
 }
 
-/// Where players reach this machine, unless the node says so itself.
+/// Address of this machine for players: override, node, project setting.
 fn public_address(own: &str) -> String {
     override_for("--backend-public-address", "BACKEND_PUBLIC_ADDRESS")
         .or_else(|| (!own.is_empty()).then(|| own.to_owned()))

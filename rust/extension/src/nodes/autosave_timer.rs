@@ -1,4 +1,4 @@
-//! When a game is asked for its state.
+//! The interval of `collect_saves`.
 
 use std::cell::Cell;
 use std::time::Instant;

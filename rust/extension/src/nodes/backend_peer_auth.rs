@@ -268,7 +268,7 @@ impl BackendPeerAuth {
         self.accepting = false;
     }
 
-    /// Players who are in or about to be.
+    /// Players that are connected or accepted.
     pub fn count(&self) -> usize {
         self.authenticator.count()
     }
@@ -307,7 +307,7 @@ impl BackendPeerAuth {
         self.link = Some(link);
     }
 
-    /// Why nobody gets in at the moment.
+    /// The reason why no peer is accepted at the moment.
     fn closed(&self) -> Option<Reason> {
         let draining = self.registration().is_some_and(|registration| registration.bind().is_draining());
         (draining || !self.accepting)
@@ -357,7 +357,7 @@ impl BackendPeerAuth {
         self.validator.as_ref().filter(|node| node.is_instance_valid())
     }
 
-    /// The registration that says for which server tickets are, and what was revoked.
+    /// The registration that tickets must be issued for, which also reports revocations.
     fn listed(&self) -> Option<Registration> {
         let own = self.validator().and_then(|validator| validator.bind().listed());
         own.filter(|registration| registration.server_id().is_some())
@@ -401,7 +401,7 @@ fn watch(id: InstanceId) {
     reset(id);
 }
 
-/// The connections are gone.
+/// All connections are closed.
 fn reset(id: InstanceId) {
     let Some(mut this) = node(id) else { return };
     {

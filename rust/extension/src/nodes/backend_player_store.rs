@@ -137,7 +137,7 @@ impl INode for BackendPlayerStore {
         let id = self.base().instance_id();
         self.hook = Some(FrameHook::every(POLL_INTERVAL, move || poll(id)));
         if let Some(outside) = self.outside.take() {
-            // Err when the flush is over: then nobody needs to know.
+            // Err if the flush has finished.
             let _flushed_already = outside.send(());
         }
     }
@@ -449,7 +449,7 @@ impl BackendPlayerStore {
     }
 }
 
-/// In one go: `to_string` asks for memory again and again, which a save at each frame would feel.
+/// With one allocation, unlike `to_string`.
 fn string(text: &GString) -> String {
     text.chars().iter().collect()
 }

@@ -1,4 +1,4 @@
-//! `BackendServerRegistration`: keeping a dedicated server listed.
+//! `BackendServerRegistration`: registration and heartbeats of a dedicated server.
 
 mod admission_check;
 
@@ -142,7 +142,7 @@ pub struct BackendServerRegistration {
 }
 
 struct Connected {
-    /// The node's own, kept because a node that is being freed cannot be asked for it.
+    /// Id of the node, stored because it cannot be read while the node is being freed.
     node: InstanceId,
     registration: Registration,
     _each_frame: FrameHook,
@@ -200,7 +200,7 @@ impl Drop for BackendServerRegistration {
         let Some(connected) = self.connected.take() else { return };
         registry::remove(connected.node);
         connected.registration.stop();
-        // Players should not be sent to a server that is gone. Nobody waits for the answer.
+        // Players should not be sent to a freed server. The response is not needed.
         if connected.registration.server_id().is_some() {
             background_tasks::spawn_deregistration(async move {
                 if let Err(error) = connected.registration.deregister().await {
@@ -569,7 +569,7 @@ fn log_if_unused(id: InstanceId, request: Option<InstanceId>, failure: &Failure)
 }
 
 fn announce(id: InstanceId, event: Event) {
-    // The node may be gone by now.
+    // The node may have been freed.
     let Ok(node) = Gd::<BackendServerRegistration>::try_from_instance_id(id) else { return };
     let object = |error: ClientError| Failure::from(error).into_object();
     match event {

@@ -285,7 +285,7 @@ impl BackendSession {
 }
 
 fn announce(id: InstanceId, event: Event) {
-    // The node may be gone by now.
+    // The node may have been freed.
     let Ok(node) = Gd::<BackendSession>::try_from_instance_id(id) else { return };
     match event {
         Event::LoggedIn(account) => node.signals().logged_in().emit(&account.player_id),

@@ -1,4 +1,4 @@
-//! `BackendShutdown`: one orderly way out.
+//! `BackendShutdown`: the orderly shutdown of a server.
 
 use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Weak};
@@ -23,7 +23,7 @@ use crate::shutdown::host_notifier;
 use crate::shutdown::signals;
 use crate::variant_json::gstring;
 
-/// Time between two looks at who is there.
+/// Interval of the check for players and nodes.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 thread_local! {
@@ -376,7 +376,7 @@ pub fn trigger(reason: &str) {
     }
 }
 
-/// Worker. The host hears of it also when the main thread is stuck.
+/// Worker: the host is notified also when the main thread is stuck.
 fn notify_host(phase: &Phase) {
     match phase {
         Phase::Draining(reason, grace) => host_notifier::stopping(reason, *grace),

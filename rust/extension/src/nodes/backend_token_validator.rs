@@ -1,4 +1,4 @@
-//! `BackendTokenValidator`: who is this player?
+//! `BackendTokenValidator`: validation of players' tokens.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -161,7 +161,7 @@ impl BackendTokenValidator {
         Ok(validator)
     }
 
-    /// The registration whose heartbeats say which keys are good.
+    /// The registration whose heartbeats report valid keys.
     pub fn listed(&self) -> Option<Registration> {
         self.registration.as_ref().filter(|node| node.is_instance_valid())?.bind().handle()
     }

@@ -114,7 +114,7 @@ impl INode for BackendWorldStore {
         let id = self.base().instance_id();
         self.hook = Some(FrameHook::every(POLL_INTERVAL, move || poll(id)));
         if let Some(outside) = self.outside.take() {
-            // Err when the flush is over: then nobody needs to know.
+            // Err if the flush has finished.
             let _flushed_already = outside.send(());
         }
     }
@@ -176,7 +176,7 @@ struct Held {
 /// Where a world is on local disk.
 #[derive(Clone)]
 struct WorldLocation {
-    /// Of the node, which may be gone.
+    /// Id of the node, which may have been freed.
     node: InstanceId,
     folder: PathBuf,
     world_id: String,
@@ -478,7 +478,7 @@ impl BackendWorldStore {
     }
 }
 
-/// Main thread, without a borrow. The node has its world before the request says so.
+/// Main thread, without a borrow. The node has its world before the request completes.
 fn opened(id: InstanceId, outcome: Result<Opened, Failure>) -> Variant {
     if let Ok(node) = Gd::<BackendWorldStore>::try_from_instance_id(id) {
         node.bind().opening.set(false);

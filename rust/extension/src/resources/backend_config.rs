@@ -1,4 +1,4 @@
-//! `BackendConfig`: where the backend is, for nodes that do not use the project's own.
+//! `BackendConfig`: connection settings of nodes that do not use the project's.
 
 use godot::prelude::*;
 
@@ -56,7 +56,7 @@ pub struct BackendConfig {
     use_overrides: bool,
 }
 
-/// What a `BackendConfig` says; `None` where it leaves the word to Project Settings.
+/// The values of a `BackendConfig`; `None` where Project Settings apply.
 #[derive(Debug)]
 pub struct Values {
     pub base_url: Option<String>,
@@ -99,7 +99,7 @@ impl BackendConfig {
         let text = |text: &GString| (!text.is_empty()).then(|| text.to_string());
         Values {
             base_url: text(&self.base_url),
-            // Negative numbers are somebody's mistake, to be told rather than replaced.
+            // A negative number is a mistake, which is reported and not replaced.
             timeout_seconds: (self.timeout_seconds != 0.0).then_some(self.timeout_seconds),
             retry_attempts: (self.retry_attempts != -1).then_some(self.retry_attempts),
             max_in_flight: (self.max_in_flight != 0).then_some(self.max_in_flight),

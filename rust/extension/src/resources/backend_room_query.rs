@@ -1,4 +1,4 @@
-//! `BackendRoomQuery`: which rooms to list.
+//! `BackendRoomQuery`: filter and sort order of a room list.
 
 use backend_client::error::ClientError;
 use backend_client::protocol::rooms::{RoomQuery, RoomSort};

@@ -1,4 +1,4 @@
-//! `BackendError`: why a call failed.
+//! `BackendError`: the reason why a call failed.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -51,7 +51,7 @@ impl From<ClientError> for Failure {
     }
 }
 
-/// What is missing, and what to do about it.
+/// An error about missing configuration; the message names the remedy.
 pub fn not_configured(message: impl Into<Cow<'static, str>>) -> ClientError {
     ClientError::new(Fault::NotConfigured, message)
 }

@@ -1,4 +1,4 @@
-//! `BackendRequest`: one call, in flight or done.
+//! `BackendRequest`: one call, pending or completed.
 
 use std::cell::RefCell;
 use std::rc::Rc;

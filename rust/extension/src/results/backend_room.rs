@@ -53,7 +53,7 @@ impl Listing {
         Self { page: Shared::new(page), order: None }
     }
 
-    /// Any thread. Those of it that `query` asks for.
+    /// Any thread. The rooms that match `query`, in its order.
     pub fn select(&self, query: &RoomQuery) -> Result<Self, ClientError> {
         let rooms = self.page.rooms();
         let order = match &self.order {

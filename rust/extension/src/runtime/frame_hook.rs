@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 type Work = Rc<dyn Fn()>;
 
-/// Often enough for what is due by the clock, in seconds and minutes, and a fraction of the frames.
+/// Interval of checks for what is due in seconds or minutes: a fraction of the frames.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 struct Hook {

@@ -1,4 +1,4 @@
-//! The process's standard streams and its pipes, when whoever reads them is gone.
+//! The process's standard streams and pipes, when their reader has closed them.
 //!
 //! The engine leaves SIGPIPE at its default, which ends a process that writes to a pipe or a socket nobody reads any more:
 //! a backend that closes a connection in the midst of a request, `| head`, a log collector that restarts. With this, such

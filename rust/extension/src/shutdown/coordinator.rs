@@ -148,8 +148,8 @@ pub fn run_to_end() {
 }
 
 /// Main thread, when the engine quits. A game with a [`crate::nodes::backend_shutdown::BackendShutdown`] promises by exit code 0
-/// that everything is at the backend, also when it ends without a shutdown: what freed nodes have to say is waited for,
-/// and the exit code says so if something is left.
+/// that everything is at the backend, also when it ends without a shutdown: background tasks of freed nodes are waited for,
+/// and the exit code is changed if something is left.
 pub fn check_on_quit() {
     let is_over = current().as_ref().is_some_and(|coordinator| coordinator.quits.load(Ordering::Relaxed));
     if is_over || !GIVES_EXIT_CODE.load(Ordering::Relaxed) || godot::init::is_editor_hint() {
@@ -169,7 +169,7 @@ pub fn check_on_quit() {
     crate::nodes::backend_shutdown::quit(EXIT_UNSAVED);
 }
 
-/// Main thread. The exit code of this process says from now on whether everything is at the backend.
+/// Main thread. From now on, the exit code of this process reports whether everything is at the backend.
 pub fn enable_exit_code() {
     GIVES_EXIT_CODE.store(true, Ordering::Relaxed);
 }

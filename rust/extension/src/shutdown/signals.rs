@@ -4,7 +4,7 @@
 //! end of the server. SIGQUIT keeps its default, which is to leave a core dump at once: it is for a process that hangs.
 //!
 //! The watcher is installed by the first `BackendShutdown` in the tree and stays for the life of the process: a signal
-//! handler cannot be taken out again. Without a shutdown to trigger it does what the system would have done. It is
+//! handler cannot be removed again. Without a handler it applies the system's default action. It is
 //! never installed in the editor, where a reload would leave the handler pointing into unmapped memory.
 //!
 //! A thread of its own waits for the system: neither a stuck main thread nor busy workers hold it up.
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use backend_client::shutdown::Response;
 
-/// Asks for a shutdown, with the reason, and at most so much time if the system gives no more.
+/// Requests a shutdown, with the reason and the time limit of the system, if it has one.
 pub type Trigger = Arc<dyn Fn(&str, Option<Duration>) -> Response + Send + Sync>;
 /// Ends the process in the middle of a shutdown, once the journal is synced: with 0 if nothing would be lost, else with
 /// this exit code.
@@ -28,13 +28,13 @@ struct Handlers {
 
 static HANDLERS: Mutex<Option<Handlers>> = Mutex::new(None);
 
-/// Main thread. Answers signals with `trigger` from now on.
+/// Main thread. Signals call `trigger` from now on.
 pub fn install(trigger: Trigger, force_exit: ForceExit) {
     *lock() = Some(Handlers { trigger, force_exit });
     imp::start();
 }
 
-/// Main thread. Answers signals as the system would.
+/// Main thread. Signals have their default effect from now on.
 pub fn uninstall() {
     *lock() = None;
 }
@@ -45,7 +45,7 @@ fn lock() -> std::sync::MutexGuard<'static, Option<Handlers>> {
     HANDLERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The watcher's thread. False if nobody answers: then the system's own way is left.
+/// The watcher's thread. Returns false if no handler is installed: the system's default then applies.
 fn received(name: &str, at_most: Option<Duration>, exit_code: i32) -> bool {
     let Some(handlers) = lock().clone() else { return false };
     match (handlers.trigger)(name, at_most) {
@@ -146,7 +146,7 @@ mod imp {
 
     static WATCHER: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>> = Mutex::new(None);
 
-    /// What the console says. After "close" and "shutdown" the process would be ended as soon as their handler
+    /// Events of the console. After "close" and "shutdown" the process would be ended as soon as their handler
     /// returns; tokio's never returns, so that the shutdown has its time and ends the process itself.
     ///
     /// Not `CTRL_LOGOFF`: only services get it, whenever anybody logs off, and those have to go on.

@@ -1,4 +1,4 @@
-//! The line that says what a shutdown achieved: said once, by whoever comes first.
+//! The summary line of a shutdown, logged once.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,36 +10,36 @@ use godot::prelude::*;
 
 use crate::shutdown::signals;
 
-/// Longest wait for whoever reads our output, before the process ends without its last words.
+/// Time-out of the write to standard output, before the process ends without it.
 const OUTPUT_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// The last line of one shutdown.
+/// The summary line of one shutdown.
 #[derive(Default)]
 pub struct SummaryLog(AtomicBool);
 
 impl SummaryLog {
-    /// Main thread. Says it in the engine's log.
+    /// Main thread. Writes it to the engine's log.
     pub fn log(&self, code: i32, summary: &Summary) {
         if self.is_first() {
             godot_print!("{}", describe(code, summary));
         }
     }
 
-    /// Any thread. Says it if it was not said, and ends the process at once. Waits neither for the main thread nor, for
-    /// longer than a moment, for a pipe that nobody empties.
+    /// Any thread. Writes it if it was not written, and ends the process at once. Waits neither for the main thread nor, for
+    /// longer than [`OUTPUT_TIMEOUT`], for a full pipe.
     pub fn exit(&self, code: i32, summary: &Summary) {
         let line = self.is_first().then(|| describe(code, summary));
         let (done, is_done) = mpsc::channel();
-        let speak = move || {
+        let write = move || {
             flush_engine();
             if let Some(line) = line {
-                // Nobody is left to be told about a closed pipe.
+                // A closed pipe cannot be reported.
                 let _closed = writeln!(std::io::stdout(), "{line}");
             }
-            // Whoever waited may have lost patience.
+            // The wait may have timed out.
             let _late = done.send(());
         };
-        if std::thread::Builder::new().name("backend-last-line".into()).spawn(speak).is_ok() {
+        if std::thread::Builder::new().name("backend-summary".into()).spawn(write).is_ok() {
             // Late or not, the process ends now.
             let _late = is_done.recv_timeout(OUTPUT_TIMEOUT);
         }
@@ -66,7 +66,7 @@ fn flush_engine() {
     }
     // SAFETY: `fflush(NULL)` flushes all output streams of the process, may be called on any thread, and takes no
     // memory of ours.
-    let _nobody_to_tell = unsafe { fflush(std::ptr::null_mut()) };
+    let _not_reported = unsafe { fflush(std::ptr::null_mut()) };
 }
 
 /// The engine has a C library of its own there.

@@ -13,12 +13,12 @@ use serde_json::{Map, Value};
 
 use super::error::JsonError;
 
-/// Deeper values than anybody saves on purpose; a container that holds itself is caught by it.
+/// Deeper than documents are in practice; detects a container that contains itself.
 pub const MAX_DEPTH: usize = 64;
 
 /// Ints and floats: eight bytes instead of four.
 const WIDE: u32 = 1;
-/// What a typed container says of its elements: nothing, a type, the name of a class, the path of a script.
+/// The element type of a container: none, a built-in type, the name of a class, the path of a script.
 const UNTYPED: u32 = 0;
 const BUILTIN: u32 = 1;
 const CLASS: u32 = 2;
@@ -188,7 +188,7 @@ impl<'de> Reader<'de> {
         Err(JsonError::new(format!("keys must be strings, {key} is {kind:?}")))
     }
 
-    /// What a typed container says about its elements, which say it themselves.
+    /// Skips the element type of a container: each element has its own.
     pub(super) fn container_type(&mut self, kind: u32) -> Result<(), JsonError> {
         match kind {
             UNTYPED => Ok(()),

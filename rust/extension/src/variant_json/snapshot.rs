@@ -1,5 +1,5 @@
-//! A Dictionary as it is at this moment, taken by one call of the engine: walking it from here, value by value, costs the
-//! main thread several times as much. It becomes JSON when somebody needs it, on another thread.
+//! A snapshot of a Dictionary, encoded by one call of the engine: walking it from here, value by value, costs the main
+//! thread several times as much. It is converted to JSON on a worker thread.
 
 use std::sync::{PoisonError, RwLock};
 
@@ -14,23 +14,23 @@ use godot::prelude::*;
 use super::error::JsonError;
 use super::{decoder, equality, size, writer};
 
-/// Held while the engine keeps its errors to itself, so that none of ours, from other threads, gets lost meanwhile.
+/// Locked while the engine's error messages are off, so that no message of another thread is lost.
 static MUTED: RwLock<()> = RwLock::new(());
 
 /// Runs `log`, which writes to the engine's log, at a moment when nothing is muted.
 pub fn log_unmuted<T>(log: impl FnOnce() -> T) -> T {
-    let _aloud = MUTED.read().unwrap_or_else(PoisonError::into_inner);
+    let _unmuted = MUTED.read().unwrap_or_else(PoisonError::into_inner);
     log()
 }
 
-/// A copy of a Dictionary that can be saved, still in Godot's binary form.
+/// A copy of a Dictionary that can be saved, in Godot's binary encoding.
 pub struct DictionarySnapshot {
     encoded: Vec<u8>,
     size: usize,
 }
 
 impl DictionarySnapshot {
-    /// Main thread. Refuses what JSON cannot hold, naming the place.
+    /// Main thread. Refuses values that JSON does not have; the error names their path.
     pub fn of(dictionary: &AnyDictionary) -> Result<Self, ClientError> {
         let encoded = encode(dictionary);
         if encoded.is_empty() {
@@ -41,12 +41,12 @@ impl DictionarySnapshot {
     }
 }
 
-/// Nothing if the Dictionary is nested too deeply for the engine, or holds itself: the engine would write thousands of
-/// lines about it, we write one.
+/// Empty if the Dictionary is nested too deeply for the engine or contains itself. The engine would log thousands of lines
+/// about it; we log one.
 fn encode(dictionary: &AnyDictionary) -> PackedByteArray {
     let dictionary = dictionary.to_variant();
     let mut engine = Engine::singleton();
-    // Where somebody logs at this moment, perhaps this very thread, nothing is muted.
+    // If a thread is logging now, perhaps this one, nothing is muted.
     match MUTED.try_write() {
         Ok(_others_wait) if engine.is_printing_error_messages() => {
             engine.set_print_error_messages(false);

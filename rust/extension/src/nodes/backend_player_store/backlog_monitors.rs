@@ -1,6 +1,6 @@
-//! What waits for the backend, as monitors of Godot's debugger: summed up over all player stores of the process.
+//! Unsaved documents as monitors of Godot's debugger, summed over all player stores of the process.
 //!
-//! Main thread only. The debugger asks once per second, and only while somebody looks.
+//! Main thread only. The debugger reads them once per second while its monitors are shown.
 
 use std::cell::RefCell;
 
@@ -26,7 +26,7 @@ thread_local! {
     static STORES: RefCell<Vec<(InstanceId, PlayerStore)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A node has made its store; with the first one, the monitors appear.
+/// A node has created its store. The first one adds the monitors.
 pub fn watch(node: InstanceId, store: PlayerStore) {
     let first = STORES.with_borrow_mut(|stores| {
         stores.push((node, store));
@@ -44,7 +44,7 @@ pub fn watch(node: InstanceId, store: PlayerStore) {
     }
 }
 
-/// A node is gone; with the last one, the monitors go.
+/// A node is freed. The last one removes the monitors.
 pub fn forget(node: InstanceId) {
     let forget = |stores: &RefCell<Vec<(InstanceId, PlayerStore)>>| {
         let mut stores = stores.borrow_mut();

@@ -54,7 +54,7 @@ pub(super) fn merged_by_the_game(value: &AnyDictionary) -> Result<Resolution, Cl
 }
 
 impl BackendPlayerStore {
-    /// Resolves a conflict because the game said how.
+    /// Resolves a conflict as the game requested.
     pub(super) fn resolving(
         &self,
         conflict: Option<Gd<BackendSaveConflict>>,

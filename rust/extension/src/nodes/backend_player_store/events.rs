@@ -56,7 +56,7 @@ fn announce_all(id: InstanceId, mut events: VecDeque<Event>) {
 
 /// Main thread, without a borrow: handlers call back into the node.
 fn announce(id: InstanceId, event: Event) {
-    // The node may be gone by now.
+    // The node may have been freed.
     let Ok(node) = Gd::<BackendPlayerStore>::try_from_instance_id(id) else { return };
     match event {
         Event::Journalled(saves) => saved_locally(&node, &saves),

@@ -1,4 +1,4 @@
-//! The journal of a process that may have made, and freed, other stores before.
+//! The journal of a process that may have created and freed other stores before.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,8 +10,7 @@ use backend_client::shutdown::{Store, UnopenedJournal};
 use crate::config::LocalFolder;
 use crate::shutdown::registry;
 
-/// A folder of journals, in which the servers of this process do not count as dead ones: who freed a store goes on being
-/// listed. A later process deals with those of them that are left in the journal.
+/// A folder of journals. Registered servers of this process do not count as crashed ones. A later process deals with those of them that are left in the journal.
 pub(super) struct OwnJournalSource(JournalFolder);
 
 impl OwnJournalSource {
@@ -20,7 +19,7 @@ impl OwnJournalSource {
     }
 }
 
-/// Where the journals of a store are.
+/// The journals of a store and their folder.
 #[derive(Clone)]
 pub(super) struct JournalLocation {
     pub source: Arc<OwnJournalSource>,

@@ -19,7 +19,7 @@ use crate::shutdown::background_tasks;
 use crate::shutdown::registry;
 
 pub(super) struct Connected {
-    /// The node's own, kept because a node that is being freed cannot be asked for it.
+    /// Id of the node, stored because it cannot be read while the node is being freed.
     pub node: InstanceId,
     pub store: PlayerStore,
     pub journal: JournalLocation,
