@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use backend_client::player_store::{Content, Flushed, PlayerStore};
 use conflicts::ConflictResolution;
-use drop_flush::{DROP_FLUSH_TIMEOUT, has_unsaved, leave, report};
+use drop_flush::{DROP_FLUSH_TIMEOUT, has_unsaved, release_freed, report};
 use events::EventQueue;
 use godot::builtin::AnyDictionary;
 use godot::prelude::*;
@@ -159,7 +159,7 @@ impl INode for BackendPlayerStore {
             let flushed = store.flush(None, DROP_FLUSH_TIMEOUT).await;
             match back.await {
                 Ok(()) => report(flushed),
-                Err(_freed) => leave(id, store, journal).await,
+                Err(_freed) => release_freed(id, store, journal).await,
             }
         });
     }

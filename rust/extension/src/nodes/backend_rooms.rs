@@ -13,7 +13,7 @@ use crate::resources::backend_config::BackendConfig;
 use crate::resources::backend_room_query::BackendRoomQuery;
 use crate::results::backend_error::not_configured;
 use crate::results::backend_request::BackendRequest;
-use crate::results::backend_room::{BackendJoinTicket, BackendRoomPage, BackendRoomResult, Listing};
+use crate::results::backend_room::{BackendJoinTicket, BackendRoomPage, BackendRoomResult, RoomList};
 use crate::runtime::calls::Calls;
 use crate::runtime::main_thread_queue;
 
@@ -66,7 +66,7 @@ impl BackendRooms {
     fn list_rooms(&self, #[opt(default = &OptionalQuery::NONE)] query: OptionalQuery) -> Gd<BackendRequest> {
         let work = query.to_wire().and_then(|query| {
             let rooms = self.rooms()?;
-            Ok(async move { rooms.list(&query).await.map(Listing::all) })
+            Ok(async move { rooms.list(&query).await.map(RoomList::all) })
         });
         self.calls.try_start(work, BackendRoomPage::answer)
     }
@@ -80,7 +80,7 @@ impl BackendRooms {
     ) -> Gd<BackendRequest> {
         let work = query.to_wire().and_then(|query| {
             let rooms = self.rooms()?;
-            Ok(async move { rooms.list_all(&query).await.map(Listing::all) })
+            Ok(async move { rooms.list_all(&query).await.map(RoomList::all) })
         });
         self.calls.try_start(work, BackendRoomPage::answer)
     }
@@ -103,8 +103,9 @@ impl BackendRooms {
     ) -> Gd<BackendRequest> {
         let work = OptionalQuery(query).to_wire().and_then(|query| {
             let page = page.ok_or_else(|| ClientError::field("page", "must not be null"))?;
-            let listing = page.bind().listing().map_err(|_| ClientError::field("page", "its call failed"))?;
-            Ok(async move { listing.select(&query) })
+            let room_list =
+                page.bind().room_list().map_err(|_| ClientError::field("page", "its call failed"))?;
+            Ok(async move { room_list.select(&query) })
         });
         self.calls.try_start(work, BackendRoomPage::answer)
     }

@@ -249,7 +249,7 @@ impl BackendServerRegistration {
     fn register(&self) -> Gd<BackendRequest> {
         let work = self.registering();
         if let Err(error) = &work {
-            not_registered(error);
+            log_registration_failure(error);
             let (id, failure) = (self.base().instance_id(), Failure::from(error.clone()));
             main_thread_queue::enqueue(move || {
                 if let Ok(node) = Gd::<Self>::try_from_instance_id(id) {
@@ -343,56 +343,56 @@ impl BackendServerRegistration {
     #[func]
     fn set_server_name(&mut self, server_name: GString) {
         self.server_name = server_name;
-        self.describe_again();
+        self.update_description();
         self.base_mut().update_configuration_warnings();
     }
 
     #[func]
     fn set_port(&mut self, port: i64) {
         self.port = port;
-        self.describe_again();
+        self.update_description();
         self.base_mut().update_configuration_warnings();
     }
 
     #[func]
     fn set_region(&mut self, region: GString) {
         self.region = region;
-        self.describe_again();
+        self.update_description();
     }
 
     #[func]
     fn set_version(&mut self, version: GString) {
         self.version = version;
-        self.describe_again();
+        self.update_description();
     }
 
     #[func]
     fn set_public_address(&mut self, public_address: GString) {
         self.public_address = public_address;
-        self.describe_again();
+        self.update_description();
     }
 
     #[func]
     fn set_dtls(&mut self, dtls: bool) {
-        self.warn_too_late("dtls", self.dtls != dtls);
+        self.warn_if_registered("dtls", self.dtls != dtls);
         self.dtls = dtls;
     }
 
     #[func]
     fn set_dtls_certificate_file(&mut self, path: GString) {
-        self.warn_too_late("dtls_certificate_file", self.dtls_certificate_file != path);
+        self.warn_if_registered("dtls_certificate_file", self.dtls_certificate_file != path);
         self.dtls_certificate_file = path;
     }
 
     #[func]
     fn set_dtls_key_file(&mut self, path: GString) {
-        self.warn_too_late("dtls_key_file", self.dtls_key_file != path);
+        self.warn_if_registered("dtls_key_file", self.dtls_key_file != path);
         self.dtls_key_file = path;
     }
 
     #[func]
     fn set_main_loop_stall_seconds(&mut self, seconds: f64) {
-        self.warn_too_late(
+        self.warn_if_registered(
             "main_loop_stall_seconds",
             self.main_loop_stall_seconds.to_bits() != seconds.to_bits(),
         );
@@ -402,25 +402,25 @@ impl BackendServerRegistration {
     #[func]
     fn set_map(&mut self, map: GString) {
         self.map = map;
-        self.describe_again();
+        self.update_description();
     }
 
     #[func]
     fn set_mode(&mut self, mode: GString) {
         self.mode = mode;
-        self.describe_again();
+        self.update_description();
     }
 
     #[func]
     fn set_tags(&mut self, tags: PackedStringArray) {
         self.tags = tags;
-        self.describe_again();
+        self.update_description();
     }
 
     #[func]
     fn set_max_players(&mut self, max_players: i64) {
         self.max_players = max_players;
-        self.describe_again();
+        self.update_description();
         self.base_mut().update_configuration_warnings();
     }
 
@@ -479,7 +479,7 @@ impl BackendServerRegistration {
         Ok(async move { registration.register(description).await })
     }
 
-    fn describe_again(&self) {
+    fn update_description(&self) {
         let Some(registration) = self.handle() else { return };
         let described = self.description().and_then(|description| registration.describe(description));
         // What is listed stays as it was. Before it is listed, nothing has to be complete.
@@ -490,7 +490,7 @@ impl BackendServerRegistration {
         }
     }
 
-    fn warn_too_late(&self, property: &str, changes: bool) {
+    fn warn_if_registered(&self, property: &str, changes: bool) {
         if changes && self.is_registered() {
             tracing::warn!(
                 "{property} was changed while the server is registered, without effect: set it before registering"
@@ -547,7 +547,7 @@ fn outside(field: &'static str, path: &GString) -> Result<PathBuf, ClientError> 
     }
 }
 
-fn not_registered(error: &ClientError) {
+fn log_registration_failure(error: &ClientError) {
     let then = if error.retryable { "retrying in the background" } else { "not retried" };
     tracing::warn!("registration failed ({}): {}; {then}", error.code(), error.message);
 }
@@ -578,7 +578,7 @@ fn announce(id: InstanceId, event: Event) {
             node.signals().registered().emit(&server_id);
         }
         Event::RegistrationFailed(error) => {
-            not_registered(&error);
+            log_registration_failure(&error);
             node.signals().registration_failed().emit(&object(error));
         }
         Event::Lost(error) => node.signals().registration_lost().emit(&object(error)),

@@ -94,7 +94,7 @@ pub struct BackendWorldStore {
     #[export(range = (0.0, 600.0, 1.0, or_greater, suffix = "s"))]
     #[init(val = 60.0)]
     flush_timeout: f64,
-    held: RefCell<Option<Held>>,
+    open_world: RefCell<Option<OpenWorld>>,
     opening: Cell<bool>,
     /// While the node is outside the tree: notifies its flush that it came back.
     outside: Option<oneshot::Sender<()>>,
@@ -127,8 +127,8 @@ impl INode for BackendWorldStore {
             let _reentrant = self.base_mut();
             main_thread_queue::cancel_all_now(owner);
         }
-        let place = self.held.borrow().as_ref().map(|held| held.place.clone());
-        let Some((store, place)) = store.zip(place) else { return };
+        let location = self.open_world.borrow().as_ref().map(|open_world| open_world.location.clone());
+        let Some((store, location)) = store.zip(location) else { return };
         // Begun here and not when the node is freed: a server that is freed in the same frame leaves after it.
         let (outside, back) = oneshot::channel();
         self.outside = Some(outside);
@@ -136,7 +136,7 @@ impl INode for BackendWorldStore {
             let flushed = store.flush(DROP_FLUSH_TIMEOUT).await;
             match back.await {
                 Ok(()) => report(flushed),
-                Err(_freed) => place.leave(store).await,
+                Err(_freed) => location.close_freed(store).await,
             }
         });
     }
@@ -159,17 +159,17 @@ impl INode for BackendWorldStore {
 
 impl Drop for BackendWorldStore {
     fn drop(&mut self) {
-        let Some(Held { place, store }) = self.held.take() else { return };
-        registry::add_freed(place.node, Arc::new(store.clone()));
+        let Some(OpenWorld { location, store }) = self.open_world.take() else { return };
+        registry::add_freed(location.node, Arc::new(store.clone()));
         // Otherwise `exit_tree` has started the flush.
         if self.outside.is_none() {
-            background_tasks::spawn_flush(place.leave(store));
+            background_tasks::spawn_flush(location.close_freed(store));
         }
     }
 }
 
-struct Held {
-    place: WorldLocation,
+struct OpenWorld {
+    location: WorldLocation,
     store: WorldStore,
 }
 
@@ -206,7 +206,7 @@ impl WorldLocation {
     }
 
     /// Worker. The node is freed: sends what it left.
-    async fn leave(self, store: WorldStore) {
+    async fn close_freed(self, store: WorldStore) {
         let flushed = store.close(DROP_FLUSH_TIMEOUT).await;
         report(flushed);
         drop(store);
@@ -215,16 +215,16 @@ impl WorldLocation {
 }
 
 /// An opened world on its way to its node. Without a node, it is released.
-struct Opened {
+struct OpenedWorld {
     store: Option<WorldStore>,
-    place: WorldLocation,
+    location: WorldLocation,
 }
 
-impl Drop for Opened {
+impl Drop for OpenedWorld {
     fn drop(&mut self) {
         if let Some(store) = self.store.take() {
-            registry::add_freed(self.place.node, Arc::new(store.clone()));
-            background_tasks::spawn_flush(self.place.clone().leave(store));
+            registry::add_freed(self.location.node, Arc::new(store.clone()));
+            background_tasks::spawn_flush(self.location.clone().close_freed(store));
         }
     }
 }
@@ -272,14 +272,16 @@ impl BackendWorldStore {
         let (world_id, within) = (world_id.to_string(), duration(self.open_timeout));
         let id = self.base().instance_id();
         let work = self.setup().map(|setup| {
-            let place = WorldLocation { node: id, folder: setup.folder.clone(), world_id: world_id.clone() };
-            place.count_unopened();
+            let location =
+                WorldLocation { node: id, folder: setup.folder.clone(), world_id: world_id.clone() };
+            location.count_unopened();
             async move {
-                match WorldStore::open_counted(setup, &world_id, within, |opening| place.count(opening)).await
+                match WorldStore::open_counted(setup, &world_id, within, |opening| location.count(opening))
+                    .await
                 {
-                    Ok(store) => Ok(Opened { store: Some(store), place }),
+                    Ok(store) => Ok(OpenedWorld { store: Some(store), location }),
                     Err(error) => {
-                        place.count_unopened();
+                        location.count_unopened();
                         registry::remove(id);
                         Err(error)
                     }
@@ -289,7 +291,7 @@ impl BackendWorldStore {
         self.opening.set(work.is_ok() || self.opening.get());
         let began = work.is_ok();
         self.calls.try_start(work, move |outcome| {
-            if began { opened(id, outcome) } else { BackendResult::answer(outcome.map(drop)) }
+            if began { complete_open(id, outcome) } else { BackendResult::answer(outcome.map(drop)) }
         })
     }
 
@@ -368,7 +370,7 @@ impl BackendWorldStore {
         let (id, began) = (self.base().instance_id(), work.is_ok());
         self.calls.try_start(work, move |outcome| {
             if let (true, Ok(flushed)) = (began, &outcome) {
-                closed(id, flushed);
+                complete_close(id, flushed);
             }
             BackendFlushResult::answer(outcome)
         })
@@ -416,7 +418,7 @@ impl BackendWorldStore {
     }
 
     fn handle(&self) -> Option<WorldStore> {
-        self.held.borrow().as_ref().map(|held| held.store.clone())
+        self.open_world.borrow().as_ref().map(|open_world| open_world.store.clone())
     }
 
     fn connected(&self) -> Result<WorldStore, ClientError> {
@@ -479,7 +481,7 @@ impl BackendWorldStore {
 }
 
 /// Main thread, without a borrow. The node has its world before the request completes.
-fn opened(id: InstanceId, outcome: Result<Opened, Failure>) -> Variant {
+fn complete_open(id: InstanceId, outcome: Result<OpenedWorld, Failure>) -> Variant {
     if let Ok(node) = Gd::<BackendWorldStore>::try_from_instance_id(id) {
         node.bind().opening.set(false);
     }
@@ -488,19 +490,19 @@ fn opened(id: InstanceId, outcome: Result<Opened, Failure>) -> Variant {
         if let Ok(node) = Gd::<BackendWorldStore>::try_from_instance_id(id)
             && let Some(store) = opened.store.take()
         {
-            opened.place.count(Arc::new(store.clone()));
-            node.bind().held.replace(Some(Held { place: opened.place.clone(), store }));
+            opened.location.count(Arc::new(store.clone()));
+            node.bind().open_world.replace(Some(OpenWorld { location: opened.location.clone(), store }));
         }
     }))
 }
 
 /// Main thread, without a borrow.
-fn closed(id: InstanceId, flushed: &player_store::Flushed) {
+fn complete_close(id: InstanceId, flushed: &player_store::Flushed) {
     let node = Gd::<BackendWorldStore>::try_from_instance_id(id).ok();
-    let held = node.and_then(|node| node.bind().held.replace(None));
+    let open_world = node.and_then(|node| node.bind().open_world.replace(None));
     registry::remove(id);
-    if let Some(Held { place, .. }) = held.filter(|_| flushed.unsaved > 0) {
-        place.count_unopened();
+    if let Some(OpenWorld { location, .. }) = open_world.filter(|_| flushed.unsaved > 0) {
+        location.count_unopened();
     }
 }
 

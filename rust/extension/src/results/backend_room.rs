@@ -13,14 +13,14 @@ use crate::results::result_class::result_class;
 use crate::runtime::worker_threads;
 use crate::variant_json::gstring;
 
-/// Rooms that are freed where they are: fewer take the main thread no time.
-const FEW: usize = 200;
+/// Rooms that are freed on the main thread: so few take no noticeable time.
+const MAX_INLINE_DROP: usize = 200;
 
-/// Rooms, shared by all that shows them. Thousands of them are freed on a worker.
+/// A page of rooms, shared by the objects that show it. A long one is freed on a worker.
 #[derive(Clone)]
-pub struct Shared(Option<Arc<RoomPage>>);
+pub struct SharedPage(Option<Arc<RoomPage>>);
 
-impl Shared {
+impl SharedPage {
     pub fn new(page: RoomPage) -> Self {
         Self(Some(Arc::new(page)))
     }
@@ -30,27 +30,27 @@ impl Shared {
     }
 }
 
-impl Drop for Shared {
+impl Drop for SharedPage {
     fn drop(&mut self) {
         let Some(page) = self.0.take() else { return };
-        if page.rooms.len() > FEW && Arc::strong_count(&page) == 1 {
+        if page.rooms.len() > MAX_INLINE_DROP && Arc::strong_count(&page) == 1 {
             worker_threads::spawn(async move { drop(page) });
         }
     }
 }
 
-/// Rooms in an order.
+/// Rooms of a page in an order.
 #[derive(Clone)]
-pub struct Listing {
-    pub page: Shared,
-    /// Which of them; all of them, as they came, without it.
+pub struct RoomList {
+    pub page: SharedPage,
+    /// Indices of the rooms; `None` for all in the order of the page.
     pub order: Option<Arc<[usize]>>,
 }
 
-impl Listing {
+impl RoomList {
     /// All rooms of a page.
     pub fn all(page: RoomPage) -> Self {
-        Self { page: Shared::new(page), order: None }
+        Self { page: SharedPage::new(page), order: None }
     }
 
     /// Any thread. The rooms that match `query`, in its order.
@@ -82,13 +82,13 @@ impl Listing {
 
 /// One room of a page; the page is shared, not copied.
 pub struct Entry {
-    page: Shared,
+    page: SharedPage,
     index: usize,
 }
 
 impl Entry {
     pub fn single(room: Room) -> Self {
-        Self { page: Shared::new(RoomPage { rooms: vec![room], next_cursor: None }), index: 0 }
+        Self { page: SharedPage::new(RoomPage { rooms: vec![room], next_cursor: None }), index: 0 }
     }
 
     fn room(&self) -> &Room {
@@ -149,7 +149,7 @@ result_class! {
     ///
     /// A [BackendRoom] is created when it is read, so a list of ten thousand rooms costs nothing until it is shown. Show the rooms that
     /// fit on the screen, and sort and filter with [method BackendRooms.select_rooms].
-    BackendRoomPage(Listing) {
+    BackendRoomPage(RoomList) {
         /// Value for [member BackendRoomQuery.cursor] to request the next page. Empty on the last page.
         next_cursor (get_next_cursor): GString = |page| {
             page.next_cursor().map(gstring).unwrap_or_default()
@@ -171,7 +171,7 @@ result_class! {
             Some(BackendRoom::object(Ok(entry)))
         }
 
-        pub fn listing(&self) -> Result<Listing, Failure> {
+        pub fn room_list(&self) -> Result<RoomList, Failure> {
             self.outcome.clone()
         }
     }

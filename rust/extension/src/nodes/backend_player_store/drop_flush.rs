@@ -28,7 +28,7 @@ impl Drop for BackendPlayerStore {
         }
         if has_unsaved(&store) {
             registry::add_freed(node, Arc::new(store.clone()));
-            background_tasks::spawn_flush(leave(node, store, journal));
+            background_tasks::spawn_flush(release_freed(node, store, journal));
         } else {
             registry::remove(node);
             registry::remove_freed(node, left(&store, &journal));
@@ -37,7 +37,7 @@ impl Drop for BackendPlayerStore {
 }
 
 /// Worker. The node is freed: sends what it left, for as long as a lease lives, or until it is on local disk at least.
-pub(super) async fn leave(node: InstanceId, store: PlayerStore, journal: JournalLocation) {
+pub(super) async fn release_freed(node: InstanceId, store: PlayerStore, journal: JournalLocation) {
     let mut flushed = store.release_all(DROP_FLUSH_TIMEOUT).await;
     report(flushed);
     while flushed.unsaved > flushed.journalled {
