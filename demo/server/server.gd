@@ -31,7 +31,7 @@ func _ready() -> void:
 	_peer_auth.peer_left.connect(_on_peer_left)
 	_store.saved.connect(_on_saved)
 	_store.save_failed.connect(_on_save_failed)
-	_store.player_wanted.connect(_on_player_wanted)
+	_store.handover_requested.connect(_on_handover_requested)
 	_store.collect_saves.connect(_save_everyone)
 	_shutdown.draining.connect(_on_draining)
 	_shutdown.collect_saves.connect(_save_everyone)
@@ -157,7 +157,7 @@ func _on_save_failed(player_id: String, _key: String, error: BackendError) -> vo
 
 ## The player has joined another server, which waits for the progress. What is saved here is the
 ## last that this server has to say.
-func _on_player_wanted(player_id: String) -> void:
+func _on_handover_requested(player_id: String) -> void:
 	if _progress.has(player_id):
 		_store.save(player_id, DOCUMENT, _progress[player_id])
 		_progress.erase(player_id)

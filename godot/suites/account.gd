@@ -145,18 +145,18 @@ func test_an_identity_of_another_platform_logs_in() -> void:
 	var hook := IdentityHook.new()
 	add_child(hook)
 	var token := IdentityHook.PREFIX + unique("gabe")
-	var first: BackendLoginResult = await new_session().login_with_token("suite", token).wait()
-	var again: BackendLoginResult = await new_session().login_with_token("suite", token).wait()
+	var first: BackendLoginResult = await new_session().login_external("suite", token).wait()
+	var again: BackendLoginResult = await new_session().login_external("suite", token).wait()
 	if succeeded(first, "login") and succeeded(again, "login again"):
 		check_eq(first.created, true, "created")
 		check_eq(first.display_name, "Steamy", "name from the platform")
 		check_eq(again.created, false, "created again")
 		check_eq(again.player_id, first.player_id, "player")
 	failed_with(
-		await new_session().login_with_token("suite", "stolen").wait(), "token_invalid", "bad token"
+		await new_session().login_external("suite", "stolen").wait(), "token_invalid", "bad token"
 	)
 	failed_with(
-		await new_session().login_with_token("nowhere", token).wait(),
+		await new_session().login_external("nowhere", token).wait(),
 		"invalid_field",
 		"unknown provider",
 		"provider"
@@ -164,19 +164,19 @@ func test_an_identity_of_another_platform_logs_in() -> void:
 	# A guest links another identity, and is found by it.
 	var guest := await new_player("Ada")
 	var other_token := IdentityHook.PREFIX + unique("ada")
-	var linked: BackendAccount = await guest.link_token("suite", other_token).wait()
+	var linked: BackendAccount = await guest.link_external("suite", other_token).wait()
 	if succeeded(linked, "link"):
 		check_eq(linked.providers, PackedStringArray(["suite"]), "providers")
 	var found: BackendLoginResult = await (
-		new_session().login_with_token("suite", other_token).wait()
+		new_session().login_external("suite", other_token).wait()
 	)
 	if succeeded(found, "login with the linked identity"):
 		check_eq(found.player_id, guest.player_id, "player of the linked identity")
-	failed_with(await guest.link_token("suite", token).wait(), "already_linked", "somebody's")
+	failed_with(await guest.link_external("suite", token).wait(), "already_linked", "somebody's")
 	check_eq(hook.strangers, 0, "questions without the secret")
 	check(hook.asked >= 6, "the hook was asked %d times" % hook.asked)
 	hook.free()
-	var away: BackendLoginResult = await new_session().login_with_token("suite", token).wait()
+	var away: BackendLoginResult = await new_session().login_external("suite", token).wait()
 	check(away.failed() and away.error.retryable, "a hook that is away is not retryable")
 
 

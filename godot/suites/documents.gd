@@ -60,12 +60,12 @@ func test_what_was_loaded_is_saved_without_a_change() -> void:
 	succeeded(await _store.load_player(session.player_id).wait(), "load")
 	var loaded := _store.get_document(session.player_id, "progress")
 	_store.save(session.player_id, "progress", loaded)
-	check_eq(_store.get_dirty_count(), 0, "dirty after saving what was loaded")
+	check_eq(_store.get_unsaved_count(), 0, "dirty after saving what was loaded")
 	_store.save(session.player_id, "progress", document)
-	check_eq(_store.get_dirty_count(), 0, "dirty after saving what was saved")
+	check_eq(_store.get_unsaved_count(), 0, "dirty after saving what was saved")
 	loaded["zero"] = 0.0
 	_store.save(session.player_id, "progress", loaded)
-	check_eq(_store.get_dirty_count(), 1, "0.0 is not -0.0")
+	check_eq(_store.get_unsaved_count(), 1, "0.0 is not -0.0")
 	loaded["zero"] = _negative_zero
 	loaded["hp"] = 3
 	var change := _store.save(session.player_id, "progress", loaded)
@@ -101,7 +101,7 @@ func test_documents_at_random_come_back_as_they_were() -> void:
 				"seed %d: %s became %s" % [index, var_to_str(saved[index]), var_to_str(back)]
 			)
 		_store.save(session.player_id, key, loaded.get_document(key))
-	check_eq(_store.get_dirty_count(), 0, "dirty after saving what was loaded")
+	check_eq(_store.get_unsaved_count(), 0, "dirty after saving what was loaded")
 
 
 func test_a_patch_and_a_conflict_keep_types() -> void:
@@ -120,7 +120,7 @@ func test_a_patch_and_a_conflict_keep_types() -> void:
 			RandomDocuments.is_same_document(loaded, expected), "patched: %s" % var_to_str(loaded)
 		)
 	_store.save_patch(session.player_id, "progress", {"\ufeffnew": 0.0})
-	check_eq(_store.get_dirty_count(), 1, "a patch from -0.0 to 0.0")
+	check_eq(_store.get_unsaved_count(), 1, "a patch from -0.0 to 0.0")
 	succeeded(await _store.flush().wait(), "flush")
 
 

@@ -4,8 +4,8 @@ extends "res://backend_suite.gd"
 const SAVE_PATIENCE := 30.0
 const FOLDER := "user://journal_suite"
 const MONITORS: PackedStringArray = [
-	"backend_client/backlog_documents",
-	"backend_client/oldest_unsent_seconds",
+	"backend_client/unsaved_documents",
+	"backend_client/oldest_unsaved_seconds",
 	"backend_client/flush_latency_ms",
 ]
 
@@ -27,7 +27,7 @@ func test_a_save_is_safe_before_the_backend_has_it() -> void:
 	await until(func() -> bool: return not local.is_empty(), SAVE_PATIENCE, "saved_locally")
 	check_eq(local, [[session.player_id, "progress", 1]], "emissions of saved_locally")
 	check_eq(remote.size(), 0, "emissions of saved")
-	check_eq(_store.get_dirty_count(), 1, "dirty")
+	check_eq(_store.get_unsaved_count(), 1, "dirty")
 	check_eq(_store.get_unjournalled_count(), 0, "unjournalled")
 	var flushed: BackendFlushResult = await _store.flush().wait()
 	if succeeded(flushed, "flush"):
@@ -63,7 +63,7 @@ func test_flush_local_waits_for_the_disk_only() -> void:
 	relay.cut_line()
 	for index in 20:
 		_store.save(session.player_id, "progress-%d" % index, {"wins": index})
-	check_eq(_store.get_dirty_count(), 20, "dirty")
+	check_eq(_store.get_unsaved_count(), 20, "dirty")
 	var flushed: BackendFlushResult = await _store.flush_local().wait()
 	if succeeded(flushed, "flush_local"):
 		check_eq(flushed.saved, 0, "saved")
@@ -132,7 +132,7 @@ func test_without_a_journal_saves_arrive_and_the_game_is_told() -> void:
 	_store.save(session.player_id, "progress", {"wins": 1})
 	check_eq(_store.get_unjournalled_count(), 1, "unjournalled")
 	await until(
-		func() -> bool: return _store.get_dirty_count() == 0, SAVE_PATIENCE, "nothing dirty"
+		func() -> bool: return _store.get_unsaved_count() == 0, SAVE_PATIENCE, "nothing dirty"
 	)
 	check_eq(local.size(), 0, "emissions of saved_locally without a journal")
 	var documents: BackendPlayerDocuments = await session.read_documents().wait()
@@ -238,7 +238,7 @@ func test_the_debugger_shows_what_waits() -> void:
 	check(Performance.get_custom_monitor(MONITORS[1]) > 0.0, "the oldest has no age")
 	relay.connect_line()
 	await until(
-		func() -> bool: return _store.get_dirty_count() == 0, SAVE_PATIENCE, "nothing dirty"
+		func() -> bool: return _store.get_unsaved_count() == 0, SAVE_PATIENCE, "nothing dirty"
 	)
 	check_eq(Performance.get_custom_monitor(MONITORS[0]), 0.0, "documents afterwards")
 	check_eq(Performance.get_custom_monitor(MONITORS[1]), 0.0, "age afterwards")

@@ -122,7 +122,7 @@ func test_an_access_token_gets_in_where_both_ends_want_it() -> void:
 	if not verified.is_empty():
 		var player: BackendPlayer = verified[0][1]
 		check_eq(player.player_id, session.player_id, "player")
-		check_eq(player.token_kind, "access", "kind")
+		check_eq(player.token_kind, BackendPlayer.KIND_ACCESS_TOKEN, "kind")
 
 
 func test_an_access_token_is_refused_where_the_server_wants_a_ticket() -> void:

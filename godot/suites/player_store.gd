@@ -15,11 +15,11 @@ func test_a_save_arrives() -> void:
 		"wins": 3, "xp": 120.5, "name": "Ada", "tags": ["a", "b"], "deep": {"on": true, "off": null}
 	}
 	_store.save(session.player_id, "progress", progress)
-	check_eq(_store.get_dirty_count(), 1, "dirty")
+	check_eq(_store.get_unsaved_count(), 1, "dirty")
 	check_eq(_store.get_document(session.player_id, "progress")["wins"], 3, "own copy")
 	await until(func() -> bool: return not saves.is_empty(), SAVE_PATIENCE, "saved")
 	check_eq(saves, [[session.player_id, "progress", 1]], "emissions of saved")
-	check_eq(_store.get_dirty_count(), 0, "dirty after the save")
+	check_eq(_store.get_unsaved_count(), 0, "dirty after the save")
 	var documents: BackendPlayerDocuments = await session.read_documents().wait()
 	if succeeded(documents, "read back"):
 		check_eq(documents.keys(), PackedStringArray(["progress"]), "keys")
@@ -46,10 +46,10 @@ func test_saves_in_a_row_become_one() -> void:
 	var saves := record(_store.saved)
 	for wins in 50:
 		_store.save(session.player_id, "progress", {"wins": wins})
-	check_eq(_store.get_dirty_count(), 1, "dirty")
+	check_eq(_store.get_unsaved_count(), 1, "dirty")
 	# Not by a flush, which sends what the journal has already, and again what comes into it meanwhile.
 	await until(
-		func() -> bool: return _store.get_dirty_count() == 0, SAVE_PATIENCE, "nothing dirty"
+		func() -> bool: return _store.get_unsaved_count() == 0, SAVE_PATIENCE, "nothing dirty"
 	)
 	var documents: BackendPlayerDocuments = await session.read_documents().wait()
 	check_eq(documents.get_document("progress"), {"wins": 49}, "document")
@@ -78,12 +78,12 @@ func test_save_now_does_not_wait_for_company() -> void:
 	var session := await load_new_player()
 	_store.save(session.player_id, "progress", {"wins": 1})
 	await frames(60)
-	check_eq(_store.get_dirty_count(), 1, "dirty while it waits for company")
+	check_eq(_store.get_unsaved_count(), 1, "dirty while it waits for company")
 	var flushed: BackendFlushResult = await _store.save_now(session.player_id).wait()
 	if succeeded(flushed, "save_now"):
 		check_eq(flushed.saved, 1, "saved")
 		check_eq(flushed.unsaved, 0, "unsaved")
-	check_eq(_store.get_dirty_count(), 0, "dirty afterwards")
+	check_eq(_store.get_unsaved_count(), 0, "dirty afterwards")
 	var documents: BackendPlayerDocuments = await session.read_documents().wait()
 	check_eq(documents.get_document("progress"), {"wins": 1}, "document")
 
@@ -99,12 +99,12 @@ func test_flush_sends_everybody() -> void:
 	for index in 12:
 		_store.save(players[index].player_id, "progress", {"wins": index})
 		_store.save(players[index].player_id, "settings", {"volume": index})
-	check_eq(_store.get_dirty_count(), 24, "dirty")
+	check_eq(_store.get_unsaved_count(), 24, "dirty")
 	var flushed: BackendFlushResult = await _store.flush().wait()
 	if succeeded(flushed, "flush"):
 		check_eq(flushed.saved, 24, "saved")
 		check_eq(flushed.unsaved, 0, "unsaved")
-	check_eq(_store.get_dirty_count(), 0, "dirty after the flush")
+	check_eq(_store.get_unsaved_count(), 0, "dirty after the flush")
 	for index in players.size():
 		var documents: BackendPlayerDocuments = await players[index].read_documents().wait()
 		check_eq(
@@ -128,7 +128,7 @@ func test_release_saves_then_forgets() -> void:
 	var session := await load_new_player()
 	_store.save(session.player_id, "progress", {"wins": 7})
 	succeeded(await _store.release_player(session.player_id).wait(), "release")
-	check_eq(_store.get_dirty_count(), 0, "dirty")
+	check_eq(_store.get_unsaved_count(), 0, "dirty")
 	check_eq(_store.get_document(session.player_id, "progress"), {}, "own copy")
 	var loaded: BackendPlayerDocuments = await _store.load_player(session.player_id).wait()
 	if succeeded(loaded, "load again"):
@@ -181,7 +181,7 @@ func test_the_same_again_is_no_save() -> void:
 	_store.save(session.player_id, "progress", {"wins": 1})
 	succeeded(await _store.flush().wait(), "flush")
 	_store.save(session.player_id, "progress", {"wins": 1})
-	check_eq(_store.get_dirty_count(), 0, "dirty")
+	check_eq(_store.get_unsaved_count(), 0, "dirty")
 	var documents: BackendPlayerDocuments = await session.read_documents().wait()
 	check_eq(documents.get_version("progress"), 1, "version")
 
@@ -213,7 +213,7 @@ func test_what_cannot_be_saved_is_refused_with_a_reason() -> void:
 	await expect_refused(player, "with space", {"wins": 1}, "key", "a key with a space")
 	await expect_refused(player, "x".repeat(65), {"wins": 1}, "key", "a long key")
 	cyclic.clear()
-	check_eq(_store.get_dirty_count(), 0, "dirty")
+	check_eq(_store.get_unsaved_count(), 0, "dirty")
 	_store.save(player, "progress", {"wins": 1})
 	succeeded(await _store.flush().wait(), "a good save afterwards")
 
@@ -226,7 +226,7 @@ func test_a_player_that_was_never_loaded_cannot_be_saved() -> void:
 	await until(func() -> bool: return not told.is_empty(), PATIENCE, "save_failed")
 	if not told.is_empty():
 		check_eq((told[0][2] as BackendError).code, "not_loaded", "code")
-	check_eq(_store.get_dirty_count(), 0, "dirty")
+	check_eq(_store.get_unsaved_count(), 0, "dirty")
 
 
 func test_loading_somebody_who_does_not_exist() -> void:
@@ -244,19 +244,19 @@ func test_an_outage_keeps_saves_dirty_until_it_ends() -> void:
 	await open_store(config)
 	var session := await load_new_player()
 	var saves := record(_store.saved)
-	var backlog := record(_store.backlog_changed)
+	var backlog := record(_store.unsaved_changed)
 	relay.cut_line()
 	_store.save(session.player_id, "progress", {"wins": 1})
 	_store.save_now(session.player_id)
 	_store.save(session.player_id, "progress", {"wins": 2})
 	# Either answer is right, "not saved" now or "saved" later, but the save itself must outlive
 	# every attempt.
-	await until(func() -> bool: return not backlog.is_empty(), PATIENCE, "backlog_changed")
-	check_eq(_store.get_dirty_count(), 1, "dirty during the outage")
+	await until(func() -> bool: return not backlog.is_empty(), PATIENCE, "unsaved_changed")
+	check_eq(_store.get_unsaved_count(), 1, "dirty during the outage")
 	check_eq(saves.size(), 0, "emissions of saved during the outage")
 	check_eq(_store.get_document(session.player_id, "progress"), {"wins": 2}, "own copy")
 	relay.connect_line()
-	await until(func() -> bool: return _store.get_dirty_count() == 0, 60.0, "nothing dirty")
+	await until(func() -> bool: return _store.get_unsaved_count() == 0, 60.0, "nothing dirty")
 	await until(func() -> bool: return backlog.size() >= 2, PATIENCE, "end of the backlog")
 	check_eq(backlog[0][0], 1, "documents in the first backlog")
 	check_eq(backlog[-1], [0, 0.0], "the last backlog")
@@ -309,10 +309,10 @@ func test_every_await_returns_when_the_store_leaves_the_tree() -> void:
 	for request in requests:
 		failed_with(await request.wait(), "cancelled", "request")
 	# Its requests are given up; what was saved is not.
-	check_eq(_store.get_dirty_count(), 1, "dirty")
+	check_eq(_store.get_unsaved_count(), 1, "dirty")
 	relay.connect_line()
 	await until(
-		func() -> bool: return _store.get_dirty_count() == 0, SAVE_PATIENCE, "nothing dirty"
+		func() -> bool: return _store.get_unsaved_count() == 0, SAVE_PATIENCE, "nothing dirty"
 	)
 	_store.free()
 

@@ -33,7 +33,7 @@ func test_a_registered_server_is_listed_with_what_it_said() -> void:
 	check_eq(room.players, 2, "players")
 	check_eq(room.max_players, 6, "max players")
 	check_eq(room.is_full, false, "full")
-	check_eq(room.status, "ready", "status")
+	check_eq(room.status, BackendRoom.STATUS_READY, "status")
 	check_eq(page.has_more, false, "has more")
 	check_eq(page.next_cursor, "", "next cursor")
 	check_eq(page.get_room(1), null, "room beyond the end")

@@ -120,12 +120,17 @@ func test_asking_twice_shuts_down_once() -> void:
 
 func test_the_phases_are_told() -> void:
 	await open_server()
-	var phases: PackedStringArray = []
-	_shutdown.progress.connect(func(phase: String) -> void: phases.append(phase))
+	var phases: PackedInt32Array = []
+	_shutdown.progress.connect(func(phase: int) -> void: phases.append(phase))
 	_shutdown.request_shutdown("suite")
 	await completion()
-	var expected: PackedStringArray = [
-		"draining", "collecting", "journalling", "sending", "releasing", "completed"
+	var expected: PackedInt32Array = [
+		BackendShutdown.PHASE_DRAINING,
+		BackendShutdown.PHASE_COLLECTING,
+		BackendShutdown.PHASE_JOURNALLING,
+		BackendShutdown.PHASE_SENDING,
+		BackendShutdown.PHASE_RELEASING,
+		BackendShutdown.PHASE_COMPLETED,
 	]
 	check_eq(phases, expected, "phases")
 

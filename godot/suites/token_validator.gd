@@ -19,7 +19,7 @@ func test_a_good_ticket_names_its_player() -> void:
 		if succeeded(validated, "policy %d" % policy):
 			check_eq(validated.player.player_id, session.player_id, "player")
 			check_eq(validated.player.display_name, "Ada", "display name")
-			check_eq(validated.player.token_kind, "join", "kind")
+			check_eq(validated.player.token_kind, BackendPlayer.KIND_JOIN_TICKET, "kind")
 
 
 func test_a_ticket_is_good_once() -> void:

@@ -23,7 +23,7 @@ func test_a_chunk_comes_back_as_it_was_saved() -> void:
 	if succeeded(flushed, "flush"):
 		check_eq(flushed.saved, 2, "saved")
 		check_eq(flushed.unsaved, 0, "unsaved")
-	check_eq(_world.get_dirty_count(), 0, "dirty")
+	check_eq(_world.get_unsaved_count(), 0, "dirty")
 	check_eq(remote.size(), 2, "emissions of saved")
 	check_eq(_world.chunk_names(), PackedStringArray(["empty", "terrain/0,0"]), "chunks")
 	check(_world.has_chunk("empty"), "no chunk 'empty'")
@@ -117,7 +117,7 @@ func test_a_chunk_is_safe_before_the_backend_has_it() -> void:
 	await check_chunk("a", bytes)
 	relay.connect_line()
 	await until(func() -> bool: return not remote.is_empty(), 60.0, "saved")
-	check_eq(_world.get_dirty_count(), 0, "dirty")
+	check_eq(_world.get_unsaved_count(), 0, "dirty")
 
 
 func test_what_waits_is_sent_by_the_next_store() -> void:
@@ -139,7 +139,7 @@ func test_what_waits_is_sent_by_the_next_store() -> void:
 	succeeded(await _world.open(_world_id).wait(), "open again")
 	check_eq(_world.chunk_names(), PackedStringArray(["a"]), "chunks")
 	await check_chunk("a", bytes)
-	check_eq(_world.get_dirty_count(), 0, "dirty")
+	check_eq(_world.get_unsaved_count(), 0, "dirty")
 
 
 func test_a_world_has_one_server_at_a_time() -> void:

@@ -78,7 +78,7 @@ fn a_server_that_does_not_know_of_the_move_is_asked() -> Result<()> {
     ensure!(coins(&found, &ada)? == 7, "{found}");
     let last = &found["documents"][ada.id()]["last"]["words"];
     ensure!(last == "see you there", "what the game saved at last is not there: {found}");
-    first.log().wait_for(&format!("EVENT player_wanted player={}", ada.id()))?;
+    first.log().wait_for(&format!("EVENT handover_requested player={}", ada.id()))?;
     let held = first.ask(&json!({ "do": "is_holding", "player_id": ada.id() }))?;
     ensure!(held["holding"] == false, "{held}");
     ensure!(conflicts(&mut second, &ada)?["conflicts"] == json!([]), "nothing came too late");

@@ -6,6 +6,7 @@ pub mod batch;
 pub(crate) mod clock_difference;
 pub(crate) mod diagnosis;
 pub mod http;
+pub mod lazy_transport;
 pub mod retry;
 pub mod transport;
 pub mod worlds;

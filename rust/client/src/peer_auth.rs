@@ -1,3 +1,5 @@
 //! Who may join a game server, and over which connection.
 
 pub mod dtls;
+pub mod protocol;
+pub mod server;

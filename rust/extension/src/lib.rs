@@ -1,50 +1,24 @@
 //! The Godot classes of `backend_client`: conversion, signals and nodes. What they do is in the engine-free client.
 //!
 //! Threads: everything in this crate runs on Godot's main thread, except where a comment says "worker". Workers
-//! reach the main thread through [`hand_off`] and nothing else.
+//! reach the main thread through [`runtime::main_thread_queue`] and nothing else.
 
-mod autosave;
-mod backend_config;
-mod backend_error;
-mod backend_flush_result;
-mod backend_peer_auth;
-mod backend_player;
-mod backend_player_store;
-mod backend_request;
-mod backend_room;
-mod backend_room_query;
-mod backend_rooms;
-mod backend_save_conflict;
-mod backend_server_registration;
-mod backend_session;
-mod backend_shutdown;
-mod backend_token_validator;
-mod backend_world_store;
-mod backlog_monitor;
-mod configuration;
-mod deferred_transport;
-mod editor_plugin;
-mod errands;
-mod frame_hook;
-mod hand_off;
-mod handshake;
-mod json;
-mod last_line;
-mod last_words;
-mod log_bridge;
-mod multiplayer_link;
-mod peer_roster;
-mod result_class;
+mod config;
+mod editor;
+mod nodes;
+mod peer_auth;
+mod resources;
+mod results;
 mod runtime;
-mod settings;
-mod shutdown_parts;
-mod shutdown_plan;
-mod standard_streams;
-mod supervision;
-mod termination;
-mod text;
+mod shutdown;
+mod variant_json;
 
 use godot::prelude::*;
+
+use crate::config::project_settings;
+use crate::nodes::backend_player_store::backlog_monitors;
+use crate::runtime::{frame_hook, log_bridge, main_thread_queue, standard_streams, worker_threads};
+use crate::shutdown::{coordinator, signals};
 
 // Of Rust's memory alone: what the main thread makes for a call a worker frees, and the other way round.
 #[global_allocator]
@@ -62,33 +36,32 @@ unsafe impl ExtensionLibrary for BackendExtension {
             standard_streams::outlive_readers();
         }
         if stage == InitStage::Scene {
-            settings::register();
+            project_settings::register();
             log_bridge::install();
-            runtime::open();
+            worker_threads::open();
         }
     }
 
     // Every frame, after all `_process`, also while the tree is paused.
     fn on_main_loop_frame() {
-        hand_off::drain();
+        main_thread_queue::drain();
         frame_hook::run_all();
-        runtime::end_of_frame();
     }
 
     fn on_stage_deinit(stage: InitStage) {
         match stage {
             // The scene tree is gone: drop what holds objects.
             InitStage::MainLoop => {
-                shutdown_plan::finish();
-                termination::unwatch();
-                shutdown_plan::quit_without();
-                backlog_monitor::close();
-                hand_off::close();
+                coordinator::run_to_end();
+                signals::stop();
+                coordinator::check_on_quit();
+                backlog_monitors::close();
+                main_thread_queue::close();
             }
             // No thread of ours may outlive this call: the library may be unmapped after it.
             InitStage::Scene => {
-                runtime::stop();
-                shutdown_plan::close();
+                worker_threads::stop();
+                coordinator::close();
             }
             _ => {}
         }

@@ -1,12 +1,7 @@
 //! What a peer sends before it is let in, and what a server answers.
 #![no_main]
-// Half of it is for the engine's side.
-#![allow(dead_code)]
 
-#[path = "../../extension/src/handshake.rs"]
-mod handshake;
-
-use handshake::{MAX_PACKET, Packet};
+use backend_client::peer_auth::protocol::{MAX_PACKET, Packet};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

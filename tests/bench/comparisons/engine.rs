@@ -17,10 +17,10 @@ use crate::pinned::{Side, pinned};
 /// Before what was measured, on a line of its own.
 pub const FIGURES: &str = "FIGURES ";
 
-/// Figure of a whole run of the addon: results and news that crossed to the main thread.
+/// Figure of a whole run of the addon: results and events that crossed to the main thread.
 pub const CROSSINGS: &str = "crossings";
 /// Before it in the log.
-const LETTERS: &str = "letters read on the main thread=";
+const MESSAGES: &str = "messages run on the main thread=";
 
 /// One scenario's figures by name, and its name as `run`.
 pub type Figures = Map<String, Value>;
@@ -93,9 +93,9 @@ impl Project {
             "{way} left out a scenario\n{}",
             process.log().tail()
         );
-        let said = |line: String| line.split_once(LETTERS)?.1.trim().parse::<u64>().ok();
-        if let Some(letters) = process.log().lines().into_iter().find_map(said) {
-            figures.push(Map::from_iter([(CROSSINGS.to_owned(), letters.into())]));
+        let said = |line: String| line.split_once(MESSAGES)?.1.trim().parse::<u64>().ok();
+        if let Some(messages) = process.log().lines().into_iter().find_map(said) {
+            figures.push(Map::from_iter([(CROSSINGS.to_owned(), messages.into())]));
         }
         Ok(figures)
     }

@@ -80,7 +80,7 @@ fn what_an_earlier_run_left_stays_in_the_journal_while_the_backend_is_down() -> 
     let mut backend = Backend::start()?;
     left_behind(&mut backend, journal.path(), 4)?;
     // Before the first answer of the backend the journal is only counted.
-    let mut server = starting(&backend, journal.path(), "the server is not listed")?;
+    let mut server = starting(&backend, journal.path(), "registration failed")?;
     server.godot().signal(Signal::TERM)?;
     let code = server.godot().wait()?;
     ensure!(code == 75, "exit code {code}\n{}", server.log().tail());

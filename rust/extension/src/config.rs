@@ -1,0 +1,14 @@
+//! Settings: where they come from, and what is opened with them.
+
+mod connections;
+mod local_folders;
+mod overrides;
+pub mod project_settings;
+mod resolve;
+mod server_process;
+
+pub use connections::{clock, connect};
+pub use local_folders::{LocalFolder, globalized, journal_folder, storage, worlds_folder};
+pub use overrides::argument;
+pub use resolve::{ProfileChoice, profile, resolve};
+pub use server_process::{host, is_dedicated_server, is_development_run, server_key};

@@ -1,0 +1,85 @@
+//! What a server process takes from its environment: its mode, its key, its host.
+
+use std::path::Path;
+use std::sync::Arc;
+#[cfg(target_os = "linux")]
+use std::sync::Once;
+use std::time::Duration;
+
+use backend_client::ServerKey;
+use backend_client::error::ClientError;
+#[cfg(target_os = "linux")]
+use backend_client::host::Systemd;
+use backend_client::host::{Host, PlainHost};
+use godot::classes::Os;
+use godot::obj::Singleton;
+
+use crate::config::overrides::{argument, environment, has_flag, override_for};
+use crate::config::project_settings;
+use crate::results::backend_error::not_configured;
+
+/// The server key: from the environment or a file, and from nowhere else.
+pub fn server_key() -> Result<ServerKey, ClientError> {
+    if let Some(path) = argument("--backend-server-key-file") {
+        return ServerKey::read(Path::new(&path));
+    }
+    if let Some(key) = environment("BACKEND_SERVER_KEY") {
+        return ServerKey::parse(&key);
+    }
+    match environment("BACKEND_SERVER_KEY_FILE") {
+        Some(path) => ServerKey::read(Path::new(&path)),
+        None => Err(not_configured(
+            "no server key: set BACKEND_SERVER_KEY or BACKEND_SERVER_KEY_FILE in the server's environment",
+        )),
+    }
+}
+
+/// What runs this process. An orchestrator that knows better than our settings would be another [`Host`], chosen here.
+pub fn host(own_address: &str, own_grace_seconds: f64) -> Arc<dyn Host> {
+    let plain = PlainHost {
+        public_address: public_address(own_address),
+        shutdown_grace: shutdown_grace(own_grace_seconds),
+    };
+    #[cfg(target_os = "linux")]
+    match Systemd::from_environment(plain.clone(), environment, std::process::id()) {
+        Some(Ok(systemd)) => return Arc::new(systemd),
+        Some(Err(error)) => {
+            static WARNED: Once = Once::new();
+            WARNED.call_once(|| tracing::warn!("the service manager receives no notifications: {error}"));
+        }
+        None => {}
+    }
+    Arc::new(plain)
+}
+
+/// Address of this machine for players: override, node, project setting.
+fn public_address(own: &str) -> String {
+    override_for("--backend-public-address", "BACKEND_PUBLIC_ADDRESS")
+        .or_else(|| (!own.is_empty()).then(|| own.to_owned()))
+        .unwrap_or_else(|| project_settings::text(project_settings::PUBLIC_ADDRESS))
+}
+
+/// Time from a termination request to the end of the process. 0 and less count as not set.
+fn shutdown_grace(own_seconds: f64) -> Duration {
+    let seconds = environment("BACKEND_SHUTDOWN_GRACE_SECONDS")
+        .and_then(|text| text.parse().ok())
+        .filter(|seconds: &f64| *seconds > 0.0)
+        .or_else(|| (own_seconds > 0.0).then_some(own_seconds))
+        .unwrap_or_else(|| project_settings::number(project_settings::GRACE_SECONDS));
+    Duration::try_from_secs_f64(seconds.clamp(1.0, 3_600.0)).unwrap_or(Duration::from_secs(25))
+}
+
+/// Whether this process is a dedicated server: forced by `BACKEND_MODE`, else exported as one or started with
+/// `--server`.
+pub fn is_dedicated_server() -> bool {
+    match environment("BACKEND_MODE").as_deref() {
+        Some("server") => true,
+        Some("client") => false,
+        _ => Os::singleton().has_feature("dedicated_server") || has_flag("--server"),
+    }
+}
+
+/// Whether the game runs from the editor's binary, as it does when a developer tries it.
+pub fn is_development_run() -> bool {
+    Os::singleton().has_feature("editor")
+}

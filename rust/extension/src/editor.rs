@@ -1,0 +1,3 @@
+//! What runs inside the editor.
+
+mod editor_plugin;

@@ -1,0 +1,187 @@
+//! `BackendRooms`: finding a room.
+
+use backend_client::error::ClientError;
+use backend_client::protocol::rooms::RoomQuery;
+use backend_client::rooms::Rooms;
+use godot::meta::conv::ByRef;
+use godot::meta::{GodotConvert, GodotImmutable};
+use godot::prelude::*;
+
+use crate::config;
+use crate::nodes::backend_session::BackendSession;
+use crate::resources::backend_config::BackendConfig;
+use crate::resources::backend_room_query::BackendRoomQuery;
+use crate::results::backend_error::not_configured;
+use crate::results::backend_request::BackendRequest;
+use crate::results::backend_room::{BackendJoinTicket, BackendRoomPage, BackendRoomResult, RoomList};
+use crate::runtime::calls::Calls;
+use crate::runtime::main_thread_queue;
+
+const NO_SESSION: &str = "assign \"Session\": rooms are listed for a logged-in player";
+
+/// Lists rooms and requests join tickets.
+///
+/// ```gdscript
+/// var page: BackendRoomPage = await $BackendRooms.list_rooms().wait()
+/// for index in page.size():
+///     list.add_item(page.get_room(index).name)
+/// ```
+#[derive(GodotClass)]
+#[class(tool, init, base = Node)]
+pub struct BackendRooms {
+    /// Connection settings. If unset, those of [member session] are used.
+    #[export]
+    config: Option<Gd<BackendConfig>>,
+    /// The logged-in player. Required.
+    #[export]
+    #[var(set = set_session)]
+    session: Option<Gd<BackendSession>>,
+    calls: Calls,
+    base: Base<Node>,
+}
+
+#[godot_api]
+impl INode for BackendRooms {
+    fn exit_tree(&mut self) {
+        let owner = self.calls.owner();
+        // Open to handlers that call back into this node.
+        let _reentrant = self.base_mut();
+        main_thread_queue::cancel_all_now(owner);
+    }
+
+    fn get_configuration_warnings(&self) -> PackedStringArray {
+        let warning = self
+            .session
+            .is_none()
+            .then(|| GString::from("Assign \"Session\": rooms are listed for a logged-in player."));
+        warning.into_iter().collect()
+    }
+}
+
+#[godot_api]
+impl BackendRooms {
+    /// Lists one page of rooms; without [param query], the first 50 by name. Returns a [BackendRequest] that completes with a
+    /// [BackendRoomPage].
+    #[func]
+    fn list_rooms(&self, #[opt(default = &OptionalQuery::NONE)] query: OptionalQuery) -> Gd<BackendRequest> {
+        let work = query.to_wire().and_then(|query| {
+            let rooms = self.rooms()?;
+            Ok(async move { rooms.list(&query).await.map(RoomList::all) })
+        });
+        self.calls.try_start(work, BackendRoomPage::answer)
+    }
+
+    /// Lists up to ten thousand rooms, page by page. [member BackendRoomQuery.limit] and [member BackendRoomQuery.cursor] are ignored.
+    /// Returns a [BackendRequest] that completes with a [BackendRoomPage], which [method select_rooms] can sort and filter.
+    #[func]
+    fn list_all_rooms(
+        &self,
+        #[opt(default = &OptionalQuery::NONE)] query: OptionalQuery,
+    ) -> Gd<BackendRequest> {
+        let work = query.to_wire().and_then(|query| {
+            let rooms = self.rooms()?;
+            Ok(async move { rooms.list_all(&query).await.map(RoomList::all) })
+        });
+        self.calls.try_start(work, BackendRoomPage::answer)
+    }
+
+    /// Filters and sorts rooms that are already loaded, on a worker thread and without a request to the backend.
+    /// [member BackendRoomQuery.limit] and [member BackendRoomQuery.cursor] are ignored, and [param page] is not changed. Returns a
+    /// [BackendRequest] that completes with a [BackendRoomPage].
+    /// ```gdscript
+    /// var all: BackendRoomPage = await rooms.list_all_rooms().wait()
+    /// var query := BackendRoomQuery.new()
+    /// query.search = search_field.text
+    /// query.sort = BackendRoomQuery.SORT_PLAYERS
+    /// var shown: BackendRoomPage = await rooms.select_rooms(all, query).wait()
+    /// ```
+    #[func]
+    fn select_rooms(
+        &self,
+        page: Option<Gd<BackendRoomPage>>,
+        query: Option<Gd<BackendRoomQuery>>,
+    ) -> Gd<BackendRequest> {
+        let work = OptionalQuery(query).to_wire().and_then(|query| {
+            let page = page.ok_or_else(|| ClientError::field("page", "must not be null"))?;
+            let room_list =
+                page.bind().room_list().map_err(|_| ClientError::field("page", "its call failed"))?;
+            Ok(async move { room_list.select(&query) })
+        });
+        self.calls.try_start(work, BackendRoomPage::answer)
+    }
+
+    /// Reads one room. Returns a [BackendRequest] that completes with a [BackendRoomResult].
+    #[func]
+    fn get_room(&self, room_id: GString) -> Gd<BackendRequest> {
+        let room_id = room_id.to_string();
+        let work = self.rooms().map(|rooms| async move { rooms.get(&room_id).await });
+        self.calls.try_start(work, BackendRoomResult::answer)
+    }
+
+    /// Requests a join ticket for a room, valid once and for a minute. Returns a [BackendRequest] that completes with a
+    /// [BackendJoinTicket].
+    #[func]
+    fn request_ticket(&self, room_id: GString) -> Gd<BackendRequest> {
+        let room_id = room_id.to_string();
+        let work = self.rooms().map(|rooms| async move { rooms.ticket(&room_id).await });
+        self.calls.try_start(work, BackendJoinTicket::answer)
+    }
+
+    #[func(rename = _get_configuration_warnings)]
+    fn warnings(&self) -> PackedStringArray {
+        INode::get_configuration_warnings(self)
+    }
+
+    #[func]
+    fn set_session(&mut self, session: Option<Gd<BackendSession>>) {
+        self.session = session;
+        self.base_mut().update_configuration_warnings();
+    }
+
+    fn rooms(&self) -> Result<Rooms, ClientError> {
+        let session = self.session.as_ref().filter(|session| session.is_instance_valid());
+        let connected = session.ok_or_else(|| not_configured(NO_SESSION))?.bind().connected()?;
+        let backend = match &self.config {
+            Some(config) => config::connect(config::resolve(Some(config))?)?,
+            None => connected.backend,
+        };
+        Ok(Rooms::new(backend, connected.session))
+    }
+}
+
+/// A query that may be left out. gdext has no default for object parameters of its own.
+#[derive(Clone, Debug)]
+pub struct OptionalQuery(Option<Gd<BackendRoomQuery>>);
+
+impl OptionalQuery {
+    const NONE: Self = Self(None);
+
+    fn to_wire(&self) -> Result<RoomQuery, ClientError> {
+        self.0.as_ref().map_or_else(|| Ok(RoomQuery::default()), |query| query.bind().to_wire())
+    }
+}
+
+impl GodotConvert for OptionalQuery {
+    type Via = Option<Gd<BackendRoomQuery>>;
+
+    fn godot_shape() -> godot::meta::shape::GodotShape {
+        Self::Via::godot_shape()
+    }
+}
+
+impl ToGodot for OptionalQuery {
+    type Pass = ByRef;
+
+    fn to_godot(&self) -> &Self::Via {
+        &self.0
+    }
+}
+
+impl FromGodot for OptionalQuery {
+    fn try_from_godot(via: Self::Via) -> Result<Self, ConvertError> {
+        Ok(Self(via))
+    }
+}
+
+// SAFETY: the one default ever made of it is `NONE`, which holds no object.
+unsafe impl GodotImmutable for OptionalQuery {}

@@ -1,0 +1,592 @@
+//! `BackendServerRegistration`: registration and heartbeats of a dedicated server.
+
+mod admission_check;
+
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backend_client::error::ClientError;
+use backend_client::peer_auth::dtls::Identity;
+use backend_client::registration::{Event, Registration, ServerDescription};
+use godot::prelude::*;
+
+use crate::config;
+use crate::nodes::backend_shutdown;
+use crate::resources::backend_config::BackendConfig;
+use crate::results::backend_error::{BackendError, Failure};
+use crate::results::backend_request::BackendRequest;
+use crate::results::backend_result::BackendResult;
+use crate::results::result_class::result_class;
+use crate::runtime::calls::Calls;
+use crate::runtime::frame_hook::FrameHook;
+use crate::runtime::main_thread_queue;
+use crate::shutdown::background_tasks;
+use crate::shutdown::host_notifier;
+use crate::shutdown::registry;
+use crate::variant_json::gstring;
+
+/// Group by which [BackendShutdown] finds the registrations.
+pub const GROUP: &str = "backend_server_registration";
+
+result_class! {
+    /// The result of [method BackendServerRegistration.register].
+    BackendRegistrationResult(String) {
+        /// Id of the server, which is also the id of its room.
+        server_id (get_server_id): GString = |server_id| gstring(server_id);
+    }
+}
+
+/// Registers a dedicated server in the room list and keeps it registered.
+///
+/// Heartbeats are sent in the background, also during long frames and map loads. If the backend loses the registration, the server
+/// registers again under the same id. If the main loop stalls for longer than [member main_loop_stall_seconds], the server is
+/// reported as unhealthy and not listed until the main loop continues.
+/// ```gdscript
+/// @onready var registration: BackendServerRegistration = $BackendServerRegistration
+///
+/// func _ready() -> void:
+///     registration.server_name = "Lily Pad"
+///     registration.port = 7777
+///     var result: BackendRegistrationResult = await registration.register().wait()
+///     if result.failed():
+///         push_error(result.error.message)
+/// ```
+/// The server key is read from [code]BACKEND_SERVER_KEY[/code], [code]BACKEND_SERVER_KEY_FILE[/code] or
+/// [code]--backend-server-key-file=[/code].
+#[derive(GodotClass)]
+#[class(tool, init, base = Node)]
+pub struct BackendServerRegistration {
+    /// Connection settings. If unset, Project Settings > Backend Client is used.
+    #[export]
+    #[var(set = set_config)]
+    config: Option<Gd<BackendConfig>>,
+    /// If [code]true[/code], [method register] is called when the node is ready.
+    #[export]
+    auto_register: bool,
+    /// Name in the room list, 1 to 64 characters. Can be changed while registered.
+    #[export]
+    #[var(set = set_server_name)]
+    #[export_group(name = "Listing")]
+    server_name: GString,
+    /// Current map, at most 64 characters. Can be changed while registered.
+    #[export]
+    #[var(set = set_map)]
+    map: GString,
+    /// Current game mode, at most 64 characters. Can be changed while registered.
+    #[export]
+    #[var(set = set_mode)]
+    mode: GString,
+    /// Region shown in the room list, for example [code]eu-west[/code]. At most 64 characters. Can be changed while registered.
+    #[export]
+    #[var(set = set_region)]
+    region: GString,
+    /// Version of the game, at most 64 characters. Can be changed while registered.
+    #[export]
+    #[var(set = set_version)]
+    version: GString,
+    /// Tags that a [BackendRoomQuery] can filter by: at most 16, of at most 64 characters. Can be changed while registered.
+    #[export]
+    #[var(set = set_tags)]
+    tags: PackedStringArray,
+    /// Maximum number of players, from 1 to 100000. Can be changed while registered.
+    #[export(range = (1.0, 64.0, or_greater))]
+    #[var(set = set_max_players)]
+    #[init(val = 8)]
+    max_players: i64,
+    /// Host name or IP address that players connect to. If empty, the project setting is used.
+    /// [code]BACKEND_PUBLIC_ADDRESS[/code] and [code]--backend-public-address=[/code] override it. Can be changed while registered.
+    #[export]
+    #[var(set = set_public_address)]
+    #[export_group(name = "Address")]
+    public_address: GString,
+    /// Port that players connect to, from 1 to 65535. Can be changed while registered.
+    #[export(range = (0.0, 65535.0))]
+    #[var(set = set_port)]
+    port: i64,
+    /// If [code]true[/code], players connect with DTLS over [ENetMultiplayerPeer]. A certificate is generated for each run; players
+    /// receive it with their ticket and accept no other. [BackendPeerAuth] configures the peer. Set it before registering.
+    #[export]
+    #[var(set = set_dtls)]
+    #[export_group(name = "Encryption")]
+    dtls: bool,
+    /// Path of a self-signed certificate in PEM format, outside of the project, to use instead of a generated one. Set it before
+    /// registering.
+    #[export(global_file = "*.crt,*.pem")]
+    #[var(set = set_dtls_certificate_file)]
+    dtls_certificate_file: GString,
+    /// Path of the certificate's private key in PEM format, outside of the project. Set it before registering.
+    #[export(global_file = "*.key,*.pem")]
+    #[var(set = set_dtls_key_file)]
+    dtls_key_file: GString,
+    /// Seconds without a frame after which the server is reported as unhealthy. Set it before registering.
+    #[var(set = set_main_loop_stall_seconds)]
+    #[export(range = (1.0, 120.0, 0.5, or_greater, suffix = "s"))]
+    #[export_group(name = "Health")]
+    #[init(val = 10.0)]
+    main_loop_stall_seconds: f64,
+    /// Current number of players. [BackendPeerAuth] updates it if this node is its [member BackendPeerAuth.registration]; otherwise set
+    /// it by script.
+    #[var(set = set_players)]
+    players: i64,
+    /// Id of the registered server, otherwise empty.
+    #[var(get = get_server_id, no_set)]
+    server_id: PhantomVar<GString>,
+    draining: bool,
+    identity: RefCell<Option<Rc<Identity>>>,
+    connected: RefCell<Option<Connected>>,
+    calls: Calls,
+    base: Base<Node>,
+}
+
+struct Connected {
+    /// Id of the node, stored because it cannot be read while the node is being freed.
+    node: InstanceId,
+    registration: Registration,
+    _each_frame: FrameHook,
+}
+
+#[godot_api]
+impl INode for BackendServerRegistration {
+    fn enter_tree(&mut self) {
+        if !godot::init::is_editor_hint() {
+            self.base_mut().add_to_group(GROUP);
+        }
+    }
+
+    fn ready(&mut self) {
+        if self.auto_register && !godot::init::is_editor_hint() {
+            // The signals and the log report the outcome.
+            drop(self.register());
+        }
+    }
+
+    fn exit_tree(&mut self) {
+        let owner = self.calls.owner();
+        // Open to handlers that call back into this node.
+        let _reentrant = self.base_mut();
+        main_thread_queue::cancel_all_now(owner);
+    }
+
+    fn get_configuration_warnings(&self) -> PackedStringArray {
+        let mut warnings = Vec::new();
+        if let Err(error) = config::resolve(self.config.as_ref()).and_then(|config| config.check()) {
+            warnings.push(error.message.to_string());
+        }
+        if self.server_name.is_empty() {
+            warnings.push("Set \"Server Name\": the room list shows it.".to_owned());
+        }
+        if !(1..=65_535).contains(&self.port) {
+            warnings.push("Set \"Port\", here or by script before registering: 1 to 65535.".to_owned());
+        }
+        if self.lacks_peer_auth() {
+            warnings.push(
+                "Add a BackendPeerAuth to this scene, with this node as its \"Registration\": without one, peers are not \
+                 authenticated."
+                    .to_owned(),
+            );
+        }
+        if self.max_players < 1 {
+            warnings.push("Set \"Max Players\": at least 1.".to_owned());
+        }
+        warnings.iter().map(GString::from).collect()
+    }
+}
+
+impl Drop for BackendServerRegistration {
+    fn drop(&mut self) {
+        let Some(connected) = self.connected.take() else { return };
+        registry::remove(connected.node);
+        connected.registration.stop();
+        // Players should not be sent to a freed server. The response is not needed.
+        if connected.registration.server_id().is_some() {
+            background_tasks::spawn_deregistration(async move {
+                if let Err(error) = connected.registration.deregister().await {
+                    tracing::warn!(
+                        code = error.code(),
+                        "a freed server stays listed until its lease expires"
+                    );
+                }
+            });
+        }
+    }
+}
+
+#[godot_api]
+impl BackendServerRegistration {
+    /// Emitted when the server is registered, also when it is registered again after the backend lost it.
+    #[signal]
+    pub fn registered(server_id: GString);
+
+    /// Emitted when an attempt to register failed. If [member BackendError.retryable] is [code]true[/code], it is retried in the
+    /// background, and this signal is emitted once per kind of failure; otherwise the configuration must be changed first.
+    #[signal]
+    pub fn registration_failed(error: Gd<BackendError>);
+
+    /// Emitted when the backend has lost the registration. The server registers again automatically.
+    #[signal]
+    pub fn registration_lost(error: Gd<BackendError>);
+
+    /// Emitted when a heartbeat failed. The next one follows.
+    #[signal]
+    pub fn heartbeat_failed(error: Gd<BackendError>);
+
+    /// Emitted when the server is no longer registered.
+    #[signal]
+    pub fn deregistered();
+
+    /// Emitted when the operator requests this server to drain and exit. [BackendShutdown] starts the shutdown.
+    #[signal]
+    pub fn drain_requested();
+
+    /// Registers the server and starts the heartbeats. A further call updates the entry, which keeps its id. Returns a [BackendRequest]
+    /// that completes with a [BackendRegistrationResult] after the first attempt. While the backend is unreachable, registration is
+    /// retried in the background until it succeeds ([signal registered]) or [method deregister] is called. Open the server's port
+    /// before registering.
+    #[func]
+    fn register(&self) -> Gd<BackendRequest> {
+        let work = self.registering();
+        if let Err(error) = &work {
+            log_registration_failure(error);
+            let (id, failure) = (self.base().instance_id(), Failure::from(error.clone()));
+            main_thread_queue::enqueue(move || {
+                if let Ok(node) = Gd::<Self>::try_from_instance_id(id) {
+                    node.signals().registration_failed().emit(&failure.into_object());
+                }
+            });
+        } else {
+            self.check_admission();
+        }
+        let (id, asked) = (self.base().instance_id(), Rc::new(Cell::new(None)));
+        let answered = Rc::clone(&asked);
+        let request = self.calls.try_start(work, move |outcome| {
+            if let Err(failure) = &outcome {
+                log_if_unused(id, answered.get(), failure);
+            }
+            BackendRegistrationResult::answer(outcome)
+        });
+        asked.set(Some(request.instance_id()));
+        request
+    }
+
+    /// Removes the server from the room list. Returns a [BackendRequest] that completes with a [BackendResult].
+    #[func]
+    fn deregister(&self) -> Gd<BackendRequest> {
+        let registration = self.handle();
+        let work = async move {
+            match registration {
+                Some(registration) => registration.deregister().await,
+                None => Ok(()),
+            }
+        };
+        self.calls.start(work, BackendResult::answer)
+    }
+
+    /// Marks the server as draining. A draining server is not listed, and no tickets are issued for it.
+    #[func]
+    pub fn set_draining(&mut self, draining: bool) {
+        self.draining = draining;
+        if let Some(registration) = self.handle() {
+            registration.set_draining(draining);
+        }
+    }
+
+    /// Returns [code]true[/code] if the server is marked as draining.
+    #[func]
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// Returns [code]true[/code] if the server is registered, as far as this process knows.
+    #[func]
+    pub fn is_registered(&self) -> bool {
+        self.listed_as().is_some()
+    }
+
+    #[func]
+    fn get_server_id(&self) -> GString {
+        self.listed_as().as_ref().map(gstring).unwrap_or_default()
+    }
+
+    #[func]
+    pub fn set_players(&mut self, players: i64) {
+        self.players = players;
+        let Some(registration) = self.handle() else { return };
+        // Refused by the limit, as any other number out of range.
+        let count = u32::try_from(players).unwrap_or(u32::MAX);
+        if let Err(error) = registration.set_players(count) {
+            tracing::warn!(
+                code = error.code(),
+                players,
+                "the listed number of players is not changed: {error}"
+            );
+        }
+    }
+
+    #[func(rename = _get_configuration_warnings)]
+    fn warnings(&self) -> PackedStringArray {
+        INode::get_configuration_warnings(self)
+    }
+
+    #[func]
+    fn set_config(&mut self, config: Option<Gd<BackendConfig>>) {
+        self.config = config;
+        if let Some(before) = self.connected.take() {
+            registry::remove(before.node);
+            before.registration.stop();
+        }
+        self.base_mut().update_configuration_warnings();
+    }
+
+    #[func]
+    fn set_server_name(&mut self, server_name: GString) {
+        self.server_name = server_name;
+        self.update_description();
+        self.base_mut().update_configuration_warnings();
+    }
+
+    #[func]
+    fn set_port(&mut self, port: i64) {
+        self.port = port;
+        self.update_description();
+        self.base_mut().update_configuration_warnings();
+    }
+
+    #[func]
+    fn set_region(&mut self, region: GString) {
+        self.region = region;
+        self.update_description();
+    }
+
+    #[func]
+    fn set_version(&mut self, version: GString) {
+        self.version = version;
+        self.update_description();
+    }
+
+    #[func]
+    fn set_public_address(&mut self, public_address: GString) {
+        self.public_address = public_address;
+        self.update_description();
+    }
+
+    #[func]
+    fn set_dtls(&mut self, dtls: bool) {
+        self.warn_if_registered("dtls", self.dtls != dtls);
+        self.dtls = dtls;
+    }
+
+    #[func]
+    fn set_dtls_certificate_file(&mut self, path: GString) {
+        self.warn_if_registered("dtls_certificate_file", self.dtls_certificate_file != path);
+        self.dtls_certificate_file = path;
+    }
+
+    #[func]
+    fn set_dtls_key_file(&mut self, path: GString) {
+        self.warn_if_registered("dtls_key_file", self.dtls_key_file != path);
+        self.dtls_key_file = path;
+    }
+
+    #[func]
+    fn set_main_loop_stall_seconds(&mut self, seconds: f64) {
+        self.warn_if_registered(
+            "main_loop_stall_seconds",
+            self.main_loop_stall_seconds.to_bits() != seconds.to_bits(),
+        );
+        self.main_loop_stall_seconds = seconds;
+    }
+
+    #[func]
+    fn set_map(&mut self, map: GString) {
+        self.map = map;
+        self.update_description();
+    }
+
+    #[func]
+    fn set_mode(&mut self, mode: GString) {
+        self.mode = mode;
+        self.update_description();
+    }
+
+    #[func]
+    fn set_tags(&mut self, tags: PackedStringArray) {
+        self.tags = tags;
+        self.update_description();
+    }
+
+    #[func]
+    fn set_max_players(&mut self, max_players: i64) {
+        self.max_players = max_players;
+        self.update_description();
+        self.base_mut().update_configuration_warnings();
+    }
+
+    /// Current number of players, as set on the node.
+    pub fn count(&self) -> i64 {
+        self.players
+    }
+
+    /// Maximum number of players, as set on the node.
+    pub fn player_limit(&self) -> i64 {
+        self.max_players
+    }
+
+    /// The id under which the server is listed.
+    pub fn listed_as(&self) -> Option<String> {
+        self.handle().and_then(|registration| registration.server_id())
+    }
+
+    /// The registration, if it was used yet.
+    pub fn handle(&self) -> Option<Registration> {
+        self.connected.borrow().as_ref().map(|connected| connected.registration.clone())
+    }
+
+    /// The registration, created on first use.
+    pub fn connected(&self) -> Result<Registration, ClientError> {
+        if let Some(registration) = self.handle() {
+            return Ok(registration);
+        }
+        let backend = config::connect(config::resolve(self.config.as_ref())?)?;
+        let stall = Duration::try_from_secs_f64(self.main_loop_stall_seconds)
+            .map_err(|_| ClientError::field("main_loop_stall_seconds", "must be 1 or more"))?;
+        let id = self.base().instance_id();
+        let on_event = Arc::new(move |event| main_thread_queue::enqueue(move || announce(id, event)));
+        let registration =
+            Registration::new(backend, config::clock(), config::server_key()?, stall, on_event);
+        registration.set_draining(self.draining);
+        let turning = registration.clone();
+        let each_frame = FrameHook::new(move || turning.main_loop_turned());
+        registry::add_registration(id, registration.clone());
+        self.connected.replace(Some(Connected {
+            node: id,
+            registration: registration.clone(),
+            _each_frame: each_frame,
+        }));
+        Ok(registration)
+    }
+
+    fn registering(
+        &self,
+    ) -> Result<impl Future<Output = Result<String, ClientError>> + Send + 'static, ClientError> {
+        let description = self.description()?;
+        let players =
+            u32::try_from(self.players).map_err(|_| ClientError::field("players", "must be 0 to 100000"))?;
+        let registration = self.connected()?;
+        registration.set_players(players)?;
+        Ok(async move { registration.register(description).await })
+    }
+
+    fn update_description(&self) {
+        let Some(registration) = self.handle() else { return };
+        let described = self.description().and_then(|description| registration.describe(description));
+        // What is listed stays as it was. Before it is listed, nothing has to be complete.
+        if let Err(error) = described
+            && registration.server_id().is_some()
+        {
+            tracing::warn!(code = error.code(), "the server's entry is not changed: {error}");
+        }
+    }
+
+    fn warn_if_registered(&self, property: &str, changes: bool) {
+        if changes && self.is_registered() {
+            tracing::warn!(
+                "{property} was changed while the server is registered, without effect: set it before registering"
+            );
+        }
+    }
+
+    fn description(&self) -> Result<ServerDescription, ClientError> {
+        let certificate = self.identity()?.map(|identity| identity.certificate.clone());
+        Ok(ServerDescription {
+            name: self.server_name.to_string(),
+            address: config::host(&self.public_address.to_string(), 0.0).public_address(),
+            port: u16::try_from(self.port).map_err(|_| ClientError::field("port", "must be 1 to 65535"))?,
+            map: self.map.to_string(),
+            mode: self.mode.to_string(),
+            region: self.region.to_string(),
+            version: self.version.to_string(),
+            tags: self.tags.as_slice().iter().map(ToString::to_string).collect(),
+            max_players: u32::try_from(self.max_players)
+                .map_err(|_| ClientError::field("max_players", "must be 1 to 100000"))?,
+            certificate,
+        })
+    }
+
+    /// Certificate and key for DTLS, generated or read on first use. `None` without DTLS.
+    pub fn identity(&self) -> Result<Option<Rc<Identity>>, ClientError> {
+        if !self.dtls {
+            return Ok(None);
+        }
+        if let Some(identity) = self.identity.borrow().as_ref() {
+            return Ok(Some(Rc::clone(identity)));
+        }
+        let identity = if self.dtls_certificate_file.is_empty() && self.dtls_key_file.is_empty() {
+            Identity::generate()?
+        } else {
+            let certificate = outside("dtls_certificate_file", &self.dtls_certificate_file)?;
+            Identity::from_files(&certificate, &outside("dtls_key_file", &self.dtls_key_file)?)?
+        };
+        let identity = Rc::new(identity);
+        self.identity.replace(Some(Rc::clone(&identity)));
+        Ok(Some(identity))
+    }
+}
+
+/// The path of a file that must not ship with the game.
+fn outside(field: &'static str, path: &GString) -> Result<PathBuf, ClientError> {
+    match path.to_string() {
+        path if path.is_empty() => Err(ClientError::field(field, "set both files, or none")),
+        path if path.starts_with("res://") => Err(ClientError::field(
+            field,
+            "must not be in res://: whatever is there is exported with the game",
+        )),
+        path => Ok(config::globalized(&path)),
+    }
+}
+
+fn log_registration_failure(error: &ClientError) {
+    let then = if error.retryable { "retrying in the background" } else { "not retried" };
+    tracing::warn!("registration failed ({}): {}; {then}", error.code(), error.message);
+}
+
+/// A server that is not listed has no players: logs an error if the game neither uses the result nor connects the signal.
+fn log_if_unused(id: InstanceId, request: Option<InstanceId>, failure: &Failure) {
+    let Ok(node) = Gd::<BackendServerRegistration>::try_from_instance_id(id) else { return };
+    let request = request.and_then(|id| Gd::<BackendRequest>::try_from_instance_id(id).ok());
+    // One reference is here, and one with what completes the request.
+    let is_kept = request
+        .is_some_and(|request| request.has_connections("completed") || request.get_reference_count() > 2);
+    if failure.code != "cancelled" && !is_kept && !node.has_connections("registration_failed") {
+        tracing::error!(
+            "register() failed, and its result is not used ({}): {}. Await it, or connect registration_failed",
+            failure.code,
+            failure.message
+        );
+    }
+}
+
+fn announce(id: InstanceId, event: Event) {
+    // The node may have been freed.
+    let Ok(node) = Gd::<BackendServerRegistration>::try_from_instance_id(id) else { return };
+    let object = |error: ClientError| Failure::from(error).into_object();
+    match event {
+        Event::Registered(server_id) => {
+            host_notifier::ready(&server_id);
+            node.signals().registered().emit(&server_id);
+        }
+        Event::RegistrationFailed(error) => {
+            log_registration_failure(&error);
+            node.signals().registration_failed().emit(&object(error));
+        }
+        Event::Lost(error) => node.signals().registration_lost().emit(&object(error)),
+        Event::HeartbeatFailed(error) => node.signals().heartbeat_failed().emit(&object(error)),
+        Event::DrainRequested => {
+            node.signals().drain_requested().emit();
+            backend_shutdown::trigger("drain_requested");
+        }
+        Event::Deregistered => node.signals().deregistered().emit(),
+    }
+}

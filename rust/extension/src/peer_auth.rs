@@ -1,0 +1,3 @@
+//! The adapter between the client's peer authentication and the engine's `SceneMultiplayer`.
+
+pub mod scene_multiplayer;

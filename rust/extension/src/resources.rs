@@ -1,0 +1,4 @@
+//! The resource classes, one file each.
+
+pub mod backend_config;
+pub mod backend_room_query;

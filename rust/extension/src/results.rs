@@ -1,0 +1,11 @@
+//! The classes that a call returns: requests, results, errors.
+
+pub mod backend_error;
+pub mod backend_flush_result;
+pub mod backend_player;
+pub mod backend_request;
+pub mod backend_result;
+pub mod backend_room;
+pub mod backend_save_conflict;
+pub mod backend_world_chunk;
+pub mod result_class;

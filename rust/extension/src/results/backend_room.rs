@@ -1,0 +1,208 @@
+//! `BackendRoom` and the results that hold rooms.
+
+use std::sync::Arc;
+
+use backend_client::error::ClientError;
+use backend_client::protocol::registration::ServerStatus;
+use backend_client::protocol::rooms::{JoinTicket, Room, RoomPage, RoomQuery};
+use backend_client::rooms::select;
+use godot::prelude::*;
+
+use crate::results::backend_error::Failure;
+use crate::results::result_class::result_class;
+use crate::runtime::worker_threads;
+use crate::variant_json::gstring;
+
+/// Rooms that are freed on the main thread: so few take no noticeable time.
+const MAX_INLINE_DROP: usize = 200;
+
+/// A page of rooms, shared by the objects that show it. A long one is freed on a worker.
+#[derive(Clone)]
+pub struct SharedPage(Option<Arc<RoomPage>>);
+
+impl SharedPage {
+    pub fn new(page: RoomPage) -> Self {
+        Self(Some(Arc::new(page)))
+    }
+
+    pub fn rooms(&self) -> &[Room] {
+        self.0.as_ref().map_or(&[], |page| &page.rooms)
+    }
+}
+
+impl Drop for SharedPage {
+    fn drop(&mut self) {
+        let Some(page) = self.0.take() else { return };
+        if page.rooms.len() > MAX_INLINE_DROP && Arc::strong_count(&page) == 1 {
+            worker_threads::spawn(async move { drop(page) });
+        }
+    }
+}
+
+/// Rooms of a page in an order.
+#[derive(Clone)]
+pub struct RoomList {
+    pub page: SharedPage,
+    /// Indices of the rooms; `None` for all in the order of the page.
+    pub order: Option<Arc<[usize]>>,
+}
+
+impl RoomList {
+    /// All rooms of a page.
+    pub fn all(page: RoomPage) -> Self {
+        Self { page: SharedPage::new(page), order: None }
+    }
+
+    /// Any thread. The rooms that match `query`, in its order.
+    pub fn select(&self, query: &RoomQuery) -> Result<Self, ClientError> {
+        let rooms = self.page.rooms();
+        let order = match &self.order {
+            Some(order) => select(rooms, order.iter().copied(), query),
+            None => select(rooms, 0..rooms.len(), query),
+        }?;
+        Ok(Self { page: self.page.clone(), order: Some(order.into()) })
+    }
+
+    fn len(&self) -> usize {
+        self.order.as_ref().map_or(self.page.rooms().len(), |order| order.len())
+    }
+
+    fn entry(&self, position: usize) -> Option<Entry> {
+        let index = match &self.order {
+            Some(order) => *order.get(position)?,
+            None => position,
+        };
+        (index < self.page.rooms().len()).then(|| Entry { page: self.page.clone(), index })
+    }
+
+    fn next_cursor(&self) -> Option<&String> {
+        self.page.0.as_ref()?.next_cursor.as_ref()
+    }
+}
+
+/// One room of a page; the page is shared, not copied.
+pub struct Entry {
+    page: SharedPage,
+    index: usize,
+}
+
+impl Entry {
+    pub fn single(room: Room) -> Self {
+        Self { page: SharedPage::new(RoomPage { rooms: vec![room], next_cursor: None }), index: 0 }
+    }
+
+    fn room(&self) -> &Room {
+        // Made by `entry` and `single` only, both within bounds.
+        &self.page.rooms()[self.index]
+    }
+}
+
+result_class! {
+    /// A game server in the room list.
+    BackendRoom(Entry) {
+        /// Id of the room, for [method BackendRooms.request_ticket].
+        room_id (get_room_id): GString = |entry| gstring(&entry.room().room_id);
+        /// Name of the server.
+        name (get_name): GString = |entry| gstring(&entry.room().name);
+        /// Host name or IP address of the server.
+        address (get_address): GString = |entry| gstring(&entry.room().address);
+        /// Port of the server.
+        port (get_port): i64 = |entry| entry.room().port.into();
+        /// Current map.
+        map (get_map): GString = |entry| gstring(&entry.room().map);
+        /// Current game mode.
+        mode (get_mode): GString = |entry| gstring(&entry.room().mode);
+        /// Region of the server, for example [code]eu-west[/code].
+        region (get_region): GString = |entry| gstring(&entry.room().region);
+        /// Version of the game.
+        version (get_version): GString = |entry| gstring(&entry.room().version);
+        /// Current number of players.
+        players (get_players): i64 = |entry| entry.room().players.into();
+        /// Maximum number of players.
+        max_players (get_max_players): i64 = |entry| entry.room().max_players.into();
+        /// Tags of the server.
+        tags (get_tags): PackedStringArray = |entry| entry.room().tags.iter().map(gstring).collect();
+        /// State of the server, one of the [code]STATUS_*[/code] constants.
+        status (get_status): i64 = |entry| match entry.room().status {
+            ServerStatus::Ready => Self::STATUS_READY,
+            ServerStatus::Draining => Self::STATUS_DRAINING,
+            ServerStatus::Unhealthy => Self::STATUS_UNHEALTHY,
+        };
+        /// If [code]true[/code], the room has no free place.
+        is_full (get_is_full): bool = |entry| entry.room().players >= entry.room().max_players;
+    }
+    methods {
+        /// The server accepts players.
+        #[constant]
+        pub const STATUS_READY: i64 = 0;
+        /// The server finishes its match and accepts no new players.
+        #[constant]
+        pub const STATUS_DRAINING: i64 = 1;
+        /// The main loop of the server has stalled.
+        #[constant]
+        pub const STATUS_UNHEALTHY: i64 = 2;
+    }
+}
+
+result_class! {
+    /// A list of rooms: one page, or all pages.
+    ///
+    /// A [BackendRoom] is created when it is read, so a list of ten thousand rooms costs nothing until it is shown. Show the rooms that
+    /// fit on the screen, and sort and filter with [method BackendRooms.select_rooms].
+    BackendRoomPage(RoomList) {
+        /// Value for [member BackendRoomQuery.cursor] to request the next page. Empty on the last page.
+        next_cursor (get_next_cursor): GString = |page| {
+            page.next_cursor().map(gstring).unwrap_or_default()
+        };
+        /// If [code]true[/code], there is another page.
+        has_more (get_has_more): bool = |page| page.next_cursor().is_some();
+    }
+    methods {
+        /// Returns the number of rooms in the list.
+        #[func]
+        fn size(&self) -> i64 {
+            self.outcome.as_ref().map_or(0, |page| page.len() as i64)
+        }
+
+        /// Returns the room at [param index], or [code]null[/code] if the index is out of range.
+        #[func]
+        fn get_room(&self, index: i64) -> Option<Gd<BackendRoom>> {
+            let entry = self.outcome.as_ref().ok()?.entry(usize::try_from(index).ok()?)?;
+            Some(BackendRoom::object(Ok(entry)))
+        }
+
+        pub fn room_list(&self) -> Result<RoomList, Failure> {
+            self.outcome.clone()
+        }
+    }
+}
+
+result_class! {
+    /// The result of [method BackendRooms.get_room].
+    BackendRoomResult(Room) {
+        /// The room, or [code]null[/code] if the call failed.
+        room (get_room): Option<Gd<BackendRoom>> = |room| Some(BackendRoom::object(Ok(Entry::single(room.clone()))));
+    }
+}
+
+result_class! {
+    /// A single-use permission to join one room, valid for a minute.
+    ///
+    /// Pass it to [method BackendPeerAuth.use_ticket], then connect to [member address] and [member port].
+    BackendJoinTicket(JoinTicket) {
+        /// The signed ticket. Send it to the game server of this room only.
+        ticket (get_ticket): GString = |ticket| gstring(&ticket.ticket);
+        /// Id of the room.
+        room_id (get_room_id): GString = |ticket| gstring(&ticket.room.room_id);
+        /// Host name or IP address of the server.
+        address (get_address): GString = |ticket| gstring(&ticket.room.address);
+        /// Port of the server.
+        port (get_port): i64 = |ticket| ticket.room.port.into();
+        /// Certificate of the server in PEM format, or empty if the room does not use DTLS. [method BackendPeerAuth.use_ticket] applies
+        /// it.
+        certificate (get_certificate): GString =
+            |ticket| ticket.certificate.as_ref().map(gstring).unwrap_or_default();
+        /// Seconds until the ticket expires, counted from when it was issued.
+        expires_in_seconds (get_expires_in_seconds): i64 = |ticket| ticket.expires_in.into();
+    }
+}

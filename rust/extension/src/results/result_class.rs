@@ -1,0 +1,73 @@
+//! The pattern of every result class: a thin object over Rust data, whose fields become Variants when read.
+
+/// Makes a `RefCounted` class over `Result<Data, Failure>` with `ok()`, `failed()`, `error` and read-only properties.
+///
+/// Classes written in Rust cannot inherit from each other, hence a macro. `field (getter): Type = |data| expression`
+/// declares a property; it has the type's default when the call failed. Further `#[func]`s go into `methods { … }`.
+macro_rules! result_class {
+    (
+        $(#[$class_meta:meta])*
+        $Class:ident($Data:ty) {
+            $( $(#[$meta:meta])* $field:ident ($getter:ident): $Type:ty = |$data:ident| $value:expr; )*
+        }
+        $( methods { $($methods:tt)* } )?
+    ) => {
+        $(#[$class_meta])*
+        #[derive(godot::register::GodotClass)]
+        #[class(no_init)]
+        pub struct $Class {
+            outcome: Result<$Data, $crate::results::backend_error::Failure>,
+            /// The reason why the call failed, or [code]null[/code] if it succeeded.
+            #[var(get = get_error, no_set)]
+            error: godot::prelude::PhantomVar<Option<godot::prelude::Gd<$crate::results::backend_error::BackendError>>>,
+            $( $(#[$meta])* #[var(get = $getter, no_set)] $field: godot::prelude::PhantomVar<$Type>, )*
+        }
+
+        impl $Class {
+            /// The object as a script receives it.
+            #[allow(dead_code, reason = "not every result comes from a request")]
+            pub fn answer(outcome: Result<$Data, $crate::results::backend_error::Failure>) -> godot::prelude::Variant {
+                godot::prelude::ToGodot::to_variant(&Self::object(outcome))
+            }
+
+            pub fn object(outcome: Result<$Data, $crate::results::backend_error::Failure>) -> godot::prelude::Gd<Self> {
+                godot::prelude::Gd::from_object(Self {
+                    outcome,
+                    error: Default::default(),
+                    $( $field: Default::default(), )*
+                })
+            }
+        }
+
+        #[godot::register::godot_api]
+        impl $Class {
+            /// Returns [code]true[/code] if the call succeeded.
+            #[func]
+            fn ok(&self) -> bool {
+                self.outcome.is_ok()
+            }
+
+            /// Returns [code]true[/code] if the call failed; [member error] holds the reason.
+            #[func]
+            fn failed(&self) -> bool {
+                self.outcome.is_err()
+            }
+
+            #[func]
+            fn get_error(&self) -> Option<godot::prelude::Gd<$crate::results::backend_error::BackendError>> {
+                self.outcome.as_ref().err().map(|failure| failure.clone().into_object())
+            }
+
+            $(
+                #[func]
+                pub fn $getter(&self) -> $Type {
+                    self.outcome.as_ref().map(|$data| $value).unwrap_or_default()
+                }
+            )*
+
+            $( $($methods)* )?
+        }
+    };
+}
+
+pub(crate) use result_class;

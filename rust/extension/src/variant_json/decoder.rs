@@ -1,0 +1,366 @@
+//! Godot's binary form of a Variant, as `var_to_bytes` writes it, as a data format of serde: read without the engine, on
+//! any thread.
+//!
+//! The format is the one of the engine's manual, "Binary serialization API": little-endian, every value under a head of
+//! four bytes (its type, and flags in the upper half) and padded to four bytes. Nothing is skipped or guessed: what this
+//! does not know is refused, so that a later engine cannot change a document unnoticed.
+
+use godot::builtin::VariantType;
+use godot::obj::EngineEnum as _;
+use serde::de::{Deserialize as _, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::forward_to_deserialize_any;
+use serde_json::{Map, Value};
+
+use super::error::JsonError;
+
+/// Deeper than documents are in practice; detects a container that contains itself.
+pub const MAX_DEPTH: usize = 64;
+
+/// Ints and floats: eight bytes instead of four.
+const WIDE: u32 = 1;
+/// The element type of a container: none, a built-in type, the name of a class, the path of a script.
+const UNTYPED: u32 = 0;
+const BUILTIN: u32 = 1;
+const CLASS: u32 = 2;
+const SCRIPT: u32 = 3;
+/// Set in the first word of a NodePath since Godot 3.
+const NEW_PATH: u32 = 1 << 31;
+const ABSOLUTE_PATH: u32 = 1;
+
+/// The Dictionary in `bytes` as a JSON object.
+pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, JsonError> {
+    let mut reader = Reader::new(bytes);
+    let object = Map::deserialize(&mut reader)?;
+    reader.end()?;
+    Ok(object)
+}
+
+/// Types of which every value is one of JSON, and that have no flags.
+const IN_JSON: [VariantType; 11] = [
+    VariantType::NIL,
+    VariantType::BOOL,
+    VariantType::STRING,
+    VariantType::STRING_NAME,
+    VariantType::NODE_PATH,
+    VariantType::PACKED_BYTE_ARRAY,
+    VariantType::PACKED_INT32_ARRAY,
+    VariantType::PACKED_INT64_ARRAY,
+    VariantType::PACKED_FLOAT32_ARRAY,
+    VariantType::PACKED_FLOAT64_ARRAY,
+    VariantType::PACKED_STRING_ARRAY,
+];
+
+/// Reads one value.
+pub struct Reader<'de> {
+    rest: &'de [u8],
+    /// Containers around the next value.
+    depth: usize,
+}
+
+fn unknown() -> JsonError {
+    JsonError::new("is encoded by this engine in a way that is not understood")
+}
+
+impl<'de> Reader<'de> {
+    /// A reader of the Dictionary in `bytes`, and of nothing else.
+    pub fn new(bytes: &'de [u8]) -> Self {
+        Self { rest: bytes, depth: 0 }
+    }
+
+    /// Whether all has been read.
+    pub fn end(&self) -> Result<(), JsonError> {
+        if self.rest.is_empty() { Ok(()) } else { Err(unknown()) }
+    }
+
+    #[expect(clippy::inline_always, reason = "a library for size would call it for every word of a document")]
+    #[inline(always)]
+    fn take(&mut self, count: usize) -> Result<&'de [u8], JsonError> {
+        let (taken, rest) = self.rest.split_at_checked(count).ok_or_else(unknown)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    #[expect(clippy::inline_always, reason = "a library for size would call it for every word of a document")]
+    #[inline(always)]
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], JsonError> {
+        let (taken, rest) = self.rest.split_first_chunk().ok_or_else(unknown)?;
+        self.rest = rest;
+        Ok(*taken)
+    }
+
+    #[expect(clippy::inline_always, reason = "a library for size would call it for every word of a document")]
+    #[inline(always)]
+    fn word(&mut self) -> Result<u32, JsonError> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    /// A type, and its flags.
+    #[expect(clippy::inline_always, reason = "a library for size would call it for every word of a document")]
+    #[inline(always)]
+    pub(super) fn head(&mut self) -> Result<(VariantType, u32), JsonError> {
+        let head = self.word()?;
+        let kind = VariantType::try_from_ord((head & 0xffff) as i32).ok_or_else(unknown)?;
+        Ok((kind, head >> 16))
+    }
+
+    /// A number of elements of at least `least` bytes each: more than there are bytes for is no number to rely on.
+    pub(super) fn count(&mut self, least: usize) -> Result<usize, JsonError> {
+        let count = self.word()? as usize;
+        if count > self.rest.len() / least { Err(unknown()) } else { Ok(count) }
+    }
+
+    /// What has to be UTF-8, with zeros behind it up to the next word.
+    fn string_bytes(&mut self) -> Result<&'de [u8], JsonError> {
+        let length = self.word()? as usize;
+        let bytes = self.take(length)?;
+        let padding = self.take(length.wrapping_neg() % 4)?;
+        if padding.iter().any(|byte| *byte != 0) { Err(unknown()) } else { Ok(bytes) }
+    }
+
+    pub(super) fn string(&mut self) -> Result<&'de str, JsonError> {
+        let bytes = self.string_bytes()?;
+        std::str::from_utf8(bytes).map_err(|_| JsonError::new("must be valid text"))
+    }
+
+    /// A string of a packed array: with a zero behind it.
+    fn terminated(&mut self) -> Result<&'de str, JsonError> {
+        self.string()?.strip_suffix('\0').ok_or_else(unknown)
+    }
+
+    pub(super) fn bool(&mut self) -> Result<bool, JsonError> {
+        match self.word()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(unknown()),
+        }
+    }
+
+    pub(super) fn int(&mut self, flags: u32) -> Result<i64, JsonError> {
+        match flags {
+            0 => Ok(i32::from_le_bytes(self.array()?).into()),
+            WIDE => Ok(i64::from_le_bytes(self.array()?)),
+            _ => Err(unknown()),
+        }
+    }
+
+    pub(super) fn float(&mut self, flags: u32) -> Result<f64, JsonError> {
+        match flags {
+            0 => Ok(f32::from_le_bytes(self.array()?).into()),
+            WIDE => Ok(f64::from_le_bytes(self.array()?)),
+            _ => Err(unknown()),
+        }
+    }
+
+    /// As the engine shows it: names with slashes, subnames with colons.
+    fn node_path(&mut self) -> Result<String, JsonError> {
+        let (names, subnames, flags) = (self.word()?, self.word()?, self.word()?);
+        if names & NEW_PATH == 0 || flags & !ABSOLUTE_PATH != 0 {
+            return Err(unknown());
+        }
+        let mut path = String::new();
+        if flags & ABSOLUTE_PATH != 0 {
+            path.push('/');
+        }
+        for index in 0..names & !NEW_PATH {
+            if index > 0 {
+                path.push('/');
+            }
+            path.push_str(self.string()?);
+        }
+        for _ in 0..subnames {
+            path.push(':');
+            path.push_str(self.string()?);
+        }
+        Ok(path)
+    }
+
+    pub(super) fn key(&mut self) -> Result<&'de str, JsonError> {
+        let (kind, flags) = self.head()?;
+        let key = match (kind, flags) {
+            (VariantType::STRING | VariantType::STRING_NAME, 0) => return self.string(),
+            (VariantType::NIL, 0) => "<null>".to_owned(),
+            (VariantType::BOOL, 0) => self.bool()?.to_string(),
+            (VariantType::INT, _) => self.int(flags)?.to_string(),
+            (VariantType::FLOAT, _) => format!("{:?}", self.float(flags)?),
+            (VariantType::NODE_PATH, 0) => self.node_path()?,
+            _ => "one".to_owned(),
+        };
+        Err(JsonError::new(format!("keys must be strings, {key} is {kind:?}")))
+    }
+
+    /// Skips the element type of a container: each element has its own.
+    pub(super) fn container_type(&mut self, kind: u32) -> Result<(), JsonError> {
+        match kind {
+            UNTYPED => Ok(()),
+            BUILTIN => self.word().map(|_| ()),
+            CLASS | SCRIPT => self.string().map(|_| ()),
+            _ => Err(unknown()),
+        }
+    }
+
+    fn dictionary<V: Visitor<'de>>(&mut self, flags: u32, visitor: V) -> Result<V::Value, JsonError> {
+        self.container_type(flags & 0b11)?;
+        self.container_type(flags >> 2)?;
+        let left = self.count(8)?;
+        self.depth += 1;
+        let value = visitor.visit_map(Members { reader: self, left, key: "" })?;
+        self.depth -= 1;
+        Ok(value)
+    }
+
+    fn list<V: Visitor<'de>>(
+        &mut self,
+        element: Element,
+        least: usize,
+        visitor: V,
+    ) -> Result<V::Value, JsonError> {
+        let count = self.count(least)?;
+        self.depth += 1;
+        let value = visitor.visit_seq(Elements { reader: self, element, count, index: 0 })?;
+        self.depth -= 1;
+        Ok(value)
+    }
+}
+
+impl<'de> Deserializer<'de> for &mut Reader<'de> {
+    type Error = JsonError;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, JsonError> {
+        if self.depth > MAX_DEPTH {
+            return Err(JsonError::too_deep());
+        }
+        let (kind, flags) = self.head()?;
+        if self.depth == 0 && kind != VariantType::DICTIONARY {
+            return Err(unknown());
+        }
+        match (kind, flags) {
+            (VariantType::STRING | VariantType::STRING_NAME, 0) => visitor.visit_borrowed_str(self.string()?),
+            (VariantType::INT, _) => visitor.visit_i64(self.int(flags)?),
+            (VariantType::FLOAT, _) => visitor.visit_f64(finite(self.float(flags)?)?),
+            (VariantType::DICTIONARY, _) => self.dictionary(flags, visitor),
+            (VariantType::ARRAY, _) => {
+                self.container_type(flags)?;
+                self.list(Element::Any, 4, visitor)
+            }
+            (VariantType::NIL, 0) => visitor.visit_unit(),
+            (VariantType::BOOL, 0) => visitor.visit_bool(self.bool()?),
+            (VariantType::NODE_PATH, 0) => visitor.visit_string(self.node_path()?),
+            (VariantType::PACKED_BYTE_ARRAY, 0) => {
+                let before = self.rest.len();
+                let value = self.list(Element::Byte, 1, visitor)?;
+                let read = before - self.rest.len();
+                self.take(read.wrapping_neg() % 4)?;
+                Ok(value)
+            }
+            (VariantType::PACKED_INT32_ARRAY, 0) => self.list(Element::Int32, 4, visitor),
+            (VariantType::PACKED_INT64_ARRAY, 0) => self.list(Element::Int64, 8, visitor),
+            (VariantType::PACKED_FLOAT32_ARRAY, 0) => self.list(Element::Float32, 4, visitor),
+            (VariantType::PACKED_FLOAT64_ARRAY, 0) => self.list(Element::Float64, 8, visitor),
+            (VariantType::PACKED_STRING_ARRAY, 0) => self.list(Element::Text, 4, visitor),
+            (other, _) if IN_JSON.contains(&other) => Err(unknown()),
+            (other, _) => Err(JsonError::new(format!("JSON has no {other:?}; convert it first"))),
+        }
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+fn finite(number: f64) -> Result<f64, JsonError> {
+    if number.is_finite() { Ok(number) } else { Err(JsonError::new("must be a finite number")) }
+}
+
+/// What a list holds: values with heads, or bare ones.
+#[derive(Clone, Copy)]
+enum Element {
+    Any,
+    Byte,
+    Int32,
+    Int64,
+    Float32,
+    Float64,
+    Text,
+}
+
+struct Members<'a, 'de> {
+    reader: &'a mut Reader<'de>,
+    left: usize,
+    key: &'de str,
+}
+
+impl<'de> MapAccess<'de> for Members<'_, 'de> {
+    type Error = JsonError;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, JsonError> {
+        let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
+        self.left = left;
+        self.key = self.reader.key()?;
+        seed.deserialize(serde::de::value::BorrowedStrDeserializer::new(self.key)).map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, JsonError> {
+        seed.deserialize(&mut *self.reader).map_err(|unfit| unfit.within(format_args!(".{}", self.key)))
+    }
+}
+
+struct Elements<'a, 'de> {
+    reader: &'a mut Reader<'de>,
+    element: Element,
+    count: usize,
+    index: usize,
+}
+
+impl<'de> SeqAccess<'de> for Elements<'_, 'de> {
+    type Error = JsonError;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, JsonError> {
+        if self.index == self.count {
+            return Ok(None);
+        }
+        let read = match self.element {
+            Element::Any => seed.deserialize(&mut *self.reader),
+            element => seed.deserialize(Bare { reader: self.reader, element }),
+        };
+        let value = read.map_err(|unfit| unfit.within(format_args!("[{}]", self.index)))?;
+        self.index += 1;
+        Ok(Some(value))
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        // Backed by as many bytes at least.
+        Some(self.count - self.index)
+    }
+}
+
+/// One element of a packed array.
+struct Bare<'a, 'de> {
+    reader: &'a mut Reader<'de>,
+    element: Element,
+}
+
+impl<'de> Deserializer<'de> for Bare<'_, 'de> {
+    type Error = JsonError;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, JsonError> {
+        let reader = self.reader;
+        match self.element {
+            Element::Any => reader.deserialize_any(visitor),
+            Element::Byte => visitor.visit_u8(u8::from_le_bytes(reader.array()?)),
+            Element::Int32 => visitor.visit_i32(i32::from_le_bytes(reader.array()?)),
+            Element::Int64 => visitor.visit_i64(i64::from_le_bytes(reader.array()?)),
+            Element::Float32 => visitor.visit_f64(finite(f32::from_le_bytes(reader.array()?).into())?),
+            Element::Float64 => visitor.visit_f64(finite(f64::from_le_bytes(reader.array()?))?),
+            Element::Text => visitor.visit_borrowed_str(reader.terminated()?),
+        }
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+#[cfg(test)]
+mod tests;
