@@ -19,10 +19,9 @@ use crate::registration::Notice;
 pub(super) async fn listen(world: Weak<Inner>, mut notices: broadcast::Receiver<Notice>) {
     loop {
         match notices.recv().await {
-            Ok(Notice::RolledBack | Notice::ListedAgain(_)) => {}
+            // Of those that were missed, one may have been one of these.
+            Ok(Notice::RolledBack | Notice::ListedAgain(_)) | Err(RecvError::Lagged(_)) => {}
             Ok(_) => continue,
-            // One of those that were missed may have been one of these.
-            Err(RecvError::Lagged(_)) => {}
             Err(RecvError::Closed) => return,
         }
         let mut failures = 0;
