@@ -1,6 +1,7 @@
 //! `BackendShutdown`: the orderly shutdown of a server.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -142,7 +143,6 @@ pub struct BackendShutdown {
     handles_close_request: bool,
     empty_since: Option<Instant>,
     checking: Option<FrameHook>,
-    collecting: Option<FrameHook>,
     base: Base<Node>,
 }
 
@@ -172,7 +172,6 @@ impl INode for BackendShutdown {
 
     fn exit_tree(&mut self) {
         self.checking = None;
-        self.collecting = None;
         let id = self.base().instance_id();
         if ACTIVE.with_borrow(|active| *active == Some(id)) {
             ACTIVE.set(None);
@@ -397,19 +396,23 @@ fn check(id: InstanceId) {
     }
 }
 
-/// Asks the game for its state in the next frame but this one: it has a whole one to announce the shutdown.
-fn collect_after_a_frame(mut node: Gd<BackendShutdown>) {
-    let (id, frames) = (node.instance_id(), Cell::new(1_u8));
-    let hook = FrameHook::new(move || match frames.get().checked_sub(1) {
+/// Emits `collect_saves` in the frame after the next: the game has a whole one to announce the shutdown. If the node is freed
+/// by then, the shutdown continues without it.
+fn collect_after_a_frame(id: InstanceId, coordinator: Weak<Coordinator>) {
+    let (frames, hook) = (Cell::new(1_u8), Rc::new(RefCell::new(None)));
+    // Owned by its own closure, as the node may be freed before.
+    let own = Rc::clone(&hook);
+    hook.replace(Some(FrameHook::new(move || match frames.get().checked_sub(1) {
         Some(left) => frames.set(left),
         None => {
-            if let Ok(mut node) = Gd::<BackendShutdown>::try_from_instance_id(id) {
-                node.bind_mut().collecting = None;
-                collect(&node);
+            drop(own.take());
+            match (Gd::<BackendShutdown>::try_from_instance_id(id), coordinator.upgrade()) {
+                (Ok(node), _) => collect(&node),
+                (Err(_freed), Some(coordinator)) => coordinator.collected(),
+                (Err(_freed), None) => {}
             }
         }
-    });
-    node.bind_mut().collecting = Some(hook);
+    })));
 }
 
 fn collect(node: &Gd<BackendShutdown>) {
@@ -457,7 +460,7 @@ fn on_phase(id: InstanceId, coordinator: &Weak<Coordinator>, phase: Phase) {
             node.signals().progress().emit(BackendShutdown::PHASE_DRAINING);
             node.signals().draining().emit(&reason, grace.as_secs_f64());
         }
-        Phase::Collecting => collect_after_a_frame(node),
+        Phase::Collecting => collect_after_a_frame(id, Weak::clone(coordinator)),
         Phase::Journalling => node.signals().progress().emit(BackendShutdown::PHASE_JOURNALLING),
         Phase::Sending => node.signals().progress().emit(BackendShutdown::PHASE_SENDING),
         Phase::Releasing => node.signals().progress().emit(BackendShutdown::PHASE_RELEASING),
