@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use crate::limits::{self, Check, FieldError};
 use crate::session::{display_name, new_password, password};
 
-/// Logs in with a token of somebody else, such as a platform's ticket; the backend has it verified by the provider's hook.
+/// External login with a token of an identity provider, such as a platform's ticket. The provider's hook verifies it.
 /// Makes an account on first use.
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -30,7 +30,7 @@ pub struct LinkPassword {
     pub password: String,
 }
 
-/// Lets a device log in to the caller's account.
+/// Links a device to the caller's account.
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LinkDevice {
@@ -38,7 +38,7 @@ pub struct LinkDevice {
     pub device_id: String,
 }
 
-/// Lets an identity of another platform log in to the caller's account.
+/// Links an identity of another platform to the caller's account.
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LinkCustom {

@@ -5,13 +5,13 @@ use utoipa::ToSchema;
 
 use crate::limits::{self, Check, FieldError};
 
-/// Bans a player, or changes the ban. Its sessions end, and game servers let it go.
+/// Bans a player, or changes the ban. The player's sessions end, and game servers disconnect the player.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BanPlayer {
-    /// For the operator; the player is not told. At most 256 characters.
+    /// For the operator; not sent to the player. At most 256 characters.
     pub reason: String,
-    /// How long, 1 to 315,360,000 s (ten years); for good when absent.
+    /// Duration, 1 to 315,360,000 s (ten years). Permanent if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<u32>,
 }
@@ -21,7 +21,7 @@ pub struct BanPlayer {
 pub struct Ban {
     /// Since when, RFC 3339.
     pub since: String,
-    /// Until when, RFC 3339; for good when absent.
+    /// End of the ban, RFC 3339. Permanent if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
     /// See [`BanPlayer::reason`].
@@ -85,7 +85,7 @@ pub struct CreateKey {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RotateKey {
-    /// Seconds the old key stays good, at most 7,776,000 (90 days).
+    /// Seconds until the old key expires, at most 7,776,000 (90 days).
     pub grace_seconds: u32,
 }
 

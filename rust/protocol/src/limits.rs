@@ -38,7 +38,7 @@ pub const MAX_TAGS: usize = 16;
 pub const MAX_PLAYERS: u32 = 100_000;
 /// Most rooms on one page.
 pub const MAX_PAGE: u32 = 200;
-/// Rooms on a page when the query does not say.
+/// Rooms on a page if the query sets no limit.
 pub const DEFAULT_PAGE: u32 = 50;
 /// Longest cursor, in bytes.
 pub const MAX_CURSOR: usize = 512;
@@ -49,7 +49,7 @@ pub const MAX_DOCUMENT_KEY: usize = 64;
 /// Largest document, in bytes of JSON.
 pub const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
 /// Furthest a save's sequence may lie above the last one of its document and epoch, and a commit's above the last one of its
-/// world: a thousand saves a second for seven weeks. So nobody can use up the numbers.
+/// world: a thousand saves a second for seven weeks. So the numbers cannot be used up.
 pub const MAX_SEQUENCE_STEP: i64 = 1 << 32;
 /// Most documents in one save batch.
 pub const MAX_BATCH: usize = 100;
@@ -217,7 +217,7 @@ pub fn tags(field: &str, tags: &[String]) -> Result<(), FieldError> {
 }
 
 /// `value` is one plain address (RFC 5321 `Mailbox` without quotes and literals, with the letters of RFC 6531), around which there
-/// may be blanks; whether it exists only a mail can tell. No name beside it, no brackets, no comments, no second address.
+/// may be blanks; only a mail shows whether it exists. No name beside it, no brackets, no comments, no second address.
 pub fn email(field: &str, value: &str) -> Result<(), FieldError> {
     let value = value.trim();
     let is_letter = |letter: char| !letter.is_ascii() && unicode::is_shown(letter) && !letter.is_whitespace();

@@ -1,7 +1,7 @@
 //! Players' documents: loading them under a lease, saving them in batches.
 //!
-//! A server that loads a player becomes the holder. While another one holds the player, that one is asked to save and
-//! to let go, and the load is to be repeated. The epoch grows whenever a lease is taken anew, and a save is applied only
+//! A server that loads a player becomes the holder. While another one holds the player, that one is requested to save and
+//! release it, and the load has to be repeated. The epoch grows whenever a lease is taken anew, and a save is applied only
 //! under the current epoch and with a sequence above the document's last: a replay is harmless, and a server that lost
 //! its player cannot overwrite. What it sends then is kept as a [`Conflict`], neither dropped nor applied.
 
@@ -22,12 +22,12 @@ pub struct LoadPlayers {
     pub player_ids: Vec<String>,
 }
 
-/// The players' documents, in the order asked for. A player in neither list does not exist.
+/// The players' documents, in the requested order. A player in neither list does not exist.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct LoadedPlayers {
     /// Players that the asking server holds now.
     pub players: Vec<LoadedPlayer>,
-    /// Players that another server still holds. It was asked to let go; ask again.
+    /// Players that another server still holds. It was requested to release them; load again.
     #[serde(default)]
     pub held: Vec<HeldPlayer>,
 }
@@ -116,7 +116,7 @@ pub struct SaveItem {
 pub struct SavedDocuments {
     /// One result per item.
     pub results: Vec<SaveResult>,
-    /// Players of this server that another one waits for, at most 100. Save them and let them go.
+    /// Players of this server that another one waits for, at most 100. Save and release them.
     #[serde(default)]
     pub wanted: Vec<String>,
 }
@@ -150,7 +150,7 @@ pub enum SaveOutcome {
     /// The epoch is not the current one: another server has taken the player since. The document is unchanged, the save is
     /// kept as a [`Conflict`].
     Conflicted,
-    /// Refused for good, and not kept: [`SaveResult::code`] says why. Sending it again changes nothing.
+    /// Rejected permanently, and not stored: [`SaveResult::code`] is the reason. Sending it again changes nothing.
     Refused,
 }
 
@@ -182,7 +182,7 @@ pub struct PlayerConflicts {
     pub conflicts: Vec<Conflict>,
 }
 
-/// Takes conflicts off the list once what they hold is merged, or not wanted.
+/// Resolves conflicts once their content is merged, or not needed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResolveConflicts {
@@ -192,7 +192,7 @@ pub struct ResolveConflicts {
     pub conflict_ids: Vec<String>,
 }
 
-/// Lets players go, so that another server need not wait.
+/// Releases players, so that another server need not wait.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReleasePlayers {
@@ -203,7 +203,7 @@ pub struct ReleasePlayers {
     pub players: Option<Vec<ReleasePlayer>>,
 }
 
-/// One player to let go.
+/// One player to release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReleasePlayer {

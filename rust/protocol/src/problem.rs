@@ -55,7 +55,7 @@ codes! {
     MethodNotAllowed = "method_not_allowed", 405;
     /// No credential, or one of the wrong kind.
     Unauthorized = "unauthorized", 401;
-    /// The e-mail address or the password is wrong (never says which).
+    /// The e-mail address or the password is wrong (the same for both).
     InvalidCredentials = "invalid_credentials", 401;
     /// The account may not log in.
     Banned = "banned", 403;
@@ -67,7 +67,7 @@ codes! {
     AccountExists = "account_exists", 409;
     /// The token does not verify.
     TokenInvalid = "token_invalid", 401;
-    /// The token was good once and is past its time.
+    /// The token was valid and has expired.
     TokenExpired = "token_expired", 401;
     /// The join ticket was used before.
     TicketUsed = "ticket_used", 409;
@@ -85,7 +85,7 @@ codes! {
     RoomNotFound = "room_not_found", 404;
     /// The room has no place left.
     RoomFull = "room_full", 409;
-    /// The room is draining and takes nobody in.
+    /// The room is draining and accepts no players.
     RoomDraining = "room_draining", 409;
     /// Another server holds the player now.
     LeaseLost = "lease_lost", 409;
@@ -96,7 +96,7 @@ codes! {
     EpochUnknown = "epoch_unknown", 409;
     /// The sequence is further above the last one than servers count.
     SequenceOutOfBounds = "sequence_out_of_bounds", 422;
-    /// Another server still holds the player and was asked to let go; try again.
+    /// Another server still holds the player and was requested to release it; try again.
     PlayerHeld = "player_held", 409;
     /// No such player.
     PlayerNotFound = "player_not_found", 404;

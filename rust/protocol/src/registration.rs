@@ -41,7 +41,7 @@ pub struct RegisterServer {
     /// Players now.
     #[serde(default)]
     pub players: u32,
-    /// Places in all, 1 to 100,000.
+    /// Maximum number of players, 1 to 100,000.
     pub max_players: u32,
     /// The certificate that players have to insist on when they connect, PEM, at most 8 KiB. Absent: not encrypted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -55,7 +55,7 @@ pub struct ServerLease {
     pub server_id: String,
     /// Seconds until the entry expires unless a heartbeat arrives.
     pub lease_seconds: u32,
-    /// Seconds after which the next heartbeat is wanted.
+    /// Seconds until the next heartbeat is due.
     pub heartbeat_seconds: u32,
     /// Identity of the backend, made at its first start and kept by its database. Unsent saves are kept together with it, and
     /// sent to no backend with another one. Absent: an earlier backend, which does not tell.
@@ -63,14 +63,14 @@ pub struct ServerLease {
     pub backend_id: Option<String>,
 }
 
-/// What a server says about itself.
+/// The state a server reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ServerStatus {
     /// Takes players.
     #[default]
     Ready,
-    /// Finishing; takes nobody in. Listed only when asked for.
+    /// Draining; accepts no players. Listed only on request.
     Draining,
     /// Alive, but its main loop does not turn. Not listed.
     Unhealthy,
@@ -111,7 +111,7 @@ pub struct Heartbeat {
     pub worlds: Vec<String>,
 }
 
-/// Why a player's tokens are no longer good.
+/// Why a player's tokens were revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RevocationReason {
@@ -124,7 +124,7 @@ pub enum RevocationReason {
     Unknown,
 }
 
-/// Tokens that are no longer good although their time is not up.
+/// Tokens that were revoked before they expired.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Revocation {
     /// Whose tokens.
@@ -141,7 +141,7 @@ pub struct Revocation {
 pub struct HeartbeatReply {
     /// Seconds until the entry expires unless a heartbeat arrives.
     pub lease_seconds: u32,
-    /// Seconds after which the next heartbeat is wanted.
+    /// Seconds until the next heartbeat is due.
     pub heartbeat_seconds: u32,
     /// True when the operator wants the server to drain and leave.
     #[serde(default)]
@@ -150,7 +150,7 @@ pub struct HeartbeatReply {
     /// asynchronous replica took over. The server sends again what it was told is saved.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rolled_back: bool,
-    /// Players of this server that another one waits for, at most 100. Save them and let them go.
+    /// Players of this server that another one waits for, at most 100. Save and release them.
     #[serde(default)]
     pub wanted: Vec<String>,
     /// Players of this server with conflicts to merge, at most 100.

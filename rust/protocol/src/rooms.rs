@@ -29,7 +29,7 @@ pub struct Room {
     pub tags: Vec<String>,
     /// Players now.
     pub players: u32,
-    /// Places in all.
+    /// Maximum number of players.
     pub max_players: u32,
     /// Whether it takes players.
     pub status: ServerStatus,
@@ -76,7 +76,7 @@ pub struct RoomQuery {
     /// Only rooms with a place left.
     #[serde(default)]
     pub not_full: bool,
-    /// Only rooms with somebody in them.
+    /// Only rooms with players.
     #[serde(default)]
     pub not_empty: bool,
     /// Draining rooms too.
@@ -98,7 +98,7 @@ pub struct RoomQuery {
 }
 
 impl RoomQuery {
-    /// The tags asked for, one by one.
+    /// The requested tags, one by one.
     pub fn tag_list(&self) -> impl Iterator<Item = &str> {
         self.tags.as_deref().unwrap_or_default().split(',').map(str::trim).filter(|tag| !tag.is_empty())
     }
@@ -107,7 +107,7 @@ impl RoomQuery {
 /// One page of rooms.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RoomPage {
-    /// The rooms, in the order asked for.
+    /// The rooms, in the requested order.
     pub rooms: Vec<Room>,
     /// Present while there are more.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -54,7 +54,7 @@ pub fn is_blank(text: &str) -> bool {
     })
 }
 
-/// A name as it is shown to others, whoever it comes from: composed, without the characters that are not [shown](is_shown).
+/// A name as it is shown to others: composed, without the characters that are not [shown](is_shown).
 pub fn clean(name: &str) -> Cow<'_, str> {
     let name = composed(name);
     if name.chars().all(is_shown) { name } else { name.chars().filter(|letter| is_shown(*letter)).collect() }
@@ -71,7 +71,7 @@ pub fn password(typed: &str) -> Cow<'_, str> {
     composed(&spaced).into_owned().into()
 }
 
-/// Whether a new password may hold `letter`: what nobody can type on purpose would lock its owner out.
+/// Whether a new password may hold `letter`: a character that cannot be typed on purpose would lock its owner out.
 pub fn is_typed(letter: char) -> bool {
     use GeneralCategory as Of;
     JOINERS.contains(&letter)

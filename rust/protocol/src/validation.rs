@@ -41,13 +41,13 @@ pub struct Claims {
     pub sid: Option<String>,
 }
 
-/// Asks the backend whether a token is good. A join ticket is consumed by the question.
+/// A token for the backend to validate. Validating a join ticket consumes it.
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Validate {
     /// Access token or join ticket.
     pub token: String,
-    /// The asking server's id; needed for a join ticket, which is good for that server alone.
+    /// Id of the calling server. Required for a join ticket, which is valid for that server alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_id: Option<String>,
 }
@@ -62,7 +62,7 @@ pub enum TokenKind {
     Join,
 }
 
-/// The token is good and belongs to this player.
+/// The token is valid and belongs to this player.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Validated {
     /// The account's id.

@@ -98,18 +98,18 @@ pub struct RequestUploads {
 /// Where to send what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Uploads {
-    /// One entry per object, in the order asked for.
+    /// One entry per object, in the requested order.
     pub objects: Vec<Upload>,
 }
 
-/// One object the backend has, or wants.
+/// One object that the backend has, or needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Upload {
     /// Which.
     pub hash: String,
     /// Whether the backend has it: there is nothing to send.
     pub present: bool,
-    /// Where to send it. Absent for an object that is wanted: `PUT /v1/worlds/{world_id}/objects/{hash}`.
+    /// Where to send it. Absent for an object to be sent as `PUT /v1/worlds/{world_id}/objects/{hash}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<ObjectAddress>,
     /// With an address: names this upload to the commit ([`ChunkChange::upload`]).
@@ -117,7 +117,7 @@ pub struct Upload {
     pub upload: Option<String>,
 }
 
-/// A signed address in the backend's object store. Whoever has it can use it: it is a secret while it lasts.
+/// A signed address in the backend's object store. It is a secret until it expires: possession suffices to use it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ObjectAddress {
     /// `PUT` or `GET`.
@@ -210,7 +210,7 @@ pub struct CommittedWorld {
     pub replayed: bool,
 }
 
-/// Lets a world go, so that another server need not wait.
+/// Releases a world, so that another server need not wait.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReleaseWorld {
