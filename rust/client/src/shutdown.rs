@@ -364,7 +364,11 @@ impl Inner {
         let released = self.each(within, |store, within| async move { store.release(within).await }).await;
         self.so_far().add(&released);
         let within = since(self.clock.now(), begun + grace.mul_f64(DEREGISTERED_BY));
-        let deregistered = self.at_most(within, self.participants.deregister()).await.unwrap_or(false);
+        // Deregistering releases all players. Of whom the journal has saves, the lease stays until the next run has sent them:
+        // another server would load an older state.
+        let owes = self.pending().journalled > 0;
+        let deregistered =
+            !owes && self.at_most(within, self.participants.deregister()).await.unwrap_or(false);
         let done = self.clock.now();
 
         if self.pending().may_be_more {

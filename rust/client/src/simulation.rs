@@ -18,7 +18,7 @@ mod trace;
 
 pub use backend::{SimulatedBackend, Trouble, server_key};
 pub use dice::Dice;
-pub use disk::{DiskTrouble, ProcessDisk, SimulatedDisk};
+pub use disk::{Damaged, DiskTrouble, ProcessDisk, SimulatedDisk};
 use judge::Judge;
 pub use line::Line;
 pub use power::{Power, ProcessClock};

@@ -10,6 +10,7 @@
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -34,12 +35,14 @@ pub struct JournalFolder {
     folder: PathBuf,
     /// Where an earlier version kept the journals for the same backend.
     former: Vec<PathBuf>,
+    /// Warnings of an opening that failed after it had set aside what is damaged: the next one finds nothing to warn of.
+    untold: Arc<Mutex<Vec<String>>>,
 }
 
 impl JournalFolder {
     /// Journals in `folder`, which has to be on a volume that outlives the process.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into(), former: Vec::new() }
+        Self { folder: folder.into(), former: Vec::new(), untold: Arc::default() }
     }
 
     /// What processes left in these folders is taken over too, if they are there.
@@ -47,6 +50,10 @@ impl JournalFolder {
     pub fn with_former(mut self, former: impl IntoIterator<Item = PathBuf>) -> Self {
         self.former = former.into_iter().filter(|former| *former != self.folder).collect();
         self
+    }
+
+    fn untold(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.untold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn path(&self, number: usize) -> PathBuf {
@@ -338,7 +345,7 @@ impl Recovered {
 impl JournalSource for JournalFolder {
     async fn open(&self, backend: Option<&str>) -> Result<(Box<dyn Journal>, Recovered), JournalError> {
         make_folder(&self.folder).map_err(|error| from_io(&self.folder, &error))?;
-        let mut warnings = Vec::new();
+        let mut warnings = std::mem::take(&mut *self.untold());
         if let Some(why) = passing_volume(&self.folder) {
             warnings.push(format!(
                 "unsent saves in {} do not survive the container: {why}; set BACKEND_JOURNAL_FOLDER to a volume",
@@ -358,10 +365,15 @@ impl JournalSource for JournalFolder {
             match self.adopt(&mut own, backend, &mut recovered).await {
                 // Later, when there is room.
                 Err(JournalError::Full(_)) => {}
-                taken => taken?,
+                Err(error) => {
+                    *self.untold() = recovered.warnings;
+                    return Err(error);
+                }
+                Ok(()) => {}
             }
         }
-        let told = recovered.warnings.iter().cloned().collect();
+        let mut told = HashSet::new();
+        recovered.warnings.retain(|warning| told.insert(warning.clone()));
         let backend = backend.map(str::to_owned);
         let own = Some(own);
         Ok((

@@ -106,8 +106,11 @@ impl Held {
         let players: Vec<Arc<str>> = self.players.keys().cloned().collect();
         for player_id in players {
             let Some(player) = self.players.get_mut(&player_id) else { continue };
+            // What this server changed and the backend kept as a conflict is not one of them: it would be kept twice.
             let is_loaded = |document: &Document| {
-                document.dirty.is_none() && document.committed_sequence == 0 && document.version > 0
+                let is_unchanged = document.generation == 0 || document.loaded_version.is_some();
+                let is_there = document.committed_sequence == 0 && document.version > 0;
+                document.dirty.is_none() && is_there && is_unchanged
             };
             let loaded: Vec<Arc<str>> = player
                 .documents

@@ -542,6 +542,9 @@ impl Held {
             } else {
                 document.committed_sequence.max(sent.sequence)
             };
+        if result.outcome == SaveOutcome::Conflicted {
+            document.loaded_version = None;
+        }
         if let Some(dirty) = document.dirty {
             self.last_flush = now.saturating_duration_since(dirty.first);
         }

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use super::judge::Copied;
 use super::line::Weather;
+use super::rules::Backup;
 use super::{
     Dice, Judge, Line, Power, ProcessClock, ProcessDisk, SimulatedBackend, SimulatedDisk, Trace, server_key,
 };
@@ -26,11 +28,22 @@ pub struct Cluster {
     pub backend: Arc<SimulatedBackend>,
     pub weather: Arc<Mutex<Weather>>,
     pub disks: Vec<SimulatedDisk>,
+    pub setbacks: Setbacks,
     /// Living processes by number.
     living: Mutex<BTreeMap<usize, Arc<Process>>>,
     dice: Mutex<Dice>,
     processes: AtomicUsize,
     over: AtomicBool,
+}
+
+/// Which faults a run has that not every run has: what they excuse, the others must not need.
+pub struct Setbacks {
+    /// The database goes back to what it was.
+    pub database: bool,
+    /// The backend's clock is set.
+    pub clock: bool,
+    /// Journals are damaged between a crash and the next start.
+    pub journals: bool,
 }
 
 /// A running server.
@@ -55,9 +68,13 @@ impl Cluster {
     pub fn new(seed: u64, trace: Arc<Trace>) -> Arc<Self> {
         let mut dice = Dice::new(seed);
         let machines = dice.between(1, 3);
+        let setbacks =
+            Setbacks { database: dice.chance(300), clock: dice.chance(300), journals: dice.chance(300) };
         let disks: Vec<SimulatedDisk> = (0..machines).map(|_| SimulatedDisk::new(dice.another())).collect();
-        for disk in &disks {
+        for (first, disk) in (0..).step_by(1_000_000).zip(&disks) {
             let mut folder = disk.lock();
+            folder.damages = first;
+            folder.remembered = if setbacks.journals { 3 } else { 0 };
             folder.roughness = if dice.chance(400) { dice.between(1, 60) } else { 0 };
             let slowest = if dice.chance(200) { 800 } else { 12 };
             folder.write_takes = (1, dice.between(2, slowest));
@@ -65,6 +82,8 @@ impl Cluster {
         let backend = SimulatedBackend::new();
         {
             let mut state = backend.state.lock().expect("not poisoned");
+            // Far enough from where it began to be set back.
+            state.clock_ahead = Duration::from_secs(30 * 24 * 3_600);
             state.lease = Duration::from_secs(dice.between(10, 60));
             state.heartbeat_seconds = u32::try_from(dice.between(3, 9)).unwrap_or(5);
         }
@@ -81,6 +100,7 @@ impl Cluster {
             backend,
             weather: Arc::new(Mutex::new(weather)),
             disks,
+            setbacks,
             living: Mutex::default(),
             dice: Mutex::new(dice),
             processes: AtomicUsize::new(0),
@@ -105,6 +125,27 @@ impl Cluster {
         let open: Vec<Arc<Process>> =
             self.living().into_iter().filter(|process| !process.leaving.load(Ordering::Relaxed)).collect();
         self.dice().one_of(&open).cloned()
+    }
+
+    /// A copy of the backend's database.
+    pub fn copy_database(&self) -> (Backup, Copied) {
+        let state = self.backend.state.lock().expect("not poisoned");
+        (state.back_up(), self.judge.copy())
+    }
+
+    /// The database is what it was when it was copied: a backup is restored, or, while the backend goes on, another copy takes
+    /// over.
+    pub fn go_back(&self, (backup, copied): (Backup, Copied), restarts: bool) {
+        if restarts {
+            self.weather().backend_run += 1;
+        }
+        let mut state = self.backend.state.lock().expect("not poisoned");
+        if restarts {
+            state.restore(backup);
+        } else {
+            state.go_back(backup);
+        }
+        self.judge.went_back(&copied, &state);
     }
 
     /// From now on nothing new is begun.

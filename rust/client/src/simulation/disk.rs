@@ -1,12 +1,13 @@
 //! A folder of journals on a disk that outlives processes, and fails on demand.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 
 use super::{Dice, Power};
 use crate::journal::{Changes, Journal, JournalError, JournalSource, Record, Recovered};
+use crate::player_store::{Content, Text};
 
 /// What is wrong with the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,19 +36,64 @@ pub struct Folder {
     pub dice: Dice,
     /// Writes that failed.
     pub failed: u64,
+    /// So many states of each journal are remembered, so that its log can be cut.
+    pub remembered: usize,
+    /// Damage that a process has found, and that it is to tell: number of the damage → process.
+    found: BTreeMap<u64, usize>,
+    /// Number of the last damage.
+    pub damages: u64,
+    dead: BTreeSet<usize>,
     processes: usize,
     /// Who takes over what the dead left.
     lock: Option<usize>,
 }
 
+/// A save's name in a journal: player, key and epoch.
+type Name = (String, String, i64);
+
 /// One journal.
 #[derive(Default)]
 pub struct Slot {
     pub holder: Option<usize>,
+    /// The file is: it is kept aside once what can be read in it is elsewhere. It does not say any more who used it.
     pub damaged: bool,
-    /// By player, key and epoch.
-    pub saves: BTreeMap<(String, String, i64), Record>,
+    pub saves: BTreeMap<Name, Record>,
+    /// Rows that are not what was written: their checksums say so.
+    pub flipped: BTreeSet<Name>,
     pub server_ids: BTreeSet<String>,
+    /// What is to be told of it, by number of the damage.
+    damages: BTreeMap<u64, String>,
+    /// What it had before the last commits.
+    earlier: VecDeque<(BTreeMap<Name, Record>, BTreeSet<String>)>,
+}
+
+/// What of a journal is damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Damaged {
+    /// Bits of some rows are flipped.
+    Rows,
+    /// The same, and its pages make no sense: who used it is not known any more.
+    File,
+    /// The last commits are gone.
+    Log,
+}
+
+impl Damaged {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rows => "journal rows damaged",
+            Self::File => "journal file damaged",
+            Self::Log => "journal log cut",
+        }
+    }
+}
+
+/// What was done to a disk.
+pub struct Damage {
+    pub number: u64,
+    pub what: Damaged,
+    /// Saves that are in no journal of the disk any more.
+    pub lost: Vec<Record>,
 }
 
 impl SimulatedDisk {
@@ -61,6 +107,10 @@ impl SimulatedDisk {
             writes: 0,
             dice,
             failed: 0,
+            remembered: 0,
+            found: BTreeMap::new(),
+            damages: 0,
+            dead: BTreeSet::new(),
             processes: 0,
             lock: None,
         })))
@@ -74,7 +124,7 @@ impl SimulatedDisk {
     pub fn process(&self, power: &Arc<Power>) -> Arc<ProcessDisk> {
         let mut folder = self.lock();
         folder.processes += 1;
-        Arc::new(ProcessDisk { disk: self.clone(), power: Arc::clone(power), process: folder.processes })
+        Arc::new(ProcessDisk { disk: self.clone(), power: Arc::clone(power), process: folder.processes, untold: Mutex::default() })
     }
 
     pub fn died(&self, process: &ProcessDisk) {
@@ -87,23 +137,63 @@ impl SimulatedDisk {
                 slot.holder = None;
             }
         }
+        folder.dead.insert(process.process);
+    }
+
+    /// Damages a journal that nobody holds, if there is one with saves.
+    pub fn damage(&self) -> Option<Damage> {
+        let (number, what) = {
+            let mut folder = self.lock();
+            let is_free = |slot: &Slot| slot.holder.is_none() && !slot.damaged && !slot.saves.is_empty();
+            let free: Vec<usize> =
+                (0..folder.slots.len()).filter(|slot| is_free(&folder.slots[*slot])).collect();
+            let number = folder.dice.one_of(&free).copied()?;
+            let kinds = [Damaged::Rows, Damaged::File, Damaged::Log];
+            let kinds = if folder.slots[number].earlier.is_empty() { &kinds[..2] } else { &kinds };
+            (number, folder.dice.one_of(kinds).copied()?)
+        };
+        Some(self.damage_journal(number, what))
+    }
+
+    /// Damages this journal.
+    pub fn damage_journal(&self, journal: usize, what: Damaged) -> Damage {
+        let mut folder = self.lock();
+        let before: Vec<Record> = folder.slots[journal].sound().cloned().collect();
+        folder.damages += 1;
+        let number = folder.damages;
+        match what {
+            Damaged::Rows => folder.flip_rows(journal),
+            Damaged::File => {
+                folder.flip_rows(journal);
+                folder.slots[journal].damaged = true;
+            }
+            Damaged::Log => folder.cut_log(journal),
+        }
+        folder.slots[journal].damages.insert(number, format!("damage {number}: {} in journal-{journal}", what.name()));
+        let is_left = |record: &Record| {
+            let same = |left: &Record| named(left) == named(record) && left.sequence >= record.sequence;
+            folder.slots.iter().any(|slot| slot.sound().any(same))
+        };
+        let lost = before.into_iter().filter(|record| !is_left(record)).collect();
+        Damage { number, what, lost }
+    }
+
+    /// Whether whoever found this damage died before it could tell.
+    pub fn died_with(&self, damage: u64) -> bool {
+        let folder = self.lock();
+        folder.found.get(&damage).is_some_and(|process| folder.dead.contains(process))
     }
 
     /// The largest sequence of this document and epoch that any journal keeps.
     pub fn newest(&self, player_id: &str, key: &str, epoch: i64) -> Option<i64> {
         let name = (player_id.to_owned(), key.to_owned(), epoch);
         let folder = self.lock();
-        folder
-            .slots
-            .iter()
-            .filter(|slot| !slot.damaged)
-            .filter_map(|slot| Some(slot.saves.get(&name)?.sequence))
-            .max()
+        folder.slots.iter().filter_map(|slot| Some(slot.save(&name)?.sequence)).max()
     }
 
     /// Saves in all journals.
     pub fn saves(&self) -> Vec<Record> {
-        self.lock().slots.iter().flat_map(|slot| slot.saves.values().cloned()).collect()
+        self.lock().slots.iter().flat_map(|slot| slot.sound().cloned()).collect()
     }
 }
 
@@ -133,7 +223,72 @@ impl Folder {
     }
 }
 
+impl Folder {
+    /// The last commits are gone from a journal.
+    fn cut_log(&mut self, number: usize) {
+        let commits = self.dice.between(1, 3);
+        let slot = &mut self.slots[number];
+        for _ in 0..commits {
+            if let Some((saves, server_ids)) = slot.earlier.pop_back() {
+                (slot.saves, slot.server_ids) = (saves, server_ids);
+            }
+        }
+    }
+
+    /// Bits of some rows are flipped: what they say is not what was saved, and their checksums tell.
+    fn flip_rows(&mut self, number: usize) {
+        let some = self.dice.between(100, 1_000);
+        let slot = &mut self.slots[number];
+        for (name, record) in &mut slot.saves {
+            if self.dice.chance(some) && slot.flipped.insert(name.clone()) {
+                record.sequence ^= 1 << self.dice.below(8);
+                record.value = Text::from(&Content::new());
+            }
+        }
+    }
+
+    /// What a process finds in a journal: the saves that are what was written, the servers, and what is to be told. The
+    /// rest is set aside.
+    fn take_damage(&mut self, number: usize, process: usize) -> Vec<String> {
+        let slot = &mut self.slots[number];
+        for name in std::mem::take(&mut slot.flipped) {
+            slot.saves.remove(&name);
+        }
+        if std::mem::take(&mut slot.damaged) {
+            slot.server_ids.clear();
+        }
+        let damages = std::mem::take(&mut slot.damages);
+        self.found.extend(damages.keys().map(|damage| (*damage, process)));
+        damages.into_values().collect()
+    }
+}
+
+fn named(record: &Record) -> Name {
+    (record.player_id.clone(), record.key.clone(), record.epoch)
+}
+
 impl Slot {
+    /// The saves that are what was written.
+    pub fn sound(&self) -> impl Iterator<Item = &Record> {
+        let sound = self.saves.iter().filter(|(name, _)| !self.flipped.contains(*name));
+        sound.map(|(_, record)| record)
+    }
+
+    /// One of them.
+    pub fn save(&self, name: &Name) -> Option<&Record> {
+        self.saves.get(name).filter(|_| !self.flipped.contains(name))
+    }
+
+    fn remember(&mut self, most: usize) {
+        if most == 0 {
+            return;
+        }
+        if self.earlier.len() == most {
+            self.earlier.pop_front();
+        }
+        self.earlier.push_back((self.saves.clone(), self.server_ids.clone()));
+    }
+
     fn apply(&mut self, changes: &Changes) {
         for record in &changes.saves {
             let name = (record.player_id.clone(), record.key.clone(), record.epoch);
@@ -158,6 +313,8 @@ pub struct ProcessDisk {
     disk: SimulatedDisk,
     power: Arc<Power>,
     process: usize,
+    /// Warnings of an opening that failed.
+    untold: Mutex<Vec<String>>,
 }
 
 /// The lock of the folder, until it is dropped.
@@ -203,15 +360,18 @@ impl ProcessDisk {
                 let mut folder = self.disk.lock();
                 folder.trouble()?;
                 let slot = &mut folder.slots[other];
-                if slot.holder.is_some() || slot.damaged {
+                if slot.holder.is_some() {
                     continue;
                 }
                 slot.holder = Some(self.process);
-                (slot.saves.clone(), slot.server_ids.clone())
+                recovered.warnings.extend(slot.damages.values().cloned());
+                let saves: Vec<Record> = slot.sound().cloned().collect();
+                let server_ids = if slot.damaged { BTreeSet::new() } else { slot.server_ids.clone() };
+                (saves, server_ids)
             };
             any |= !left.0.is_empty() || !left.1.is_empty();
             self.takes_time().await;
-            let saves: Vec<Record> = left.0.into_values().collect();
+            let saves = left.0;
             recovered.saves.extend(saves.iter().cloned());
             {
                 let mut folder = self.disk.lock();
@@ -219,9 +379,12 @@ impl ProcessDisk {
                 folder.slots[own].server_ids.extend(left.1);
             }
             self.takes_time().await;
-            let slot = &mut self.disk.lock().slots[other];
+            let mut folder = self.disk.lock();
+            let _told = folder.take_damage(other, self.process);
+            let slot = &mut folder.slots[other];
             slot.saves.clear();
             slot.server_ids.clear();
+            slot.earlier.clear();
             slot.holder = None;
         }
         Ok(any)
@@ -243,7 +406,9 @@ impl JournalSource for ProcessDisk {
     async fn count_unsent(&self) -> Result<usize, JournalError> {
         self.power.on().await;
         let free = |slot: &&Slot| slot.holder.is_none();
-        Ok(self.disk.lock().slots.iter().filter(free).map(|slot| slot.saves.len()).sum())
+        // Whatever cannot be read is something.
+        let count = |slot: &Slot| if slot.damaged { 1 } else { slot.sound().count() };
+        Ok(self.disk.lock().slots.iter().filter(free).map(count).sum())
     }
 
     // One folder, one backend: whose files are whose is tried on real ones.
@@ -255,10 +420,6 @@ impl JournalSource for ProcessDisk {
         let own = {
             let mut folder = self.disk.lock();
             folder.trouble()?;
-            for (number, slot) in folder.slots.iter().enumerate().filter(|(_, slot)| slot.damaged) {
-                debug_assert!(slot.holder.is_none());
-                recovered.warnings.push(format!("journal-{number} is left alone: damaged"));
-            }
             let free = folder.slots.iter().position(|slot| slot.holder.is_none() && !slot.damaged);
             let free = free.filter(|_| lock.is_some());
             let own = free.unwrap_or_else(|| {
@@ -266,6 +427,9 @@ impl JournalSource for ProcessDisk {
                 folder.slots.len() - 1
             });
             folder.slots[own].holder = Some(self.process);
+            // Opening it sets aside, durably, what is damaged in it.
+            recovered.warnings = std::mem::take(&mut *self.untold.lock().expect("not poisoned"));
+            recovered.warnings.extend(folder.take_damage(own, self.process));
             own
         };
         let journal = SimulatedJournal {
@@ -273,12 +437,21 @@ impl JournalSource for ProcessDisk {
                 disk: self.disk.clone(),
                 power: Arc::clone(&self.power),
                 process: self.process,
+                untold: Mutex::default(),
             },
             slot: own,
         };
         self.takes_time().await;
         if lock.is_some() {
-            self.adopt(own, &mut recovered).await?;
+            match self.adopt(own, &mut recovered).await {
+                // Later, when there is room.
+                Err(JournalError::Full(_)) => {}
+                Err(error) => {
+                    *self.untold.lock().expect("not poisoned") = recovered.warnings;
+                    return Err(error);
+                }
+                Ok(()) => {}
+            }
         }
         recovered.saves = self.disk.lock().slots[own].saves.values().cloned().collect();
         Ok((Box::new(journal), recovered))
@@ -314,6 +487,8 @@ impl SimulatedJournal {
         let early = folder.dice.chance(500);
         let failed = folder.next_write();
         let done = sound && failed.unwrap_or(early);
+        let remembered = folder.remembered;
+        folder.slots[self.slot].remember(remembered);
         if done {
             folder.slots[self.slot].apply(changes);
         }
@@ -366,6 +541,7 @@ impl Journal for SimulatedJournal {
         let slot = &mut folder.slots[self.slot];
         slot.saves.clear();
         slot.server_ids.clear();
+        slot.earlier.clear();
         Ok(())
     }
 

@@ -7,6 +7,9 @@ use std::time::Duration;
 use super::cluster::{Cluster, Process};
 use super::{DiskTrouble, leaving};
 
+/// Time between two sweeps of the backend.
+const SWEEP: Duration = Duration::from_secs(60);
+
 /// Keeps a machine's server running: whoever ends is started again, mostly soon.
 pub async fn supervise(cluster: Arc<Cluster>, machine: usize) {
     loop {
@@ -49,7 +52,7 @@ fn one(cluster: &Arc<Cluster>) {
         let mut dice = cluster.dice();
         let machine = dice.below(u64::try_from(cluster.disks.len()).unwrap_or(1));
         let machine = usize::try_from(machine).unwrap_or(0);
-        (dice.below(12), machine, dice.milliseconds(10, 5_000), dice.milliseconds(1_000, 150_000))
+        (dice.below(15), machine, dice.milliseconds(10, 5_000), dice.milliseconds(1_000, 150_000))
     };
     let living: Vec<Arc<Process>> =
         cluster.living().into_iter().filter(|process| process.machine == machine).collect();
@@ -118,6 +121,31 @@ fn one(cluster: &Arc<Cluster>) {
             let lasts = if cluster.dice().chance(700) { short } else { long };
             heal(cluster, lasts, move |cluster| cluster.disks[machine].lock().trouble = None);
         }
+        12 if cluster.setbacks.database => {
+            fault("database copied");
+            let copy = cluster.copy_database();
+            let restarts = cluster.dice().chance(500);
+            let later = if cluster.dice().chance(500) { short } else { long };
+            heal(cluster, later, move |cluster| {
+                if !cluster.is_over() {
+                    let what = if restarts { "database restored" } else { "older database takes over" };
+                    cluster.trace.fault(what, 0, "");
+                    cluster.go_back(copy, restarts);
+                }
+            });
+        }
+        13 if cluster.setbacks.clock => set_clock(cluster),
+        14 if cluster.setbacks.journals => {
+            fault("kill");
+            process.power.cut();
+            heal(cluster, Duration::from_millis(1), move |cluster| {
+                if let Some(damage) = cluster.disks[machine].damage() {
+                    cluster.trace.fault(damage.what.name(), machine, "");
+                    cluster.judge.damaged(&damage);
+                }
+            });
+        }
+        12..=14 => {}
         _ => {
             fault("failed sync");
             let (writes, done) = {
@@ -127,6 +155,22 @@ fn one(cluster: &Arc<Cluster>) {
             cluster.disks[machine].lock().fail_write = Some((usize::try_from(writes).unwrap_or(1), done));
         }
     }
+}
+
+/// The backend's clock is set forwards or back. A sweep mends what then lasts too long.
+fn set_clock(cluster: &Arc<Cluster>) {
+    let (forwards, by) = {
+        let mut dice = cluster.dice();
+        let longest = if dice.chance(500) { 60_000 } else { 7_200_000 };
+        (dice.chance(500), dice.milliseconds(500, longest))
+    };
+    cluster.trace.fault(if forwards { "clock set forwards" } else { "clock set back" }, 0, "");
+    {
+        let mut state = cluster.backend.state.lock().expect("not poisoned");
+        let ahead = state.clock_ahead;
+        state.clock_ahead = if forwards { ahead + by } else { ahead.saturating_sub(by) };
+    }
+    heal(cluster, SWEEP, |cluster| cluster.backend.state.lock().expect("not poisoned").mend_times());
 }
 
 async fn freeze(process: Arc<Process>, lasts: Duration) {

@@ -4,6 +4,7 @@
 
 mod facts;
 mod promises;
+mod setbacks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -11,6 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use serde_json::json;
 
 pub use promises::Promise;
+pub use setbacks::Copied;
+
+use setbacks::Owed;
 
 use super::{SimulatedDisk, Trace};
 use crate::player_store::Content;
@@ -35,6 +39,22 @@ struct Book {
     documents: BTreeMap<(String, String), (i64, usize)>,
     /// Player → epoch of the present lease.
     epochs: BTreeMap<String, i64>,
+    /// Player → the largest epoch that was ever given.
+    largest: BTreeMap<String, i64>,
+    /// Player → the process that was given the present lease.
+    holders: BTreeMap<String, usize>,
+    /// What was loaded under which epoch.
+    loaded: BTreeSet<(Place, usize)>,
+    /// Leases that were let go and are there again, because the database went back; their holders do not know of them.
+    revived: BTreeSet<(String, i64)>,
+    /// How often the database went back.
+    restores: u64,
+    /// Saves that were at the backend and were lost with that, at least once.
+    lost: BTreeSet<usize>,
+    /// What servers have to bring in again after that.
+    owed: Vec<Owed>,
+    /// Damage to journals, and whether it was told.
+    damages: BTreeMap<u64, bool>,
     /// Leases that were let go, as player and epoch.
     let_go: BTreeSet<(String, i64)>,
     /// Server id → process.
@@ -68,6 +88,18 @@ struct Known {
     /// At the backend, as the document or as a conflict, and the number it has in its epoch.
     arrived: usize,
     sequence: i64,
+    /// The largest number that was ever there.
+    largest: i64,
+    /// May be missing, with all before it: it was lost with a database or with a journal that was damaged. Acknowledged
+    /// again, it may not.
+    excused: usize,
+}
+
+impl Known {
+    /// Whether saves up to this one may be missing.
+    const fn excuses(&self, number: usize) -> bool {
+        number <= self.excused
+    }
 }
 
 /// How much was done.
@@ -126,9 +158,9 @@ pub fn number_of(content: &Content) -> usize {
 /// The newest content of a document and epoch in the journals of a disk, 0 if there is none.
 fn on_disk(disk: &SimulatedDisk, place: &Place) -> usize {
     let folder = disk.lock();
-    let sound = folder.slots.iter().filter(|slot| !slot.damaged);
-    sound
-        .filter_map(|slot| slot.saves.get(place))
+    let slots = folder.slots.iter();
+    slots
+        .filter_map(|slot| slot.save(place))
         .map(|record| number_of(&record.value.content()))
         .max()
         .unwrap_or(0)

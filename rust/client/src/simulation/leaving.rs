@@ -97,4 +97,7 @@ fn judge(cluster: &Cluster, process: &Process, summary: &Summary, newest: usize)
     };
     let disk = &cluster.disks[process.machine];
     cluster.judge.flushed(process.number, None, disk, (promise, newest));
+    if promise == Promise::Arrived {
+        cluster.judge.ended_in_order(process.number);
+    }
 }

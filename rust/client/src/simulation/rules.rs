@@ -45,6 +45,8 @@ pub struct State {
     pub tickets_used: Vec<String>,
     /// Of servers and of players.
     pub lease: Duration,
+    /// How far the backend's clock is ahead of where it began; leases are judged by it.
+    pub clock_ahead: Duration,
     pub heartbeat_seconds: u32,
     /// The same for a server with players.
     pub holder_heartbeat_seconds: u32,
@@ -95,6 +97,7 @@ pub struct Kept {
 }
 
 /// A copy of what the backend keeps in its database.
+#[derive(Clone)]
 pub struct Backup {
     servers: BTreeMap<String, Server>,
     leases: BTreeMap<String, Lease>,
@@ -132,6 +135,7 @@ impl Default for State {
             revoked: false,
             tickets_used: Vec::new(),
             lease: Duration::from_secs(60),
+            clock_ahead: Duration::ZERO,
             heartbeat_seconds: 30,
             holder_heartbeat_seconds: 30,
             backend_id: Some("simulated".into()),
@@ -153,11 +157,12 @@ impl State {
         self.forgotten = false;
         self.server_count += 1;
         let number = self.server_count;
-        let until = Some(Instant::now() + self.lease);
+        let until = Some(self.now() + self.lease);
         let server = self.servers.entry(body.instance_id.clone());
         let server =
             server.or_insert_with(|| Server { server_id: format!("server-{number}"), until, sequence: 0 });
-        server.until = until;
+        // One that left stays off the list: what arrives now is a repetition.
+        server.until = server.until.and(until);
         let server_id = server.server_id.clone();
         self.renew_all(&server_id);
         let lease_seconds = u32::try_from(self.lease.as_secs()).unwrap_or(u32::MAX);
@@ -170,7 +175,7 @@ impl State {
     }
 
     pub fn heartbeat(&mut self, server_id: &str, beat: &Heartbeat) -> Reply<HeartbeatReply> {
-        let now = Instant::now();
+        let now = self.now();
         let lease = self.lease;
         let forgotten = self.forgotten;
         let listed = self.servers.values_mut().find(|server| server.server_id == server_id);
@@ -210,12 +215,14 @@ impl State {
         self.deregistered.push(server_id.to_owned());
         if let Some(server) = self.servers.values_mut().find(|server| server.server_id == server_id) {
             server.until = None;
+            // Also what it does not know of: a lease whose reply was lost.
+            self.release_where(server_id, |_, _| true);
         }
     }
 
     pub fn load(&mut self, body: &LoadPlayers) -> Reply<LoadedPlayers> {
-        self.own(&body.server_id)?;
-        let now = Instant::now();
+        let now = self.now();
+        self.own_listed(&body.server_id, now)?;
         let mut loaded = LoadedPlayers { players: Vec::new(), held: Vec::new() };
         for player_id in body.player_ids.iter().filter(|id| *id != "nobody") {
             let fresh = || Lease { holder: None, epoch: 0, until: now, wanted_at: None };
@@ -223,7 +230,7 @@ impl State {
             let ours = lease.holder.as_deref() == Some(&*body.server_id);
             if let Some(holder) = lease.holder.clone().filter(|_| !ours && lease.until > now) {
                 lease.wanted_at = Some(now);
-                let expires_in_ms = i64::try_from((lease.until - now).as_millis()).unwrap_or(i64::MAX);
+                let expires_in_ms = i64::try_from((lease.until.min(now + self.lease) - now).as_millis()).unwrap_or(i64::MAX);
                 loaded.held.push(HeldPlayer {
                     player_id: player_id.clone(),
                     server_id: holder,
@@ -263,7 +270,7 @@ impl State {
             return Err(Problem::new(Code::Internal, "no").into());
         }
         self.own(&body.server_id)?;
-        let until = Instant::now() + self.lease;
+        let until = self.now() + self.lease;
         for item in &body.items {
             let lease = self.leases.get_mut(&item.player_id);
             if let Some(lease) = lease.filter(|lease| lease.holder.as_deref() == Some(&*body.server_id)) {
@@ -353,18 +360,24 @@ impl State {
             .filter(|player| self.is_behind(player))
             .map(|player| player.player_id.clone())
             .collect();
-        for (player_id, lease) in &mut self.leases {
+        self.release_where(&body.server_id, |player_id, epoch| {
             let named = body.players.as_ref().is_none_or(|players| {
-                players.iter().any(|player| player.player_id == *player_id && player.epoch == lease.epoch)
+                players.iter().any(|player| player.player_id == player_id && player.epoch == epoch)
             });
-            if named && !behind.contains(player_id) && lease.holder.as_deref() == Some(&*body.server_id) {
+            named && !behind.iter().any(|behind| behind == player_id)
+        });
+        Ok(ReleasedPlayers { behind })
+    }
+
+    fn release_where(&mut self, server_id: &str, is_released: impl Fn(&str, i64) -> bool) {
+        for (player_id, lease) in &mut self.leases {
+            if lease.holder.as_deref() == Some(server_id) && is_released(player_id, lease.epoch) {
                 lease.holder = None;
                 lease.wanted_at = None;
-                let (player_id, server_id) = (player_id.clone(), body.server_id.clone());
+                let (player_id, server_id) = (player_id.clone(), server_id.to_owned());
                 self.facts.push(Fact::LetGo { player_id, server_id, epoch: lease.epoch });
             }
         }
-        Ok(ReleasedPlayers { behind })
     }
 
     /// Whether saves that were confirmed are missing, or the whole lease.
@@ -415,17 +428,22 @@ impl State {
 
     /// The backend comes back with an older state. No epoch is given twice all the same.
     pub fn restore(&mut self, backup: Backup) {
+        self.go_back(backup);
+        self.restarted();
+    }
+
+    /// Another copy of the database takes over, which is older; the backend goes on meanwhile.
+    pub fn go_back(&mut self, backup: Backup) {
         let epochs = |leases: &BTreeMap<String, Lease>| leases.values().map(|lease| lease.epoch).max();
         self.epochs_begin = self.epochs_begin.max(epochs(&self.leases).unwrap_or(0));
         let Backup { servers, leases, documents, conflicts } = backup;
         (self.servers, self.leases) = (servers, leases);
         (self.documents, self.conflicts) = (documents, conflicts);
-        self.restarted();
     }
 
     /// The backend comes back: who was alive when it went has one lease to be heard again.
     pub fn restarted(&mut self) {
-        let until = Instant::now() + self.lease;
+        let until = self.now() + self.lease;
         for server in self.servers.values_mut().filter(|server| server.until.is_some()) {
             server.until = Some(until);
         }
@@ -434,20 +452,46 @@ impl State {
         }
     }
 
+    /// The sweep: nothing lasts longer than if it began now, for the clock may have been set back since.
+    pub fn mend_times(&mut self) {
+        let (now, until) = (self.now(), self.now() + self.lease);
+        for server in self.servers.values_mut() {
+            server.until = server.until.map(|ends| ends.min(until));
+        }
+        for lease in self.leases.values_mut() {
+            lease.until = lease.until.min(until);
+            lease.wanted_at = lease.wanted_at.map(|at| at.min(now));
+        }
+    }
+
+    /// By the backend's clock.
+    fn now(&self) -> Instant {
+        Instant::now() + self.clock_ahead
+    }
+
     fn own(&self, server_id: &str) -> Reply<()> {
         let known = self.servers.values().any(|server| server.server_id == server_id);
         if known { Ok(()) } else { Err(unknown_server()) }
     }
 
+    /// [`Self::own`], for who takes something over: only a server that is listed may.
+    fn own_listed(&self, server_id: &str, now: Instant) -> Reply<()> {
+        let is_listed = |server: &Server| {
+            server.server_id == server_id && server.until.is_some_and(|until| until > now)
+        };
+        let listed = !self.forgotten && self.servers.values().any(is_listed);
+        if listed { Ok(()) } else { Err(unknown_server()) }
+    }
+
     fn renew_all(&mut self, server_id: &str) {
-        let until = Instant::now() + self.lease;
+        let until = self.now() + self.lease;
         for lease in self.leases.values_mut().filter(|lease| lease.holder.as_deref() == Some(server_id)) {
             lease.until = until;
         }
     }
 
     fn wanted(&self, server_id: &str) -> Vec<String> {
-        let now = Instant::now();
+        let now = self.now();
         let wanted = self.leases.iter().filter(|(_, lease)| {
             lease.holder.as_deref() == Some(server_id) && lease.wanted_at.is_some_and(|at| at + WANTED > now)
         });

@@ -5,6 +5,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
+use backend_protocol::Code;
+
 use super::cluster::{Cluster, Process};
 use super::judge::Tally;
 use super::trace::Faults;
@@ -106,6 +108,7 @@ async fn run(cluster: &Arc<Cluster>) {
     settle(cluster, players).await;
     cluster.judge.nothing_acknowledged_is_lost();
     cluster.judge.everything_arrived();
+    cluster.judge.everything_was_brought_back();
 }
 
 /// Nothing goes wrong any more: everything arrives, every player can be loaded, and everybody is let go.
@@ -129,7 +132,13 @@ async fn settle(cluster: &Arc<Cluster>, players: u64) {
         let Some(process) = cluster.any_open() else {
             return cluster.trace.fail(|| "no server is open".to_owned());
         };
-        match process.store.load(&player_id, REST).await {
+        let mut loaded = process.store.load(&player_id, REST).await;
+        while loaded.as_ref().is_err_and(|error| error.is(Code::ServerUnknown)) && !process.power.is_cut() {
+            // The backend does not know the server any more, which does not know that yet.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            loaded = process.store.load(&player_id, REST).await;
+        }
+        match loaded {
             Ok(snapshots) => {
                 let epoch = process.store.epoch_of(&player_id).unwrap_or(0);
                 cluster.judge.loaded(process.number, &player_id, epoch, &snapshots);
@@ -158,6 +167,9 @@ fn unrest(cluster: &Cluster) -> Option<String> {
     }
     if let Some(saves) = cluster.disks.iter().map(SimulatedDisk::saves).find(|saves| !saves.is_empty()) {
         return Some(format!("a journal still has {saves:?}"));
+    }
+    if let Some(damage) = cluster.judge.untold() {
+        return Some(format!("nobody was told of damage {damage}"));
     }
     living.iter().find_map(|process| {
         let (visits, unsent) = (process.visits.load(Ordering::Relaxed), process.store.dirty_count());

@@ -1,7 +1,7 @@
 //! The journal under the store: local acknowledgements, disks that fail, processes that die.
 
 use super::*;
-use crate::simulation::{DiskTrouble, Trouble};
+use crate::simulation::{Damaged, DiskTrouble, Trouble};
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_acknowledged_before_it_is_in_the_journal() {
@@ -295,13 +295,13 @@ async fn a_process_whose_journal_failed_is_not_taken_for_dead() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_damaged_journal_is_left_alone_and_told() {
+async fn a_damaged_journal_is_kept_aside_and_told() {
     let backend = SimulatedBackend::new();
     let disk = disk();
     let first = Server::start(&backend, &disk).await;
     first.load("eve").await;
     first.crash();
-    disk.lock().slots[0].damaged = true;
+    disk.damage_journal(0, Damaged::File);
     let server = Server::start(&backend, &disk).await;
     server.load("ada").await;
     assert!(server.heard(|event| matches!(event, Event::JournalWarning(_))));
