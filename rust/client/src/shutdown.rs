@@ -286,6 +286,13 @@ impl Inner {
         })
     }
 
+    /// Deregistering releases all players. Of whom the journal has saves, the lease stays until the next run has sent them:
+    /// another server would load an older state.
+    async fn deregister(&self, within: Duration) -> bool {
+        let owes = self.pending().journalled > 0;
+        !owes && self.at_most(within, self.participants.deregister()).await.unwrap_or(false)
+    }
+
     async fn run(&self, grace: Duration) {
         let begun = self.so_far().begun.unwrap_or_else(|| self.clock.now());
         let reason = self.so_far().summary.reason.clone();
@@ -364,11 +371,7 @@ impl Inner {
         let released = self.each(within, |store, within| async move { store.release(within).await }).await;
         self.so_far().add(&released);
         let within = since(self.clock.now(), begun + grace.mul_f64(DEREGISTERED_BY));
-        // Deregistering releases all players. Of whom the journal has saves, the lease stays until the next run has sent them:
-        // another server would load an older state.
-        let owes = self.pending().journalled > 0;
-        let deregistered =
-            !owes && self.at_most(within, self.participants.deregister()).await.unwrap_or(false);
+        let deregistered = self.deregister(within).await;
         let done = self.clock.now();
 
         if self.pending().may_be_more {

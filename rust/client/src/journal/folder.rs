@@ -362,14 +362,13 @@ impl JournalSource for JournalFolder {
             ..Recovered::default()
         };
         if own.is_claimed() && held.is_some() {
-            match self.adopt(&mut own, backend, &mut recovered).await {
-                // Later, when there is room.
-                Err(JournalError::Full(_)) => {}
-                Err(error) => {
-                    *self.untold() = recovered.warnings;
-                    return Err(error);
-                }
-                Ok(()) => {}
+            let adopted = self.adopt(&mut own, backend, &mut recovered).await;
+            // What did not fit is taken over later, when there is room.
+            if let Err(error) = adopted
+                && !matches!(error, JournalError::Full(_))
+            {
+                *self.untold() = recovered.warnings;
+                return Err(error);
             }
         }
         let mut told = HashSet::new();

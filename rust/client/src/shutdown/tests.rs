@@ -254,7 +254,11 @@ async fn with_the_backend_away_everything_is_left_in_the_journal_in_time() {
     assert_eq!((summary.left_in_journal, summary.unsaved, summary.deregistered), (Some(2), Some(0), false));
     assert_eq!(summary.exit_code(), EXIT_UNSAVED);
     let log = bench.log.lock().expect("not poisoned");
-    assert_eq!(log.last(), Some(&"release"), "no lease ends before what the journal has of its player is sent");
+    assert_eq!(
+        log.last(),
+        Some(&"release"),
+        "no lease ends before what the journal has of its player is sent"
+    );
     assert_eq!([summary.send, summary.release, summary.total].map(|phase| phase.as_secs()), [80, 5, 85]);
 }
 

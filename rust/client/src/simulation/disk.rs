@@ -124,7 +124,12 @@ impl SimulatedDisk {
     pub fn process(&self, power: &Arc<Power>) -> Arc<ProcessDisk> {
         let mut folder = self.lock();
         folder.processes += 1;
-        Arc::new(ProcessDisk { disk: self.clone(), power: Arc::clone(power), process: folder.processes, untold: Mutex::default() })
+        Arc::new(ProcessDisk {
+            disk: self.clone(),
+            power: Arc::clone(power),
+            process: folder.processes,
+            untold: Mutex::default(),
+        })
     }
 
     pub fn died(&self, process: &ProcessDisk) {
@@ -169,7 +174,9 @@ impl SimulatedDisk {
             }
             Damaged::Log => folder.cut_log(journal),
         }
-        folder.slots[journal].damages.insert(number, format!("damage {number}: {} in journal-{journal}", what.name()));
+        folder.slots[journal]
+            .damages
+            .insert(number, format!("damage {number}: {} in journal-{journal}", what.name()));
         let is_left = |record: &Record| {
             let same = |left: &Record| named(left) == named(record) && left.sequence >= record.sequence;
             folder.slots.iter().any(|slot| slot.sound().any(same))

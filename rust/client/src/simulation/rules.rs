@@ -230,7 +230,8 @@ impl State {
             let ours = lease.holder.as_deref() == Some(&*body.server_id);
             if let Some(holder) = lease.holder.clone().filter(|_| !ours && lease.until > now) {
                 lease.wanted_at = Some(now);
-                let expires_in_ms = i64::try_from((lease.until.min(now + self.lease) - now).as_millis()).unwrap_or(i64::MAX);
+                let expires_in_ms =
+                    i64::try_from((lease.until.min(now + self.lease) - now).as_millis()).unwrap_or(i64::MAX);
                 loaded.held.push(HeldPlayer {
                     player_id: player_id.clone(),
                     server_id: holder,
@@ -476,9 +477,8 @@ impl State {
 
     /// [`Self::own`], for who takes something over: only a server that is listed may.
     fn own_listed(&self, server_id: &str, now: Instant) -> Reply<()> {
-        let is_listed = |server: &Server| {
-            server.server_id == server_id && server.until.is_some_and(|until| until > now)
-        };
+        let is_listed =
+            |server: &Server| server.server_id == server_id && server.until.is_some_and(|until| until > now);
         let listed = !self.forgotten && self.servers.values().any(is_listed);
         if listed { Ok(()) } else { Err(unknown_server()) }
     }

@@ -34,7 +34,11 @@ impl Judge {
         let book = self.book();
         Copied {
             documents: book.documents.clone(),
-            arrived: book.places.iter().map(|(place, at)| (place.clone(), (at.arrived, at.sequence))).collect(),
+            arrived: book
+                .places
+                .iter()
+                .map(|(place, at)| (place.clone(), (at.arrived, at.sequence)))
+                .collect(),
             saves: book.saves_at_backend().collect(),
         }
     }
@@ -49,7 +53,8 @@ impl Judge {
         owed.retain(|owed| !book.is_brought_in(owed));
         owed.extend(book.owed_without(copied));
         book.owed = owed;
-        let before: Vec<usize> = book.saves_at_backend().filter(|save| !copied.saves.contains(save)).collect();
+        let before: Vec<usize> =
+            book.saves_at_backend().filter(|save| !copied.saves.contains(save)).collect();
         for number in before {
             book.saves[number].at_backend = false;
             book.lost.insert(number);
