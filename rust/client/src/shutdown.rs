@@ -286,13 +286,6 @@ impl Inner {
         })
     }
 
-    /// Deregistering releases all players. Of whom the journal has saves, the lease stays until the next run has sent them:
-    /// another server would load an older state.
-    async fn deregister(&self, within: Duration) -> bool {
-        let owes = self.pending().journalled > 0;
-        !owes && self.at_most(within, self.participants.deregister()).await.unwrap_or(false)
-    }
-
     async fn run(&self, grace: Duration) {
         let begun = self.so_far().begun.unwrap_or_else(|| self.clock.now());
         let reason = self.so_far().summary.reason.clone();
@@ -371,7 +364,7 @@ impl Inner {
         let released = self.each(within, |store, within| async move { store.release(within).await }).await;
         self.so_far().add(&released);
         let within = since(self.clock.now(), begun + grace.mul_f64(DEREGISTERED_BY));
-        let deregistered = self.deregister(within).await;
+        let deregistered = self.leave_registry(within).await;
         let done = self.clock.now();
 
         if self.pending().may_be_more {
@@ -428,6 +421,13 @@ impl Inner {
             tracing::error!("a store does not keep to its time; the shutdown goes on without it");
         }
         results
+    }
+
+    /// Deregistering releases all players. Of whom the journal has saves, the lease stays until the next run has sent them:
+    /// another server would load an older state.
+    async fn leave_registry(&self, within: Duration) -> bool {
+        let owes = self.pending().journalled > 0;
+        !owes && self.at_most(within, self.participants.deregister()).await.unwrap_or(false)
     }
 
     fn pending(&self) -> Pending {

@@ -362,13 +362,13 @@ impl JournalSource for JournalFolder {
             ..Recovered::default()
         };
         if own.is_claimed() && held.is_some() {
-            let adopted = self.adopt(&mut own, backend, &mut recovered).await;
-            // What did not fit is taken over later, when there is room.
-            if let Err(error) = adopted
-                && !matches!(error, JournalError::Full(_))
-            {
-                *self.untold() = recovered.warnings;
-                return Err(error);
+            match self.adopt(&mut own, backend, &mut recovered).await {
+                // On a full disk later, when there is room.
+                Ok(()) | Err(JournalError::Full(_)) => {}
+                Err(error) => {
+                    *self.untold() = recovered.warnings;
+                    return Err(error);
+                }
             }
         }
         let mut told = HashSet::new();

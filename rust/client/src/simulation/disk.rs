@@ -451,13 +451,12 @@ impl JournalSource for ProcessDisk {
         self.takes_time().await;
         if lock.is_some() {
             match self.adopt(own, &mut recovered).await {
-                // Later, when there is room.
-                Err(JournalError::Full(_)) => {}
+                // On a full disk later, when there is room.
+                Ok(()) | Err(JournalError::Full(_)) => {}
                 Err(error) => {
                     *self.untold.lock().expect("not poisoned") = recovered.warnings;
                     return Err(error);
                 }
-                Ok(()) => {}
             }
         }
         recovered.saves = self.disk.lock().slots[own].saves.values().cloned().collect();

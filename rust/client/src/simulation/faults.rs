@@ -121,6 +121,23 @@ fn one(cluster: &Arc<Cluster>) {
             let lasts = if cluster.dice().chance(700) { short } else { long };
             heal(cluster, lasts, move |cluster| cluster.disks[machine].lock().trouble = None);
         }
+        12..=14 => setback(cluster, kind, &process, (short, long)),
+        _ => {
+            fault("failed sync");
+            let (writes, done) = {
+                let mut dice = cluster.dice();
+                (dice.between(1, 10), dice.chance(500))
+            };
+            cluster.disks[machine].lock().fail_write = Some((usize::try_from(writes).unwrap_or(1), done));
+        }
+    }
+}
+
+/// What only some runs have.
+fn setback(cluster: &Arc<Cluster>, kind: u64, process: &Process, (short, long): (Duration, Duration)) {
+    let machine = process.machine;
+    let fault = |what| cluster.trace.fault(what, process.number, "");
+    match kind {
         12 if cluster.setbacks.database => {
             fault("database copied");
             let copy = cluster.copy_database();
@@ -145,15 +162,7 @@ fn one(cluster: &Arc<Cluster>) {
                 }
             });
         }
-        12..=14 => {}
-        _ => {
-            fault("failed sync");
-            let (writes, done) = {
-                let mut dice = cluster.dice();
-                (dice.between(1, 10), dice.chance(500))
-            };
-            cluster.disks[machine].lock().fail_write = Some((usize::try_from(writes).unwrap_or(1), done));
-        }
+        _ => {}
     }
 }
 

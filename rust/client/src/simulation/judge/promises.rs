@@ -184,7 +184,9 @@ impl Judge {
     pub fn everything_was_brought_back(&self) {
         let book = self.book();
         let processes: BTreeSet<usize> = book.owed.iter().map(super::setbacks::Owed::process).collect();
-        processes.into_iter().for_each(|process| book.check_owed(process, &self.trace));
+        for process in processes {
+            book.check_owed(process, &self.trace);
+        }
     }
 
     /// A flush of one player or of all has returned.
