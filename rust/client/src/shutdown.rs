@@ -426,7 +426,8 @@ impl Inner {
     /// Deregistering releases all players. Of whom the journal has saves, the lease stays until the next run has sent them:
     /// another server would load an older state.
     async fn leave_registry(&self, within: Duration) -> bool {
-        let owes = self.pending().journalled > 0;
+        // Also where a newer change is not in the journal: an earlier one may be.
+        let owes = self.pending().documents > 0;
         !owes && self.at_most(within, self.participants.deregister()).await.unwrap_or(false)
     }
 
