@@ -320,7 +320,9 @@ func test_a_door_that_is_shut_or_unguarded_is_a_warning() -> void:
 	warnings.clear()
 	succeeded(await registration.register().wait(), "register")
 	await frames(10)
-	check(not warnings.has("not authenticated") and not warnings.has("nothing listens"), "all is well")
+	check(
+		not warnings.has("not authenticated") and not warnings.has("nothing listens"), "all is well"
+	)
 	OS.remove_logger(warnings)
 
 
