@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use backend_client::journal::{JournalFolder, JournalSource as _, Record};
 use backend_client::platform::clock::SystemClock;
-use backend_client::player_store::Text;
+use backend_client::player_store::RawJson;
 use backend_client::world_store::{Event, Setup, WorldStore};
 
 use crate::distant_backend::{DistantBackend, PATIENCE};
@@ -93,7 +93,7 @@ async fn open(folder: &Path) -> Result<Result<Opened, String>> {
         on_commit: Box::new(move |chunk, content| {
             let name = chunk_name(chunk);
             let Name { player, key, epoch } = name.clone();
-            let (sequence, value) = (number_of(content).cast_signed(), Text::from(content));
+            let (sequence, value) = (number_of(content).cast_signed(), RawJson::from(content));
             let record = Record { player_id: player, key, epoch, sequence, value };
             committed.lock().unwrap_or_else(PoisonError::into_inner).insert(name, record);
         }),

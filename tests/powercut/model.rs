@@ -132,7 +132,7 @@ fn identity(record: &Record) -> Result<(u64, String)> {
 
 #[cfg(test)]
 mod tests {
-    use backend_client::player_store::Text;
+    use backend_client::player_store::RawJson;
     use serde_json::json;
 
     use super::*;
@@ -144,7 +144,7 @@ mod tests {
     fn record(sequence: i64, number: u64) -> Record {
         let Name { player, key, epoch } = name();
         let value = json!({ "number": number }).as_object().cloned().unwrap_or_default();
-        Record { player_id: player, key, epoch, sequence, value: Text::from(&value) }
+        Record { player_id: player, key, epoch, sequence, value: RawJson::from(&value) }
     }
 
     fn wrote(number: u64) -> Line {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use backend_client::journal::{Changes, JournalFolder, JournalSource as _, Record, Settled};
-use backend_client::player_store::Text;
+use backend_client::player_store::RawJson;
 use rand::RngExt as _;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::seq::IndexedRandom as _;
@@ -78,7 +78,7 @@ pub async fn run(folder: PathBuf, mut rng: Xoshiro256PlusPlus, players: &str) ->
 
 fn record(name: &Name, sequence: i64, value: backend_client::player_store::Content) -> Record {
     let Name { player, key, epoch } = name.clone();
-    Record { player_id: player, key, epoch, sequence, value: Text::from(&value) }
+    Record { player_id: player, key, epoch, sequence, value: RawJson::from(&value) }
 }
 
 fn settled(name: &Name, sequence: i64) -> Settled {

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use backend_client::journal::{
     Changes, Journal, JournalError, JournalFolder, JournalSource, Record, Settled,
 };
-use backend_client::player_store::Text;
+use backend_client::player_store::RawJson;
 use serde_json::json;
 use tokio::runtime::Builder;
 
@@ -47,7 +47,7 @@ fn on_a_volume(name: &str, size: &str) -> Result<Option<std::path::PathBuf>> {
 
 fn record(player: u64, sequence: i64, letters: usize) -> Result<Record> {
     let value = json!({ "n": sequence, "ballast": "x".repeat(letters) });
-    let value = Text::from(value.as_object().context("an object")?);
+    let value = RawJson::from(value.as_object().context("an object")?);
     Ok(Record { player_id: format!("player-{player}"), key: "progress".into(), epoch: 1, sequence, value })
 }
 

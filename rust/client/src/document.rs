@@ -7,16 +7,16 @@ use crate::player_store::Content;
 
 /// A document as JSON: one text for the journal and for every attempt to send it. Cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Text(Arc<str>);
+pub struct RawJson(Arc<str>);
 
-impl Text {
+impl RawJson {
     /// `json`, if it is a JSON object.
     pub fn parse(json: String) -> Result<Self, serde_json::Error> {
         serde_json::from_str::<Content>(&json)?;
         Ok(Self(json.into()))
     }
 
-    /// Text of somebody who has written a JSON object.
+    /// RawJson of somebody who has written a JSON object.
     pub(super) fn trusted(json: &str) -> Self {
         Self(json.into())
     }
@@ -32,14 +32,14 @@ impl Text {
     }
 }
 
-impl From<&Content> for Text {
+impl From<&Content> for RawJson {
     fn from(content: &Content) -> Self {
         // Keys are strings and numbers are finite: there is nothing that JSON has no words for.
         Self(serde_json::to_string(content).expect("JSON").into())
     }
 }
 
-impl Debug for Text {
+impl Debug for RawJson {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0)
     }

@@ -3,14 +3,14 @@
 
 /// A fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Planted {
+pub(crate) enum Failpoint {
     /// A save is acknowledged locally before it is in the journal.
     EarlyAck,
     /// A save is repeated under a new number.
     FreshSequence,
 }
 
-impl Planted {
+impl Failpoint {
     /// Whether this one is planted: in this build, or by a test in its thread.
     pub fn is_here(self) -> bool {
         let built = match self {
@@ -25,11 +25,11 @@ impl Planted {
 
 #[cfg(test)]
 thread_local! {
-    static HERE: std::cell::Cell<Option<Planted>> = const { std::cell::Cell::new(None) };
+    static HERE: std::cell::Cell<Option<Failpoint>> = const { std::cell::Cell::new(None) };
 }
 
 /// From now on this thread has the fault.
 #[cfg(test)]
-pub(crate) fn plant(planted: Option<Planted>) {
+pub(crate) fn plant(planted: Option<Failpoint>) {
     HERE.set(planted);
 }

@@ -62,14 +62,14 @@ impl Host for PlainHost {
 
 /// Whether the main loop turns, as seen from elsewhere.
 #[derive(Debug, Default)]
-pub struct Pulse {
+pub struct Liveness {
     turned: AtomicBool,
     stopping: AtomicBool,
 }
 
-impl Pulse {
+impl Liveness {
     /// Called by the main loop once per frame.
-    pub fn beat(&self) {
+    pub fn tick(&self) {
         self.turned.store(true, Ordering::Relaxed);
     }
 
@@ -80,18 +80,18 @@ impl Pulse {
     }
 
     /// The shutdown is over, but the process is not: the main loop has to turn again.
-    pub fn goes_on(&self) {
+    pub fn resume(&self) {
         self.stopping.store(false, Ordering::Relaxed);
     }
 
-    fn is_there(&self) -> bool {
+    fn is_alive(&self) -> bool {
         self.turned.swap(false, Ordering::Relaxed) || self.stopping.load(Ordering::Relaxed)
     }
 }
 
 /// Tells the host at the pace it wants that the server is well, while the main loop turns. Returns at once if the host
 /// does not want to hear it, else never.
-pub async fn keep_alive(host: Arc<dyn Host>, clock: Arc<dyn Clock>, pulse: Arc<Pulse>) {
+pub async fn keep_alive(host: Arc<dyn Host>, clock: Arc<dyn Clock>, liveness: Arc<Liveness>) {
     /// Looks per interval: a loop that begins to turn again is reported soon, not an interval later.
     const LOOKS: u32 = 4;
 
@@ -103,7 +103,7 @@ pub async fn keep_alive(host: Arc<dyn Host>, clock: Arc<dyn Clock>, pulse: Arc<P
         let now = clock.now();
         let is_due = told.is_none_or(|told| now >= told + interval);
         // Asked every time, so that a turn of long ago does not count.
-        if pulse.is_there() && is_due {
+        if liveness.is_alive() && is_due {
             told = Some(now);
             host.healthy();
         }

@@ -47,7 +47,7 @@ pub use folder::JournalFolder;
 pub use volume::passing_volume;
 
 use crate::error::{ClientError, Fault};
-use crate::player_store::Text;
+use crate::player_store::RawJson;
 
 /// One save that the backend has not confirmed.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,7 +61,7 @@ pub struct Record {
     /// Its number within the epoch.
     pub sequence: i64,
     /// The whole document.
-    pub value: Text,
+    pub value: RawJson,
 }
 
 /// Everything of this document and epoch up to the sequence is with the backend.
@@ -87,13 +87,16 @@ pub struct Changes {
     /// The id under which this process is registered.
     pub server_id: Option<String>,
     /// Ids of dead processes whose saves and leases are dealt with.
-    pub buried: Vec<String>,
+    pub retired_servers: Vec<String>,
 }
 
 impl Changes {
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
-        self.saves.is_empty() && self.settled.is_empty() && self.server_id.is_none() && self.buried.is_empty()
+        self.saves.is_empty()
+            && self.settled.is_empty()
+            && self.server_id.is_none()
+            && self.retired_servers.is_empty()
     }
 }
 

@@ -29,12 +29,12 @@ use crate::error::ClientError;
 use crate::journal::JournalSource;
 use crate::platform::clock::Clock;
 use crate::registration::Registration;
-use crate::sync::Watched;
-use state::{Held, JournalState};
+use crate::sync::Condition;
+use state::{JournalState, StoreState};
 
 pub use crate::api::batch::{Batch, BatchItem};
-pub use crate::document::Text;
-pub use document_source::Draft;
+pub use crate::document::RawJson;
+pub use document_source::DocumentSource;
 pub use equality::is_identical;
 pub use flush::Flushed;
 pub use merge::{Resolution, merge_patch};
@@ -196,7 +196,7 @@ struct Inner {
     journal: Arc<dyn JournalSource>,
     on_event: OnEvent,
     /// Progresses whenever something is journalled, settled, released or given up.
-    held: Watched<Held>,
+    held: Condition<StoreState>,
     wake_journal: Arc<Notify>,
     wake_sender: Arc<Notify>,
     /// Its sender lives as long as the task that has the journal open.
@@ -214,7 +214,7 @@ impl PlayerStore {
             registration: setup.registration,
             journal: setup.journal,
             on_event: setup.on_event,
-            held: Watched::new(Held::new(setup.pace)),
+            held: Condition::new(StoreState::new(setup.pace)),
             wake_journal: Arc::new(Notify::new()),
             wake_sender: Arc::new(Notify::new()),
             journal_task,
@@ -238,9 +238,9 @@ impl PlayerStore {
     /// Changes how long documents wait for company.
     pub fn set_pace(&self, pace: Pace) {
         {
-            let mut held = self.0.lock();
-            held.pace = pace;
-            held.quiet_until = None;
+            let mut state = self.0.lock();
+            state.pace = pace;
+            state.next_due = None;
         }
         self.0.wake_sender.notify_one();
     }
@@ -248,7 +248,7 @@ impl PlayerStore {
     /// Replaces a document. Costs microseconds, never blocks on disk or network, never waits. The number returned is
     /// that of the change; it grows with every change of the store. [`Event::Journalled`] and [`Event::Saved`] name the one
     /// they cover, and with it all earlier ones of the document since the player was loaded.
-    pub fn save(&self, player_id: &str, key: &str, draft: impl Draft) -> Result<u64, ClientError> {
+    pub fn save(&self, player_id: &str, key: &str, draft: impl DocumentSource) -> Result<u64, ClientError> {
         self.try_save(player_id, key, draft).inspect_err(|error| self.note_refused(player_id, key, error))
     }
 
@@ -264,7 +264,7 @@ impl PlayerStore {
         self.0.lock().refusals.total()
     }
 
-    fn try_save(&self, player_id: &str, key: &str, draft: impl Draft) -> Result<u64, ClientError> {
+    fn try_save(&self, player_id: &str, key: &str, draft: impl DocumentSource) -> Result<u64, ClientError> {
         limits::identifier("key", key, limits::MAX_DOCUMENT_KEY)?;
         let bytes = draft.bytes()?;
         let now = self.0.clock.now();
@@ -311,23 +311,23 @@ impl PlayerStore {
     /// The lease under which this store holds the player.
     #[cfg(test)]
     pub(crate) fn epoch_of(&self, player_id: &str) -> Option<i64> {
-        let held = self.0.lock();
-        held.players.get(player_id).filter(|_| held.takes_saves_of(player_id)).map(|player| player.epoch)
+        let state = self.0.lock();
+        state.players.get(player_id).filter(|_| state.takes_saves_of(player_id)).map(|player| player.epoch)
     }
 
     /// The game has handed in the final state of everybody: later saves are refused, nobody is loaded, and each player is
     /// let go as soon as the last save is at the backend. Until [`Self::unseal`].
     pub fn seal(&self) {
         {
-            let mut held = self.0.lock();
-            if std::mem::replace(&mut held.sealed, true) {
+            let mut state = self.0.lock();
+            if std::mem::replace(&mut state.sealed, true) {
                 return;
             }
-            held.closing += 1;
-            held.closed += 1;
-            let all: Vec<Arc<str>> = held.players.keys().cloned().collect();
-            held.leavers.extend(all);
-            held.forget_leavers();
+            state.closing += 1;
+            state.closed += 1;
+            let all: Vec<Arc<str>> = state.players.keys().cloned().collect();
+            state.releasing.extend(all);
+            state.forget_released();
         }
         self.0.wake_sender.notify_one();
         self.0.progressed();
@@ -335,9 +335,9 @@ impl PlayerStore {
 
     /// The process goes on after all.
     pub fn unseal(&self) {
-        let mut held = self.0.lock();
-        if std::mem::replace(&mut held.sealed, false) {
-            held.closing -= 1;
+        let mut state = self.0.lock();
+        if std::mem::replace(&mut state.sealed, false) {
+            state.closing -= 1;
         }
     }
 
@@ -353,8 +353,8 @@ impl PlayerStore {
 
     /// Saves of earlier runs in a journal that is not open yet. `None`: nobody could count them yet.
     pub(crate) fn left_by_earlier_runs(&self) -> Option<usize> {
-        let held = self.0.lock();
-        if held.has_recovered { Some(0) } else { held.counted_unopened }
+        let state = self.0.lock();
+        if state.has_recovered { Some(0) } else { state.counted_unopened }
     }
 
     /// Whether it is known what earlier runs left in the journal. It is not before the journal was opened, and as long as
@@ -365,7 +365,7 @@ impl PlayerStore {
 }
 
 impl Inner {
-    fn lock(&self) -> MutexGuard<'_, Held> {
+    fn lock(&self) -> MutexGuard<'_, StoreState> {
         self.held.lock()
     }
 
@@ -382,7 +382,7 @@ impl Inner {
         self.held.progressed();
     }
 
-    async fn wait_until(&self, within: Duration, done: impl Fn(&Held) -> bool) -> bool {
+    async fn wait_until(&self, within: Duration, done: impl Fn(&StoreState) -> bool) -> bool {
         self.held.wait_until(&*self.clock, within, done).await
     }
 }

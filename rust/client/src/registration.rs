@@ -25,15 +25,15 @@ use crate::error::{ClientError, Fault};
 use crate::platform::clock::Clock;
 use crate::platform::rng;
 use crate::platform::secret::ServerKey;
-use crate::validation::jwks::GoodKeys;
+use crate::validation::jwks::ActiveKids;
 use crate::validation::revocations::Revocations;
 
 /// Shortest time between two heartbeats, however much changes.
-const BETWEEN_BEATS: Duration = Duration::from_secs(1);
+const MIN_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// Notices kept for a listener that is slow; the next heartbeat repeats what was missed.
 const NOTICES: usize = 64;
 /// Longest time between two looks at the main loop.
-const LOOK: Duration = Duration::from_secs(1);
+const STALL_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// News of a registration, told on a worker thread.
 #[derive(Debug, Clone, PartialEq)]
@@ -141,9 +141,9 @@ struct Inner {
     listed: Mutex<Option<String>>,
     /// Of the last registration's reply.
     backend_identity: Mutex<Option<BackendIdentity>>,
-    beating: Mutex<Option<JoinHandle<()>>>,
+    heartbeat_task: Mutex<Option<JoinHandle<()>>>,
     notices: broadcast::Sender<Notice>,
-    good_keys: watch::Sender<GoodKeys>,
+    active_kids: watch::Sender<ActiveKids>,
     revocations: Arc<Revocations>,
     /// How far the backend has told of revocations; `None` before its first reply.
     revocations_as_of: Mutex<Option<u64>>,
@@ -183,9 +183,9 @@ impl Registration {
             entered: Mutex::new(None),
             listed: Mutex::new(None),
             backend_identity: Mutex::new(None),
-            beating: Mutex::new(None),
+            heartbeat_task: Mutex::new(None),
             notices: broadcast::channel(NOTICES).0,
-            good_keys: watch::channel(None).0,
+            active_kids: watch::channel(None).0,
             revocations: Arc::default(),
             revocations_as_of: Mutex::new(None),
             worlds: Mutex::default(),
@@ -199,7 +199,7 @@ impl Registration {
         }))
     }
 
-    /// Lists the server and begins to beat. Calling it again updates the entry, which keeps its id. When it fails in a way that
+    /// Lists the server and begins to run_heartbeats. Calling it again updates the entry, which keeps its id. When it fails in a way that
     /// may pass, it is tried again in the background until it works, [`Self::deregister`] or [`Self::stop`].
     pub async fn register(&self, description: ServerDescription) -> Result<String, ClientError> {
         // What breaks a limit must not get into heartbeats either.
@@ -210,17 +210,17 @@ impl Registration {
         self.main_loop_turned();
         let lease = self.0.enlist().await.map_err(|error| self.failed(error))?;
         let server_id = lease.server_id.clone();
-        let beating = tokio::spawn(beat(Arc::clone(&self.0), lease));
-        if let Some(before) = lock(&self.0.beating).replace(beating) {
+        let heartbeat_task = tokio::spawn(run_heartbeats(Arc::clone(&self.0), lease));
+        if let Some(before) = lock(&self.0.heartbeat_task).replace(heartbeat_task) {
             before.abort();
         }
         Ok(server_id)
     }
 
-    /// Takes the server off the list and stops beating.
+    /// Takes the server off the list and stops heartbeat_task.
     pub async fn deregister(&self) -> Result<(), ClientError> {
-        if let Some(beating) = lock(&self.0.beating).take() {
-            beating.abort();
+        if let Some(heartbeat_task) = lock(&self.0.heartbeat_task).take() {
+            heartbeat_task.abort();
         }
         let Some(server_id) = lock(&self.0.listed).clone() else { return Ok(()) };
         self.0.backend.deregister_server(&self.0.key, &server_id).await?;
@@ -229,10 +229,10 @@ impl Registration {
         Ok(())
     }
 
-    /// Stops beating without telling the backend: for a node that is freed.
+    /// Stops heartbeat_task without telling the backend: for a node that is freed.
     pub fn stop(&self) {
-        if let Some(beating) = lock(&self.0.beating).take() {
-            beating.abort();
+        if let Some(heartbeat_task) = lock(&self.0.heartbeat_task).take() {
+            heartbeat_task.abort();
         }
     }
 
@@ -252,8 +252,8 @@ impl Registration {
     }
 
     /// The names of the public keys that are good, as the last heartbeat's reply told them.
-    pub fn good_keys(&self) -> watch::Receiver<GoodKeys> {
-        self.0.good_keys.subscribe()
+    pub fn active_kids(&self) -> watch::Receiver<ActiveKids> {
+        self.0.active_kids.subscribe()
     }
 
     /// Tokens that ended before their time, as the heartbeats' replies tell.
@@ -308,7 +308,7 @@ impl Registration {
 
     /// The next heartbeat is due soon: its reply says how often a server that holds players is to be heard of, and whether
     /// one of them was banned or is waited for already.
-    pub(crate) fn beat_soon(&self) {
+    pub(crate) fn heartbeat_soon(&self) {
         self.0.changed.notify_one();
     }
 
@@ -387,18 +387,18 @@ impl Inner {
         }
     }
 
-    fn told_keys(&self, names: Option<Vec<String>>) {
+    fn set_active_kids(&self, names: Option<Vec<String>>) {
         let Some(names) = names else { return };
         // A backend without a key could let nobody in: that is no withdrawal, but a mistake.
         if names.is_empty() || names.len() > backend_token::MAX_KEYS {
             tracing::warn!(names = names.len(), "the heartbeat's reply names no keys, or too many: ignored");
             return;
         }
-        // Also when nothing changed: a new key that could not be fetched is tried again with every beat.
-        self.good_keys.send_replace(Some(names.into()));
+        // Also when nothing changed: a new key that could not be fetched is tried again with every run_heartbeats.
+        self.active_kids.send_replace(Some(names.into()));
     }
 
-    fn told_revocations(&self, revocations: Vec<Revocation>, as_of: u64) {
+    fn note_revocations(&self, revocations: Vec<Revocation>, as_of: u64) {
         self.revocations.note(revocations, self.clock.now());
         // An older backend tells of none, and counts none.
         *lock(&self.revocations_as_of) = (as_of > 0).then_some(as_of);
@@ -473,7 +473,7 @@ impl Inner {
 }
 
 /// Beats until it is aborted.
-async fn beat(server: Arc<Inner>, lease: ServerLease) {
+async fn run_heartbeats(server: Arc<Inner>, lease: ServerLease) {
     let mut server_id = lease.server_id;
     let mut nominal = Duration::from_secs(lease.heartbeat_seconds.clamp(1, 600).into());
     let mut failures: u32 = 0;
@@ -486,7 +486,7 @@ async fn beat(server: Arc<Inner>, lease: ServerLease) {
         } else {
             retry::backoff_within(failures + 2, nominal)
         };
-        wait(&server, pause.max(BETWEEN_BEATS), told).await;
+        wait(&server, pause.max(MIN_HEARTBEAT_INTERVAL), told).await;
         let heartbeat = server.heartbeat(&server_id);
         told = heartbeat.status;
         match server.backend.heartbeat(&server.key, &server_id, &heartbeat).await {
@@ -498,8 +498,8 @@ async fn beat(server: Arc<Inner>, lease: ServerLease) {
                     (server.on_event)(Event::DrainRequested);
                 }
                 drain_told = reply.drain;
-                server.told_keys(reply.key_ids);
-                server.told_revocations(reply.revocations, reply.revocations_as_of);
+                server.set_active_kids(reply.key_ids);
+                server.note_revocations(reply.revocations, reply.revocations_as_of);
                 if reply.rolled_back {
                     server.notice(Notice::RolledBack);
                 }
@@ -509,7 +509,7 @@ async fn beat(server: Arc<Inner>, lease: ServerLease) {
                     match server.enlist().await {
                         Ok(lease) => {
                             server_id = lease.server_id;
-                            // The new entry says "ready"; the next beat says what is.
+                            // The new entry says "ready"; the next run_heartbeats says what is.
                             told = ServerStatus::Ready;
                         }
                         Err(error) => {
@@ -529,7 +529,7 @@ async fn beat(server: Arc<Inner>, lease: ServerLease) {
                         let before = std::mem::replace(&mut server_id, lease.server_id);
                         server.answered(&mut failures);
                         server.notice(Notice::ListedAgain((before != server_id).then_some(before)));
-                        // The new entry says "ready"; the next beat says what is.
+                        // The new entry says "ready"; the next run_heartbeats says what is.
                         told = ServerStatus::Ready;
                     }
                     Err(error) => {
@@ -546,10 +546,10 @@ async fn beat(server: Arc<Inner>, lease: ServerLease) {
     }
 }
 
-/// Until the next beat is due: after `pause`, or one second after something changed.
+/// Until the next run_heartbeats is due: after `pause`, or one second after something changed.
 async fn wait(server: &Inner, pause: Duration, told: ServerStatus) {
     let until = server.clock.now() + pause;
-    let earliest = server.clock.now() + BETWEEN_BEATS;
+    let earliest = server.clock.now() + MIN_HEARTBEAT_INTERVAL;
     loop {
         let left = until.saturating_duration_since(server.clock.now());
         if left.is_zero() {
@@ -558,7 +558,7 @@ async fn wait(server: &Inner, pause: Duration, told: ServerStatus) {
         let changed = tokio::select! {
             biased;
             () = server.changed.notified() => true,
-            () = server.clock.sleep(left.min(LOOK)) => server.status() != told,
+            () = server.clock.sleep(left.min(STALL_POLL_INTERVAL)) => server.status() != told,
         };
         if changed {
             return server.clock.sleep(earliest.saturating_duration_since(server.clock.now())).await;

@@ -25,7 +25,7 @@ use crate::api::retry;
 use crate::error::{ClientError, Fault};
 use crate::platform::clock::Clock;
 use crate::platform::storage::Storage;
-use stored_session::{Kept, ProfileLock};
+use stored_session::{ProfileLock, StoredSession};
 
 /// News of a session, told on a worker thread.
 #[derive(Debug, Clone, PartialEq)]
@@ -281,7 +281,7 @@ impl Session {
     }
 
     /// The player of an earlier run, with no access token yet.
-    fn go_on_offline(&self, kept: Kept) -> Account {
+    fn go_on_offline(&self, kept: StoredSession) -> Account {
         let now = self.0.clock.now();
         let account = Account {
             player_id: kept.player_id,
@@ -312,7 +312,7 @@ impl Session {
     /// Goes on with what the backend granted. The caller holds the profile; `owns_file`: whether to replace what is on disk.
     async fn adopt(&self, granted: Granted, owns_file: bool) -> Result<Account, ClientError> {
         check_grant(&granted)?;
-        let kept = Kept {
+        let kept = StoredSession {
             player_id: granted.player_id.clone(),
             display_name: granted.display_name.clone(),
             refresh_token: granted.refresh_token.clone(),

@@ -245,7 +245,7 @@ impl Shutdown {
     /// For somebody who does not want to wait any longer, with a shutdown under way: brings what is unsent to local
     /// disk, at most a second, and says where everything is. Blocks; not for a worker thread. Needs no main thread.
     pub fn cut_short(&self) -> Summary {
-        self.0.cut_short(Ending::Impatience, LAST_CHANCE)
+        self.0.cut_short(Ending::ForcedBySecondSignal, LAST_CHANCE)
     }
 
     /// Keeps the deadline even when the runtime's workers are all stuck.
@@ -465,7 +465,7 @@ impl Inner {
         match answer {
             None => {
                 summary.nothing_known();
-                summary.ending = Ending::Unknown;
+                summary.ending = Ending::NoAnswer;
             }
             Some(answer) => {
                 let too_early = !so_far.collected;
@@ -475,7 +475,7 @@ impl Inner {
                 }
                 summary.left(answer.pending, if too_early { answer.awaits_state } else { so_far.lost_state });
                 summary.refused = Some(answer.refused);
-                summary.ending = if too_early { Ending::TooEarly } else { ending };
+                summary.ending = if too_early { Ending::BeforeCollect } else { ending };
             }
         }
         summary

@@ -8,12 +8,12 @@ use tokio::sync::Notify;
 use crate::platform::clock::Clock;
 
 /// A value behind a lock, and word of its progress.
-pub(crate) struct Watched<T> {
+pub(crate) struct Condition<T> {
     value: Mutex<T>,
     progress: Notify,
 }
 
-impl<T> Watched<T> {
+impl<T> Condition<T> {
     pub fn new(value: T) -> Self {
         Self { value: Mutex::new(value), progress: Notify::new() }
     }

@@ -107,7 +107,7 @@ impl TokenValidator {
     /// Drops keys as soon as the backend withdraws them, and refuses tokens that it revoked, which it says in its replies to
     /// heartbeats. Following the same registration again changes nothing. Call on a tokio runtime.
     pub fn follow(&self, registration: &Registration) {
-        self.0.keys.follow(registration.good_keys());
+        self.0.keys.follow(registration.active_kids());
         *lock(&self.0.revocations) = Some(Arc::clone(registration.revocations()));
     }
 

@@ -28,7 +28,7 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::AbortHandle;
 
 use self::index::Index;
-use self::object_cache::LocalCopy;
+use self::object_cache::ObjectCache;
 use self::state::{Incoming, State};
 use crate::api::retry;
 use crate::api::worlds::WorldBackend;
@@ -36,7 +36,7 @@ use crate::error::{ClientError, Fault};
 use crate::platform::clock::Clock;
 use crate::registration::Registration;
 use crate::shutdown::Store;
-use crate::sync::Watched;
+use crate::sync::Condition;
 
 pub use self::open::count_left;
 
@@ -143,18 +143,18 @@ impl LocalAck {
 
 /// A world this server holds. Cheap to clone; the last clone that goes stops the work, and lets nothing go.
 #[derive(Clone)]
-pub struct WorldStore(Arc<Held>);
+pub struct WorldStore(Arc<Handle>);
 
 /// Stops the work when the last handle goes.
-struct Held(Arc<Inner>);
+struct Handle(Arc<Inner>);
 
-impl Drop for Held {
+impl Drop for Handle {
     fn drop(&mut self) {
         self.0.stop();
     }
 }
 
-impl Deref for Held {
+impl Deref for Handle {
     type Target = Arc<Inner>;
 
     fn deref(&self) -> &Arc<Inner> {
@@ -165,11 +165,11 @@ impl Deref for Held {
 struct Inner {
     setup: Setup,
     world_id: String,
-    local_copy: LocalCopy,
+    object_cache: ObjectCache,
     /// Also orders every change of what is waiting and outgoing, so that file and memory say the same.
     index: tokio::sync::Mutex<KeptIndex>,
     /// Progresses whenever it changes.
-    state: Watched<State>,
+    state: Condition<State>,
     wake_keeper: Notify,
     wake_sender: Notify,
     places: Arc<Semaphore>,
@@ -204,7 +204,7 @@ impl WorldStore {
         on_recovered: impl FnOnce(Arc<dyn Store>) + Send,
     ) -> Result<Self, ClientError> {
         let opened = open::open(setup, world_id, within, on_recovered).await;
-        opened.map(|inner| Self(Arc::new(Held(inner))))
+        opened.map(|inner| Self(Arc::new(Handle(inner))))
     }
 
     /// Id of the world.
@@ -340,7 +340,7 @@ impl WorldStore {
             let state = self.0.lock();
             (state.targets(), (state.aside, state.failed))
         };
-        let _all_due = AllDue::begin(&self.0);
+        let _all_due = FlushGuard::begin(&self.0);
         let is_done = |state: &State| state.lost || targets.are_all(|name| !targets.is_dirty(state, name));
         self.0.wait_until(within, is_done).await;
         let state = self.0.lock();
@@ -378,7 +378,7 @@ impl WorldStore {
         let left = within.saturating_sub(self.0.setup.clock.now().saturating_duration_since(begun));
         if flushed.unsaved == 0 && !self.is_lost() {
             tokio::select! {
-                () = self.0.let_go(left) => {}
+                () = self.0.release_lease(left) => {}
                 () = self.0.setup.clock.sleep(left) => {}
             }
         }
@@ -396,9 +396,9 @@ impl WorldStore {
 }
 
 /// While this lives, nothing waits for company.
-struct AllDue<'a>(&'a Inner);
+struct FlushGuard<'a>(&'a Inner);
 
-impl<'a> AllDue<'a> {
+impl<'a> FlushGuard<'a> {
     fn begin(inner: &'a Inner) -> Self {
         inner.lock().flushing += 1;
         inner.wake_sender.notify_one();
@@ -406,7 +406,7 @@ impl<'a> AllDue<'a> {
     }
 }
 
-impl Drop for AllDue<'_> {
+impl Drop for FlushGuard<'_> {
     fn drop(&mut self) {
         self.0.lock().flushing -= 1;
     }
@@ -435,7 +435,7 @@ impl Inner {
 
     /// Releases the lease. If that fails, it runs out by itself. What the backend turns out to lack is waited for at most
     /// `within`.
-    async fn let_go(&self, within: Duration) {
+    async fn release_lease(&self, within: Duration) {
         let mut body = {
             let state = self.lock();
             ReleaseWorld {
@@ -456,7 +456,7 @@ impl Inner {
                             "the world is released as the backend has it: {error}"
                         );
                     }
-                    let _all_due = AllDue::begin(self);
+                    let _all_due = FlushGuard::begin(self);
                     self.wait_until(within, |state| state.lost || state.dirty_count() == 0).await;
                     if self.lock().lost {
                         return;

@@ -9,7 +9,7 @@ mod snapshot;
 mod writer;
 
 use backend_client::error::ClientError;
-use backend_client::player_store::{Content, Draft as _};
+use backend_client::player_store::{Content, DocumentSource as _};
 use godot::builtin::AnyDictionary;
 use godot::prelude::*;
 use serde_json::{Map, Number, Value};

@@ -2,7 +2,7 @@
 //! back to what a game loads. Types, numbers and texts are the same bit for bit at every step.
 #![no_main]
 
-use backend_client::player_store::{Batch, BatchItem, Content, Draft, Text, is_identical, merge_patch};
+use backend_client::player_store::{Batch, BatchItem, Content, DocumentSource, RawJson, is_identical, merge_patch};
 use backend_protocol::player_store::SaveDocuments;
 use libfuzzer_sys::fuzz_target;
 
@@ -11,7 +11,7 @@ fuzz_target!(|data: &[u8]| {
     let Ok(document) = serde_json::from_str::<Content>(text) else { return };
     assert!(is_identical(&document, &document));
 
-    let journalled = Text::parse(Draft::text(&document)).expect("the journal takes what a game may save");
+    let journalled = RawJson::parse(DocumentSource::text(&document)).expect("the journal takes what a game may save");
     assert!(is_identical(&journalled.content(), &document));
 
     let item = BatchItem {

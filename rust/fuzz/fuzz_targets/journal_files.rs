@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use backend_client::journal::{Changes, JournalFolder, JournalSource, Record};
-use backend_client::player_store::Text;
+use backend_client::player_store::RawJson;
 use libfuzzer_sys::fuzz_target;
 use tokio::runtime::{Builder, Runtime};
 
@@ -22,7 +22,7 @@ struct Sound {
 }
 
 fn record(number: i64) -> Record {
-    let value = Text::parse(format!("{{\"n\":{number},\"ballast\":\"{}\"}}", "x".repeat(200)));
+    let value = RawJson::parse(format!("{{\"n\":{number},\"ballast\":\"{}\"}}", "x".repeat(200)));
     Record {
         player_id: format!("player-{}", number % 7),
         key: "progress".into(),

@@ -7,7 +7,7 @@ use backend_protocol::player_store::{SaveDocuments, SaveItem, document_size, sav
 use backend_protocol::{Check, FieldError};
 use serde_json::Value;
 
-use crate::document::Text;
+use crate::document::RawJson;
 
 /// A batch to save. Each item stands for itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub struct BatchItem {
     /// Counts the server's saves of this player in this epoch, from 1.
     pub sequence: i64,
     /// The whole document, at most 256 KiB of JSON.
-    pub value: Text,
+    pub value: RawJson,
     /// Version that the document was loaded with, if this server has not changed it since.
     pub loaded_version: Option<i64>,
 }
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     fn batch(value: Value) -> Batch {
-        let value = Text::parse(value.to_string()).expect("an object");
+        let value = RawJson::parse(value.to_string()).expect("an object");
         let item = |sequence| BatchItem {
             player_id: "ada".into(),
             key: "progress".into(),
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn nothing_but_an_object_is_a_text() {
         for json in ["", "[]", "1", "null", "{\"a\":1", "{\"a\":1}}", "{\"a\":01}"] {
-            assert!(Text::parse(json.to_owned()).is_err(), "{json}");
+            assert!(RawJson::parse(json.to_owned()).is_err(), "{json}");
         }
     }
 }

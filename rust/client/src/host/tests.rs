@@ -30,7 +30,7 @@ impl Host for Listener {
     }
 }
 
-fn listener(interval: Option<Duration>) -> (Arc<Listener>, Arc<Pulse>) {
+fn listener(interval: Option<Duration>) -> (Arc<Listener>, Arc<Liveness>) {
     let begun = tokio::time::Instant::now();
     (Arc::new(Listener { interval, begun, told: Mutex::default() }), Arc::default())
 }
@@ -41,18 +41,18 @@ impl Listener {
     }
 }
 
-async fn turn(pulse: &Pulse, frames: u32) {
+async fn turn(liveness: &Liveness, frames: u32) {
     for _ in 0..frames {
-        pulse.beat();
+        liveness.tick();
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_host_hears_of_a_main_loop_that_turns_and_of_no_other() {
-    let (host, pulse) = listener(Some(Duration::from_secs(2)));
-    let watch = tokio::spawn(keep_alive(host.clone(), Arc::new(SystemClock), Arc::clone(&pulse)));
-    turn(&pulse, 100).await;
+    let (host, liveness) = listener(Some(Duration::from_secs(2)));
+    let watch = tokio::spawn(keep_alive(host.clone(), Arc::new(SystemClock), Arc::clone(&liveness)));
+    turn(&liveness, 100).await;
     let turning = host.told();
     assert!((4..=5).contains(&turning), "{turning} times in ten seconds");
 
@@ -62,17 +62,17 @@ async fn the_host_hears_of_a_main_loop_that_turns_and_of_no_other() {
     assert!(hanging <= 1, "{hanging} times while it hangs");
 
     let before = host.told();
-    turn(&pulse, 6).await;
+    turn(&liveness, 6).await;
     assert_eq!(host.told(), before + 1, "told soon after it turns again");
 
     // From the shutdown on, its own watchdog watches.
-    pulse.stopping();
+    liveness.stopping();
     let before = host.told();
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert!(host.told() >= before + 4);
 
     // Once it is over, a main loop that hangs is a main loop that hangs.
-    pulse.goes_on();
+    liveness.resume();
     let before = host.told();
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(host.told(), before);
@@ -81,9 +81,9 @@ async fn the_host_hears_of_a_main_loop_that_turns_and_of_no_other() {
 
 #[tokio::test(start_paused = true)]
 async fn a_host_that_does_not_ask_is_not_told() {
-    let (host, pulse) = listener(None);
-    pulse.beat();
-    keep_alive(host.clone(), Arc::new(SystemClock), pulse).await;
+    let (host, liveness) = listener(None);
+    liveness.tick();
+    keep_alive(host.clone(), Arc::new(SystemClock), liveness).await;
     assert_eq!(host.told(), 0);
 }
 

@@ -29,7 +29,7 @@ const MAX_FREE_PAGES: i64 = 256;
 /// Commits between two looks for free pages, and between two syncs of the counter.
 const COMMITS_BETWEEN_LOOKS: i64 = 1_024;
 
-/// Planted fault, for the tests that must notice it: commits are not synced to disk.
+/// Failpoint fault, for the tests that must notice it: commits are not synced to disk.
 const SYNCHRONOUS: SqliteSynchronous =
     if cfg!(feature = "planted-no-fsync") { SqliteSynchronous::Off } else { SqliteSynchronous::Full };
 
@@ -323,7 +323,10 @@ impl JournalFile {
         };
         left.damaged.is_empty()
             && left.saves.iter().all(settled)
-            && left.server_ids.iter().all(|id| changes.buried.contains(id) || Some(id.as_str()) == own_id)
+            && left
+                .server_ids
+                .iter()
+                .all(|id| changes.retired_servers.contains(id) || Some(id.as_str()) == own_id)
     }
 
     /// Removes the files.
@@ -487,7 +490,7 @@ async fn write_changes(
             .execute(&mut *connection)
             .await?;
     }
-    for server_id in &changes.buried {
+    for server_id in &changes.retired_servers {
         sqlx::query("DELETE FROM servers WHERE server_id = $1")
             .bind(server_id)
             .execute(&mut *connection)

@@ -4,7 +4,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Row};
 
 use super::Record;
-use crate::player_store::Text;
+use crate::player_store::RawJson;
 
 /// Version of the tables, in the file's `user_version`. 1: without checksums, commits and the backend's identity.
 pub const FORMAT: i64 = 2;
@@ -88,7 +88,7 @@ impl Found {
             key: String::from_utf8(self.key).ok()?,
             epoch: self.epoch,
             sequence: self.sequence,
-            value: Text::parse(String::from_utf8(self.value).ok()?).ok()?,
+            value: RawJson::parse(String::from_utf8(self.value).ok()?).ok()?,
         })
     }
 }

@@ -22,7 +22,7 @@ type Step = (Vec<(Name, i64)>, Vec<(Name, i64)>);
 fn record(&((document, epoch), sequence): &(Name, i64)) -> Record {
     let value = json!({ "n": sequence }).as_object().cloned().expect("an object");
     let (player_id, key) = (format!("player {}", document / 4), format!("document {}", document % 4));
-    Record { player_id, key, epoch, sequence, value: Text::from(&value) }
+    Record { player_id, key, epoch, sequence, value: RawJson::from(&value) }
 }
 
 fn settled(save: &(Name, i64)) -> Settled {

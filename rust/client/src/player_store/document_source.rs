@@ -6,11 +6,11 @@ use std::sync::{Arc, OnceLock};
 use backend_protocol::player_store::document;
 
 use super::equality::is_identical;
-use super::{Content, Text};
+use super::{Content, RawJson};
 use crate::error::ClientError;
 
 /// A document that a game hands in, in whatever form that is quick to take.
-pub trait Draft: Send + Sync + 'static {
+pub trait DocumentSource: Send + Sync + 'static {
     /// The size in bytes of JSON, if it is a document that may be saved. Called first, on the game's thread: where it fails,
     /// nothing else is called.
     fn bytes(&self) -> Result<usize, ClientError>;
@@ -28,7 +28,7 @@ pub trait Draft: Send + Sync + 'static {
     fn content(&self) -> Content;
 }
 
-impl Draft for Content {
+impl DocumentSource for Content {
     fn bytes(&self) -> Result<usize, ClientError> {
         Ok(document("value", self)?)
     }
@@ -42,7 +42,7 @@ impl Draft for Content {
     }
 
     fn text(&self) -> String {
-        Text::from(self).as_str().to_owned()
+        RawJson::from(self).as_str().to_owned()
     }
 
     fn content(&self) -> Content {
@@ -52,40 +52,40 @@ impl Draft for Content {
 
 /// A document in the store, in the form it came in; others are made by the first who asks for them. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Body(Arc<dyn Source>);
+pub(super) struct DocumentBody(Arc<dyn Source>);
 
 /// Both take their time where they were not asked for before: not for the game's thread, nor under the lock.
 trait Source: Any + Send + Sync {
-    fn text(&self) -> &Text;
+    fn text(&self) -> &RawJson;
     fn content(&self) -> &Arc<Content>;
 }
 
 /// Handed in by the game.
 struct Saved<D> {
     draft: D,
-    text: OnceLock<Text>,
+    text: OnceLock<RawJson>,
     content: OnceLock<Arc<Content>>,
 }
 
 /// Read by somebody.
 struct Loaded {
     content: Arc<Content>,
-    text: OnceLock<Text>,
+    text: OnceLock<RawJson>,
 }
 
 /// Found in a journal.
 struct Found {
-    text: Text,
+    text: RawJson,
     content: OnceLock<Arc<Content>>,
 }
 
-impl Body {
-    pub fn new(draft: impl Draft) -> Self {
+impl DocumentBody {
+    pub fn new(draft: impl DocumentSource) -> Self {
         Self(Arc::new(Saved { draft, text: OnceLock::new(), content: OnceLock::new() }))
     }
 
     /// What is kept in the journal and sent.
-    pub fn text(&self) -> &Text {
+    pub fn text(&self) -> &RawJson {
         self.0.text()
     }
 
@@ -95,7 +95,7 @@ impl Body {
     }
 
     /// Whether `draft` says what this does.
-    pub fn is_said_by<D: Draft>(&self, draft: &D) -> bool {
+    pub fn is_said_by<D: DocumentSource>(&self, draft: &D) -> bool {
         let source: &dyn Any = &*self.0;
         let earlier = source.downcast_ref::<Saved<D>>();
         let told = earlier.and_then(|earlier| draft.says_as(&earlier.draft));
@@ -103,9 +103,9 @@ impl Body {
     }
 }
 
-impl<D: Draft> Source for Saved<D> {
-    fn text(&self) -> &Text {
-        self.text.get_or_init(|| Text::trusted(&self.draft.text()))
+impl<D: DocumentSource> Source for Saved<D> {
+    fn text(&self) -> &RawJson {
+        self.text.get_or_init(|| RawJson::trusted(&self.draft.text()))
     }
 
     fn content(&self) -> &Arc<Content> {
@@ -114,8 +114,8 @@ impl<D: Draft> Source for Saved<D> {
 }
 
 impl Source for Loaded {
-    fn text(&self) -> &Text {
-        self.text.get_or_init(|| Text::from(&*self.content))
+    fn text(&self) -> &RawJson {
+        self.text.get_or_init(|| RawJson::from(&*self.content))
     }
 
     fn content(&self) -> &Arc<Content> {
@@ -124,7 +124,7 @@ impl Source for Loaded {
 }
 
 impl Source for Found {
-    fn text(&self) -> &Text {
+    fn text(&self) -> &RawJson {
         &self.text
     }
 
@@ -133,19 +133,19 @@ impl Source for Found {
     }
 }
 
-impl From<Arc<Content>> for Body {
+impl From<Arc<Content>> for DocumentBody {
     fn from(content: Arc<Content>) -> Self {
         Self(Arc::new(Loaded { content, text: OnceLock::new() }))
     }
 }
 
-impl From<Text> for Body {
-    fn from(text: Text) -> Self {
+impl From<RawJson> for DocumentBody {
+    fn from(text: RawJson) -> Self {
         Self(Arc::new(Found { text, content: OnceLock::new() }))
     }
 }
 
-impl Default for Body {
+impl Default for DocumentBody {
     fn default() -> Self {
         Self::from(Arc::default())
     }

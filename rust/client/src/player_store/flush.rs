@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::state::{Epoched, Held, JournalState};
+use super::state::{Epoched, JournalState, StoreState};
 use super::{Inner, PlayerStore};
 use crate::error::ClientError;
 
@@ -33,25 +33,25 @@ struct Target {
 
 impl Target {
     /// The backend has it, as the document or as a conflict.
-    fn is_settled(&self, held: &Held) -> bool {
-        if held.left_over.contains_key(&self.name) {
+    fn is_settled(&self, state: &StoreState) -> bool {
+        if state.recovered.contains_key(&self.name) {
             return false;
         }
         let (player_id, key, epoch) = &self.name;
-        let living = held.players.get(player_id).filter(|player| player.epoch == *epoch && !player.lost);
+        let living = state.players.get(player_id).filter(|player| player.epoch == *epoch && !player.lost);
         living
             .and_then(|player| player.documents.get(key))
             .is_none_or(|document| document.dirty.is_none() || document.committed >= self.generation)
     }
 
-    fn is_durable(&self, held: &Held) -> bool {
-        if let Some(left) = held.left_over.get(&self.name) {
+    fn is_durable(&self, state: &StoreState) -> bool {
+        if let Some(left) = state.recovered.get(&self.name) {
             return left.journalled;
         }
         let (player_id, key, _) = &self.name;
-        let document = held.players.get(player_id).and_then(|player| player.documents.get(key));
+        let document = state.players.get(player_id).and_then(|player| player.documents.get(key));
         let durable = document.and_then(|document| document.durable.as_ref());
-        durable.is_some_and(|stamp| stamp.generation >= self.generation)
+        durable.is_some_and(|revision| revision.generation >= self.generation)
     }
 }
 
@@ -63,14 +63,14 @@ struct Targets {
 }
 
 impl Targets {
-    fn of(held: &Held, player_id: Option<&str>) -> Self {
+    fn of(state: &StoreState, player_id: Option<&str>) -> Self {
         let wanted = |id: &str| player_id.is_none_or(|wanted| wanted == id);
-        let living = held.unsent.iter().filter(|name| wanted(&name.0)).filter_map(|name| {
-            let (player, document) = held.document(name)?;
+        let living = state.unsent.iter().filter(|name| wanted(&name.0)).filter_map(|name| {
+            let (player, document) = state.document(name)?;
             let name = (Arc::clone(&name.0), Arc::clone(&name.1), player.epoch);
             Some(Target { name, generation: document.generation })
         });
-        let left = held.left_over.keys().filter(|name| wanted(&name.0));
+        let left = state.recovered.keys().filter(|name| wanted(&name.0));
         let left = left.map(|name| Target { name: name.clone(), generation: 0 });
         Self { all: living.chain(left).collect(), done: AtomicUsize::new(0) }
     }
@@ -92,10 +92,11 @@ impl PlayerStore {
     pub async fn flush_local(&self, within: Duration) -> usize {
         let targets = Targets::of(&self.0.lock(), None);
         self.0.wake_journal.notify_one();
-        let is_safe = |held: &Held, target: &Target| target.is_durable(held) || target.is_settled(held);
-        self.0.wait_until(within, |held| targets.are_all(|target| is_safe(held, target))).await;
-        let held = self.0.lock();
-        targets.all.iter().filter(|target| !is_safe(&held, target)).count()
+        let is_safe =
+            |state: &StoreState, target: &Target| target.is_durable(state) || target.is_settled(state);
+        self.0.wait_until(within, |state| targets.are_all(|target| is_safe(state, target))).await;
+        let state = self.0.lock();
+        targets.all.iter().filter(|target| !is_safe(&state, target)).count()
     }
 
     /// Sends everything that is unsaved now, of one player or of all, and waits until it is committed or `within` is over.
@@ -103,28 +104,29 @@ impl PlayerStore {
     /// counts as one unsaved document.
     pub async fn flush(&self, player_id: Option<&str>, within: Duration) -> Flushed {
         let until = self.0.clock.now() + within;
-        let is_open = self.0.wait_until(within, |held| held.journal != JournalState::Opening).await;
+        let is_open = self.0.wait_until(within, |state| state.journal != JournalState::Opening).await;
         let (targets, conflicted) = {
-            let held = self.0.lock();
-            (Targets::of(&held, player_id), held.conflicted)
+            let state = self.0.lock();
+            (Targets::of(&state, player_id), state.conflicted)
         };
         if is_open && !targets.all.is_empty() {
-            let _all_due = AllDue::begin(&self.0);
+            let _all_due = FlushGuard::begin(&self.0);
             let left = until.saturating_duration_since(self.0.clock.now());
-            self.0.wait_until(left, |held| targets.are_all(|target| target.is_settled(held))).await;
+            self.0.wait_until(left, |state| targets.are_all(|target| target.is_settled(state))).await;
         }
-        let mut held = self.0.lock();
+        let mut state = self.0.lock();
         let unknown = usize::from(!is_open);
-        let unsettled: Vec<&Target> = targets.all.iter().filter(|target| !target.is_settled(&held)).collect();
-        let journalled = unsettled.iter().filter(|target| target.is_durable(&held)).count();
+        let unsettled: Vec<&Target> =
+            targets.all.iter().filter(|target| !target.is_settled(&state)).collect();
+        let journalled = unsettled.iter().filter(|target| target.is_durable(&state)).count();
         let settled = targets.all.len() - unsettled.len();
-        let conflicted = (held.conflicted - conflicted).min(settled);
+        let conflicted = (state.conflicted - conflicted).min(settled);
         Flushed {
             saved: settled - conflicted,
             unsaved: unsettled.len() + unknown,
             journalled: journalled + unknown,
             conflicted,
-            refused: held.report_refused(player_id),
+            refused: state.report_refused(player_id),
         }
     }
 
@@ -142,9 +144,9 @@ impl PlayerStore {
 }
 
 /// While this lives, nothing waits for company, and attempts follow each other quickly.
-pub(super) struct AllDue<'a>(&'a Inner);
+pub(super) struct FlushGuard<'a>(&'a Inner);
 
-impl<'a> AllDue<'a> {
+impl<'a> FlushGuard<'a> {
     pub fn begin(inner: &'a Inner) -> Self {
         inner.lock().flushing += 1;
         inner.wake_sender.notify_one();
@@ -152,7 +154,7 @@ impl<'a> AllDue<'a> {
     }
 }
 
-impl Drop for AllDue<'_> {
+impl Drop for FlushGuard<'_> {
     fn drop(&mut self) {
         self.0.lock().flushing -= 1;
     }

@@ -6,60 +6,59 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::document_source::Body;
-use super::state::{Epoched, Held, JournalState, LeftOver, Name, Stamp};
+use super::document_source::DocumentBody;
+use super::state::{Epoched, JournalState, Name, RecoveredSave, Revision, StoreState};
 use super::{Event, Inner, LocalSave};
 use crate::api::retry;
 use crate::error::ClientError;
-use crate::failpoints::Planted;
+use crate::failpoints::Failpoint;
 use crate::journal::{Changes, Journal, JournalError, Record, Recovered, Settled};
 use crate::registration::BackendIdentity;
 
 /// Time without anything to write after which the journal gives disk space back.
-const REST: Duration = Duration::from_secs(2);
+const REST_DELAY: Duration = Duration::from_secs(2);
 /// Time between two looks for what processes left that died beside this one: well within a lease, so that what they saved
 /// arrives before somebody else takes their players. Journals that failed are looked after then, too.
-const LOOK: Duration = Duration::from_secs(15);
+const TAKEOVER_INTERVAL: Duration = Duration::from_secs(15);
 /// Longest pause between attempts to open a journal that failed.
-const REOPEN: Duration = Duration::from_secs(5);
+const MAX_REOPEN_INTERVAL: Duration = Duration::from_secs(5);
 /// Pause between attempts to write to a journal whose disk is full: whoever makes room is soon safe again.
 const FULL_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// Time between two looks whether the server is registered, which opens the journal.
 const UNREGISTERED_INTERVAL: Duration = Duration::from_secs(1);
-/// Planted fault, for the tests that must notice it: time between a false acknowledgement and the write.
-const EARLY: Duration = Duration::from_millis(100);
+/// Failpoint fault, for the tests that must notice it: time between a false acknowledgement and the write.
+const EARLY_ACK_DELAY: Duration = Duration::from_millis(100);
 
 /// A transaction, and what becomes durable with it.
 #[derive(Default)]
 struct Group {
     changes: Changes,
-    living: Vec<(Name, i64, Stamp)>,
-    left_over: Vec<(Epoched, i64, Body)>,
+    living: Vec<(Name, i64, Revision)>,
+    recovered: Vec<(Epoched, i64, DocumentBody)>,
 }
 
 impl Group {
     fn is_empty(&self) -> bool {
-        self.living.is_empty() && self.left_over.is_empty() && self.changes.is_empty()
+        self.living.is_empty() && self.recovered.is_empty() && self.changes.is_empty()
     }
 
     /// Has the contents written as text, which takes its time.
     fn write_up(&mut self) {
-        let record = |player_id: &str, key: &str, epoch, sequence, body: &Body| Record {
+        let record = |player_id: &str, key: &str, epoch, sequence, body: &DocumentBody| Record {
             player_id: player_id.to_owned(),
             key: key.to_owned(),
             epoch,
             sequence,
             value: body.text().clone(),
         };
-        let living = self
-            .living
-            .iter()
-            .map(|(name, epoch, stamp)| record(&name.0, &name.1, *epoch, stamp.sequence, &stamp.body));
-        let left_over = self
-            .left_over
+        let living = self.living.iter().map(|(name, epoch, revision)| {
+            record(&name.0, &name.1, *epoch, revision.sequence, &revision.body)
+        });
+        let recovered = self
+            .recovered
             .iter()
             .map(|(name, sequence, body)| record(&name.0, &name.1, name.2, *sequence, body));
-        self.changes.saves = living.chain(left_over).collect();
+        self.changes.saves = living.chain(recovered).collect();
     }
 }
 
@@ -97,12 +96,19 @@ pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
                     failures = failures.saturating_add(1);
                     let clock = Arc::clone(&inner.clock);
                     drop(inner);
-                    wait_to_reopen(&store, &wake, &clock, retry::backoff_within(failures, REOPEN)).await;
+                    wait_to_reopen(
+                        &store,
+                        &wake,
+                        &clock,
+                        retry::backoff_within(failures, MAX_REOPEN_INTERVAL),
+                    )
+                    .await;
                     continue;
                 }
             },
         };
-        let until_look = looked.map_or(Duration::ZERO, |at| (at + LOOK).saturating_duration_since(now));
+        let until_look =
+            looked.map_or(Duration::ZERO, |at| (at + TAKEOVER_INTERVAL).saturating_duration_since(now));
         if until_look.is_zero() {
             looked = Some(now);
             if !inner.lock().rewrite {
@@ -114,8 +120,8 @@ pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
             continue;
         }
         let (mut group, outdated) = {
-            let mut held = inner.lock();
-            (held.group(inner.registration.server_id()), std::mem::take(&mut held.outdated))
+            let mut state = inner.lock();
+            (state.group(inner.registration.server_id()), std::mem::take(&mut state.outdated))
         };
         drop(outdated);
         if group.is_empty() {
@@ -125,7 +131,7 @@ pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
             tokio::select! {
                 biased;
                 () = wake.notified() => continue,
-                () = clock.sleep(REST), if !rested => {}
+                () = clock.sleep(REST_DELAY), if !rested => {}
                 () = clock.sleep(until_look) => continue,
             }
             rested = true;
@@ -136,9 +142,9 @@ pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
         }
         rested = false;
         group.write_up();
-        if Planted::EarlyAck.is_here() {
+        if Failpoint::EarlyAck.is_here() {
             inner.journalled(&group);
-            inner.clock.sleep(EARLY).await;
+            inner.clock.sleep(EARLY_ACK_DELAY).await;
         }
         match open.write(&group.changes).await {
             Ok(()) => {
@@ -174,7 +180,7 @@ async fn empty(failed: &mut Vec<Box<dyn Journal>>) {
         match journal.clear().await {
             Ok(()) => journal.close().await,
             Err(error) => {
-                tracing::debug!(%error, "a journal that failed is held on to");
+                tracing::debug!(%error, "a journal that failed is state on to");
                 failed.push(journal);
             }
         }
@@ -223,12 +229,12 @@ impl Inner {
             news.push(Event::JournalRecovered);
         }
         {
-            let mut held = self.lock();
-            held.take_over(recovered);
-            held.journal = JournalState::Good;
-            held.has_recovered = true;
-            held.counted_unopened = None;
-            held.rewrite = again;
+            let mut state = self.lock();
+            state.take_over(recovered);
+            state.journal = JournalState::Good;
+            state.has_recovered = true;
+            state.counted_unopened = None;
+            state.rewrite = again;
         }
         self.tell(news);
         self.wake_sender.notify_one();
@@ -242,11 +248,11 @@ impl Inner {
 
     /// Whose saves this store keeps: the backend that it was first registered at. `None`: it was at none yet.
     fn backend(&self) -> Option<BackendIdentity> {
-        let mut held = self.lock();
-        if held.backend.is_none() {
-            held.backend = self.registration.backend();
+        let mut state = self.lock();
+        if state.backend.is_none() {
+            state.backend = self.registration.backend();
         }
-        held.backend.clone()
+        state.backend.clone()
     }
 
     /// Before it is known whose saves this store keeps, nothing is taken over. If nothing is left anyway, nobody needs to wait
@@ -254,13 +260,13 @@ impl Inner {
     async fn count_unsent(&self, failures: &mut u32) -> bool {
         match self.journal.count_unsent().await {
             Ok(count) => {
-                let mut held = self.lock();
-                held.counted_unopened = Some(count);
+                let mut state = self.lock();
+                state.counted_unopened = Some(count);
                 if count == 0 {
-                    held.journal = JournalState::Good;
-                    held.has_recovered = true;
+                    state.journal = JournalState::Good;
+                    state.has_recovered = true;
                 }
-                drop(held);
+                drop(state);
                 self.progressed();
                 true
             }
@@ -311,29 +317,29 @@ impl Inner {
     }
 
     fn journalled(&self, group: &Group) {
-        let local_save = |(name, epoch, stamp): &(Name, i64, Stamp)| LocalSave {
+        let local_save = |(name, epoch, revision): &(Name, i64, Revision)| LocalSave {
             player_id: name.0.to_string(),
             key: name.1.to_string(),
-            generation: stamp.generation,
+            generation: revision.generation,
             epoch: *epoch,
-            sequence: stamp.sequence,
+            sequence: revision.sequence,
         };
         let local: Vec<LocalSave> = group.living.iter().map(local_save).collect();
         {
-            let mut held = self.lock();
-            for (name, epoch, stamp) in &group.living {
-                held.mark_durable(name, *epoch, stamp);
+            let mut state = self.lock();
+            for (name, epoch, revision) in &group.living {
+                state.mark_durable(name, *epoch, revision);
             }
             if group.changes.server_id.is_some() {
-                held.named.clone_from(&group.changes.server_id);
+                state.journal_server_id.clone_from(&group.changes.server_id);
             }
-            for (name, sequence, _) in &group.left_over {
-                if let Some(left) = held.left_over.get_mut(name).filter(|left| left.sequence == *sequence) {
+            for (name, sequence, _) in &group.recovered {
+                if let Some(left) = state.recovered.get_mut(name).filter(|left| left.sequence == *sequence) {
                     left.journalled = true;
                 }
             }
         }
-        if !local.is_empty() || !group.left_over.is_empty() {
+        if !local.is_empty() || !group.recovered.is_empty() {
             self.wake_sender.notify_one();
         }
         if !local.is_empty() {
@@ -343,16 +349,16 @@ impl Inner {
     }
 
     fn give_back(&self, group: Group) {
-        let mut held = self.lock();
+        let mut state = self.lock();
         for settled in group.changes.settled {
-            held.note_settled(settled);
+            state.note_settled(settled);
         }
-        held.buried.splice(0..0, group.changes.buried);
-        held.rewrite = true;
+        state.retired_servers.splice(0..0, group.changes.retired_servers);
+        state.rewrite = true;
     }
 }
 
-impl Held {
+impl StoreState {
     fn take_over(&mut self, recovered: Recovered) {
         if !recovered.saves.is_empty() {
             tracing::info!(saves = recovered.saves.len(), "unsent saves of an earlier run are sent now");
@@ -360,7 +366,7 @@ impl Held {
         self.adopt(recovered.saves);
         for server_id in recovered.unproven_ids {
             if !self.own_ids.contains(&server_id) && !self.predecessors.contains(&server_id) {
-                self.buried.push(server_id);
+                self.retired_servers.push(server_id);
             }
         }
         for server_id in recovered.server_ids {
@@ -377,10 +383,10 @@ impl Held {
         let rewrite = std::mem::take(&mut self.rewrite);
         let resent = std::mem::take(&mut self.resent);
         group.living = if rewrite { self.all_unsent() } else { resent.into_iter().chain(numbered).collect() };
-        for (name, left) in &self.left_over {
+        for (name, left) in &self.recovered {
             if rewrite || !left.journalled {
-                let LeftOver { sequence, body, .. } = left;
-                group.left_over.push((name.clone(), *sequence, body.clone()));
+                let RecoveredSave { sequence, body, .. } = left;
+                group.recovered.push((name.clone(), *sequence, body.clone()));
             }
         }
         group.changes.settled = std::mem::take(&mut self.settled)
@@ -392,26 +398,28 @@ impl Held {
                 sequence,
             })
             .collect();
-        group.changes.buried = std::mem::take(&mut self.buried);
-        group.changes.server_id = server_id.filter(|id| rewrite || self.named.as_ref() != Some(id));
+        group.changes.retired_servers = std::mem::take(&mut self.retired_servers);
+        group.changes.server_id =
+            server_id.filter(|id| rewrite || self.journal_server_id.as_ref() != Some(id));
         self.own_ids.extend(group.changes.server_id.clone());
         group
     }
 
     /// Everything that is numbered and not with the backend, again.
-    fn all_unsent(&self) -> Vec<(Name, i64, Stamp)> {
+    fn all_unsent(&self) -> Vec<(Name, i64, Revision)> {
         let unsent = self.unsent.iter().filter_map(|name| {
             let (player, document) = self.document(name)?;
-            let stamp = document.numbered.as_ref().filter(|stamp| stamp.generation > document.committed)?;
-            Some((name.clone(), player.epoch, stamp.clone()))
+            let revision =
+                document.numbered.as_ref().filter(|revision| revision.generation > document.committed)?;
+            Some((name.clone(), player.epoch, revision.clone()))
         });
         unsent.collect()
     }
 
-    fn mark_durable(&mut self, name: &Name, epoch: i64, stamp: &Stamp) {
-        if !self.left_over.is_empty() {
-            let left = self.left_over.get_mut(&(Arc::clone(&name.0), Arc::clone(&name.1), epoch));
-            if let Some(left) = left.filter(|left| left.sequence == stamp.sequence) {
+    fn mark_durable(&mut self, name: &Name, epoch: i64, revision: &Revision) {
+        if !self.recovered.is_empty() {
+            let left = self.recovered.get_mut(&(Arc::clone(&name.0), Arc::clone(&name.1), epoch));
+            if let Some(left) = left.filter(|left| left.sequence == revision.sequence) {
                 left.journalled = true;
             }
         }
@@ -422,7 +430,7 @@ impl Held {
         };
         let Some(document) = player.documents.get_mut(&name.1) else { return };
         if document.dirty.is_some() {
-            document.durable = Some(stamp.clone());
+            document.durable = Some(revision.clone());
         }
     }
 }

@@ -10,23 +10,23 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 
-use super::flush::{AllDue, Flushed};
+use super::flush::{FlushGuard, Flushed};
 use super::state::{JournalState, Player, Release};
 use super::{Event, Inner, PlayerStore, Resolution, Snapshot};
 use crate::error::{ClientError, Fault};
 use crate::registration::Notice;
 
 /// First and longest time between two questions whether another server has let a player go.
-const ASK_AGAIN: Duration = Duration::from_millis(100);
-const ASK_AGAIN_LONGEST: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Time the game has to save the final state of a player that another server waits for.
-const FINAL_STATE: Duration = Duration::from_secs(2);
+const FINAL_SAVE_DELAY: Duration = Duration::from_secs(2);
 /// Longest time such a player is flushed before the attempt is given up; the lease is let go when it succeeds later.
-const HAND_OVER: Duration = Duration::from_secs(30);
+const HANDOVER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest time a merged document may take to reach the backend.
-const MERGE: Duration = Duration::from_secs(30);
+const MERGE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Conflicts remembered as announced.
-const MOST_ANNOUNCED: usize = 10_000;
+const MAX_ANNOUNCED: usize = 10_000;
 
 impl PlayerStore {
     /// Takes a player over and reads the documents. Waits, at most `within` in all, until what an earlier run saved of the
@@ -46,29 +46,29 @@ impl PlayerStore {
                 "the backend's address leads to another backend than the one this server's players are from";
             return Err(ClientError::new(Fault::NotRegistered, message));
         }
-        let _hurry = AllDue::begin(inner);
+        let _hurry = FlushGuard::begin(inner);
         inner.wake_journal.notify_one();
         let loading = Loading::begin(inner, player_id);
         let closed = {
-            let held = inner.lock();
-            if held.closing > 0 {
+            let state = inner.lock();
+            if state.closing > 0 {
                 return Err(closing());
             }
-            held.closed
+            state.closed
         };
-        let mut pause = ASK_AGAIN;
+        let mut pause = RETRY_INTERVAL;
         loop {
             let forgotten = loading.forgotten();
             let known = inner.lock().known_versions(player_id);
             let left = until.saturating_duration_since(inner.clock.now());
             // The journal knows who takes the lease before it is taken: otherwise nobody could let it go after a crash.
-            let ready = inner.wait_until(left, |held| {
-                held.closed != closed
-                    || held.journal != JournalState::Opening
-                        && (held.journal == JournalState::Failed
-                            || held.named.as_deref() == Some(&*server_id))
-                        && !held.has_left_over(player_id)
-                        && !held.releases.contains_key(player_id)
+            let ready = inner.wait_until(left, |state| {
+                state.closed != closed
+                    || state.journal != JournalState::Opening
+                        && (state.journal == JournalState::Failed
+                            || state.journal_server_id.as_deref() == Some(&*server_id))
+                        && !state.has_recovered_saves(player_id)
+                        && !state.releases.contains_key(player_id)
             });
             if !ready.await {
                 return Err(ClientError {
@@ -87,7 +87,7 @@ impl PlayerStore {
             if inner.lock().players.is_empty() {
                 // Until a heartbeat was answered since, the next one may be half a minute away: too long for whoever waits
                 // for this player. Also without an answer, for the lease may be ours.
-                inner.registration.beat_soon();
+                inner.registration.heartbeat_soon();
             }
             let reply = match reply {
                 // Forgotten, for instance while the backend was away: it is listed again by the next heartbeat.
@@ -96,9 +96,9 @@ impl PlayerStore {
                     if left.is_zero() {
                         return Err(error);
                     }
-                    inner.registration.beat_soon();
+                    inner.registration.heartbeat_soon();
                     inner.clock.sleep(pause.min(left)).await;
-                    pause = (pause * 2).min(ASK_AGAIN_LONGEST);
+                    pause = (pause * 2).min(MAX_RETRY_INTERVAL);
                     if inner.registration.server_id().is_some_and(|now| now != server_id) {
                         return Err(error);
                     }
@@ -113,63 +113,63 @@ impl PlayerStore {
                     None => continue,
                 }
             }
-            let Some(held) = reply.held.into_iter().find(|player| player.player_id == player_id) else {
+            let Some(holder) = reply.held.into_iter().find(|player| player.player_id == player_id) else {
                 return Err(
                     Problem::new(Code::PlayerNotFound, "the backend does not know this player").into()
                 );
             };
             let left = until.saturating_duration_since(inner.clock.now());
             if left.is_zero() {
-                let detail = format!("server {} still holds the player", held.server_id);
+                let detail = format!("server {} still holds the player", holder.server_id);
                 let mut error = ClientError::from(Problem::new(Code::PlayerHeld, detail));
                 error.retryable = true;
                 return Err(error);
             }
             inner.clock.sleep(pause.min(left)).await;
-            pause = (pause * 2).min(ASK_AGAIN_LONGEST);
+            pause = (pause * 2).min(MAX_RETRY_INTERVAL);
         }
     }
 
     /// Flushes a player, lets the lease go and forgets the player. With something left unsaved, that happens once it is
     /// committed.
     pub async fn release(&self, player_id: &str, within: Duration) -> Flushed {
-        self.flush_and_let_go(Some(player_id), within).await
+        self.flush_and_release(Some(player_id), within).await
     }
 
     /// [`Self::release`] for all players, at the end of the process.
     pub async fn release_all(&self, within: Duration) -> Flushed {
-        self.flush_and_let_go(None, within).await
+        self.flush_and_release(None, within).await
     }
 
-    async fn flush_and_let_go(&self, player_id: Option<&str>, within: Duration) -> Flushed {
+    async fn flush_and_release(&self, player_id: Option<&str>, within: Duration) -> Flushed {
         let until = self.0.clock.now() + within;
         let _closing = player_id.is_none().then(|| Closing::begin(&self.0));
         {
             // From here on their state is final: a game that goes on saving delays nobody.
-            let mut held = self.0.lock();
+            let mut state = self.0.lock();
             let leaving: Vec<Arc<str>> = match player_id {
                 Some(id) => {
-                    held.players.get_key_value(id).map(|(id, _)| Arc::clone(id)).into_iter().collect()
+                    state.players.get_key_value(id).map(|(id, _)| Arc::clone(id)).into_iter().collect()
                 }
-                None => held.players.keys().cloned().collect(),
+                None => state.players.keys().cloned().collect(),
             };
-            held.leavers.extend(leaving);
-            held.forget_leavers();
+            state.releasing.extend(leaving);
+            state.forget_released();
         }
         let flushed = self.flush(player_id, within).await;
         if player_id.is_none() {
             self.0.lock().release_unjournalled();
         }
-        self.let_go(player_id, until).await;
+        self.wait_released(player_id, until).await;
         flushed
     }
 
-    async fn let_go(&self, player_id: Option<&str>, until: Instant) {
-        let _hurry = AllDue::begin(&self.0);
+    async fn wait_released(&self, player_id: Option<&str>, until: Instant) {
+        let _hurry = FlushGuard::begin(&self.0);
         let left = until.saturating_duration_since(self.0.clock.now());
-        let gone = self.0.wait_until(left, |held| match player_id {
-            Some(id) => !held.releases.contains_key(id),
-            None => held.releases.is_empty() && held.loading.is_empty(),
+        let gone = self.0.wait_until(left, |state| match player_id {
+            Some(id) => !state.releases.contains_key(id),
+            None => state.releases.is_empty() && state.loading.is_empty(),
         });
         if !gone.await {
             tracing::warn!("leases were not let go in time; they run out by themselves");
@@ -210,7 +210,7 @@ impl PlayerStore {
     async fn settle_once(&self, conflict: &Conflict, merged: Option<u64>) -> Result<(), ClientError> {
         let (player_id, key) = (conflict.player_id.as_str(), conflict.key.as_str());
         if let Some(generation) = merged {
-            let _hurry = AllDue::begin(&self.0);
+            let _hurry = FlushGuard::begin(&self.0);
             // The conflict goes only when what was made of it is committed.
             let committed = |player: &Player| {
                 player
@@ -218,12 +218,12 @@ impl PlayerStore {
                     .get(key)
                     .is_some_and(|document| document.committed >= generation || document.dirty.is_none())
             };
-            let settled = self.0.wait_until(MERGE, |held| {
-                held.players.get(player_id).is_none_or(|player| player.lost || committed(player))
+            let settled = self.0.wait_until(MERGE_TIMEOUT, |state| {
+                state.players.get(player_id).is_none_or(|player| player.lost || committed(player))
             });
             let settled = settled.await;
-            let held = self.0.lock();
-            if !settled || held.players.get(player_id).is_none_or(|player| player.lost || !committed(player))
+            let state = self.0.lock();
+            if !settled || state.players.get(player_id).is_none_or(|player| player.lost || !committed(player))
             {
                 return Err(ClientError::new(
                     Fault::Timeout,
@@ -250,9 +250,9 @@ struct Closing<'a>(&'a Inner);
 impl<'a> Closing<'a> {
     fn begin(inner: &'a Inner) -> Self {
         {
-            let mut held = inner.lock();
-            held.closing += 1;
-            held.closed += 1;
+            let mut state = inner.lock();
+            state.closing += 1;
+            state.closed += 1;
         }
         inner.progressed();
         Self(inner)
@@ -287,14 +287,14 @@ impl<'a> Loading<'a> {
 
 impl Drop for Loading<'_> {
     fn drop(&mut self) {
-        let mut held = self.0.lock();
-        if let Some(loads) = held.loading.get_mut(&self.1) {
+        let mut state = self.0.lock();
+        if let Some(loads) = state.loading.get_mut(&self.1) {
             loads.running -= 1;
             if loads.running == 0 {
-                held.loading.remove(&self.1);
+                state.loading.remove(&self.1);
             }
         }
-        drop(held);
+        drop(state);
         self.0.progressed();
     }
 }
@@ -311,37 +311,37 @@ impl Inner {
         let LoadedPlayer { player_id, epoch, sequence, documents, conflicts } = loaded;
         let mut news = Vec::new();
         let snapshots = {
-            let mut held = self.lock();
-            if held.closed != closed {
+            let mut state = self.lock();
+            if state.closed != closed {
                 // The backend has given the lease all the same.
-                if !held.players.contains_key(&*player_id) {
-                    held.releases.insert(player_id.into(), Release { epoch, player: None });
+                if !state.players.contains_key(&*player_id) {
+                    state.releases.insert(player_id.into(), Release { epoch, player: None });
                 }
-                drop(held);
+                drop(state);
                 self.wake_sender.notify_one();
                 return Err(closing());
             }
-            if held.loading.get(&*player_id).is_some_and(|loads| loads.forgotten != forgotten) {
+            if state.loading.get(&*player_id).is_some_and(|loads| loads.forgotten != forgotten) {
                 return Ok(None);
             }
             // Under another epoch, what is unsent here was made of an older state.
             let version =
                 |key: &str| documents.iter().find(|fresh| fresh.key == key).map_or(0, |fresh| fresh.version);
             let went_back = known.iter().any(|(key, known)| version(key) < *known);
-            if went_back && held.rolled_back(self.clock.now()) {
+            if went_back && state.rolled_back(self.clock.now()) {
                 news.push(Event::RollbackDetected);
             }
-            if held.players.get(&*player_id).is_some_and(|player| player.epoch != epoch || player.lost) {
-                held.resend(&player_id, self.clock.now());
-                held.lose(&player_id);
-                held.forget(&player_id);
+            if state.players.get(&*player_id).is_some_and(|player| player.epoch != epoch || player.lost) {
+                state.resend(&player_id, self.clock.now());
+                state.lose(&player_id);
+                state.forget(&player_id);
             }
-            held.wanted.remove(&*player_id);
-            held.leavers.remove(&*player_id);
-            held.refusals.forget(|owner| owner == &*player_id);
-            let used = held.retired.next_sequence(&player_id, epoch);
+            state.wanted.remove(&*player_id);
+            state.releasing.remove(&*player_id);
+            state.refusals.forget(|owner| owner == &*player_id);
+            let used = state.ended_leases.next_sequence(&player_id, epoch);
             let id: Arc<str> = player_id.into();
-            let player = held.players.entry(Arc::clone(&id)).or_insert_with(|| Player::new(id));
+            let player = state.players.entry(Arc::clone(&id)).or_insert_with(|| Player::new(id));
             player.epoch = epoch;
             player.next_sequence = player.next_sequence.max(sequence.saturating_add(1)).max(used);
             for fresh in documents {
@@ -355,7 +355,7 @@ impl Inner {
             let snapshots = player.snapshots();
             // The game that has the player now has not heard of them.
             for conflict in &conflicts {
-                held.announced_conflicts.remove(&conflict.conflict_id);
+                state.announced_conflicts.remove(&conflict.conflict_id);
             }
             snapshots
         };
@@ -367,11 +367,11 @@ impl Inner {
 
     fn announce(&self, conflicts: Vec<Conflict>) {
         let fresh: Vec<Conflict> = {
-            let mut held = self.lock();
-            if held.announced_conflicts.len() > MOST_ANNOUNCED {
-                held.announced_conflicts.clear();
+            let mut state = self.lock();
+            if state.announced_conflicts.len() > MAX_ANNOUNCED {
+                state.announced_conflicts.clear();
             }
-            let new = |conflict: &Conflict| held.announced_conflicts.insert(conflict.conflict_id.clone());
+            let new = |conflict: &Conflict| state.announced_conflicts.insert(conflict.conflict_id.clone());
             conflicts.into_iter().filter(new).collect()
         };
         self.tell(fresh.into_iter().map(Event::ConflictFound));
@@ -413,11 +413,11 @@ pub(super) async fn listen(store: Weak<Inner>, mut notices: broadcast::Receiver<
                 let is_news = has_lost && inner.lock().reported_rollback(inner.clock.now());
                 inner.tell(is_news.then_some(Event::RollbackDetected));
                 {
-                    let mut held = inner.lock();
+                    let mut state = inner.lock();
                     // Its leases are of no use to anybody, once all that was saved under them has arrived.
-                    held.predecessors.extend(before);
+                    state.predecessors.extend(before);
                     if is_ours {
-                        held.resend_all(inner.clock.now());
+                        state.resend_all(inner.clock.now());
                     }
                 }
                 inner.wake_journal.notify_one();
@@ -444,56 +444,56 @@ pub(super) async fn listen(store: Weak<Inner>, mut notices: broadcast::Receiver<
 pub(super) fn wanted(inner: &Arc<Inner>, players: Vec<String>) {
     for player_id in players {
         let known = {
-            let mut held = inner.lock();
-            let on_its_way = held.loading.contains_key(&*player_id)
-                || held.releases.contains_key(&*player_id)
-                || held.leavers.contains(&*player_id);
-            if on_its_way || !held.wanted.insert(player_id.as_str().into()) {
+            let mut state = inner.lock();
+            let on_its_way = state.loading.contains_key(&*player_id)
+                || state.releases.contains_key(&*player_id)
+                || state.releasing.contains(&*player_id);
+            if on_its_way || !state.wanted.insert(player_id.as_str().into()) {
                 continue;
             }
-            held.players.get(&*player_id).is_some_and(|player| !player.lost)
+            state.players.get(&*player_id).is_some_and(|player| !player.lost)
         };
         let store = Arc::downgrade(inner);
         if known {
             inner.tell([Event::PlayerWanted { player_id: player_id.clone() }]);
             tokio::spawn(hand_over(store, player_id));
         } else {
-            tokio::spawn(let_go_unknown(store, player_id));
+            tokio::spawn(release_unknown(store, player_id));
         }
     }
 }
 
 async fn hand_over(store: Weak<Inner>, player_id: String) {
     let Some(clock) = store.upgrade().map(|inner| Arc::clone(&inner.clock)) else { return };
-    clock.sleep(FINAL_STATE).await;
+    clock.sleep(FINAL_SAVE_DELAY).await;
     let Some(inner) = store.upgrade() else { return };
     let still = inner.lock().wanted.contains(&*player_id);
     if still {
-        PlayerStore(inner).release(&player_id, HAND_OVER).await;
+        PlayerStore(inner).release(&player_id, HANDOVER_TIMEOUT).await;
     }
 }
 
 /// The backend thinks that this server holds the player: the reply to a load was lost. Asking again tells the epoch.
-async fn let_go_unknown(store: Weak<Inner>, player_id: String) {
+async fn release_unknown(store: Weak<Inner>, player_id: String) {
     let Some(inner) = store.upgrade() else { return };
     let Ok(server_id) = inner.server_id() else { return };
     let body = LoadPlayers { server_id, player_ids: vec![player_id.clone()] };
     let reply = inner.backend.load_players(inner.registration.key(), &body).await;
     {
-        let mut held = inner.lock();
+        let mut state = inner.lock();
         let found = reply
             .ok()
             .and_then(|reply| reply.players.into_iter().find(|player| player.player_id == player_id));
         // One that was lost is held under an epoch that nobody here knows of.
-        let known = held.players.get(&*player_id).is_some_and(|player| !player.lost);
-        let ours = known || held.loading.contains_key(&*player_id);
+        let known = state.players.get(&*player_id).is_some_and(|player| !player.lost);
+        let ours = known || state.loading.contains_key(&*player_id);
         match found {
             Some(found) if !ours => {
                 let release = Release { epoch: found.epoch, player: None };
-                held.releases.insert(player_id.as_str().into(), release);
+                state.releases.insert(player_id.as_str().into(), release);
             }
             _ => {
-                held.wanted.remove(&*player_id);
+                state.wanted.remove(&*player_id);
             }
         }
     }

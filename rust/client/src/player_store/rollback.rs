@@ -14,26 +14,26 @@ use std::time::Duration;
 use backend_protocol::player_store::{SaveOutcome, SaveResult};
 use tokio::time::Instant;
 
-use super::state::{Dirty, Document, Held, LeftOver, Player, Release, Stamp};
+use super::state::{Dirty, Document, Player, RecoveredSave, Release, Revision, StoreState};
 use super::uploader::Sent;
 
 /// Everything is sent again once for all that is noticed within this time.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Leases whose numbers are remembered after they ended.
-const MAX_RETIRED: usize = 50_000;
+const MAX_ENDED_LEASES: usize = 50_000;
 
 /// How far the numbers of leases that are over had come, by player and epoch. A backend that went back may give the same lease
 /// again, also one before the last, and a number stands for one save only.
 #[derive(Default)]
-pub struct Retired(HashMap<(Arc<str>, i64), i64>);
+pub struct EndedLeases(HashMap<(Arc<str>, i64), i64>);
 
-impl Retired {
+impl EndedLeases {
     /// Notes a player who leaves.
     pub fn note(&mut self, player: &Player) {
-        if self.0.len() >= MAX_RETIRED {
+        if self.0.len() >= MAX_ENDED_LEASES {
             let mut epochs: Vec<i64> = self.0.keys().map(|(_, epoch)| *epoch).collect();
-            let (_, middle, _) = epochs.select_nth_unstable(MAX_RETIRED / 2);
+            let (_, middle, _) = epochs.select_nth_unstable(MAX_ENDED_LEASES / 2);
             let middle = *middle;
             // Epochs grow with time.
             self.0.retain(|(_, epoch), _| *epoch > middle);
@@ -47,7 +47,7 @@ impl Retired {
     }
 }
 
-impl Held {
+impl StoreState {
     /// Sends again what the backend said it has of a player's present lease, under the same numbers.
     pub fn resend(&mut self, player_id: &str, now: Instant) {
         let Some(player) = self.players.get_mut(player_id).filter(|player| !player.lost) else { return };
@@ -55,7 +55,7 @@ impl Held {
             if document.dirty.is_some() || document.committed_sequence == 0 {
                 continue;
             }
-            let stamp = Stamp {
+            let revision = Revision {
                 sequence: document.committed_sequence,
                 generation: document.generation,
                 body: document.body.clone(),
@@ -64,15 +64,15 @@ impl Held {
             };
             let name = (Arc::clone(&player.id), Arc::clone(key));
             document.committed = document.generation.saturating_sub(1);
-            document.numbered = Some(stamp.clone());
+            document.numbered = Some(revision.clone());
             document.dirty = Some(Dirty { first: now, last: now });
             self.bytes += document.bytes;
             // The journal is to keep it again.
             self.settled.remove(&(Arc::clone(&name.0), Arc::clone(&name.1), player.epoch));
             self.unsent.insert(name.clone());
-            self.resent.push((name, player.epoch, stamp));
+            self.resent.push((name, player.epoch, revision));
         }
-        self.quiet_until = None;
+        self.next_due = None;
     }
 
     /// [`Self::resend`] of everybody.
@@ -122,7 +122,7 @@ impl Held {
                 if player.lost {
                     let Some(left) = player.kept_apart(&key) else { continue };
                     self.bytes += left.bytes;
-                    self.left_over.insert((Arc::clone(&player_id), key, player.epoch), left);
+                    self.recovered.insert((Arc::clone(&player_id), key, player.epoch), left);
                 } else if let Some(document) = player.documents.get_mut(&key) {
                     self.changes += 1;
                     document.generation = self.changes;
@@ -136,7 +136,7 @@ impl Held {
                 }
             }
         }
-        self.quiet_until = None;
+        self.next_due = None;
     }
 
     /// The backend lacks what it had confirmed of a player who is being released: it is sent again, and the lease stays until
@@ -152,7 +152,7 @@ impl Held {
                     let body = document.body.clone();
                     let bytes = body.text().as_str().len();
                     let sequence = document.committed_sequence;
-                    LeftOver {
+                    RecoveredSave {
                         sequence,
                         body,
                         bytes,
@@ -169,9 +169,9 @@ impl Held {
                 self.bytes += left.bytes;
                 // The journal is to keep it again.
                 self.settled.remove(&(Arc::clone(&id), Arc::clone(&key), epoch));
-                self.left_over.insert((Arc::clone(&id), key, epoch), left);
+                self.recovered.insert((Arc::clone(&id), key, epoch), left);
             }
-            self.retired.note(&player);
+            self.ended_leases.note(&player);
         }
         self.releases.insert(id, Release { epoch, player: None });
         has_player
@@ -230,7 +230,7 @@ impl Player {
     }
 
     /// A document of a lost player as a save that comes too late.
-    fn kept_apart(&mut self, key: &str) -> Option<LeftOver> {
+    fn kept_apart(&mut self, key: &str) -> Option<RecoveredSave> {
         let document = self.documents.get_mut(key)?;
         let body = document.body.clone();
         let bytes = body.text().as_str().len();
@@ -238,6 +238,6 @@ impl Player {
         self.next_sequence += 1;
         document.committed_sequence = sequence;
         let loaded_version = Some(document.version);
-        Some(LeftOver { sequence, body, bytes, journalled: false, is_repeated: false, loaded_version })
+        Some(RecoveredSave { sequence, body, bytes, journalled: false, is_repeated: false, loaded_version })
     }
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use backend_protocol::limits::MAX_DOCUMENT_BYTES;
 use tokio::time::Instant;
 
-use super::document_source::{Body, Draft};
+use super::document_source::{DocumentBody, DocumentSource};
 use super::refusals::Refusals;
-use super::rollback::Retired;
+use super::rollback::EndedLeases;
 use super::{Backlog, MAX_BACKLOG_BYTES, Pace, Snapshot, lease_lost};
 use crate::error::{ClientError, Fault};
 use crate::journal::{Record, Settled};
@@ -20,7 +20,7 @@ pub(super) const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Least bytes that a batch is cut down to: those of the largest document.
 pub(super) const MIN_BATCH_BYTES: usize = MAX_DOCUMENT_BYTES;
 /// Most replaced contents kept for the journal's task to free. While it is held up, the game's thread does it.
-const MOST_OUTDATED: usize = 1_024;
+const MAX_OUTDATED: usize = 1_024;
 
 /// A document: player and key.
 pub(super) type Name = (Arc<str>, Arc<str>);
@@ -28,22 +28,22 @@ pub(super) type Name = (Arc<str>, Arc<str>);
 pub(super) type Epoched = (Arc<str>, Arc<str>, i64);
 
 // Ordered maps, so that one seed of the simulation gives one trace.
-pub(super) struct Held {
+pub(super) struct StoreState {
     pub pace: Pace,
     pub players: BTreeMap<Arc<str>, Player>,
-    pub retired: Retired,
+    pub ended_leases: EndedLeases,
     /// Saves without a living document: of dead processes, and of leases that were lost.
-    pub left_over: BTreeMap<Epoched, LeftOver>,
+    pub recovered: BTreeMap<Epoched, RecoveredSave>,
     /// Documents the backend does not have in their newest state.
     pub unsent: BTreeSet<Name>,
     /// Documents that changed since they were numbered for the journal, in the order in which they did. Of players who are
     /// gone, some may be left, to no effect.
     pub unnumbered: Vec<Name>,
     /// Players to let go once nothing of theirs is unsent.
-    pub leavers: BTreeSet<Arc<str>>,
+    pub releasing: BTreeSet<Arc<str>>,
     /// Nothing is due before this, as long as nobody leaves, waits for a flush or has left something over: found by looking
     /// through all that is unsent, which nobody needs to do again until then.
-    pub quiet_until: Option<Instant>,
+    pub next_due: Option<Instant>,
     /// Leases to release, by player.
     pub releases: BTreeMap<Arc<str>, Release>,
     /// Players being loaded.
@@ -66,13 +66,13 @@ pub(super) struct Held {
     pub at_another_backend: bool,
     /// What the next transaction of the journal does beside keeping saves: up to which sequence documents are settled.
     pub settled: BTreeMap<Epoched, i64>,
-    pub buried: Vec<String>,
+    pub retired_servers: Vec<String>,
     /// Write everything unsettled again: the journal is a new one.
     pub rewrite: bool,
     /// Ids of this process.
     pub own_ids: BTreeSet<String>,
     /// The id that the journal knows this process by.
-    pub named: Option<String>,
+    pub journal_server_id: Option<String>,
     /// Ids of dead processes whose leases wait to be let go.
     pub predecessors: Vec<String>,
     /// Bytes of everything unsent.
@@ -81,7 +81,7 @@ pub(super) struct Held {
     pub sealed: bool,
     pub refusals: Refusals,
     /// What is sent again under the number it had, on its way to the journal.
-    pub resent: Vec<(Name, i64, Stamp)>,
+    pub resent: Vec<(Name, i64, Revision)>,
     /// When the backend was found to have gone back.
     pub rolled_back: Option<Instant>,
     /// The document that was sent last. The next batch goes on behind it: whoever saves at each frame must not keep those
@@ -101,7 +101,7 @@ pub(super) struct Held {
     pub conflicted: usize,
     pub last_flush: Duration,
     /// Contents that were replaced. Freeing them takes the game's thread as long as taking them did.
-    pub outdated: Vec<Body>,
+    pub outdated: Vec<DocumentBody>,
 }
 
 /// A lease to release.
@@ -139,7 +139,7 @@ pub(super) struct Player {
 
 #[derive(Default)]
 pub(super) struct Document {
-    pub body: Body,
+    pub body: DocumentBody,
     pub bytes: usize,
     pub version: i64,
     /// The newest change.
@@ -147,9 +147,9 @@ pub(super) struct Document {
     /// The change the backend has.
     pub committed: u64,
     /// The newest change that has a number.
-    pub numbered: Option<Stamp>,
+    pub numbered: Option<Revision>,
     /// The newest change that is in the journal.
-    pub durable: Option<Stamp>,
+    pub durable: Option<Revision>,
     /// When it changed; `None` when the backend has all.
     pub dirty: Option<Dirty>,
     /// Number of the newest change that the backend said it has of this lease; 0: of none.
@@ -162,10 +162,10 @@ pub(super) struct Document {
 
 /// A change with its number. The content goes with it for ever: the same number never stands for something else.
 #[derive(Clone)]
-pub(super) struct Stamp {
+pub(super) struct Revision {
     pub sequence: i64,
     pub generation: u64,
-    pub body: Body,
+    pub body: DocumentBody,
     pub bytes: usize,
     /// [`Document::loaded_version`].
     pub loaded_version: Option<i64>,
@@ -177,9 +177,9 @@ pub(super) struct Dirty {
     pub last: Instant,
 }
 
-pub(super) struct LeftOver {
+pub(super) struct RecoveredSave {
     pub sequence: i64,
-    pub body: Body,
+    pub body: DocumentBody,
     pub bytes: usize,
     pub journalled: bool,
     /// The backend said before that it has this.
@@ -188,17 +188,17 @@ pub(super) struct LeftOver {
     pub loaded_version: Option<i64>,
 }
 
-impl Held {
+impl StoreState {
     pub fn new(pace: Pace) -> Self {
         Self {
             pace,
             players: BTreeMap::new(),
-            retired: Retired::default(),
-            left_over: BTreeMap::new(),
+            ended_leases: EndedLeases::default(),
+            recovered: BTreeMap::new(),
             unsent: BTreeSet::new(),
             unnumbered: Vec::new(),
-            leavers: BTreeSet::new(),
-            quiet_until: None,
+            releasing: BTreeSet::new(),
+            next_due: None,
             releases: BTreeMap::new(),
             loading: BTreeMap::new(),
             closing: 0,
@@ -212,10 +212,10 @@ impl Held {
             backend: None,
             at_another_backend: false,
             settled: BTreeMap::new(),
-            buried: Vec::new(),
+            retired_servers: Vec::new(),
             rewrite: false,
             own_ids: BTreeSet::new(),
-            named: None,
+            journal_server_id: None,
             predecessors: Vec::new(),
             bytes: 0,
             sealed: false,
@@ -238,7 +238,7 @@ impl Held {
         &mut self,
         player_id: &str,
         key: &str,
-        draft: impl Draft,
+        draft: impl DocumentSource,
         bytes: usize,
         now: Instant,
     ) -> Result<u64, ClientError> {
@@ -262,7 +262,7 @@ impl Held {
         if self.sealed {
             return Err(shutting_down());
         }
-        if self.leavers.contains(player_id) {
+        if self.releasing.contains(player_id) {
             let message = "the player is being released: save before, or load the player again";
             return Err(ClientError::new(Fault::NotLoaded, message));
         }
@@ -277,8 +277,8 @@ impl Held {
             None => (Arc::clone(&player.id), key.into()),
         };
         let document = player.documents.entry(Arc::clone(&name.1)).or_default();
-        let before = std::mem::replace(&mut document.body, Body::new(draft));
-        if self.outdated.len() < MOST_OUTDATED {
+        let before = std::mem::replace(&mut document.body, DocumentBody::new(draft));
+        if self.outdated.len() < MAX_OUTDATED {
             self.outdated.push(before);
         }
         document.bytes = bytes;
@@ -300,7 +300,7 @@ impl Held {
     /// Whether saves of the player are accepted.
     pub fn takes_saves_of(&self, player_id: &str) -> bool {
         let is_held = self.players.get(player_id).is_some_and(|player| !player.lost);
-        is_held && !self.sealed && !self.leavers.contains(player_id)
+        is_held && !self.sealed && !self.releasing.contains(player_id)
     }
 
     pub fn note_refused(&mut self, player_id: &str, key: &str, error: &ClientError, now: Instant) {
@@ -327,10 +327,10 @@ impl Held {
     /// Documents of one player or of all that the backend does not have.
     pub fn dirty(&self, player_id: Option<&str>) -> usize {
         match player_id {
-            None => self.unsent.len() + self.left_over.len(),
+            None => self.unsent.len() + self.recovered.len(),
             Some(id) => {
                 self.unsent.iter().filter(|name| &*name.0 == id).count()
-                    + self.left_over.keys().filter(|name| &*name.0 == id).count()
+                    + self.recovered.keys().filter(|name| &*name.0 == id).count()
             }
         }
     }
@@ -340,16 +340,16 @@ impl Held {
         let wanted = |id: &str| player_id.is_none_or(|wanted| wanted == id);
         let durable = |name: &&Name| {
             self.document(name).is_none_or(|(_, document)| {
-                document.durable.as_ref().is_some_and(|stamp| stamp.generation == document.generation)
+                document.durable.as_ref().is_some_and(|revision| revision.generation == document.generation)
             })
         };
         let living = self.unsent.iter().filter(|name| wanted(&name.0)).filter(|name| !durable(name)).count();
-        let left = self.left_over.iter().filter(|(name, left)| wanted(&name.0) && !left.journalled).count();
+        let left = self.recovered.iter().filter(|(name, left)| wanted(&name.0) && !left.journalled).count();
         living + left
     }
 
-    pub fn has_left_over(&self, player_id: &str) -> bool {
-        self.left_over.keys().any(|name| &*name.0 == player_id)
+    pub fn has_recovered_saves(&self, player_id: &str) -> bool {
+        self.recovered.keys().any(|name| &*name.0 == player_id)
     }
 
     pub fn backlog(&self, now: Instant) -> Backlog {
@@ -366,13 +366,13 @@ impl Held {
     }
 
     /// Gives every new change its number. Numbers are given here and nowhere else.
-    pub fn number(&mut self) -> Vec<(Name, i64, Stamp)> {
+    pub fn number(&mut self) -> Vec<(Name, i64, Revision)> {
         let mut numbered = Vec::with_capacity(self.unnumbered.len());
         for name in std::mem::take(&mut self.unnumbered) {
             let Some(player) = self.players.get_mut(&name.0) else { continue };
             let epoch = player.epoch;
-            if let Some(stamp) = player.number(&name.1) {
-                numbered.push((name, epoch, stamp));
+            if let Some(revision) = player.number(&name.1) {
+                numbered.push((name, epoch, revision));
             }
         }
         numbered
@@ -396,23 +396,23 @@ impl Held {
             }
             document.dirty = None;
             self.bytes = self.bytes.saturating_sub(document.bytes);
-            let Some(stamp) = document.numbered.take() else { continue };
+            let Some(revision) = document.numbered.take() else { continue };
             let journalled =
-                document.durable.take().is_some_and(|durable| durable.sequence == stamp.sequence);
-            self.bytes += stamp.bytes;
-            let is_repeated = stamp.sequence == document.committed_sequence;
-            let left = LeftOver {
-                sequence: stamp.sequence,
-                body: stamp.body,
-                bytes: stamp.bytes,
+                document.durable.take().is_some_and(|durable| durable.sequence == revision.sequence);
+            self.bytes += revision.bytes;
+            let is_repeated = revision.sequence == document.committed_sequence;
+            let left = RecoveredSave {
+                sequence: revision.sequence,
+                body: revision.body,
+                bytes: revision.bytes,
                 journalled,
                 is_repeated,
-                loaded_version: stamp.loaded_version,
+                loaded_version: revision.loaded_version,
             };
-            self.left_over.insert((Arc::clone(&id), key, epoch), left);
+            self.recovered.insert((Arc::clone(&id), key, epoch), left);
         }
         self.wanted.remove(player_id);
-        self.forget_leavers();
+        self.forget_released();
     }
 
     /// What a journal had, unless this process knows better.
@@ -426,7 +426,7 @@ impl Held {
                 continue;
             }
             let bytes = record.value.as_str().len();
-            let left = LeftOver {
+            let left = RecoveredSave {
                 sequence: record.sequence,
                 body: record.value.into(),
                 bytes,
@@ -435,20 +435,20 @@ impl Held {
                 loaded_version: None,
             };
             let name = (player_id, record.key.into(), record.epoch);
-            if self.left_over.get(&name).is_some_and(|known| known.sequence >= left.sequence) {
+            if self.recovered.get(&name).is_some_and(|known| known.sequence >= left.sequence) {
                 continue;
             }
             self.bytes += left.bytes;
-            if let Some(before) = self.left_over.insert(name, left) {
+            if let Some(before) = self.recovered.insert(name, left) {
                 self.bytes = self.bytes.saturating_sub(before.bytes);
             }
         }
     }
 
     /// A left-over save is with the backend.
-    pub fn settle_left_over(&mut self, name: &Epoched, sequence: i64) {
-        if self.left_over.get(name).is_some_and(|left| left.sequence <= sequence)
-            && let Some(left) = self.left_over.remove(name)
+    pub fn settle_recovered(&mut self, name: &Epoched, sequence: i64) {
+        if self.recovered.get(name).is_some_and(|left| left.sequence <= sequence)
+            && let Some(left) = self.recovered.remove(name)
         {
             self.bytes = self.bytes.saturating_sub(left.bytes);
         }
@@ -472,25 +472,25 @@ impl Held {
         if let Some(loads) = self.loading.get_mut(player_id) {
             loads.forgotten += 1;
         }
-        self.leavers.remove(player_id);
+        self.releasing.remove(player_id);
         let player = self.players.remove(player_id)?;
-        self.retired.note(&player);
+        self.ended_leases.note(&player);
         Some(player)
     }
 
     /// Lets go of players who left and have nothing unsent.
-    pub fn forget_leavers(&mut self) {
+    pub fn forget_released(&mut self) {
         // A lost player stays known until the backend has said what it has of the lease: if it went back, what was only
         // loaded is to be sent as well.
         let is_asking = |player: &Player| {
             let id = &player.id;
-            player.lost && self.left_over.keys().any(|name| name.0 == *id && name.2 == player.epoch)
+            player.lost && self.recovered.keys().any(|name| name.0 == *id && name.2 == player.epoch)
         };
         let has_all_sent = |player: &Player| {
             player.documents.values().all(|document| document.dirty.is_none()) && !is_asking(player)
         };
         let done: Vec<Arc<str>> = self
-            .leavers
+            .releasing
             .iter()
             .filter(|id| self.players.get(*id).is_some_and(has_all_sent))
             .cloned()
@@ -506,7 +506,7 @@ impl Held {
     /// At the end of the process: players whose unsent saves are not in the journal wait for nobody. Those whose saves are stay
     /// held, so that they arrive, from the journal, before another server loads the player.
     pub fn release_unjournalled(&mut self) {
-        for id in &self.leavers {
+        for id in &self.releasing {
             let Some(player) = self.players.get(id).filter(|player| !player.lost) else { continue };
             let is_kept = |document: &Document| document.dirty.is_some() && document.durable.is_some();
             if !player.documents.values().any(is_kept) {
@@ -523,7 +523,8 @@ fn shutting_down() -> ClientError {
 impl Document {
     /// Whether its newest change has no number yet.
     fn waits_for_number(&self) -> bool {
-        let has_number = self.numbered.as_ref().is_some_and(|stamp| stamp.generation >= self.generation);
+        let has_number =
+            self.numbered.as_ref().is_some_and(|revision| revision.generation >= self.generation);
         self.dirty.is_some() && !has_number
     }
 }
@@ -534,9 +535,9 @@ impl Player {
     }
 
     /// Numbers a document's newest change, unless it has a number already.
-    fn number(&mut self, key: &str) -> Option<Stamp> {
+    fn number(&mut self, key: &str) -> Option<Revision> {
         let document = self.documents.get_mut(key).filter(|document| document.waits_for_number())?;
-        let stamp = Stamp {
+        let revision = Revision {
             sequence: self.next_sequence,
             generation: document.generation,
             body: document.body.clone(),
@@ -544,8 +545,8 @@ impl Player {
             loaded_version: document.loaded_version,
         };
         self.next_sequence += 1;
-        document.numbered = Some(stamp.clone());
-        Some(stamp)
+        document.numbered = Some(revision.clone());
+        Some(revision)
     }
 
     pub fn snapshots(&self) -> std::collections::HashMap<String, Snapshot> {

@@ -13,34 +13,35 @@ use backend_protocol::{Code, Problem};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::document_source::Body;
+use super::document_source::DocumentBody;
 use super::state::{
-    Dirty, Document, Held, JournalState, MAX_BATCH_BYTES, MIN_BATCH_BYTES, Name, Player, Release, Stamp,
+    Dirty, Document, JournalState, MAX_BATCH_BYTES, MIN_BATCH_BYTES, Name, Player, Release, Revision,
+    StoreState,
 };
 use super::{Batch, BatchItem, Event, Inner, Pace, lease};
 use crate::api::retry;
 use crate::error::{Cause, ClientError, Fault};
-use crate::failpoints::Planted;
+use crate::failpoints::Failpoint;
 use crate::registration::BackendIdentity;
 
 /// Longest pause between attempts of its own accord: one request, so that a backlog of an hour does not wait for half a
 /// minute once the backend is back.
-const PAUSE: Duration = Duration::from_secs(5);
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 /// The same while nobody is there who answers: then an attempt costs the backend nothing.
-const NOBODY_PAUSE: Duration = Duration::from_secs(1);
+const UNREACHABLE_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest pause between attempts while somebody waits for a flush.
-const FLUSH_PAUSE: Duration = Duration::from_millis(500);
+const FLUSH_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// Time between two looks whether the server is registered.
-const UNREGISTERED: Duration = Duration::from_secs(1);
+const REGISTRATION_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Shortest time between two reports of the backlog.
-const REPORT: Duration = Duration::from_secs(1);
-const NOTHING_DUE: Duration = Duration::from_secs(3_600);
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+const IDLE_INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// What is to be done next.
 enum Work {
     Save(Vec<Sent>),
     Release(Vec<ReleasePlayer>),
-    Bury(String),
+    RetireServer(String),
     Idle(Duration),
 }
 
@@ -50,7 +51,7 @@ pub(super) struct Sent {
     pub epoch: i64,
     pub sequence: i64,
     pub generation: u64,
-    pub body: Body,
+    pub body: DocumentBody,
     /// The document's version at the backend, as it was known when this was sent.
     pub known_version: i64,
     /// The backend said before that it has this.
@@ -91,8 +92,8 @@ pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
                 continue;
             }
             Work::Save(batch) => inner.save_batch(&batch).await,
-            Work::Release(players) => inner.let_go(players).await,
-            Work::Bury(server_id) => inner.bury(server_id).await,
+            Work::Release(players) => inner.release_leases(players).await,
+            Work::RetireServer(server_id) => inner.retire_server(server_id).await,
         };
         let now = inner.clock.now();
         match done {
@@ -106,10 +107,10 @@ pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
             }
             Err(error) => {
                 let nobody = error.cause == Cause::Client(Fault::Network);
-                let longest = if nobody { NOBODY_PAUSE } else { PAUSE };
+                let longest = if nobody { UNREACHABLE_RETRY_INTERVAL } else { RETRY_INTERVAL };
                 let pause = retry::pause_within(error.retry_after, failures, longest);
                 failures = failures.saturating_add(1);
-                if reported.is_none_or(|at| now >= at + REPORT) {
+                if reported.is_none_or(|at| now >= at + REPORT_INTERVAL) {
                     reported = Some(now);
                     let backlog = inner.lock().backlog(now);
                     tracing::warn!(
@@ -120,7 +121,7 @@ pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
                     inner.tell([Event::BacklogChanged(backlog)]);
                 }
                 let clock = Arc::clone(&inner.clock);
-                let pause = if hurry { pause.min(FLUSH_PAUSE) } else { pause };
+                let pause = if hurry { pause.min(FLUSH_RETRY_INTERVAL) } else { pause };
                 drop(inner);
                 let is_asked_for = error.retry_after.is_some();
                 pause_before_retry(&store, &wake, &clock, pause, is_asked_for).await;
@@ -149,14 +150,14 @@ async fn pause_before_retry(
             () = clock.sleep(left) => return,
             () = wake.notified() => {
                 let (flushing, answers) = store.upgrade().map_or((true, false), |inner| {
-                    let mut held = inner.lock();
-                    (held.flushing > 0, std::mem::take(&mut held.answers))
+                    let mut state = inner.lock();
+                    (state.flushing > 0, std::mem::take(&mut state.answers))
                 });
                 if answers && !is_asked_for {
                     return;
                 }
                 if flushing {
-                    return clock.sleep(left.min(FLUSH_PAUSE)).await;
+                    return clock.sleep(left.min(FLUSH_RETRY_INTERVAL)).await;
                 }
             }
         }
@@ -167,16 +168,16 @@ impl Inner {
     fn next_work(&self) -> (Work, bool) {
         let now = self.clock.now();
         let server_id = self.registration.server_id().filter(|_| self.is_at_its_backend());
-        let mut held = self.lock();
+        let mut state = self.lock();
         // What came before this attempt is of no use to the next.
-        held.answers = false;
-        let hurry = held.flushing > 0;
+        state.answers = false;
+        let hurry = state.flushing > 0;
         let work = if let Some(server_id) = server_id {
             // A store made anew finds its own server in the journal of the one before: it is not dead.
-            held.predecessors.retain(|dead| *dead != server_id);
-            held.next_work(now)
+            state.predecessors.retain(|dead| *dead != server_id);
+            state.next_work(now)
         } else {
-            Work::Idle(if held.dirty(None) > 0 { UNREGISTERED } else { NOTHING_DUE })
+            Work::Idle(if state.dirty(None) > 0 { REGISTRATION_POLL_INTERVAL } else { IDLE_INTERVAL })
         };
         (work, hurry)
     }
@@ -185,13 +186,13 @@ impl Inner {
     pub(super) fn is_at_its_backend(&self) -> bool {
         let now = self.registration.backend();
         let (told, other) = {
-            let mut held = self.lock();
+            let mut state = self.lock();
             // A backend that does not tell is taken for the same one: replicas of two versions are one backend.
-            let other = match (&held.backend, &now) {
+            let other = match (&state.backend, &now) {
                 (Some(BackendIdentity::Told(own)), Some(BackendIdentity::Told(now))) => own != now,
                 _ => false,
             };
-            (std::mem::replace(&mut held.at_another_backend, other), other)
+            (std::mem::replace(&mut state.at_another_backend, other), other)
         };
         if other && !told {
             let message = "the backend's address leads to another backend now: nothing is sent to that one, and saves are \
@@ -225,9 +226,9 @@ impl Inner {
             }
         };
         let news = {
-            let mut held = self.lock();
-            held.batch_bytes = (held.batch_bytes * 2).min(MAX_BATCH_BYTES);
-            held.book(sent, results, self.clock.now())
+            let mut state = self.lock();
+            state.batch_bytes = (state.batch_bytes * 2).min(MAX_BATCH_BYTES);
+            state.apply_results(sent, results, self.clock.now())
         };
         self.tell(news);
         self.wake_journal.notify_one();
@@ -248,7 +249,7 @@ impl Inner {
         }));
     }
 
-    async fn let_go(&self, players: Vec<ReleasePlayer>) -> Result<(), ClientError> {
+    async fn release_leases(&self, players: Vec<ReleasePlayer>) -> Result<(), ClientError> {
         let body = ReleasePlayers { server_id: self.server_id()?, players: Some(players.clone()) };
         let behind = match self.backend.release_players(self.registration.key(), &body).await {
             Err(error) if error.is_unanswered() => return Err(error),
@@ -260,19 +261,19 @@ impl Inner {
         };
         let mut rolled_back = false;
         {
-            let mut held = self.lock();
+            let mut state = self.lock();
             for player in players {
                 let is_this = |release: &Release| release.epoch == player.epoch;
-                if held.releases.get(&*player.player_id).is_some_and(is_this) {
-                    if behind.contains(&player.player_id) && held.keep_for_resending(&player.player_id) {
+                if state.releases.get(&*player.player_id).is_some_and(is_this) {
+                    if behind.contains(&player.player_id) && state.keep_for_resending(&player.player_id) {
                         rolled_back = true;
                         continue;
                     }
-                    held.releases.remove(&*player.player_id);
+                    state.releases.remove(&*player.player_id);
                 }
-                held.wanted.remove(&*player.player_id);
+                state.wanted.remove(&*player.player_id);
             }
-            rolled_back = rolled_back && held.rolled_back(self.clock.now());
+            rolled_back = rolled_back && state.rolled_back(self.clock.now());
         }
         if rolled_back {
             self.tell([Event::RollbackDetected]);
@@ -283,7 +284,7 @@ impl Inner {
     }
 
     /// A dead process of this journal: all it saved is settled, so nobody needs to wait for its leases to run out.
-    async fn bury(&self, server_id: String) -> Result<(), ClientError> {
+    async fn retire_server(&self, server_id: String) -> Result<(), ClientError> {
         let body = ReleasePlayers { server_id: server_id.clone(), players: None };
         let key = self.registration.key();
         for outcome in [
@@ -300,9 +301,9 @@ impl Inner {
             }
         }
         {
-            let mut held = self.lock();
-            held.predecessors.retain(|known| *known != server_id);
-            held.buried.push(server_id);
+            let mut state = self.lock();
+            state.predecessors.retain(|known| *known != server_id);
+            state.retired_servers.push(server_id);
         }
         self.wake_journal.notify_one();
         self.progressed();
@@ -310,7 +311,7 @@ impl Inner {
     }
 }
 
-impl Held {
+impl StoreState {
     fn next_work(&mut self, now: Instant) -> Work {
         // In turns: a game that saves without a pause must not keep players, or a dead server's, from being let go.
         if std::mem::take(&mut self.was_saving)
@@ -318,13 +319,13 @@ impl Held {
         {
             return work;
         }
-        let quiet = self.quiet_for(now);
+        let quiet = self.idle_for(now);
         let batch = if quiet.is_some() { Vec::new() } else { self.collect(now) };
         if !batch.is_empty() {
             self.was_saving = true;
             return Work::Save(batch);
         }
-        let idle = |held: &mut Self| Work::Idle(quiet.unwrap_or_else(|| held.due_in(now)));
+        let idle = |state: &mut Self| Work::Idle(quiet.unwrap_or_else(|| state.due_in(now)));
         self.next_release().unwrap_or_else(|| idle(self))
     }
 
@@ -337,20 +338,20 @@ impl Held {
             saved_versions: release.player.as_ref().map(Player::saved_versions),
         };
         // Of those who wait for what is sent again, the lease stays until it has arrived.
-        let ready = self.releases.iter().filter(|(id, _)| !self.has_left_over(id));
+        let ready = self.releases.iter().filter(|(id, _)| !self.has_recovered_saves(id));
         let released: Vec<ReleasePlayer> = ready.take(MAX_LOAD).map(release).collect();
         if !released.is_empty() {
             return Some(Work::Release(released));
         }
-        let dead = self.predecessors.first().filter(|_| self.left_over.is_empty())?;
-        Some(Work::Bury(dead.clone()))
+        let dead = self.predecessors.first().filter(|_| self.recovered.is_empty())?;
+        Some(Work::RetireServer(dead.clone()))
     }
 
     /// How long nothing is due for certain, whatever is journalled meanwhile. The journal's task wakes this one at every
     /// commit: in a burst, looking through everything each time would hold the lock on which the game's thread waits.
-    fn quiet_for(&self, now: Instant) -> Option<Duration> {
-        let calm = self.flushing == 0 && self.leavers.is_empty() && self.left_over.is_empty();
-        self.quiet_until.filter(|until| calm && *until > now).map(|until| until - now)
+    fn idle_for(&self, now: Instant) -> Option<Duration> {
+        let calm = self.flushing == 0 && self.releasing.is_empty() && self.recovered.is_empty();
+        self.next_due.filter(|until| calm && *until > now).map(|until| until - now)
     }
 
     fn is_due(&self, dirty: Dirty, leaving: bool, now: Instant) -> bool {
@@ -361,12 +362,12 @@ impl Held {
     }
 
     /// The newest change that may be sent: one that is in the journal, or any while there is no journal.
-    fn sendable<'a>(&self, document: &'a Document) -> Option<&'a Stamp> {
-        let stamp = match self.journal {
+    fn sendable<'a>(&self, document: &'a Document) -> Option<&'a Revision> {
+        let revision = match self.journal {
             JournalState::Failed => document.numbered.as_ref(),
             JournalState::Opening | JournalState::Good => document.durable.as_ref(),
         };
-        stamp.filter(|stamp| stamp.generation > document.committed)
+        revision.filter(|revision| revision.generation > document.committed)
     }
 
     /// Up to one batch of what is due, left-over saves first.
@@ -383,7 +384,7 @@ impl Held {
             true
         };
         let all_left =
-            self.left_over.iter().filter(|(_, left)| left.journalled || self.journal == JournalState::Failed);
+            self.recovered.iter().filter(|(_, left)| left.journalled || self.journal == JournalState::Failed);
         let mut room = true;
         for (name, left) in all_left {
             let sent = || Sent {
@@ -398,7 +399,7 @@ impl Held {
             };
             room = room && add(left.bytes, &sent);
         }
-        if Planted::FreshSequence.is_here() {
+        if Failpoint::FreshSequence.is_here() {
             self.renumber();
         }
         let after = self.sent_last.as_ref();
@@ -408,20 +409,20 @@ impl Held {
         let in_turn = in_turn.chain(last.into_iter().flat_map(|last| self.unsent.range::<Name, _>(last)));
         for name in in_turn {
             let Some((player, document)) = self.document(name) else { continue };
-            let (Some(dirty), Some(stamp)) = (document.dirty, self.sendable(document)) else { continue };
-            let leaving = !self.leavers.is_empty() && self.leavers.contains(&name.0);
+            let (Some(dirty), Some(revision)) = (document.dirty, self.sendable(document)) else { continue };
+            let leaving = !self.releasing.is_empty() && self.releasing.contains(&name.0);
             let due = self.is_due(dirty, leaving, now);
             let sent = || Sent {
                 name: name.clone(),
                 epoch: player.epoch,
-                sequence: stamp.sequence,
-                generation: stamp.generation,
-                body: stamp.body.clone(),
+                sequence: revision.sequence,
+                generation: revision.generation,
+                body: revision.body.clone(),
                 known_version: document.version,
-                is_repeated: stamp.sequence <= document.committed_sequence,
-                loaded_version: stamp.loaded_version,
+                is_repeated: revision.sequence <= document.committed_sequence,
+                loaded_version: revision.loaded_version,
             };
-            room = room && (!due || add(stamp.bytes, &sent));
+            room = room && (!due || add(revision.bytes, &sent));
             if !room {
                 break;
             }
@@ -436,7 +437,7 @@ impl Held {
         batch
     }
 
-    /// Planted fault, for the tests that must notice it: every attempt counts as a new save.
+    /// Failpoint fault, for the tests that must notice it: every attempt counts as a new save.
     fn renumber(&mut self) {
         for name in self.unsent.clone() {
             let Some(player) = self.players.get_mut(&name.0) else { continue };
@@ -456,22 +457,22 @@ impl Held {
         let Pace { debounce, max_delay } = self.pace;
         let mut due: Option<Instant> = None;
         // Whatever changes from now on is not due before this.
-        let mut quiet_until = now + debounce.min(max_delay);
+        let mut next_due = now + debounce.min(max_delay);
         for name in &self.unsent {
             let Some((_, document)) = self.document(name) else { continue };
             let Some(dirty) = document.dirty else { continue };
             let at = (dirty.last + debounce).min(dirty.first + max_delay);
             // Also what cannot be sent yet: it can be as soon as it is journalled.
-            quiet_until = quiet_until.min(at);
+            next_due = next_due.min(at);
             if self.sendable(document).is_some() {
                 due = Some(due.map_or(at, |due| due.min(at)));
             }
         }
-        self.quiet_until = Some(quiet_until);
-        due.map_or(NOTHING_DUE, |at| at.saturating_duration_since(now))
+        self.next_due = Some(next_due);
+        due.map_or(IDLE_INTERVAL, |at| at.saturating_duration_since(now))
     }
 
-    fn book(&mut self, sent: &[Sent], results: Vec<SaveResult>, now: Instant) -> Vec<Event> {
+    fn apply_results(&mut self, sent: &[Sent], results: Vec<SaveResult>, now: Instant) -> Vec<Event> {
         let mut news = Vec::with_capacity(sent.len());
         let mut rolled_back = false;
         for (sent, result) in sent.iter().zip(results) {
@@ -487,8 +488,8 @@ impl Held {
             self.settle(sent, &result, now);
             if result.outcome == SaveOutcome::Conflicted {
                 self.conflicted += 1;
-                let held = self.players.get(&sent.name.0);
-                if held.is_some_and(|player| player.epoch == epoch && !player.lost) {
+                let state = self.players.get(&sent.name.0);
+                if state.is_some_and(|player| player.epoch == epoch && !player.lost) {
                     // What the backend should have had before it gave the player away.
                     self.resend(&player_id, now);
                     self.lose(&player_id);
@@ -497,8 +498,8 @@ impl Held {
                 news.push(Event::Conflicted { player_id, key, epoch, sequence });
             } else if result.outcome == SaveOutcome::Refused {
                 // For good: the backend does not keep it, and sending it again changes nothing.
-                let held = self.players.get(&sent.name.0);
-                if held.is_some_and(|player| player.epoch == epoch && !player.lost) {
+                let state = self.players.get(&sent.name.0);
+                if state.is_some_and(|player| player.epoch == epoch && !player.lost) {
                     self.lose(&player_id);
                     news.push(Event::LeaseLost { player_id: player_id.clone() });
                 }
@@ -517,7 +518,7 @@ impl Held {
         if rolled_back && self.rolled_back(now) {
             news.push(Event::RollbackDetected);
         }
-        self.forget_leavers();
+        self.forget_released();
         news
     }
 
@@ -527,7 +528,7 @@ impl Held {
             self.players.get_mut(&sent.name.0).filter(|player| player.epoch == sent.epoch && !player.lost);
         let Some(document) = living.and_then(|player| player.documents.get_mut(&sent.name.1)) else {
             let name = (Arc::clone(&sent.name.0), Arc::clone(&sent.name.1), sent.epoch);
-            return self.settle_left_over(&name, sent.sequence);
+            return self.settle_recovered(&name, sent.sequence);
         };
         // A backend that went back counts from where it is.
         document.version = if result.version > 0 { result.version } else { document.version };

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Event, Inner, Registration, beat, lock};
+use super::{Event, Inner, Registration, lock, run_heartbeats};
 use crate::api::retry;
 use crate::error::ClientError;
 
@@ -19,11 +19,12 @@ impl Registration {
     /// Tells, and tries again in the background unless the server is listed: then its heartbeats go on.
     pub(super) fn failed(&self, error: ClientError) -> ClientError {
         (self.0.on_event)(Event::RegistrationFailed(error.clone()));
-        let mut beating = lock(&self.0.beating);
-        let listed = self.server_id().is_some() && beating.as_ref().is_some_and(|task| !task.is_finished());
+        let mut heartbeat_task = lock(&self.0.heartbeat_task);
+        let listed =
+            self.server_id().is_some() && heartbeat_task.as_ref().is_some_and(|task| !task.is_finished());
         if error.retryable && !listed {
             let trying = tokio::spawn(register_and_beat(Arc::clone(&self.0), error.clone()));
-            if let Some(before) = beating.replace(trying) {
+            if let Some(before) = heartbeat_task.replace(trying) {
                 before.abort();
             }
         }
@@ -39,7 +40,7 @@ pub(super) async fn register_and_beat(server: Arc<Inner>, first: ClientError) {
         let pause = asked.unwrap_or_else(|| retry::backoff_within(attempt, MAX_RETRY_INTERVAL));
         server.clock.sleep(pause.max(MIN_RETRY_INTERVAL)).await;
         match server.enlist().await {
-            Ok(lease) => return beat(server, lease).await,
+            Ok(lease) => return run_heartbeats(server, lease).await,
             Err(error) => {
                 asked = error.retry_after;
                 let goes_on = error.retryable;

@@ -65,10 +65,13 @@ async fn a_change_is_told_soon_and_in_one_beat() {
         registration.set_players(players).expect("within limits");
     }
     until(|| last_beat(&backend).is_some()).await;
-    assert_eq!(last_beat(&backend).expect("beat").players, 5);
+    assert_eq!(last_beat(&backend).expect("run_heartbeats").players, 5);
     assert_eq!(lock(&backend.state).heartbeats.len(), 1);
     registration.set_draining(true);
-    until(|| last_beat(&backend).is_some_and(|beat| beat.status == ServerStatus::Draining)).await;
+    until(|| {
+        last_beat(&backend).is_some_and(|run_heartbeats| run_heartbeats.status == ServerStatus::Draining)
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -76,11 +79,14 @@ async fn a_main_loop_that_stands_still_is_unhealthy_until_it_turns() {
     let backend = SimulatedBackend::new();
     let (registration, _news) = registration(&backend);
     registration.register(description()).await.expect("registered");
-    until(|| last_beat(&backend).is_some_and(|beat| beat.status == ServerStatus::Unhealthy)).await;
+    until(|| {
+        last_beat(&backend).is_some_and(|run_heartbeats| run_heartbeats.status == ServerStatus::Unhealthy)
+    })
+    .await;
     registration.main_loop_turned();
     until(|| {
         registration.main_loop_turned();
-        last_beat(&backend).is_some_and(|beat| beat.status == ServerStatus::Ready)
+        last_beat(&backend).is_some_and(|run_heartbeats| run_heartbeats.status == ServerStatus::Ready)
     })
     .await;
 }
@@ -131,7 +137,8 @@ async fn revocations_are_asked_for_once_and_survive_a_new_registration() {
     until(|| lock(&backend.state).heartbeats.len() == 2).await;
     {
         let state = lock(&backend.state);
-        let asked: Vec<_> = state.heartbeats.iter().map(|beat| beat.revocations_after).collect();
+        let asked: Vec<_> =
+            state.heartbeats.iter().map(|run_heartbeats| run_heartbeats.revocations_after).collect();
         assert_eq!(asked, [None, Some(7)]);
     }
     assert_eq!(registration.revocations().check("ada", 100).expect_err("banned").code(), "banned");
@@ -140,7 +147,7 @@ async fn revocations_are_asked_for_once_and_survive_a_new_registration() {
     assert!(registration.revocations().check("ada", 100).is_err());
 }
 
-/// A server without players beats every half a minute. The first player changes that at once, and not after the next beat.
+/// A server without players beats every half a minute. The first player changes that at once, and not after the next run_heartbeats.
 #[tokio::test(start_paused = true)]
 async fn from_the_first_player_on_a_ban_is_heard_of_within_the_short_interval() {
     let backend = SimulatedBackend::new();
@@ -188,7 +195,7 @@ async fn what_breaks_a_limit_is_refused_and_the_server_stays_listed() {
         lock(&backend.state).heartbeats.len() == 2
     })
     .await;
-    assert_eq!(last_beat(&backend).expect("beat").map.as_deref(), Some("pond"));
+    assert_eq!(last_beat(&backend).expect("run_heartbeats").map.as_deref(), Some("pond"));
     let beats_failed = |event: &Event| matches!(event, Event::HeartbeatFailed(_) | Event::Lost(_));
     assert!(!lock(&news).iter().any(beats_failed), "no heartbeat failed");
     assert_eq!(failures(&news), ["invalid_field"; 4]);
@@ -220,7 +227,7 @@ async fn it_goes_on_registering_and_tells_each_kind_of_failure_once() {
         last_beat(&backend).is_some()
     })
     .await;
-    assert!(registration.server_id().is_some(), "listed, and beating");
+    assert!(registration.server_id().is_some(), "listed, and heartbeat_task");
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,7 +20,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What is kept on disk. The access token is not: it lives minutes.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Kept {
+pub(super) struct StoredSession {
     pub player_id: String,
     pub display_name: String,
     pub refresh_token: String,
@@ -69,7 +69,7 @@ impl Session {
     }
 
     /// The session on disk, if there is one that can be read.
-    pub(super) async fn kept(&self) -> Result<Option<Kept>, ClientError> {
+    pub(super) async fn kept(&self) -> Result<Option<StoredSession>, ClientError> {
         let name = self.file();
         let bytes = self.on_disk(move |storage| storage.read(&name)).await?;
         Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
@@ -88,7 +88,7 @@ impl Session {
     }
 
     /// Puts the session on disk. Call it with the profile locked.
-    pub(super) async fn keep(&self, kept: &Kept) -> Result<(), ClientError> {
+    pub(super) async fn keep(&self, kept: &StoredSession) -> Result<(), ClientError> {
         let bytes = serde_json::to_vec(kept)
             .map_err(|error| ClientError::new(Fault::Internal, format!("session: {error}")))?;
         let name = self.file();

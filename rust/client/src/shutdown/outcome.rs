@@ -17,11 +17,11 @@ pub enum Ending {
     /// At its deadline.
     Deadline,
     /// Because it was asked for again.
-    Impatience,
+    ForcedBySecondSignal,
     /// Before the game could hand in its final state.
-    TooEarly,
+    BeforeCollect,
     /// Without an answer from what keeps the documents.
-    Unknown,
+    NoAnswer,
 }
 
 /// What a shutdown achieved. Its text is the one line for the log.
@@ -99,9 +99,9 @@ impl Display for Summary {
         let how = match self.ending {
             Ending::Complete => "complete",
             Ending::Deadline => "cut short at its deadline",
-            Ending::Impatience => "cut short by a second request",
-            Ending::TooEarly => "cut short before the game had handed in its final state",
-            Ending::Unknown => "cut short, and what is unsaved is not known",
+            Ending::ForcedBySecondSignal => "cut short by a second request",
+            Ending::BeforeCollect => "cut short before the game had handed in its final state",
+            Ending::NoAnswer => "cut short, and what is unsaved is not known",
         };
         let Self { reason, players, saved_locally, saved, conflicted, deregistered, .. } = self;
         let (refused, not_collected) = (Count(self.refused), Count(self.not_collected));

@@ -364,7 +364,7 @@ async fn a_second_request_waits_for_the_journal_and_for_nothing_else() {
     let summary = cut_short(&bench).await;
     assert_eq!(
         (summary.ending, summary.left_in_journal, summary.unsaved),
-        (Ending::Impatience, Some(3), Some(0))
+        (Ending::ForcedBySecondSignal, Some(3), Some(0))
     );
     assert_eq!(summary.exit_code(), EXIT_UNSAVED);
 }
@@ -386,7 +386,7 @@ async fn a_second_request_before_the_final_state_is_in_is_no_success() {
     let bench = bench(&[(0, AT_ONCE, AT_ONCE)], AT_ONCE);
     bench.shutdown.request("SIGTERM", LONG);
     let summary = cut_short(&bench).await;
-    assert_eq!((summary.ending, summary.exit_code()), (Ending::TooEarly, EXIT_UNSAVED));
+    assert_eq!((summary.ending, summary.exit_code()), (Ending::BeforeCollect, EXIT_UNSAVED));
     let counts = (summary.players, summary.not_collected, summary.left_in_journal, summary.unsaved);
     assert_eq!(counts, (2, Some(2), Some(0), None));
     let line = summary.to_string();
@@ -451,7 +451,7 @@ async fn the_watchdog_keeps_the_deadline_when_the_plan_hangs_and_gives_the_journ
     hung.forever.send(()).expect("it waits");
     let (code, summary) = told;
     assert_eq!((code, summary.left_in_journal, summary.unsaved), (EXIT_UNSAVED, Some(4), None));
-    assert_eq!((summary.ending, summary.reason.as_str()), (Ending::TooEarly, "SIGTERM"));
+    assert_eq!((summary.ending, summary.reason.as_str()), (Ending::BeforeCollect, "SIGTERM"));
 }
 
 #[test]
@@ -477,7 +477,7 @@ fn the_watchdog_needs_no_worker() {
     let told = told.recv().expect("exits");
     hung.forever.send(()).expect("it waits");
     let (code, summary) = told;
-    assert_eq!((code, summary.ending), (EXIT_UNSAVED, Ending::Unknown));
+    assert_eq!((code, summary.ending), (EXIT_UNSAVED, Ending::NoAnswer));
     let line = summary.to_string();
     let unknown = "refused=unknown not_collected=unknown left_in_journal=unknown unsaved=unknown";
     assert!(line.contains(unknown), "{line}");

@@ -205,7 +205,7 @@ impl Cluster {
         });
         self.living.lock().expect("not poisoned").insert(number, Arc::clone(&process));
         tokio::spawn(enlist(Arc::clone(&process)));
-        tokio::spawn(bury(Arc::clone(self), Arc::clone(&process)));
+        tokio::spawn(retire_server(Arc::clone(self), Arc::clone(&process)));
         process
     }
 
@@ -265,7 +265,7 @@ async fn enlist(process: Arc<Process>) {
 }
 
 /// What the kernel does with a process that has died, however it came to it.
-async fn bury(cluster: Arc<Cluster>, process: Arc<Process>) {
+async fn retire_server(cluster: Arc<Cluster>, process: Arc<Process>) {
     process.power.off().await;
     process.registration.stop();
     cluster.disks[process.machine].died(&process.files);

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::{Dice, Power};
 use crate::journal::{Changes, Journal, JournalError, JournalSource, Record, Recovered};
-use crate::player_store::{Content, Text};
+use crate::player_store::{Content, RawJson};
 
 /// What is wrong with the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -249,7 +249,7 @@ impl Folder {
         for (name, record) in &mut slot.saves {
             if self.dice.chance(some) && slot.flipped.insert(name.clone()) {
                 record.sequence ^= 1 << self.dice.below(8);
-                record.value = Text::from(&Content::new());
+                record.value = RawJson::from(&Content::new());
             }
         }
     }
@@ -311,7 +311,7 @@ impl Slot {
             }
         }
         self.server_ids.extend(changes.server_id.clone());
-        self.server_ids.retain(|id| !changes.buried.contains(id));
+        self.server_ids.retain(|id| !changes.retired_servers.contains(id));
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::dice::mixed;
 use super::scenario::{Outcome, play};
 use super::trace::Faults;
-use crate::failpoints::{self, Planted};
+use crate::failpoints::{self, Failpoint};
 
 /// Seeds of a plain run of the tests; each of them is played twice.
 const FEW: u64 = 50;
@@ -28,7 +28,7 @@ struct Order {
     jobs: u64,
     /// Every so many seeds is played twice.
     twice: u64,
-    planted: Option<Planted>,
+    planted: Option<Failpoint>,
     /// Prints everything that happens.
     aloud: bool,
 }
@@ -168,7 +168,7 @@ fn every_seed_keeps_the_promises_and_is_repeatable() {
 }
 
 /// How many seeds it takes until the fault is noticed.
-fn noticed_within(planted: Planted) -> u64 {
+fn noticed_within(planted: Failpoint) -> u64 {
     let order =
         Order { first: 0, seeds: CONTROL, jobs: 1, twice: u64::MAX, planted: Some(planted), aloud: false };
     let sum = play_all(order);
@@ -179,10 +179,10 @@ fn noticed_within(planted: Planted) -> u64 {
 
 #[test]
 fn an_early_acknowledgement_is_noticed() {
-    noticed_within(Planted::EarlyAck);
+    noticed_within(Failpoint::EarlyAck);
 }
 
 #[test]
 fn a_repetition_under_a_fresh_number_is_noticed() {
-    noticed_within(Planted::FreshSequence);
+    noticed_within(Failpoint::FreshSequence);
 }

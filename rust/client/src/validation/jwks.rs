@@ -16,7 +16,7 @@ use backend_token::KeySet;
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
-use self::copy::{Kept, Seal};
+use self::copy::{CachedKeys, Mac};
 use crate::api::backend::Backend;
 use crate::error::{ClientError, Fault};
 use crate::platform::clock::Clock;
@@ -40,7 +40,7 @@ const MAX_UNKNOWN: usize = 1_000;
 const MAX_WITHDRAWN: usize = 256;
 
 /// The names of the keys that are good now, as heartbeat replies tell them; `None` until the first one did.
-pub type GoodKeys = Option<Arc<[String]>>;
+pub type ActiveKids = Option<Arc<[String]>>;
 
 /// A cache of one issuer's keys. Cheap to clone.
 #[derive(Clone)]
@@ -51,12 +51,12 @@ struct Inner {
     backend: Arc<dyn Backend>,
     storage: Arc<dyn Storage>,
     clock: Arc<dyn Clock>,
-    seal: Seal,
+    mac: Mac,
     held: RwLock<Held>,
     /// Held while fetching, so that callers share one fetch.
     fetching: Mutex<Fetching>,
     refreshing: AtomicBool,
-    following: std::sync::Mutex<Option<watch::Receiver<GoodKeys>>>,
+    following: std::sync::Mutex<Option<watch::Receiver<ActiveKids>>>,
 }
 
 #[derive(Default)]
@@ -114,7 +114,7 @@ impl KeyCache {
             backend,
             storage,
             clock,
-            seal: Seal::with(server_key),
+            mac: Mac::with(server_key),
             held: RwLock::default(),
             fetching: Mutex::default(),
             refreshing: AtomicBool::new(false),
@@ -165,7 +165,7 @@ impl KeyCache {
 
     /// Follows what heartbeat replies say: drops keys that are withdrawn and fetches those that are new. Following the same
     /// source again changes nothing. Call on a tokio runtime.
-    pub fn follow(&self, mut good: watch::Receiver<GoodKeys>) {
+    pub fn follow(&self, mut good: watch::Receiver<ActiveKids>) {
         {
             let mut following = self.0.following.lock().unwrap_or_else(PoisonError::into_inner);
             if following.as_ref().is_some_and(|before| before.same_channel(&good)) {
@@ -304,14 +304,14 @@ impl KeyCache {
                 let held = inner.read();
                 let Some(fetched) = held.fetched else { return };
                 let age = fetched.age + inner.clock.now().saturating_duration_since(fetched.at);
-                Kept {
+                CachedKeys {
                     issuer: inner.issuer.clone(),
                     fetched_at: inner.clock.unix_seconds().saturating_sub(age.as_secs()),
                     document: held.document.clone(),
                     withdrawn: held.withdrawn.iter().cloned().collect(),
                 }
             };
-            if let Err(error) = inner.storage.write(&inner.copy_name(), &inner.seal.close(&kept)) {
+            if let Err(error) = inner.storage.write(&inner.copy_name(), &inner.mac.close(&kept)) {
                 tracing::warn!(%error, "could not keep a copy of the public keys");
             }
         });
@@ -329,7 +329,7 @@ impl KeyCache {
         // Err: it panicked, or the runtime is going down.
         let Some(sealed) = read.await.ok().flatten() else { return false };
         let now = self.0.clock.unix_seconds();
-        match self.0.seal.open(&sealed, &self.0.issuer, now) {
+        match self.0.mac.open(&sealed, &self.0.issuer, now) {
             Ok((kept, age)) => {
                 self.0.write().withdrawn.extend(kept.withdrawn);
                 // Refreshed as soon as the backend is back.

@@ -21,7 +21,7 @@ const LOG_BYTES: &str = "4194304";
 /// Times the file may be written before its log is taken in. In a burst the log grows by some hundred kilobytes.
 const CHECKPOINT_WRITES: u32 = 500;
 
-/// Planted fault, for the tests that must notice it: commits are not synced to disk.
+/// Failpoint fault, for the tests that must notice it: commits are not synced to disk.
 const SYNCHRONOUS: SqliteSynchronous =
     if cfg!(feature = "planted-no-fsync") { SqliteSynchronous::Off } else { SqliteSynchronous::Full };
 

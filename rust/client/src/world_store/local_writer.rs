@@ -130,8 +130,8 @@ impl Inner {
         }
         let Packed { hash, stored } = &packed;
         let object = Object { hash: hash.clone(), bytes, stored_bytes: stored.len() as u64 };
-        let local_copy = self.local_copy.clone();
-        match on_disk(move || local_copy.write(&packed)).await {
+        let object_cache = self.object_cache.clone();
+        match on_disk(move || object_cache.write(&packed)).await {
             Ok(()) => Ok(Some(Change { name: name.to_owned(), object: Some(object), since })),
             Err(error) => {
                 self.unrefer(&object.hash);
@@ -154,7 +154,7 @@ impl Inner {
                     && let Some(object) = before.object
                     && state.forget(&object.hash)
                 {
-                    self.local_copy.remove(&object.hash);
+                    self.object_cache.remove(&object.hash);
                 }
                 None
             }
@@ -189,7 +189,7 @@ impl Inner {
         let mut state = self.lock();
         if state.forget(hash) {
             // Under the lock: a change that needs the same object waits, and writes it again.
-            self.local_copy.remove(hash);
+            self.object_cache.remove(hash);
         }
     }
 

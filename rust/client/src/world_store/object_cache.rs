@@ -48,11 +48,11 @@ fn hash(bytes: &[u8]) -> String {
 
 /// The folder of one world. Cheap to clone; every method blocks on the disk.
 #[derive(Debug, Clone)]
-pub struct LocalCopy {
+pub struct ObjectCache {
     folder: PathBuf,
 }
 
-impl LocalCopy {
+impl ObjectCache {
     /// Makes the folders, durably.
     pub fn open(folder: &Path) -> io::Result<Self> {
         let objects = folder.join("objects");

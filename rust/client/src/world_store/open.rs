@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::index::{Index, IndexError, Recovered, Session};
 use super::local_writer::Write;
-use super::object_cache::LocalCopy;
+use super::object_cache::ObjectCache;
 use super::state::{Committed, State};
 use super::uploader::{Delivery, Sent};
 use super::{
@@ -30,10 +30,10 @@ use crate::platform::private_files::make_folder;
 use crate::player_store::Flushed;
 use crate::registration::BackendIdentity;
 use crate::shutdown::{Pending, Store};
-use crate::sync::Watched;
+use crate::sync::Condition;
 
 /// Pause between two questions whether the world is free.
-const ASK_AGAIN: Duration = Duration::from_millis(250);
+const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Chunks whose change is in the local copy at `folder` and not with the backend. Nothing is made that is not there.
 pub async fn count_left(folder: &Path) -> Result<usize, String> {
@@ -94,15 +94,15 @@ pub(super) async fn open(
         // Whose changes the local copy has can be said only when it is known which backend this is.
         return Err(ClientError::new(Fault::NotRegistered, "register the server first"));
     }
-    let (local_copy, index, recovered) = open_local(&setup, world, deadline).await?;
+    let (object_cache, index, recovered) = open_cache(&setup, world, deadline).await?;
     let Recovered { session, unproven, outgoing, waiting } = recovered;
     let predecessor = session.clone();
     let session = session.unwrap_or(Session { server_id: String::new(), epoch: 0, sequence: 0, version: 0 });
     let inner = Arc::new(Inner {
         world_id: world.to_owned(),
-        local_copy,
+        object_cache,
         index: tokio::sync::Mutex::new(KeptIndex { index: Some(index), failed: false }),
-        state: Watched::new(State::new(session, outgoing, waiting)),
+        state: Condition::new(State::new(session, outgoing, waiting)),
         wake_keeper: Notify::new(),
         wake_sender: Notify::new(),
         places: Arc::new(Semaphore::new(IN_FLIGHT)),
@@ -150,11 +150,11 @@ pub(super) async fn open(
 
 /// Opens the local copy. One whose index is damaged is put aside as it is, because nobody can say any more which of its
 /// objects were acknowledged, and another one takes its place.
-async fn open_local(
+async fn open_cache(
     setup: &Setup,
     world: &str,
     deadline: Instant,
-) -> Result<(LocalCopy, Index, Recovered), ClientError> {
+) -> Result<(ObjectCache, Index, Recovered), ClientError> {
     if let Some(why) = passing_volume(&setup.folder) {
         tracing::warn!(folder = %setup.folder.display(), "unsent chunks do not survive the container: {why}");
     }
@@ -170,7 +170,7 @@ async fn open_local(
     let mut damage_seen = false;
     loop {
         let at = folder.clone();
-        let local_copy = on_disk(move || LocalCopy::open(&at)).await?;
+        let object_cache = on_disk(move || ObjectCache::open(&at)).await?;
         match Index::open(&folder, backend).await {
             // They are kept for a server of that one.
             Err(error @ IndexError::Foreign(_)) if folder != beside => {
@@ -178,8 +178,8 @@ async fn open_local(
                 folder.clone_from(&beside);
             }
             // A process that is just leaving has it for a moment longer.
-            Err(IndexError::InUse) if setup.clock.now() + ASK_AGAIN < deadline => {
-                setup.clock.sleep(ASK_AGAIN).await;
+            Err(IndexError::InUse) if setup.clock.now() + RETRY_INTERVAL < deadline => {
+                setup.clock.sleep(RETRY_INTERVAL).await;
             }
             Err(error @ IndexError::Damaged(_)) if !damage_seen => {
                 damage_seen = true;
@@ -191,7 +191,7 @@ async fn open_local(
                 on_disk(move || std::fs::rename(from, to)).await?;
                 (setup.on_event)(Event::PutAside { folder: aside, names: Vec::new() });
             }
-            opened => return opened.map(|(index, left)| (local_copy, index, left)).map_err(storage),
+            opened => return opened.map(|(index, left)| (object_cache, index, left)).map_err(storage),
         }
     }
 }
@@ -241,7 +241,7 @@ impl Inner {
                 }
                 // Objects that are damaged were given up, and told. The rest goes on.
                 Err(_) if self.lock().change_count() < before => {}
-                Err(error) if error.is(Code::ObjectMissing) => self.setup.clock.sleep(ASK_AGAIN).await,
+                Err(error) if error.is(Code::ObjectMissing) => self.setup.clock.sleep(RETRY_INTERVAL).await,
                 Err(error) => return Err(error),
             }
         }
@@ -269,10 +269,10 @@ impl Inner {
                 self.setup.backend.open_world(self.setup.registration.key(), &self.world_id, &body).await;
             match asked {
                 Err(error) if error.is(Code::WorldHeld) => {
-                    if self.setup.clock.now() + ASK_AGAIN >= deadline {
+                    if self.setup.clock.now() + RETRY_INTERVAL >= deadline {
                         return Err(error);
                     }
-                    self.setup.clock.sleep(ASK_AGAIN).await;
+                    self.setup.clock.sleep(RETRY_INTERVAL).await;
                 }
                 asked => break asked?,
             }
@@ -330,7 +330,7 @@ impl Inner {
     /// Removes from the local copy what nothing refers to.
     async fn sweep(&self) -> Result<(), ClientError> {
         let wanted: HashSet<String> = self.lock().referred().cloned().collect();
-        let local_copy = self.local_copy.clone();
-        on_disk(move || local_copy.sweep(&wanted)).await
+        let object_cache = self.object_cache.clone();
+        on_disk(move || object_cache.sweep(&wanted)).await
     }
 }

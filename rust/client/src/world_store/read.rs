@@ -26,8 +26,8 @@ pub(super) async fn get(inner: &Inner, name: &str) -> Result<ChunkContent, Clien
             Some(Found::InMemory(data)) => return Ok(ChunkContent { data, version: 0 }),
             Some(Found::Local(object)) => {
                 let _places = inner.reading_places(object.bytes).await?;
-                let (local_copy, hash) = (inner.local_copy.clone(), object.hash);
-                if let Some(data) = on_disk(move || local_copy.read(&hash, object.bytes)).await? {
+                let (object_cache, hash) = (inner.object_cache.clone(), object.hash);
+                if let Some(data) = on_disk(move || object_cache.read(&hash, object.bytes)).await? {
                     return Ok(ChunkContent { data: Arc::new(data), version: 0 });
                 }
             }
@@ -65,8 +65,8 @@ impl Inner {
             Arc::clone(downloads.entry(chunk.hash.clone()).or_default())
         };
         let _turn = one_at_a_time.lock().await;
-        let (local_copy, hash, bytes) = (self.local_copy.clone(), chunk.hash.clone(), chunk.bytes);
-        if let Some(data) = on_disk(move || local_copy.read(&hash, bytes)).await? {
+        let (object_cache, hash, bytes) = (self.object_cache.clone(), chunk.hash.clone(), chunk.bytes);
+        if let Some(data) = on_disk(move || object_cache.read(&hash, bytes)).await? {
             return Ok(data);
         }
         // A part left by an interrupted download may be of another compression of the same bytes: then it is found to be
@@ -83,8 +83,8 @@ impl Inner {
         let key = self.setup.registration.key();
         let (mut attempt, mut address) = (0, None);
         loop {
-            let (local_copy, hash) = (self.local_copy.clone(), chunk.hash.clone());
-            let start = on_disk(move || local_copy.part_length(&hash)).await?;
+            let (object_cache, hash) = (self.object_cache.clone(), chunk.hash.clone());
+            let start = on_disk(move || object_cache.part_length(&hash)).await?;
             let step = async {
                 if address.is_none() {
                     let body = RequestDownloads { hashes: vec![chunk.hash.clone()] };
@@ -111,13 +111,13 @@ impl Inner {
                     range,
                 );
                 let part = part.await?;
-                let (local_copy, hash) = (self.local_copy.clone(), chunk.hash.clone());
+                let (object_cache, hash) = (self.object_cache.clone(), chunk.hash.clone());
                 on_disk(move || {
                     if part.start != start {
                         // The whole object, from a store that knows no ranges.
-                        local_copy.discard_part(&hash)?;
+                        object_cache.discard_part(&hash)?;
                     }
-                    local_copy.append_part(&hash, &part.bytes)?;
+                    object_cache.append_part(&hash, &part.bytes)?;
                     Ok(part.start + part.bytes.len() as u64 >= part.total)
                 })
                 .await
@@ -134,7 +134,7 @@ impl Inner {
                 Err(error) => return Err(error),
             }
         }
-        let (local_copy, hash, bytes) = (self.local_copy.clone(), chunk.hash.clone(), chunk.bytes);
-        on_disk(move || local_copy.finish_part(&hash, bytes)).await
+        let (object_cache, hash, bytes) = (self.object_cache.clone(), chunk.hash.clone(), chunk.bytes);
+        on_disk(move || object_cache.finish_part(&hash, bytes)).await
     }
 }

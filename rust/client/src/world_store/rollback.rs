@@ -69,11 +69,11 @@ impl Inner {
                 .map(|name| Change { name: name.clone(), object: None, since: 0 });
             missing.chain(removed).collect()
         };
-        let local_copy = self.local_copy.clone();
+        let object_cache = self.object_cache.clone();
         changes = on_disk(move || {
             for object in changes.iter_mut().filter_map(|change| change.object.as_mut()) {
                 // A chunk that was never read here is not in the local copy: the backend has to have its object.
-                object.stored_bytes = local_copy.stored_bytes(&object.hash)?.unwrap_or(object.bytes);
+                object.stored_bytes = object_cache.stored_bytes(&object.hash)?.unwrap_or(object.bytes);
             }
             Ok(changes)
         })

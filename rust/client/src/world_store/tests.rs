@@ -17,7 +17,7 @@ use crate::platform::clock::SystemClock;
 use crate::registration::ServerDescription;
 use crate::simulation::{SimulatedBackend, server_key};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 type News = Arc<Mutex<Vec<Event>>>;
 
@@ -66,7 +66,7 @@ async fn setup(backend: &Arc<SimulatedWorlds>, folder: &Path) -> (Setup, News) {
 
 async fn open(backend: &Arc<SimulatedWorlds>, folder: &Path) -> (WorldStore, News) {
     let (setup, news) = setup(backend, folder).await;
-    (WorldStore::open(setup, "overworld", PATIENCE).await.expect("opened"), news)
+    (WorldStore::open(setup, "overworld", TIMEOUT).await.expect("opened"), news)
 }
 
 async fn put(store: &WorldStore, name: &str, data: &[u8]) {
@@ -75,7 +75,7 @@ async fn put(store: &WorldStore, name: &str, data: &[u8]) {
 
 /// Waits until something is so.
 async fn until(is_so: impl Fn() -> bool) {
-    let waited = tokio::time::timeout(PATIENCE, async {
+    let waited = tokio::time::timeout(TIMEOUT, async {
         while !is_so() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -122,14 +122,14 @@ async fn what_is_put_is_durable_here_and_then_at_the_backend() {
     let terrain = b"grass ".repeat(10_000);
     put(&store, "terrain/0,0", &terrain).await;
     assert_eq!(read(&store, "terrain/0,0").await, terrain);
-    assert_eq!(store.flush(PATIENCE).await.unsaved, 0);
+    assert_eq!(store.flush(TIMEOUT).await.unsaved, 0);
     assert_eq!(backend.content("terrain/0,0"), Some(terrain.clone()));
     let name = || "terrain/0,0".to_owned();
     let told = news.lock().expect("not poisoned").clone();
     assert_eq!(told, [Event::SavedLocally { name: name() }, Event::Saved { name: name(), version: 1 }]);
     store.remove("terrain/0,0").expect("taken").done().await.expect("durable");
     assert_eq!(store.get("terrain/0,0").await.expect_err("gone").code(), "chunk_not_found");
-    assert_eq!(store.flush(PATIENCE).await.unsaved, 0);
+    assert_eq!(store.flush(TIMEOUT).await.unsaved, 0);
     assert_eq!((backend.content("terrain/0,0"), store.names()), (None, Vec::new()));
     assert_eq!(objects_in(folder.path()), Vec::<PathBuf>::new(), "nothing refers to it any more");
 }
@@ -141,17 +141,17 @@ async fn what_did_not_change_is_not_sent_again() {
     for index in 0..20 {
         put(&store, &format!("chunk-{index}"), &noise(1000, index)).await;
     }
-    assert_eq!(store.flush(PATIENCE).await.unsaved, 0);
+    assert_eq!(store.flush(TIMEOUT).await.unsaved, 0);
     assert_eq!(backend.calls("send_object"), 20);
     let commits = backend.calls("commit_world");
     for index in 0..20 {
         put(&store, &format!("chunk-{index}"), &noise(1000, index)).await;
     }
-    assert_eq!(store.flush(PATIENCE).await, Flushed::default());
+    assert_eq!(store.flush(TIMEOUT).await, Flushed::default());
     assert_eq!((backend.calls("send_object"), backend.calls("commit_world")), (20, commits));
     // The same content under another name is an object the backend has.
     put(&store, "copy", &noise(1000, 3)).await;
-    assert_eq!(store.flush(PATIENCE).await.unsaved, 0);
+    assert_eq!(store.flush(TIMEOUT).await.unsaved, 0);
     assert_eq!(backend.calls("send_object"), 20);
     assert_eq!(backend.content("copy"), Some(noise(1000, 3)));
 }
@@ -162,7 +162,7 @@ async fn a_lost_reply_applies_a_commit_once() {
     let (store, news) = open(&backend, folder.path()).await;
     backend.trouble("commit_world", &[Trouble::LostReply, Trouble::LostReply, Trouble::LostRequest]);
     put(&store, "a", b"one").await;
-    assert_eq!(store.flush(PATIENCE).await.unsaved, 0);
+    assert_eq!(store.flush(TIMEOUT).await.unsaved, 0);
     assert_eq!((backend.applied(), backend.calls("commit_world")), (vec![(1, 1)], 4));
     assert!(news.lock().expect("not poisoned").contains(&Event::Saved { name: "a".into(), version: 1 }));
 }
@@ -172,7 +172,7 @@ async fn what_a_dead_process_left_is_committed_under_its_epoch() {
     let (backend, folder) = (SimulatedWorlds::new(), folder());
     let (first, _news) = open(&backend, folder.path()).await;
     put(&first, "kept", b"before").await;
-    assert_eq!(first.flush(PATIENCE).await.unsaved, 0);
+    assert_eq!(first.flush(TIMEOUT).await.unsaved, 0);
     // The commit is executed, its reply never comes, and the process dies; more is waiting behind it.
     backend.trouble("commit_world", &[Trouble::LostReply]);
     put(&first, "a", b"one").await;
@@ -191,7 +191,7 @@ async fn what_a_dead_process_left_is_committed_under_its_epoch() {
     assert_eq!((backend.content("a"), backend.content("b")), (Some(b"one".to_vec()), Some(b"two".to_vec())));
     assert_eq!(second.names(), ["a", "b"]);
     assert_eq!(second.dirty_count(), 0);
-    assert_eq!(second.close(PATIENCE).await.unsaved, 0);
+    assert_eq!(second.close(TIMEOUT).await.unsaved, 0);
     let (third, _news) = open(&backend, folder.path()).await;
     assert_eq!((backend.epoch(), read(&third, "b").await), (3, b"two".to_vec()));
 }
@@ -228,10 +228,10 @@ async fn a_world_lost_while_it_is_played_is_told_and_overwrites_nothing() {
     let (backend, folder) = (SimulatedWorlds::new(), folder());
     let (store, news) = open(&backend, folder.path()).await;
     put(&store, "a", b"one").await;
-    assert_eq!(store.flush(PATIENCE).await.unsaved, 0);
+    assert_eq!(store.flush(TIMEOUT).await.unsaved, 0);
     backend.taken_by("another");
     put(&store, "a", b"two").await;
-    let flushed = store.flush(PATIENCE).await;
+    let flushed = store.flush(TIMEOUT).await;
     assert_eq!(flushed, Flushed { unsaved: 1, local: 1, ..Flushed::default() });
     assert_eq!(backend.content("a"), Some(b"one".to_vec()));
     assert!(store.is_lost());
@@ -245,7 +245,7 @@ async fn the_lease_is_kept_while_the_world_is_open_or_changes_are_left() {
     let (backend, folder) = (SimulatedWorlds::new(), folder());
     let (setup, _news) = setup(&backend, folder.path()).await;
     let registration = setup.registration.clone();
-    let open = || WorldStore::open(setup.clone(), "overworld", PATIENCE);
+    let open = || WorldStore::open(setup.clone(), "overworld", TIMEOUT);
     let store = open().await.expect("opened");
     put(&store, "a", b"one").await;
     backend.outage(true);
@@ -268,7 +268,7 @@ async fn a_damaged_or_missing_copy_is_fetched_again() {
     let (store, _news) = open(&backend, folder.path()).await;
     let terrain = noise(100_000, 1);
     put(&store, "a", &terrain).await;
-    assert_eq!(store.flush(PATIENCE).await.unsaved, 0);
+    assert_eq!(store.flush(TIMEOUT).await.unsaved, 0);
     let [object] = &objects_in(folder.path())[..] else { panic!("one object") };
     let mut bytes = fs::read(object).expect("object");
     bytes[50_000] ^= 1;
@@ -286,7 +286,7 @@ async fn a_copy_whose_index_is_damaged_is_put_aside_as_it_is() {
     let (backend, folder) = (SimulatedWorlds::new(), folder());
     let (store, _news) = open(&backend, folder.path()).await;
     put(&store, "a", b"one").await;
-    assert_eq!(store.flush(PATIENCE).await.unsaved, 0);
+    assert_eq!(store.flush(TIMEOUT).await.unsaved, 0);
     backend.outage(true);
     put(&store, "a", b"two").await;
     store.close(Duration::from_millis(50)).await;
@@ -311,7 +311,7 @@ async fn an_interrupted_download_goes_on_where_it_was() {
     let (store, _news) = open(&backend, first.path()).await;
     let terrain = noise(10 * 1024 * 1024, 1);
     put(&store, "a", &terrain).await;
-    assert_eq!(store.close(PATIENCE).await.unsaved, 0);
+    assert_eq!(store.close(TIMEOUT).await.unsaved, 0);
     drop(store);
     let (store, _news) = open(&backend, second.path()).await;
     backend
@@ -328,7 +328,7 @@ async fn what_the_backend_sends_is_believed_only_if_it_is_what_was_asked_for() {
     let (store, _news) = open(&backend, first.path()).await;
     put(&store, "a", b"one").await;
     put(&store, "b", b"two").await;
-    assert_eq!(store.close(PATIENCE).await.unsaved, 0);
+    assert_eq!(store.close(TIMEOUT).await.unsaved, 0);
     drop(store);
     backend.replace_object("a", zstd::bulk::compress(b"other", 3).expect("compresses"));
     // Far more than the three bytes that were announced.
@@ -347,7 +347,7 @@ async fn one_process_at_a_time_has_the_world() {
     let refused =
         WorldStore::open(other, "overworld", Duration::from_millis(600)).await.err().expect("refused");
     assert_eq!(refused.code(), "storage");
-    assert_eq!(store.close(PATIENCE).await, Flushed::default());
+    assert_eq!(store.close(TIMEOUT).await, Flushed::default());
     assert_eq!(store.put("a", Vec::new()).err().map(|error| error.code()), Some("cancelled"));
     drop(store);
     open(&backend, folder.path()).await;
@@ -378,14 +378,14 @@ async fn a_flush_waits_for_what_was_changed_before_it() {
     });
     let wait = async {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        assert_eq!(store.flush_local(PATIENCE).await, 0);
-        let flushed = store.flush(PATIENCE).await;
+        assert_eq!(store.flush_local(TIMEOUT).await, 0);
+        let flushed = store.flush(TIMEOUT).await;
         assert_eq!((flushed.saved, flushed.unsaved), (100, 0));
         assert_eq!(backend.contents().len(), 100, "also those whose names come last");
         store.seal();
-        store.close(PATIENCE).await
+        store.close(TIMEOUT).await
     };
-    let closed = tokio::time::timeout(PATIENCE, wait).await.expect("it ends although the game goes on");
+    let closed = tokio::time::timeout(TIMEOUT, wait).await.expect("it ends although the game goes on");
     assert_eq!(closed.unsaved, 0);
     tokio::time::sleep(Duration::from_millis(20)).await;
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -415,7 +415,7 @@ async fn limits_are_told_before_anything_is_taken() {
     }
     assert_eq!(refusal, Some("backlog_full"));
     drop(locked);
-    assert_eq!(store.flush(PATIENCE).await.unsaved, 0);
+    assert_eq!(store.flush(TIMEOUT).await.unsaved, 0);
 }
 
 #[tokio::test]
@@ -423,7 +423,7 @@ async fn a_disk_that_fails_acknowledges_nothing() {
     let (backend, folder) = (SimulatedWorlds::new(), folder());
     let (store, news) = open(&backend, folder.path()).await;
     put(&store, "a", b"one").await;
-    assert_eq!(store.flush(PATIENCE).await.unsaved, 0);
+    assert_eq!(store.flush(TIMEOUT).await.unsaved, 0);
     let objects = folder.path().join("overworld/objects");
     fs::rename(&objects, folder.path().join("away")).expect("moved");
     let refused = store.put("a", b"two".to_vec()).expect("taken").done().await;
@@ -432,7 +432,7 @@ async fn a_disk_that_fails_acknowledges_nothing() {
     fs::rename(folder.path().join("away"), &objects).expect("moved back");
     assert_eq!(read(&store, "a").await, b"one");
     put(&store, "a", b"three").await;
-    assert_eq!(store.flush(PATIENCE).await.unsaved, 0);
+    assert_eq!(store.flush(TIMEOUT).await.unsaved, 0);
     assert_eq!(backend.content("a"), Some(b"three".to_vec()));
 }
 
@@ -509,7 +509,7 @@ async fn what_was_acknowledged_arrives_once() {
                             Step::Flush => drop(store.flush(Duration::from_millis(20)).await),
                         }
                     }
-                    prop_assert_eq!(store.flush(PATIENCE).await.unsaved, 0);
+                    prop_assert_eq!(store.flush(TIMEOUT).await.unsaved, 0);
                     prop_assert_eq!(backend.contents(), expected);
                     let applied = backend.applied();
                     let mut once = applied.clone();

@@ -19,7 +19,7 @@ use crate::api::retry;
 use crate::error::{ClientError, Fault};
 
 /// Longest pause between attempts while somebody waits for a flush.
-const FLUSH_PAUSE: Duration = Duration::from_millis(500);
+const FLUSH_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// Attempts to send one object before everything is looked at anew.
 const OBJECT_ATTEMPTS: u32 = 3;
 
@@ -83,7 +83,8 @@ impl Inner {
         }
         let pause = if failures == 0 { self.setup.delay } else { retry::backoff(failures + 1) };
         let until = self.setup.clock.now() + pause;
-        let soonest = self.setup.clock.now() + if failures == 0 { Duration::ZERO } else { FLUSH_PAUSE };
+        let soonest =
+            self.setup.clock.now() + if failures == 0 { Duration::ZERO } else { FLUSH_RETRY_INTERVAL };
         loop {
             let end = if self.lock().flushing > 0 { soonest.min(until) } else { until };
             let left = end.saturating_duration_since(self.setup.clock.now());
@@ -230,8 +231,8 @@ impl Inner {
         let mut attempt = 0;
         loop {
             // Read anew for each attempt: the last one has consumed it.
-            let (local_copy, hash, bytes) = (self.local_copy.clone(), object.hash.clone(), object.bytes);
-            let Some(stored) = on_disk(move || local_copy.read_stored(&hash, bytes)).await? else {
+            let (object_cache, hash, bytes) = (self.object_cache.clone(), object.hash.clone(), object.bytes);
+            let Some(stored) = on_disk(move || object_cache.read_stored(&hash, bytes)).await? else {
                 return Ok(false);
             };
             let key = self.setup.registration.key();
@@ -276,7 +277,7 @@ impl Inner {
             if let Some(before) = before
                 && state.forget(&before.hash)
             {
-                self.local_copy.remove(&before.hash);
+                self.object_cache.remove(&before.hash);
             }
         }
         drop(state);
@@ -314,7 +315,7 @@ impl Inner {
                 && state.forget(&object.hash)
                 && !damaged.contains(&object.hash)
             {
-                self.local_copy.remove(&object.hash);
+                self.object_cache.remove(&object.hash);
             }
         }
         for change in rest {
@@ -353,7 +354,7 @@ impl Inner {
         }
         for object in gone.into_iter().filter_map(|change| change.object) {
             if state.forget(&object.hash) {
-                self.local_copy.remove(&object.hash);
+                self.object_cache.remove(&object.hash);
             }
         }
         drop(state);
@@ -386,8 +387,8 @@ impl Inner {
             .map(|object| object.hash.clone())
             .collect();
         let label = format!("epoch-{}-{}", session.epoch, Uuid::now_v7().simple());
-        let local_copy = self.local_copy.clone();
-        on_disk(move || local_copy.keep_aside(&label, &list, &hashes)).await
+        let object_cache = self.object_cache.clone();
+        on_disk(move || object_cache.keep_aside(&label, &list, &hashes)).await
     }
 
     fn tell_refused(&self, error: &ClientError) {

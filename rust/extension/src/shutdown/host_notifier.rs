@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use backend_client::host::{Host, Pulse, keep_alive};
+use backend_client::host::{Host, Liveness, keep_alive};
 
 use crate::config;
 use crate::runtime::frame_hook::FrameHook;
@@ -15,7 +15,7 @@ static NOTIFIER: OnceLock<Notifier> = OnceLock::new();
 
 struct Notifier {
     host: Arc<dyn Host>,
-    pulse: Arc<Pulse>,
+    liveness: Arc<Liveness>,
     is_ready: AtomicBool,
 }
 
@@ -31,15 +31,15 @@ pub fn start() {
     }
     let notifier = NOTIFIER.get_or_init(|| Notifier {
         host: config::host("", 0.0),
-        pulse: Arc::default(),
+        liveness: Arc::default(),
         is_ready: AtomicBool::new(false),
     });
-    let (host, pulse) = (Arc::clone(&notifier.host), Arc::clone(&notifier.pulse));
+    let (host, liveness) = (Arc::clone(&notifier.host), Arc::clone(&notifier.liveness));
     if host.health_interval().is_some() {
-        let turning = Arc::clone(&pulse);
-        EACH_FRAME.set(Some(FrameHook::new(move || turning.beat())));
+        let turning = Arc::clone(&liveness);
+        EACH_FRAME.set(Some(FrameHook::new(move || turning.tick())));
     }
-    worker_threads::spawn(keep_alive(host, config::clock(), pulse));
+    worker_threads::spawn(keep_alive(host, config::clock(), liveness));
 }
 
 /// Any thread. The server accepts players. The host is notified once.
@@ -54,7 +54,7 @@ pub fn ready(server_id: &str) {
 /// Worker. The server is shutting down.
 pub fn stopping(reason: &str, grace: Duration) {
     if let Some(notifier) = NOTIFIER.get() {
-        notifier.pulse.stopping();
+        notifier.liveness.stopping();
         notifier.host.stopping(grace, &format!("Shutting down: {reason}"));
     }
 }
@@ -62,7 +62,7 @@ pub fn stopping(reason: &str, grace: Duration) {
 /// Main thread. The shutdown is over, but the process is not.
 pub fn resume() {
     if let Some(notifier) = NOTIFIER.get() {
-        notifier.pulse.goes_on();
+        notifier.liveness.resume();
     }
 }
 

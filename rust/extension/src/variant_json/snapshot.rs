@@ -4,7 +4,7 @@
 use std::sync::{PoisonError, RwLock};
 
 use backend_client::error::ClientError;
-use backend_client::player_store::{Content, Draft};
+use backend_client::player_store::{Content, DocumentSource};
 use backend_client::protocol::player_store::document_size;
 use godot::builtin::AnyDictionary;
 use godot::classes::Engine;
@@ -58,7 +58,7 @@ fn encode(dictionary: &AnyDictionary) -> PackedByteArray {
     }
 }
 
-impl Draft for DictionarySnapshot {
+impl DocumentSource for DictionarySnapshot {
     fn bytes(&self) -> Result<usize, ClientError> {
         Ok(document_size("value", self.size)?)
     }

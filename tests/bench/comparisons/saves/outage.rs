@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use backend_client::Backend as _;
-use backend_client::player_store::{Batch, BatchItem, Event, Pace, Text};
+use backend_client::player_store::{Batch, BatchItem, Event, Pace, RawJson};
 use backend_client::protocol::limits::{MAX_BATCH, MAX_LOAD};
 use backend_client::protocol::player_store::{LoadPlayers, SaveOutcome};
 use end_to_end::backend::Backend;
@@ -221,7 +221,7 @@ async fn send_all(game: &Game, newest: &Newest) -> Result<Duration> {
         let (epoch, sequence) = leases.get_mut(player_id).context("a player is held by somebody else")?;
         *sequence += 1;
         let (player_id, key) = (player_id.as_str().into(), key.as_str().into());
-        let value = Text::from(&document(*number)?);
+        let value = RawJson::from(&document(*number)?);
         items.push(BatchItem {
             player_id,
             key,

@@ -16,7 +16,7 @@ const BACKEND: Option<&str> = Some("a");
 fn record(player: u64, sequence: i64) -> Record {
     let value =
         json!({ "n": sequence, "name": format!("the name of player {player}"), "ballast": "x".repeat(300) });
-    let value = Text::from(value.as_object().expect("an object"));
+    let value = RawJson::from(value.as_object().expect("an object"));
     Record { player_id: format!("player-{player}"), key: "progress".into(), epoch: 3, sequence, value }
 }
 
@@ -224,7 +224,7 @@ async fn a_file_of_the_first_format_is_read() {
         execute(&file, sql).await;
     }
     let (mut journal, recovered) = open(folder.path()).await;
-    let value = Text::parse("{\"n\":8}".to_owned()).expect("JSON");
+    let value = RawJson::parse("{\"n\":8}".to_owned()).expect("JSON");
     let ada = Record { player_id: "ada".into(), key: "progress".into(), epoch: 3, sequence: 8, value };
     assert_eq!(recovered.saves, std::slice::from_ref(&ada));
     assert_eq!(

@@ -9,7 +9,13 @@ use super::*;
 
 fn record(sequence: i64) -> Record {
     let value = json!({ "n": sequence }).as_object().cloned().expect("an object");
-    Record { player_id: "ada".into(), key: "progress".into(), epoch: 1, sequence, value: Text::from(&value) }
+    Record {
+        player_id: "ada".into(),
+        key: "progress".into(),
+        epoch: 1,
+        sequence,
+        value: RawJson::from(&value),
+    }
 }
 
 /// A process that saved this for `backend` and died.

@@ -8,7 +8,13 @@ use super::*;
 
 fn record(sequence: i64) -> Record {
     let value = json!({ "n": sequence }).as_object().cloned().unwrap_or_default();
-    Record { player_id: "ada".into(), key: "progress".into(), epoch: 1, sequence, value: Text::from(&value) }
+    Record {
+        player_id: "ada".into(),
+        key: "progress".into(),
+        epoch: 1,
+        sequence,
+        value: RawJson::from(&value),
+    }
 }
 
 fn saved(sequence: i64, server_id: &str) -> Changes {

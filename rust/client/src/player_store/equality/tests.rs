@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::is_identical;
-use crate::player_store::{Batch, BatchItem, Draft, Text};
+use crate::player_store::{Batch, BatchItem, DocumentSource, RawJson};
 
 fn object(value: Value) -> Map<String, Value> {
     match value {
@@ -45,8 +45,8 @@ fn a_document_survives_as_text() {
         r#"{"control":"\u0000\u001f","deep":[[],{},[[{"":[]}]]]}"#,
     ];
     for text in texts {
-        let read = Text::parse(text.to_owned()).expect(text).content();
-        let again = Text::from(&read);
+        let read = RawJson::parse(text.to_owned()).expect(text).content();
+        let again = RawJson::from(&read);
         assert!(is_identical(&again.content(), &read), "{text} became {again:?}");
         assert_eq!(again.as_str().replace("e+", "e"), text.replace("e+", "e"));
     }
@@ -83,7 +83,7 @@ proptest! {
     /// Journal, batch, backend and back.
     #[test]
     fn a_document_survives_its_whole_way(document in any_object()) {
-        let journalled = Text::parse(Draft::text(&document)).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        let journalled = RawJson::parse(DocumentSource::text(&document)).map_err(|error| TestCaseError::fail(error.to_string()))?;
         prop_assert!(is_identical(&journalled.content(), &document));
         let item = BatchItem {
             player_id: "player".into(),
@@ -105,7 +105,7 @@ proptest! {
     /// As strict as the texts are, but for the order of members.
     #[test]
     fn identical_is_what_is_written_alike(one in any_object(), other in any_object()) {
-        let alike = Text::from(&one) == Text::from(&other);
+        let alike = RawJson::from(&one) == RawJson::from(&other);
         prop_assert_eq!(is_identical(&one, &other), alike);
     }
 }

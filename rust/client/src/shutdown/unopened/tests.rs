@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::journal::{Changes, JournalFolder, Record};
-use crate::player_store::Text;
+use crate::player_store::RawJson;
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -17,7 +17,7 @@ async fn leave(folder: &Path, documents: i64) {
         key: format!("key-{number}"),
         epoch: 1,
         sequence: number,
-        value: Text::parse(r#"{"level":1}"#.to_owned()).expect("an object"),
+        value: RawJson::parse(r#"{"level":1}"#.to_owned()).expect("an object"),
     };
     let saves = (1..=documents).map(record).collect();
     journal.write(&Changes { saves, ..Changes::default() }).await.expect("written");

@@ -1,7 +1,7 @@
 //! The copy of the public keys on disk: what lets a server that restarts during an outage admit players.
 //!
 //! Whoever can write that file could make himself a player of any name, so it is sealed with the server key where there is
-//! one; without one the seal only finds damage, and the folder's permissions have to do.
+//! one; without one the mac only finds damage, and the folder's permissions have to do.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ const AHEAD: u64 = 300;
 
 /// What is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
+pub struct CachedKeys {
     pub issuer: String,
     /// Seconds since 1970.
     pub fetched_at: u64,
@@ -47,7 +47,7 @@ pub enum Unusable {
 #[serde(deny_unknown_fields)]
 struct Sealed {
     content: String,
-    seal: String,
+    mac: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -60,9 +60,9 @@ struct Content {
 }
 
 /// Closes and opens copies.
-pub struct Seal(hmac::Key);
+pub struct Mac(hmac::Key);
 
-impl Seal {
+impl Mac {
     pub fn with(server_key: Option<&ServerKey>) -> Self {
         // The server key seals nothing itself: what it is used for here must say nothing about it elsewhere.
         let secret = server_key.map_or("", ServerKey::expose);
@@ -71,7 +71,7 @@ impl Seal {
         Self(hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()))
     }
 
-    pub fn close(&self, kept: &Kept) -> Vec<u8> {
+    pub fn close(&self, kept: &CachedKeys) -> Vec<u8> {
         let content = serde_json::json!({
             "issuer": kept.issuer,
             "fetched_at": kept.fetched_at,
@@ -79,19 +79,19 @@ impl Seal {
             "withdrawn": kept.withdrawn,
         })
         .to_string();
-        let seal = URL_SAFE_NO_PAD.encode(hmac::sign(&self.0, content.as_bytes()));
-        serde_json::json!({"content": content, "seal": seal}).to_string().into_bytes()
+        let mac = URL_SAFE_NO_PAD.encode(hmac::sign(&self.0, content.as_bytes()));
+        serde_json::json!({"content": content, "mac": mac}).to_string().into_bytes()
     }
 
     /// What was kept for `issuer`, and how old it is at `now` (seconds since 1970).
-    pub fn open(&self, sealed: &[u8], issuer: &str, now: u64) -> Result<(Kept, Duration), Unusable> {
+    pub fn open(&self, sealed: &[u8], issuer: &str, now: u64) -> Result<(CachedKeys, Duration), Unusable> {
         if sealed.len() > MAX_COPY {
             return Err(Unusable::Damaged);
         }
         let sealed: Sealed = serde_json::from_slice(sealed).map_err(|_| Unusable::Damaged)?;
-        let seal = URL_SAFE_NO_PAD.decode(&sealed.seal).map_err(|_| Unusable::Damaged)?;
+        let mac = URL_SAFE_NO_PAD.decode(&sealed.mac).map_err(|_| Unusable::Damaged)?;
         // Before anything is read from it.
-        hmac::verify(&self.0, sealed.content.as_bytes(), &seal).map_err(|_| Unusable::BrokenSeal)?;
+        hmac::verify(&self.0, sealed.content.as_bytes(), &mac).map_err(|_| Unusable::BrokenSeal)?;
         let content: Content = serde_json::from_str(&sealed.content).map_err(|_| Unusable::Damaged)?;
         if content.issuer != issuer {
             return Err(Unusable::OtherIssuer);
@@ -102,7 +102,7 @@ impl Seal {
         }
         let document = URL_SAFE_NO_PAD.decode(&content.document).map_err(|_| Unusable::Damaged)?;
         let Content { issuer, fetched_at, withdrawn, .. } = content;
-        Ok((Kept { issuer, fetched_at, document, withdrawn }, age))
+        Ok((CachedKeys { issuer, fetched_at, document, withdrawn }, age))
     }
 }
 
@@ -112,12 +112,12 @@ mod tests {
 
     const NOW: u64 = 4_000_000_000;
 
-    fn seal(key: &str) -> Seal {
-        Seal::with(Some(&ServerKey::parse(&format!("gsk_live_{key:0>40}")).expect("a key")))
+    fn mac(key: &str) -> Mac {
+        Mac::with(Some(&ServerKey::parse(&format!("gsk_live_{key:0>40}")).expect("a key")))
     }
 
-    fn kept() -> Kept {
-        Kept {
+    fn kept() -> CachedKeys {
+        CachedKeys {
             issuer: "us".into(),
             fetched_at: NOW,
             document: b"{\"keys\":[]}".to_vec(),
@@ -127,32 +127,32 @@ mod tests {
 
     #[test]
     fn a_copy_comes_back_with_its_age() {
-        let sealed = seal("a").close(&kept());
-        assert_eq!(seal("a").open(&sealed, "us", NOW + 60), Ok((kept(), Duration::from_secs(60))));
+        let sealed = mac("a").close(&kept());
+        assert_eq!(mac("a").open(&sealed, "us", NOW + 60), Ok((kept(), Duration::from_secs(60))));
     }
 
     #[test]
     fn a_copy_sealed_with_another_key_is_refused() {
-        assert_eq!(seal("b").open(&seal("a").close(&kept()), "us", NOW), Err(Unusable::BrokenSeal));
-        assert_eq!(seal("b").open(&Seal::with(None).close(&kept()), "us", NOW), Err(Unusable::BrokenSeal));
+        assert_eq!(mac("b").open(&mac("a").close(&kept()), "us", NOW), Err(Unusable::BrokenSeal));
+        assert_eq!(mac("b").open(&Mac::with(None).close(&kept()), "us", NOW), Err(Unusable::BrokenSeal));
     }
 
     #[test]
     fn no_changed_byte_is_taken() {
-        let sealed = seal("a").close(&kept());
+        let sealed = mac("a").close(&kept());
         for place in 0..sealed.len() {
             let mut changed = sealed.clone();
             changed[place] ^= 1;
-            assert!(seal("a").open(&changed, "us", NOW).is_err(), "{place}");
+            assert!(mac("a").open(&changed, "us", NOW).is_err(), "{place}");
         }
     }
 
     #[test]
     fn a_copy_is_bound_to_its_issuer_and_to_a_day() {
-        let sealed = seal("a").close(&kept());
-        assert_eq!(seal("a").open(&sealed, "them", NOW), Err(Unusable::OtherIssuer));
-        assert_eq!(seal("a").open(&sealed, "us", NOW + 24 * 3_600), Err(Unusable::TooOld));
-        assert_eq!(seal("a").open(&sealed, "us", NOW - 301), Err(Unusable::TooOld));
-        assert_eq!(seal("a").open(&b" ".repeat(MAX_COPY + 1), "us", NOW), Err(Unusable::Damaged));
+        let sealed = mac("a").close(&kept());
+        assert_eq!(mac("a").open(&sealed, "them", NOW), Err(Unusable::OtherIssuer));
+        assert_eq!(mac("a").open(&sealed, "us", NOW + 24 * 3_600), Err(Unusable::TooOld));
+        assert_eq!(mac("a").open(&sealed, "us", NOW - 301), Err(Unusable::TooOld));
+        assert_eq!(mac("a").open(&b" ".repeat(MAX_COPY + 1), "us", NOW), Err(Unusable::Damaged));
     }
 }

@@ -46,11 +46,11 @@ impl Bench {
     }
 
     /// Until the copy on disk is one that `is` likes.
-    async fn kept(&self, is: impl Fn(&Kept) -> bool) {
+    async fn kept(&self, is: impl Fn(&CachedKeys) -> bool) {
         loop {
             let sealed = self.storage.read("simulated.jwks").expect("readable");
-            let seal = Seal::with(Some(&server_key()));
-            let open = |sealed: Vec<u8>| seal.open(&sealed, "us", self.clock.unix_seconds()).ok();
+            let mac = Mac::with(Some(&server_key()));
+            let open = |sealed: Vec<u8>| mac.open(&sealed, "us", self.clock.unix_seconds()).ok();
             if sealed.and_then(open).is_some_and(|(kept, _)| is(&kept)) {
                 return;
             }
@@ -276,7 +276,7 @@ async fn a_copy_that_somebody_else_wrote_is_not_used() {
     let bench = Bench::publishing(&[&key]);
     bench.backend.set_outage(Some(Trouble::Unavailable));
     let document = serde_json::to_vec(&Jwks { keys: vec![forged.jwk()] }).expect("JSON");
-    let kept = Kept { issuer: "us".into(), fetched_at: NOW, document, withdrawn: Vec::new() };
-    bench.storage.write("simulated.jwks", &Seal::with(None).close(&kept)).expect("written");
+    let kept = CachedKeys { issuer: "us".into(), fetched_at: NOW, document, withdrawn: Vec::new() };
+    bench.storage.write("simulated.jwks", &Mac::with(None).close(&kept)).expect("written");
     assert_eq!(bench.cache().prepare().await.expect_err("not used").code(), "unavailable");
 }

@@ -37,13 +37,13 @@ async fn changes_for_another_backend_stay_for_a_server_of_that_one() {
             backend.state.lock().expect("not poisoned").backend_id = Some("another".to_owned());
             registered(&backend).await
         };
-        let foreign = WorldStore::open(setup, "overworld", PATIENCE).await.expect("opened beside it");
+        let foreign = WorldStore::open(setup, "overworld", TIMEOUT).await.expect("opened beside it");
         put(&foreign, "elsewhere", b"theirs").await;
-        assert_eq!(foreign.close(PATIENCE).await.unsaved, 0);
+        assert_eq!(foreign.close(TIMEOUT).await.unsaved, 0);
     }
     assert_eq!(other.content("terrain/0,0"), None, "nothing of the right backend's was sent");
     let (store, _news) = open(&right, folder.path()).await;
-    assert_eq!(store.flush(PATIENCE).await.unsaved, 0);
+    assert_eq!(store.flush(TIMEOUT).await.unsaved, 0);
     assert_eq!(right.content("terrain/0,0"), Some(b"ours".to_vec()));
     assert_eq!(right.content("elsewhere"), None);
 }
@@ -57,7 +57,7 @@ async fn a_copy_neither_ends_the_running_server_nor_takes_its_numbers() {
     copy(original.path(), copied.path());
     backend.outage(false);
     put(&running, "terrain/0,0", b"second").await;
-    assert_eq!(running.flush(PATIENCE).await.unsaved, 0);
+    assert_eq!(running.flush(TIMEOUT).await.unsaved, 0);
     let (mut setup, _news) = setup(&backend, copied.path()).await;
     // Of another id than the running one.
     let registrations = SimulatedBackend::new();
@@ -67,9 +67,9 @@ async fn a_copy_neither_ends_the_running_server_nor_takes_its_numbers() {
     assert_eq!(held.map(drop).expect_err("it is held").code(), "world_held");
     assert_eq!(backend.content("terrain/0,0"), Some(b"second".to_vec()));
     put(&running, "terrain/0,0", b"third").await;
-    assert_eq!(running.flush(PATIENCE).await.unsaved, 0);
+    assert_eq!(running.flush(TIMEOUT).await.unsaved, 0);
     assert_eq!(backend.content("terrain/0,0"), Some(b"third".to_vec()));
-    assert_eq!(running.close(PATIENCE).await.unsaved, 0);
+    assert_eq!(running.close(TIMEOUT).await.unsaved, 0);
     // Now the copy can have the world; what it has is older than that.
     let (store, news) = open(&backend, copied.path()).await;
     assert_eq!(read(&store, "terrain/0,0").await, b"third");
@@ -83,7 +83,7 @@ async fn a_copy_of_a_dead_servers_is_committed_when_its_lease_is_over() {
     copy(original.path(), moved.path());
     backend.released();
     let (store, _news) = open(&backend, moved.path()).await;
-    assert_eq!(store.flush(PATIENCE).await.unsaved, 0);
+    assert_eq!(store.flush(TIMEOUT).await.unsaved, 0);
     assert_eq!(backend.content("terrain/0,0"), Some(b"the last".to_vec()));
 }
 
@@ -101,6 +101,6 @@ async fn nothing_is_acknowledged_in_a_folder_that_was_removed() {
     drop(store);
     backend.outage(false);
     let (next, _news) = open(&backend, folder.path()).await;
-    assert_eq!(next.flush(PATIENCE).await.unsaved, 0);
+    assert_eq!(next.flush(TIMEOUT).await.unsaved, 0);
     assert_eq!(backend.content("terrain/0,0"), Some(b"third".to_vec()));
 }
