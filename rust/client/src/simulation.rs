@@ -2,25 +2,25 @@
 //! demand, for the tests of the state machines.
 
 mod backend;
+mod checker;
 mod cluster;
-mod dice;
 mod disk;
+mod fake_backend;
 mod faults;
-mod judge;
 mod leaving;
-mod line;
-mod people;
-mod power;
-mod rules;
+mod network;
+mod players;
+mod process_control;
+mod rng;
 mod scenario;
 mod seeds;
 mod trace;
 
 pub use backend::{SimulatedBackend, Trouble, server_key};
-pub use dice::Dice;
+use checker::Checker;
 pub use disk::{Damaged, DiskTrouble, ProcessDisk, SimulatedDisk};
-use judge::Judge;
-pub use line::Line;
-pub use power::{Power, ProcessClock};
-pub use rules::State;
+pub use fake_backend::State;
+pub use network::Network;
+pub use process_control::{Power, ProcessClock};
+pub use rng::Rng;
 pub use trace::Trace;

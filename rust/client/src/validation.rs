@@ -126,7 +126,7 @@ impl TokenValidator {
         if kind == TokenKind::Access {
             return Ok(verified);
         }
-        // Remembered before the backend is asked: two copies arriving at once must not both be first.
+        // Noted before the backend is asked: two copies arriving at once must not both be first.
         self.use_up(jti, exp)?;
         if self.0.config.policy == Policy::LocalOnly {
             return Ok(verified);

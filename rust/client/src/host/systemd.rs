@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::{Host, PlainHost};
 
 /// Longest wait for a socket whose buffer is full.
-const PATIENCE: Duration = Duration::from_secs(1);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why there is nobody to be told.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +52,7 @@ impl Systemd {
 
     fn open(plain: PlainHost, address: SocketAddr, watchdog: Option<Duration>) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
-        socket.set_write_timeout(Some(PATIENCE))?;
+        socket.set_write_timeout(Some(WRITE_TIMEOUT))?;
         Ok(Self { plain, socket, address, watchdog })
     }
 

@@ -32,14 +32,14 @@ pub(crate) mod seeded {
 
     use std::cell::Cell;
 
-    use crate::simulation::Dice;
+    use crate::simulation::Rng;
 
     thread_local! {
-        static DICE: Cell<Option<Dice>> = const { Cell::new(None) };
+        static DICE: Cell<Option<Rng>> = const { Cell::new(None) };
     }
 
     /// From now on, or until `None`, this thread draws from `dice`.
-    pub fn set(dice: Option<Dice>) {
+    pub fn set(dice: Option<Rng>) {
         DICE.set(dice);
     }
 

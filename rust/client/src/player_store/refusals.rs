@@ -18,7 +18,7 @@ const BURST: Duration = Duration::from_secs(1);
 /// Refused saves by owner and name: of players' documents, or of a world's chunks.
 #[derive(Default)]
 pub(crate) struct Refusals {
-    last: BTreeMap<(String, String), Refusal>,
+    last: BTreeMap<(String, String), RefusedSave>,
     /// Lines that were written: when, about what.
     logged: BTreeMap<(String, String), Instant>,
     burst: Option<Instant>,
@@ -27,7 +27,7 @@ pub(crate) struct Refusals {
     total: usize,
 }
 
-struct Refusal {
+struct RefusedSave {
     error: ClientError,
     /// Which refusal it was.
     number: usize,
@@ -44,7 +44,7 @@ impl Refusals {
                 self.last.remove(&oldest);
             }
         }
-        self.last.insert(document, Refusal { error: error.clone(), number: self.total });
+        self.last.insert(document, RefusedSave { error: error.clone(), number: self.total });
         if self.is_to_be_logged((owner.to_owned(), topic.to_owned()), now) {
             let unlogged = std::mem::take(&mut self.unlogged);
             tracing::warn!(

@@ -14,9 +14,7 @@ use serde_json::json;
 
 use super::*;
 use crate::registration::ServerDescription;
-use crate::simulation::{
-    Dice, Power, ProcessClock, ProcessDisk, SimulatedBackend, SimulatedDisk, server_key,
-};
+use crate::simulation::{Power, ProcessClock, ProcessDisk, Rng, SimulatedBackend, SimulatedDisk, server_key};
 
 /// Longer than anything takes here.
 const LONG: Duration = Duration::from_secs(600);
@@ -100,7 +98,7 @@ impl Server {
 }
 
 fn disk() -> SimulatedDisk {
-    SimulatedDisk::new(Dice::new(1))
+    SimulatedDisk::new(Rng::new(1))
 }
 
 fn description() -> ServerDescription {

@@ -17,7 +17,7 @@ use backend_protocol::session::{
 use backend_protocol::validation::{Jwks, TokenKind, Validate, Validated};
 use backend_protocol::{Code, Problem};
 
-use super::{Line, State};
+use super::{Network, State};
 use crate::api::backend::{Backend, PublishedKeys, Reply};
 use crate::error::{ClientError, Fault};
 use crate::platform::secret::ServerKey;
@@ -42,7 +42,7 @@ pub struct SimulatedBackend {
     pub calls: AtomicUsize,
     /// Seconds by which the client's clock is said to be ahead.
     pub clock_difference: AtomicI64,
-    line: Option<Line>,
+    line: Option<Network>,
 }
 
 pub fn server_key() -> ServerKey {
@@ -55,7 +55,7 @@ impl SimulatedBackend {
     }
 
     /// The same backend, as one process reaches it.
-    pub fn through(&self, line: Line) -> Arc<Self> {
+    pub fn through(&self, line: Network) -> Arc<Self> {
         Arc::new(Self { state: Arc::clone(&self.state), line: Some(line), ..Self::default() })
     }
 

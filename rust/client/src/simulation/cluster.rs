@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use super::judge::Copied;
-use super::line::Weather;
-use super::rules::Backup;
+use super::checker::Copied;
+use super::fake_backend::Backup;
+use super::network::NetworkConditions;
 use super::{
-    Dice, Judge, Line, Power, ProcessClock, ProcessDisk, SimulatedBackend, SimulatedDisk, Trace, server_key,
+    Checker, Network, Power, ProcessClock, ProcessDisk, Rng, SimulatedBackend, SimulatedDisk, Trace,
+    server_key,
 };
 use crate::api::backend::Backend;
 use crate::platform::clock::Clock;
@@ -24,14 +25,14 @@ const SLACK: Duration = Duration::from_secs(90);
 /// All of one run.
 pub struct Cluster {
     pub trace: Arc<Trace>,
-    pub judge: Arc<Judge>,
+    pub judge: Arc<Checker>,
     pub backend: Arc<SimulatedBackend>,
-    pub weather: Arc<Mutex<Weather>>,
+    pub weather: Arc<Mutex<NetworkConditions>>,
     pub disks: Vec<SimulatedDisk>,
     pub setbacks: Setbacks,
     /// Living processes by number.
     living: Mutex<BTreeMap<usize, Arc<Process>>>,
-    dice: Mutex<Dice>,
+    dice: Mutex<Rng>,
     processes: AtomicUsize,
     over: AtomicBool,
 }
@@ -66,7 +67,7 @@ pub struct Process {
 
 impl Cluster {
     pub fn new(seed: u64, trace: Arc<Trace>) -> Arc<Self> {
-        let mut dice = Dice::new(seed);
+        let mut dice = Rng::new(seed);
         let machines = dice.between(1, 3);
         let setbacks =
             Setbacks { database: dice.chance(300), clock: dice.chance(300), journals: dice.chance(300) };
@@ -87,7 +88,7 @@ impl Cluster {
             state.lease = Duration::from_secs(dice.between(10, 60));
             state.heartbeat_seconds = u32::try_from(dice.between(3, 9)).unwrap_or(5);
         }
-        let weather = Weather {
+        let weather = NetworkConditions {
             dice: dice.another(),
             roughness: if dice.chance(800) { dice.between(1, 300) } else { 0 },
             cut_off: std::collections::BTreeSet::new(),
@@ -95,7 +96,7 @@ impl Cluster {
             backend_run: 0,
         };
         Arc::new(Self {
-            judge: Judge::new(Arc::clone(&trace), disks.clone()),
+            judge: Checker::new(Arc::clone(&trace), disks.clone()),
             trace,
             backend,
             weather: Arc::new(Mutex::new(weather)),
@@ -108,11 +109,11 @@ impl Cluster {
         })
     }
 
-    pub fn dice(&self) -> MutexGuard<'_, Dice> {
+    pub fn dice(&self) -> MutexGuard<'_, Rng> {
         self.dice.lock().expect("not poisoned")
     }
 
-    pub fn weather(&self) -> MutexGuard<'_, Weather> {
+    pub fn weather(&self) -> MutexGuard<'_, NetworkConditions> {
         self.weather.lock().expect("not poisoned")
     }
 
@@ -163,7 +164,7 @@ impl Cluster {
         self.trace.note("started", number, "", &[i64::try_from(machine).unwrap_or(0)]);
         let power = Power::new();
         let clock: Arc<dyn Clock> = Arc::new(ProcessClock(Arc::clone(&power)));
-        let line = Line {
+        let line = Network {
             number: machine,
             power: Arc::clone(&power),
             weather: Arc::clone(&self.weather),

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 
-use super::{Dice, Power};
+use super::{Power, Rng};
 use crate::journal::{Changes, Journal, JournalError, JournalSource, Record, Recovered};
 use crate::player_store::{Content, RawJson};
 
@@ -33,7 +33,7 @@ pub struct Folder {
     pub roughness: u64,
     pub write_takes: (u64, u64),
     pub writes: usize,
-    pub dice: Dice,
+    pub dice: Rng,
     /// Writes that failed.
     pub failed: u64,
     /// So many states of each journal are remembered, so that its log can be cut.
@@ -97,7 +97,7 @@ pub struct Damage {
 }
 
 impl SimulatedDisk {
-    pub fn new(dice: Dice) -> Self {
+    pub fn new(dice: Rng) -> Self {
         Self(Arc::new(Mutex::new(Folder {
             slots: Vec::new(),
             trouble: None,

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use tokio::sync::oneshot;
 
+use super::checker::Invariant;
 use super::cluster::{Cluster, Process};
-use super::judge::Promise;
-use super::people;
+use super::players;
 use crate::shutdown::{Participants, Phase, Shutdown, Store, Summary};
 
 struct Server(Arc<Process>);
@@ -63,7 +63,7 @@ pub async fn leave(cluster: Arc<Cluster>, process: Arc<Process>) {
         process.clock.sleep(thinks).await;
         let players = cluster.dice().between(1, 4);
         for number in 1..=players {
-            people::save(&cluster, &process, &format!("p{number}"));
+            players::save(&cluster, &process, &format!("p{number}"));
         }
         shutdown.collected();
     }
@@ -92,12 +92,12 @@ fn judge(cluster: &Cluster, process: &Process, summary: &Summary, newest: usize)
     cluster.trace.note("completed", process.number, "", &[noted]);
     // What is not known promises nothing.
     let promise = match (left, summary.unsaved) {
-        (Some(left), Some(unsaved)) => Promise::of(left + unsaved, left),
-        _ => Promise::Nothing,
+        (Some(left), Some(unsaved)) => Invariant::of(left + unsaved, left),
+        _ => Invariant::Nothing,
     };
     let disk = &cluster.disks[process.machine];
     cluster.judge.flushed(process.number, None, disk, (promise, newest));
-    if promise == Promise::Arrived {
+    if promise == Invariant::Arrived {
         cluster.judge.ended_in_order(process.number);
     }
 }

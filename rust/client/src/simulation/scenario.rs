@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use backend_protocol::Code;
 
+use super::checker::Tally;
 use super::cluster::{Cluster, Process};
-use super::judge::Tally;
 use super::trace::Faults;
-use super::{Dice, SimulatedDisk, Trace, faults, people};
+use super::{Rng, SimulatedDisk, Trace, faults, players};
 use crate::platform::rng::seeded;
 
 /// Longest time until all is at rest once nothing goes wrong any more.
-const REST: Duration = Duration::from_secs(3_600);
+const QUIET_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// Looks between which nothing may get lost.
 const LOOK: Duration = Duration::from_secs(10);
 
@@ -24,7 +24,7 @@ thread_local! {
 }
 
 /// What a run came to.
-pub struct Outcome {
+pub struct RunResult {
     pub hash: u64,
     pub events: u64,
     pub simulated: Duration,
@@ -36,9 +36,9 @@ pub struct Outcome {
 }
 
 /// Plays a seed. `with_lines` keeps its trace for a person, `aloud` prints it as it comes.
-pub fn play(seed: u64, with_lines: bool, aloud: bool) -> Outcome {
+pub fn play(seed: u64, with_lines: bool, aloud: bool) -> RunResult {
     count_panics();
-    seeded::set(Some(Dice::new(!seed)));
+    seeded::set(Some(Rng::new(!seed)));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -51,7 +51,7 @@ pub fn play(seed: u64, with_lines: bool, aloud: bool) -> Outcome {
         let mut faults = trace.faults();
         let failed: u64 = cluster.disks.iter().map(|disk| disk.lock().failed).sum();
         faults.insert("disk write failed", failed);
-        Outcome {
+        RunResult {
             hash: trace.hash(),
             events: trace.events(),
             simulated: trace.elapsed(),
@@ -90,7 +90,7 @@ async fn run(cluster: &Arc<Cluster>) {
         tokio::spawn(faults::supervise(Arc::clone(cluster), machine));
     }
     for number in 1..=players {
-        tokio::spawn(people::live(Arc::clone(cluster), format!("p{number}")));
+        tokio::spawn(players::live(Arc::clone(cluster), format!("p{number}")));
     }
     tokio::spawn(faults::happen(Arc::clone(cluster)));
     let look = async {
@@ -124,7 +124,7 @@ async fn settle(cluster: &Arc<Cluster>, players: u64) {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     };
-    if tokio::time::timeout(REST, rest).await.is_err() {
+    if tokio::time::timeout(QUIET_TIMEOUT, rest).await.is_err() {
         return cluster.trace.fail(|| format!("it never comes to rest: {:?}", unrest(cluster)));
     }
     for number in 1..=players {
@@ -132,11 +132,11 @@ async fn settle(cluster: &Arc<Cluster>, players: u64) {
         let Some(process) = cluster.any_open() else {
             return cluster.trace.fail(|| "no server is open".to_owned());
         };
-        let mut loaded = process.store.load(&player_id, REST).await;
+        let mut loaded = process.store.load(&player_id, QUIET_TIMEOUT).await;
         while loaded.as_ref().is_err_and(|error| error.is(Code::ServerUnknown)) && !process.power.is_cut() {
             // The backend does not know the server any more, which does not know that yet.
             tokio::time::sleep(Duration::from_secs(1)).await;
-            loaded = process.store.load(&player_id, REST).await;
+            loaded = process.store.load(&player_id, QUIET_TIMEOUT).await;
         }
         match loaded {
             Ok(snapshots) => {
@@ -147,7 +147,7 @@ async fn settle(cluster: &Arc<Cluster>, players: u64) {
         }
     }
     for process in cluster.living() {
-        let flushed = process.store.release_all(REST).await;
+        let flushed = process.store.release_all(QUIET_TIMEOUT).await;
         cluster.trace.check(flushed.unsaved == 0, || format!("{flushed:?} at the end"));
         let backlog = process.store.backlog();
         cluster.trace.check(backlog.bytes == 0 && process.store.player_count() == 0, || {

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::dice::mixed;
-use super::scenario::{Outcome, play};
+use super::rng::mixed;
+use super::scenario::{RunResult, play};
 use super::trace::Faults;
 use crate::failpoints::{self, Failpoint};
 
@@ -51,7 +51,7 @@ struct Sum {
 }
 
 impl Sum {
-    fn add(&mut self, seed: u64, outcome: &Outcome) {
+    fn add(&mut self, seed: u64, outcome: &RunResult) {
         // In whatever order the seeds come.
         self.hash = self.hash.wrapping_add(mixed(outcome.hash ^ mixed(seed)));
         self.played += 1;

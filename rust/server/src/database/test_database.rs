@@ -31,7 +31,7 @@ impl TestDatabase {
         Self { location: format!("{base}/{name}"), _folder: None, drop: Some((admin, name)) }
     }
 
-    /// Watched, and not.
+    /// Observed, and not.
     pub async fn open(&self) -> (Database, Database) {
         let mut watched = Database::open(&self.location).await.expect("opens");
         watched.detect_changes().await.expect("watches");

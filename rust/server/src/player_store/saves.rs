@@ -19,7 +19,7 @@ use crate::state::AppState;
 
 /// The leases under which a save is applied, and the epochs of a document that it replaces.
 const RULE: (&str, &str) = if cfg!(feature = "planted-no-epoch-check") {
-    // Planted: the control that the fault-injection tests must catch.
+    // Failpoint: the control that the fault-injection tests must catch.
     ("l.player_id = s.player_id", "documents.epoch <> excluded.epoch")
 } else {
     (

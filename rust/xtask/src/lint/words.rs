@@ -10,7 +10,7 @@ use crate::workspace;
 /// The words, each with the standard term.
 const WORDS: &str = include_str!("../../private_words.txt");
 /// Folders whose Rust files are checked.
-const CONVERTED: [&str; 2] = ["rust/protocol", "rust/server"];
+const CONVERTED: [&str; 4] = ["rust/client", "rust/extension", "rust/protocol", "rust/server"];
 
 /// Fails on the first lines of converted crates that hold a private word.
 pub fn check() -> Result<()> {
@@ -24,24 +24,40 @@ pub fn check() -> Result<()> {
     Ok(())
 }
 
-fn parse(list: &str) -> Result<Vec<(&str, &str)>> {
+/// One line of the list.
+struct Word<'a> {
+    private: &'a str,
+    term: &'a str,
+    /// Where the word is gone; `None`: everywhere.
+    folder: Option<&'a str>,
+}
+
+fn parse(list: &str) -> Result<Vec<Word<'_>>> {
     let lines = list.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines
-        .map(|line| line.split_once('\t').with_context(|| format!("no tab in the word list: {line}")))
+        .map(|line| {
+            let mut columns = line.split('\t');
+            let missing = || format!("no tab in the word list: {line}");
+            let private = columns.next().with_context(missing)?;
+            Ok(Word { private, term: columns.next().with_context(missing)?, folder: columns.next() })
+        })
         .collect()
 }
 
-fn search(root: &Path, folder: &Path, words: &[(&str, &str)], findings: &mut Vec<String>) -> Result<()> {
+fn search(root: &Path, folder: &Path, words: &[Word<'_>], findings: &mut Vec<String>) -> Result<()> {
     for entry in fs::read_dir(folder).with_context(|| format!("no folder {}", folder.display()))? {
         let path = entry?.path();
         if path.is_dir() {
             search(root, &path, words, findings)?;
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = fs::read_to_string(&path)?;
-            let shown = path.strip_prefix(root).unwrap_or(&path).display();
+            let path = path.strip_prefix(root).unwrap_or(&path);
+            let applies = |word: &&Word<'_>| word.folder.is_none_or(|folder| path.starts_with(folder));
             for (number, line) in (1..).zip(text.lines()) {
-                for (word, term) in words.iter().filter(|(word, _)| holds(line, word)) {
-                    findings.push(format!("{shown}:{number}: `{word}`: the standard term is {term}"));
+                for word in words.iter().filter(applies).filter(|word| holds(line, word.private)) {
+                    let Word { private, term, .. } = word;
+                    let shown = path.display();
+                    findings.push(format!("{shown}:{number}: `{private}`: the standard term is {term}"));
                 }
             }
         }

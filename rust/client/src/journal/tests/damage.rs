@@ -9,7 +9,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 
 use super::*;
-use crate::simulation::Dice;
+use crate::simulation::Rng;
 
 const BACKEND: Option<&str> = Some("a");
 
@@ -254,7 +254,7 @@ async fn a_file_of_a_later_format_is_left_alone() {
 #[tokio::test]
 async fn damage_yields_nothing_that_was_not_written() {
     let sources = [killed(30, false).await, killed(30, true).await];
-    let mut dice = Dice::new(13);
+    let mut dice = Rng::new(13);
     for round in 0..300 {
         let from = &sources[round % 2];
         let folder = tempfile::tempdir().expect("folder");

@@ -32,11 +32,11 @@ pub struct CachedKeys {
 
 /// Why a copy is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unusable {
+pub enum CacheError {
     #[error("it is damaged")]
     Damaged,
     #[error("it was not sealed with this server's key, or changed since")]
-    BrokenSeal,
+    BadMac,
     #[error("it is another issuer's")]
     OtherIssuer,
     #[error("it is older than a day, or from the future")]
@@ -84,23 +84,23 @@ impl Mac {
     }
 
     /// What was kept for `issuer`, and how old it is at `now` (seconds since 1970).
-    pub fn open(&self, sealed: &[u8], issuer: &str, now: u64) -> Result<(CachedKeys, Duration), Unusable> {
+    pub fn open(&self, sealed: &[u8], issuer: &str, now: u64) -> Result<(CachedKeys, Duration), CacheError> {
         if sealed.len() > MAX_COPY {
-            return Err(Unusable::Damaged);
+            return Err(CacheError::Damaged);
         }
-        let sealed: Sealed = serde_json::from_slice(sealed).map_err(|_| Unusable::Damaged)?;
-        let mac = URL_SAFE_NO_PAD.decode(&sealed.mac).map_err(|_| Unusable::Damaged)?;
+        let sealed: Sealed = serde_json::from_slice(sealed).map_err(|_| CacheError::Damaged)?;
+        let mac = URL_SAFE_NO_PAD.decode(&sealed.mac).map_err(|_| CacheError::Damaged)?;
         // Before anything is read from it.
-        hmac::verify(&self.0, sealed.content.as_bytes(), &mac).map_err(|_| Unusable::BrokenSeal)?;
-        let content: Content = serde_json::from_str(&sealed.content).map_err(|_| Unusable::Damaged)?;
+        hmac::verify(&self.0, sealed.content.as_bytes(), &mac).map_err(|_| CacheError::BadMac)?;
+        let content: Content = serde_json::from_str(&sealed.content).map_err(|_| CacheError::Damaged)?;
         if content.issuer != issuer {
-            return Err(Unusable::OtherIssuer);
+            return Err(CacheError::OtherIssuer);
         }
         let age = Duration::from_secs(now.saturating_sub(content.fetched_at));
         if age >= USABLE || content.fetched_at > now.saturating_add(AHEAD) {
-            return Err(Unusable::TooOld);
+            return Err(CacheError::TooOld);
         }
-        let document = URL_SAFE_NO_PAD.decode(&content.document).map_err(|_| Unusable::Damaged)?;
+        let document = URL_SAFE_NO_PAD.decode(&content.document).map_err(|_| CacheError::Damaged)?;
         let Content { issuer, fetched_at, withdrawn, .. } = content;
         Ok((CachedKeys { issuer, fetched_at, document, withdrawn }, age))
     }
@@ -133,8 +133,8 @@ mod tests {
 
     #[test]
     fn a_copy_sealed_with_another_key_is_refused() {
-        assert_eq!(mac("b").open(&mac("a").close(&kept()), "us", NOW), Err(Unusable::BrokenSeal));
-        assert_eq!(mac("b").open(&Mac::with(None).close(&kept()), "us", NOW), Err(Unusable::BrokenSeal));
+        assert_eq!(mac("b").open(&mac("a").close(&kept()), "us", NOW), Err(CacheError::BadMac));
+        assert_eq!(mac("b").open(&Mac::with(None).close(&kept()), "us", NOW), Err(CacheError::BadMac));
     }
 
     #[test]
@@ -150,9 +150,9 @@ mod tests {
     #[test]
     fn a_copy_is_bound_to_its_issuer_and_to_a_day() {
         let sealed = mac("a").close(&kept());
-        assert_eq!(mac("a").open(&sealed, "them", NOW), Err(Unusable::OtherIssuer));
-        assert_eq!(mac("a").open(&sealed, "us", NOW + 24 * 3_600), Err(Unusable::TooOld));
-        assert_eq!(mac("a").open(&sealed, "us", NOW - 301), Err(Unusable::TooOld));
-        assert_eq!(mac("a").open(&b" ".repeat(MAX_COPY + 1), "us", NOW), Err(Unusable::Damaged));
+        assert_eq!(mac("a").open(&sealed, "them", NOW), Err(CacheError::OtherIssuer));
+        assert_eq!(mac("a").open(&sealed, "us", NOW + 24 * 3_600), Err(CacheError::TooOld));
+        assert_eq!(mac("a").open(&sealed, "us", NOW - 301), Err(CacheError::TooOld));
+        assert_eq!(mac("a").open(&b" ".repeat(MAX_COPY + 1), "us", NOW), Err(CacheError::Damaged));
     }
 }

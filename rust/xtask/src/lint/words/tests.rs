@@ -12,7 +12,7 @@ fn words_are_found_as_words() {
 
 #[test]
 fn each_word_has_one_term_and_is_there_once() {
-    let mut words: Vec<&str> = parse(WORDS).expect("a list").into_iter().map(|(word, _)| word).collect();
+    let mut words: Vec<&str> = parse(WORDS).expect("a list").into_iter().map(|word| word.private).collect();
     let count = words.len();
     words.sort_unstable();
     words.dedup();

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 /// SplitMix64 (Steele, Lea, Flood 2014): the same numbers with every version of every library.
 #[derive(Clone)]
-pub struct Dice(u64);
+pub struct Rng(u64);
 
-impl Dice {
+impl Rng {
     pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -16,7 +16,7 @@ impl Dice {
         mixed(self.0)
     }
 
-    /// Dice whose numbers have nothing to do with those that follow here.
+    /// Rng whose numbers have nothing to do with those that follow here.
     pub const fn another(&mut self) -> Self {
         Self(self.draw())
     }

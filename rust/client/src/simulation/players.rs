@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::checker::Invariant;
 use super::cluster::{Cluster, Process};
-use super::judge::Promise;
 use crate::error::ClientError;
 use crate::player_store::{Flushed, Resolution};
 use crate::protocol::player_store::Conflict;
@@ -20,10 +20,10 @@ pub async fn live(cluster: Arc<Cluster>, player_id: String) {
         let pause = cluster.dice().milliseconds(0, 4_000);
         tokio::time::sleep(pause).await;
         let Some(process) = cluster.any_open().filter(|_| !cluster.is_over()) else { continue };
-        let (gone, patience) = {
+        let (gone, timeout_ms) = {
             let mut dice = cluster.dice();
-            let patience = if dice.chance(300) { 3_000 } else { 60_000 };
-            (Arc::new(AtomicBool::new(false)), dice.milliseconds(500, patience))
+            let timeout_ms = if dice.chance(300) { 3_000 } else { 60_000 };
+            (Arc::new(AtomicBool::new(false)), dice.milliseconds(500, timeout_ms))
         };
         let (left, has_left) = oneshot::channel::<()>();
         let session = Session {
@@ -40,7 +40,7 @@ pub async fn live(cluster: Arc<Cluster>, player_id: String) {
             _over = has_left => {}
             () = process.power.off() => {}
             // Closes the game; the server may notice, and may not.
-            () = tokio::time::sleep(patience) => {}
+            () = tokio::time::sleep(timeout_ms) => {}
         }
         gone.store(true, Ordering::Relaxed);
     }
@@ -116,7 +116,7 @@ impl Session {
                 let newest = self.cluster.judge.newest();
                 let flush = self.process.store.flush_local(within);
                 let left = self.process.bounded("flush_local", within, flush).await;
-                let promise = if left == 0 { Promise::Durable } else { Promise::Nothing };
+                let promise = if left == 0 { Invariant::Durable } else { Invariant::Nothing };
                 self.promised(None, promise, newest);
             }
             _ => {}
@@ -128,10 +128,10 @@ impl Session {
         let newest = self.cluster.judge.newest();
         let flush = self.process.store.flush(player_id, within);
         let Flushed { unsaved, journalled, .. } = self.process.bounded("flush", within, flush).await;
-        self.promised(player_id, Promise::of(unsaved, journalled), newest);
+        self.promised(player_id, Invariant::of(unsaved, journalled), newest);
     }
 
-    fn promised(&self, player_id: Option<&str>, promise: Promise, newest: usize) {
+    fn promised(&self, player_id: Option<&str>, promise: Invariant, newest: usize) {
         let disk = &self.cluster.disks[self.process.machine];
         self.cluster.judge.flushed(self.process.number, player_id, disk, (promise, newest));
     }
@@ -151,7 +151,7 @@ impl Session {
             let newest = self.cluster.judge.newest();
             let release = self.process.store.release(&self.player_id, within);
             let Flushed { unsaved, journalled, .. } = self.process.bounded("release", within, release).await;
-            self.promised(Some(&self.player_id), Promise::of(unsaved, journalled), newest);
+            self.promised(Some(&self.player_id), Invariant::of(unsaved, journalled), newest);
         }
     }
 

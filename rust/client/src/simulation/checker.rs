@@ -2,8 +2,8 @@
 //!
 //! Every content that is saved in a run carries a number of its own, so that it is recognised wherever it turns up.
 
-mod facts;
-mod promises;
+mod acks;
+mod invariants;
 mod setbacks;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde_json::json;
 
-pub use promises::Promise;
+pub use invariants::Invariant;
 pub use setbacks::Copied;
 
 use setbacks::Owed;
@@ -22,14 +22,14 @@ use crate::player_store::Content;
 /// A document under an epoch: player, key, epoch.
 pub type Place = (String, String, i64);
 
-pub struct Judge {
+pub struct Checker {
     trace: Arc<Trace>,
     disks: Vec<SimulatedDisk>,
-    book: Mutex<Book>,
+    book: Mutex<Ledger>,
 }
 
 #[derive(Default)]
-struct Book {
+struct Ledger {
     /// By number. The first one is nobody's.
     saves: Vec<Save>,
     places: BTreeMap<Place, Known>,
@@ -112,9 +112,9 @@ pub struct Tally {
     pub merges: u64,
 }
 
-impl Judge {
+impl Checker {
     pub fn new(trace: Arc<Trace>, disks: Vec<SimulatedDisk>) -> Arc<Self> {
-        let book = Book { saves: vec![Save::default()], ..Book::default() };
+        let book = Ledger { saves: vec![Save::default()], ..Ledger::default() };
         Arc::new(Self { trace, disks, book: Mutex::new(book) })
     }
 
@@ -144,7 +144,7 @@ impl Judge {
         }
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
+    fn book(&self) -> MutexGuard<'_, Ledger> {
         self.book.lock().expect("not poisoned")
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use backend_protocol::{Code, Problem};
 use tokio::sync::oneshot;
 
-use super::{Dice, Judge, Power, State, Trace};
+use super::{Checker, Power, Rng, State, Trace};
 use crate::api::backend::Reply;
 use crate::error::{ClientError, Fault};
 
@@ -16,8 +16,8 @@ use crate::error::{ClientError, Fault};
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
 /// What the network does, and whether the backend is there.
-pub struct Weather {
-    pub dice: Dice,
+pub struct NetworkConditions {
+    pub dice: Rng,
     /// Calls of a thousand with which something goes wrong.
     pub roughness: u64,
     /// Processes that are cut off.
@@ -28,17 +28,17 @@ pub struct Weather {
 }
 
 /// One process's way to the backend.
-pub struct Line {
+pub struct Network {
     pub number: usize,
     pub power: Arc<Power>,
-    pub weather: Arc<Mutex<Weather>>,
+    pub weather: Arc<Mutex<NetworkConditions>>,
     pub trace: Arc<Trace>,
     /// Looks at everything the backend does.
-    pub judge: Arc<Judge>,
+    pub judge: Arc<Checker>,
 }
 
 /// What becomes of one call.
-struct Fate {
+struct MessageFate {
     there: Duration,
     back: Duration,
     lost: bool,
@@ -48,10 +48,10 @@ struct Fate {
     again: Option<Duration>,
 }
 
-impl Weather {
-    fn fate(&mut self, number: usize) -> Fate {
+impl NetworkConditions {
+    fn fate(&mut self, number: usize) -> MessageFate {
         let dice = &mut self.dice;
-        let mut fate = Fate {
+        let mut fate = MessageFate {
             there: dice.milliseconds(1, 20),
             back: dice.milliseconds(1, 20),
             lost: self.cut_off.contains(&number),
@@ -76,7 +76,7 @@ impl Weather {
     }
 }
 
-impl Line {
+impl Network {
     pub async fn carry<T: Send + 'static>(
         &self,
         call: &'static str,
@@ -109,16 +109,16 @@ impl Line {
 struct Way {
     number: usize,
     call: &'static str,
-    weather: Arc<Mutex<Weather>>,
+    weather: Arc<Mutex<NetworkConditions>>,
     trace: Arc<Trace>,
-    judge: Arc<Judge>,
+    judge: Arc<Checker>,
     state: Arc<Mutex<State>>,
 }
 
 impl Way {
     async fn deliver<T>(
         self,
-        fate: Fate,
+        fate: MessageFate,
         work: impl Fn(&mut State) -> Reply<T>,
         answer: oneshot::Sender<Reply<T>>,
     ) {

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Book, Judge, Place, number_of};
+use super::{Checker, Ledger, Place, number_of};
 use crate::simulation::disk::Damage;
-use crate::simulation::rules::State;
+use crate::simulation::fake_backend::State;
 
 /// What the backend had when its database was copied.
 #[derive(Clone)]
@@ -28,7 +28,7 @@ impl Owed {
     }
 }
 
-impl Judge {
+impl Checker {
     /// The database is copied.
     pub fn copy(&self) -> Copied {
         let book = self.book();
@@ -68,7 +68,7 @@ impl Judge {
         }
         book.documents.clone_from(&copied.documents);
         book.epochs = state.leases.iter().map(|(player, lease)| (player.clone(), lease.epoch)).collect();
-        let held = |lease: &crate::simulation::rules::Lease| lease.holder.clone();
+        let held = |lease: &crate::simulation::fake_backend::Lease| lease.holder.clone();
         for (player_id, lease) in &state.leases {
             let process = held(lease).and_then(|server_id| book.servers.get(&server_id).copied());
             book.holders.insert(player_id.clone(), process.unwrap_or(0));
@@ -114,7 +114,7 @@ impl Judge {
     }
 }
 
-impl Book {
+impl Ledger {
     fn saves_at_backend(&self) -> impl Iterator<Item = usize> {
         self.saves.iter().enumerate().filter(|(_, save)| save.at_backend).map(|(number, _)| number)
     }

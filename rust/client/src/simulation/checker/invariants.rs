@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{Book, Judge, Place, number_of, on_disk};
+use super::{Checker, Ledger, Place, number_of, on_disk};
 use crate::player_store::{Event, LocalSave, Snapshot};
 use crate::simulation::SimulatedDisk;
 
 /// What a call says about the saves that were taken before it returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Promise {
+pub enum Invariant {
     Nothing,
     /// They are on local disk or at the backend.
     Durable,
@@ -16,7 +16,7 @@ pub enum Promise {
     Arrived,
 }
 
-impl Promise {
+impl Invariant {
     pub const fn of(unsaved: usize, journalled: usize) -> Self {
         if unsaved == 0 {
             Self::Arrived
@@ -28,7 +28,7 @@ impl Promise {
     }
 }
 
-impl Judge {
+impl Checker {
     pub fn registered(&self, process: usize, server_id: &str) {
         self.book().servers.insert(server_id.to_owned(), process);
     }
@@ -196,9 +196,9 @@ impl Judge {
         process: usize,
         player_id: Option<&str>,
         disk: &SimulatedDisk,
-        (promise, newest): (Promise, usize),
+        (promise, newest): (Invariant, usize),
     ) {
-        if promise == Promise::Nothing {
+        if promise == Invariant::Nothing {
             return;
         }
         let book = self.book();
@@ -212,11 +212,11 @@ impl Judge {
         for (place, number) in ours {
             let known = book.places.get(place);
             // What a database lost while the flush was under way is none of its business.
-            let is_lost = book.lost.contains(&number) && promise == Promise::Arrived;
+            let is_lost = book.lost.contains(&number) && promise == Invariant::Arrived;
             if is_lost || known.is_some_and(|known| known.arrived >= number || known.excuses(number)) {
                 continue;
             }
-            let kept = if promise == Promise::Durable { on_disk(disk, place) } else { 0 };
+            let kept = if promise == Invariant::Durable { on_disk(disk, place) } else { 0 };
             self.trace.check(kept >= number, || {
                 format!("{place:?}: save {number} is not where a flush says: {promise:?}")
             });
@@ -256,7 +256,7 @@ impl Judge {
     }
 }
 
-impl Book {
+impl Ledger {
     /// What a document is for its holder.
     fn newest(&self, player_id: &str, key: &str, epoch: i64) -> usize {
         let name = (player_id.to_owned(), key.to_owned());

@@ -1,11 +1,11 @@
 //! What the backend did: each save once, in order, under the lease it was made under.
 
-use super::{Book, Judge, Place, number_of};
+use super::{Checker, Ledger, Place, number_of};
 use crate::player_store::Content;
 use crate::simulation::Trace;
-use crate::simulation::rules::{Fact, State};
+use crate::simulation::fake_backend::{Fact, State};
 
-impl Judge {
+impl Checker {
     /// Looks at what the backend has just done.
     pub fn observe(&self, state: &mut State) {
         if state.facts.is_empty() {
@@ -18,7 +18,7 @@ impl Judge {
     }
 }
 
-impl Book {
+impl Ledger {
     fn judge(&mut self, fact: Fact, trace: &Trace) {
         match fact {
             Fact::Received { player_id, key, epoch, sequence, value } => {
