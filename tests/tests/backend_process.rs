@@ -43,7 +43,7 @@ fn a_key_that_nobody_could_read_is_an_error() -> Result<()> {
         let output = unread(&[command, "create", "--label", "lost", "--database", &database])?;
         let complaints = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(output.status.code() == Some(1), "{command} ended with {}: {complaints}", output.status);
-        ensure!(complaints.contains("revoke it and make another"), "{command}: {complaints}");
+        ensure!(complaints.contains("revoke it and create another"), "{command}: {complaints}");
     }
     Ok(())
 }

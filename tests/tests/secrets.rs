@@ -156,7 +156,7 @@ fn nothing_that_is_written_holds_a_secret() -> Result<()> {
         ensure!(answer["outcome"] == outcome, "{answer}");
         if outcome == "authenticated" {
             // The client knows first: one that leaves at once may never be in for the server.
-            server.log().wait_for("a player is in")?;
+            server.log().wait_for("player joined")?;
         }
         client.ask(&json!({ "do": "leave" }))?;
     }

@@ -324,7 +324,9 @@ impl Inner {
             epoch: *epoch,
             sequence: revision.sequence,
         };
-        let local: Vec<LocalSave> = group.living.iter().map(local_save).collect();
+        // Of what was only loaded, the game has made no save.
+        let is_save = |(_, _, revision): &&(Name, i64, Revision)| revision.loaded_version.is_none();
+        let local: Vec<LocalSave> = group.living.iter().filter(is_save).map(local_save).collect();
         {
             let mut state = self.lock();
             for (name, epoch, revision) in &group.living {
@@ -339,7 +341,7 @@ impl Inner {
                 }
             }
         }
-        if !local.is_empty() || !group.recovered.is_empty() {
+        if !group.living.is_empty() || !group.recovered.is_empty() {
             self.wake_sender.notify_one();
         }
         if !local.is_empty() {

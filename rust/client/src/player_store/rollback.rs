@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backend_protocol::Code;
 use backend_protocol::player_store::{SaveOutcome, SaveResult};
 use tokio::time::Instant;
 
@@ -105,38 +106,40 @@ impl StoreState {
         self.resend_all(now);
         let players: Vec<Arc<str>> = self.players.keys().cloned().collect();
         for player_id in players {
-            let Some(player) = self.players.get_mut(&player_id) else { continue };
-            // What this server changed and the backend kept as a conflict is not one of them: it would be kept twice.
-            let is_loaded = |document: &Document| {
-                let is_unchanged = document.generation == 0 || document.loaded_version.is_some();
-                let is_there = document.committed_sequence == 0 && document.version > 0;
-                document.dirty.is_none() && is_there && is_unchanged
-            };
-            let loaded: Vec<Arc<str>> = player
-                .documents
-                .iter()
-                .filter(|(_, document)| is_loaded(document))
-                .map(|(key, _)| Arc::clone(key))
-                .collect();
-            for key in loaded {
-                if player.lost {
-                    let Some(left) = player.kept_apart(&key) else { continue };
-                    self.bytes += left.bytes;
-                    self.recovered.insert((Arc::clone(&player_id), key, player.epoch), left);
-                } else if let Some(document) = player.documents.get_mut(&key) {
-                    self.changes += 1;
-                    document.generation = self.changes;
-                    document.loaded_version = Some(document.version);
-                    document.bytes = document.body.text().as_str().len();
-                    document.dirty = Some(Dirty { first: now, last: now });
-                    self.bytes += document.bytes;
-                    let name = (Arc::clone(&player_id), key);
-                    self.unsent.insert(name.clone());
-                    self.unnumbered.push(name);
-                }
-            }
+            self.resend_loaded(&player_id, now);
         }
         self.next_due = None;
+    }
+
+    /// Sends what this server has only loaded of a player, for a backend that went back.
+    pub fn resend_loaded(&mut self, player_id: &str, now: Instant) {
+        let Some(player) = self.players.get_mut(player_id) else { return };
+        let id = Arc::clone(&player.id);
+        // What this server changed and the backend kept as a conflict is not one of them: it would be kept twice.
+        let is_loaded = |document: &Document| {
+            let is_unchanged = document.generation == 0 || document.loaded_version.is_some();
+            let is_there = document.committed_sequence == 0 && document.version > 0;
+            document.dirty.is_none() && is_there && is_unchanged
+        };
+        let loaded = player.documents.iter().filter(|(_, document)| is_loaded(document));
+        let loaded: Vec<Arc<str>> = loaded.map(|(key, _)| Arc::clone(key)).collect();
+        for key in loaded {
+            if player.lost {
+                let Some(left) = player.kept_apart(&key) else { continue };
+                self.bytes += left.bytes;
+                self.recovered.insert((Arc::clone(&id), key, player.epoch), left);
+            } else if let Some(document) = player.documents.get_mut(&key) {
+                self.changes += 1;
+                document.generation = self.changes;
+                document.loaded_version = Some(document.version);
+                document.bytes = document.body.text().as_str().len();
+                document.dirty = Some(Dirty { first: now, last: now });
+                self.bytes += document.bytes;
+                let name = (Arc::clone(&id), key);
+                self.unsent.insert(name.clone());
+                self.unnumbered.push(name);
+            }
+        }
     }
 
     /// The backend lacks what it had confirmed of a player who is being released: it is sent again, and the lease stays until
@@ -189,6 +192,8 @@ impl StoreState {
         match result.outcome {
             // It had said already that it has this.
             SaveOutcome::Applied | SaveOutcome::Conflicted if sent.is_repeated => true,
+            // It does not know the lease under which this was saved.
+            SaveOutcome::Conflicted => result.code == Some(Code::RolledBack),
             SaveOutcome::Applied => result.version <= sent.known_version,
             SaveOutcome::Replayed | SaveOutcome::Superseded => result.version < sent.known_version,
             _ => false,

@@ -401,6 +401,10 @@ impl StoreState {
                 document.durable.take().is_some_and(|durable| durable.sequence == revision.sequence);
             self.bytes += revision.bytes;
             let is_repeated = revision.sequence == document.committed_sequence;
+            if revision.loaded_version.is_some() {
+                // What was only loaded is on its way: it is not sent under another number as well.
+                document.committed_sequence = revision.sequence;
+            }
             let left = RecoveredSave {
                 sequence: revision.sequence,
                 body: revision.body,

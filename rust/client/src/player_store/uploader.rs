@@ -492,6 +492,10 @@ impl StoreState {
                 if state.is_some_and(|player| player.epoch == epoch && !player.lost) {
                     // What the backend should have had before it gave the player away.
                     self.resend(&player_id, now);
+                    if result.code == Some(Code::RolledBack) {
+                        // Before the player is forgotten, who may be leaving.
+                        self.resend_loaded(&player_id, now);
+                    }
                     self.lose(&player_id);
                     news.push(Event::LeaseLost { player_id: player_id.clone() });
                 }

@@ -108,12 +108,48 @@ pub struct Backup {
 /// What the backend did.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fact {
-    Received { player_id: String, key: String, epoch: i64, sequence: i64, value: Content },
-    Applied { player_id: String, key: String, epoch: i64, sequence: i64, version: i64, value: Content },
-    Kept { player_id: String, key: String, epoch: i64, sequence: i64, value: Content },
-    Resolved { player_id: String, key: String, epoch: i64, sequence: i64 },
-    Given { player_id: String, server_id: String, epoch: i64 },
-    LetGo { player_id: String, server_id: String, epoch: i64 },
+    Received {
+        player_id: String,
+        key: String,
+        epoch: i64,
+        sequence: i64,
+        value: Content,
+    },
+    Applied {
+        player_id: String,
+        key: String,
+        epoch: i64,
+        sequence: i64,
+        version: i64,
+        value: Content,
+    },
+    Kept {
+        player_id: String,
+        key: String,
+        epoch: i64,
+        sequence: i64,
+        value: Content,
+    },
+    Resolved {
+        player_id: String,
+        key: String,
+        epoch: i64,
+        sequence: i64,
+    },
+    Given {
+        player_id: String,
+        server_id: String,
+        epoch: i64,
+    },
+    LetGo {
+        player_id: String,
+        server_id: String,
+        epoch: i64,
+    },
+    /// A server left the list and may not have had an answer to its releases: nobody asked what the database lacks.
+    Deregistered {
+        server_id: String,
+    },
 }
 
 impl Default for State {
@@ -213,6 +249,10 @@ impl State {
 
     pub fn deregister(&mut self, server_id: &str) {
         self.deregistered.push(server_id.to_owned());
+        let holds = self.leases.values().any(|lease| lease.holder.as_deref() == Some(server_id));
+        if holds {
+            self.facts.push(Fact::Deregistered { server_id: server_id.to_owned() });
+        }
         if let Some(server) = self.servers.values_mut().find(|server| server.server_id == server_id) {
             server.until = None;
             // Also what it does not know of: a lease whose reply was lost.
@@ -312,7 +352,11 @@ impl State {
             return result(outcome, version);
         }
         if current != Some(epoch) {
-            return result(self.keep(server_id, item), version);
+            // Epochs grow: one above the lease's was given by a state that is lost.
+            let is_unrecorded = current.unwrap_or(0) < epoch;
+            let outcome = self.keep(server_id, item);
+            let code = is_unrecorded.then_some(Code::RolledBack);
+            return SaveResult { code, ..result(outcome, version) };
         }
         let version = version + 1;
         let updated_at = String::new();

@@ -186,6 +186,8 @@ pub enum EpochStatus {
     Current,
     /// The epoch was this line's, and is over.
     Former,
+    /// The epoch was this line's, by its seal, and the database has never seen it, or not for 90 days: it went back.
+    Unrecorded,
 }
 
 /// What `epoch` of a player is to the line of keys `key_hash`.
@@ -213,13 +215,16 @@ pub async fn epoch_status(
         let ours = owner("key_hash")?.is_none_or(|owner| owner == key_hash);
         return Ok(if ours { EpochStatus::Current } else { EpochStatus::Foreign });
     }
-    let ours = match owner("former_key_hash")? {
-        Some(owner) => owner == key_hash,
-        None if row.try_get::<Option<i64>, _>("unbound_until")?.is_some_and(|last| epoch <= last) => true,
-        // Given after the copy was made from which this database was restored, or long ago.
-        None => state.epochs.is_sealed_for(&Subject::Player(player_id), key_hash, epoch, tx.now),
-    };
-    Ok(if ours { EpochStatus::Former } else { EpochStatus::Foreign })
+    let is_sealed = || state.epochs.is_sealed_for(&Subject::Player(player_id), key_hash, epoch, tx.now);
+    Ok(match owner("former_key_hash")? {
+        Some(owner) if owner == key_hash => EpochStatus::Former,
+        Some(_) => EpochStatus::Foreign,
+        None if row.try_get::<Option<i64>, _>("unbound_until")?.is_some_and(|last| epoch <= last) => {
+            EpochStatus::Former
+        }
+        None if is_sealed() => EpochStatus::Unrecorded,
+        None => EpochStatus::Foreign,
+    })
 }
 
 /// `$first, $second, …`, one for each of `count` values.
@@ -377,7 +382,7 @@ async fn is_behind(
     }
     // A lease that no row knows was given after the copy was made from which this database was restored.
     let status = epoch_status(state, tx, key_hash, player_id, *epoch).await?;
-    Ok(status == EpochStatus::Former)
+    Ok(status == EpochStatus::Unrecorded)
 }
 
 /// Releases all players of a server.

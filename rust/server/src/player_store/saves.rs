@@ -154,7 +154,7 @@ async fn unchanged(
 ) -> ApiResult<Option<SaveResult>> {
     let Some(loaded) = item.loaded_version else { return Ok(None) };
     let status = leases::epoch_status(state, tx, key_hash, &item.player_id, item.epoch).await?;
-    if !matches!(status, EpochStatus::Current | EpochStatus::Former) {
+    if !matches!(status, EpochStatus::Current | EpochStatus::Former | EpochStatus::Unrecorded) {
         return Ok(None);
     }
     let row = sqlx::query(
@@ -225,7 +225,7 @@ async fn classify(
     let code = match status {
         EpochStatus::NoPlayer => Some(Code::PlayerNotFound),
         EpochStatus::Foreign => Some(Code::EpochUnknown),
-        EpochStatus::Current | EpochStatus::Former => None,
+        EpochStatus::Current | EpochStatus::Former | EpochStatus::Unrecorded => None,
     };
     if let Some(code) = code {
         let (server_id, code_text) = (sender.server_id, code.as_str());
@@ -273,7 +273,8 @@ async fn classify(
         return Ok(refused(item, Code::SequenceOutOfBounds));
     }
     let outcome = conflicts::store(tx, sender.server_id, item, value).await?;
-    Ok(result(item, outcome, version))
+    let code = (status == EpochStatus::Unrecorded).then_some(Code::RolledBack);
+    Ok(SaveResult { code, ..result(item, outcome, version) })
 }
 
 /// Notes how far a document's former epoch had come.

@@ -335,7 +335,10 @@ async fn epochs_never_come_again_after_the_database_went_back() {
         assert_eq!(behind(&backend, &b, &player, 4, saved).await, json!([player]));
     }
     // It is no longer one, and its save is kept.
-    assert_eq!(save_one(&backend, &b, &player, (4, 2), json!({"n": 42})).await, "conflicted");
+    let lost =
+        json!({"server_id": b, "items": [item(&player, backend.epoch(&player, 4), 2, &json!({"n": 42}))]});
+    let result = backend.serve("/v1/players/save", &lost).await.expect(200)["results"][0].clone();
+    assert_eq!((&result["outcome"], &result["code"]), (&json!("conflicted"), &json!("rolled_back")));
     assert_eq!(
         save_one(&backend, &b, &player, (backend.epoch(&player, 4) + (1 << 11), 2), json!({})).await,
         "refused"

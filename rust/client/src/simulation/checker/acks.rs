@@ -60,6 +60,10 @@ impl Ledger {
                 let before = self.largest.insert(player_id.clone(), epoch).unwrap_or(0);
                 trace.check(epoch > before, || format!("{player_id}: epoch {epoch} after {before}"));
             }
+            Fact::Deregistered { server_id } => {
+                let process = self.servers.get(&server_id).copied().unwrap_or(0);
+                self.owed.retain(|owed| owed.process() != process);
+            }
             Fact::LetGo { player_id, server_id, epoch } => self.let_go(&player_id, &server_id, epoch, trace),
         }
     }
