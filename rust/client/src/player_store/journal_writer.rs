@@ -67,9 +67,8 @@ pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
     // Journals that failed. They are not written to again, but held: what nobody holds is a dead process's.
     let mut failed: Vec<Box<dyn Journal>> = Vec::new();
     let mut failures: u32 = 0;
-    let mut rested = true;
-    // Whether it is known how much is left, before the journal can be opened.
-    let mut counted = false;
+    // Counted: it is known how much is left, before the journal can be opened.
+    let (mut rested, mut counted) = (true, false);
     let mut looked: Option<Instant> = None;
     loop {
         let Some(inner) = store.upgrade() else { break };
@@ -96,13 +95,8 @@ pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
                     failures = failures.saturating_add(1);
                     let clock = Arc::clone(&inner.clock);
                     drop(inner);
-                    wait_to_reopen(
-                        &store,
-                        &wake,
-                        &clock,
-                        retry::backoff_within(failures, MAX_REOPEN_INTERVAL),
-                    )
-                    .await;
+                    let pause = retry::backoff_within(failures, MAX_REOPEN_INTERVAL);
+                    wait_to_reopen(&store, &wake, &clock, pause).await;
                     continue;
                 }
             },
@@ -158,10 +152,10 @@ pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
                 inner.give_back(group);
                 inner.journal_failed(error, failures == 0 || !is_full);
                 failures = failures.saturating_add(1);
+                let clock = Arc::clone(&inner.clock);
+                drop(inner);
                 if is_full {
                     // Nothing was written, and nothing is in doubt: the same journal goes on once there is room.
-                    let clock = Arc::clone(&inner.clock);
-                    drop(inner);
                     wait_to_reopen(&store, &wake, &clock, FULL_RETRY_INTERVAL).await;
                 } else {
                     failed.extend(journal.take());
@@ -169,7 +163,11 @@ pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
             }
         }
     }
-    for journal in journal.into_iter().chain(failed) {
+    close_all(journal.into_iter().chain(failed)).await;
+}
+
+async fn close_all(journals: impl Iterator<Item = Box<dyn Journal>>) {
+    for journal in journals {
         journal.close().await;
     }
 }
@@ -180,7 +178,7 @@ async fn empty(failed: &mut Vec<Box<dyn Journal>>) {
         match journal.clear().await {
             Ok(()) => journal.close().await,
             Err(error) => {
-                tracing::debug!(%error, "a journal that failed is state on to");
+                tracing::debug!(%error, "a journal that failed is kept open");
                 failed.push(journal);
             }
         }

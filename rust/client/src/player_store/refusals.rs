@@ -52,7 +52,7 @@ impl Refusals {
                 name,
                 code = error.code(),
                 unlogged,
-                "a save was refused; what it state is not saved anywhere: {error}"
+                "a save was refused; what it held is not saved anywhere: {error}"
             );
         } else {
             self.unlogged += 1;

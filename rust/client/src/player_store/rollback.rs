@@ -196,7 +196,7 @@ impl StoreState {
             SaveOutcome::Conflicted => result.code == Some(Code::RolledBack),
             SaveOutcome::Applied => result.version <= sent.known_version,
             SaveOutcome::Replayed | SaveOutcome::Superseded => result.version < sent.known_version,
-            _ => false,
+            SaveOutcome::Refused => false,
         }
     }
 

@@ -218,12 +218,11 @@ pub async fn epoch_status(
     let is_sealed = || state.epochs.is_sealed_for(&Subject::Player(player_id), key_hash, epoch, tx.now);
     Ok(match owner("former_key_hash")? {
         Some(owner) if owner == key_hash => EpochStatus::Former,
-        Some(_) => EpochStatus::Foreign,
         None if row.try_get::<Option<i64>, _>("unbound_until")?.is_some_and(|last| epoch <= last) => {
             EpochStatus::Former
         }
         None if is_sealed() => EpochStatus::Unrecorded,
-        None => EpochStatus::Foreign,
+        Some(_) | None => EpochStatus::Foreign,
     })
 }
 
