@@ -11,10 +11,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backend_client::api::backend::Backend;
+use backend_client::api::batch::{Batch, BatchItem};
 use backend_client::api::http::HttpBackend;
+use backend_client::api::transport::{HttpReply, HttpRequest, Transport, TransportError};
+use backend_client::document::RawJson;
 use backend_client::platform::clock::Clock;
 use backend_client::protocol::rooms::RoomQuery;
-use backend_client::api::transport::{HttpReply, HttpRequest, Transport, TransportError};
 use backend_client::{ClientError, Config, ServerKey};
 use libfuzzer_sys::fuzz_target;
 use reqwest::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, RETRY_AFTER};
@@ -81,7 +83,7 @@ impl Bench {
                     .load_players(key, &body(r#"{"server_id":"s","player_ids":["a"]}"#))
                     .await
                     .map(drop),
-                11 => backend.save_documents(key, &body(SAVE)).await.map(drop),
+                11 => backend.save_documents(key, &save()).await.map(drop),
                 12 => backend.player_conflicts(key, "ada").await.map(drop),
                 13 => backend.own_documents("x").await.map(drop),
                 14 => {
@@ -95,8 +97,18 @@ impl Bench {
 
 const ENTRY: &str = r#"{"instance_id":"i","name":"n","address":"a","port":1,"max_players":1}"#;
 const BEAT: &str = r#"{"sequence":1,"status":"ready","players":0}"#;
-const SAVE: &str =
-    r#"{"server_id":"s","items":[{"player_id":"a","key":"k","epoch":1,"sequence":1,"value":{}}]}"#;
+/// One empty document to save.
+fn save() -> Batch {
+    let item = BatchItem {
+        player_id: "a".into(),
+        key: "k".into(),
+        epoch: 1,
+        sequence: 1,
+        value: RawJson::parse("{}".to_owned()).expect("an object"),
+        loaded_version: None,
+    };
+    Batch { server_id: "s".to_owned(), items: vec![item] }
+}
 
 fn body<T: DeserializeOwned>(json: &str) -> T {
     serde_json::from_str(json).expect("a body")
