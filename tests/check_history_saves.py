@@ -114,6 +114,10 @@ def a_handover_shows_the_last_save(trial):
             saves = leaving.pop((process, event["leave"]), {})
             if event["unsaved"] == 0 and event["conflicted"] == 0:
                 expected.update({where: op for where, op in saves.items() if op not in fenced})
+            elif not trial.of("restored"):
+                # What was not delivered in time is asked for when the server says that it was.
+                for where, op in saves.items():
+                    accepted.setdefault((process, where), op)
         elif name == "lease_lost":
             lost.add((process, event["player"]))
         elif name == "restored":

@@ -29,6 +29,7 @@ use tokio::task::AbortHandle;
 
 use self::index::Index;
 use self::object_cache::ObjectCache;
+use self::rollback::Doubt;
 use self::state::{Incoming, State};
 use crate::api::retry;
 use crate::api::worlds::WorldBackend;
@@ -449,19 +450,21 @@ impl Inner {
             match self.setup.backend.release_world(key, &self.world_id, &body).await {
                 Ok(()) => break,
                 // The database went back: what is missing is committed again before anybody else opens the world.
-                Err(error) if error.is(Code::RolledBack) && body.saved_version.take().is_some() => {
-                    if let Err(error) = self.commit_again().await {
-                        tracing::warn!(
-                            code = error.code(),
-                            "the world is released as the backend has it: {error}"
-                        );
+                Err(error) if error.is(Code::RolledBack) => match self.commit_again(Doubt::Certain).await {
+                    Ok(()) => {
+                        let _all_due = FlushGuard::begin(self);
+                        self.wait_until(within, |state| state.lost || state.dirty_count() == 0).await;
+                        // What could not be committed in time is for the next process, under this lease.
+                        if self.lock().lost || self.lock().dirty_count() > 0 {
+                            return;
+                        }
+                        body.saved_version = None;
                     }
-                    let _all_due = FlushGuard::begin(self);
-                    self.wait_until(within, |state| state.lost || state.dirty_count() == 0).await;
-                    if self.lock().lost {
-                        return;
+                    Err(error) => {
+                        tracing::warn!(code = error.code(), "the world is not released yet: {error}");
+                        self.setup.clock.sleep(retry::backoff(attempt)).await;
                     }
-                }
+                },
                 // Others wait for the world until the lease is over: it is worth another try.
                 Err(error) if error.is_unanswered() => {
                     tracing::warn!(code = error.code(), "the world is not released yet: {error}");

@@ -1,2 +1,3 @@
--- Whether the last heartbeat found the database older than what its server had been told: a backup was restored.
-ALTER TABLE servers ADD COLUMN rolled_back BIGINT NOT NULL DEFAULT 0;
+-- Sequence of the heartbeat that found the database older than what its server had been told, because a backup was restored; 0
+-- once a reply that says so has arrived.
+ALTER TABLE servers ADD COLUMN rolled_back_at BIGINT NOT NULL DEFAULT 0;

@@ -164,9 +164,10 @@ pub async fn heartbeat(
     let beaten = sqlx::query(
         "UPDATE servers SET lease_until = $1, heartbeat_sequence = $2, status = $3, players_before = players, \
          players = $4, map = COALESCE($5, map), mode = COALESCE($6, mode), max_players = COALESCE($7, max_players), \
-         tags = COALESCE($8, tags), rolled_back = CASE WHEN heartbeat_sequence < $12 THEN 1 ELSE 0 END \
+         tags = COALESCE($8, tags), rolled_back_at = CASE WHEN heartbeat_sequence < $12 THEN $2 \
+         WHEN rolled_back_at > $12 THEN rolled_back_at ELSE 0 END \
          WHERE server_id = $9 AND key_hash = $10 AND lease_until > $11 AND heartbeat_sequence < $2 \
-         RETURNING players_before, rolled_back",
+         RETURNING players_before, rolled_back_at",
     )
     .bind(lease_until)
     .bind(sequence)
@@ -183,9 +184,10 @@ pub async fn heartbeat(
     .fetch_optional(&mut *tx.conn)
     .await?;
     let mut holds = 0;
-    let mut rolled_back = false;
+    // Reported until a reply that reported it has arrived: replies get lost.
+    let rolled_back_at: i64;
     if let Some(row) = beaten {
-        rolled_back = row.try_get::<i64, _>("rolled_back")? != 0;
+        rolled_back_at = row.try_get("rolled_back_at")?;
         if row.try_get::<i64, _>("players_before")? != i64::from(beat.players) {
             list_players(&mut tx, &server_id, i64::from(beat.players)).await?;
         }
@@ -193,16 +195,18 @@ pub async fn heartbeat(
         world_store::renew(&mut tx, &server_id, &beat.worlds, lease_until).await?;
     } else {
         // Late and overtaken, or not listed: only the latter is told.
-        sqlx::query(
-            "SELECT server_id FROM servers WHERE server_id = $1 AND key_hash = $2 AND lease_until > $3",
+        rolled_back_at = sqlx::query(
+            "SELECT rolled_back_at FROM servers WHERE server_id = $1 AND key_hash = $2 AND lease_until > $3",
         )
         .bind(&server_id)
         .bind(&server.key_hash)
         .bind(tx.now)
         .fetch_optional(&mut *tx.conn)
         .await?
-        .ok_or_else(|| ApiError::new(Code::ServerUnknown, "not listed (any more); register again"))?;
+        .ok_or_else(|| ApiError::new(Code::ServerUnknown, "not listed (any more); register again"))?
+        .try_get("rolled_back_at")?;
     }
+    let rolled_back = rolled_back_at > confirmed;
     let wanted = leases::handover_requested(&mut *tx.conn, &server_id, tx.now).await?;
     let conflicts = conflicts::of_server(&mut *tx.conn, &server_id).await?;
     let (revocations, revocations_as_of) = revocations::since(&mut tx, beat.revocations_after).await?;

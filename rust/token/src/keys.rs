@@ -241,5 +241,4 @@ impl KeySet {
 }
 
 #[cfg(test)]
-#[path = "keys_tests.rs"]
 mod tests;

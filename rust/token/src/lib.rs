@@ -281,5 +281,4 @@ fn judge(
 }
 
 #[cfg(test)]
-#[path = "lib_tests.rs"]
 mod tests;

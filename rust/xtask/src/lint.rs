@@ -1,6 +1,6 @@
 //! `cargo xtask fmt` and `cargo xtask lint`: Rust with the toolchain's own tools, GDScript with gdtoolkit.
 
-mod words;
+mod terminology;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ pub fn run() -> Result<()> {
         process::run(what, command)
     };
     let checks: [(&str, &dyn Fn() -> Result<()>); 5] = [
-        ("private words", &words::check),
+        ("terminology", &terminology::check),
         ("cargo fmt --check", &|| cargo("cargo fmt", &["fmt", "--all", "--check"])),
         ("cargo clippy", &|| {
             cargo("cargo clippy", &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])

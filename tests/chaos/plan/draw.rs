@@ -60,7 +60,7 @@ impl Draw {
             _ => Ending::Deliver,
         };
         // Last, so that older seeds still give the players they gave.
-        let worlds = if self.chance(0.3) { self.worlds(&server_plans, shared_journal) } else { Vec::new() };
+        let worlds = if self.chance(0.4) { self.worlds(&server_plans, shared_journal) } else { Vec::new() };
         Plan {
             seed,
             kind: TrialKind::Mixed,
@@ -181,10 +181,10 @@ impl Draw {
             .to_owned();
         match self.rng.random_range(0..10) {
             0 => NetworkFault::Refuse,
-            1 => NetworkFault::Blackhole,
-            2 => NetworkFault::Reset,
-            3 => NetworkFault::Delay { pause_ms: self.rng.random_range(20..=300) },
-            4..=6 => NetworkFault::DropReply { path },
+            1..=2 => NetworkFault::Blackhole,
+            3 => NetworkFault::Reset,
+            4 => NetworkFault::Delay { pause_ms: self.rng.random_range(20..=300) },
+            5..=6 => NetworkFault::DropReply { path },
             7..=8 => NetworkFault::Duplicate { path },
             _ => NetworkFault::Truncate { path },
         }

@@ -51,7 +51,7 @@ impl PlayerStore {
         let loading = Loading::begin(inner, player_id);
         let closed = {
             let state = inner.lock();
-            if state.closing > 0 || state.sealed {
+            if state.closing > 0 {
                 return Err(closing());
             }
             state.closed
@@ -312,8 +312,7 @@ impl Inner {
         let mut news = Vec::new();
         let snapshots = {
             let mut state = self.lock();
-            // After the final state was collected, nobody asks the game for this player's.
-            if state.closed != closed || state.sealed {
+            if state.closed != closed {
                 // The backend has given the lease all the same.
                 if !state.players.contains_key(&*player_id) {
                     state.releases.insert(player_id.into(), Release { epoch, player: None });

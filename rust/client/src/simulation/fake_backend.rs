@@ -71,6 +71,8 @@ pub struct Server {
     pub server_id: String,
     pub until: Option<Instant>,
     pub sequence: u64,
+    /// The heartbeat that found the database older than its server had been told.
+    pub rolled_back_at: u64,
 }
 
 #[derive(Clone)]
@@ -195,8 +197,12 @@ impl State {
         let number = self.server_count;
         let until = Some(self.now() + self.lease);
         let server = self.servers.entry(body.instance_id.clone());
-        let server =
-            server.or_insert_with(|| Server { server_id: format!("server-{number}"), until, sequence: 0 });
+        let server = server.or_insert_with(|| Server {
+            server_id: format!("server-{number}"),
+            until,
+            sequence: 0,
+            rolled_back_at: 0,
+        });
         // One that left stays off the list: what arrives now is a repetition.
         server.until = server.until.and(until);
         let server_id = server.server_id.clone();
@@ -217,7 +223,11 @@ impl State {
         let listed = self.servers.values_mut().find(|server| server.server_id == server_id);
         let listed = listed.filter(|server| !forgotten && server.until.is_some_and(|until| until > now));
         let Some(server) = listed else { return Err(unknown_server()) };
-        let rolled_back = beat.confirmed_sequence.is_some_and(|confirmed| server.sequence < confirmed);
+        let confirmed = beat.confirmed_sequence.unwrap_or(0);
+        if server.sequence < confirmed {
+            server.rolled_back_at = beat.sequence;
+        }
+        let rolled_back = server.rolled_back_at > confirmed;
         if server.sequence < beat.sequence {
             server.sequence = beat.sequence;
             server.until = Some(now + lease);

@@ -302,14 +302,17 @@ impl Inner {
             state.committed.insert(chunk.name, committed);
         })
         .await
+        .map(drop)
     }
 
-    /// Reads the backend's list of chunks, page by page.
-    pub(super) async fn read_pages(&self, mut take: impl FnMut(Chunk)) -> Result<(), ClientError> {
+    /// Reads the backend's list of chunks, page by page. Returns the world's version at the first page.
+    pub(super) async fn read_pages(&self, mut take: impl FnMut(Chunk)) -> Result<i64, ClientError> {
+        let mut version = None;
         let mut query = ChunkQuery { limit: Some(MAX_CHUNK_PAGE), cursor: None };
         loop {
             let key = self.setup.registration.key();
             let page = self.setup.backend.world_chunks(key, &self.world_id, &query).await?;
+            let first = *version.get_or_insert(page.version);
             for chunk in page.chunks {
                 let sound = chunk_name("name", &chunk.name).and_then(|()| object_hash("hash", &chunk.hash));
                 if sound.is_err() || chunk.bytes > MAX_CHUNK_BYTES as u64 {
@@ -322,7 +325,7 @@ impl Inner {
             }
             match page.next_cursor {
                 Some(next) => query.cursor = Some(next),
-                None => return Ok(()),
+                None => return Ok(first),
             }
         }
     }

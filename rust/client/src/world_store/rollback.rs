@@ -18,16 +18,17 @@ use crate::registration::Notice;
 /// Follows what heartbeats report about the backend's database.
 pub(super) async fn listen(world: Weak<Inner>, mut notices: broadcast::Receiver<Notice>) {
     loop {
-        match notices.recv().await {
+        let doubt = match notices.recv().await {
+            Ok(Notice::RolledBack) => Doubt::Certain,
             // Of those that were missed, one may have been one of these.
-            Ok(Notice::RolledBack | Notice::ListedAgain(_)) | Err(RecvError::Lagged(_)) => {}
+            Ok(Notice::ListedAgain(_)) | Err(RecvError::Lagged(_)) => Doubt::Possible,
             Ok(_) => continue,
             Err(RecvError::Closed) => return,
-        }
+        };
         let mut failures = 0;
         loop {
             let Some(inner) = world.upgrade() else { return };
-            match inner.commit_again().await {
+            match inner.commit_again(doubt).await {
                 Ok(()) => break,
                 Err(error) => {
                     tracing::debug!(code = error.code(), "the world is not compared yet: {error}");
@@ -41,14 +42,27 @@ pub(super) async fn listen(world: Weak<Inner>, mut notices: broadcast::Receiver<
     }
 }
 
+/// Whether the database went back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// The backend says so, or has a version that it had given before.
+    Certain,
+    /// The backend forgot the server. Its lease may just have run out, and another server have changed the world since.
+    Possible,
+}
+
 impl Inner {
     /// Compares what the backend had confirmed with what it has, and makes changes of the difference.
-    pub(super) async fn commit_again(&self) -> Result<(), ClientError> {
+    pub(super) async fn commit_again(&self, doubt: Doubt) -> Result<(), ClientError> {
         if self.lock().lost {
             return Ok(());
         }
+        let confirmed = self.lock().version;
         let mut present = HashMap::new();
-        self.read_pages(|chunk| drop(present.insert(chunk.name, chunk.hash))).await?;
+        let version = self.read_pages(|chunk| drop(present.insert(chunk.name, chunk.hash))).await?;
+        if doubt == Doubt::Possible && version >= confirmed {
+            return Ok(());
+        }
         let mut index = self.index.lock().await;
         // As long as the index is locked, nothing becomes committed.
         let mut changes: Vec<Change> = {

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::index::{Change, Object};
 use super::local_writer::Write;
+use super::rollback::Doubt;
 use super::state::Committed;
 use super::{Event, IN_FLIGHT_KIB, Inner, on_disk, storage};
 use crate::api::retry;
@@ -131,10 +132,11 @@ impl Inner {
         }
         match self.setup.backend.commit_world(self.setup.registration.key(), &self.world_id, &commit).await {
             Ok(committed) => {
-                let went_back = !committed.replayed && committed.version <= self.lock().version;
+                // A repetition, too, gets a version above the last one that arrived.
+                let went_back = committed.version <= self.lock().version;
                 self.settle(sequence, changes, committed.version).await;
                 if went_back {
-                    self.commit_again().await?;
+                    self.commit_again(Doubt::Certain).await?;
                 }
                 Ok(Delivery::Done)
             }

@@ -308,3 +308,23 @@ async fn a_number_stands_for_one_save_when_a_lease_before_the_last_is_given_agai
     let numbers: Vec<(i64, i64)> = server.news().iter().filter_map(number).collect();
     assert_eq!(numbers, [(1, 1), (2, 1), (1, 2)]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_only_loaded_of_a_player_who_is_leaving_is_kept_too() {
+    let backend = SimulatedBackend::new();
+    let other = Server::start(&backend, &disk()).await;
+    let server = Server::start(&backend, &disk()).await;
+    let backup = backend.state.lock().expect("not poisoned").back_up();
+    other.load("ada").await;
+    other.store.save("ada", "loaded", content(7)).expect("taken");
+    other.store.release("ada", LONG).await;
+    server.load("ada").await;
+    backend.state.lock().expect("not poisoned").restore(backup);
+    save(&server, "progress", 1);
+    // The last save tells that the lease is lost, and then the player is forgotten.
+    server.store.release("ada", LONG).await;
+    until(|| server.store.dirty_count() == 0).await;
+    for (key, number) in [("progress", 1), ("loaded", 7)] {
+        assert!(is_there(&backend, key, &content(number)), "{key}");
+    }
+}

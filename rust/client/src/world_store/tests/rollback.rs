@@ -55,3 +55,16 @@ async fn a_heartbeat_notices_without_another_commit() {
     until(|| worlds.content("a").as_deref() == Some(b"one")).await;
     registration.stop();
 }
+
+#[tokio::test]
+async fn a_world_that_another_server_has_changed_since_is_left_alone() {
+    let (backend, folder) = (SimulatedWorlds::new(), folder());
+    let (store, _news) = open(&backend, folder.path()).await;
+    put(&store, "a", b"one").await;
+    assert_eq!(store.flush(TIMEOUT).await.unsaved, 0);
+    // Forgotten for longer than its lease: another server has the world, and goes on with it.
+    backend.taken_by("another");
+    backend.changed_by_another("a");
+    store.0.commit_again(Doubt::Possible).await.expect("compared");
+    assert_eq!(store.dirty_count(), 0);
+}

@@ -30,7 +30,7 @@ const RELEASED: [(i64, &str); 19] = [
     (18, "5a878bb49a653d59"),
     (19, "a97609f7602cd56f"),
     (20, "8505ab103690dbc2"),
-    (21, "c6a9be5b565c88a3"),
+    (21, "22df1703dd8b970f"),
 ];
 
 /// The last migration of the earlier build.

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use crate::workspace;
 
 /// The words, each with the standard term.
-const WORDS: &str = include_str!("../../private_words.txt");
+const WORDS: &str = include_str!("../../terminology.txt");
 /// Folders whose Rust files are checked.
 const CONVERTED: [&str; 4] = ["rust/client", "rust/extension", "rust/protocol", "rust/server"];
 
