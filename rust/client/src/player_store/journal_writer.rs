@@ -7,7 +7,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::document_source::DocumentBody;
-use super::state::{Epoched, JournalState, Name, RecoveredSave, Revision, StoreState};
+use super::player::{RecoveredSave, Revision};
+use super::state::{Epoched, JournalState, Name, StoreState};
 use super::{Event, Inner, LocalSave};
 use crate::api::retry;
 use crate::error::ClientError;

@@ -11,7 +11,8 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 
 use super::flush::{FlushGuard, Flushed};
-use super::state::{JournalState, Player, Release};
+use super::player::Player;
+use super::state::{JournalState, Release};
 use super::{Event, Inner, PlayerStore, Resolution, Snapshot};
 use crate::error::{ClientError, Fault};
 use crate::registration::Notice;

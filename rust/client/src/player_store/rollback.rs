@@ -15,7 +15,8 @@ use backend_protocol::Code;
 use backend_protocol::player_store::{SaveOutcome, SaveResult};
 use tokio::time::Instant;
 
-use super::state::{Dirty, Document, Player, RecoveredSave, Release, Revision, StoreState};
+use super::player::{Dirty, Document, Player, RecoveredSave, Revision};
+use super::state::{Release, StoreState};
 use super::uploader::Sent;
 
 /// Everything is sent again once for all that is noticed within this time.

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Event, Inner, Registration, lock, run_heartbeats};
+use super::heartbeats::run_heartbeats;
+use super::{Event, Inner, Registration, lock};
 use crate::api::retry;
 use crate::error::ClientError;
 
