@@ -102,7 +102,7 @@ async fn no_is_no() {
         backend_protocol::Code::InvalidField,
     ] {
         let (backend, sent) = backend(vec![problem(code)]);
-        let error = backend.ticket("token", "room").await.err().expect("refused");
+        let error = backend.ticket("token", "room", &RequestTicket::default()).await.err().expect("refused");
         assert_eq!((error.code(), error.retryable), (code.as_str(), false));
         assert_eq!(sent.sent.lock().expect("not poisoned").len(), 1);
     }
