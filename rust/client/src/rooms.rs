@@ -53,12 +53,16 @@ impl Rooms {
 
     /// A ticket to join one room, good once and for a minute at most.
     pub async fn ticket(&self, room_id: &str, request: &RequestTicket) -> Result<JoinTicket, ClientError> {
-        self.session.authorized(|token| async move { self.backend.ticket(&token, room_id, request).await }).await
+        self.session
+            .authorized(|token| async move { self.backend.ticket(&token, room_id, request).await })
+            .await
     }
 
     /// A ticket to join the room with an invite code.
     pub async fn ticket_by_code(&self, request: &JoinByCode) -> Result<JoinTicket, ClientError> {
-        self.session.authorized(|token| async move { self.backend.ticket_by_code(&token, request).await }).await
+        self.session
+            .authorized(|token| async move { self.backend.ticket_by_code(&token, request).await })
+            .await
     }
 }
 

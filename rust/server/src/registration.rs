@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use backend_protocol::registration::{Heartbeat, HeartbeatReply, RegisterServer, ServerLease, ServerStatus};
 use backend_protocol::{Code, Problem, limits, unicode};
 use sqlx::Row;
+use sqlx::any::AnyRow;
 use unicode_normalization::UnicodeNormalization;
 use uuid::Uuid;
 
@@ -133,8 +134,7 @@ pub async fn register(
     .await?;
     let server_id: String = row.try_get("server_id")?;
     let invite_code = row.try_get("invite_code")?;
-    let invite_code =
-        invite_codes::update(&mut tx, &server_id, entry.visibility, invite_code, false).await?;
+    let invite_code = invite_codes::update(&mut tx, &server_id, entry.visibility, invite_code, false).await?;
     list_players(&mut tx, &server_id, i64::from(entry.players)).await?;
     // A server that was forgotten and comes back still holds the players that no other has taken.
     leases::renew_all(&state, &mut tx, &server_id).await?;
@@ -153,6 +153,76 @@ pub async fn register(
     Ok((StatusCode::CREATED, Json(lease)))
 }
 
+/// What a heartbeat says of its server, as it is stored.
+struct ReportedEntry<'a> {
+    beat: &'a Heartbeat,
+    sequence: i64,
+    confirmed: i64,
+    tags: Option<String>,
+    attributes: Option<String>,
+    password_hash: Option<String>,
+}
+
+impl<'a> ReportedEntry<'a> {
+    async fn of(state: &AppState, beat: &'a Heartbeat, confirmed: i64) -> ApiResult<Self> {
+        let sequence =
+            i64::try_from(beat.sequence).map_err(|_| ApiError::field("sequence", "must fit into 63 bits"))?;
+        let attributes = beat.attributes.as_ref().map(serde_json::to_string).transpose();
+        let password_hash = match &beat.password {
+            Some(password) => password::stored(state, password).await?,
+            None => None,
+        };
+        Ok(Self {
+            beat,
+            sequence,
+            confirmed,
+            tags: beat.tags.as_deref().map(tags_text).transpose()?,
+            attributes: attributes.map_err(anyhow::Error::from)?,
+            password_hash,
+        })
+    }
+
+    /// None: the heartbeat was overtaken, or the server is not listed.
+    async fn store(
+        self,
+        tx: &mut Transaction,
+        server_id: &str,
+        key_hash: &str,
+        lease_until: i64,
+    ) -> sqlx::Result<Option<AnyRow>> {
+        let beat = self.beat;
+        sqlx::query(
+            "UPDATE servers SET lease_until = $1, heartbeat_sequence = $2, status = $3, players_before = players, \
+             players = $4, map = COALESCE($5, map), mode = COALESCE($6, mode), \
+             max_players = COALESCE($7, max_players), tags = COALESCE($8, tags), \
+             rolled_back_at = CASE WHEN heartbeat_sequence < $12 THEN $2 \
+             WHEN rolled_back_at > $12 THEN rolled_back_at ELSE 0 END, \
+             visibility = COALESCE($13, visibility), attributes = COALESCE($14, attributes), \
+             password_hash = CASE WHEN $15 = 1 THEN $16 ELSE password_hash END \
+             WHERE server_id = $9 AND key_hash = $10 AND lease_until > $11 AND heartbeat_sequence < $2 \
+             RETURNING players_before, rolled_back_at, visibility, invite_code",
+        )
+        .bind(lease_until)
+        .bind(self.sequence)
+        .bind(status_text(beat.status))
+        .bind(i64::from(beat.players))
+        .bind(&beat.map)
+        .bind(&beat.mode)
+        .bind(beat.max_players.map(i64::from))
+        .bind(self.tags)
+        .bind(server_id)
+        .bind(key_hash)
+        .bind(tx.now)
+        .bind(self.confirmed)
+        .bind(beat.visibility.map(visibility_text))
+        .bind(self.attributes)
+        .bind(i64::from(beat.password.is_some()))
+        .bind(self.password_hash)
+        .fetch_optional(&mut *tx.conn)
+        .await
+    }
+}
+
 /// Renews a server's lease, and those of its players.
 #[utoipa::path(post, path = "/v1/servers/{server_id}/heartbeat", operation_id = "servers_heartbeat", tag = "registration", request_body = Heartbeat,
     security(("server_key" = [])), params(("server_id" = String, Path)),
@@ -165,47 +235,12 @@ pub async fn heartbeat(
 ) -> ApiResult<Json<HeartbeatReply>> {
     limits::identifier("server_id", &server_id, 64)?;
     let beat = body.value;
-    let sequence =
-        i64::try_from(beat.sequence).map_err(|_| ApiError::field("sequence", "must fit into 63 bits"))?;
-    let tags = beat.tags.as_deref().map(tags_text).transpose()?;
     let confirmed = i64::try_from(beat.confirmed_sequence.unwrap_or(0))
         .map_err(|_| ApiError::field("confirmed_sequence", "must fit into 63 bits"))?;
-    let password_hash = match &beat.password {
-        Some(password) => password::stored(&state, password).await?,
-        None => None,
-    };
-    let attributes = beat.attributes.as_ref().map(serde_json::to_string).transpose();
-    let attributes = attributes.map_err(anyhow::Error::from)?;
+    let entry = ReportedEntry::of(&state, &beat, confirmed).await?;
     let mut tx = state.database.begin().await?;
     let lease_until = leases::lease_until(&state, &tx);
-    let beaten = sqlx::query(
-        "UPDATE servers SET lease_until = $1, heartbeat_sequence = $2, status = $3, players_before = players, \
-         players = $4, map = COALESCE($5, map), mode = COALESCE($6, mode), max_players = COALESCE($7, max_players), \
-         tags = COALESCE($8, tags), rolled_back_at = CASE WHEN heartbeat_sequence < $12 THEN $2 \
-         WHEN rolled_back_at > $12 THEN rolled_back_at ELSE 0 END, \
-         visibility = COALESCE($13, visibility), attributes = COALESCE($14, attributes), \
-         password_hash = CASE WHEN $15 = 1 THEN $16 ELSE password_hash END \
-         WHERE server_id = $9 AND key_hash = $10 AND lease_until > $11 AND heartbeat_sequence < $2 \
-         RETURNING players_before, rolled_back_at, visibility, invite_code",
-    )
-    .bind(lease_until)
-    .bind(sequence)
-    .bind(status_text(beat.status))
-    .bind(i64::from(beat.players))
-    .bind(beat.map)
-    .bind(beat.mode)
-    .bind(beat.max_players.map(i64::from))
-    .bind(tags)
-    .bind(&server_id)
-    .bind(&server.key_hash)
-    .bind(tx.now)
-    .bind(confirmed)
-    .bind(beat.visibility.map(visibility_text))
-    .bind(attributes)
-    .bind(i64::from(beat.password.is_some()))
-    .bind(password_hash)
-    .fetch_optional(&mut *tx.conn)
-    .await?;
+    let beaten = entry.store(&mut tx, &server_id, &server.key_hash, lease_until).await?;
     let mut holds = 0;
     // Reported until a reply that reported it has arrived: replies get lost.
     let rolled_back_at: i64;

@@ -217,12 +217,7 @@ impl Backend for SimulatedBackend {
         self.serve("room", |_| Err(Problem::new(Code::RoomNotFound, "none").into())).await
     }
 
-    async fn ticket(
-        &self,
-        _access_token: &str,
-        _room_id: &str,
-        _body: &RequestTicket,
-    ) -> Reply<JoinTicket> {
+    async fn ticket(&self, _access_token: &str, _room_id: &str, _body: &RequestTicket) -> Reply<JoinTicket> {
         self.serve("ticket", |_| Err(Problem::new(Code::RoomFull, "full").into())).await
     }
 

@@ -122,11 +122,7 @@ impl BackendRooms {
     /// [param password]; a wrong one fails with [code]wrong_room_password[/code], and too many with [code]rate_limited[/code].
     /// Private rooms are joined with [method join_by_code]. Returns a [BackendRequest] that completes with a [BackendJoinTicket].
     #[func]
-    fn request_ticket(
-        &self,
-        room_id: GString,
-        #[opt(default = "")] password: GString,
-    ) -> Gd<BackendRequest> {
+    fn request_ticket(&self, room_id: GString, #[opt(default = "")] password: GString) -> Gd<BackendRequest> {
         let (room_id, request) = (room_id.to_string(), RequestTicket { password: room_password(&password) });
         let work = self.rooms().map(|rooms| async move { rooms.ticket(&room_id, &request).await });
         self.calls.try_start(work, BackendJoinTicket::answer)
@@ -147,8 +143,7 @@ impl BackendRooms {
         invite_code: GString,
         #[opt(default = "")] password: GString,
     ) -> Gd<BackendRequest> {
-        let request =
-            JoinByCode { invite_code: invite_code.to_string(), password: room_password(&password) };
+        let request = JoinByCode { invite_code: invite_code.to_string(), password: room_password(&password) };
         let work = self.rooms().map(|rooms| async move { rooms.ticket_by_code(&request).await });
         self.calls.try_start(work, BackendJoinTicket::answer)
     }

@@ -375,7 +375,11 @@ impl BackendServerRegistration {
 
     #[func]
     fn get_invite_code(&self) -> GString {
-        self.handle().and_then(|registration| registration.invite_code()).as_ref().map(gstring).unwrap_or_default()
+        self.handle()
+            .and_then(|registration| registration.invite_code())
+            .as_ref()
+            .map(gstring)
+            .unwrap_or_default()
     }
 
     #[func]

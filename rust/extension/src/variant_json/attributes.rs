@@ -8,12 +8,14 @@ use godot::prelude::*;
 use super::gstring;
 
 /// `value` as an attribute; the error names `field`.
-pub fn attribute(field: &str, value: &Variant) -> Result<AttributeValue, ClientError> {
+fn attribute(field: &str, value: &Variant) -> Result<AttributeValue, ClientError> {
     Ok(match value.get_type() {
         VariantType::BOOL => AttributeValue::Bool(value.to()),
         VariantType::INT => AttributeValue::Int(value.to()),
         VariantType::FLOAT => AttributeValue::Float(value.to()),
-        VariantType::STRING | VariantType::STRING_NAME => AttributeValue::String(value.stringify().to_string()),
+        VariantType::STRING | VariantType::STRING_NAME => {
+            AttributeValue::String(value.stringify().to_string())
+        }
         other => {
             let rule = format!("must be a String, an int, a float or a bool, is a value of type {other:?}");
             return Err(ClientError::field(field, rule));

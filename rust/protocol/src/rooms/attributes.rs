@@ -109,7 +109,8 @@ pub fn check_attributes(field: &str, attributes: &Attributes) -> Result<(), Fiel
     }
     let bytes = serde_json::to_string(attributes).map_or(usize::MAX, |json| json.len());
     if bytes > MAX_ATTRIBUTE_BYTES {
-        let rule = format!("must have at most {MAX_ATTRIBUTE_BYTES} bytes as JSON, all together, has {bytes}");
+        let rule =
+            format!("must have at most {MAX_ATTRIBUTE_BYTES} bytes as JSON, all together, has {bytes}");
         return Err(FieldError::new(field, rule));
     }
     Ok(())

@@ -11,12 +11,14 @@ const MAX_TYPED: usize = 32;
 
 /// The code that a person typed, in its one form, such as `K7Q-X3M`. Case, hyphens and white space do not matter.
 pub fn normal_invite_code(field: &str, typed: &str) -> Result<String, FieldError> {
-    let refuse = || FieldError::new(field, "must be an invite code of six letters and digits, such as K7Q-X3M");
+    let refuse =
+        || FieldError::new(field, "must be an invite code of six letters and digits, such as K7Q-X3M");
     if typed.len() > MAX_TYPED {
         return Err(refuse());
     }
     let mut code = String::with_capacity(INVITE_LENGTH + 1);
-    for letter in typed.chars().filter(|letter| !letter.is_whitespace() && !matches!(letter, '-' | '–' | '_')) {
+    for letter in typed.chars().filter(|letter| !letter.is_whitespace() && !matches!(letter, '-' | '–' | '_'))
+    {
         let letter = letter.to_ascii_uppercase();
         if !u8::try_from(letter).is_ok_and(|byte| INVITE_ALPHABET.contains(&byte)) {
             return Err(refuse());

@@ -15,7 +15,7 @@ const PASSWORD_FROM_ADDRESS: Limit = Limit::new(Duration::from_secs(60), 20);
 /// Wrong codes of one player: 10, then one a minute.
 const CODES_OF_PLAYER: Limit = Limit::new(Duration::from_secs(60), 10);
 /// Wrong codes from one address: 60, then one a minute, 1,500 on the first day. Of 729 million codes, 10,000 rooms have 10,000:
-/// such a guesser finds one of them in some 49 days, and which one is chance.
+/// such a guesser finds one of them in some 50 days, and which one is chance.
 const CODES_FROM_ADDRESS: Limit = Limit::new(Duration::from_secs(60), 60);
 
 /// An attempt that counts as wrong unless [`Guess::was_right`].
@@ -27,7 +27,8 @@ pub struct Guess<'a> {
 impl<'a> Guess<'a> {
     /// Counts an attempt at the password of a room.
     pub fn at_password(limits: &'a RateLimits, room_id: &str, player_id: &str) -> ApiResult<Self> {
-        let by_address = counted_address().map(|address| Counted::RoomPasswordFrom(room_id.to_owned(), address));
+        let by_address =
+            counted_address().map(|address| Counted::RoomPasswordFrom(room_id.to_owned(), address));
         let by_player = Counted::RoomPasswordOf(room_id.to_owned(), player_id.to_owned());
         let counted = by_address.map(|counted| (counted, PASSWORD_FROM_ADDRESS)).into_iter();
         Self::begin(limits, "wrong room passwords", counted.chain([(by_player, PASSWORD_OF_PLAYER)]))

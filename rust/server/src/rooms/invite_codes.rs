@@ -70,7 +70,8 @@ fn random() -> anyhow::Result<String> {
     while code.len() < INVITE_LENGTH {
         aws_lc_rs::rand::fill(&mut bytes).context("no randomness")?;
         let even = bytes.iter().filter(|byte| **byte < EVEN);
-        let letters = even.map(|byte| char::from(INVITE_ALPHABET[usize::from(*byte) % INVITE_ALPHABET.len()]));
+        let letters =
+            even.map(|byte| char::from(INVITE_ALPHABET[usize::from(*byte) % INVITE_ALPHABET.len()]));
         code.extend(letters.take(INVITE_LENGTH - code.len()));
     }
     code.insert(INVITE_LENGTH / 2, '-');

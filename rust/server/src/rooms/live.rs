@@ -45,7 +45,11 @@ pub fn shown(live: Arc<LiveRoom>) -> ApiResult<Arc<LiveRoom>> {
 }
 
 /// The room, and the time by the database's clock. `caller` is what was found when the request came.
-pub async fn live(state: &AppState, caller: &AuthSnapshot, room_id: String) -> ApiResult<(Arc<LiveRoom>, i64)> {
+pub async fn live(
+    state: &AppState,
+    caller: &AuthSnapshot,
+    room_id: String,
+) -> ApiResult<(Arc<LiveRoom>, i64)> {
     limits::identifier("room_id", &room_id, 64)?;
     if let Some(version) = caller.version
         && let Some(live) = state.rooms.room_cache.get(version, &room_id)

@@ -19,7 +19,8 @@ async fn player(backend: &Backend) -> String {
 
 /// Registers a server; gives the reply.
 async fn register(backend: &Backend, name: &str, change: Value) -> Value {
-    let mut body = json!({"instance_id": name, "name": name, "address": "127.0.0.1", "port": 7777, "max_players": 2});
+    let mut body =
+        json!({"instance_id": name, "name": name, "address": "127.0.0.1", "port": 7777, "max_players": 2});
     for (member, value) in change.as_object().into_iter().flatten() {
         body[member] = value.clone();
     }

@@ -6,6 +6,8 @@ use std::sync::Mutex;
 use proptest::prelude::*;
 use reqwest::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 
+use backend_protocol::rooms::RequestTicket;
+
 use super::*;
 use crate::platform::clock::SystemClock;
 use crate::simulation::server_key;

@@ -25,7 +25,8 @@ fn what_is_no_attribute_is_refused() {
 
 #[test]
 fn limits_name_the_attribute() {
-    let field = |attributes: Attributes| check_attributes("attributes", &attributes).map_err(|error| error.field);
+    let field =
+        |attributes: Attributes| check_attributes("attributes", &attributes).map_err(|error| error.field);
     let one = |name: &str, value: AttributeValue| Attributes::from([(name.to_owned(), value)]);
     let text = |length: usize| AttributeValue::String("x".repeat(length));
     assert_eq!(field(one("a.b-c_D", text(256))), Ok(()));
@@ -35,7 +36,9 @@ fn limits_name_the_attribute() {
     for name in ["", "a b", "ä", &"x".repeat(33)] {
         assert_eq!(field(one(name, text(1))), Err("attributes".into()), "{name}");
     }
-    let many = |count: usize, length: usize| (0..count).map(|index| (format!("a{index:02}"), text(length))).collect();
+    let many = |count: usize, length: usize| {
+        (0..count).map(|index| (format!("a{index:02}"), text(length))).collect()
+    };
     assert_eq!(field(many(32, 50)), Ok(()));
     assert_eq!(field(many(33, 1)), Err("attributes".into()), "too many");
     assert_eq!(field(many(32, 60)), Err("attributes".into()), "too large");
