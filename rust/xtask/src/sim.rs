@@ -57,7 +57,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 /// build than the seeds to play.
 pub fn stage() -> Result<Counts> {
     let options = Options { seeds: STAGE_SEEDS, seed: 0, jobs: None, trace: false, debug: true };
-    play(&options, &["--workspace", "--exclude", "end-to-end"], &CONTROLS)
+    play(&options, &workspace::without_processes(), &CONTROLS)
 }
 
 fn play(options: &Options, build: &[&str], more: &[&str]) -> Result<Counts> {
