@@ -190,7 +190,7 @@ func test_what_breaks_a_limit_changes_nothing() -> void:
 		check_eq(room.attributes["round"], 1, "round")
 
 
-## A game that changes something in every frame sends a heartbeat a second, and the last value arrives.
+## A game that changes something in each frame sends a heartbeat a second; the last one arrives.
 func test_a_game_that_changes_each_frame_is_followed() -> void:
 	var server := await new_server("Busy")
 	var rooms := new_rooms(await new_player())

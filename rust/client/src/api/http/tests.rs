@@ -10,7 +10,7 @@ use backend_protocol::rooms::RequestTicket;
 
 use super::*;
 use crate::platform::clock::SystemClock;
-use crate::simulation::server_key;
+use crate::platform::secret::example_key as server_key;
 
 type Script = Result<HttpReply, TransportError>;
 
