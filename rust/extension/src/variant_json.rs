@@ -17,6 +17,9 @@ use serde_json::{Map, Number, Value};
 pub use gstring::gstring;
 pub use snapshot::{DictionarySnapshot, log_unmuted};
 
+/// Deeper than documents are in practice; detects a container that contains itself.
+const MAX_DEPTH: usize = 64;
+
 /// `dictionary` as a JSON object, at once. Refuses what JSON cannot hold, naming the place.
 pub fn from_dictionary(dictionary: &AnyDictionary) -> Result<Content, ClientError> {
     DictionarySnapshot::of(dictionary).map(|captured| captured.content())

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 
-use crate::{interrupt, process, python, workspace};
+use crate::{interrupt, module_graph, process, python, workspace};
 
 /// Pinned: a new release must not turn a green tree red.
 const GDTOOLKIT: &str = "gdtoolkit==4.5.0";
@@ -29,8 +29,9 @@ pub fn run() -> Result<()> {
         command.args(arguments);
         process::run(what, command)
     };
-    let checks: [(&str, &dyn Fn() -> Result<()>); 5] = [
+    let checks: [(&str, &dyn Fn() -> Result<()>); 6] = [
         ("terminology", &terminology::check),
+        ("module graph", &module_graph::check),
         ("cargo fmt --check", &|| cargo("cargo fmt", &["fmt", "--all", "--check"])),
         ("cargo clippy", &|| {
             cargo("cargo clippy", &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])

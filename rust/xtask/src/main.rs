@@ -20,6 +20,7 @@ mod guards;
 mod interrupt;
 mod library;
 mod lint;
+mod module_graph;
 mod packages;
 mod postgres;
 mod powercut;
@@ -98,6 +99,12 @@ enum Command {
     Fmt,
     /// Checks formatting and lints of Rust and GDScript
     Lint,
+    /// Draws which module depends on which into `docs/internal/module-graph.md`
+    ModuleGraph {
+        /// Only checks, as `cargo xtask lint` does: no circle, and a page that is not old
+        #[arg(long)]
+        check: bool,
+    },
     /// Gets Godot, PostgreSQL and Xvfb ahead of time, and tries them
     Fetch,
     /// Says what is present, what is missing, and how to get it
@@ -139,6 +146,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Fetch => fetch::run()?,
         Command::Fmt => lint::format()?,
         Command::Lint => lint::run()?,
+        Command::ModuleGraph { check: true } => module_graph::check()?,
+        Command::ModuleGraph { check: false } => module_graph::draw()?,
         Command::Doctor => return Ok(doctor::run()),
     }
     Ok(ExitCode::SUCCESS)
