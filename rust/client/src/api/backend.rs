@@ -19,7 +19,6 @@ use backend_token::Algorithm;
 use super::accounts::AccountBackend;
 use super::batch::Batch;
 use super::worlds::WorldBackend;
-use crate::error::ClientError;
 use crate::platform::secret::ServerKey;
 
 pub use super::Reply;
