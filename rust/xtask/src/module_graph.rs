@@ -64,7 +64,7 @@ fn findings(crates: &Crates, allowed: &[Allowed]) -> Vec<String> {
     let mut needed = vec![false; allowed.len()];
     for (name, levels) in crates {
         for (parent, level) in levels {
-            let at = [&[name.clone()], parent.as_slice()].concat().join("::");
+            let at = [std::slice::from_ref(name), parent.as_slice()].concat().join("::");
             let mut level = level.clone();
             for (index, edge) in allowed.iter().enumerate().filter(|(_, edge)| edge.level == at) {
                 needed[index] |= level.get_mut(&edge.from).is_some_and(|targets| targets.remove(&edge.to));
