@@ -27,6 +27,7 @@ mod process;
 mod python;
 mod relocate;
 mod schemathesis;
+mod settings;
 mod sim;
 mod soak;
 mod story;
@@ -96,8 +97,13 @@ enum Command {
     },
     /// Formats Rust and GDScript
     Fmt,
-    /// Checks formatting and lints of Rust and GDScript
-    Lint,
+    /// Checks terminology, links and tables of the documentation, formatting and lints of Rust and GDScript
+    Lint {
+        /// Runs only the checks whose names contain one of these words, such as `links`
+        checks: Vec<String>,
+    },
+    /// Writes the tables of settings in the README files and the guide from the code
+    Settings,
     /// Gets Godot, PostgreSQL and Xvfb ahead of time, and tries them
     Fetch,
     /// Says what is present, what is missing, and how to get it
@@ -138,7 +144,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Godot { arguments } => return godot::run(&arguments),
         Command::Fetch => fetch::run()?,
         Command::Fmt => lint::format()?,
-        Command::Lint => lint::run()?,
+        Command::Lint { checks } => lint::run(&checks)?,
+        Command::Settings => settings::write()?,
         Command::Doctor => return Ok(doctor::run()),
     }
     Ok(ExitCode::SUCCESS)

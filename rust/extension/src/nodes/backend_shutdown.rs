@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use backend_client::shutdown::{EXIT_UNSAVED, Phase, Response, Summary};
+use backend_settings::EMPTY_SERVER_TIMEOUT;
 use godot::classes::notify::NodeNotification;
 use godot::classes::{Engine, SceneTree};
 use godot::prelude::*;
@@ -348,7 +349,7 @@ impl BackendShutdown {
 
     /// Whether the server has been empty for too long.
     fn is_empty_timeout_over(&mut self) -> bool {
-        let given = config::argument("--empty-server-timeout").and_then(|text| text.parse().ok());
+        let given = config::override_for(&EMPTY_SERVER_TIMEOUT.overrides).and_then(|text| text.parse().ok());
         let limit: f64 = given.unwrap_or(self.empty_server_timeout);
         if limit <= 0.0 {
             return false;
