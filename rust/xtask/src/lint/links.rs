@@ -94,18 +94,22 @@ fn links(prose: &str) -> Vec<&str> {
     targets.filter(|target| !target.contains("://") && !target.starts_with("mailto:")).collect()
 }
 
-/// The text without code, and the code spans within lines.
+/// The text without code, and its code spans. A span may cross lines, but not paragraphs.
 fn split_code(text: &str) -> (String, Vec<String>) {
-    let (mut prose, mut spans, mut in_block) = (String::new(), Vec::new(), false);
-    for line in text.lines() {
-        if line.trim_start().starts_with("```") {
-            in_block = !in_block;
-        } else if !in_block {
-            for (index, piece) in line.split('`').enumerate() {
-                if index % 2 == 0 { prose += piece } else { spans.push(piece.to_owned()) }
-            }
-            prose.push('\n');
+    let (mut prose, mut spans, mut paragraph, mut in_block) =
+        (String::new(), Vec::new(), String::new(), false);
+    for line in text.lines().chain([""]) {
+        let is_fence = line.trim_start().starts_with("```");
+        in_block ^= is_fence;
+        if !in_block && !is_fence && !line.trim().is_empty() {
+            paragraph += line;
+            paragraph.push('\n');
+            continue;
         }
+        for (index, piece) in paragraph.split('`').enumerate() {
+            if index % 2 == 0 { prose += piece } else { spans.push(piece.to_owned()) }
+        }
+        paragraph.clear();
     }
     (prose, spans)
 }
