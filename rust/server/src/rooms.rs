@@ -295,7 +295,7 @@ pub async fn ticket(
     let (live, now) = live(&state, &player.1, room_id).await?;
     let room = &live.room;
     if room.status == ServerStatus::Draining {
-        return Err(ApiError::new(Code::RoomDraining, "the room takes nobody in any more"));
+        return Err(ApiError::new(Code::RoomDraining, "the room accepts no new players"));
     }
     if room.players >= room.max_players {
         return Err(ApiError::new(Code::RoomFull, "the room is full"));

@@ -111,6 +111,8 @@ fn number(count: Option<usize>) -> i64 {
 ///
 /// As a systemd service ([code]Type=notify[/code]), the server reports that it is ready when it is first registered, that it is
 /// stopping, and, with [code]WatchdogSec[/code], that its main loop runs.
+///
+/// See "Shutting down" in the guide: [code]docs/src/shutdown.md[/code] in the repository.
 #[derive(GodotClass)]
 #[class(tool, init, base = Node)]
 pub struct BackendShutdown {
