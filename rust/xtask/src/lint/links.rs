@@ -9,6 +9,8 @@ use crate::workspace;
 
 /// Folders whose pages are checked, beside those in the root.
 const FOLDERS: [&str; 3] = ["addons", "demo", "docs"];
+/// The classes, whose documentation names pages of the guide.
+const CLASSES: &str = "rust/extension/src";
 /// The guide: its pages are rendered without the rest of the repository.
 const GUIDE: &str = "docs/src";
 /// A code span that begins with one of these is a path.
@@ -25,7 +27,7 @@ pub fn check() -> Result<()> {
         }
     }
     for folder in FOLDERS {
-        collect(&root.join(folder), &mut pages)?;
+        collect(&root.join(folder), "md", &mut pages)?;
     }
     pages.sort();
     ensure!(pages.len() > 10, "only {} pages found", pages.len());
@@ -37,22 +39,41 @@ pub fn check() -> Result<()> {
             findings.push(format!("{shown}: {finding}"));
         }
     }
+    let mut sources = Vec::new();
+    collect(&root.join(CLASSES), "rs", &mut sources)?;
+    for source in &sources {
+        let text = fs::read_to_string(source)?;
+        for path in pages_in_class_docs(&text).filter(|path| !root.join(path).exists()) {
+            let shown = source.strip_prefix(&root).unwrap_or(source).display();
+            findings.push(format!("{shown}: there is no {path}"));
+        }
+    }
     ensure!(findings.is_empty(), "{}", findings.join("\n"));
     Ok(())
+}
+
+/// The pages of the guide that the classes' documentation names, in the engine's markup.
+fn pages_in_class_docs(source: &str) -> impl Iterator<Item = &str> {
+    source
+        .split("[code]")
+        .skip(1)
+        .filter_map(|rest| rest.split("[/code]").next())
+        .filter(|path| path.starts_with("docs/"))
 }
 
 fn is_page(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "md")
 }
 
-fn collect(folder: &Path, pages: &mut Vec<PathBuf>) -> Result<()> {
+/// The files below `folder` whose names end with `.extension`.
+fn collect(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(folder).with_context(|| format!("no folder {}", folder.display()))? {
         let entry = entry?;
         let (path, kind) = (entry.path(), entry.file_type()?);
         if kind.is_dir() && !entry.file_name().to_string_lossy().starts_with('.') {
-            collect(&path, pages)?;
-        } else if kind.is_file() && is_page(&path) {
-            pages.push(path);
+            collect(&path, extension, found)?;
+        } else if kind.is_file() && path.extension().is_some_and(|own| own == extension) {
+            found.push(path);
         }
     }
     Ok(())

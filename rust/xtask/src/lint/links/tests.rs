@@ -13,6 +13,13 @@ fn links_and_paths_that_exist_are_accepted() {
 }
 
 #[test]
+fn pages_are_found_in_the_documentation_of_classes() {
+    let source =
+        "/// See [code]docs/src/saving.md[/code], [code]timeout[/code] and [code]docs/src/worlds.md[/code].";
+    assert_eq!(pages_in_class_docs(source).collect::<Vec<_>>(), ["docs/src/saving.md", "docs/src/worlds.md"]);
+}
+
+#[test]
 fn what_leads_nowhere_is_found() {
     for (page, text) in [
         ("README.md", "[gone](docs/src/gone.md)"),
