@@ -58,7 +58,7 @@ async fn lock_room(database: &Database, tx: &mut Transaction, room_id: &str) -> 
 }
 
 pub fn draining() -> ApiError {
-    ApiError::new(Code::RoomDraining, "the room takes nobody in any more")
+    ApiError::new(Code::RoomDraining, "the room accepts no new players")
 }
 
 /// Reserves `seats` places, all or none. What the player had reserved before, anywhere, is given back. Returns the code by which
