@@ -163,6 +163,7 @@ impl Backend for SimulatedBackend {
                 display_name: "Ada".into(),
                 kind: TokenKind::Join,
                 expires_in: 60,
+                ticket_id: None,
             })
         })
         .await
