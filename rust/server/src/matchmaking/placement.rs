@@ -23,10 +23,11 @@ pub async fn find_room(
     let sql = format!(
         "SELECT server_id, region, players, max_players, \
          (SELECT CAST(COALESCE(SUM(seats), 0) AS BIGINT) FROM matchmaking_matches \
-          WHERE matchmaking_matches.server_id = servers.server_id AND status = 'placed' AND deadline > $3) AS held \
+          WHERE matchmaking_matches.server_id = servers.server_id AND status = 'placed' AND deadline > $3) + {} AS held \
          FROM servers WHERE {} AND {} AND status = 'ready' AND visibility <> 'private' AND password_hash IS NULL \
          AND ($4 = '' OR mode = $4) AND ($5 = '' OR map = $5) AND ($6 = '' OR version = $6) \
          AND max_players - players >= $7 AND ($8 = 1 OR players = 0) ORDER BY players DESC, server_id LIMIT {MAX_CANDIDATES}",
+        rooms::seats::reserved(&state.database),
         rooms::live_rooms(&state.database),
         rooms::of_scope(&state.database, "$1", "$2"),
     );
