@@ -14,6 +14,7 @@ mod idle;
 mod login;
 mod machine;
 mod memory;
+mod mixed;
 mod pinned;
 mod plot;
 mod raw;
@@ -71,6 +72,8 @@ enum Command {
     Size(Options),
     /// The backend's routes on SQLite and PostgreSQL against a handler that does nothing
     Backend(Options),
+    /// A fleet and its players at their real pace: what the backend takes for it
+    Mixed(mixed::Options),
     /// What a request costs as the tables grow
     Growth(Options),
     /// Bare transactions of saves, in a process of its own
@@ -124,6 +127,7 @@ fn main() -> ExitCode {
         Command::RawLogin(options) => login::run_raw(&options).map(|()| true),
         Command::Beat(options) => heartbeat::beat(&options).map(|()| true),
         Command::Backend(options) => backend::run(&options),
+        Command::Mixed(options) => mixed::run(&options),
         Command::Growth(options) => growth::run(&options),
         Command::Batches(options) => backend::batches::run(&options).map(|()| true),
         Command::Flush(options) => flush::run(&options),
