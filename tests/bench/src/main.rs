@@ -73,7 +73,7 @@ enum Command {
     /// The backend's routes on SQLite and PostgreSQL against a handler that does nothing
     Backend(Options),
     /// A fleet and its players at their real pace: what the backend takes for it
-    Mixed(mixed::Options),
+    Mixed(mixed::MixedOptions),
     /// What a request costs as the tables grow
     Growth(Options),
     /// Bare transactions of saves, in a process of its own

@@ -21,9 +21,9 @@ use traffic::{Fleet, Found, Kind, PLAYERS_PER_HOLDER, Traffic};
 const OWN: &str = "backend";
 const COST: &str = "server_us_per_request";
 
-const ABOUT: &str = "1,000 servers send heartbeats when the backend directs them to (every 30 s, every 5 s while they \
-    hold players). 200 of them hold 16 players each, and save a quarter of them every 2 s, with 2 KiB each. 200 clients list rooms \
-    every 5 s, half of them those of one map, and join one every 10 s: list, ticket, validation by the game server. Each has \
+const ABOUT: &str = "1,000 servers (100 in a quick run) send heartbeats when the backend directs them to: every 30 s, every 5 s while \
+    they hold players. A fifth of them hold 16 players each, and save a quarter of them every 2 s. A client for every fifth server lists \
+    rooms every 5 s, half of them those of one map, and joins one every 10 s: list, ticket, validation by the game server. Each has \
     connections of its own. Requests are sent when they are due, however long the ones before take, and latencies count from then. \
     `server_us_per_request` is processor time of the backend, and of PostgreSQL's connections, for the same offered work: the figure \
     that decides. `requests_per_second` is what was offered. Latencies are those of a machine that does other work as well.";
@@ -47,7 +47,7 @@ const QUICK: Size = Size {
 };
 
 #[derive(Args)]
-pub struct Options {
+pub struct MixedOptions {
     #[command(flatten)]
     common: crate::Options,
     /// Another build of the backend that takes turns with this one. Can be given several times
@@ -61,7 +61,7 @@ fn contestant(text: &str) -> Result<(String, PathBuf), String> {
 }
 
 /// Measures, tells, and says whether every request was answered.
-pub fn run(options: &Options) -> Result<bool> {
+pub fn run(options: &MixedOptions) -> Result<bool> {
     sqlx::any::install_default_drivers();
     let size = if options.common.quick { QUICK } else { FULL };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;

@@ -1,7 +1,5 @@
 //! Tickets: what lets one player into one room, once.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::extract::{Path, State};
 use backend_protocol::registration::ServerStatus;
@@ -29,8 +27,8 @@ pub async fn create(
     body: Option<JsonBody<RequestTicket>>,
 ) -> ApiResult<Json<JoinTicket>> {
     let request = body.map(|body| body.value).unwrap_or_default();
-    let (live, now) = live(&state, &player.1, room_id).await?;
-    issue(&state, &player, shown(live)?, now, &request).await
+    let live = shown(live(&state, room_id).await?)?;
+    issue(&state, &player, &live, &request).await
 }
 
 /// Creates a ticket for one join of the room with an invite code.
@@ -45,28 +43,27 @@ pub async fn by_code(
 ) -> ApiResult<Json<JoinTicket>> {
     let JoinByCode { invite_code, password } = body.value;
     let room_id = invite_codes::room_id(&state, &player.0.sub, &invite_code).await?;
-    let (live, now) = live(&state, &player.1, room_id).await?;
-    issue(&state, &player, live, now, &RequestTicket { password }).await
+    let live = live(&state, room_id).await?;
+    issue(&state, &player, &live, &RequestTicket { password }).await
 }
 
 async fn issue(
     state: &AppState,
     player: &PlayerAuth,
-    live: Arc<LiveRoom>,
-    now: i64,
+    live: &LiveRoom,
     request: &RequestTicket,
 ) -> ApiResult<Json<JoinTicket>> {
     let (claims, room) = (&player.0, &live.room);
     if room.status == ServerStatus::Draining {
         return Err(ApiError::new(Code::RoomDraining, "the room takes nobody in any more"));
     }
-    password::check(state, &live, &claims.sub, &request.password).await?;
+    password::check(state, live, &claims.sub, &request.password).await?;
     if room.players >= room.max_players {
         return Err(ApiError::new(Code::RoomFull, "the room is full"));
     }
     let expires_in = state.config.ticket_seconds;
     // Never older than the token it was got with, which may be younger than the clock says; see `session`.
-    let issued_at = now.max(claims.iat as i64 * 1000);
+    let issued_at = live.read_at.max(claims.iat as i64 * 1000);
     let subject = Subject { player_id: &claims.sub, name: &claims.name, session_id: claims.sid.as_deref() };
     let ticket = state.tokens.sign(&subject, Some(&room.room_id), expires_in, issued_at)?;
     Ok(Json(JoinTicket { ticket, expires_in, room: room.clone(), certificate: live.certificate.clone() }))

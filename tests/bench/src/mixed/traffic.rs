@@ -12,7 +12,7 @@ use backend_client::document::RawJson;
 use backend_client::platform::clock::SystemClock;
 use backend_client::protocol::player_store::SaveOutcome;
 use backend_client::protocol::registration::{Heartbeat, ServerStatus};
-use backend_client::protocol::rooms::RoomQuery;
+use backend_client::protocol::rooms::{RequestTicket, RoomQuery};
 use backend_client::protocol::session::AnonymousLogin;
 use backend_client::protocol::validation::Validate;
 use backend_client::{Backend as _, Config, HttpBackend, ServerKey};
@@ -222,6 +222,10 @@ impl Traffic {
                 mode: None,
                 max_players: None,
                 tags: None,
+                visibility: None,
+                password: None,
+                attributes: None,
+                new_invite_code: false,
                 revocations_after,
                 worlds: Vec::new(),
             };
@@ -289,7 +293,7 @@ impl Traffic {
             ensure!(!joinable.is_empty(), "no room to join is listed");
             let room_id = joinable[(number + count) % joinable.len()].room_id.clone();
             let now = Instant::now();
-            let ticket = backend.ticket(token, &room_id).await;
+            let ticket = backend.ticket(token, &room_id, &RequestTicket::default()).await;
             let Some(ticket) = window.record(Kind::Ticket, now, ticket) else { continue };
             let now = Instant::now();
             let body = Validate { token: ticket.ticket, server_id: Some(room_id.clone()) };
