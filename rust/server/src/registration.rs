@@ -282,7 +282,7 @@ pub async fn heartbeat(
         tracing::warn!(
             server_id,
             confirmed,
-            "the database is older than what this server was told: it went back to a backup"
+            "the database is older than what this server was sent, because it went back to a backup"
         );
     }
     Ok(Json(HeartbeatReply {

@@ -52,6 +52,8 @@ enum Name {
     Mixed,
     /// What a request costs as the backend's tables grow
     Growth,
+    /// Passes over pools of up to 100,000 matchmaking tickets: cost, waits, gaps of skill
+    Matchmaking,
     /// What is counted instead of timed: instructions and allocations of a token check, against checked-in numbers
     Guards,
     /// A game's start with the addon and without
@@ -118,6 +120,7 @@ impl Name {
             Self::Backend => "backend",
             Self::Mixed => "mixed",
             Self::Growth => "growth",
+            Self::Matchmaking => "matchmaking",
             Self::Guards => "guards",
             Self::Startup => "startup",
             Self::Idle => "idle",

@@ -13,6 +13,7 @@ mod heartbeat;
 mod idle;
 mod login;
 mod machine;
+mod matchmaking;
 mod memory;
 mod mixed;
 mod pinned;
@@ -76,6 +77,8 @@ enum Command {
     Mixed(mixed::MixedOptions),
     /// What a request costs as the tables grow
     Growth(Options),
+    /// Passes over pools of up to 100,000 matchmaking tickets
+    Matchmaking(Options),
     /// Bare transactions of saves, in a process of its own
     Batches(backend::batches::Options),
     /// Every player's document at once
@@ -129,6 +132,7 @@ fn main() -> ExitCode {
         Command::Backend(options) => backend::run(&options),
         Command::Mixed(options) => mixed::run(&options),
         Command::Growth(options) => growth::run(&options),
+        Command::Matchmaking(options) => matchmaking::run(&options),
         Command::Batches(options) => backend::batches::run(&options).map(|()| true),
         Command::Flush(options) => flush::run(&options),
         Command::RawFlush(options) => flush::run_raw(&options).map(|()| true),

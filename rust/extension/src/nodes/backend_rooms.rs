@@ -26,6 +26,8 @@ const NO_SESSION: &str = "assign \"Session\": rooms are listed for a logged-in p
 /// for index in page.size():
 ///     list.add_item(page.get_room(index).name)
 /// ```
+///
+/// See "Joining a game server" in the guide: [code]docs/src/joining.md[/code] in the repository.
 #[derive(GodotClass)]
 #[class(tool, init, base = Node)]
 pub struct BackendRooms {

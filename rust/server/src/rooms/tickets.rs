@@ -55,7 +55,7 @@ async fn issue(
 ) -> ApiResult<Json<JoinTicket>> {
     let (claims, room) = (&player.0, &live.room);
     if room.status == ServerStatus::Draining {
-        return Err(ApiError::new(Code::RoomDraining, "the room takes nobody in any more"));
+        return Err(ApiError::new(Code::RoomDraining, "the room accepts no new players"));
     }
     password::check(state, live, &claims.sub, &request.password).await?;
     if room.players >= room.max_players {
