@@ -9,7 +9,7 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 
-use crate::{interrupt, process, python, settings, workspace};
+use crate::{interrupt, module_graph, process, python, settings, workspace};
 
 /// Pinned: a new release must not turn a green tree red.
 const GDTOOLKIT: &str = "gdtoolkit==4.5.0";
@@ -30,8 +30,9 @@ pub fn run(only: &[String]) -> Result<()> {
         command.args(arguments);
         process::run(what, command)
     };
-    let checks: [(&str, &dyn Fn() -> Result<()>); 7] = [
+    let checks: [(&str, &dyn Fn() -> Result<()>); 8] = [
         ("terminology", &terminology::check),
+        ("module graph", &module_graph::check),
         ("links", &links::check),
         ("settings", &settings::check),
         ("cargo fmt --check", &|| cargo("cargo fmt", &["fmt", "--all", "--check"])),

@@ -20,6 +20,7 @@ mod guards;
 mod interrupt;
 mod library;
 mod lint;
+mod module_graph;
 mod packages;
 mod postgres;
 mod powercut;
@@ -104,6 +105,12 @@ enum Command {
     },
     /// Writes the tables of settings in the README files and the guide from the code
     Settings,
+    /// Draws which module depends on which into `docs/internal/module-graph.md`
+    ModuleGraph {
+        /// Only checks, as `cargo xtask lint` does: no circle, and a page that is not old
+        #[arg(long)]
+        check: bool,
+    },
     /// Gets Godot, PostgreSQL and Xvfb ahead of time, and tries them
     Fetch,
     /// Lists what is present, what is missing, and how to get it
@@ -146,6 +153,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Fmt => lint::format()?,
         Command::Lint { checks } => lint::run(&checks)?,
         Command::Settings => settings::write()?,
+        Command::ModuleGraph { check: true } => module_graph::check()?,
+        Command::ModuleGraph { check: false } => module_graph::draw()?,
         Command::Doctor => return Ok(doctor::run()),
     }
     Ok(ExitCode::SUCCESS)

@@ -13,7 +13,7 @@ use backend_protocol::{Code, Problem, limits};
 use sqlx::{AssertSqlSafe, Row};
 
 use super::caches::LiveRoom;
-use super::{COLUMNS, live_rooms, of_scope, room};
+use super::{columns, live_rooms, of_scope, room};
 use crate::auth::extractors::PlayerOrServer;
 use crate::http::{ApiError, ApiResult};
 use crate::state::AppState;
@@ -56,7 +56,8 @@ pub async fn live(state: &AppState, room_id: String) -> ApiResult<Arc<LiveRoom>>
 
 async fn read_live(state: &AppState, room_ids: Vec<String>) -> ApiResult<Vec<Option<Arc<LiveRoom>>>> {
     let sql = format!(
-        "SELECT {COLUMNS}, certificate, password_hash, {} AS now FROM servers WHERE server_id {} AND {} AND status <> 'unhealthy' AND {}",
+        "SELECT {}, certificate, password_hash, {} AS now FROM servers WHERE server_id {} AND {} AND status <> 'unhealthy' AND {}",
+        columns(&state.database),
         state.database.clock(),
         state.database.is_in("$1"),
         live_rooms(&state.database),
