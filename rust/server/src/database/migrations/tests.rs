@@ -85,7 +85,7 @@ async fn of_an_earlier_build_opens(at: TestDatabase) {
         assert_eq!(numbers, [3, 1, 7]);
         database.close().await;
     }
-    at.drop([]).await;
+    at.drop().await;
 }
 
 #[tokio::test]
