@@ -18,11 +18,11 @@ use backend_protocol::registration::{
 use backend_protocol::{Check, limits};
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 use self::heartbeats::run_heartbeats;
 use crate::api::backend::Backend;
 use crate::error::{ClientError, Fault};
+use crate::host::StallDetector;
 use crate::platform::clock::Clock;
 use crate::platform::rng;
 use crate::platform::secret::ServerKey;
@@ -80,6 +80,8 @@ pub struct ServerDescription {
     pub address: String,
     /// Port players connect to.
     pub port: u16,
+    /// UDP port that answers queries.
+    pub query_port: Option<u16>,
     /// Map being played.
     pub map: String,
     /// Mode being played.
@@ -134,8 +136,7 @@ struct Inner {
     key: ServerKey,
     instance_id: String,
     on_event: OnEvent,
-    stall: Duration,
-    started: Instant,
+    stall_detector: StallDetector,
     described: Mutex<Option<ServerDescription>>,
     /// What the entry was last made of, or refused to be made of.
     entered: Mutex<Option<ServerDescription>>,
@@ -158,8 +159,6 @@ struct Inner {
     sequence: AtomicU64,
     /// Id under which a heartbeat was answered last, and the heartbeat's sequence.
     confirmed: Mutex<Option<(String, u64)>>,
-    /// Milliseconds after `started` at which the main loop last turned.
-    turned: AtomicU64,
 }
 
 impl Registration {
@@ -171,15 +170,14 @@ impl Registration {
         stall: Duration,
         on_event: OnEvent,
     ) -> Self {
-        let started = clock.now();
+        let stall_detector = StallDetector::new(Arc::clone(&clock), stall);
         Self(Arc::new(Inner {
             backend,
             clock,
             key,
             instance_id: rng::id().to_string(),
             on_event,
-            stall,
-            started,
+            stall_detector,
             described: Mutex::new(None),
             entered: Mutex::new(None),
             listed: Mutex::new(None),
@@ -196,7 +194,6 @@ impl Registration {
             draining: AtomicBool::new(false),
             sequence: AtomicU64::new(0),
             confirmed: Mutex::new(None),
-            turned: AtomicU64::new(0),
         }))
     }
 
@@ -338,8 +335,7 @@ impl Registration {
 
     /// Called by the main loop once per frame: it turns.
     pub fn main_loop_turned(&self) {
-        let now = self.0.clock.now().saturating_duration_since(self.0.started);
-        self.0.turned.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.0.stall_detector.tick();
     }
 }
 
@@ -359,9 +355,7 @@ fn by_property(mut error: ClientError) -> ClientError {
 
 impl Inner {
     fn status(&self) -> ServerStatus {
-        let now = self.clock.now().saturating_duration_since(self.started);
-        let turned = Duration::from_millis(self.turned.load(Ordering::Relaxed));
-        if now.saturating_sub(turned) > self.stall {
+        if self.stall_detector.is_stalled() {
             ServerStatus::Unhealthy
         } else if self.draining.load(Ordering::Relaxed) {
             ServerStatus::Draining
@@ -412,6 +406,7 @@ impl Inner {
             name: described.name,
             address: described.address,
             port: described.port,
+            query_port: described.query_port,
             map: described.map,
             mode: described.mode,
             region: described.region,
@@ -427,8 +422,11 @@ impl Inner {
     fn is_outdated(&self) -> bool {
         let (described, entered) = (lock(&self.described), lock(&self.entered));
         let (Some(described), Some(entered)) = (described.as_ref(), entered.as_ref()) else { return false };
-        (&described.name, &described.address, described.port, &described.region, &described.version)
-            != (&entered.name, &entered.address, entered.port, &entered.region, &entered.version)
+        let fixed = |server: &ServerDescription| {
+            let ServerDescription { name, address, region, version, .. } = server.clone();
+            (name, address, server.port, server.query_port, region, version)
+        };
+        fixed(described) != fixed(entered)
     }
 
     async fn enlist(&self) -> Result<ServerLease, ClientError> {

@@ -36,7 +36,7 @@ use crate::state::AppState;
 use caches::LiveRoom;
 use page_cache::CachedPage;
 
-const COLUMNS: &str = "server_id, name, address, port, map, mode, region, version, tags, players, max_players, \
+const COLUMNS: &str = "server_id, name, address, port, query_port, map, mode, region, version, tags, players, max_players, \
                        status, created_at";
 /// Games and environments may share a database; a room is for the players of its own. Written so that each planner knows
 /// that most rooms are, and goes through them in the order of the list.
@@ -371,6 +371,7 @@ fn room(row: &AnyRow) -> sqlx::Result<Room> {
         name: row.try_get("name")?,
         address: row.try_get("address")?,
         port: u16::try_from(row.try_get::<i64, _>("port")?).unwrap_or_default(),
+        query_port: row.try_get::<Option<i64>, _>("query_port")?.and_then(|port| u16::try_from(port).ok()),
         map: row.try_get("map")?,
         mode: row.try_get("mode")?,
         region: row.try_get("region")?,

@@ -1,5 +1,7 @@
 //! Heartbeats under a clock that tests turn.
 
+use tokio::time::Instant;
+
 use super::*;
 use crate::platform::clock::SystemClock;
 use crate::simulation::{SimulatedBackend, Trouble, server_key};

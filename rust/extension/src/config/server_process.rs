@@ -59,6 +59,15 @@ fn public_address(own: &str) -> String {
         .unwrap_or_else(|| project_settings::text(project_settings::PUBLIC_ADDRESS))
 }
 
+/// UDP port that answers queries: override, node. 0 for one that the system chooses.
+pub fn query_port(own: i64) -> Result<u16, ClientError> {
+    let port = match override_for("--backend-query-port", "BACKEND_QUERY_PORT") {
+        Some(text) => text.parse().ok(),
+        None => u16::try_from(own).ok(),
+    };
+    port.ok_or_else(|| ClientError::field("query_port", "must be 0 to 65535, here and in BACKEND_QUERY_PORT"))
+}
+
 /// Time from a termination request to the end of the process. 0 and less count as not set.
 fn shutdown_grace(own_seconds: f64) -> Duration {
     let seconds = environment("BACKEND_SHUTDOWN_GRACE_SECONDS")
