@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use backend_client::error::ClientError;
 use backend_client::server_query::{Facts, Participant, QueryOptions, ServerQuery};
-use godot::prelude::*;
 
 use super::BackendServerRegistration;
 use crate::config::{self, project_settings};
