@@ -288,7 +288,7 @@ impl Registration {
     }
 
     /// The worlds whose leases heartbeats renew.
-    #[cfg(test)]
+    #[cfg(feature = "test-util")]
     pub(crate) fn worlds(&self) -> Vec<String> {
         self.0.heartbeat("").worlds
     }
@@ -474,6 +474,3 @@ impl Inner {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-#[cfg(test)]
-mod tests;
