@@ -159,7 +159,8 @@ fn timed(stages: &mut Vec<Stage>, name: &str, work: impl FnOnce() -> Result<Outc
 
 fn prepare(wants: impl Fn(Kind) -> bool) -> Result<Needs> {
     let unneeded = || "not needed".to_owned();
-    let with_engine = [Kind::ServerQuery, Kind::Engine, Kind::EndToEnd, Kind::Chaos, Kind::Bench].into_iter().any(&wants);
+    let with_engine =
+        [Kind::ServerQuery, Kind::Engine, Kind::EndToEnd, Kind::Chaos, Kind::Bench].into_iter().any(&wants);
     let backend = said(backend::build());
     let engine = if with_engine {
         said(library::build(library::Profile::Debug).and_then(|_in_place| godot::provide()))

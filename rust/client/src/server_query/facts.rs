@@ -35,6 +35,16 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Whether strangers may find the room.
+    pub(super) fn is_public(&self) -> bool {
+        self.description.visibility.is_public()
+    }
+
+    /// The room's id, or empty: the id of a room that is not public lets in whoever knows it.
+    pub(super) fn public_room_id(&self) -> &str {
+        self.room_id.as_deref().filter(|_| self.is_public()).unwrap_or_default()
+    }
+
     /// The same with texts cut to the limits of the room list: a game that sets longer ones must not make answers longer.
     pub(super) fn within_limits(mut self) -> Self {
         let cut = |text: &mut String| {
@@ -69,7 +79,7 @@ impl ServedFacts<'_> {
     pub(super) fn room(&self) -> Room {
         let described = &self.facts.description;
         Room {
-            room_id: self.facts.room_id.clone().unwrap_or_default(),
+            room_id: self.facts.public_room_id().to_owned(),
             name: described.name.clone(),
             address: String::new(),
             port: described.port,
@@ -83,6 +93,9 @@ impl ServedFacts<'_> {
             max_players: described.max_players,
             status: self.status,
             created_at: String::new(),
+            visibility: described.visibility,
+            has_password: !described.password.is_empty(),
+            attributes: described.attributes.clone(),
         }
     }
 

@@ -9,7 +9,7 @@
 
 use backend_protocol::limits::{self, FieldError};
 use backend_protocol::registration::ServerStatus;
-use backend_protocol::rooms::Room;
+use backend_protocol::rooms::{Room, check_attributes};
 
 use super::facts::ServedFacts;
 use super::source::HEADER;
@@ -98,7 +98,7 @@ impl Question {
 
 /// Leaves out what is missed least; false if there is nothing left to leave out.
 fn shorten(room: &mut Room) -> bool {
-    if room.tags.pop().is_some() {
+    if room.attributes.pop_last().is_some() || room.tags.pop().is_some() {
         return true;
     }
     let labels = [&mut room.region, &mut room.mode, &mut room.map, &mut room.version];
@@ -149,6 +149,7 @@ fn check_room(room: &Room) -> Result<(), FieldError> {
         limits::text("label", label, 0, limits::MAX_LABEL)?;
     }
     limits::tags("tags", &room.tags)?;
+    check_attributes("attributes", &room.attributes)?;
     let counts = [room.players, room.max_players];
     if room.port == 0 || counts.iter().any(|count| *count > limits::MAX_PLAYERS) {
         return Err(FieldError::new("port", "out of range"));

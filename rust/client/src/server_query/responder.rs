@@ -43,6 +43,10 @@ impl Responder {
             return Vec::new();
         }
         if let Some(question) = ping::Question::decode(datagram) {
+            if matches!(question, ping::Question::Room(_)) && !served.facts.is_public() {
+                // Only who was invited finds it.
+                return Vec::new();
+            }
             return self.limited(now, peer, || vec![question.answer(served)]);
         }
         let Some((question, shown)) = source::Question::decode(datagram) else { return Vec::new() };

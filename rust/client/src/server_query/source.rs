@@ -93,8 +93,8 @@ fn info(served: &ServedFacts<'_>) -> Vec<u8> {
     answer.extend(0u16.to_le_bytes());
     // Nobody is a bot, as far as this end knows.
     answer.extend([byte(facts.players), byte(described.max_players), 0, b'd', environment()]);
-    // No password, no cheat protection of Valve's.
-    answer.extend([0, 0]);
+    // Valve's cheat protection is not there.
+    answer.extend([u8::from(!described.password.is_empty()), 0]);
     text(&mut answer, &described.version);
     answer.push(HAS_PORT | HAS_KEYWORDS);
     answer.extend(described.port.to_le_bytes());
@@ -128,7 +128,7 @@ fn rules(served: &ServedFacts<'_>) -> Vec<u8> {
         ("mode", &described.mode),
         ("players", &players),
         ("region", &described.region),
-        ("room_id", facts.room_id.as_deref().unwrap_or_default()),
+        ("room_id", facts.public_room_id()),
         ("status", served.status_word()),
         ("version", &described.version),
     ];

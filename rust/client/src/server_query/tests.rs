@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backend_protocol::registration::ServerStatus;
+use backend_protocol::rooms::{RoomPassword, RoomVisibility};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tokio::net::UdpSocket;
@@ -115,6 +116,27 @@ fn a_room_with_the_longest_texts_still_fits() {
     let (nonce, room) = decode_room(&answer[0], "10.0.0.1").expect("a room");
     assert_eq!((nonce, room.name, room.port, room.query_port), ([7; 8], long, 7777, Some(7778)));
     assert_eq!((room.address.as_str(), room.room_id.as_str()), ("10.0.0.1", "room-1"));
+}
+
+#[test]
+fn a_room_that_is_not_public_is_not_found_and_keeps_its_id() {
+    for visibility in [RoomVisibility::Unlisted, RoomVisibility::Private] {
+        let description = ServerDescription {
+            visibility,
+            password: RoomPassword("hop-over".into()),
+            ..facts().description
+        };
+        let facts = Facts { description, ..facts() };
+        let question = ping::Question::Room([7; 8]).encode();
+        let found = Responder::new().respond(Duration::ZERO, peer("10.0.0.2:99"), &question, &served(&facts));
+        assert!(found.is_empty());
+        for question in [INFO, PLAYER, RULES] {
+            let answer = proven(&mut Responder::new(), question, &facts).concat();
+            for secret in [&b"room-1"[..], b"hop-over"] {
+                assert!(!answer.windows(secret.len()).any(|part| part == secret));
+            }
+        }
+    }
 }
 
 #[test]
