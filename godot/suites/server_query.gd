@@ -78,9 +78,11 @@ func test_servers_on_the_local_network_are_found_without_a_session() -> void:
 	hidden.lan_discovery = false
 	succeeded(await hidden.register().wait(), "register")
 	var unlisted := new_registration(unique("Unlisted"), config_for("http://127.0.0.1:9"))
-	unlisted.register()
+	var request := unlisted.register()
 	await until(
-		func() -> bool: return unlisted.get_bound_query_port() > 0, PATIENCE, "a server without backend"
+		func() -> bool: return unlisted.get_bound_query_port() > 0,
+		PATIENCE,
+		"a server without backend"
 	)
 	var rooms := BackendRooms.new()
 	add_child(rooms)
@@ -98,6 +100,8 @@ func test_servers_on_the_local_network_are_found_without_a_session() -> void:
 	var alone := room_in(page, unlisted.server_name)
 	if check(alone != null, "a server without a backend was not found"):
 		check_eq(alone.room_id, "", "room id")
+		check_eq(alone.query_port, unlisted.get_bound_query_port(), "query port")
+	check(not request.is_done() or request.result.failed(), "registered without a backend")
 	var pings := await pings_of(rooms, page)
 	check_eq(pings.size(), page.size(), "pings")
 	succeeded(pings.find_ping(registration.server_id), "ping")

@@ -126,6 +126,7 @@ mod tests {
             let found: Vec<&Room> = page.rooms.iter().filter(|room| room.name == *name).collect();
             assert_eq!(found.len(), 1, "{name}: {page:?}");
             assert_eq!((found[0].address.as_str(), found[0].port), ("127.0.0.1", 7777));
+            assert!(found[0].query_port.is_some(), "it can be pinged");
         }
     }
 }

@@ -65,8 +65,9 @@ impl ServerQuery {
         Self(Arc::new(Inner { clock, stall_detector, facts: Mutex::default(), open: Mutex::default() }))
     }
 
-    /// From now on this is answered.
-    pub fn publish(&self, facts: Facts) {
+    /// From now on this is answered, with the port that is open.
+    pub fn publish(&self, mut facts: Facts) {
+        facts.description.query_port = self.port();
         let before = std::mem::replace(&mut *lock(&self.0.facts), Arc::new(facts.within_limits()));
         drop(before);
     }
@@ -116,6 +117,7 @@ impl ServerQuery {
             }
         }
         *open = Some(Open { options, port, tasks });
+        Arc::make_mut(&mut lock(&self.0.facts)).description.query_port = Some(port);
         Ok(port)
     }
 
