@@ -5,8 +5,10 @@ use backend_protocol::registration::ServerStatus;
 use backend_protocol::rooms::Room;
 use tokio::time::Instant;
 
-use super::source::MAX_PARTICIPANTS;
 use crate::registration::ServerDescription;
+
+/// Most players of an answer: A2S_PLAYER counts in a byte.
+pub(super) const MAX_PARTICIPANTS: usize = 255;
 
 /// A player as A2S_PLAYER lists them.
 #[derive(Debug, Clone, PartialEq, Eq)]

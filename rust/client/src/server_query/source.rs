@@ -2,7 +2,7 @@
 
 use backend_protocol::registration::ServerStatus;
 
-use super::facts::ServedFacts;
+use super::facts::{MAX_PARTICIPANTS, ServedFacts};
 
 /// Begins a datagram that is whole.
 pub const HEADER: [u8; 4] = [0xff; 4];
@@ -15,8 +15,6 @@ pub const MAX_DATAGRAM: usize = 1_400;
 /// Header, id, number of parts, index and size.
 const SPLIT_HEADER: usize = 12;
 const INFO_TEXT: &[u8] = b"Source Engine Query\0";
-/// Most players of an answer: A2S_PLAYER counts in a byte.
-pub(super) const MAX_PARTICIPANTS: usize = 255;
 
 /// What is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
