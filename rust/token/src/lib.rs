@@ -60,7 +60,7 @@ pub enum Rejection {
     BadHeader,
     #[error("a header member that this verifier does not take")]
     ForbiddenHeader,
-    #[error("not the type of token asked for")]
+    #[error("not the required type of token")]
     WrongType,
     #[error("not the algorithm of the key")]
     WrongAlgorithm,

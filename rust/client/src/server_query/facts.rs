@@ -92,6 +92,7 @@ impl ServedFacts<'_> {
             version: described.version.clone(),
             tags: described.tags.clone(),
             players: self.facts.players,
+            reserved: 0,
             max_players: described.max_players,
             status: self.status,
             created_at: String::new(),

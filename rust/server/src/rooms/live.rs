@@ -13,7 +13,7 @@ use backend_protocol::{Code, Problem, limits};
 use sqlx::{AssertSqlSafe, Row};
 
 use super::caches::LiveRoom;
-use super::{COLUMNS, live_rooms, of_scope, room};
+use super::{columns, live_rooms, of_scope, room};
 use crate::auth::authorization::AuthSnapshot;
 use crate::auth::extractors::PlayerOrServer;
 use crate::http::{ApiError, ApiResult};
@@ -73,7 +73,8 @@ pub async fn live(
 
 async fn read_live(state: &AppState, room_ids: Vec<String>) -> ApiResult<Vec<Option<Arc<LiveRoom>>>> {
     let sql = format!(
-        "SELECT {COLUMNS}, certificate, password_hash, lease_until, {} AS now FROM servers WHERE server_id {} AND {} AND status <> 'unhealthy' AND {}",
+        "SELECT {}, certificate, password_hash, lease_until, {} AS now FROM servers WHERE server_id {} AND {} AND status <> 'unhealthy' AND {}",
+        columns(&state.database),
         state.database.clock(),
         state.database.is_in("$1"),
         live_rooms(&state.database),

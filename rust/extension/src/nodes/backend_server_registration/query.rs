@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use backend_client::error::ClientError;
 use backend_client::server_query::{Facts, Participant, QueryOptions, ServerQuery};
+use godot::classes::ProjectSettings;
+use godot::prelude::*;
 
 use super::BackendServerRegistration;
-use crate::config::{self, project_settings};
+use crate::config;
 use crate::runtime::frame_hook::FrameHook;
 use crate::runtime::worker_threads;
 
@@ -99,7 +101,7 @@ impl BackendServerRegistration {
         };
         query.publish(Facts {
             description,
-            game: project_settings::text("application/config/name"),
+            game: game_name(),
             room_id: self.listed_as(),
             players: u32::try_from(self.players).unwrap_or_default(),
             draining: self.is_draining(),
@@ -110,4 +112,10 @@ impl BackendServerRegistration {
     fn query(&self) -> Option<ServerQuery> {
         self.answering.borrow().as_ref().map(|answering| answering.query.clone())
     }
+}
+
+/// The project's name.
+fn game_name() -> String {
+    let name = ProjectSettings::singleton().get_setting("application/config/name");
+    name.try_to::<GString>().unwrap_or_default().to_string()
 }
