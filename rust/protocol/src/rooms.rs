@@ -52,6 +52,9 @@ pub struct Room {
     pub address: String,
     /// Port to connect to.
     pub port: u16,
+    /// UDP port on which the server answers queries without the backend. Absent: it answers none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query_port: Option<u16>,
     /// Map being played.
     pub map: String,
     /// Mode being played.

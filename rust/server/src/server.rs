@@ -55,10 +55,7 @@ pub struct Running {
 pub async fn start(config: Config) -> anyhow::Result<Running> {
     health::collect_metrics();
     let matchmaking = Matchmaking::load(config.matchmaking.as_deref())?;
-    let mut database = Database::open(&config.database).await?;
-    if let Err(error) = database.detect_changes().await {
-        tracing::warn!("authorization is not cached: {error:#}");
-    }
+    let database = Database::open(&config.database).await?;
     let tokens = Tokens::load(&database, &config).await?;
     let epochs = Epochs::load(&database).await?;
     let objects = Arc::new(Objects::open(&config, &database).await?);

@@ -31,6 +31,7 @@ const RELEASED: [(i64, &str); 22] = [
     (19, "a97609f7602cd56f"),
     (20, "8505ab103690dbc2"),
     (21, "22df1703dd8b970f"),
+    (22, "faa04f1be30b2332"),
     (23, "7dd7a884bc2be427"),
     (24, "a92e04f0f5b04f07"),
     (26, "5d6b6895a4b6597d"),
@@ -86,7 +87,7 @@ async fn of_an_earlier_build_opens(at: TestDatabase) {
         assert_eq!(numbers, [3, 1, 7]);
         database.close().await;
     }
-    at.drop([]).await;
+    at.drop().await;
 }
 
 #[tokio::test]
