@@ -5,6 +5,7 @@
 //! Time, network and disk come through [`platform::clock::Clock`],
 //! [`api::transport::Transport`] and [`platform::storage::Storage`].
 #![deny(missing_docs)]
+#![forbid(unsafe_code)]
 
 pub mod api;
 pub mod config;
@@ -18,6 +19,7 @@ pub mod platform;
 pub mod player_store;
 pub mod registration;
 pub mod rooms;
+pub mod server_query;
 pub mod session;
 pub mod shutdown;
 mod sync;

@@ -47,11 +47,12 @@ impl RoomVisibility {
 }
 
 /// Fields of a room that a query can select. `room_id` is always there.
-pub const ROOM_FIELDS: [&str; 17] = [
+pub const ROOM_FIELDS: [&str; 18] = [
     "room_id",
     "name",
     "address",
     "port",
+    "query_port",
     "map",
     "mode",
     "region",
@@ -81,6 +82,9 @@ pub struct Room {
     /// Port to connect to.
     #[serde(default)]
     pub port: u16,
+    /// UDP port on which the server answers queries without the backend. Absent: it answers none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query_port: Option<u16>,
     /// Map being played.
     #[serde(default)]
     pub map: String,

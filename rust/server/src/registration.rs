@@ -99,10 +99,10 @@ pub async fn register(
     let row = sqlx::query(
         "INSERT INTO servers (server_id, key_hash, instance_id, name, address, port, map, mode, region, version, \
          tags, players, max_players, status, heartbeat_sequence, created_at, lease_until, certificate, registered_with, \
-         name_folded, visibility, password_hash, attributes) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 'ready', 0, $14, $15, $16, $17, $18, $19, $20, $21) \
+         name_folded, visibility, password_hash, attributes, query_port) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 'ready', 0, $14, $15, $16, $17, $18, $19, $20, $21, $22) \
          ON CONFLICT (key_hash, instance_id) DO UPDATE SET name = excluded.name, name_folded = excluded.name_folded, address = excluded.address, \
-         port = excluded.port, map = excluded.map, mode = excluded.mode, region = excluded.region, \
+         port = excluded.port, query_port = excluded.query_port, map = excluded.map, mode = excluded.mode, region = excluded.region, \
          version = excluded.version, tags = excluded.tags, players = excluded.players, \
          max_players = excluded.max_players, status = excluded.status, certificate = excluded.certificate, \
          lease_until = CASE WHEN servers.lease_until = 0 AND servers.registered_with = excluded.registered_with \
@@ -132,6 +132,7 @@ pub async fn register(
     .bind(visibility_text(entry.visibility))
     .bind(password_hash)
     .bind(attributes)
+    .bind(entry.query_port.map(i64::from))
     .fetch_one(&mut *tx.conn)
     .await?;
     let server_id: String = row.try_get("server_id")?;

@@ -19,7 +19,7 @@ use crate::database::{Database, rfc3339, unsigned};
 use crate::http::ApiResult;
 use crate::registration::status_of;
 
-const COLUMNS: &str = "server_id, name, address, port, map, mode, region, version, tags, players, max_players, \
+const COLUMNS: &str = "server_id, name, address, port, query_port, map, mode, region, version, tags, players, max_players, \
                        status, created_at, visibility, \
                        CAST(CASE WHEN password_hash IS NULL THEN 0 ELSE 1 END AS BIGINT) AS has_password, attributes";
 /// The columns of [`room`], with the seats that are kept at this moment.
@@ -71,6 +71,7 @@ fn room(row: &AnyRow) -> ApiResult<Room> {
         name: row.try_get("name")?,
         address: row.try_get("address")?,
         port: u16::try_from(row.try_get::<i64, _>("port")?).unwrap_or_default(),
+        query_port: row.try_get::<Option<i64>, _>("query_port")?.and_then(|port| u16::try_from(port).ok()),
         map: row.try_get("map")?,
         mode: row.try_get("mode")?,
         region: row.try_get("region")?,

@@ -14,6 +14,7 @@
 //!
 //! There is no code for `none`, for symmetric keys, for encrypted tokens, or for keys that come with a token.
 #![deny(missing_docs)]
+#![forbid(unsafe_code)]
 
 mod algorithm;
 mod compact;

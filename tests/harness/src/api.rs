@@ -93,6 +93,7 @@ impl Api {
             name: name.to_owned(),
             address: "127.0.0.1".to_owned(),
             port: 9,
+            query_port: None,
             map: String::new(),
             mode: String::new(),
             region: String::new(),

@@ -92,6 +92,7 @@ pub(super) mod tests {
             name: name.into(),
             address: "192.0.2.1".into(),
             port: 1,
+            query_port: None,
             map: "lily".into(),
             mode: String::new(),
             region: String::new(),

@@ -2,8 +2,10 @@
 
 mod admission_check;
 mod listing;
+mod query;
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use std::time::Duration;
 use backend_client::error::ClientError;
 use backend_client::peer_auth::dtls::Identity;
 use backend_client::registration::{Event, Registration};
+use backend_client::server_query::Participant;
 use godot::prelude::*;
 
 use self::listing::Visibility;
@@ -136,6 +139,32 @@ pub struct BackendServerRegistration {
     #[export(global_file = "*.key,*.pem")]
     #[var(set = set_dtls_key_file)]
     dtls_key_file: GString,
+    /// If [code]true[/code], the server answers queries over UDP from the call of [method register] on, also while the backend is
+    /// unreachable: pings of [method BackendRooms.ping_rooms] and the Source query protocol of public server browsers. Set it before
+    /// registering.
+    #[export]
+    #[var(set = set_query_enabled)]
+    #[export_group(name = "Query")]
+    #[init(val = true)]
+    query_enabled: bool,
+    /// UDP port that answers queries. If 0, the system chooses a free one; the room list carries it either way. Set a fixed one, such as
+    /// [member port] + 1, where a firewall or a container has to let it through. [code]BACKEND_QUERY_PORT[/code] and
+    /// [code]--backend-query-port=[/code] override it. If the port is taken, a warning is logged and the server runs on without it.
+    /// Set it before registering.
+    #[export(range = (0.0, 65535.0))]
+    #[var(set = set_query_port)]
+    query_port: i64,
+    /// If [code]true[/code], queries return the names of the players that [BackendPeerAuth] has admitted. Otherwise only how long each has
+    /// been there. Everybody on the internet can read them.
+    #[export]
+    #[var(set = set_query_player_names)]
+    query_player_names: bool,
+    /// If [code]true[/code], [method BackendRooms.discover_lan] finds the server on the local network. All servers of a machine share
+    /// UDP port 51737 for it. Requires [member query_enabled]. Set it before registering.
+    #[export]
+    #[var(set = set_lan_discovery)]
+    #[init(val = true)]
+    lan_discovery: bool,
     /// Seconds without a frame after which the server is reported as unhealthy. Set it before registering.
     #[var(set = set_main_loop_stall_seconds)]
     #[export(range = (1.0, 120.0, 0.5, or_greater, suffix = "s"))]
@@ -159,6 +188,9 @@ pub struct BackendServerRegistration {
     #[var(get = get_server_id, no_set)]
     server_id: PhantomVar<GString>,
     draining: bool,
+    answering: RefCell<Option<query::Answering>>,
+    /// By peer.
+    participants: BTreeMap<i32, Participant>,
     identity: RefCell<Option<Rc<Identity>>>,
     connected: RefCell<Option<Connected>>,
     calls: Calls,
@@ -312,6 +344,7 @@ impl BackendServerRegistration {
     /// Removes the server from the room list. Returns a [BackendRequest] that completes with a [BackendResult].
     #[func]
     fn deregister(&self) -> Gd<BackendRequest> {
+        self.stop_answering();
         let registration = self.handle();
         let work = async move {
             match registration {
@@ -329,6 +362,7 @@ impl BackendServerRegistration {
         if let Some(registration) = self.handle() {
             registration.set_draining(draining);
         }
+        self.publish();
     }
 
     /// Returns [code]true[/code] if the server is marked as draining.
@@ -409,6 +443,7 @@ impl BackendServerRegistration {
     #[func]
     pub fn set_players(&mut self, players: i64) {
         self.players = players;
+        self.publish();
         let Some(registration) = self.handle() else { return };
         // Refused by the limit, as any other number out of range.
         let count = u32::try_from(players).unwrap_or(u32::MAX);
@@ -493,6 +528,36 @@ impl BackendServerRegistration {
             self.main_loop_stall_seconds.to_bits() != seconds.to_bits(),
         );
         self.main_loop_stall_seconds = seconds;
+    }
+
+    /// Returns the UDP port that answers queries, or 0 if none is open.
+    #[func]
+    fn get_bound_query_port(&self) -> i64 {
+        self.bound_query_port().map_or(0, i64::from)
+    }
+
+    #[func]
+    fn set_query_enabled(&mut self, enabled: bool) {
+        self.warn_if_registered("query_enabled", self.query_enabled != enabled);
+        self.query_enabled = enabled;
+    }
+
+    #[func]
+    fn set_query_port(&mut self, port: i64) {
+        self.warn_if_registered("query_port", self.query_port != port);
+        self.query_port = port;
+    }
+
+    #[func]
+    fn set_query_player_names(&mut self, shown: bool) {
+        self.query_player_names = shown;
+        self.publish();
+    }
+
+    #[func]
+    fn set_lan_discovery(&mut self, enabled: bool) {
+        self.warn_if_registered("lan_discovery", self.lan_discovery != enabled);
+        self.lan_discovery = enabled;
     }
 
     #[func]
@@ -624,6 +689,7 @@ fn announce(id: InstanceId, event: Event) {
     match event {
         Event::Registered(server_id) => {
             host_notifier::ready(&server_id);
+            node.bind().publish();
             node.signals().registered().emit(&server_id);
         }
         Event::RegistrationFailed(error) => {

@@ -1,7 +1,5 @@
 //! Tickets: what lets one player into one room, once, and keeps a seat until then.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::extract::{Path, State};
 use backend_protocol::Problem;
@@ -31,9 +29,9 @@ pub async fn create(
     body: Option<JsonBody<RequestTicket>>,
 ) -> ApiResult<Json<JoinTicket>> {
     let request = body.map(|body| body.value).unwrap_or_default();
-    let (live, now) = live(&state, &player.1, room_id).await?;
+    let live = live(&state, room_id).await?;
     let live = if request.party_code.is_some() { live } else { shown(live)? };
-    issue(&state, &player, live, now, &request).await
+    issue(&state, &player, &live, &request).await
 }
 
 /// Creates a ticket for one join of the room with an invite code, and reserves a seat in it.
@@ -48,15 +46,14 @@ pub async fn by_code(
 ) -> ApiResult<Json<JoinTicket>> {
     let JoinByCode { invite_code, password, seats } = body.value;
     let room_id = invite_codes::room_id(&state, &player.0.sub, &invite_code).await?;
-    let (live, now) = live(&state, &player.1, room_id).await?;
-    issue(&state, &player, live, now, &RequestTicket { password, seats, party_code: None }).await
+    let live = live(&state, room_id).await?;
+    issue(&state, &player, &live, &RequestTicket { password, seats, party_code: None }).await
 }
 
 async fn issue(
     state: &AppState,
     player: &PlayerAuth,
-    live: Arc<LiveRoom>,
-    now: i64,
+    live: &LiveRoom,
     request: &RequestTicket,
 ) -> ApiResult<Json<JoinTicket>> {
     let (claims, room) = (&player.0, &live.room);
@@ -65,11 +62,11 @@ async fn issue(
     }
     // Who reserved for the party has shown the password.
     if request.party_code.is_none() {
-        password::check(state, &live, &claims.sub, &request.password).await?;
+        password::check(state, live, &claims.sub, &request.password).await?;
     }
     let expires_in = state.config.ticket_seconds;
     // Never older than the token it was got with, which may be younger than the clock says; see `session`.
-    let issued_at = now.max(claims.iat as i64 * 1000);
+    let issued_at = live.read_at.max(claims.iat as i64 * 1000);
     let subject = Subject { player_id: &claims.sub, name: &claims.name, session_id: claims.sid.as_deref() };
     let ticket_id = Tokens::new_id();
     let ticket = state.tokens.sign(&subject, Some((&room.room_id, &ticket_id)), expires_in, issued_at)?;

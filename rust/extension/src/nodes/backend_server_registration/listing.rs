@@ -6,6 +6,7 @@ use backend_client::registration::ServerDescription;
 use godot::prelude::*;
 
 use super::BackendServerRegistration;
+use super::query::Opening;
 use crate::config;
 use crate::variant_json;
 
@@ -33,15 +34,29 @@ impl BackendServerRegistration {
     pub(super) fn registering(
         &self,
     ) -> Result<impl Future<Output = Result<String, ClientError>> + Send + 'static, ClientError> {
-        let description = self.description()?;
+        let mut description = self.description()?;
         let players =
             u32::try_from(self.players).map_err(|_| ClientError::field("players", "must be 0 to 100000"))?;
-        let registration = self.connected()?;
+        let answering = self.begin_answering()?;
+        let registration = match self.connected() {
+            Ok(registration) => registration,
+            Err(error) => {
+                // A server without a backend is still found on the local network.
+                if let Some(answering) = answering {
+                    answering.open_alone();
+                }
+                return Err(error);
+            }
+        };
         registration.set_players(players)?;
-        Ok(async move { registration.register(description).await })
+        Ok(async move {
+            description.query_port = answering.and_then(Opening::open);
+            registration.register(description).await
+        })
     }
 
     pub(super) fn update_description(&self) {
+        self.publish();
         let Some(registration) = self.handle() else { return };
         let described = self.description().and_then(|description| registration.describe(description));
         // What is listed stays as it was. Before it is listed, nothing has to be complete.
@@ -66,6 +81,7 @@ impl BackendServerRegistration {
             name: self.server_name.to_string(),
             address: config::host(&self.public_address.to_string(), 0.0).public_address(),
             port: u16::try_from(self.port).map_err(|_| ClientError::field("port", "must be 1 to 65535"))?,
+            query_port: self.bound_query_port(),
             map: self.map.to_string(),
             mode: self.mode.to_string(),
             region: self.region.to_string(),

@@ -107,7 +107,8 @@ async fn orders_are_read_from_an_index(at: TestDatabase) {
             }
         }
     }
-    at.drop([database]).await;
+    database.close().await;
+    at.drop().await;
 }
 
 /// Exact labels have an index of their own in the order by name: rare ones cost as little as common ones.
@@ -129,7 +130,8 @@ async fn exact_labels_are_read_from_their_index(at: TestDatabase) {
         let other = RoomQuery { sort: RoomSort::Created, ..query };
         assert!(plan(&database, &other).await.contains("servers_created"));
     }
-    at.drop([database]).await;
+    database.close().await;
+    at.drop().await;
 }
 
 #[tokio::test]
