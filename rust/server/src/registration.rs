@@ -18,7 +18,9 @@ use crate::database::{Database, Transaction};
 use crate::http::idempotency::IdempotencyKey;
 use crate::http::{ApiError, ApiResult, JsonBody};
 use crate::player_store::{conflicts, leases};
-use crate::rooms::{invite_codes, password, seats, visibility_of, visibility_text};
+use crate::rooms::{
+    attributes as room_attributes, invite_codes, password, seats, visibility_of, visibility_text,
+};
 use crate::state::AppState;
 use crate::world_store;
 
@@ -137,6 +139,7 @@ pub async fn register(
     let invite_code = row.try_get("invite_code")?;
     let invite_code = invite_codes::update(&mut tx, &server_id, entry.visibility, invite_code, false).await?;
     list_players(&mut tx, &server_id, i64::from(entry.players)).await?;
+    room_attributes::store(&mut tx, &server_id, &entry.attributes).await?;
     // A server that was forgotten and comes back still holds the players that no other has taken.
     leases::renew_all(&state, &mut tx, &server_id).await?;
     world_store::renew_all(&mut tx, &server_id, lease_until).await?;
@@ -254,6 +257,9 @@ pub async fn heartbeat(
             invite_codes::update(&mut tx, &server_id, visibility, current, beat.new_invite_code).await?;
         if row.try_get::<i64, _>("players_before")? != i64::from(beat.players) {
             list_players(&mut tx, &server_id, i64::from(beat.players)).await?;
+        }
+        if let Some(attributes) = &beat.attributes {
+            room_attributes::store(&mut tx, &server_id, attributes).await?;
         }
         seats::end(&state.database, &mut tx, &server_id, &beat.used_tickets).await?;
         holds = leases::renew_all(&state, &mut tx, &server_id).await?;

@@ -1,5 +1,6 @@
 //! Rooms: registered servers as players see them.
 
+pub mod attributes;
 pub mod caches;
 mod guess_limits;
 pub mod invite_codes;

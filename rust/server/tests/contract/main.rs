@@ -18,6 +18,7 @@ mod program;
 mod registration;
 mod repeated_requests;
 mod room_access;
+mod room_queries;
 mod rooms;
 mod seats;
 mod server_keys;
