@@ -29,7 +29,7 @@ fn columns(database: &Database) -> String {
 
 /// Games and environments may share a database; a room is for the players of its own. Written so that each planner knows
 /// that most rooms are, and goes through them in the order of the list.
-fn of_scope(database: &Database, game: &str, environment: &str) -> String {
+pub(crate) fn of_scope(database: &Database, game: &str, environment: &str) -> String {
     let keys =
         format!("SELECT key_hash FROM server_keys WHERE game = {game} AND environment = {environment}");
     if database.is_sqlite() {
@@ -40,7 +40,7 @@ fn of_scope(database: &Database, game: &str, environment: &str) -> String {
 }
 
 /// `+` keeps an index from being chosen for it: nearly all servers are alive, and the list's order is what saves work.
-fn live_rooms(database: &Database) -> String {
+pub(crate) fn live_rooms(database: &Database) -> String {
     format!("+lease_until > {}", database.clock())
 }
 

@@ -11,6 +11,7 @@ mod lease_owners;
 mod leases;
 mod limits;
 mod mail;
+mod matchmaking;
 mod openapi;
 mod player_store;
 mod program;
