@@ -17,7 +17,9 @@ use godot::prelude::*;
 
 use crate::config::project_settings;
 use crate::nodes::backend_player_store::backlog_monitors;
-use crate::runtime::{frame_hook, log_bridge, main_thread_queue, standard_streams, worker_threads};
+use crate::runtime::{
+    frame_hook, log_bridge, main_thread_queue, standard_streams, thread_check, worker_threads,
+};
 use crate::shutdown::{coordinator, signals};
 
 // Of Rust's memory alone: what the main thread makes for a call a worker frees, and the other way round.
@@ -34,6 +36,7 @@ unsafe impl ExtensionLibrary for BackendExtension {
         if stage == InitStage::Core {
             standard_streams::fill_closed();
             standard_streams::outlive_readers();
+            thread_check::install();
         }
         if stage == InitStage::Scene {
             project_settings::register();
