@@ -5,6 +5,7 @@
 
 mod config;
 mod editor;
+mod entry;
 mod nodes;
 mod peer_auth;
 mod resources;
@@ -30,7 +31,7 @@ struct BackendExtension;
 
 // SAFETY: no other extension entry point exists in this library, and the callbacks uphold what gdext asks of them:
 // they run on the main thread and no thread of ours outlives the `Scene` stage.
-#[gdextension]
+#[gdextension(entry_symbol = gdext_entry)]
 unsafe impl ExtensionLibrary for BackendExtension {
     fn on_stage_init(stage: InitStage) {
         if stage == InitStage::Core {
@@ -66,6 +67,7 @@ unsafe impl ExtensionLibrary for BackendExtension {
                 worker_threads::stop();
                 coordinator::close();
             }
+            InitStage::Core => entry::unloaded(),
             _ => {}
         }
     }
