@@ -3,7 +3,7 @@
 
 /// A fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Failpoint {
+pub enum Failpoint {
     /// A save is acknowledged locally before it is in the journal.
     EarlyAck,
     /// A save is repeated under a new number.
@@ -17,19 +17,19 @@ impl Failpoint {
             Self::EarlyAck => cfg!(feature = "planted-early-ack"),
             Self::FreshSequence => cfg!(feature = "planted-fresh-sequence"),
         };
-        #[cfg(test)]
+        #[cfg(feature = "test-util")]
         let built = built || HERE.get() == Some(self);
         built
     }
 }
 
-#[cfg(test)]
+#[cfg(feature = "test-util")]
 thread_local! {
     static HERE: std::cell::Cell<Option<Failpoint>> = const { std::cell::Cell::new(None) };
 }
 
 /// From now on this thread has the fault.
-#[cfg(test)]
-pub(crate) fn plant(planted: Option<Failpoint>) {
+#[cfg(feature = "test-util")]
+pub fn plant(planted: Option<Failpoint>) {
     HERE.set(planted);
 }

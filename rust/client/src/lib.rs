@@ -20,9 +20,9 @@ pub mod registration;
 pub mod rooms;
 pub mod session;
 pub mod shutdown;
-#[cfg(test)]
-mod simulation;
 mod sync;
+#[cfg(feature = "test-util")]
+pub mod test_util;
 pub mod validation;
 pub mod world_store;
 

@@ -311,7 +311,7 @@ impl PlayerStore {
     }
 
     /// The lease under which this store holds the player.
-    #[cfg(test)]
+    #[cfg(feature = "test-util")]
     pub(crate) fn epoch_of(&self, player_id: &str) -> Option<i64> {
         let state = self.0.lock();
         state.players.get(player_id).filter(|_| state.takes_saves_of(player_id)).map(|player| player.epoch)
@@ -404,6 +404,3 @@ fn lease_lost() -> ClientError {
     )
     .into()
 }
-
-#[cfg(test)]
-mod tests;

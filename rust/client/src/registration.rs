@@ -291,7 +291,7 @@ impl Registration {
     }
 
     /// The worlds whose leases heartbeats renew.
-    #[cfg(test)]
+    #[cfg(feature = "test-util")]
     pub(crate) fn worlds(&self) -> Vec<String> {
         self.0.heartbeat("").worlds
     }
@@ -476,6 +476,3 @@ impl Inner {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-#[cfg(test)]
-mod tests;

@@ -406,6 +406,3 @@ fn check_grant(granted: &Granted) -> Result<(), ClientError> {
     }
     Err(ClientError::new(Fault::BadReply, "the backend's reply is not understood: its tokens are not usable"))
 }
-
-#[cfg(test)]
-mod tests;

@@ -21,7 +21,7 @@ use crate::validation::jwks::KeyCache;
 use crate::validation::revocations::Revocations;
 
 /// Most tickets remembered as used while the backend is away.
-const MAX_REMEMBERED: usize = 10_000;
+pub const MAX_REMEMBERED: usize = 10_000;
 
 /// Whom to ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -235,6 +235,3 @@ fn refused(rejection: Rejection, clock_difference: i64) -> ClientError {
     Problem::new(code, format!("{detail}: the clock of this server is {difference} that of the backend"))
         .into()
 }
-
-#[cfg(test)]
-mod tests;

@@ -14,6 +14,8 @@ mod queue;
 mod read;
 mod rollback;
 mod state;
+#[cfg(feature = "test-util")]
+mod test_util;
 mod uploader;
 
 use std::collections::HashMap;
@@ -506,6 +508,3 @@ async fn on_disk<T: Send + 'static>(
         Err(error) => Err(ClientError::new(Fault::Internal, format!("disk worker: {error}"))),
     }
 }
-
-#[cfg(test)]
-mod tests;

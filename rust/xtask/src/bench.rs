@@ -171,7 +171,7 @@ fn scratch() -> Result<PathBuf> {
 fn built(program: &str, profile: &str) -> Result<Command> {
     let folder = workspace::target().join(if profile == "dev" { "debug" } else { profile });
     let path = |program: &str| folder.join(format!("{program}{}", std::env::consts::EXE_SUFFIX));
-    for (package, program) in [("backend-server", "backend-server"), ("end-to-end", program)] {
+    for (package, program) in [("backend-server", "backend-server"), ("bench", program)] {
         println!("building {program} with profile {profile}");
         let mut command = workspace::cargo();
         command.args(["build", "--package", package, "--bin", program, "--profile", profile]);

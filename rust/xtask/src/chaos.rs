@@ -205,13 +205,13 @@ fn test_checker() -> Result<()> {
 }
 
 fn checker() -> PathBuf {
-    workspace::root().join("tests/check_history.py")
+    workspace::root().join("tests/chaos/check_history.py")
 }
 
 fn build(backend: PathBuf) -> Result<Programs> {
     println!("building chaos and chaos-server");
     let programs = ["--bin", "chaos", "--bin", "chaos-server"];
-    build_in_place("chaos", "end-to-end", &programs, None)?;
+    build_in_place("chaos", "chaos", &programs, None)?;
     Ok(Programs { orchestrator: built("chaos"), game_server: aside("chaos-server", "honest")?, backend })
 }
 
@@ -251,7 +251,7 @@ fn plant(control: Control, honest: &Programs) -> Result<Programs> {
     };
     let (package, program, feature, planted) = match control {
         Control::EarlyAck | Control::FreshSequence => {
-            ("end-to-end", "chaos-server", format!("backend-client/{name}"), &mut programs.game_server)
+            ("chaos", "chaos-server", format!("backend-client/{name}"), &mut programs.game_server)
         }
         Control::NoEpochCheck => ("backend-server", "backend-server", name.to_owned(), &mut programs.backend),
     };

@@ -163,7 +163,7 @@ fn cut(
 /// Builds one of the two programs and puts it where no other variant of it goes.
 fn build(program: &str, control: Option<Control>) -> Result<PathBuf> {
     let mut command = workspace::cargo();
-    command.args(["build", "--quiet", "--package", "end-to-end", "--bin", program]);
+    command.args(["build", "--quiet", "--package", "powercut", "--bin", program]);
     if let Some(control) = control {
         command.args(["--features", &format!("backend-client/{}", control.feature())]);
     }

@@ -1,5 +1,5 @@
 //! `cargo xtask sim`: the client's state machines over simulated time, network, disks and processes, one run per seed.
-//! The runs are a test of the client crate; this builds it, says how many, and shows what came of it.
+//! The runs are a test of the simulation crate; this builds it, says how many, and shows what came of it.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use crate::summary::Counts;
 use crate::workspace;
 
 /// The test that plays what the environment says.
-const TEST: &str = "simulation::seeds::every_seed_keeps_the_promises_and_is_repeatable";
+const TEST: &str = "every_seed_keeps_the_promises_and_is_repeatable";
 /// The tests that the planted faults are noticed.
 const CONTROLS: [&str; 2] = [
-    "simulation::seeds::an_early_acknowledgement_is_noticed",
-    "simulation::seeds::a_repetition_under_a_fresh_number_is_noticed",
+    "an_early_acknowledgement_is_noticed",
+    "a_repetition_under_a_fresh_number_is_noticed",
 ];
 /// Seeds of one run of all tests.
 const STAGE_SEEDS: u64 = 10_000;
@@ -46,7 +46,7 @@ pub struct Options {
 
 /// Runs the command.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let mut build: Vec<&str> = vec!["--package", "backend-client"];
+    let mut build: Vec<&str> = vec!["--package", "backend-simulation"];
     if !options.debug {
         build.extend(["--profile", "measured"]);
     }
@@ -57,12 +57,12 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 /// build than the seeds to play.
 pub fn stage() -> Result<Counts> {
     let options = Options { seeds: STAGE_SEEDS, seed: 0, jobs: None, trace: false, debug: true };
-    play(&options, &["--workspace", "--exclude", "end-to-end"], &CONTROLS)
+    play(&options, &workspace::without_processes(), &CONTROLS)
 }
 
 fn play(options: &Options, build: &[&str], more: &[&str]) -> Result<Counts> {
     let mut command = workspace::cargo();
-    command.args(["test", "--quiet", "--color=never", "--lib"]).args(build);
+    command.args(["test", "--quiet", "--color=never", "--test", "seeds"]).args(build);
     command.args(["--", "--nocapture", "--exact", TEST]).args(more);
     command.env("SIM_SEEDS", options.seeds.to_string()).env("SIM_SEED", options.seed.to_string());
     if let Some(jobs) = options.jobs {

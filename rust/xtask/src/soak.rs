@@ -25,7 +25,7 @@ pub struct Options {
 /// Prints the sizes as CSV. Fails when a journal takes more than it may, or a save is not acknowledged or delivered.
 pub fn run(options: &Options) -> Result<ExitCode> {
     let mut build = workspace::cargo();
-    build.args(["build", "--quiet", "--package", "end-to-end", "--bin", "soak"]);
+    build.args(["build", "--quiet", "--package", "soak", "--bin", "soak"]);
     process::run("building soak", build)?;
     let folder = workspace::provisions().join("soak").join(std::process::id().to_string());
     let mut command = Command::new(workspace::target().join("debug/soak"));

@@ -183,7 +183,7 @@ fn found<T>(need: &Result<T, String>) -> Result<&T> {
 }
 
 fn rust_tests(needs: &Needs, filter: Option<&str>) -> Result<Counts> {
-    let packages = ["--workspace", "--exclude", "end-to-end"];
+    let packages = workspace::without_processes();
     build_tests(&packages)?;
     let postgres = found(&needs.postgres)?;
     let mut command = test_command(&packages, None, filter)?;
@@ -193,7 +193,7 @@ fn rust_tests(needs: &Needs, filter: Option<&str>) -> Result<Counts> {
 
 fn doc_tests(needs: &Needs) -> Result<Counts> {
     let mut command = workspace::cargo();
-    command.args(["test", "--doc", "--workspace", "--no-fail-fast", "--color=never"]);
+    command.args(["test", "--doc", "--no-fail-fast", "--color=never"]).args(workspace::without_processes());
     command.env("TEST_POSTGRES_URL", found(&needs.postgres)?.url());
     let mut run = Running::start_echoing("doc-examples", command, |line| line.contains("FAILED"))?;
     let status = run.wait(BUILD)?;
@@ -203,7 +203,7 @@ fn doc_tests(needs: &Needs) -> Result<Counts> {
 }
 
 fn end_to_end(needs: &Needs, filter: Option<&str>) -> Result<Counts> {
-    let packages = ["--package", "end-to-end"];
+    let packages = workspace::with_processes();
     build_tests(&packages)?;
     let engine = found(&needs.engine)?;
     // Imported once here, so that no test pays for it.

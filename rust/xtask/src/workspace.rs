@@ -10,6 +10,22 @@ pub fn root() -> PathBuf {
     crate_folder.ancestors().nth(2).unwrap_or(crate_folder).to_owned()
 }
 
+/// Crates whose tests start real processes: the stage `end-to-end`.
+const WITH_PROCESSES: [&str; 4] = ["test-harness", "e2e", "chaos", "powercut"];
+/// Crates without tests, which bring libraries that nothing else needs.
+const MEASUREMENTS: [&str; 2] = ["bench", "soak"];
+
+/// Arguments of cargo that choose the crates whose tests start real processes.
+pub fn with_processes() -> Vec<&'static str> {
+    WITH_PROCESSES.iter().flat_map(|package| ["--package", package]).collect()
+}
+
+/// Arguments of cargo that choose the crates whose tests run in their own process.
+pub fn without_processes() -> Vec<&'static str> {
+    let excluded = WITH_PROCESSES.iter().chain(&MEASUREMENTS).flat_map(|package| ["--exclude", package]);
+    ["--workspace"].into_iter().chain(excluded).collect()
+}
+
 /// Where cargo builds to.
 pub fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |folder| root().join(folder))

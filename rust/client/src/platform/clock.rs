@@ -64,7 +64,7 @@ impl Clock for SystemClock {
     }
 }
 
-#[cfg(test)]
+#[cfg(feature = "test-util")]
 pub(crate) mod simulated {
     //! A wall clock that moves with tokio's paused time.
 
@@ -77,6 +77,7 @@ pub(crate) mod simulated {
     }
 
     impl SimulatedClock {
+        /// A clock that reads `start_unix`, in seconds since 1970.
         pub fn starting_at(start_unix: u64) -> Self {
             Self { start: Instant::now(), start_unix }
         }

@@ -19,34 +19,32 @@ pub(crate) fn random_uuid() -> Uuid {
 }
 
 fn draw() -> u64 {
-    #[cfg(test)]
+    #[cfg(feature = "test-util")]
     if let Some(number) = seeded::draw() {
         return number;
     }
     rand::random()
 }
 
-#[cfg(test)]
+#[cfg(feature = "test-util")]
 pub(crate) mod seeded {
-    //! The numbers of one seed instead of the system's, for all that runs on this thread.
+    //! Numbers of a test's own instead of the system's, for all that runs on this thread.
 
-    use std::cell::Cell;
+    use std::cell::RefCell;
 
-    use crate::simulation::Rng;
+    /// Where the numbers come from.
+    pub type Source = Box<dyn FnMut() -> u64>;
 
     thread_local! {
-        static DICE: Cell<Option<Rng>> = const { Cell::new(None) };
+        static SOURCE: RefCell<Option<Source>> = const { RefCell::new(None) };
     }
 
-    /// From now on, or until `None`, this thread draws from `dice`.
-    pub fn set(dice: Option<Rng>) {
-        DICE.set(dice);
+    /// Makes this thread draw its random numbers from `source`, until `None`.
+    pub fn draw_from(source: Option<Source>) {
+        SOURCE.replace(source);
     }
 
-    pub fn draw() -> Option<u64> {
-        let mut dice = DICE.take()?;
-        let number = dice.draw();
-        DICE.set(Some(dice));
-        Some(number)
+    pub(super) fn draw() -> Option<u64> {
+        SOURCE.with_borrow_mut(|source| source.as_mut().map(|draw| draw()))
     }
 }

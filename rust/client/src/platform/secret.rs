@@ -49,6 +49,12 @@ impl std::fmt::Debug for ServerKey {
     }
 }
 
+/// A key for tests.
+#[cfg(test)]
+pub(crate) fn example_key() -> ServerKey {
+    ServerKey::parse("gsk_live_0123456789abcdef0123456789abcdef").expect("well formed")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

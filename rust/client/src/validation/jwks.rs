@@ -391,6 +391,3 @@ impl Inner {
 fn ahead(fresh_for: Duration) -> Duration {
     fresh_for.mul_f64(0.72 + 0.16 * rng::fraction())
 }
-
-#[cfg(test)]
-mod tests;

@@ -8,7 +8,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 
 use super::*;
 use crate::platform::clock::SystemClock;
-use crate::simulation::server_key;
+use crate::platform::secret::example_key as server_key;
 
 type Script = Result<HttpReply, TransportError>;
 

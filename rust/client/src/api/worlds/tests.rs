@@ -7,7 +7,7 @@ use super::*;
 use crate::api::transport::{Transport, TransportError};
 use crate::config::Config;
 use crate::platform::clock::SystemClock;
-use crate::simulation::server_key;
+use crate::platform::secret::example_key as server_key;
 
 /// Answers from a script, and keeps what it was sent.
 #[derive(Default)]

@@ -9,7 +9,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 
 use super::*;
-use crate::simulation::Rng;
+use backend_simulation::Rng;
 
 const BACKEND: Option<&str> = Some("a");
 

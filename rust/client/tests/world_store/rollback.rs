@@ -1,0 +1,70 @@
+//! A backend whose database goes back while a world is open.
+
+use super::*;
+
+#[tokio::test]
+async fn a_release_does_not_lose_what_was_committed_since_the_backup() {
+    let (backend, folder) = (SimulatedWorlds::new(), folder());
+    let (store, _news) = open(&backend, folder.path()).await;
+    put(&store, "kept", b"one").await;
+    put(&store, "removed", b"one").await;
+    assert_eq!(store.flush(TIMEOUT).await.unsaved, 0);
+    let backup = backend.back_up();
+    put(&store, "changed", b"two").await;
+    put(&store, "kept", b"two").await;
+    store.remove("removed").expect("taken").done().await.expect("durable");
+    assert_eq!(store.flush(TIMEOUT).await.unsaved, 0);
+    let confirmed = backend.contents();
+    backend.restore(backup);
+    assert_ne!(backend.contents(), confirmed);
+    assert_eq!(store.close(TIMEOUT).await.unsaved, 0);
+    assert_eq!(backend.contents(), confirmed);
+    assert!(backend.is_free(), "released");
+}
+
+#[tokio::test]
+async fn the_next_commit_notices() {
+    let (backend, folder) = (SimulatedWorlds::new(), folder());
+    let (store, _news) = open(&backend, folder.path()).await;
+    put(&store, "a", b"one").await;
+    assert_eq!(store.flush(TIMEOUT).await.unsaved, 0);
+    let backup = backend.back_up();
+    put(&store, "b", b"two").await;
+    assert_eq!(store.flush(TIMEOUT).await.unsaved, 0);
+    backend.restore(backup);
+    put(&store, "a", b"three").await;
+    assert_eq!(store.flush(TIMEOUT).await.unsaved, 0);
+    until(|| backend.content("b").as_deref() == Some(b"two")).await;
+}
+
+#[tokio::test]
+async fn a_heartbeat_notices_without_another_commit() {
+    let (worlds, folder, backend) = (SimulatedWorlds::new(), folder(), SimulatedBackend::new());
+    backend.state.lock().expect("not poisoned").heartbeat_seconds = 1;
+    let registration = listed(&backend).await;
+    let (setup, _news) = setup(&worlds, folder.path()).await;
+    let setup = Setup { registration: registration.clone(), ..setup };
+    let store = WorldStore::open(setup, "overworld", TIMEOUT).await.expect("opened");
+    let backups = (worlds.back_up(), backend.state.lock().expect("not poisoned").back_up());
+    put(&store, "a", b"one").await;
+    assert_eq!(store.flush(TIMEOUT).await.unsaved, 0);
+    let beats = || backend.state.lock().expect("not poisoned").heartbeats.len();
+    until(|| beats() >= 2).await;
+    worlds.restore(backups.0);
+    backend.state.lock().expect("not poisoned").restore(backups.1);
+    until(|| worlds.content("a").as_deref() == Some(b"one")).await;
+    registration.stop();
+}
+
+#[tokio::test]
+async fn a_world_that_another_server_has_changed_since_is_left_alone() {
+    let (backend, folder) = (SimulatedWorlds::new(), folder());
+    let (store, _news) = open(&backend, folder.path()).await;
+    put(&store, "a", b"one").await;
+    assert_eq!(store.flush(TIMEOUT).await.unsaved, 0);
+    // Forgotten for longer than its lease: another server has the world, and goes on with it.
+    backend.taken_by("another");
+    backend.changed_by_another("a");
+    store.compare().await.expect("compared");
+    assert_eq!(store.dirty_count(), 0);
+}

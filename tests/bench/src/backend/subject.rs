@@ -1,0 +1,84 @@
+//! A real backend on its cores, on a database that is full of rows.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use test_harness::backend::Backend;
+use tokio::runtime::Runtime;
+
+use super::population::{self, Population};
+use crate::pinned::{Side, pin};
+
+/// What the backend stands on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Base {
+    Sqlite,
+    /// On the same machine, on whichever cores the system gives it.
+    Postgres,
+}
+
+impl Base {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sqlite => "SQLite",
+            Self::Postgres => "PostgreSQL",
+        }
+    }
+}
+
+/// Backend and database.
+pub struct Subject {
+    pub base: Base,
+    pub backend: Backend,
+    pub key: String,
+    /// The database's URL.
+    pub database: String,
+    pub population: Population,
+}
+
+impl Subject {
+    pub fn start(runtime: &Runtime, base: Base, name: &str) -> Result<Self> {
+        let location = match base {
+            Base::Sqlite => None,
+            Base::Postgres => {
+                let admin = std::env::var("TEST_POSTGRES_URL").context(
+                    "TEST_POSTGRES_URL is not set: run `cargo xtask bench`, which provides PostgreSQL",
+                )?;
+                Some(runtime.block_on(population::new_postgres(&admin, name))?)
+            }
+        };
+        // Of a machine with two cores there would be two workers. Servers that were put in are to live on.
+        let backend = Backend::start_in(
+            &[("TOKIO_WORKER_THREADS", "2")],
+            location.clone(),
+            &["--lease-seconds", "3600"],
+        )?;
+        pin(Side::Server, backend.id()?)?;
+        let key = fs::read_to_string(backend.server_key_file())?.trim().to_owned();
+        let database =
+            location.unwrap_or_else(|| format!("sqlite://{}", backend.folder().join("backend.db").display()));
+        let population = Population { servers: 0, players: 0, document: 0 };
+        Ok(Self { base, backend, key, database, population })
+    }
+
+    /// The backend, and those of PostgreSQL's processes that work for it.
+    pub fn processes(&self, runtime: &Runtime) -> Result<Vec<u32>> {
+        let mut processes = vec![self.backend.id()?];
+        if self.base == Base::Postgres {
+            processes.extend(runtime.block_on(population::postgres_processes(&self.database))?);
+        }
+        Ok(processes)
+    }
+
+    /// Saves that were ever applied.
+    pub fn saves(&self, runtime: &Runtime) -> Result<i64> {
+        runtime.block_on(population::saves(&self.database))
+    }
+
+    /// Puts in what is missing.
+    pub fn grow(&mut self, runtime: &Runtime, to: Population) -> Result<()> {
+        runtime.block_on(population::grow(&self.database, &self.key, self.population, to))?;
+        self.population = to;
+        Ok(())
+    }
+}
