@@ -1,5 +1,6 @@
 //! Documents between Godot's `Dictionary` and JSON.
 
+mod attributes;
 mod decoder;
 mod equality;
 mod error;
@@ -14,8 +15,12 @@ use godot::builtin::AnyDictionary;
 use godot::prelude::*;
 use serde_json::{Map, Number, Value};
 
+pub use attributes::{attributes, attributes_dictionary};
 pub use gstring::gstring;
 pub use snapshot::{DictionarySnapshot, log_unmuted};
+
+/// Deeper than documents are in practice; detects a container that contains itself.
+const MAX_DEPTH: usize = 64;
 
 /// `dictionary` as a JSON object, at once. Refuses what JSON cannot hold, naming the place.
 pub fn from_dictionary(dictionary: &AnyDictionary) -> Result<Content, ClientError> {

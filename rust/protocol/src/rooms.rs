@@ -1,10 +1,45 @@
 //! Finding a place to play.
 
+mod attributes;
+mod invite_code;
+mod password;
+
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::limits::{self, Check, FieldError};
 use crate::registration::ServerStatus;
+
+pub use attributes::{
+    AttributeValue, Attributes, MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTE_NAME, MAX_ATTRIBUTE_TEXT, MAX_ATTRIBUTES,
+    check_attribute_name, check_attributes,
+};
+pub use invite_code::{INVITE_ALPHABET, INVITE_LENGTH, normal_invite_code};
+pub use password::{MAX_ROOM_PASSWORD, RoomPassword};
+
+/// Most seats that one ticket reserves.
+pub const MAX_PARTY: u32 = 16;
+
+/// Who finds a room, and how it is joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RoomVisibility {
+    /// Listed, and joined by its id.
+    #[default]
+    Public,
+    /// Not listed. Whoever has its id or its invite code joins.
+    Unlisted,
+    /// Not listed, and to be read by nobody. Only its invite code lets players in.
+    Private,
+}
+
+impl RoomVisibility {
+    /// Whether the room is listed.
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+    pub const fn is_public(&self) -> bool {
+        matches!(self, Self::Public)
+    }
+}
 
 /// A live server as players see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -27,14 +62,26 @@ pub struct Room {
     pub version: String,
     /// Free tags.
     pub tags: Vec<String>,
-    /// Players now.
+    /// Players now, as the server counts them.
     pub players: u32,
+    /// Seats that are kept for players who have a ticket and are not counted yet.
+    #[serde(default)]
+    pub reserved: u32,
     /// Maximum number of players.
     pub max_players: u32,
     /// Whether it takes players.
     pub status: ServerStatus,
     /// RFC 3339 time of registration, UTC.
     pub created_at: String,
+    /// Who finds the room. Lists have public ones only.
+    #[serde(default)]
+    pub visibility: RoomVisibility,
+    /// Whether a ticket needs the room's password.
+    #[serde(default)]
+    pub has_password: bool,
+    /// Custom attributes.
+    #[serde(default, skip_serializing_if = "Attributes::is_empty")]
+    pub attributes: Attributes,
 }
 
 /// Order of a room list. Ties are broken by id, so that pages never overlap.
@@ -114,6 +161,36 @@ pub struct RoomPage {
     pub next_cursor: Option<String>,
 }
 
+/// What the caller shows to be let into a room. A request without a body shows nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RequestTicket {
+    /// The room's password, if it has one.
+    #[serde(default, skip_serializing_if = "RoomPassword::is_empty")]
+    pub password: RoomPassword,
+    /// Seats to reserve, 1 to 16, all or none: the caller's, and those that the others of the party claim with the ticket's
+    /// `party_code`. Absent: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seats: Option<u32>,
+    /// Claims one of the seats that a party has reserved, in place of `password` and `seats`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub party_code: Option<String>,
+}
+
+/// Names a room by its invite code.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JoinByCode {
+    /// Six letters and digits, such as `K7Q-X3M`. Case, hyphens and white space do not matter.
+    pub invite_code: String,
+    /// The room's password, if it has one: the code does not stand in for it.
+    #[serde(default, skip_serializing_if = "RoomPassword::is_empty")]
+    pub password: RoomPassword,
+    /// Seats to reserve, 1 to 16, see [`RequestTicket::seats`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seats: Option<u32>,
+}
+
 /// Permission for one player to join one server, once, within a minute.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct JoinTicket {
@@ -126,6 +203,49 @@ pub struct JoinTicket {
     /// The server's certificate, PEM: connect with DTLS and accept no other. Absent: the room is not encrypted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
+    /// By which the others of the party claim their seats, while these last. Absent: one seat was requested.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub party_code: Option<String>,
+}
+
+impl Room {
+    /// Places that nobody has and nobody is on the way to.
+    pub const fn free_seats(&self) -> u32 {
+        self.max_players.saturating_sub(self.players.saturating_add(self.reserved))
+    }
+}
+
+fn check_seats(seats: Option<u32>) -> Result<(), FieldError> {
+    match seats {
+        Some(seats) if seats == 0 || seats > MAX_PARTY => {
+            Err(FieldError::new("seats", format!("must be 1 to {MAX_PARTY}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Check for RequestTicket {
+    fn check(&self) -> Result<(), FieldError> {
+        check_seats(self.seats)?;
+        if let Some(code) = &self.party_code {
+            limits::identifier("party_code", code, 64)?;
+            if self.seats.is_some() {
+                return Err(FieldError::new(
+                    "seats",
+                    "must be absent with party_code, which claims one seat",
+                ));
+            }
+        }
+        self.password.check("password")
+    }
+}
+
+impl Check for JoinByCode {
+    fn check(&self) -> Result<(), FieldError> {
+        normal_invite_code("invite_code", &self.invite_code)?;
+        check_seats(self.seats)?;
+        self.password.check("password")
+    }
 }
 
 impl Check for RoomQuery {

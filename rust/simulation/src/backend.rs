@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use backend_protocol::player_store::{
@@ -10,31 +9,18 @@ use backend_protocol::player_store::{
     ResolveConflicts, SavedDocuments,
 };
 use backend_protocol::registration::{Heartbeat, HeartbeatReply, RegisterServer, ServerLease};
-use backend_protocol::rooms::{JoinTicket, Room, RoomPage, RoomQuery};
+use backend_protocol::rooms::{JoinByCode, JoinTicket, RequestTicket, Room, RoomPage, RoomQuery};
 use backend_protocol::session::{
     AnonymousLogin, DeviceLogin, Logout, PasswordLogin, Refresh, Register, Session,
 };
 use backend_protocol::validation::{Jwks, TokenKind, Validate, Validated};
 use backend_protocol::{Code, Problem};
 
-use super::{Network, State};
+use super::{Network, State, Trouble};
 use backend_client::api::backend::{Backend, PublishedKeys, Reply};
 use backend_client::error::{ClientError, Fault};
 use backend_client::platform::secret::ServerKey;
 use backend_client::player_store::Batch;
-
-/// What goes wrong with one call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trouble {
-    /// The request never arrives.
-    LostRequest,
-    /// The request is executed, its reply never arrives.
-    LostReply,
-    /// The request is executed at once, its reply takes this long.
-    LateReply(Duration),
-    /// 503.
-    Unavailable,
-}
 
 #[derive(Default)]
 pub struct SimulatedBackend {
@@ -177,6 +163,7 @@ impl Backend for SimulatedBackend {
                 display_name: "Ada".into(),
                 kind: TokenKind::Join,
                 expires_in: 60,
+                ticket_id: None,
             })
         })
         .await
@@ -217,8 +204,12 @@ impl Backend for SimulatedBackend {
         self.serve("room", |_| Err(Problem::new(Code::RoomNotFound, "none").into())).await
     }
 
-    async fn ticket(&self, _access_token: &str, _room_id: &str) -> Reply<JoinTicket> {
+    async fn ticket(&self, _access_token: &str, _room_id: &str, _body: &RequestTicket) -> Reply<JoinTicket> {
         self.serve("ticket", |_| Err(Problem::new(Code::RoomFull, "full").into())).await
+    }
+
+    async fn ticket_by_code(&self, _access_token: &str, _body: &JoinByCode) -> Reply<JoinTicket> {
+        self.serve("ticket_by_code", |_| Err(Problem::new(Code::InviteCodeUnknown, "none").into())).await
     }
 
     async fn load_players(&self, _key: &ServerKey, body: &LoadPlayers) -> Reply<LoadedPlayers> {

@@ -12,12 +12,24 @@ use backend_protocol::validation::Jwks;
 use backend_protocol::{Code, Problem};
 use tokio::time::Instant;
 
-use super::Trouble;
 use backend_client::api::backend::Reply;
 use backend_client::player_store::Content;
 
 /// A server that waits asks again and again; one that has not for this long has given up.
 const WANTED: Duration = Duration::from_secs(10);
+
+/// What goes wrong with one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// The request never arrives.
+    LostRequest,
+    /// The request is executed, its reply never arrives.
+    LostReply,
+    /// The request is executed at once, its reply takes this long.
+    LateReply(Duration),
+    /// 503.
+    Unavailable,
+}
 
 /// The backend's memory. Public fields are for tests to look at and to turn.
 pub struct State {
@@ -52,6 +64,8 @@ pub struct State {
     pub holder_heartbeat_seconds: u32,
     /// What registrations are told.
     pub backend_id: Option<String>,
+    /// What registrations and heartbeats are told of the room.
+    pub invite_code: Option<String>,
     /// Instance → entry.
     pub servers: BTreeMap<String, Server>,
     pub leases: BTreeMap<String, Lease>,
@@ -177,6 +191,7 @@ impl Default for State {
             heartbeat_seconds: 30,
             holder_heartbeat_seconds: 30,
             backend_id: Some("simulated".into()),
+            invite_code: None,
             servers: BTreeMap::new(),
             leases: BTreeMap::new(),
             documents: BTreeMap::new(),
@@ -213,6 +228,7 @@ impl State {
             lease_seconds,
             heartbeat_seconds: self.heartbeat_seconds,
             backend_id: self.backend_id.clone(),
+            invite_code: self.invite_code.clone(),
         }
     }
 
@@ -254,6 +270,7 @@ impl State {
             revocations: self.revocations.clone(),
             revocations_as_of: self.revocations_as_of,
             key_ids: self.key_ids.clone(),
+            invite_code: self.invite_code.clone(),
         })
     }
 

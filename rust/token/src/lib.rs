@@ -14,6 +14,7 @@
 //!
 //! There is no code for `none`, for symmetric keys, for encrypted tokens, or for keys that come with a token.
 #![deny(missing_docs)]
+#![forbid(unsafe_code)]
 
 mod algorithm;
 mod compact;
@@ -60,7 +61,7 @@ pub enum Rejection {
     BadHeader,
     #[error("a header member that this verifier does not take")]
     ForbiddenHeader,
-    #[error("not the type of token asked for")]
+    #[error("not the required type of token")]
     WrongType,
     #[error("not the algorithm of the key")]
     WrongAlgorithm,

@@ -132,6 +132,7 @@ async fn validate(
         display_name: "Ada".into(),
         kind: TokenKind::Access,
         expires_in: 600,
+        ticket_id: None,
     }))
 }
 
@@ -155,6 +156,7 @@ async fn heartbeat(
         revocations: Vec::new(),
         revocations_as_of: body.revocations_after.unwrap_or_default(),
         key_ids: Some(vec!["0123456789abcdef".into()]),
+        invite_code: None,
     }))
 }
 

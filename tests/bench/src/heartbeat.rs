@@ -145,6 +145,11 @@ fn body(number: usize) -> Heartbeat {
         mode: None,
         max_players: None,
         tags: None,
+        visibility: None,
+        password: None,
+        attributes: None,
+        new_invite_code: false,
+        used_tickets: Vec::new(),
         revocations_after: Some(1),
         worlds: Vec::new(),
     }
