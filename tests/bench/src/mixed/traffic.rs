@@ -226,6 +226,7 @@ impl Traffic {
                 password: None,
                 attributes: None,
                 new_invite_code: false,
+                used_tickets: Vec::new(),
                 revocations_after,
                 worlds: Vec::new(),
             };
