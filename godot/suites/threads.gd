@@ -10,7 +10,9 @@ func test_a_call_from_a_thread_is_refused_with_what_to_do() -> void:
 	var returned: Variant = await in_a_thread(func() -> Variant: return session.login_anonymous())
 	check_eq(returned, null, "what the refused call returned")
 	check_eq(session.player_id, "", "player")
-	succeeded(await session.login_anonymous("Main").completed, "login from the main thread afterwards")
+	succeeded(
+		await session.login_anonymous("Main").completed, "login from the main thread afterwards"
+	)
 
 
 func test_a_property_read_in_a_thread_is_refused_too() -> void:

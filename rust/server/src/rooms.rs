@@ -2,6 +2,7 @@
 
 pub mod attributes;
 pub mod caches;
+mod growing_statement;
 mod guess_limits;
 pub mod invite_codes;
 pub mod list;

@@ -20,7 +20,7 @@ use crate::registration::ServerDescription;
 const INFO: &[u8] = b"\xff\xff\xff\xff\x54Source Engine Query\0";
 const PLAYER: &[u8] = b"\xff\xff\xff\xff\x55\xff\xff\xff\xff";
 const RULES: &[u8] = b"\xff\xff\xff\xff\x56\xff\xff\xff\xff";
-const PATIENCE: Duration = Duration::from_secs(20);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 
 fn facts() -> Facts {
     Facts {
@@ -237,7 +237,7 @@ proptest! {
 async fn ask(socket: &UdpSocket, port: u16, question: &[u8]) -> Vec<u8> {
     socket.send_to(question, ("127.0.0.1", port)).await.expect("sent");
     let mut buffer = vec![0; 2_048];
-    let received = timeout(PATIENCE, socket.recv_from(&mut buffer)).await.expect("an answer");
+    let received = timeout(WAIT_TIMEOUT, socket.recv_from(&mut buffer)).await.expect("an answer");
     buffer.truncate(received.expect("received").0);
     buffer
 }
@@ -263,15 +263,15 @@ async fn a_main_loop_that_hangs_is_unhealthy_until_it_turns() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    timeout(PATIENCE, until(ServerStatus::Unhealthy, false)).await.expect("unhealthy");
-    timeout(PATIENCE, until(ServerStatus::Ready, true)).await.expect("ready");
+    timeout(WAIT_TIMEOUT, until(ServerStatus::Unhealthy, false)).await.expect("unhealthy");
+    timeout(WAIT_TIMEOUT, until(ServerStatus::Ready, true)).await.expect("ready");
     server.publish(Facts { draining: true, ..facts() });
-    timeout(PATIENCE, until(ServerStatus::Draining, true)).await.expect("draining");
+    timeout(WAIT_TIMEOUT, until(ServerStatus::Draining, true)).await.expect("draining");
 }
 
 #[tokio::test]
 async fn a_taken_port_is_named_and_a_closed_one_is_free() {
-    let new = || ServerQuery::new(Arc::new(SystemClock), PATIENCE);
+    let new = || ServerQuery::new(Arc::new(SystemClock), WAIT_TIMEOUT);
     let (first, second) = (new(), new());
     let port = first.open(QueryOptions { port: 0, lan_discovery: false }).expect("opened");
     let options = QueryOptions { port, lan_discovery: false };
@@ -285,13 +285,13 @@ async fn a_taken_port_is_named_and_a_closed_one_is_free() {
             tokio::task::yield_now().await;
         }
     };
-    timeout(PATIENCE, freed).await.expect("free again");
+    timeout(WAIT_TIMEOUT, freed).await.expect("free again");
     assert_eq!(second.open(options).expect("still open"), port);
 }
 
 #[tokio::test]
 async fn a_flood_of_rubbish_leaves_the_server_answering() {
-    let server = ServerQuery::new(Arc::new(SystemClock), PATIENCE);
+    let server = ServerQuery::new(Arc::new(SystemClock), WAIT_TIMEOUT);
     server.publish(facts());
     let port = server.open(QueryOptions { port: 0, lan_discovery: false }).expect("opened");
     let socket = UdpSocket::bind("127.0.0.1:0").await.expect("bound");
@@ -310,5 +310,5 @@ async fn a_flood_of_rubbish_leaves_the_server_answering() {
             }
         }
     };
-    assert_eq!(timeout(PATIENCE, answered).await.expect("an answer").nonce, [3; 8]);
+    assert_eq!(timeout(WAIT_TIMEOUT, answered).await.expect("an answer").nonce, [3; 8]);
 }

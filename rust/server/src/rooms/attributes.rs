@@ -3,7 +3,7 @@
 use backend_protocol::rooms::{AttributeFilter, AttributeValue, Attributes, Comparison};
 use sqlx::AssertSqlSafe;
 
-use super::list::conditions::{Bind, Conditions};
+use super::growing_statement::{Bind, Conditions};
 use crate::database::{Database, Transaction};
 use crate::http::ApiResult;
 

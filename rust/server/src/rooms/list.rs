@@ -15,8 +15,9 @@ use backend_protocol::{Problem, limits};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Row};
 
-use self::conditions::{Bind, Conditions, statement};
+use self::conditions::statement;
 use self::cursor::Cursor;
+use super::growing_statement::{Bind, Conditions};
 use super::page_cache::CachedPage;
 use super::room;
 use crate::auth::extractors::PlayerOrServer;

@@ -7,10 +7,10 @@ use crate::platform::clock::SystemClock;
 use crate::registration::ServerDescription;
 use crate::server_query::{Facts, QueryOptions, ServerQuery};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 
 fn server(players: u32) -> (ServerQuery, u16) {
-    let server = ServerQuery::new(Arc::new(SystemClock), PATIENCE);
+    let server = ServerQuery::new(Arc::new(SystemClock), WAIT_TIMEOUT);
     let description = ServerDescription { max_players: 8, ..ServerDescription::default() };
     server.publish(Facts { players, description, ..Facts::default() });
     let port = server.open(QueryOptions { port: 0, lan_discovery: false }).expect("opened");

@@ -6,9 +6,9 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
-use super::conditions::Bind;
 use crate::digest::sha256;
 use crate::http::{ApiError, ApiResult};
+use crate::rooms::growing_statement::Bind;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -3,9 +3,10 @@
 use backend_protocol::rooms::{RoomQuery, RoomSort};
 use sqlx::{AssertSqlSafe, Row};
 
-use super::conditions::{Bind, statement};
+use super::conditions::statement;
 use crate::database::Database;
 use crate::database::test_database::TestDatabase;
+use crate::rooms::growing_statement::Bind;
 
 /// The index of each order.
 const ORDERS: [(RoomSort, &str); 8] = [
