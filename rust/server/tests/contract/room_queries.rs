@@ -138,7 +138,7 @@ on_both_databases! {
             ("attributes", condition("a", "=", json!("\u{0}"))),
             ("attributes", json!([{"name": "a", "op": "=", "value": 1, "or": 2}]).to_string()),
             ("fields", "name,password_hash".into()),
-            ("fields", "name,".repeat(18)),
+            ("fields", "name,".repeat(backend_protocol::rooms::ROOM_FIELDS.len() + 1)),
             ("sort", "password_hash".into()),
             ("password_hash", "x".into()),
         ] {
