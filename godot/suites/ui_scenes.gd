@@ -183,13 +183,15 @@ func test_the_browser_filters_and_sorts() -> void:
 		succeeded(await registration.register().wait(), "register")
 	var browser := await _browser(word)
 	var list: BackendRoomList = browser.find_child("List", true, false)
-	check_eq(_names(browser), ["0", "1", "2"], "by name")
+	await until(func() -> bool: return _names(browser) == ["0", "1", "2"], PATIENCE, "by name")
 	list.column_pressed.emit(BackendRoomColumns.Column.PLAYERS)
 	await _settled(browser)
-	check_eq(_names(browser), ["1", "2", "0"], "most players first")
+	await until(
+		func() -> bool: return _names(browser) == ["1", "2", "0"], PATIENCE, "most players first"
+	)
 	(browser.find_child("NotFull", true, false) as CheckBox).button_pressed = true
 	await _settled(browser)
-	check_eq(_names(browser), ["2", "0"], "with a free place")
+	await until(func() -> bool: return _names(browser) == ["2", "0"], PATIENCE, "with a free place")
 	list.select(list.get_visible_ids()[0])
 	var tickets := record(browser.ticket_received)
 	browser.join_selected()

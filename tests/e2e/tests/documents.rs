@@ -62,6 +62,7 @@ func _ready() -> void:
 "#;
 
 fn project(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder)?;
     symlink(programs::workspace().join("addons"), folder.join("addons"))?;
     let settings =
         "config_version=5\n\n[application]\n\nrun/main_scene=\"res://main.tscn\"\nrun/max_fps=60\n";

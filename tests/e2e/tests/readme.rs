@@ -36,6 +36,7 @@ session = NodePath("../BackendSession")
 
 /// A project of one scene: `script` on its root, `nodes` below it.
 fn project(folder: &Path, script: &str, nodes: &str) -> Result<()> {
+    fs::create_dir_all(folder)?;
     symlink(programs::workspace().join("addons"), folder.join("addons"))?;
     fs::write(
         folder.join("project.godot"),

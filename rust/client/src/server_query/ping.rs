@@ -113,15 +113,15 @@ impl Pong {
     pub fn decode(datagram: &[u8]) -> Option<Self> {
         let (kind, nonce, body) = parts(datagram)?;
         let (status, numbers) = body.split_first()?;
-        let numbers: &[u8; 8] = numbers.try_into().ok()?;
-        let [a, b, c, d, e, f, g, h] = *numbers;
+        let (players, max_players) = numbers.split_first_chunk::<4>()?;
+        let max_players: [u8; 4] = max_players.try_into().ok()?;
         let status = match (kind, status) {
             (b'P', 0) => ServerStatus::Ready,
             (b'P', 1) => ServerStatus::Draining,
             (b'P', 2) => ServerStatus::Unhealthy,
             _ => return None,
         };
-        let (players, max_players) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
+        let (players, max_players) = (u32::from_le_bytes(*players), u32::from_le_bytes(max_players));
         Some(Self { nonce, status, players, max_players })
     }
 }

@@ -63,10 +63,10 @@ pub(super) fn challenge(challenge: [u8; 4]) -> Vec<u8> {
 
 /// The datagrams that carry `answer`, under `id` if it takes several.
 pub(super) fn split(answer: Vec<u8>, id: u32) -> Vec<Vec<u8>> {
+    const PART: usize = MAX_DATAGRAM - SPLIT_HEADER;
     if answer.len() <= MAX_DATAGRAM {
         return vec![answer];
     }
-    const PART: usize = MAX_DATAGRAM - SPLIT_HEADER;
     // Far below 255: there is a limit on every text, and on the number of players.
     let total = u8::try_from(answer.len().div_ceil(PART)).unwrap_or(u8::MAX);
     let parts = answer.chunks(PART).zip(0..total);
