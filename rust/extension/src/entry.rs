@@ -13,7 +13,7 @@ use godot::sys::{
 };
 
 /// Holds the id of the process in which the addon is loaded. A child process inherits the variable and has another id.
-const LOADED_IN: &str = "BACKEND_CLIENT_LOADED_IN";
+const LOADED_IN: &str = "_BACKEND_CLIENT_LOADED_IN";
 
 const SECOND_COPY: &CStr = c"backend_client: this project has two copies of the addon, and the second one is not used. Remove one of the folders with a backend_client.gdextension in them, then restart.";
 
