@@ -77,6 +77,10 @@ fn each_scene_shows_each_of_its_states() -> Result<()> {
         .env("EMPTY_BACKEND_URL", empty.url())
         .env("CLOSED_URL", format!("http://127.0.0.1:{closed}"))
         .start()?;
+    // One by one: all together take longer than a single condition may, where the processor draws.
+    for name in PICTURES {
+        window.log().wait_for(&format!("SCENES shot {name}"))?;
+    }
     let scrolled = window.log().wait_for("SCENES scrolled")?;
     window.log().wait_for("SCENES done")?;
     window.finish(0)?;

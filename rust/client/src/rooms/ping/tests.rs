@@ -12,7 +12,7 @@ const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 fn server(players: u32) -> (ServerQuery, u16) {
     let server = ServerQuery::new(Arc::new(SystemClock), WAIT_TIMEOUT);
     let description = ServerDescription { max_players: 8, ..ServerDescription::default() };
-    server.publish(Facts { players, description, ..Facts::default() });
+    server.publish(Facts { description, players, ..Facts::default() });
     let port = server.open(QueryOptions { port: 0, lan_discovery: false }).expect("opened");
     (server, port)
 }
