@@ -50,6 +50,8 @@ pub(super) struct Entry {
     unsure: AtomicBool,
     /// The next heartbeat asks for another invite code.
     renew_invite_code: AtomicBool,
+    /// The game has changed the entry since [`Self::take_change`].
+    was_changed: AtomicBool,
 }
 
 impl Entry {
@@ -69,7 +71,16 @@ impl Entry {
         }
         let changed = described.as_ref() != Some(&description);
         *described = Some(description);
+        drop(described);
+        if changed {
+            self.was_changed.store(true, Ordering::Relaxed);
+        }
         changed
+    }
+
+    /// Whether the game has changed the entry since the last call: more changes may follow in the same frame.
+    pub(super) fn take_change(&self) -> bool {
+        self.was_changed.swap(false, Ordering::Relaxed)
     }
 
     /// Notes what a registration is about to say; gives what was noted before.
