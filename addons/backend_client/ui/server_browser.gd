@@ -48,6 +48,7 @@ var _model: BackendRoomListModel
 var _all: BackendRoomPage
 var _shown: BackendRoomPage
 var _lan: BackendRoomPage
+var _shown_lan: BackendRoomPage
 var _query := BackendRoomQuery.new()
 var _request: BackendRequest
 var _join_request: BackendRequest
@@ -251,6 +252,14 @@ func _select(held: bool) -> void:
 			_show_status(BackendUiErrors.text_of(shown.error), &"error_color")
 		elif not _select_again:
 			_shown = shown
+		if _lan == null:
+			continue
+		# The same filters: a server of both lists would come back by its second one.
+		var shown_lan: BackendRoomPage = await rooms.select_rooms(_lan, _query).wait()
+		if not is_inside_tree():
+			return
+		if shown_lan.ok() and not _select_again:
+			_shown_lan = shown_lan
 	_selecting = false
 	_start_reading(_select_held)
 	_select_held = true
@@ -262,11 +271,11 @@ func _start_reading(held: bool) -> void:
 	held = held and _list.is_held()
 	match _tab.selected:
 		Tab.FAVORITES:
-			_model.start_saved(_shown, _lan, _saved.get_favorites(), held)
+			_model.start_saved(_shown, _shown_lan, _saved.get_favorites(), held)
 		Tab.HISTORY:
-			_model.start_saved(_shown, _lan, _saved.get_history(), held)
+			_model.start_saved(_shown, _shown_lan, _saved.get_history(), held)
 		_:
-			_model.start(_shown, _lan, held)
+			_model.start(_shown, _shown_lan, held)
 
 
 func _on_page_read() -> void:
@@ -463,8 +472,8 @@ func _discover_lan() -> void:
 	_lan_request = null
 	if not page.failed():
 		_lan = page
-		if _shown != null and not is_busy():
-			_start_reading(true)
+		if _shown != null:
+			_select_rooms()
 
 
 func _on_state_action() -> void:
