@@ -473,7 +473,7 @@ func _discover_lan() -> void:
 	if not page.failed():
 		_lan = page
 		if _shown != null:
-			_select_rooms()
+			_select(true)
 
 
 func _on_state_action() -> void:
