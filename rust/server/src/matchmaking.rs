@@ -121,13 +121,7 @@ pub async fn create(
             take_place(&state, &mut tx, &player.id, &ticket_id).await?;
         }
     }
-    let shown = tickets::find(&mut tx, &state, &ticket_id)
-        .await?
-        .ok_or_else(ticket_not_found)?
-        .shown(&mut tx)
-        .await?;
-    tx.commit().await?;
-    Ok((StatusCode::CREATED, Json(shown)))
+    Ok((StatusCode::CREATED, Json(commit_and_show(&state, tx, &ticket_id).await?)))
 }
 
 /// A player's own ticket: the size of its party.
@@ -256,6 +250,18 @@ async fn take_place(
     Err(ApiError::new(Code::AlreadyInMatchmaking, detail))
 }
 
+/// The ticket as the transaction leaves it.
+async fn commit_and_show(
+    state: &AppState,
+    mut tx: Transaction,
+    ticket_id: &str,
+) -> ApiResult<MatchmakingTicket> {
+    let ticket = tickets::find(&mut tx, state, ticket_id).await?.ok_or_else(ticket_not_found)?;
+    let shown = ticket.shown(&mut tx).await?;
+    tx.commit().await?;
+    Ok(shown)
+}
+
 /// The ticket, locked, if the caller may see it.
 async fn locked(
     state: &AppState,
@@ -301,13 +307,7 @@ pub async fn cancel(
     if !ticket.has_ended {
         tickets::end(&mut tx, &ticket_id, MatchmakingStatus::Cancelled, "cancelled").await?;
     }
-    let shown = tickets::find(&mut tx, &state, &ticket_id)
-        .await?
-        .ok_or_else(ticket_not_found)?
-        .shown(&mut tx)
-        .await?;
-    tx.commit().await?;
-    Ok(Json(shown))
+    Ok(Json(commit_and_show(&state, tx, &ticket_id).await?))
 }
 
 /// Joins the party of a ticket, whose id is the invitation. The search begins when the party is complete.
@@ -345,13 +345,7 @@ pub async fn join_party(
             .execute(&mut *tx.conn)
             .await?;
     }
-    let shown = tickets::find(&mut tx, &state, &ticket_id)
-        .await?
-        .ok_or_else(ticket_not_found)?
-        .shown(&mut tx)
-        .await?;
-    tx.commit().await?;
-    Ok(Json(shown))
+    Ok(Json(commit_and_show(&state, tx, &ticket_id).await?))
 }
 
 /// Accepts or rejects the match that was proposed to a ticket.

@@ -1,9 +1,9 @@
 //! Rooms: registered servers as players see them.
 
+mod attempt_limits;
 pub mod attributes;
 pub mod caches;
 mod growing_statement;
-mod guess_limits;
 pub mod invite_codes;
 pub mod list;
 pub mod live;
