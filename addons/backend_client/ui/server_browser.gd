@@ -94,7 +94,6 @@ func _ready() -> void:
 	_model = BackendRoomListModel.new(_saved)
 	_model.finished.connect(_on_page_read)
 	_list.set_model(_model)
-	_list.has_ping = rooms != null and rooms.has_method(&"ping_rooms")
 	_list.sortable = _sortable_columns()
 	_list.show_sort(BackendRoomColumns.Column.NAME, false)
 	_list.selection_changed.connect(_update_buttons)
@@ -114,7 +113,6 @@ func _ready() -> void:
 	_join.pressed.connect(join_selected)
 	_favorite.pressed.connect(func() -> void: _toggle_favorite(_list.get_selected()))
 	_code.pressed.connect(enter_invite_code)
-	_code.visible = rooms != null and rooms.has_method(&"join_by_code")
 	_state_action.pressed.connect(_on_state_action)
 	_prompt.submitted.connect(_on_prompt_submitted)
 	_prompt.cancelled.connect(_close_prompt)
@@ -143,7 +141,6 @@ func _process(delta: float) -> void:
 func refresh() -> void:
 	_list.forget_pings()
 	_load(false)
-	_discover_lan()
 
 
 ## Whether something is being loaded, read, measured or joined.
@@ -201,6 +198,7 @@ func _load(quietly: bool) -> void:
 		_enter_state(State.LOADING)
 	elif not quietly:
 		_show_status("Looking for servers …")
+	_discover_lan()
 	_request = rooms.list_all_rooms()
 	_update_buttons()
 	var page: BackendRoomPage = await _request.wait()
@@ -347,24 +345,14 @@ func _sort_by(column: BackendRoomColumns.Column) -> void:
 
 
 func _join_room(listed: BackendListedRoom, password: String) -> void:
-	var request := (
-		(
-			rooms.request_ticket(listed.room.room_id)
-			if password.is_empty()
-			else rooms.call(&"request_ticket", listed.room.room_id, password)
-		)
-		as BackendRequest
-	)
-	var ticket := await _wait_for_ticket(request)
+	var ticket := await _wait_for_ticket(rooms.request_ticket(listed.room.room_id, password))
 	if ticket != null:
 		_saved.add_to_history(listed.key, listed.name)
 		ticket_received.emit(ticket)
 
 
 func _join_by_code(code: String, password: String) -> void:
-	var ticket := await _wait_for_ticket(
-		rooms.call(&"join_by_code", code, password) as BackendRequest
-	)
+	var ticket := await _wait_for_ticket(rooms.join_by_code(code, password))
 	if ticket != null:
 		ticket_received.emit(ticket)
 
@@ -445,27 +433,26 @@ func _toggle_favorite(listed: BackendListedRoom) -> void:
 
 # Hundreds of servers answer within two seconds; of a longer list none is measured.
 func _ping() -> void:
-	if not _list.has_ping or _shown == null or _shown.size() > _MAX_PINGED:
+	if _shown == null or _shown.size() > _MAX_PINGED:
 		return
 	if _model.size() == 0 or _list.has_ping_of(_model.id_at(0)):
 		return
 	_pinging = true
-	var request: BackendRequest = rooms.call(&"ping_rooms", _shown)
-	var pings: Object = await request.wait()
+	var pings: BackendRoomPings = await rooms.ping_rooms(_shown).wait()
 	if not is_inside_tree():
 		return
 	_pinging = false
 	for row: int in _model.size():
 		var id := _model.id_at(row)
-		var ping: Object = pings.call(&"find_ping", id)
+		var ping := pings.find_ping(id)
 		if ping != null:
-			_list.show_ping(id, ping.get(&"latency_ms") if ping.call(&"ok") else -1.0)
+			_list.show_ping(id, ping.latency_ms if ping.ok() else -1.0)
 
 
 func _discover_lan() -> void:
-	if rooms == null or not rooms.has_method(&"discover_lan") or _lan_request != null:
+	if _lan_request != null:
 		return
-	_lan_request = rooms.call(&"discover_lan")
+	_lan_request = rooms.discover_lan()
 	var page: BackendRoomPage = await _lan_request.wait()
 	if not is_inside_tree():
 		return

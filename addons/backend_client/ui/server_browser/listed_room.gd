@@ -22,10 +22,9 @@ func is_full() -> bool:
 	return room != null and room.is_full
 
 
-## Features that an older library does not have are off.
 func has_password() -> bool:
-	return room != null and &"has_password" in room and room.get(&"has_password")
+	return room != null and room.has_password
 
 
 func is_lan() -> bool:
-	return room != null and &"is_lan" in room and room.get(&"is_lan")
+	return room != null and room.is_lan

@@ -32,15 +32,14 @@ var _mirrored := false
 
 
 ## Lays the columns out on [param width].
-func lay_out(width: float, em: float, has_ping: bool, mirrored: bool) -> void:
+func lay_out(width: float, em: float, mirrored: bool) -> void:
 	shown.clear()
 	_total = width
 	_mirrored = mirrored
 	var rest := width - GAP * em
 	var parts := 0.0
 	for column: Column in Column.values():
-		var is_hidden := column == Column.PING and not has_ping
-		if is_hidden or width < _NEEDS.get(column, 0.0) * em:
+		if width < _NEEDS.get(column, 0.0) * em:
 			continue
 		shown.append(column)
 		rest -= _FIXED.get(column, 0.0) * em + GAP * em

@@ -25,11 +25,6 @@ var sortable: Array[BackendRoomColumns.Column] = []:
 	set(value):
 		sortable = value
 		_update_titles()
-## Whether there is a column of round trips.
-var has_ping := false:
-	set(value):
-		has_ping = value
-		_lay_out()
 
 var _model: BackendRoomListModel
 var _columns := BackendRoomColumns.new()
@@ -393,7 +388,7 @@ func _lay_out() -> void:
 	_body.size = Vector2(size.x - bar_width, maxf(size.y - title_height, 0.0))
 	_bar.position = Vector2(0.0 if mirrored else size.x - bar_width, title_height)
 	_bar.size = Vector2(bar_width, _body.size.y)
-	_columns.lay_out(_body.size.x, em, has_ping, mirrored)
+	_columns.lay_out(_body.size.x, em, mirrored)
 	for column: BackendRoomColumns.Column in _titles:
 		var title := _titles[column]
 		title.visible = column in _columns.shown
