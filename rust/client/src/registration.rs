@@ -463,17 +463,10 @@ impl Inner {
             confirmed_sequence: confirmed.map(|(_, sequence)| sequence),
             status: self.status(),
             players: self.players.load(Ordering::Relaxed),
-            map: None,
-            mode: None,
-            max_players: None,
-            tags: None,
-            visibility: None,
-            password: None,
-            attributes: None,
-            new_invite_code: false,
             used_tickets: lock(&self.used_tickets).iter().take(MAX_USED_TICKETS).cloned().collect(),
             revocations_after: *lock(&self.revocations_as_of),
             worlds: lock(&self.worlds).iter().cloned().collect(),
+            ..Heartbeat::default()
         };
         self.entry.fill(&mut beat);
         beat

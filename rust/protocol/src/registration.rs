@@ -95,7 +95,7 @@ pub enum ServerStatus {
 }
 
 /// Keeps the lease and refreshes the listing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Heartbeat {
     /// Grows by at least one with each heartbeat; an older one arriving late changes nothing.

@@ -1,12 +1,13 @@
 //! `BackendServerRegistration`: registration and heartbeats of a dedicated server.
 
 mod admission_check;
+mod encryption;
+mod failure_log;
 mod listing;
 mod query;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use backend_client::registration::{Event, Registration};
 use backend_client::server_query::Participant;
 use godot::prelude::*;
 
+use self::failure_log::{log_if_unused, log_registration_failure};
 use self::listing::Visibility;
 use crate::config;
 use crate::nodes::backend_shutdown;
@@ -382,33 +384,6 @@ impl BackendServerRegistration {
         self.listed_as().as_ref().map(gstring).unwrap_or_default()
     }
 
-    /// Sets one custom attribute, which is on the list with a heartbeat that is sent at once; changes within a second are sent
-    /// together. [param value] is a [String], an [int], a [float] or a [bool], or [code]null[/code] to remove the attribute. What
-    /// breaks a limit of [member attributes] is logged as a warning and changes nothing.
-    /// ```gdscript
-    /// registration.set_attribute("round", 3)
-    /// registration.set_attribute("difficulty", 0.5)
-    /// ```
-    #[func]
-    fn set_attribute(&mut self, name: GString, value: Variant) {
-        let mut attributes = self.attributes.duplicate_shallow();
-        if value.is_nil() {
-            attributes.remove(&name);
-        } else {
-            attributes.set(&name, &value);
-        }
-        self.apply_attributes(attributes);
-    }
-
-    /// Requests another invite code; the one before is not valid any more. [signal invite_code_changed] is emitted when it is there.
-    #[func]
-    fn renew_invite_code(&self) {
-        let renewed = self.connected().and_then(|registration| registration.renew_invite_code());
-        if let Err(error) = renewed {
-            tracing::warn!(code = error.code(), "the invite code is not renewed: {error}");
-        }
-    }
-
     #[func]
     fn get_invite_code(&self) -> GString {
         self.handle()
@@ -530,12 +505,6 @@ impl BackendServerRegistration {
         self.main_loop_stall_seconds = seconds;
     }
 
-    /// Returns the UDP port that answers queries, or 0 if none is open.
-    #[func]
-    fn get_bound_query_port(&self) -> i64 {
-        self.bound_query_port().map_or(0, i64::from)
-    }
-
     #[func]
     fn set_query_enabled(&mut self, enabled: bool) {
         self.warn_if_registered("query_enabled", self.query_enabled != enabled);
@@ -627,58 +596,6 @@ impl BackendServerRegistration {
             _each_frame: each_frame,
         }));
         Ok(registration)
-    }
-
-    /// Certificate and key for DTLS, generated or read on first use. `None` without DTLS.
-    pub fn identity(&self) -> Result<Option<Rc<Identity>>, ClientError> {
-        if !self.dtls {
-            return Ok(None);
-        }
-        if let Some(identity) = self.identity.borrow().as_ref() {
-            return Ok(Some(Rc::clone(identity)));
-        }
-        let identity = if self.dtls_certificate_file.is_empty() && self.dtls_key_file.is_empty() {
-            Identity::generate()?
-        } else {
-            let certificate = outside("dtls_certificate_file", &self.dtls_certificate_file)?;
-            Identity::from_files(&certificate, &outside("dtls_key_file", &self.dtls_key_file)?)?
-        };
-        let identity = Rc::new(identity);
-        self.identity.replace(Some(Rc::clone(&identity)));
-        Ok(Some(identity))
-    }
-}
-
-/// The path of a file that must not ship with the game.
-fn outside(field: &'static str, path: &GString) -> Result<PathBuf, ClientError> {
-    match path.to_string() {
-        path if path.is_empty() => Err(ClientError::field(field, "set both files, or none")),
-        path if path.starts_with("res://") => Err(ClientError::field(
-            field,
-            "must not be in res://: whatever is there is exported with the game",
-        )),
-        path => Ok(config::globalized(&path)),
-    }
-}
-
-fn log_registration_failure(error: &ClientError) {
-    let then = if error.retryable { "retrying in the background" } else { "not retried" };
-    tracing::warn!("registration failed ({}): {}; {then}", error.code(), error.message);
-}
-
-/// A server that is not listed has no players: logs an error if the game neither uses the result nor connects the signal.
-fn log_if_unused(id: InstanceId, request: Option<InstanceId>, failure: &Failure) {
-    let Ok(node) = Gd::<BackendServerRegistration>::try_from_instance_id(id) else { return };
-    let request = request.and_then(|id| Gd::<BackendRequest>::try_from_instance_id(id).ok());
-    // One reference is here, and one with what completes the request.
-    let is_kept = request
-        .is_some_and(|request| request.has_connections("completed") || request.get_reference_count() > 2);
-    if failure.code != "cancelled" && !is_kept && !node.has_connections("registration_failed") {
-        tracing::error!(
-            "register() failed, and its result is not used ({}): {}. Await it, or connect registration_failed",
-            failure.code,
-            failure.message
-        );
     }
 }
 

@@ -30,6 +30,36 @@ impl From<Visibility> for RoomVisibility {
     }
 }
 
+#[godot_api(secondary)]
+impl BackendServerRegistration {
+    /// Sets one custom attribute, which is on the list with a heartbeat that is sent at once; changes within a second are sent
+    /// together. [param value] is a [String], an [int], a [float] or a [bool], or [code]null[/code] to remove the attribute. What
+    /// breaks a limit of [member attributes] is logged as a warning and changes nothing.
+    /// ```gdscript
+    /// registration.set_attribute("round", 3)
+    /// registration.set_attribute("difficulty", 0.5)
+    /// ```
+    #[func]
+    fn set_attribute(&mut self, name: GString, value: Variant) {
+        let mut attributes = self.attributes.duplicate_shallow();
+        if value.is_nil() {
+            attributes.remove(&name);
+        } else {
+            attributes.set(&name, &value);
+        }
+        self.apply_attributes(attributes);
+    }
+
+    /// Requests another invite code; the one before is not valid any more. [signal invite_code_changed] is emitted when it is there.
+    #[func]
+    fn renew_invite_code(&self) {
+        let renewed = self.connected().and_then(|registration| registration.renew_invite_code());
+        if let Err(error) = renewed {
+            tracing::warn!(code = error.code(), "the invite code is not renewed: {error}");
+        }
+    }
+}
+
 impl BackendServerRegistration {
     pub(super) fn registering(
         &self,

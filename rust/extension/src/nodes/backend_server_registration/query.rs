@@ -114,6 +114,15 @@ impl BackendServerRegistration {
     }
 }
 
+#[godot_api(secondary)]
+impl BackendServerRegistration {
+    /// Returns the UDP port that answers queries, or 0 if none is open.
+    #[func]
+    fn get_bound_query_port(&self) -> i64 {
+        self.bound_query_port().map_or(0, i64::from)
+    }
+}
+
 /// The project's name.
 fn game_name() -> String {
     let name = ProjectSettings::singleton().get_setting("application/config/name");
