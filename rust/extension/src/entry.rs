@@ -12,7 +12,8 @@ use godot::sys::{
     GDExtensionInterfaceGetProcAddress, GDExtensionInterfacePrintError,
 };
 
-/// Holds the id of the process in which the addon is loaded. A child process inherits the variable and has another id.
+/// Names the process in which the addon is loaded: its id, and where the engine is in its memory. A child process inherits the
+/// variable and has another id; a program that takes this one's place (`exec`) has the id, and the engine elsewhere.
 const LOADED_IN: &str = "_BACKEND_CLIENT_LOADED_IN";
 
 const SECOND_COPY: &CStr = c"backend_client: this project has two copies of the addon, and the second one is not used. Remove one of the folders with a backend_client.gdextension in them, then restart.";
@@ -24,7 +25,8 @@ unsafe extern "C" fn gdext_rust_init(
     library: GDExtensionClassLibraryPtr,
     init: *mut GDExtensionInitialization,
 ) -> GDExtensionBool {
-    if is_loaded() {
+    let this_process = format!("{}:{get_proc_address:?}", process::id());
+    if std::env::var(LOADED_IN).is_ok_and(|process| process == this_process) {
         // SAFETY: the engine's own function.
         unsafe { report(get_proc_address) };
         return 0;
@@ -33,7 +35,7 @@ unsafe extern "C" fn gdext_rust_init(
     let started = unsafe { crate::gdext_entry(get_proc_address, library, init) };
     if started != 0 {
         // SAFETY: the engine loads extensions on its main thread, before there are scripts or workers of ours.
-        unsafe { std::env::set_var(LOADED_IN, process::id().to_string()) };
+        unsafe { std::env::set_var(LOADED_IN, this_process) };
     }
     started
 }
@@ -42,10 +44,6 @@ unsafe extern "C" fn gdext_rust_init(
 pub fn unloaded() {
     // SAFETY: on the engine's main thread; all workers of ours have ended.
     unsafe { std::env::remove_var(LOADED_IN) };
-}
-
-fn is_loaded() -> bool {
-    std::env::var(LOADED_IN).is_ok_and(|id| id == process::id().to_string())
 }
 
 /// Prints an error in the engine's log and in the editor.
