@@ -16,10 +16,13 @@ pub async fn store(tx: &mut Transaction, server_id: &str, attributes: &Attribute
     if attributes.is_empty() {
         return Ok(());
     }
+    // A number is bound for each row, and stored for those that are numbers: sqlx gives an absent f64 the type of an f32
+    // (sqlx-core 0.9, `any/arguments.rs`), and PostgreSQL then refuses the next f64 of the same statement.
     let rows: Vec<String> = (0..attributes.len())
         .map(|row| {
-            let first = row * 4 + 2;
-            format!("($1, ${first}, ${}, ${}, ${})", first + 1, first + 2, first + 3)
+            let name = row * 5 + 2;
+            let (is_number, number, text, flag) = (name + 1, name + 2, name + 3, name + 4);
+            format!("($1, ${name}, CASE WHEN ${is_number} = 1 THEN ${number} END, ${text}, ${flag})")
         })
         .collect();
     let sql = format!(
@@ -30,7 +33,13 @@ pub async fn store(tx: &mut Transaction, server_id: &str, attributes: &Attribute
     for (name, value) in attributes {
         let text = if let AttributeValue::String(text) = value { Some(text.as_str()) } else { None };
         let flag = if let AttributeValue::Bool(flag) = value { Some(i64::from(*flag)) } else { None };
-        statement = statement.bind(name.as_str()).bind(number(value)).bind(text).bind(flag);
+        let number = number(value);
+        statement = statement
+            .bind(name.as_str())
+            .bind(i64::from(number.is_some()))
+            .bind(number.unwrap_or_default())
+            .bind(text)
+            .bind(flag);
     }
     statement.execute(&mut *tx.conn).await?;
     Ok(())

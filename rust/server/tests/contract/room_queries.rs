@@ -33,6 +33,20 @@ async fn rooms(backend: &Backend) {
 }
 
 on_both_databases! {
+    /// A connection of the database remembers a statement with the types that it first saw.
+    async fn an_attribute_of_each_type_can_follow_one_of_any_other(backend) {
+        let values = [json!("text"), json!(1), json!(0.5), json!(true)];
+        // Often enough for one connection to see each type after each other.
+        for round in 0..12 {
+            for first in &values {
+                for then in &values {
+                    backend.server(&format!("first {round}"), json!({"attributes": {"a": first}})).await;
+                    backend.server(&format!("then {round}"), json!({"attributes": {"a": then}})).await;
+                }
+            }
+        }
+    }
+
     async fn attributes_filter_by_every_comparison(backend) {
         rooms(backend).await;
         for (conditions, expected) in [
