@@ -72,6 +72,8 @@ pub const MATCHMAKING_TICKET: &str = "/v1/matchmaking/tickets/{ticket_id}";
 pub const MATCHMAKING_PARTY: &str = "/v1/matchmaking/tickets/{ticket_id}/players";
 /// `POST`, access token: [`crate::matchmaking::AnswerProposal`] → [`crate::matchmaking::MatchmakingTicket`].
 pub const MATCHMAKING_ANSWER: &str = "/v1/matchmaking/tickets/{ticket_id}/answer";
+/// `GET`, server key → [`crate::matchmaking::PlacedMatches`].
+pub const SERVER_MATCHES: &str = "/v1/servers/{server_id}/matches";
 /// `POST`, server key: [`crate::player_store::LoadPlayers`] → [`crate::player_store::LoadedPlayers`].
 pub const PLAYERS_LOAD: &str = "/v1/players/load";
 /// `POST`, server key: [`crate::player_store::SaveDocuments`] → [`crate::player_store::SavedDocuments`].
@@ -125,6 +127,16 @@ pub fn room(room_id: &str) -> String {
 /// The ticket path of one room.
 pub fn ticket(room_id: &str) -> String {
     TICKET.replace("{room_id}", room_id)
+}
+
+/// `route`, one of the `MATCHMAKING_…` paths, for one ticket.
+pub fn of_matchmaking_ticket(route: &str, ticket_id: &str) -> String {
+    route.replace("{ticket_id}", ticket_id)
+}
+
+/// The matches path of one server.
+pub fn server_matches(server_id: &str) -> String {
+    SERVER_MATCHES.replace("{server_id}", server_id)
 }
 
 /// The conflicts path of one player.

@@ -56,6 +56,7 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(matchmaking::get, matchmaking::cancel))
         .routes(routes!(matchmaking::join_party))
         .routes(routes!(matchmaking::answer))
+        .routes(routes!(matchmaking::matches))
         .routes(routes!(player_store::load))
         .routes(routes!(player_store::saves::save))
         .routes(routes!(player_store::leases::release))
