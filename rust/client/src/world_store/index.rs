@@ -12,6 +12,7 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, Connection, Row, Sqlite, Transaction};
 
 use crate::journal::origin::FileIdentity;
+use crate::platform::database_check::damage;
 use crate::platform::private_files::{prepare_database, sync_folder};
 
 /// Version of the tables, in the file's `user_version`.
@@ -355,12 +356,8 @@ async fn connect(path: &Path) -> Result<(SqliteConnection, FileIdentity), IndexE
     if format > FORMAT {
         return Err(IndexError::Newer(format));
     }
-    if !new {
-        let row = sqlx::query("PRAGMA integrity_check(1)").fetch_one(&mut connection).await.map_err(sort)?;
-        let verdict: String = row.try_get(0).map_err(sort)?;
-        if verdict != "ok" {
-            return Err(IndexError::Damaged(verdict));
-        }
+    if !new && let Some(damage) = damage(&mut connection).await.map_err(sort)? {
+        return Err(IndexError::Damaged(damage));
     }
     if format < FORMAT {
         let mut tx = connection.begin_with("BEGIN IMMEDIATE").await.map_err(sort)?;
@@ -392,8 +389,11 @@ fn sort(error: sqlx::Error) -> IndexError {
     let message = || database.map_or_else(|| error.to_string(), |error| error.message().to_owned());
     match code.map(|code| code & 0xff) {
         Some(5 | 6) => IndexError::InUse,
-        Some(11 | 26) => IndexError::Damaged(message()),
+        // 1: a table or a column that is not there.
+        Some(1 | 11 | 26) => IndexError::Damaged(message()),
         Some(13) => IndexError::Full,
+        // A value of another type.
+        None if !matches!(error, sqlx::Error::Io(_)) => IndexError::Damaged(message()),
         _ => IndexError::Failed(message()),
     }
 }
