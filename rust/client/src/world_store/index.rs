@@ -12,7 +12,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions, Connection, Row};
 
-use super::index_format::{self, FORMAT, begin, write_change, write_session};
+use super::index_format::{self, Change, FORMAT, Session, begin, write_change, write_session};
 use crate::journal::commit_counter::CommitCounter;
 use crate::journal::origin::FileIdentity;
 use crate::platform::database_check::damage;
@@ -51,38 +51,6 @@ pub enum IndexError {
     /// Reading, writing or syncing failed.
     #[error("the world's index failed: {0}")]
     Failed(String),
-}
-
-/// One chunk that differs from what the backend has.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    pub name: String,
-    /// `None`: removed.
-    pub object: Option<Object>,
-    /// The oldest change that it covers, counted in this process; 0 if an earlier one made it. Not in the file.
-    pub since: u64,
-}
-
-/// The object of a changed chunk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Object {
-    pub hash: String,
-    /// Raw size.
-    pub bytes: u64,
-    /// Compressed size.
-    pub stored_bytes: u64,
-}
-
-/// Under what the changes are made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Session {
-    /// The server that took the lease.
-    pub server_id: String,
-    pub epoch: i64,
-    /// The last sequence that was given to a commit.
-    pub sequence: i64,
-    /// Version of the world after the last commit that is known here.
-    pub version: i64,
 }
 
 /// What was found when the index was opened.

@@ -3,8 +3,6 @@
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Connection, Row, Sqlite, Transaction};
 
-use super::index::{Change, Object, Session};
-
 /// Version of the tables, in the file's `user_version`. 1: without the backend's identity; 2: without checksums and commits.
 pub const FORMAT: i64 = 3;
 
@@ -27,6 +25,38 @@ const FROM_2: [&str; 3] = [
     "ALTER TABLE changes ADD COLUMN checksum INTEGER",
     COMMITS,
 ];
+
+/// One chunk that differs from what the backend has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    pub name: String,
+    /// `None`: removed.
+    pub object: Option<Object>,
+    /// The oldest change that it covers, counted in this process; 0 if an earlier one made it. Not in the file.
+    pub since: u64,
+}
+
+/// The object of a changed chunk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    pub hash: String,
+    /// Raw size.
+    pub bytes: u64,
+    /// Compressed size.
+    pub stored_bytes: u64,
+}
+
+/// Under what the changes are made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// The server that took the lease.
+    pub server_id: String,
+    pub epoch: i64,
+    /// The last sequence that was given to a commit.
+    pub sequence: i64,
+    /// Version of the world after the last commit that is known here.
+    pub version: i64,
+}
 
 /// The row of `session`.
 pub struct SessionRow {

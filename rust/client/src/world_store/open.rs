@@ -15,7 +15,8 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::index::{Index, IndexError, Recovered, Session};
+use super::index::{Index, IndexError, Recovered};
+use super::index_format::Session;
 use super::local_writer::Write;
 use super::object_cache::ObjectCache;
 use super::state::{Committed, State};
