@@ -1,5 +1,7 @@
 //! `BackendMatch`: a match that was proposed, or that has its room.
 
+use std::collections::BTreeMap;
+
 use backend_client::matchmaking::ReadyMatch;
 use backend_client::protocol::matchmaking::PlacedMatch;
 use godot::prelude::*;
@@ -60,7 +62,7 @@ result_class! {
         /// Returns the teams of a match: for each name of a team, the ids of its players as a [PackedStringArray], bots included.
         #[func]
         fn get_teams(&self, match_id: GString) -> VarDictionary {
-            let mut teams: std::collections::BTreeMap<&str, PackedStringArray> = Default::default();
+            let mut teams: BTreeMap<&str, PackedStringArray> = BTreeMap::new();
             let (Ok(matches), id) = (&self.outcome, match_id.to_string()) else { return VarDictionary::new() };
             for one in matches.iter().filter(|one| one.match_id == id) {
                 for player in &one.players {
