@@ -157,6 +157,7 @@ func _proposal(panel: BackendMatchmakingPanel, other: BackendMatchmaker) -> void
 	root.content_scale_factor = 1.0
 	await panel.matchmaker.accept().wait()
 	await _shoot("matchmaking_accepted")
+	await _until(func() -> bool: return other.status == BackendMatchmaker.STATUS_PROPOSED)
 	await other.decline().wait()
 	await _until(func() -> bool: return panel.state == BackendMatchmakingPanel.State.SEARCHING)
 	await _shoot("matchmaking_searching_again")
@@ -164,6 +165,7 @@ func _proposal(panel: BackendMatchmakingPanel, other: BackendMatchmaker) -> void
 	other.find_match()
 	await _until(func() -> bool: return panel.state == BackendMatchmakingPanel.State.PROPOSED)
 	await panel.matchmaker.accept().wait()
+	await _until(func() -> bool: return other.status == BackendMatchmaker.STATUS_PROPOSED)
 	await other.accept().wait()
 	await _until(func() -> bool: return panel.state == BackendMatchmakingPanel.State.PLACING)
 	await _shoot("matchmaking_placing")

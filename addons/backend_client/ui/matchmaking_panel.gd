@@ -1,7 +1,7 @@
 class_name BackendMatchmakingPanel
 extends BackendScenePanel
-## Finds a match for the player: a button to search, the wait, the match that is proposed with accept
-## and decline, and the way to its room.
+## Finds a match for the player: a button to search, the wait, a proposed match with accept and
+## decline, and the way to its room.
 ##
 ## Assign [member matchmaker]. After [signal match_ready] the game connects with the ticket of the
 ## match, and frees or hides the panel. It takes its looks from the theme of the game.
@@ -69,6 +69,8 @@ var _answering := false
 var _awaiting := false
 var _proposed_seconds := 0.0
 var _shown_seconds := -1
+# The state whose first button was focused.
+var _focused_state := State.READY
 
 @onready var _title: Label = _content.get_node("%Title")
 @onready var _message: Label = _content.get_node("%Message")
@@ -76,6 +78,7 @@ var _shown_seconds := -1
 @onready var _count: Label = _content.get_node("%Count")
 @onready var _wait: Label = _content.get_node("%Wait")
 @onready var _progress: ProgressBar = _content.get_node("%Progress")
+@onready var _buttons: Container = _content.get_node("%Buttons")
 @onready var _first: Button = _content.get_node("%First")
 @onready var _second: Button = _content.get_node("%Second")
 
@@ -137,7 +140,7 @@ func is_busy() -> bool:
 	return _answering
 
 
-# Errors before there is a search, such as a player who is not logged in, are no signals of the node.
+# Errors before there is a search, such as that nobody is logged in, are no signals of the node.
 func _follow(request: BackendRequest) -> void:
 	_awaiting = true
 	var found: BackendMatch = await request.wait()
@@ -217,10 +220,19 @@ func _refresh() -> void:
 	_progress.indeterminate = state != State.PROPOSED
 	_show_button(_first, _FIRST_BUTTON.get(state, ""))
 	_show_button(_second, _SECOND_BUTTON.get(state, ""))
-	if is_visible_in_tree() and not _first.has_focus() and not _second.has_focus():
-		var wanted := _first if _first.visible else _second
-		if wanted.visible and not wanted.disabled:
-			wanted.grab_focus()
+	_buttons.visible = _first.visible or _second.visible
+	_move_focus()
+
+
+# Each state begins with its first button focused; the focus stays where the player moves it.
+func _move_focus() -> void:
+	var wanted := _first if _first.visible else _second
+	if not is_visible_in_tree() or not wanted.visible or wanted.disabled:
+		return
+	var is_lost := not _first.has_focus() and not _second.has_focus()
+	if state != _focused_state or is_lost:
+		_focused_state = state
+		wanted.grab_focus()
 
 
 func _show(label: Label, text: String) -> void:
@@ -280,9 +292,7 @@ func _seconds() -> int:
 
 func _time_text(seconds: int) -> String:
 	if state == State.PROPOSED:
-		return (
-			tr_n("%d second left to answer.", "%d seconds left to answer.", seconds) % seconds
-		)
+		return tr_n("%d second left to answer.", "%d seconds left to answer.", seconds) % seconds
 	return tr("Waiting: %s") % ("%d:%02d" % [seconds / 60, seconds % 60])
 
 

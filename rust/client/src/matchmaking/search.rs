@@ -190,12 +190,12 @@ impl Search {
         matchmaking.caller.authorized(call).await
     }
 
-    /// Repeats `call` until the backend answers, at most for `patience`.
-    async fn repeated<T, F>(&self, patience: Duration, call: impl Fn() -> F) -> Result<T, ClientError>
+    /// Repeats `call` until the backend answers, at most for `timeout`.
+    async fn repeated<T, F>(&self, timeout: Duration, call: impl Fn() -> F) -> Result<T, ClientError>
     where
         F: Future<Output = Result<T, ClientError>>,
     {
-        let until = self.now() + patience;
+        let until = self.now() + timeout;
         let mut attempt = 0;
         loop {
             let error = match call().await {

@@ -26,25 +26,21 @@ pub async fn fill_up(
     let Some(after_ms) = matchmaker.bots_after_ms() else { return Ok(None) };
     let Some(waiting) = waiting(state, matchmaker, now - after_ms).await? else { return Ok(None) };
     let rule_set = &matchmaker.rule_set;
-    let stage = rule_set.stage_at(now - waiting.oldest.created_at_ms);
-    let fewest: u32 = rule_set.stages[stage].teams.iter().map(|team| team.min).sum();
-    let fewest = fewest as usize;
-    // Everybody who waits and as few bots as possible; or, if the others do not fit, one party and bots.
-    let counts =
-        [fewest.saturating_sub(waiting.players), fewest.saturating_sub(waiting.oldest.players.len())];
+    let stage = &rule_set.stages[rule_set.stage_at(now - waiting.oldest.created_at_ms)];
+    let fewest: u32 = stage.teams.iter().map(|team| team.min).sum();
+    let most = (stage.max_players() as usize).saturating_sub(waiting.oldest.players.len());
+    // As few bots as possible, so that everybody who fits is in the match.
+    let least = (fewest as usize).saturating_sub(waiting.players).clamp(1, most.max(1));
     let mut added = 0;
     let mut found = None;
-    for count in counts {
-        while added < count && found.is_none() {
-            added += 1;
-            pool.add(&bot(&waiting.oldest, added))
-                .map_err(|error| anyhow::anyhow!("a bot does not fit the rule set: {error}"))?;
+    while added < most && found.is_none() {
+        added += 1;
+        pool.add(&bot(&waiting.oldest, added))
+            .map_err(|error| anyhow::anyhow!("a bot does not fit the rule set: {error}"))?;
+        if added >= least {
+            let pass = pool.form_matches(now, added as u64, Work::default());
+            found = pass.matches.into_iter().find(|formed| formed.tickets.contains(&waiting.oldest.id));
         }
-        if added == 0 || found.is_some() {
-            continue;
-        }
-        let pass = pool.form_matches(now, added as u64, Work::default());
-        found = pass.matches.into_iter().find(|formed| formed.tickets.contains(&waiting.oldest.id));
     }
     for number in 1..=added {
         pool.remove(&bot_id(number));
