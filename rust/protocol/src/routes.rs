@@ -40,6 +40,14 @@ pub const ADMIN_PLAYER: &str = "/v1/admin/players/{player_id}";
 pub const ADMIN_BAN: &str = "/v1/admin/players/{player_id}/ban";
 /// `DELETE`, admin key → 204. Ends all sessions of the player.
 pub const ADMIN_SESSIONS: &str = "/v1/admin/players/{player_id}/sessions";
+/// `GET`, admin key → [`crate::admin::AdminOverview`].
+pub const ADMIN_OVERVIEW: &str = "/v1/admin/overview";
+/// `GET`, admin key → [`crate::admin::AdminServerPlayers`].
+pub const ADMIN_SERVER_PLAYERS: &str = "/v1/admin/servers/{server_id}/players";
+/// Admin key. `PUT` → 204: the server drains and leaves. `DELETE` → 204, unless it has heard of it.
+pub const ADMIN_SERVER_DRAIN: &str = "/v1/admin/servers/{server_id}/drain";
+/// `DELETE`, admin key → 204. Ends the room: its server drains, it is not listed, and its players are disconnected.
+pub const ADMIN_SERVER_ROOM: &str = "/v1/admin/servers/{server_id}/room";
 /// Admin key. `GET` → [`crate::admin::KeyList`]. `POST`: [`crate::admin::CreateKey`] → 201 [`crate::admin::CreatedKey`].
 pub const ADMIN_SERVER_KEYS: &str = "/v1/admin/server-keys";
 /// `DELETE`, admin key → 204.

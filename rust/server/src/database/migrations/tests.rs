@@ -36,6 +36,7 @@ const RELEASED: [(i64, &str); 24] = [
     (24, "a92e04f0f5b04f07"),
     (25, "4a1da646cead183d"),
     (26, "5d6b6895a4b6597d"),
+    (30, "ddee0546a59048a1"),
 ];
 
 /// The last migration of the earlier build.
