@@ -10,7 +10,8 @@ use crate::workspace;
 /// The words, each with the standard term.
 const WORDS: &str = include_str!("../../terminology.txt");
 /// Folders whose Rust files are checked.
-const CONVERTED: [&str; 4] = ["rust/client", "rust/extension", "rust/protocol", "rust/server"];
+const CONVERTED: [&str; 5] =
+    ["rust/client", "rust/extension", "rust/protocol", "rust/server", "rust/token"];
 
 /// Fails on the first lines of converted crates that hold a private word.
 pub fn check() -> Result<()> {
