@@ -4,6 +4,7 @@
 //! frame or a map load costs no heartbeat. What does not survive is a main loop that stands still for longer than
 //! allowed: the server is then reported unhealthy until it turns again.
 
+mod entry;
 mod heartbeats;
 mod retrying;
 
@@ -20,6 +21,7 @@ use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use self::entry::Entry;
 use self::heartbeats::run_heartbeats;
 use crate::api::backend::Backend;
 use crate::error::{ClientError, Fault};
@@ -29,8 +31,12 @@ use crate::platform::secret::ServerKey;
 use crate::validation::jwks::ActiveKids;
 use crate::validation::revocations::Revocations;
 
+pub use self::entry::ServerDescription;
+
 /// Shortest time between two heartbeats, however much changes.
 const MIN_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// Wait for further changes before a heartbeat is sent because of one: what a game changes within a few frames is sent together.
+const COALESCE_INTERVAL: Duration = Duration::from_millis(50);
 /// Notices kept for a listener that is slow; the next heartbeat repeats what was missed.
 const NOTICES: usize = 64;
 /// Longest time between two looks at the main loop.
@@ -50,6 +56,8 @@ pub enum Event {
     HeartbeatFailed(ClientError),
     /// The operator wants this server to drain and leave.
     DrainRequested,
+    /// The room has another invite code than before, or none.
+    InviteCodeChanged(Option<String>),
     /// No longer listed.
     Deregistered,
 }
@@ -69,31 +77,6 @@ pub enum Notice {
     RolledBack,
     /// The backend had forgotten the server, which is listed again, under another id if it was known by this one.
     ListedAgain(Option<String>),
-}
-
-/// What players see of a server.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ServerDescription {
-    /// Name players see, 1 to 64 characters.
-    pub name: String,
-    /// Where players connect.
-    pub address: String,
-    /// Port players connect to.
-    pub port: u16,
-    /// Map being played.
-    pub map: String,
-    /// Mode being played.
-    pub mode: String,
-    /// Where the server stands.
-    pub region: String,
-    /// Version of the game.
-    pub version: String,
-    /// Free tags.
-    pub tags: Vec<String>,
-    /// Places in all.
-    pub max_players: u32,
-    /// The certificate players have to insist on, PEM. See [`crate::peer_auth::dtls`].
-    pub certificate: Option<String>,
 }
 
 /// Which backend a server is registered at.
@@ -136,9 +119,8 @@ struct Inner {
     on_event: OnEvent,
     stall: Duration,
     started: Instant,
-    described: Mutex<Option<ServerDescription>>,
-    /// What the entry was last made of, or refused to be made of.
-    entered: Mutex<Option<ServerDescription>>,
+    entry: Entry,
+    invite_code: Mutex<Option<String>>,
     listed: Mutex<Option<String>>,
     /// Of the last registration's reply.
     backend_identity: Mutex<Option<BackendIdentity>>,
@@ -180,8 +162,8 @@ impl Registration {
             on_event,
             stall,
             started,
-            described: Mutex::new(None),
-            entered: Mutex::new(None),
+            entry: Entry::default(),
+            invite_code: Mutex::new(None),
             listed: Mutex::new(None),
             backend_identity: Mutex::new(None),
             heartbeat_task: Mutex::new(None),
@@ -207,7 +189,7 @@ impl Registration {
         if let Err(error) = self.0.entry(&description).check() {
             return Err(self.failed(by_property(error.into())));
         }
-        *lock(&self.0.described) = Some(description);
+        self.0.entry.set(description);
         self.main_loop_turned();
         let lease = self.0.enlist().await.map_err(|error| self.failed(error))?;
         let server_id = lease.server_id.clone();
@@ -226,6 +208,7 @@ impl Registration {
         let Some(server_id) = lock(&self.0.listed).clone() else { return Ok(()) };
         self.0.backend.deregister_server(&self.0.key, &server_id).await?;
         *lock(&self.0.listed) = None;
+        self.0.set_invite_code(None);
         (self.0.on_event)(Event::Deregistered);
         Ok(())
     }
@@ -240,6 +223,19 @@ impl Registration {
     /// The id under which the server is listed.
     pub fn server_id(&self) -> Option<String> {
         lock(&self.0.listed).clone()
+    }
+
+    /// The code by which players join; `None` for a public room, or before the server is listed.
+    pub fn invite_code(&self) -> Option<String> {
+        lock(&self.0.invite_code).clone()
+    }
+
+    /// Asks for another invite code with a heartbeat that is sent at once. [`Event::InviteCodeChanged`] tells it.
+    pub fn renew_invite_code(&self) -> Result<(), ClientError> {
+        self.require_server_id()?;
+        self.0.entry.renew_invite_code();
+        self.0.changed.notify_one();
+        Ok(())
     }
 
     /// [`Self::server_id`], or the error for what needs one.
@@ -316,14 +312,9 @@ impl Registration {
     /// Changes what players see. What heartbeats do not carry makes the entry anew, under the same id. The certificate stays
     /// the one that was registered: players are met with no other. What breaks a limit changes nothing: no heartbeat would go
     /// through any more, and the server would leave the list.
-    pub fn describe(&self, mut description: ServerDescription) -> Result<(), ClientError> {
+    pub fn describe(&self, description: ServerDescription) -> Result<(), ClientError> {
         self.0.entry(&description).check().map_err(|error| by_property(error.into()))?;
-        let mut described = lock(&self.0.described);
-        if let Some(before) = described.as_ref() {
-            description.certificate.clone_from(&before.certificate);
-        }
-        if described.as_ref() != Some(&description) {
-            *described = Some(description);
+        if self.0.entry.change(description) {
             self.0.changed.notify_one();
         }
         Ok(())
@@ -406,43 +397,33 @@ impl Inner {
     }
 
     fn entry(&self, described: &ServerDescription) -> RegisterServer {
-        let described = described.clone();
-        RegisterServer {
-            instance_id: self.instance_id.clone(),
-            name: described.name,
-            address: described.address,
-            port: described.port,
-            map: described.map,
-            mode: described.mode,
-            region: described.region,
-            version: described.version,
-            tags: described.tags,
-            players: self.players.load(Ordering::Relaxed),
-            max_players: described.max_players,
-            certificate: described.certificate,
+        entry::request(&self.instance_id, described.clone(), self.players.load(Ordering::Relaxed))
+    }
+
+    fn set_invite_code(&self, invite_code: Option<String>) {
+        let changed = {
+            let mut known = lock(&self.invite_code);
+            let changed = *known != invite_code;
+            known.clone_from(&invite_code);
+            changed
+        };
+        if changed {
+            (self.on_event)(Event::InviteCodeChanged(invite_code));
         }
     }
 
-    /// Whether players see something else than what heartbeats can put right.
-    fn is_outdated(&self) -> bool {
-        let (described, entered) = (lock(&self.described), lock(&self.entered));
-        let (Some(described), Some(entered)) = (described.as_ref(), entered.as_ref()) else { return false };
-        (&described.name, &described.address, described.port, &described.region, &described.version)
-            != (&entered.name, &entered.address, entered.port, &entered.region, &entered.version)
-    }
-
     async fn enlist(&self) -> Result<ServerLease, ClientError> {
-        let Some(described) = lock(&self.described).clone() else {
+        let Some(described) = self.entry.described() else {
             return Err(ClientError::new(Fault::NotRegistered, "the server was never described"));
         };
         let body = self.entry(&described);
-        let before = lock(&self.entered).replace(described);
+        let before = self.entry.entering(described);
         let lease = match self.backend.register_server(&self.key, &body).await.map_err(by_property) {
             Ok(lease) => lease,
             Err(error) => {
                 // What is refused for what it says is not tried again until it says something else.
                 if error.retryable {
-                    *lock(&self.entered) = before;
+                    self.entry.not_entered(before);
                 }
                 return Err(error);
             }
@@ -450,26 +431,32 @@ impl Inner {
         *lock(&self.backend_identity) = Some(BackendIdentity::from(lease.backend_id.clone()));
         *lock(&self.listed) = Some(lease.server_id.clone());
         self.notice(Notice::Listed);
+        // Before it is told that the server is listed: whoever waits for that finds the code.
+        self.set_invite_code(lease.invite_code.clone());
         (self.on_event)(Event::Registered(lease.server_id.clone()));
         Ok(lease)
     }
 
     fn heartbeat(&self, server_id: &str) -> Heartbeat {
         let confirmed = lock(&self.confirmed).clone().filter(|(confirmed_id, _)| confirmed_id == server_id);
-        let described = lock(&self.described).clone();
-        let described = described.as_ref();
-        Heartbeat {
+        let mut beat = Heartbeat {
             sequence: self.sequence.fetch_add(1, Ordering::Relaxed) + 1,
             confirmed_sequence: confirmed.map(|(_, sequence)| sequence),
             status: self.status(),
             players: self.players.load(Ordering::Relaxed),
-            map: described.map(|server| server.map.clone()),
-            mode: described.map(|server| server.mode.clone()),
-            max_players: described.map(|server| server.max_players),
-            tags: described.map(|server| server.tags.clone()),
+            map: None,
+            mode: None,
+            max_players: None,
+            tags: None,
+            visibility: None,
+            password: None,
+            attributes: None,
+            new_invite_code: false,
             revocations_after: *lock(&self.revocations_as_of),
             worlds: lock(&self.worlds).iter().cloned().collect(),
-        }
+        };
+        self.entry.fill(&mut beat);
+        beat
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use backend_protocol::limits::MAX_PAGE;
-use backend_protocol::rooms::{JoinTicket, Room, RoomPage, RoomQuery};
+use backend_protocol::rooms::{JoinByCode, JoinTicket, RequestTicket, Room, RoomPage, RoomQuery};
 
 use crate::api::backend::Backend;
 use crate::error::ClientError;
@@ -52,8 +52,17 @@ impl Rooms {
     }
 
     /// A ticket to join one room, good once and for a minute at most.
-    pub async fn ticket(&self, room_id: &str) -> Result<JoinTicket, ClientError> {
-        self.session.authorized(|token| async move { self.backend.ticket(&token, room_id).await }).await
+    pub async fn ticket(&self, room_id: &str, request: &RequestTicket) -> Result<JoinTicket, ClientError> {
+        self.session
+            .authorized(|token| async move { self.backend.ticket(&token, room_id, request).await })
+            .await
+    }
+
+    /// A ticket to join the room with an invite code.
+    pub async fn ticket_by_code(&self, request: &JoinByCode) -> Result<JoinTicket, ClientError> {
+        self.session
+            .authorized(|token| async move { self.backend.ticket_by_code(&token, request).await })
+            .await
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use backend_client::platform::clock::SystemClock;
 use backend_client::registration::*;
 use backend_protocol::registration::{Heartbeat, Revocation, ServerStatus};
+use backend_protocol::rooms::{AttributeValue, Attributes, RoomPassword, RoomVisibility};
 use backend_simulation::{SimulatedBackend, Trouble, server_key};
 use tokio::time::Instant;
 
@@ -286,4 +287,94 @@ async fn what_heartbeats_do_not_carry_makes_the_entry_anew_under_the_same_id() {
     until(|| lock(&backend.state).heartbeats.len() == beats + 3).await;
     assert_eq!(lock(&backend.state).registrations, 6);
     assert!(lock(&news).iter().all(|event| matches!(event, Event::Registered(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn heartbeats_carry_what_is_large_or_secret_only_when_it_has_changed() {
+    let backend = SimulatedBackend::new();
+    let (registration, _news) = registration(&backend);
+    let mut server = description();
+    server.password = RoomPassword("frog".into());
+    server.attributes = Attributes::from([("round".into(), AttributeValue::Int(1))]);
+    registration.register(server.clone()).await.expect("registered");
+    let beats = || lock(&backend.state).heartbeats.len();
+    let carried = || {
+        let beat = last_beat(&backend).expect("a heartbeat");
+        (beat.visibility, beat.password, beat.attributes)
+    };
+    until(|| beats() == 1).await;
+    assert_eq!(carried(), (None, None, None), "the registration said it");
+    server.visibility = RoomVisibility::Private;
+    server.password = RoomPassword::default();
+    server.attributes.insert("round".into(), AttributeValue::Float(1.0));
+    registration.describe(server.clone()).expect("within limits");
+    // Without an answer it is carried again.
+    lock(&backend.state).troubles.extend([Some(Trouble::LostReply)]);
+    let changed =
+        (Some(RoomVisibility::Private), Some(RoomPassword::default()), Some(server.attributes.clone()));
+    for number in [2, 3] {
+        until(|| beats() == number).await;
+        assert_eq!(carried(), changed, "heartbeat {number}");
+    }
+    until(|| beats() == 4).await;
+    assert_eq!(carried(), (None, None, None), "it was answered");
+    // A backend that went back to a backup may have an older entry.
+    for one in lock(&backend.state).servers.values_mut() {
+        one.sequence = 0;
+    }
+    until(|| beats() == 6).await;
+    assert_eq!(carried(), changed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_changes_within_a_few_frames_is_sent_together_and_at_once() {
+    let backend = SimulatedBackend::new();
+    let (registration, _news) = registration(&backend);
+    registration.register(description()).await.expect("registered");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let begun = Instant::now();
+    for (name, number) in [("a", 1), ("b", 2), ("c", 3)] {
+        let mut server = description();
+        server.attributes.insert(name.into(), AttributeValue::Int(number));
+        registration.describe(server).expect("within limits");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    until(|| lock(&backend.state).heartbeats.len() == 1).await;
+    assert!(begun.elapsed() < Duration::from_millis(300), "{:?}", begun.elapsed());
+    let attributes = last_beat(&backend).and_then(|beat| beat.attributes).expect("carried");
+    assert_eq!(attributes, Attributes::from([("c".into(), AttributeValue::Int(3))]));
+    // However often it changes, a heartbeat a second is enough.
+    for number in 0..300 {
+        let mut server = description();
+        server.attributes.insert("frame".into(), AttributeValue::Int(number));
+        registration.describe(server).expect("within limits");
+        tokio::time::sleep(Duration::from_millis(16)).await;
+    }
+    let beats = lock(&backend.state).heartbeats.len();
+    assert!((4..=7).contains(&beats), "{beats}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invite_code_is_told_when_it_changes_and_renewed_on_request() {
+    let backend = SimulatedBackend::new();
+    let (registration, news) = registration(&backend);
+    assert!(registration.renew_invite_code().is_err(), "not listed yet");
+    lock(&backend.state).invite_code = Some("K7Q-X3M".into());
+    registration.register(description()).await.expect("registered");
+    assert_eq!(registration.invite_code().as_deref(), Some("K7Q-X3M"));
+    lock(&backend.state).invite_code = Some("222-333".into());
+    registration.renew_invite_code().expect("listed");
+    until(|| registration.invite_code().as_deref() == Some("222-333")).await;
+    until(|| lock(&backend.state).heartbeats.len() == 2).await;
+    let asked: Vec<bool> = lock(&backend.state).heartbeats.iter().map(|beat| beat.new_invite_code).collect();
+    assert_eq!(asked, [true, false], "asked once");
+    registration.deregister().await.expect("deregistered");
+    let codes: Vec<Option<String>> = lock(&news)
+        .iter()
+        .filter_map(|event| match event {
+            Event::InviteCodeChanged(code) => Some(code.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(codes, [Some("K7Q-X3M".into()), Some("222-333".into()), None]);
 }

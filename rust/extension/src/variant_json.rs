@@ -1,5 +1,6 @@
 //! Documents between Godot's `Dictionary` and JSON.
 
+mod attributes;
 mod decoder;
 mod equality;
 mod error;
@@ -14,6 +15,7 @@ use godot::builtin::AnyDictionary;
 use godot::prelude::*;
 use serde_json::{Map, Number, Value};
 
+pub use attributes::{attributes, attributes_dictionary};
 pub use gstring::gstring;
 pub use snapshot::{DictionarySnapshot, log_unmuted};
 

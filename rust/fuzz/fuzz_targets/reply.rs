@@ -16,7 +16,7 @@ use backend_client::api::http::HttpBackend;
 use backend_client::api::transport::{HttpReply, HttpRequest, Transport, TransportError};
 use backend_client::document::RawJson;
 use backend_client::platform::clock::Clock;
-use backend_client::protocol::rooms::RoomQuery;
+use backend_client::protocol::rooms::{RequestTicket, RoomQuery};
 use backend_client::{ClientError, Config, ServerKey};
 use libfuzzer_sys::fuzz_target;
 use reqwest::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, RETRY_AFTER};
@@ -78,7 +78,7 @@ impl Bench {
                 6 => backend.deregister_server(key, "server").await,
                 7 => backend.rooms("x", &RoomQuery::default()).await.map(drop),
                 8 => backend.room("x", "room").await.map(drop),
-                9 => backend.ticket("x", "room").await.map(drop),
+                9 => backend.ticket("x", "room", &RequestTicket::default()).await.map(drop),
                 10 => backend
                     .load_players(key, &body(r#"{"server_id":"s","player_ids":["a"]}"#))
                     .await

@@ -87,6 +87,10 @@ codes! {
     RoomFull = "room_full", 409;
     /// The room is draining and accepts no players.
     RoomDraining = "room_draining", 409;
+    /// The room has a password, and this is not it, or none was sent.
+    WrongRoomPassword = "wrong_room_password", 403;
+    /// No room has this invite code (any more).
+    InviteCodeUnknown = "invite_code_unknown", 404;
     /// Another server holds the player now.
     LeaseLost = "lease_lost", 409;
     /// The database is older than what the backend has confirmed, because it went back to a backup: the server sends again

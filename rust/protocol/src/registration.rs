@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::limits::{self, Check, FieldError};
+use crate::rooms::{Attributes, RoomPassword, RoomVisibility, check_attributes};
 use crate::world_store;
 
 /// Most worlds that one server has open.
@@ -46,6 +47,15 @@ pub struct RegisterServer {
     /// The certificate that players have to insist on when they connect, PEM, at most 8 KiB. Absent: not encrypted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
+    /// Who finds the room.
+    #[serde(default, skip_serializing_if = "RoomVisibility::is_public")]
+    pub visibility: RoomVisibility,
+    /// Password that players need for a ticket, at most 64 characters. The backend stores a hash of it. Empty: none.
+    #[serde(default, skip_serializing_if = "RoomPassword::is_empty")]
+    pub password: RoomPassword,
+    /// Custom attributes: at most 32, of at most 2 KiB as JSON.
+    #[serde(default, skip_serializing_if = "Attributes::is_empty")]
+    pub attributes: Attributes,
 }
 
 /// The backend's answer to a registration: an id and a lease to keep.
@@ -61,6 +71,9 @@ pub struct ServerLease {
     /// sent to no backend with another one. Absent: an earlier backend, which does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend_id: Option<String>,
+    /// Code by which players join the room, such as `K7Q-X3M`. Absent: the room is public.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invite_code: Option<String>,
 }
 
 /// The state a server reports.
@@ -103,6 +116,18 @@ pub struct Heartbeat {
     /// Changed tags.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<Vec<String>>,
+    /// Changed visibility.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub visibility: Option<RoomVisibility>,
+    /// Changed password; empty: none any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<RoomPassword>,
+    /// Changed custom attributes: all of them, those that are missing are removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attributes: Option<Attributes>,
+    /// Asks for another invite code; the one before is not good any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub new_invite_code: bool,
     /// [`HeartbeatReply::revocations_as_of`] of the last reply that arrived; absent before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revocations_after: Option<u64>,
@@ -167,6 +192,9 @@ pub struct HeartbeatReply {
     /// it lacks. Absent: nothing is said about keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_ids: Option<Vec<String>>,
+    /// Code by which players join the room. Absent: the room is public.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invite_code: Option<String>,
 }
 
 impl Check for RegisterServer {
@@ -186,6 +214,8 @@ impl Check for RegisterServer {
         if let Some(certificate) = &self.certificate {
             check_certificate(certificate)?;
         }
+        self.password.check("password")?;
+        check_attributes("attributes", &self.attributes)?;
         player_counts(self.players, Some(self.max_players))
     }
 }
@@ -199,6 +229,12 @@ impl Check for Heartbeat {
         }
         if let Some(tags) = &self.tags {
             limits::tags("tags", tags)?;
+        }
+        if let Some(password) = &self.password {
+            password.check("password")?;
+        }
+        if let Some(attributes) = &self.attributes {
+            check_attributes("attributes", attributes)?;
         }
         if self.worlds.len() > MAX_WORLDS {
             return Err(FieldError::new("worlds", format!("must have at most {MAX_WORLDS} entries")));

@@ -1,10 +1,42 @@
 //! Finding a place to play.
 
+mod attributes;
+mod invite_code;
+mod password;
+
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::limits::{self, Check, FieldError};
 use crate::registration::ServerStatus;
+
+pub use attributes::{
+    AttributeValue, Attributes, MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTE_NAME, MAX_ATTRIBUTE_TEXT, MAX_ATTRIBUTES,
+    check_attribute_name, check_attributes,
+};
+pub use invite_code::{INVITE_ALPHABET, INVITE_LENGTH, normal_invite_code};
+pub use password::{MAX_ROOM_PASSWORD, RoomPassword};
+
+/// Who finds a room, and how it is joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RoomVisibility {
+    /// Listed, and joined by its id.
+    #[default]
+    Public,
+    /// Not listed. Whoever has its id or its invite code joins.
+    Unlisted,
+    /// Not listed, and to be read by nobody. Only its invite code lets players in.
+    Private,
+}
+
+impl RoomVisibility {
+    /// Whether the room is listed.
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+    pub const fn is_public(&self) -> bool {
+        matches!(self, Self::Public)
+    }
+}
 
 /// A live server as players see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -35,6 +67,15 @@ pub struct Room {
     pub status: ServerStatus,
     /// RFC 3339 time of registration, UTC.
     pub created_at: String,
+    /// Who finds the room. Lists have public ones only.
+    #[serde(default)]
+    pub visibility: RoomVisibility,
+    /// Whether a ticket needs the room's password.
+    #[serde(default)]
+    pub has_password: bool,
+    /// Custom attributes.
+    #[serde(default, skip_serializing_if = "Attributes::is_empty")]
+    pub attributes: Attributes,
 }
 
 /// Order of a room list. Ties are broken by id, so that pages never overlap.
@@ -114,6 +155,26 @@ pub struct RoomPage {
     pub next_cursor: Option<String>,
 }
 
+/// What the caller shows to be let into a room. A request without a body shows nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RequestTicket {
+    /// The room's password, if it has one.
+    #[serde(default, skip_serializing_if = "RoomPassword::is_empty")]
+    pub password: RoomPassword,
+}
+
+/// Names a room by its invite code.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JoinByCode {
+    /// Six letters and digits, such as `K7Q-X3M`. Case, hyphens and white space do not matter.
+    pub invite_code: String,
+    /// The room's password, if it has one: the code does not stand in for it.
+    #[serde(default, skip_serializing_if = "RoomPassword::is_empty")]
+    pub password: RoomPassword,
+}
+
 /// Permission for one player to join one server, once, within a minute.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct JoinTicket {
@@ -126,6 +187,19 @@ pub struct JoinTicket {
     /// The server's certificate, PEM: connect with DTLS and accept no other. Absent: the room is not encrypted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
+}
+
+impl Check for RequestTicket {
+    fn check(&self) -> Result<(), FieldError> {
+        self.password.check("password")
+    }
+}
+
+impl Check for JoinByCode {
+    fn check(&self) -> Result<(), FieldError> {
+        normal_invite_code("invite_code", &self.invite_code)?;
+        self.password.check("password")
+    }
 }
 
 impl Check for RoomQuery {

@@ -60,7 +60,9 @@ pub const HEARTBEAT: &str = "/v1/servers/{server_id}/heartbeat";
 pub const ROOMS: &str = "/v1/rooms";
 /// `GET`, access token or server key → [`crate::rooms::Room`].
 pub const ROOM: &str = "/v1/rooms/{room_id}";
-/// `POST`, access token → [`crate::rooms::JoinTicket`].
+/// `POST`, access token: [`crate::rooms::JoinByCode`] → [`crate::rooms::JoinTicket`].
+pub const TICKET_BY_CODE: &str = "/v1/rooms/by-code/ticket";
+/// `POST`, access token: [`crate::rooms::RequestTicket`], or no body → [`crate::rooms::JoinTicket`].
 pub const TICKET: &str = "/v1/rooms/{room_id}/ticket";
 /// `POST`, server key: [`crate::player_store::LoadPlayers`] → [`crate::player_store::LoadedPlayers`].
 pub const PLAYERS_LOAD: &str = "/v1/players/load";

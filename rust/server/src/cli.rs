@@ -2,6 +2,7 @@
 
 mod admin_keys;
 mod log_format;
+mod matchmaking;
 mod output;
 mod players;
 mod serve;
@@ -31,6 +32,8 @@ pub enum Command {
     SigningKeys(signing_keys::SigningKeyCommands),
     /// Creates, lists and revokes keys for the routes under `/v1/admin`
     AdminKeys(admin_keys::AdminKeyCommands),
+    /// Checks and simulates matchmaking rule sets
+    Matchmaking(matchmaking::MatchmakingCommands),
     /// Prints one player's documents as JSON
     PlayerDocuments(players::PlayerDocuments),
     /// Prints the first 1,000 players and their documents as JSON
@@ -56,6 +59,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
         Command::Keys(commands) => server_keys::run(commands).await,
         Command::SigningKeys(commands) => signing_keys::run(commands).await,
         Command::AdminKeys(commands) => admin_keys::run(commands).await,
+        Command::Matchmaking(commands) => matchmaking::run(commands),
         Command::PlayerDocuments(arguments) => players::print_documents(arguments).await,
         Command::Players(arguments) => players::print_all(arguments).await,
         Command::Openapi => output::line(openapi_document()?.trim_end()),

@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use backend_protocol::registration::{Heartbeat, HeartbeatReply, RegisterServer, ServerLease, ServerStatus};
 use backend_protocol::{Code, Problem, limits, unicode};
 use sqlx::Row;
+use sqlx::any::AnyRow;
 use unicode_normalization::UnicodeNormalization;
 use uuid::Uuid;
 
@@ -17,6 +18,7 @@ use crate::database::{Database, Transaction};
 use crate::http::idempotency::IdempotencyKey;
 use crate::http::{ApiError, ApiResult, JsonBody};
 use crate::player_store::{conflicts, leases};
+use crate::rooms::{invite_codes, password, visibility_of, visibility_text};
 use crate::state::AppState;
 use crate::world_store;
 
@@ -88,20 +90,23 @@ pub async fn register(
 ) -> ApiResult<(StatusCode, Json<ServerLease>)> {
     let entry = body.value;
     let tags = tags_text(&entry.tags)?;
+    let password_hash = password::stored(&state, &entry.password).await?;
+    let attributes = serde_json::to_string(&entry.attributes).map_err(anyhow::Error::from)?;
     let mut tx = state.database.begin().await?;
     let lease_until = leases::lease_until(&state, &tx);
     let row = sqlx::query(
         "INSERT INTO servers (server_id, key_hash, instance_id, name, address, port, map, mode, region, version, \
          tags, players, max_players, status, heartbeat_sequence, created_at, lease_until, certificate, registered_with, \
-         name_folded) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 'ready', 0, $14, $15, $16, $17, $18) \
+         name_folded, visibility, password_hash, attributes) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 'ready', 0, $14, $15, $16, $17, $18, $19, $20, $21) \
          ON CONFLICT (key_hash, instance_id) DO UPDATE SET name = excluded.name, name_folded = excluded.name_folded, address = excluded.address, \
          port = excluded.port, map = excluded.map, mode = excluded.mode, region = excluded.region, \
          version = excluded.version, tags = excluded.tags, players = excluded.players, \
          max_players = excluded.max_players, status = excluded.status, certificate = excluded.certificate, \
          lease_until = CASE WHEN servers.lease_until = 0 AND servers.registered_with = excluded.registered_with \
-         THEN 0 ELSE excluded.lease_until END, registered_with = excluded.registered_with \
-         RETURNING server_id",
+         THEN 0 ELSE excluded.lease_until END, registered_with = excluded.registered_with, \
+         visibility = excluded.visibility, password_hash = excluded.password_hash, attributes = excluded.attributes \
+         RETURNING server_id, invite_code",
     )
     .bind(Uuid::now_v7().to_string())
     .bind(&server.key_hash)
@@ -122,9 +127,14 @@ pub async fn register(
     // A repetition of the registration that arrives after the server has left lists it no more.
     .bind(&key.0)
     .bind(folded(&entry.name))
+    .bind(visibility_text(entry.visibility))
+    .bind(password_hash)
+    .bind(attributes)
     .fetch_one(&mut *tx.conn)
     .await?;
     let server_id: String = row.try_get("server_id")?;
+    let invite_code = row.try_get("invite_code")?;
+    let invite_code = invite_codes::update(&mut tx, &server_id, entry.visibility, invite_code, false).await?;
     list_players(&mut tx, &server_id, i64::from(entry.players)).await?;
     // A server that was forgotten and comes back still holds the players that no other has taken.
     leases::renew_all(&state, &mut tx, &server_id).await?;
@@ -138,8 +148,79 @@ pub async fn register(
         lease_seconds: state.config.lease_seconds,
         heartbeat_seconds: state.config.heartbeat_seconds,
         backend_id: Some(state.database.backend_id().to_owned()),
+        invite_code,
     };
     Ok((StatusCode::CREATED, Json(lease)))
+}
+
+/// What a heartbeat says of its server, as it is stored.
+struct ReportedEntry<'a> {
+    beat: &'a Heartbeat,
+    sequence: i64,
+    confirmed: i64,
+    tags: Option<String>,
+    attributes: Option<String>,
+    password_hash: Option<String>,
+}
+
+impl<'a> ReportedEntry<'a> {
+    async fn of(state: &AppState, beat: &'a Heartbeat, confirmed: i64) -> ApiResult<Self> {
+        let sequence =
+            i64::try_from(beat.sequence).map_err(|_| ApiError::field("sequence", "must fit into 63 bits"))?;
+        let attributes = beat.attributes.as_ref().map(serde_json::to_string).transpose();
+        let password_hash = match &beat.password {
+            Some(password) => password::stored(state, password).await?,
+            None => None,
+        };
+        Ok(Self {
+            beat,
+            sequence,
+            confirmed,
+            tags: beat.tags.as_deref().map(tags_text).transpose()?,
+            attributes: attributes.map_err(anyhow::Error::from)?,
+            password_hash,
+        })
+    }
+
+    /// None: the heartbeat was overtaken, or the server is not listed.
+    async fn store(
+        self,
+        tx: &mut Transaction,
+        server_id: &str,
+        key_hash: &str,
+        lease_until: i64,
+    ) -> sqlx::Result<Option<AnyRow>> {
+        let beat = self.beat;
+        sqlx::query(
+            "UPDATE servers SET lease_until = $1, heartbeat_sequence = $2, status = $3, players_before = players, \
+             players = $4, map = COALESCE($5, map), mode = COALESCE($6, mode), \
+             max_players = COALESCE($7, max_players), tags = COALESCE($8, tags), \
+             rolled_back_at = CASE WHEN heartbeat_sequence < $12 THEN $2 \
+             WHEN rolled_back_at > $12 THEN rolled_back_at ELSE 0 END, \
+             visibility = COALESCE($13, visibility), attributes = COALESCE($14, attributes), \
+             password_hash = CASE WHEN $15 = 1 THEN $16 ELSE password_hash END \
+             WHERE server_id = $9 AND key_hash = $10 AND lease_until > $11 AND heartbeat_sequence < $2 \
+             RETURNING players_before, rolled_back_at, visibility, invite_code",
+        )
+        .bind(lease_until)
+        .bind(self.sequence)
+        .bind(status_text(beat.status))
+        .bind(i64::from(beat.players))
+        .bind(&beat.map)
+        .bind(&beat.mode)
+        .bind(beat.max_players.map(i64::from))
+        .bind(self.tags)
+        .bind(server_id)
+        .bind(key_hash)
+        .bind(tx.now)
+        .bind(self.confirmed)
+        .bind(beat.visibility.map(visibility_text))
+        .bind(self.attributes)
+        .bind(i64::from(beat.password.is_some()))
+        .bind(self.password_hash)
+        .fetch_optional(&mut *tx.conn)
+        .await
+    }
 }
 
 /// Renews a server's lease, and those of its players.
@@ -154,40 +235,22 @@ pub async fn heartbeat(
 ) -> ApiResult<Json<HeartbeatReply>> {
     limits::identifier("server_id", &server_id, 64)?;
     let beat = body.value;
-    let sequence =
-        i64::try_from(beat.sequence).map_err(|_| ApiError::field("sequence", "must fit into 63 bits"))?;
-    let tags = beat.tags.as_deref().map(tags_text).transpose()?;
     let confirmed = i64::try_from(beat.confirmed_sequence.unwrap_or(0))
         .map_err(|_| ApiError::field("confirmed_sequence", "must fit into 63 bits"))?;
+    let entry = ReportedEntry::of(&state, &beat, confirmed).await?;
     let mut tx = state.database.begin().await?;
     let lease_until = leases::lease_until(&state, &tx);
-    let beaten = sqlx::query(
-        "UPDATE servers SET lease_until = $1, heartbeat_sequence = $2, status = $3, players_before = players, \
-         players = $4, map = COALESCE($5, map), mode = COALESCE($6, mode), max_players = COALESCE($7, max_players), \
-         tags = COALESCE($8, tags), rolled_back_at = CASE WHEN heartbeat_sequence < $12 THEN $2 \
-         WHEN rolled_back_at > $12 THEN rolled_back_at ELSE 0 END \
-         WHERE server_id = $9 AND key_hash = $10 AND lease_until > $11 AND heartbeat_sequence < $2 \
-         RETURNING players_before, rolled_back_at",
-    )
-    .bind(lease_until)
-    .bind(sequence)
-    .bind(status_text(beat.status))
-    .bind(i64::from(beat.players))
-    .bind(beat.map)
-    .bind(beat.mode)
-    .bind(beat.max_players.map(i64::from))
-    .bind(tags)
-    .bind(&server_id)
-    .bind(&server.key_hash)
-    .bind(tx.now)
-    .bind(confirmed)
-    .fetch_optional(&mut *tx.conn)
-    .await?;
+    let beaten = entry.store(&mut tx, &server_id, &server.key_hash, lease_until).await?;
     let mut holds = 0;
     // Reported until a reply that reported it has arrived: replies get lost.
     let rolled_back_at: i64;
+    let invite_code: Option<String>;
     if let Some(row) = beaten {
         rolled_back_at = row.try_get("rolled_back_at")?;
+        let visibility = visibility_of(&row.try_get::<String, _>("visibility")?);
+        let current = row.try_get("invite_code")?;
+        invite_code =
+            invite_codes::update(&mut tx, &server_id, visibility, current, beat.new_invite_code).await?;
         if row.try_get::<i64, _>("players_before")? != i64::from(beat.players) {
             list_players(&mut tx, &server_id, i64::from(beat.players)).await?;
         }
@@ -195,16 +258,17 @@ pub async fn heartbeat(
         world_store::renew(&mut tx, &server_id, &beat.worlds, lease_until).await?;
     } else {
         // Late and overtaken, or not listed: only the latter is told.
-        rolled_back_at = sqlx::query(
-            "SELECT rolled_back_at FROM servers WHERE server_id = $1 AND key_hash = $2 AND lease_until > $3",
+        let row = sqlx::query(
+            "SELECT rolled_back_at, invite_code FROM servers WHERE server_id = $1 AND key_hash = $2 AND lease_until > $3",
         )
         .bind(&server_id)
         .bind(&server.key_hash)
         .bind(tx.now)
         .fetch_optional(&mut *tx.conn)
         .await?
-        .ok_or_else(|| ApiError::new(Code::ServerUnknown, "not listed (any more); register again"))?
-        .try_get("rolled_back_at")?;
+        .ok_or_else(|| ApiError::new(Code::ServerUnknown, "not listed (any more); register again"))?;
+        rolled_back_at = row.try_get("rolled_back_at")?;
+        invite_code = row.try_get("invite_code")?;
     }
     let rolled_back = rolled_back_at > confirmed;
     let wanted = leases::handover_requested(&mut *tx.conn, &server_id, tx.now).await?;
@@ -237,6 +301,7 @@ pub async fn heartbeat(
         revocations,
         revocations_as_of,
         key_ids,
+        invite_code,
     }))
 }
 
@@ -260,6 +325,7 @@ pub async fn deregister(
         // Also what it does not know of: a lease whose reply was lost.
         leases::release_all(&state, &mut tx, &server_id).await?;
         world_store::release_all(&mut tx, &server_id).await?;
+        invite_codes::remove(&mut tx, &server_id).await?;
     }
     tx.commit().await?;
     state.rooms.page_cache.invalidate();

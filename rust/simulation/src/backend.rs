@@ -10,7 +10,7 @@ use backend_protocol::player_store::{
     ResolveConflicts, SavedDocuments,
 };
 use backend_protocol::registration::{Heartbeat, HeartbeatReply, RegisterServer, ServerLease};
-use backend_protocol::rooms::{JoinTicket, Room, RoomPage, RoomQuery};
+use backend_protocol::rooms::{JoinByCode, JoinTicket, RequestTicket, Room, RoomPage, RoomQuery};
 use backend_protocol::session::{
     AnonymousLogin, DeviceLogin, Logout, PasswordLogin, Refresh, Register, Session,
 };
@@ -217,8 +217,12 @@ impl Backend for SimulatedBackend {
         self.serve("room", |_| Err(Problem::new(Code::RoomNotFound, "none").into())).await
     }
 
-    async fn ticket(&self, _access_token: &str, _room_id: &str) -> Reply<JoinTicket> {
+    async fn ticket(&self, _access_token: &str, _room_id: &str, _body: &RequestTicket) -> Reply<JoinTicket> {
         self.serve("ticket", |_| Err(Problem::new(Code::RoomFull, "full").into())).await
+    }
+
+    async fn ticket_by_code(&self, _access_token: &str, _body: &JoinByCode) -> Reply<JoinTicket> {
+        self.serve("ticket_by_code", |_| Err(Problem::new(Code::InviteCodeUnknown, "none").into())).await
     }
 
     async fn load_players(&self, _key: &ServerKey, body: &LoadPlayers) -> Reply<LoadedPlayers> {

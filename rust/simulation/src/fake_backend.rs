@@ -52,6 +52,8 @@ pub struct State {
     pub holder_heartbeat_seconds: u32,
     /// What registrations are told.
     pub backend_id: Option<String>,
+    /// What registrations and heartbeats are told of the room.
+    pub invite_code: Option<String>,
     /// Instance → entry.
     pub servers: BTreeMap<String, Server>,
     pub leases: BTreeMap<String, Lease>,
@@ -177,6 +179,7 @@ impl Default for State {
             heartbeat_seconds: 30,
             holder_heartbeat_seconds: 30,
             backend_id: Some("simulated".into()),
+            invite_code: None,
             servers: BTreeMap::new(),
             leases: BTreeMap::new(),
             documents: BTreeMap::new(),
@@ -213,6 +216,7 @@ impl State {
             lease_seconds,
             heartbeat_seconds: self.heartbeat_seconds,
             backend_id: self.backend_id.clone(),
+            invite_code: self.invite_code.clone(),
         }
     }
 
@@ -254,6 +258,7 @@ impl State {
             revocations: self.revocations.clone(),
             revocations_as_of: self.revocations_as_of,
             key_ids: self.key_ids.clone(),
+            invite_code: self.invite_code.clone(),
         })
     }
 

@@ -47,6 +47,8 @@ enum Name {
     Backend,
     /// What a request costs as the backend's tables grow
     Growth,
+    /// Passes over pools of up to 100,000 matchmaking tickets: cost, waits, gaps of skill
+    Matchmaking,
     /// What is counted instead of timed: instructions and allocations of a token check, against checked-in numbers
     Guards,
     /// A game's start with the addon and without
@@ -112,6 +114,7 @@ impl Name {
             Self::Heartbeat => "heartbeat",
             Self::Backend => "backend",
             Self::Growth => "growth",
+            Self::Matchmaking => "matchmaking",
             Self::Guards => "guards",
             Self::Startup => "startup",
             Self::Idle => "idle",

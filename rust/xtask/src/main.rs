@@ -78,7 +78,7 @@ enum Command {
     Differential(differential::Options),
     /// Sends requests made from the OpenAPI document to a running backend, and looks for undocumented replies
     Schemathesis(schemathesis::Options),
-    /// Runs the fuzz targets: tokens, key sets, replies, handshakes, journal records and files, configuration
+    /// Runs the fuzz targets: tokens, key sets, replies, handshakes, journal records and files, configuration, rule sets
     Fuzz(fuzz::Options),
     /// Exports client and dedicated server of the demo into `target/export/`
     Export,

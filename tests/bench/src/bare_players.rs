@@ -77,8 +77,13 @@ async fn register(
     Json(_server): Json<RegisterServer>,
 ) -> Result<(StatusCode, Json<ServerLease>), StatusCode> {
     admit(&headers, SERVER)?;
-    let lease =
-        ServerLease { server_id: SERVER.into(), lease_seconds: 30, heartbeat_seconds: 10, backend_id: None };
+    let lease = ServerLease {
+        server_id: SERVER.into(),
+        lease_seconds: 30,
+        heartbeat_seconds: 10,
+        backend_id: None,
+        invite_code: None,
+    };
     Ok((StatusCode::CREATED, Json(lease)))
 }
 

@@ -12,7 +12,7 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use backend_client::protocol::registration::ServerStatus;
-use backend_client::protocol::rooms::{Room, RoomPage, RoomQuery};
+use backend_client::protocol::rooms::{Attributes, Room, RoomPage, RoomQuery, RoomVisibility};
 use backend_client::protocol::routes;
 use backend_client::protocol::session::Session;
 use uuid::Uuid;
@@ -81,5 +81,8 @@ fn room(index: usize, count: usize) -> Room {
         max_players: 8,
         status: ServerStatus::Ready,
         created_at: "2026-01-01T00:00:00Z".into(),
+        visibility: RoomVisibility::Public,
+        has_password: false,
+        attributes: Attributes::new(),
     }
 }

@@ -155,6 +155,7 @@ async fn heartbeat(
         revocations: Vec::new(),
         revocations_as_of: body.revocations_after.unwrap_or_default(),
         key_ids: Some(vec!["0123456789abcdef".into()]),
+        invite_code: None,
     }))
 }
 

@@ -145,6 +145,10 @@ fn body(number: usize) -> Heartbeat {
         mode: None,
         max_players: None,
         tags: None,
+        visibility: None,
+        password: None,
+        attributes: None,
+        new_invite_code: false,
         revocations_after: Some(1),
         worlds: Vec::new(),
     }

@@ -13,6 +13,7 @@ mod heartbeat;
 mod idle;
 mod login;
 mod machine;
+mod matchmaking;
 mod memory;
 mod pinned;
 mod plot;
@@ -73,6 +74,8 @@ enum Command {
     Backend(Options),
     /// What a request costs as the tables grow
     Growth(Options),
+    /// Passes over pools of up to 100,000 matchmaking tickets
+    Matchmaking(Options),
     /// Bare transactions of saves, in a process of its own
     Batches(backend::batches::Options),
     /// Every player's document at once
@@ -125,6 +128,7 @@ fn main() -> ExitCode {
         Command::Beat(options) => heartbeat::beat(&options).map(|()| true),
         Command::Backend(options) => backend::run(&options),
         Command::Growth(options) => growth::run(&options),
+        Command::Matchmaking(options) => matchmaking::run(&options),
         Command::Batches(options) => backend::batches::run(&options).map(|()| true),
         Command::Flush(options) => flush::run(&options),
         Command::RawFlush(options) => flush::run_raw(&options).map(|()| true),

@@ -9,7 +9,7 @@ use backend_protocol::player_store::{
     SavedDocuments,
 };
 use backend_protocol::registration::{RegisterServer, ServerLease};
-use backend_protocol::rooms::{JoinTicket, Room, RoomPage};
+use backend_protocol::rooms::{Attributes, JoinTicket, Room, RoomPage, RoomPassword, RoomVisibility};
 use backend_protocol::session::{AnonymousLogin, Register, Session};
 use backend_protocol::validation::{Jwk, Jwks, Validate};
 use backend_protocol::{IDEMPOTENCY_KEY, Problem, routes};
@@ -101,6 +101,9 @@ impl Api {
             players: 0,
             max_players: 8,
             certificate: None,
+            visibility: RoomVisibility::Public,
+            password: RoomPassword::default(),
+            attributes: Attributes::new(),
         };
         read(self.post(routes::SERVERS, Some(&self.server_key), &body)?)
     }

@@ -45,8 +45,13 @@ impl Transport for DistantBackend {
         match request.url.path() {
             routes::SERVERS => {
                 let server_id = self.server_id.clone();
-                let lease =
-                    ServerLease { server_id, lease_seconds: 600, heartbeat_seconds: 600, backend_id: None };
+                let lease = ServerLease {
+                    server_id,
+                    lease_seconds: 600,
+                    heartbeat_seconds: 600,
+                    backend_id: None,
+                    invite_code: None,
+                };
                 reply(201, &lease)
             }
             routes::PLAYERS_LOAD => {

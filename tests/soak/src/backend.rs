@@ -66,6 +66,7 @@ impl Transport for NearBackend {
                     lease_seconds: 86_400,
                     heartbeat_seconds: 600,
                     backend_id: Some("in the process".into()),
+                    invite_code: None,
                 };
                 reply(201, &lease)
             }

@@ -9,7 +9,7 @@ use backend_protocol::player_store::{
     ResolveConflicts, SavedDocuments,
 };
 use backend_protocol::registration::{Heartbeat, HeartbeatReply, RegisterServer, ServerLease};
-use backend_protocol::rooms::{JoinTicket, Room, RoomPage, RoomQuery};
+use backend_protocol::rooms::{JoinByCode, JoinTicket, RequestTicket, Room, RoomPage, RoomQuery};
 use backend_protocol::session::{
     AnonymousLogin, DeviceLogin, Logout, PasswordLogin, Refresh, Register, Session,
 };
@@ -68,7 +68,8 @@ pub trait Backend: Send + Sync {
     async fn deregister_server(&self, key: &ServerKey, server_id: &str) -> Reply<()>;
     async fn rooms(&self, access_token: &str, query: &RoomQuery) -> Reply<RoomPage>;
     async fn room(&self, access_token: &str, room_id: &str) -> Reply<Room>;
-    async fn ticket(&self, access_token: &str, room_id: &str) -> Reply<JoinTicket>;
+    async fn ticket(&self, access_token: &str, room_id: &str, body: &RequestTicket) -> Reply<JoinTicket>;
+    async fn ticket_by_code(&self, access_token: &str, body: &JoinByCode) -> Reply<JoinTicket>;
     async fn load_players(&self, key: &ServerKey, body: &LoadPlayers) -> Reply<LoadedPlayers>;
     async fn save_documents(&self, key: &ServerKey, body: &Batch) -> Reply<SavedDocuments>;
     async fn release_players(&self, key: &ServerKey, body: &ReleasePlayers) -> Reply<ReleasedPlayers>;

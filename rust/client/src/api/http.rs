@@ -9,7 +9,7 @@ use backend_protocol::player_store::{
     ResolveConflicts, SavedDocuments,
 };
 use backend_protocol::registration::{Heartbeat, HeartbeatReply, RegisterServer, ServerLease};
-use backend_protocol::rooms::{JoinTicket, Room, RoomPage, RoomQuery};
+use backend_protocol::rooms::{JoinByCode, JoinTicket, RequestTicket, Room, RoomPage, RoomQuery};
 use backend_protocol::session::{
     AnonymousLogin, DeviceLogin, Logout, PasswordLogin, Refresh, Register, Session,
 };
@@ -370,10 +370,13 @@ impl Backend for HttpBackend {
         self.call(Call::get(routes::room(&checked_id("room_id", room_id)?)).with(access_token)).await
     }
 
-    async fn ticket(&self, access_token: &str, room_id: &str) -> Reply<JoinTicket> {
+    async fn ticket(&self, access_token: &str, room_id: &str, body: &RequestTicket) -> Reply<JoinTicket> {
         let path = routes::ticket(&checked_id("room_id", room_id)?);
-        let call = Call { method: Method::POST, ..Call::get(path) };
-        self.call(call.once().with(access_token)).await
+        self.call(Call::post(path, body)?.once().with(access_token)).await
+    }
+
+    async fn ticket_by_code(&self, access_token: &str, body: &JoinByCode) -> Reply<JoinTicket> {
+        self.call(Call::post(routes::TICKET_BY_CODE, body)?.once().with(access_token)).await
     }
 
     // Repeatable: the server that holds a player already keeps its epoch.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use backend_protocol::Code;
 use backend_protocol::registration::{ServerLease, ServerStatus};
 
-use super::{Event, Inner, MIN_HEARTBEAT_INTERVAL, Notice, STALL_POLL_INTERVAL, lock};
+use super::{COALESCE_INTERVAL, Event, Inner, MIN_HEARTBEAT_INTERVAL, Notice, STALL_POLL_INTERVAL, lock};
 use crate::api::retry;
 
 /// Beats until it is aborted.
@@ -35,14 +35,17 @@ pub(super) async fn run_heartbeats(server: Arc<Inner>, lease: ServerLease) {
                     (server.on_event)(Event::DrainRequested);
                 }
                 drain_told = reply.drain;
+                server.entry.confirm(&heartbeat);
+                server.set_invite_code(reply.invite_code);
                 server.set_active_kids(reply.key_ids);
                 server.note_revocations(reply.revocations, reply.revocations_as_of);
                 if reply.rolled_back {
+                    server.entry.rolled_back();
                     server.notice(Notice::RolledBack);
                 }
                 server.notice_players(reply.wanted, Notice::Wanted);
                 server.notice_players(reply.conflicts, Notice::Conflicts);
-                if server.is_outdated() {
+                if server.entry.is_outdated() {
                     match server.enlist().await {
                         Ok(lease) => {
                             server_id = lease.server_id;
@@ -83,7 +86,7 @@ pub(super) async fn run_heartbeats(server: Arc<Inner>, lease: ServerLease) {
     }
 }
 
-/// Until the next run_heartbeats is due: after `pause`, or one second after something changed.
+/// Until the next heartbeat is due: after `pause`, or soon after something changed.
 async fn wait(server: &Inner, pause: Duration, told: ServerStatus) {
     let until = server.clock.now() + pause;
     let earliest = server.clock.now() + MIN_HEARTBEAT_INTERVAL;
@@ -98,7 +101,8 @@ async fn wait(server: &Inner, pause: Duration, told: ServerStatus) {
             () = server.clock.sleep(left.min(STALL_POLL_INTERVAL)) => server.status() != told,
         };
         if changed {
-            return server.clock.sleep(earliest.saturating_duration_since(server.clock.now())).await;
+            let left = earliest.saturating_duration_since(server.clock.now());
+            return server.clock.sleep(left.max(COALESCE_INTERVAL)).await;
         }
     }
 }

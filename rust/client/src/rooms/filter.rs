@@ -73,6 +73,8 @@ fn by(sort: RoomSort, a: &Room, b: &Room) -> Ordering {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use backend_protocol::rooms::{Attributes, RoomVisibility};
+
     use super::*;
 
     pub fn room(id: &str, name: &str, players: u32, created_at: &str) -> Room {
@@ -90,6 +92,9 @@ pub(super) mod tests {
             max_players: 4,
             status: ServerStatus::Ready,
             created_at: created_at.into(),
+            visibility: RoomVisibility::Public,
+            has_password: false,
+            attributes: Attributes::new(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! `BackendRooms`: finding a room.
 
 use backend_client::error::ClientError;
-use backend_client::protocol::rooms::RoomQuery;
+use backend_client::protocol::rooms::{JoinByCode, RequestTicket, RoomPassword, RoomQuery};
 use backend_client::rooms::Rooms;
 use godot::meta::conv::ByRef;
 use godot::meta::{GodotConvert, GodotImmutable};
@@ -118,12 +118,33 @@ impl BackendRooms {
         self.calls.try_start(work, BackendRoomResult::answer)
     }
 
-    /// Requests a join ticket for a room, valid once and for a minute. Returns a [BackendRequest] that completes with a
-    /// [BackendJoinTicket].
+    /// Requests a join ticket for a room, valid once and for a minute. A room with [member BackendRoom.has_password] needs
+    /// [param password]; a wrong one fails with [code]wrong_room_password[/code], and too many with [code]rate_limited[/code].
+    /// Private rooms are joined with [method join_by_code]. Returns a [BackendRequest] that completes with a [BackendJoinTicket].
     #[func]
-    fn request_ticket(&self, room_id: GString) -> Gd<BackendRequest> {
-        let room_id = room_id.to_string();
-        let work = self.rooms().map(|rooms| async move { rooms.ticket(&room_id).await });
+    fn request_ticket(&self, room_id: GString, #[opt(default = "")] password: GString) -> Gd<BackendRequest> {
+        let (room_id, request) = (room_id.to_string(), RequestTicket { password: room_password(&password) });
+        let work = self.rooms().map(|rooms| async move { rooms.ticket(&room_id, &request).await });
+        self.calls.try_start(work, BackendJoinTicket::answer)
+    }
+
+    /// Requests a join ticket for the room with an invite code, such as [code]K7Q-X3M[/code]. Case, hyphens and spaces do not
+    /// matter. A code that no room has fails with [code]invite_code_unknown[/code], and too many with [code]rate_limited[/code].
+    /// The code does not stand in for the room's [param password]. Returns a [BackendRequest] that completes with a
+    /// [BackendJoinTicket], whose [member BackendJoinTicket.room] is the room.
+    /// ```gdscript
+    /// var ticket: BackendJoinTicket = await rooms.join_by_code(code_field.text).wait()
+    /// if ticket.failed() and ticket.error.code == "wrong_room_password":
+    ///     password_field.show()
+    /// ```
+    #[func]
+    fn join_by_code(
+        &self,
+        invite_code: GString,
+        #[opt(default = "")] password: GString,
+    ) -> Gd<BackendRequest> {
+        let request = JoinByCode { invite_code: invite_code.to_string(), password: room_password(&password) };
+        let work = self.rooms().map(|rooms| async move { rooms.ticket_by_code(&request).await });
         self.calls.try_start(work, BackendJoinTicket::answer)
     }
 
@@ -147,6 +168,10 @@ impl BackendRooms {
         };
         Ok(Rooms::new(backend, connected.session))
     }
+}
+
+fn room_password(password: &GString) -> RoomPassword {
+    RoomPassword(password.to_string())
 }
 
 /// A query that may be left out. gdext has no default for object parameters of its own.

@@ -1,6 +1,7 @@
 //! `BackendServerRegistration`: registration and heartbeats of a dedicated server.
 
 mod admission_check;
+mod listing;
 
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
@@ -10,9 +11,10 @@ use std::time::Duration;
 
 use backend_client::error::ClientError;
 use backend_client::peer_auth::dtls::Identity;
-use backend_client::registration::{Event, Registration, ServerDescription};
+use backend_client::registration::{Event, Registration};
 use godot::prelude::*;
 
+use self::listing::Visibility;
 use crate::config;
 use crate::nodes::backend_shutdown;
 use crate::resources::backend_config::BackendConfig;
@@ -91,6 +93,17 @@ pub struct BackendServerRegistration {
     #[export]
     #[var(set = set_tags)]
     tags: PackedStringArray,
+    /// Who finds the room, one of the [code]VISIBILITY_*[/code] constants. Unlisted and private rooms get an
+    /// [member invite_code]. Can be changed while registered.
+    #[export]
+    #[var(set = set_visibility)]
+    visibility: Visibility,
+    /// Custom attributes in the room list: at most 32 names of at most 32 letters, digits, [code]_[/code], [code].[/code] and
+    /// [code]-[/code], with values of type [String] (at most 256 characters), [int], [float] or [bool], of at most 2 KiB together.
+    /// The property is a copy; change single ones with [method set_attribute]. Can be changed while registered.
+    #[export]
+    #[var(get = get_attributes, set = set_attributes)]
+    attributes: VarDictionary,
     /// Maximum number of players, from 1 to 100000. Can be changed while registered.
     #[export(range = (1.0, 64.0, or_greater))]
     #[var(set = set_max_players)]
@@ -127,6 +140,15 @@ pub struct BackendServerRegistration {
     #[export_group(name = "Health")]
     #[init(val = 10.0)]
     main_loop_stall_seconds: f64,
+    /// Password that players need for a ticket, at most 64 characters. If empty, none is needed. The backend stores a hash of it and
+    /// checks it; neither the list nor the players on this server see it. It is not stored in scenes. Can be changed while
+    /// registered.
+    #[var(set = set_password)]
+    password: GString,
+    /// Code by which players join with [method BackendRooms.join_by_code], such as [code]K7Q-X3M[/code]. The backend makes it for
+    /// unlisted and private rooms, and it ends with the room. Empty for public rooms and before the server is registered.
+    #[var(get = get_invite_code, no_set)]
+    invite_code: PhantomVar<GString>,
     /// Current number of players. [BackendPeerAuth] updates it if this node is its [member BackendPeerAuth.registration]; otherwise set
     /// it by script.
     #[var(set = set_players)]
@@ -216,6 +238,16 @@ impl Drop for BackendServerRegistration {
 
 #[godot_api]
 impl BackendServerRegistration {
+    /// The room is listed, and joined by its id.
+    #[constant]
+    pub const VISIBILITY_PUBLIC: i64 = Visibility::Public as i64;
+    /// The room is not listed. It is joined by its id or its invite code.
+    #[constant]
+    pub const VISIBILITY_UNLISTED: i64 = Visibility::Unlisted as i64;
+    /// The room is not listed, and only its invite code lets players in.
+    #[constant]
+    pub const VISIBILITY_PRIVATE: i64 = Visibility::Private as i64;
+
     /// Emitted when the server is registered, also when it is registered again after the backend lost it.
     #[signal]
     pub fn registered(server_id: GString);
@@ -236,6 +268,10 @@ impl BackendServerRegistration {
     /// Emitted when the server is no longer registered.
     #[signal]
     pub fn deregistered();
+
+    /// Emitted when the room has another invite code than before. It is empty when the room became public or was deregistered.
+    #[signal]
+    pub fn invite_code_changed(invite_code: GString);
 
     /// Emitted when the operator requests this server to drain and exit. [BackendShutdown] starts the shutdown.
     #[signal]
@@ -308,6 +344,64 @@ impl BackendServerRegistration {
     #[func]
     fn get_server_id(&self) -> GString {
         self.listed_as().as_ref().map(gstring).unwrap_or_default()
+    }
+
+    /// Sets one custom attribute, which is on the list with a heartbeat that is sent at once; changes within a second are sent
+    /// together. [param value] is a [String], an [int], a [float] or a [bool], or [code]null[/code] to remove the attribute. What
+    /// breaks a limit of [member attributes] is logged as a warning and changes nothing.
+    /// ```gdscript
+    /// registration.set_attribute("round", 3)
+    /// registration.set_attribute("difficulty", 0.5)
+    /// ```
+    #[func]
+    fn set_attribute(&mut self, name: GString, value: Variant) {
+        let mut attributes = self.attributes.duplicate_shallow();
+        if value.is_nil() {
+            attributes.remove(&name);
+        } else {
+            attributes.set(&name, &value);
+        }
+        self.apply_attributes(attributes);
+    }
+
+    /// Requests another invite code; the one before is not valid any more. [signal invite_code_changed] is emitted when it is there.
+    #[func]
+    fn renew_invite_code(&self) {
+        let renewed = self.connected().and_then(|registration| registration.renew_invite_code());
+        if let Err(error) = renewed {
+            tracing::warn!(code = error.code(), "the invite code is not renewed: {error}");
+        }
+    }
+
+    #[func]
+    fn get_invite_code(&self) -> GString {
+        self.handle()
+            .and_then(|registration| registration.invite_code())
+            .as_ref()
+            .map(gstring)
+            .unwrap_or_default()
+    }
+
+    #[func]
+    fn get_attributes(&self) -> VarDictionary {
+        self.attributes.duplicate_shallow()
+    }
+
+    #[func]
+    fn set_attributes(&mut self, attributes: VarDictionary) {
+        self.apply_attributes(attributes.duplicate_shallow());
+    }
+
+    #[func]
+    fn set_visibility(&mut self, visibility: Visibility) {
+        self.visibility = visibility;
+        self.update_description();
+    }
+
+    #[func]
+    fn set_password(&mut self, password: GString) {
+        self.password = password;
+        self.update_description();
     }
 
     #[func]
@@ -468,53 +562,6 @@ impl BackendServerRegistration {
         Ok(registration)
     }
 
-    fn registering(
-        &self,
-    ) -> Result<impl Future<Output = Result<String, ClientError>> + Send + 'static, ClientError> {
-        let description = self.description()?;
-        let players =
-            u32::try_from(self.players).map_err(|_| ClientError::field("players", "must be 0 to 100000"))?;
-        let registration = self.connected()?;
-        registration.set_players(players)?;
-        Ok(async move { registration.register(description).await })
-    }
-
-    fn update_description(&self) {
-        let Some(registration) = self.handle() else { return };
-        let described = self.description().and_then(|description| registration.describe(description));
-        // What is listed stays as it was. Before it is listed, nothing has to be complete.
-        if let Err(error) = described
-            && registration.server_id().is_some()
-        {
-            tracing::warn!(code = error.code(), "the server's entry is not changed: {error}");
-        }
-    }
-
-    fn warn_if_registered(&self, property: &str, changes: bool) {
-        if changes && self.is_registered() {
-            tracing::warn!(
-                "{property} was changed while the server is registered, without effect: set it before registering"
-            );
-        }
-    }
-
-    fn description(&self) -> Result<ServerDescription, ClientError> {
-        let certificate = self.identity()?.map(|identity| identity.certificate.clone());
-        Ok(ServerDescription {
-            name: self.server_name.to_string(),
-            address: config::host(&self.public_address.to_string(), 0.0).public_address(),
-            port: u16::try_from(self.port).map_err(|_| ClientError::field("port", "must be 1 to 65535"))?,
-            map: self.map.to_string(),
-            mode: self.mode.to_string(),
-            region: self.region.to_string(),
-            version: self.version.to_string(),
-            tags: self.tags.as_slice().iter().map(ToString::to_string).collect(),
-            max_players: u32::try_from(self.max_players)
-                .map_err(|_| ClientError::field("max_players", "must be 1 to 100000"))?,
-            certificate,
-        })
-    }
-
     /// Certificate and key for DTLS, generated or read on first use. `None` without DTLS.
     pub fn identity(&self) -> Result<Option<Rc<Identity>>, ClientError> {
         if !self.dtls {
@@ -586,6 +633,10 @@ fn announce(id: InstanceId, event: Event) {
         Event::DrainRequested => {
             node.signals().drain_requested().emit();
             backend_shutdown::trigger("drain_requested");
+        }
+        Event::InviteCodeChanged(code) => {
+            let code = code.as_ref().map(gstring).unwrap_or_default();
+            node.signals().invite_code_changed().emit(&code);
         }
         Event::Deregistered => node.signals().deregistered().emit(),
     }

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use backend_client::error::ClientError;
 use backend_client::protocol::registration::ServerStatus;
-use backend_client::protocol::rooms::{JoinTicket, Room, RoomPage, RoomQuery};
+use backend_client::protocol::rooms::{JoinTicket, Room, RoomPage, RoomQuery, RoomVisibility};
 use backend_client::rooms::select;
 use godot::prelude::*;
 
 use crate::results::backend_error::Failure;
 use crate::results::result_class::result_class;
 use crate::runtime::worker_threads;
-use crate::variant_json::gstring;
+use crate::variant_json::{attributes_dictionary, gstring};
 
 /// Rooms that are freed on the main thread: so few take no noticeable time.
 const MAX_INLINE_DROP: usize = 200;
@@ -97,6 +97,15 @@ impl Entry {
     }
 }
 
+/// The value of the `VISIBILITY_*` constants.
+pub const fn visibility_number(visibility: RoomVisibility) -> i64 {
+    match visibility {
+        RoomVisibility::Public => 0,
+        RoomVisibility::Unlisted => 1,
+        RoomVisibility::Private => 2,
+    }
+}
+
 result_class! {
     /// A game server in the room list.
     BackendRoom(Entry) {
@@ -128,6 +137,12 @@ result_class! {
             ServerStatus::Draining => Self::STATUS_DRAINING,
             ServerStatus::Unhealthy => Self::STATUS_UNHEALTHY,
         };
+        /// Who finds the room, one of the [code]VISIBILITY_*[/code] constants. Lists have public rooms only.
+        visibility (get_visibility): i64 = |entry| visibility_number(entry.room().visibility);
+        /// If [code]true[/code], [method BackendRooms.request_ticket] needs the room's password.
+        has_password (get_has_password): bool = |entry| entry.room().has_password;
+        /// Custom attributes that the server has set: names with values of type [String], [int], [float] or [bool].
+        attributes (get_attributes): VarDictionary = |entry| attributes_dictionary(&entry.room().attributes);
         /// If [code]true[/code], the room has no free place.
         is_full (get_is_full): bool = |entry| entry.room().players >= entry.room().max_players;
     }
@@ -141,6 +156,15 @@ result_class! {
         /// The main loop of the server has stalled.
         #[constant]
         pub const STATUS_UNHEALTHY: i64 = 2;
+        /// The room is listed, and joined by its id.
+        #[constant]
+        pub const VISIBILITY_PUBLIC: i64 = 0;
+        /// The room is not listed. It is joined by its id or its invite code.
+        #[constant]
+        pub const VISIBILITY_UNLISTED: i64 = 1;
+        /// The room is not listed, and only its invite code lets players in.
+        #[constant]
+        pub const VISIBILITY_PRIVATE: i64 = 2;
     }
 }
 
@@ -190,6 +214,9 @@ result_class! {
     ///
     /// Pass it to [method BackendPeerAuth.use_ticket], then connect to [member address] and [member port].
     BackendJoinTicket(JoinTicket) {
+        /// The room, as it was when the ticket was issued, or [code]null[/code] if the call failed.
+        room (get_room): Option<Gd<BackendRoom>> =
+            |ticket| Some(BackendRoom::object(Ok(Entry::single(ticket.room.clone()))));
         /// The signed ticket. Send it to the game server of this room only.
         ticket (get_ticket): GString = |ticket| gstring(&ticket.ticket);
         /// Id of the room.

@@ -1,11 +1,12 @@
 //! JSON bodies and query strings that name the field that is wrong with them.
 
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequest, Request};
 use axum::http::Uri;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
 use backend_protocol::{Check, Code, MAX_BODY_BYTES};
+use http_body::Body as _;
 use serde::de::DeserializeOwned;
 
 use super::body_min_rate::is_too_slow;
@@ -43,6 +44,20 @@ impl<S: Send + Sync, T: DeserializeOwned + Check, const LIMIT: usize> FromReques
         let value: T = parse(&bytes)?;
         value.check()?;
         Ok(Self { value, bytes })
+    }
+}
+
+/// None: the request has no body, and names no type of one.
+impl<S: Send + Sync, T: DeserializeOwned + Check, const LIMIT: usize> OptionalFromRequest<S>
+    for JsonBody<T, LIMIT>
+{
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Option<Self>, ApiError> {
+        if !request.headers().contains_key(CONTENT_TYPE) && request.body().is_end_stream() {
+            return Ok(None);
+        }
+        <Self as FromRequest<S>>::from_request(request, state).await.map(Some)
     }
 }
 

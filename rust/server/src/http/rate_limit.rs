@@ -41,6 +41,14 @@ pub enum Counted {
     PasswordOfNewcomers(String),
     /// Wrong passwords for an e-mail address (hashed), the later ones of such networks.
     PasswordOfStrangers(String),
+    /// Wrong passwords of a player for a room.
+    RoomPasswordOf(String, String),
+    /// Wrong passwords from an address for a room.
+    RoomPasswordFrom(String, IpAddr),
+    /// Wrong invite codes of a player.
+    InviteCodesOf(String),
+    /// Wrong invite codes from an address.
+    InviteCodesFrom(IpAddr),
 }
 
 /// How often something may happen.
@@ -51,6 +59,11 @@ pub struct Limit {
 }
 
 impl Limit {
+    /// `burst` at once, then one `every` so often.
+    pub const fn new(every: Duration, burst: u32) -> Self {
+        Self { every, burst }
+    }
+
     /// `count` a minute, half of which may come at once. None: without limit.
     fn per_minute(count: u32) -> Option<Self> {
         (count > 0).then(|| Self { every: Duration::from_secs(60) / count, burst: count.div_ceil(2) })
@@ -153,14 +166,14 @@ fn make_room(unused_at: &mut HashMap<Counted, Instant>, now: Instant) {
     }
 }
 
-fn rejection(what: &'static str, wait: Duration) -> ApiError {
+pub fn rejection(what: &'static str, wait: Duration) -> ApiError {
     metrics::counter!("backend_rate_limited_total", "limit" => what).increment(1);
     let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
     ApiError::later(Code::RateLimited, seconds, format!("too many {what}; try again in {seconds} s"))
 }
 
 /// The address that counts: none for this machine, which is a proxy or a developer's.
-fn counted_address() -> Option<IpAddr> {
+pub fn counted_address() -> Option<IpAddr> {
     context::address().filter(|address| !address.is_loopback()).map(subscriber)
 }
 

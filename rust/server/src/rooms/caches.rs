@@ -25,6 +25,8 @@ pub struct LiveRoom {
     /// The room, serialized.
     pub json: Bytes,
     pub certificate: Option<String>,
+    /// argon2id; none without a password.
+    pub password_hash: Option<String>,
     /// When its lease ends without another heartbeat.
     pub lease_until: i64,
     /// The database's time when it was read.

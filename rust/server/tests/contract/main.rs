@@ -16,6 +16,7 @@ mod player_store;
 mod program;
 mod registration;
 mod repeated_requests;
+mod room_access;
 mod rooms;
 mod server_keys;
 mod session;

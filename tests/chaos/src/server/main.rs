@@ -157,13 +157,8 @@ async fn enlist(registration: Registration, index: i64) {
         name: format!("Chaos {index}"),
         address: "127.0.0.1".to_owned(),
         port: 9,
-        map: String::new(),
-        mode: String::new(),
-        region: String::new(),
-        version: String::new(),
-        tags: Vec::new(),
         max_players: 100,
-        certificate: None,
+        ..ServerDescription::default()
     };
     while let Err(error) = registration.register(description.clone()).await {
         say(&json!({ "event": "registration", "news": error.to_string() }));

@@ -6,6 +6,8 @@ use std::sync::Mutex;
 use proptest::prelude::*;
 use reqwest::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 
+use backend_protocol::rooms::RequestTicket;
+
 use super::*;
 use crate::platform::clock::SystemClock;
 use crate::platform::secret::example_key as server_key;
@@ -102,7 +104,7 @@ async fn no_is_no() {
         backend_protocol::Code::InvalidField,
     ] {
         let (backend, sent) = backend(vec![problem(code)]);
-        let error = backend.ticket("token", "room").await.err().expect("refused");
+        let error = backend.ticket("token", "room", &RequestTicket::default()).await.err().expect("refused");
         assert_eq!((error.code(), error.retryable), (code.as_str(), false));
         assert_eq!(sent.sent.lock().expect("not poisoned").len(), 1);
     }
