@@ -10,3 +10,8 @@ pub mod lazy_transport;
 pub mod retry;
 pub mod transport;
 pub mod worlds;
+
+use crate::error::ClientError;
+
+/// The result of a call.
+pub type Reply<T> = Result<T, ClientError>;

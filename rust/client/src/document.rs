@@ -3,7 +3,10 @@
 use std::fmt::{self, Debug, Formatter};
 use std::sync::Arc;
 
-use crate::player_store::Content;
+use serde_json::{Map, Value};
+
+/// A document's content.
+pub type Content = Map<String, Value>;
 
 /// A document as JSON: one text for the journal and for every attempt to send it. Cheap to clone.
 #[derive(Clone, PartialEq, Eq)]

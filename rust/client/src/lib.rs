@@ -5,6 +5,7 @@
 //! Time, network and disk come through [`platform::clock::Clock`],
 //! [`api::transport::Transport`] and [`platform::storage::Storage`].
 #![deny(missing_docs)]
+#![forbid(unsafe_code)]
 
 pub mod api;
 pub mod config;

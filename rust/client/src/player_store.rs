@@ -6,6 +6,7 @@
 //! before its players are loaded again.
 
 mod document_source;
+mod ended_leases;
 mod equality;
 mod flush;
 mod journal_writer;
@@ -23,7 +24,6 @@ use std::time::Duration;
 
 use backend_protocol::limits;
 use backend_protocol::player_store::Conflict;
-use serde_json::{Map, Value};
 use tokio::sync::{Notify, watch};
 
 use crate::api::backend::Backend;
@@ -35,7 +35,7 @@ use crate::sync::Condition;
 use state::{JournalState, StoreState};
 
 pub use crate::api::batch::{Batch, BatchItem};
-pub use crate::document::RawJson;
+pub use crate::document::{Content, RawJson};
 pub use document_source::DocumentSource;
 pub use equality::is_identical;
 pub use flush::Flushed;
@@ -43,9 +43,6 @@ pub use merge::{Resolution, merge_patch};
 
 /// Most bytes of unsent documents held in memory.
 pub const MAX_BACKLOG_BYTES: usize = 256 * 1024 * 1024;
-
-/// A document's content.
-pub type Content = Map<String, Value>;
 
 /// News of the store, told on a worker thread.
 #[derive(Debug, Clone, PartialEq)]

@@ -8,13 +8,13 @@ mod entry;
 mod heartbeats;
 mod retrying;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use backend_protocol::registration::{
-    Heartbeat, MAX_WORLDS, RegisterServer, Revocation, ServerLease, ServerStatus,
+    Heartbeat, MAX_USED_TICKETS, MAX_WORLDS, RegisterServer, Revocation, ServerLease, ServerStatus,
 };
 use backend_protocol::{Check, limits};
 use tokio::sync::{Notify, broadcast, watch};
@@ -39,6 +39,8 @@ const MIN_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 const COALESCE_INTERVAL: Duration = Duration::from_millis(50);
 /// Notices kept for a listener that is slow; the next heartbeat repeats what was missed.
 const NOTICES: usize = 64;
+/// Used tickets that wait for a heartbeat.
+const MAX_UNTOLD_TICKETS: usize = 1_000;
 /// Longest time between two looks at the main loop.
 const STALL_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -131,6 +133,8 @@ struct Inner {
     /// How far the backend has told of revocations; `None` before its first reply.
     revocations_as_of: Mutex<Option<u64>>,
     worlds: Mutex<BTreeSet<String>>,
+    /// Tickets that no answered heartbeat has named yet, the oldest first.
+    used_tickets: Mutex<VecDeque<String>>,
     /// How often a world was opened.
     openings: AtomicU64,
     /// Wakes the task for an early heartbeat.
@@ -172,6 +176,7 @@ impl Registration {
             revocations: Arc::default(),
             revocations_as_of: Mutex::new(None),
             worlds: Mutex::default(),
+            used_tickets: Mutex::default(),
             openings: AtomicU64::new(0),
             changed: Notify::new(),
             players: AtomicU32::new(0),
@@ -303,6 +308,19 @@ impl Registration {
         Ok(())
     }
 
+    /// A ticket was used, and its player is counted by [`Self::set_players`] or was turned away: the backend no longer has to
+    /// keep the seat. Told with a heartbeat that is sent soon.
+    pub fn ticket_used(&self, ticket_id: &str) {
+        let mut used = lock(&self.0.used_tickets);
+        // Those of a backend that is away for long have expired.
+        if used.len() >= MAX_UNTOLD_TICKETS {
+            used.pop_front();
+        }
+        used.push_back(ticket_id.to_owned());
+        drop(used);
+        self.0.changed.notify_one();
+    }
+
     /// The next heartbeat is due soon: its reply says how often a server that holds players is to be heard of, and whether
     /// one of them was banned or is waited for already.
     pub(crate) fn heartbeat_soon(&self) {
@@ -400,6 +418,15 @@ impl Inner {
         entry::request(&self.instance_id, described.clone(), self.players.load(Ordering::Relaxed))
     }
 
+    /// The backend knows of the tickets that the heartbeat named. Soon it hears of those that did not fit.
+    fn confirm_tickets(&self, named: &[String]) {
+        let mut used = lock(&self.used_tickets);
+        used.retain(|ticket| !named.contains(ticket));
+        if !named.is_empty() && !used.is_empty() {
+            self.changed.notify_one();
+        }
+    }
+
     fn set_invite_code(&self, invite_code: Option<String>) {
         let changed = {
             let mut known = lock(&self.invite_code);
@@ -452,6 +479,7 @@ impl Inner {
             password: None,
             attributes: None,
             new_invite_code: false,
+            used_tickets: lock(&self.used_tickets).iter().take(MAX_USED_TICKETS).cloned().collect(),
             revocations_after: *lock(&self.revocations_as_of),
             worlds: lock(&self.worlds).iter().cloned().collect(),
         };

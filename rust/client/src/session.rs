@@ -165,7 +165,7 @@ impl Session {
                 Ok(account)
             }
             Err(error) if error.is_unanswered() => {
-                tracing::warn!(code = error.code(), "the backend is away; the kept session goes on");
+                tracing::warn!(code = error.code(), "the backend is unreachable; the stored session is used");
                 Ok(self.go_on_offline(kept))
             }
             Err(error) => Err(error),
@@ -194,7 +194,10 @@ impl Session {
         let refresh_token = newest.expose();
         match self.0.backend.logout(&Logout { refresh_token }).await {
             Err(error) if error.is_unanswered() => {
-                tracing::warn!(code = error.code(), "logged out here; the backend was not told");
+                tracing::warn!(
+                    code = error.code(),
+                    "logged out on this machine; the backend did not receive the logout"
+                );
                 Ok(())
             }
             outcome => outcome,
@@ -384,7 +387,7 @@ impl Session {
     }
 
     fn active(&self) -> Result<Active, ClientError> {
-        self.lock().clone().ok_or_else(|| ClientError::new(Fault::NotLoggedIn, "nobody is logged in"))
+        self.lock().clone().ok_or_else(|| ClientError::new(Fault::NotLoggedIn, "no player is logged in"))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Active>> {

@@ -46,6 +46,8 @@ pub struct Player {
     pub kind: TokenKind,
     /// When the backend issued it, in seconds since 1970.
     pub issued_at: u64,
+    /// Id of the join ticket, for [`Registration::ticket_used`]; none for an access token.
+    pub ticket_id: Option<String>,
 }
 
 /// What a validator needs to know.
@@ -121,7 +123,8 @@ impl TokenValidator {
         let unverified = Unverified::parse(token).map_err(|rejection| refused(rejection, 0))?;
         let kind = unverified.kind();
         let Claims { sub, name, iat, jti, exp, .. } = self.verify(&unverified, server_id).await?;
-        let verified = Player { player_id: sub, display_name: name, kind, issued_at: iat };
+        let ticket_id = (kind == TokenKind::Join).then(|| jti.clone());
+        let verified = Player { player_id: sub, display_name: name, kind, issued_at: iat, ticket_id };
         self.unrevoked(&verified)?;
         if kind == TokenKind::Access {
             return Ok(verified);
@@ -132,7 +135,9 @@ impl TokenValidator {
             return Ok(verified);
         }
         match self.ask(token, server_id).await {
-            Ok(player) if player.player_id == verified.player_id => Ok(player),
+            Ok(player) if player.player_id == verified.player_id => {
+                Ok(Player { ticket_id: verified.ticket_id, ..player })
+            }
             Ok(_) => {
                 Err(ClientError::new(Fault::BadReply, "the backend named another player than the ticket"))
             }
@@ -205,6 +210,7 @@ impl TokenValidator {
             player_id: validated.player_id,
             display_name: validated.display_name,
             kind: validated.kind,
+            ticket_id: validated.ticket_id,
             // The backend has vouched for what the token says.
             issued_at: Unverified::parse(token)
                 .ok()

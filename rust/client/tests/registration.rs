@@ -378,3 +378,34 @@ async fn an_invite_code_is_told_when_it_changes_and_renewed_on_request() {
         .collect();
     assert_eq!(codes, [Some("K7Q-X3M".into()), Some("222-333".into()), None]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn used_tickets_are_named_until_a_heartbeat_that_names_them_is_answered() {
+    let backend = SimulatedBackend::new();
+    let (registration, _news) = registration(&backend);
+    registration.register(description()).await.expect("registered");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let begun = Instant::now();
+    lock(&backend.state).troubles.extend([Some(Trouble::LostReply)]);
+    registration.set_players(1).expect("few");
+    registration.ticket_used("first");
+    let beats = || lock(&backend.state).heartbeats.len();
+    until(|| beats() == 1).await;
+    assert!(begun.elapsed() < Duration::from_millis(300), "{:?}", begun.elapsed());
+    let named = || last_beat(&backend).map(|beat| (beat.players, beat.used_tickets)).expect("a heartbeat");
+    assert_eq!(named(), (1, vec!["first".to_owned()]));
+    registration.ticket_used("second");
+    until(|| beats() == 2).await;
+    assert_eq!(named().1, ["first", "second"], "no answer: named again");
+    until(|| beats() == 3).await;
+    assert!(named().1.is_empty(), "answered");
+    // More than fit into one heartbeat.
+    let many: Vec<String> = (0..250).map(|number| format!("ticket-{number}")).collect();
+    many.iter().for_each(|ticket| registration.ticket_used(ticket));
+    let begun = Instant::now();
+    until(|| beats() == 5).await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "soon: {:?}", begun.elapsed());
+    let all: Vec<String> =
+        lock(&backend.state).heartbeats[3..5].iter().flat_map(|beat| beat.used_tickets.clone()).collect();
+    assert_eq!(all, many);
+}

@@ -9,6 +9,6 @@ mod server_process;
 
 pub use connections::{clock, connect};
 pub use local_folders::{LocalFolder, globalized, journal_folder, storage, worlds_folder};
-pub use overrides::argument;
+pub use overrides::override_for;
 pub use resolve::{ProfileChoice, profile, resolve};
 pub use server_process::{host, is_dedicated_server, is_development_run, server_key};

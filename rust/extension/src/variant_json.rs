@@ -19,6 +19,9 @@ pub use attributes::{attributes, attributes_dictionary};
 pub use gstring::gstring;
 pub use snapshot::{DictionarySnapshot, log_unmuted};
 
+/// Deeper than documents are in practice; detects a container that contains itself.
+const MAX_DEPTH: usize = 64;
+
 /// `dictionary` as a JSON object, at once. Refuses what JSON cannot hold, naming the place.
 pub fn from_dictionary(dictionary: &AnyDictionary) -> Result<Content, ClientError> {
     DictionarySnapshot::of(dictionary).map(|captured| captured.content())

@@ -5,6 +5,7 @@
 //! Requests refuse unknown members, so that a misspelt field is an error rather than silence; replies accept
 //! them, so that an older game can talk to a newer backend.
 #![deny(missing_docs)]
+#![forbid(unsafe_code)]
 
 pub mod accounts;
 pub mod admin;

@@ -91,6 +91,8 @@ codes! {
     WrongRoomPassword = "wrong_room_password", 403;
     /// No room has this invite code (any more).
     InviteCodeUnknown = "invite_code_unknown", 404;
+    /// The party has no seat left in this room: claimed, expired, or never reserved.
+    PartyCodeUnknown = "party_code_unknown", 404;
     /// Another server holds the player now.
     LeaseLost = "lease_lost", 409;
     /// The database is older than what the backend has confirmed, because it went back to a backup: the server sends again

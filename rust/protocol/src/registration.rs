@@ -9,6 +9,8 @@ use crate::world_store;
 
 /// Most worlds that one server has open.
 pub const MAX_WORLDS: usize = 1_000;
+/// Most used tickets that one heartbeat names.
+pub const MAX_USED_TICKETS: usize = 200;
 
 /// Lists a server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -128,6 +130,10 @@ pub struct Heartbeat {
     /// Asks for another invite code; the one before is not good any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub new_invite_code: bool,
+    /// Ids (`jti`) of tickets that were used since the last heartbeat that was answered, at most 200: their players are counted
+    /// in `players`, or were turned away. The seats that the tickets kept end with this.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub used_tickets: Vec<String>,
     /// [`HeartbeatReply::revocations_as_of`] of the last reply that arrived; absent before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revocations_after: Option<u64>,
@@ -235,6 +241,10 @@ impl Check for Heartbeat {
         }
         if let Some(attributes) = &self.attributes {
             check_attributes("attributes", attributes)?;
+        }
+        limits::at_most("used_tickets", self.used_tickets.len(), MAX_USED_TICKETS)?;
+        for (index, ticket) in self.used_tickets.iter().enumerate() {
+            limits::identifier(&format!("used_tickets[{index}]"), ticket, 64)?;
         }
         if self.worlds.len() > MAX_WORLDS {
             return Err(FieldError::new("worlds", format!("must have at most {MAX_WORLDS} entries")));

@@ -17,6 +17,9 @@ pub use attributes::{
 pub use invite_code::{INVITE_ALPHABET, INVITE_LENGTH, normal_invite_code};
 pub use password::{MAX_ROOM_PASSWORD, RoomPassword};
 
+/// Most seats that one ticket reserves.
+pub const MAX_PARTY: u32 = 16;
+
 /// Who finds a room, and how it is joined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -59,8 +62,11 @@ pub struct Room {
     pub version: String,
     /// Free tags.
     pub tags: Vec<String>,
-    /// Players now.
+    /// Players now, as the server counts them.
     pub players: u32,
+    /// Seats that are kept for players who have a ticket and are not counted yet.
+    #[serde(default)]
+    pub reserved: u32,
     /// Maximum number of players.
     pub max_players: u32,
     /// Whether it takes players.
@@ -162,6 +168,13 @@ pub struct RequestTicket {
     /// The room's password, if it has one.
     #[serde(default, skip_serializing_if = "RoomPassword::is_empty")]
     pub password: RoomPassword,
+    /// Seats to reserve, 1 to 16, all or none: the caller's, and those that the others of the party claim with the ticket's
+    /// `party_code`. Absent: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seats: Option<u32>,
+    /// Claims one of the seats that a party has reserved, in place of `password` and `seats`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub party_code: Option<String>,
 }
 
 /// Names a room by its invite code.
@@ -173,6 +186,9 @@ pub struct JoinByCode {
     /// The room's password, if it has one: the code does not stand in for it.
     #[serde(default, skip_serializing_if = "RoomPassword::is_empty")]
     pub password: RoomPassword,
+    /// Seats to reserve, 1 to 16, see [`RequestTicket::seats`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seats: Option<u32>,
 }
 
 /// Permission for one player to join one server, once, within a minute.
@@ -187,10 +203,39 @@ pub struct JoinTicket {
     /// The server's certificate, PEM: connect with DTLS and accept no other. Absent: the room is not encrypted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
+    /// By which the others of the party claim their seats, while these last. Absent: one seat was requested.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub party_code: Option<String>,
+}
+
+impl Room {
+    /// Places that nobody has and nobody is on the way to.
+    pub const fn free_seats(&self) -> u32 {
+        self.max_players.saturating_sub(self.players.saturating_add(self.reserved))
+    }
+}
+
+fn check_seats(seats: Option<u32>) -> Result<(), FieldError> {
+    match seats {
+        Some(seats) if seats == 0 || seats > MAX_PARTY => {
+            Err(FieldError::new("seats", format!("must be 1 to {MAX_PARTY}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 impl Check for RequestTicket {
     fn check(&self) -> Result<(), FieldError> {
+        check_seats(self.seats)?;
+        if let Some(code) = &self.party_code {
+            limits::identifier("party_code", code, 64)?;
+            if self.seats.is_some() {
+                return Err(FieldError::new(
+                    "seats",
+                    "must be absent with party_code, which claims one seat",
+                ));
+            }
+        }
         self.password.check("password")
     }
 }
@@ -198,6 +243,7 @@ impl Check for RequestTicket {
 impl Check for JoinByCode {
     fn check(&self) -> Result<(), FieldError> {
         normal_invite_code("invite_code", &self.invite_code)?;
+        check_seats(self.seats)?;
         self.password.check("password")
     }
 }

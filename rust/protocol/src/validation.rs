@@ -73,6 +73,9 @@ pub struct Validated {
     pub kind: TokenKind,
     /// Seconds until the token expires.
     pub expires_in: u32,
+    /// Id (`jti`) of the join ticket, for [`crate::registration::Heartbeat::used_tickets`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket_id: Option<String>,
 }
 
 /// The public keys (RFC 7517 §5).

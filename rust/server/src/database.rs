@@ -1,7 +1,6 @@
 //! The one database, SQLite or PostgreSQL, behind one set of SQL.
 
 pub(crate) mod batch_loader;
-mod change_detection;
 mod group_commit;
 mod location;
 mod migrations;
@@ -17,8 +16,6 @@ use sqlx::any::{AnyPoolOptions, AnyRow};
 use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Row};
 use uuid::Uuid;
 
-use change_detection::ChangeDetector;
-pub(crate) use change_detection::{DbVersion, VersionedCache};
 pub use group_commit::WriteGuard;
 use group_commit::Writer;
 use migrations::MIGRATIONS;
@@ -78,8 +75,6 @@ pub struct Database {
     sqlite: bool,
     /// SQLite has one.
     writer: Option<Writer>,
-    /// If it is watched.
-    changes: Option<Arc<ChangeDetector>>,
     /// Of the backend whose data this is.
     backend_id: Arc<str>,
 }
@@ -118,7 +113,7 @@ impl Database {
             .await
             .with_context(|| format!("{}: the database cannot be opened", named()))?;
         let writer = sqlite.then(|| Writer::new(pool.clone()));
-        let mut database = Self { pool, sqlite, writer, changes: None, backend_id: "".into() };
+        let mut database = Self { pool, sqlite, writer, backend_id: "".into() };
         database.require_durable_commits().await?;
         MIGRATIONS
             .run(&database.pool)
@@ -146,26 +141,6 @@ impl Database {
             .fetch_one(&self.pool)
             .await?
             .try_get("backend_id")
-    }
-
-    /// Begins to watch for commits, for [`Database::version`].
-    pub(crate) async fn detect_changes(&mut self) -> anyhow::Result<()> {
-        let changes = if self.sqlite {
-            let row = sqlx::query("SELECT file FROM pragma_database_list WHERE name = 'main'")
-                .fetch_one(&self.pool)
-                .await?;
-            ChangeDetector::of_sqlite(&row.try_get::<String, _>("file")?)?
-        } else {
-            ChangeDetector::of_postgres(self.pool.connect_options().database_url.as_str()).await?
-        };
-        self.changes = Some(Arc::new(changes));
-        Ok(())
-    }
-
-    /// The state of the database, and the time by its clock. What is read after this call stays true for as long as
-    /// the same version is returned. None: unknown.
-    pub(crate) async fn version(&self) -> Option<(DbVersion, i64)> {
-        self.changes.as_ref()?.now().await
     }
 
     async fn require_durable_commits(&self) -> anyhow::Result<()> {
@@ -267,9 +242,6 @@ impl Database {
     pub async fn close(&self) {
         if let Some(writer) = &self.writer {
             writer.close().await;
-        }
-        if let Some(changes) = &self.changes {
-            changes.close().await;
         }
         self.pool.close().await;
     }

@@ -1,5 +1,6 @@
 //! The reference backend: login, validation, registry, rooms and players' documents over SQLite or PostgreSQL.
 #![deny(missing_docs)]
+#![forbid(unsafe_code)]
 
 mod accounts;
 mod admin;

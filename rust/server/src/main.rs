@@ -1,4 +1,5 @@
 //! `backend-server`: the reference backend as one binary.
+#![forbid(unsafe_code)]
 
 mod cli;
 

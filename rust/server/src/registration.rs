@@ -18,7 +18,7 @@ use crate::database::{Database, Transaction};
 use crate::http::idempotency::IdempotencyKey;
 use crate::http::{ApiError, ApiResult, JsonBody};
 use crate::player_store::{conflicts, leases};
-use crate::rooms::{invite_codes, password, visibility_of, visibility_text};
+use crate::rooms::{invite_codes, password, seats, visibility_of, visibility_text};
 use crate::state::AppState;
 use crate::world_store;
 
@@ -254,6 +254,7 @@ pub async fn heartbeat(
         if row.try_get::<i64, _>("players_before")? != i64::from(beat.players) {
             list_players(&mut tx, &server_id, i64::from(beat.players)).await?;
         }
+        seats::end(&state.database, &mut tx, &server_id, &beat.used_tickets).await?;
         holds = leases::renew_all(&state, &mut tx, &server_id).await?;
         world_store::renew(&mut tx, &server_id, &beat.worlds, lease_until).await?;
     } else {
@@ -282,7 +283,7 @@ pub async fn heartbeat(
         tracing::warn!(
             server_id,
             confirmed,
-            "the database is older than what this server was told: it went back to a backup"
+            "the database is older than what this server was sent, because it went back to a backup"
         );
     }
     Ok(Json(HeartbeatReply {
@@ -326,6 +327,7 @@ pub async fn deregister(
         leases::release_all(&state, &mut tx, &server_id).await?;
         world_store::release_all(&mut tx, &server_id).await?;
         invite_codes::remove(&mut tx, &server_id).await?;
+        seats::end_all(&mut tx, &server_id).await?;
     }
     tx.commit().await?;
     state.rooms.page_cache.invalidate();

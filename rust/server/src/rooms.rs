@@ -7,6 +7,7 @@ pub mod list;
 pub mod live;
 mod page_cache;
 pub mod password;
+pub mod seats;
 pub mod tickets;
 
 use backend_protocol::rooms::{Room, RoomVisibility};
@@ -20,6 +21,11 @@ use crate::registration::status_of;
 const COLUMNS: &str = "server_id, name, address, port, map, mode, region, version, tags, players, max_players, \
                        status, created_at, visibility, \
                        CAST(CASE WHEN password_hash IS NULL THEN 0 ELSE 1 END AS BIGINT) AS has_password, attributes";
+/// The columns of [`room`], with the seats that are kept at this moment.
+fn columns(database: &Database) -> String {
+    format!("{COLUMNS}, {} AS reserved", seats::reserved(database))
+}
+
 /// Games and environments may share a database; a room is for the players of its own. Written so that each planner knows
 /// that most rooms are, and goes through them in the order of the list.
 fn of_scope(database: &Database, game: &str, environment: &str) -> String {
@@ -70,6 +76,7 @@ fn room(row: &AnyRow) -> ApiResult<Room> {
         version: row.try_get("version")?,
         tags: tags.split(',').filter(|tag| !tag.is_empty()).map(str::to_owned).collect(),
         players: unsigned(row, "players")?,
+        reserved: unsigned(row, "reserved")?,
         max_players: unsigned(row, "max_players")?,
         status: status_of(&status),
         created_at: rfc3339(row.try_get("created_at")?),

@@ -52,10 +52,7 @@ pub struct Running {
 /// Opens the database, loads the keys and begins to serve.
 pub async fn start(config: Config) -> anyhow::Result<Running> {
     health::collect_metrics();
-    let mut database = Database::open(&config.database).await?;
-    if let Err(error) = database.detect_changes().await {
-        tracing::warn!("authorization is not cached: {error:#}");
-    }
+    let database = Database::open(&config.database).await?;
     let tokens = Tokens::load(&database, &config).await?;
     let epochs = Epochs::load(&database).await?;
     let objects = Arc::new(Objects::open(&config, &database).await?);

@@ -18,6 +18,7 @@ use crate::auth::signing_keys;
 use crate::http::etag::IfNoneMatch;
 use crate::http::idempotency::IdempotencyKey;
 use crate::http::{ApiError, ApiResult, JsonBody};
+use crate::rooms::seats;
 use crate::state::AppState;
 
 /// The public keys tokens are verified with (RFC 7517).
@@ -77,6 +78,7 @@ pub async fn validate(
         display_name: claims.name.clone(),
         kind,
         expires_in: u32::try_from(expires_in).unwrap_or(u32::MAX),
+        ticket_id: (kind == TokenKind::Join).then(|| claims.jti.clone()),
     }))
 }
 
@@ -118,6 +120,7 @@ async fn consume(
             return Err(ApiError::new(Code::TicketUsed, "the ticket was used before"));
         }
     }
+    seats::keep_for_heartbeat(&mut tx, &claims.jti).await?;
     tx.commit().await?;
     Ok(())
 }

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use backend_protocol::player_store::{
@@ -17,24 +16,11 @@ use backend_protocol::session::{
 use backend_protocol::validation::{Jwks, TokenKind, Validate, Validated};
 use backend_protocol::{Code, Problem};
 
-use super::{Network, State};
+use super::{Network, State, Trouble};
 use backend_client::api::backend::{Backend, PublishedKeys, Reply};
 use backend_client::error::{ClientError, Fault};
 use backend_client::platform::secret::ServerKey;
 use backend_client::player_store::Batch;
-
-/// What goes wrong with one call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trouble {
-    /// The request never arrives.
-    LostRequest,
-    /// The request is executed, its reply never arrives.
-    LostReply,
-    /// The request is executed at once, its reply takes this long.
-    LateReply(Duration),
-    /// 503.
-    Unavailable,
-}
 
 #[derive(Default)]
 pub struct SimulatedBackend {
@@ -177,6 +163,7 @@ impl Backend for SimulatedBackend {
                 display_name: "Ada".into(),
                 kind: TokenKind::Join,
                 expires_in: 60,
+                ticket_id: None,
             })
         })
         .await

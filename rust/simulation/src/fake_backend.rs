@@ -12,12 +12,24 @@ use backend_protocol::validation::Jwks;
 use backend_protocol::{Code, Problem};
 use tokio::time::Instant;
 
-use super::Trouble;
 use backend_client::api::backend::Reply;
 use backend_client::player_store::Content;
 
 /// A server that waits asks again and again; one that has not for this long has given up.
 const WANTED: Duration = Duration::from_secs(10);
+
+/// What goes wrong with one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// The request never arrives.
+    LostRequest,
+    /// The request is executed, its reply never arrives.
+    LostReply,
+    /// The request is executed at once, its reply takes this long.
+    LateReply(Duration),
+    /// 503.
+    Unavailable,
+}
 
 /// The backend's memory. Public fields are for tests to look at and to turn.
 pub struct State {

@@ -15,10 +15,10 @@ mod rng;
 mod scenario;
 mod trace;
 
-pub use backend::{SimulatedBackend, Trouble, server_key};
+pub use backend::{SimulatedBackend, server_key};
 use checker::Checker;
 pub use disk::{Damaged, DiskTrouble, ProcessDisk, SimulatedDisk};
-pub use fake_backend::State;
+pub use fake_backend::{State, Trouble};
 pub use network::Network;
 pub use process_control::{Power, ProcessClock};
 pub use rng::{Rng, mixed};

@@ -17,6 +17,7 @@
 //!
 //! There is no code for `none`, for symmetric keys, for encrypted tokens, or for keys that come with a token.
 #![deny(missing_docs)]
+#![forbid(unsafe_code)]
 
 mod algorithm;
 mod compact;
@@ -66,7 +67,7 @@ pub enum Rejection {
     BadHeader,
     #[error("a header member that this verifier does not accept")]
     ForbiddenHeader,
-    #[error("not the requested type of token")]
+    #[error("not the required type of token")]
     WrongType,
     #[error("not the algorithm of the key")]
     WrongAlgorithm,

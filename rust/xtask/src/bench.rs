@@ -31,6 +31,9 @@ pub struct Options {
     /// Rounds that the contestants of a comparison take turns in; medians are over them
     #[arg(long)]
     rounds: Option<usize>,
+    /// For `mixed`: another build of the backend that takes turns with this one. Can be given several times
+    #[arg(long, value_name = "NAME=PROGRAM")]
+    against: Vec<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -45,6 +48,8 @@ enum Name {
     Heartbeat,
     /// Each route of the backend, on SQLite and on PostgreSQL, against a handler that does nothing
     Backend,
+    /// A fleet and its players at their real pace, on SQLite and on PostgreSQL: what the backend takes for it
+    Mixed,
     /// What a request costs as the backend's tables grow
     Growth,
     /// Passes over pools of up to 100,000 matchmaking tickets: cost, waits, gaps of skill
@@ -76,7 +81,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let engine = godot::provide()?;
     let mut missed = Vec::new();
     for name in names {
-        if measure(&engine, *name, options.quick, rounds)? != ExitCode::SUCCESS {
+        if measure(&engine, *name, options.quick, rounds, &options.against)? != ExitCode::SUCCESS {
             missed.push(name.as_str());
         }
     }
@@ -91,7 +96,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 pub fn stage(engine: &Engine) -> Counts {
     let mut counts = Counts::default();
     for name in Name::value_variants() {
-        let why = match measure(engine, *name, true, 1) {
+        let why = match measure(engine, *name, true, 1, &[]) {
             Ok(ExitCode::SUCCESS) => {
                 counts.passed += 1;
                 continue;
@@ -113,6 +118,7 @@ impl Name {
             Self::Login => "login",
             Self::Heartbeat => "heartbeat",
             Self::Backend => "backend",
+            Self::Mixed => "mixed",
             Self::Growth => "growth",
             Self::Matchmaking => "matchmaking",
             Self::Guards => "guards",
@@ -129,7 +135,7 @@ impl Name {
 }
 
 /// What is shipped against what it could be: in a release build, like the library itself.
-fn measure(engine: &Engine, name: Name, quick: bool, rounds: usize) -> Result<ExitCode> {
+fn measure(engine: &Engine, name: Name, quick: bool, rounds: usize, against: &[String]) -> Result<ExitCode> {
     if name == Name::Guards {
         return Ok(if guards::hold()? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
@@ -140,8 +146,13 @@ fn measure(engine: &Engine, name: Name, quick: bool, rounds: usize) -> Result<Ex
     let mut postgres = None;
     if matches!(name, Name::Backend | Name::Growth) {
         command.env("WRK_BIN", wrk()?);
+    }
+    if matches!(name, Name::Backend | Name::Growth | Name::Mixed) {
         let postgres = postgres.insert(Postgres::start_durable(&postgres::provide()?)?);
         command.env("TEST_POSTGRES_URL", postgres.url());
+    }
+    if name == Name::Mixed {
+        command.args(against.iter().flat_map(|contestant| ["--against", contestant]));
     }
     command.args(quick.then_some("--quick")).args(["--rounds", &rounds.to_string()]);
     let folder = if quick { scratch()? } else { workspace::root().join("docs/benchmarks") };

@@ -70,21 +70,21 @@ pub fn run(options: &Options) -> Result<()> {
     let folder = tempfile::Builder::new().prefix("story-").tempdir_in(&stories)?;
     println!("\n-- Frog Race: a backend, a dedicated server, two players\n");
     let mut backend = Backend::start("demo-backend", &server_binary, folder.path())?;
-    let mut teller = Teller::default();
-    teller.tell(
+    let mut event_log = EventLog::default();
+    event_log.tell(
         "backend",
         &format!("listening on {} with the database {}", backend.url(), backend.database().display()),
     );
 
     let mut server = start_server(&engine, &backend)?;
-    teller.follow_until(&mut server, &mut [], &mut backend, SERVER_START, |told| {
+    event_log.follow_until(&mut server, &mut [], &mut backend, SERVER_START, |told| {
         told.has("server", "registered")
     })?;
     let mut clients = Vec::new();
     for (index, name) in PLAYERS.into_iter().enumerate() {
         clients.push(start_client(&engine, &backend, &show, index, name)?);
     }
-    teller.follow_until(&mut server, &mut clients, &mut backend, RACE, |told| {
+    event_log.follow_until(&mut server, &mut clients, &mut backend, RACE, |told| {
         let saved_after_race = told.after("server", "race_finished").filter(|event| event.name == "saved");
         let mut players: Vec<_> = saved_after_race.filter_map(|event| event.field("player")).collect();
         players.sort_unstable();
@@ -96,15 +96,19 @@ pub fn run(options: &Options) -> Result<()> {
         ensure!(status.success(), "{} ended with {status}\n{}", client.name, client.process.tail());
     }
 
-    teller.tell("xtask", "sends SIGTERM to the dedicated server");
+    event_log.tell("xtask", "sends SIGTERM to the dedicated server");
     server.process.terminate();
     let status = server.process.wait(SHUTDOWN)?;
-    teller.catch_up(&mut server);
+    event_log.catch_up(&mut server);
     ensure!(status.success(), "the server ended with {status} after SIGTERM\n{}", server.process.tail());
     for event in ["draining", "flushed", "deregistered"] {
-        ensure!(teller.has("server", event), "the server left without `{event}`\n{}", server.process.tail());
+        ensure!(
+            event_log.has("server", event),
+            "the server left without `{event}`\n{}",
+            server.process.tail()
+        );
     }
-    teller.tell("xtask", "the server process is gone, exit code 0");
+    event_log.tell("xtask", "the server process is gone, exit code 0");
 
     println!("\n-- what the backend holds now (backend-server players)\n");
     read_back(&server_binary, backend.database())?;
@@ -186,14 +190,14 @@ fn actor_command(engine: &Engine, arguments: &[&str]) -> Result<(Command, tempfi
 
 /// Prints the story and remembers it.
 #[derive(Default)]
-struct Teller {
+struct EventLog {
     step: usize,
     told: Vec<(&'static str, Event)>,
     /// Names of players and the room by their ids: ids tell a person little.
     names: BTreeMap<String, String>,
 }
 
-impl Teller {
+impl EventLog {
     fn tell(&mut self, who: &str, what: &str) {
         self.step += 1;
         println!("{:3}. {who:8} {what}", self.step);
@@ -216,25 +220,25 @@ impl Teller {
     }
 
     fn has(&self, who: &str, event: &str) -> bool {
-        self.told.iter().any(|(teller, told)| *teller == who && told.name == event)
+        self.told.iter().any(|(event_log, told)| *event_log == who && told.name == event)
     }
 
     /// What `who` told after its first `event`.
     fn after<'a>(&'a self, who: &'a str, event: &'a str) -> impl Iterator<Item = &'a Event> {
-        let own = self.told.iter().filter(move |(teller, _)| *teller == who).map(|(_, told)| told);
+        let own = self.told.iter().filter(move |(event_log, _)| *event_log == who).map(|(_, told)| told);
         own.skip_while(move |told| told.name != event).skip(1)
     }
 
-    /// Tells what the processes do until `enough`; fails when one of them fails, or after `patience`.
+    /// Tells what the processes do until `enough`; fails when one of them fails, or after `timeout`.
     fn follow_until(
         &mut self,
         server: &mut Actor,
         clients: &mut [Actor],
         backend: &mut Backend,
-        patience: Duration,
+        timeout: Duration,
         enough: impl Fn(&Self) -> bool,
     ) -> Result<()> {
-        let end = Instant::now() + patience;
+        let end = Instant::now() + timeout;
         loop {
             interrupt::check()?;
             backend.check()?;
@@ -256,7 +260,7 @@ impl Teller {
             if Instant::now() >= end {
                 let tails: Vec<String> =
                     clients.iter().chain([&*server]).map(|actor| actor.process.tail()).collect();
-                bail!("the story did not go on within {patience:?}\n{}", tails.join("\n"));
+                bail!("the story did not go on within {timeout:?}\n{}", tails.join("\n"));
             }
             thread::sleep(Duration::from_millis(20));
         }

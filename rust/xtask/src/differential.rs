@@ -14,7 +14,7 @@ use crate::{python, workspace};
 const PYJWT: &str = "PyJWT[crypto]==2.15.1";
 /// Enough to meet every kind of change some hundred times.
 const TOKENS_OF_THE_STAGE: u64 = 5_000;
-const PATIENCE: Duration = Duration::from_mins(20);
+const TIMEOUT: Duration = Duration::from_mins(20);
 
 /// Options of `cargo xtask differential`.
 #[derive(Args)]
@@ -56,7 +56,7 @@ fn compare(options: &Options) -> Result<Counts> {
     let mut judge = Command::new(python);
     judge.arg(workspace::root().join("tests/differential_tokens.py")).arg(tokens.path());
     let mut run = Running::start_echoing("differential", judge, |_| true)?;
-    let status = run.wait(PATIENCE)?;
+    let status = run.wait(TIMEOUT)?;
     match Counts::of_engine(&run.lines()) {
         Some(counts) if status.success() || counts.failed > 0 => Ok(counts),
         _ => bail!("the comparison did not come to its end ({status})\n{}", run.tail()),

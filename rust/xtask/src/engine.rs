@@ -13,7 +13,7 @@ use crate::summary::Counts;
 use crate::workspace;
 
 /// Bounds a run that hangs; each test has a limit of its own.
-const PATIENCE: Duration = Duration::from_mins(10);
+const TIMEOUT: Duration = Duration::from_mins(10);
 
 /// Exit code of a game that quits with documents the backend does not have.
 const EXIT_UNSAVED: i32 = 75;
@@ -84,7 +84,7 @@ fn suites(
         line.starts_with("ok ") || line.starts_with("FAIL ") || reason
     };
     let mut run = Running::start_echoing(name, command, shown)?;
-    let status = run.wait(PATIENCE)?;
+    let status = run.wait(TIMEOUT)?;
     let lines = run.lines();
     let Some(counts) = Counts::of_engine(&lines) else {
         bail!("the suites ended with {status} before their summary\n{}", run.tail());

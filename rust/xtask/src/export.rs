@@ -11,7 +11,7 @@ use crate::godot::{self, Engine};
 use crate::process::Running;
 use crate::{library, workspace};
 
-const PATIENCE: Duration = Duration::from_mins(10);
+const TIMEOUT: Duration = Duration::from_mins(10);
 
 /// Exports every preset of `demo/export_presets.cfg`.
 pub fn run() -> Result<()> {
@@ -36,14 +36,14 @@ pub fn run() -> Result<()> {
         let mut command = engine.command(home.path());
         command.args(["--headless", "--path"]).arg(&project).arg("--export-release").arg(&name).arg(&into);
         let mut export = Running::start("export", command)?;
-        let status = export.wait(PATIENCE)?;
+        let status = export.wait(TIMEOUT)?;
         let complaint = export.lines().into_iter().find(|line| godot::is_complaint(line));
         if !status.success() || complaint.is_some() || !into.is_file() {
             bail!("exporting {name} failed ({status}) {}\n{}", complaint.unwrap_or_default(), export.tail());
         }
         exported.push(folder.to_owned());
     }
-    let status = verifying(&engine, &exported)?.wait(PATIENCE)?;
+    let status = verifying(&engine, &exported)?.wait(TIMEOUT)?;
     ensure!(status.success(), "the exports were not found free of secrets ({status})");
     if engine.templates.is_some() {
         println!(
@@ -55,7 +55,7 @@ pub fn run() -> Result<()> {
 
 /// Looks for keys and secrets in `files` with the addon's own script. Exits as that does: 1 when there is one.
 pub fn verify(files: &[PathBuf]) -> Result<ExitCode> {
-    let status = verifying(&godot::provide()?, files)?.wait(PATIENCE)?;
+    let status = verifying(&godot::provide()?, files)?.wait(TIMEOUT)?;
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 

@@ -1,5 +1,6 @@
 //! `cargo xtask fmt` and `cargo xtask lint`: Rust with the toolchain's own tools, GDScript with gdtoolkit.
 
+mod links;
 mod terminology;
 
 use std::fs;
@@ -8,7 +9,7 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 
-use crate::{interrupt, process, python, workspace};
+use crate::{interrupt, module_graph, process, python, settings, workspace};
 
 /// Pinned: a new release must not turn a green tree red.
 const GDTOOLKIT: &str = "gdtoolkit==4.5.0";
@@ -22,15 +23,18 @@ pub fn format() -> Result<()> {
     gdscript("gdformat", &[])
 }
 
-/// Checks format and lints, all of it; changes nothing.
-pub fn run() -> Result<()> {
+/// Runs all checks, or those whose names contain a word of `only`; changes nothing.
+pub fn run(only: &[String]) -> Result<()> {
     let cargo = |what: &str, arguments: &[&str]| {
         let mut command = workspace::cargo();
         command.args(arguments);
         process::run(what, command)
     };
-    let checks: [(&str, &dyn Fn() -> Result<()>); 5] = [
+    let checks: [(&str, &dyn Fn() -> Result<()>); 8] = [
         ("terminology", &terminology::check),
+        ("module graph", &module_graph::check),
+        ("links", &links::check),
+        ("settings", &settings::check),
         ("cargo fmt --check", &|| cargo("cargo fmt", &["fmt", "--all", "--check"])),
         ("cargo clippy", &|| {
             cargo("cargo clippy", &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])
@@ -38,8 +42,11 @@ pub fn run() -> Result<()> {
         ("gdformat --check", &|| gdscript("gdformat", &["--check"])),
         ("gdlint", &|| gdscript("gdlint", &[])),
     ];
+    let selected = |name: &str| only.is_empty() || only.iter().any(|word| name.contains(word.as_str()));
+    let selected: Vec<_> = checks.into_iter().filter(|(name, _)| selected(name)).collect();
+    ensure!(!selected.is_empty(), "no check is called {}", only.join(" or "));
     let mut failed = Vec::new();
-    for (name, check) in checks {
+    for (name, check) in selected {
         interrupt::check()?;
         println!("== {name}");
         if let Err(error) = check() {

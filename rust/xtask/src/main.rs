@@ -20,6 +20,7 @@ mod guards;
 mod interrupt;
 mod library;
 mod lint;
+mod module_graph;
 mod packages;
 mod postgres;
 mod powercut;
@@ -27,6 +28,7 @@ mod process;
 mod python;
 mod relocate;
 mod schemathesis;
+mod settings;
 mod sim;
 mod soak;
 mod story;
@@ -54,35 +56,35 @@ struct Arguments {
 enum Command {
     /// Builds the extension library into `addons/backend_client/bin/`
     Build {
-        /// Optimised and stripped, as players get it
+        /// Optimises and strips it, for release exports
         #[arg(long)]
         release: bool,
     },
-    /// Shows the whole story: backend, dedicated server, two clients, one race, saved progress
+    /// Runs the demo: a backend, a dedicated server, two clients, one race, saved progress
     Demo(demo::Options),
     /// Gets what the tests need and runs all of them, with one summary at the end
     Test(test::Options),
-    /// Plays trials with real processes and real faults, and has each judged by an independent checker
+    /// Runs trials with real processes and real faults; an independent checker judges each
     Chaos(chaos::Options),
-    /// Measures the product against what it could be at best, and against the engine's own ways
+    /// Measures addon and backend, compared with the best that the machine can do and with the engine itself
     Bench(bench::Options),
-    /// Cuts the power of a file system while the journal is written (root and loop devices), and looks what survived
+    /// Cuts the power of a file system while the journal is written (root and loop devices), and checks what survived
     Powercut(powercut::Options),
-    /// Saves small documents for a long time, and looks how much of the disk the journal takes
+    /// Saves small documents for a long time, and measures the disk space of the journal
     Soak(soak::Options),
-    /// Plays the client's state machines over simulated time, network, disks and processes, one run per seed
+    /// Runs the client's state machines over simulated time, network, disks and processes, one run per seed
     Sim(sim::Options),
     /// Runs the token verifier on the vectors of the Wycheproof project
     Wycheproof(wycheproof::Options),
     /// Compares the token verifier with another library, on changed tokens
     Differential(differential::Options),
-    /// Sends requests made from the OpenAPI document to a running backend, and looks for undocumented replies
+    /// Sends requests made from the OpenAPI document to a running backend, and reports undocumented replies
     Schemathesis(schemathesis::Options),
     /// Runs the fuzz targets: tokens, key sets, replies, handshakes, journal records and files, configuration, rule sets
     Fuzz(fuzz::Options),
     /// Exports client and dedicated server of the demo into `target/export/`
     Export,
-    /// Looks for keys and secrets in exported files and folders; exits with 1 when there is one
+    /// Searches exported files and folders for keys and secrets; exits with 1 if there is one
     VerifyExport {
         /// Executables, packs, archives, or the folders they are in
         #[arg(required = true)]
@@ -96,11 +98,22 @@ enum Command {
     },
     /// Formats Rust and GDScript
     Fmt,
-    /// Checks formatting and lints of Rust and GDScript
-    Lint,
+    /// Checks terminology, links and tables of the documentation, formatting and lints of Rust and GDScript
+    Lint {
+        /// Runs only the checks whose names contain one of these words, such as `links`
+        checks: Vec<String>,
+    },
+    /// Writes the tables of settings in the README files and the guide from the code
+    Settings,
+    /// Draws which module depends on which into `docs/internal/module-graph.md`
+    ModuleGraph {
+        /// Only checks, as `cargo xtask lint` does: no circle, and a page that is not old
+        #[arg(long)]
+        check: bool,
+    },
     /// Gets Godot, PostgreSQL and Xvfb ahead of time, and tries them
     Fetch,
-    /// Says what is present, what is missing, and how to get it
+    /// Lists what is present, what is missing, and how to get it
     Doctor,
 }
 
@@ -138,7 +151,10 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Godot { arguments } => return godot::run(&arguments),
         Command::Fetch => fetch::run()?,
         Command::Fmt => lint::format()?,
-        Command::Lint => lint::run()?,
+        Command::Lint { checks } => lint::run(&checks)?,
+        Command::Settings => settings::write()?,
+        Command::ModuleGraph { check: true } => module_graph::check()?,
+        Command::ModuleGraph { check: false } => module_graph::draw()?,
         Command::Doctor => return Ok(doctor::run()),
     }
     Ok(ExitCode::SUCCESS)

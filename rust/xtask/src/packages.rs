@@ -12,7 +12,7 @@ use crate::process::{self, Running};
 use crate::workspace;
 
 /// A mirror that answers nothing for this long is given up.
-const PATIENCE: Duration = Duration::from_mins(20);
+const TIMEOUT: Duration = Duration::from_mins(20);
 
 /// Which packages apt should believe to be installed already.
 #[derive(Clone, Copy)]
@@ -177,7 +177,7 @@ impl PrivateApt {
             .env("LC_ALL", "C.UTF-8")
             .env("DEBIAN_FRONTEND", "noninteractive");
         let mut apt = Running::start_echoing(name, command, |line| line.starts_with("Need to get"))?;
-        let status = apt.wait(PATIENCE)?;
+        let status = apt.wait(TIMEOUT)?;
         // `update` succeeds although it could not reach the mirror.
         let failed = apt.lines().iter().any(|line| line.starts_with("W: Failed to fetch"));
         if !status.success() || failed {

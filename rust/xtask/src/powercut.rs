@@ -146,8 +146,8 @@ fn cut(
     }
     command.args(extra);
     let mut run = Running::start_echoing("powercut", command, |_| true)?;
-    let patience = PER_CUT.saturating_mul(u32::try_from(cuts).unwrap_or(u32::MAX)) + BEGINNING;
-    let status = run.wait(patience).context("power cuts hang")?;
+    let timeout = PER_CUT.saturating_mul(u32::try_from(cuts).unwrap_or(u32::MAX)) + BEGINNING;
+    let status = run.wait(timeout).context("power cuts hang")?;
     match status.code() {
         Some(0) => Ok(Outcome::Ran(Counts { passed: 1, failed: 0 })),
         Some(1) => Ok(Outcome::Ran(Counts { passed: 0, failed: 1 })),

@@ -72,9 +72,9 @@ impl Running {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits for a line that satisfies `wanted`; fails when the process ends or `patience` is over before.
-    pub fn wait_for_line(&mut self, patience: Duration, wanted: impl Fn(&str) -> bool) -> Result<String> {
-        let end = Instant::now() + patience;
+    /// Waits for a line that satisfies `wanted`; fails when the process ends or `timeout` is over before.
+    pub fn wait_for_line(&mut self, timeout: Duration, wanted: impl Fn(&str) -> bool) -> Result<String> {
+        let end = Instant::now() + timeout;
         loop {
             interrupt::check()?;
             let ended = self.child.try_wait()?;
@@ -88,7 +88,7 @@ impl Running {
                 bail!("{} ended early with {status}\n{}", self.name, self.tail());
             }
             if Instant::now() >= end {
-                bail!("{} did not get ready within {patience:?}\n{}", self.name, self.tail());
+                bail!("{} did not get ready within {timeout:?}\n{}", self.name, self.tail());
             }
             thread::sleep(PAUSE);
         }
@@ -104,24 +104,24 @@ impl Running {
         Ok(status)
     }
 
-    /// Waits for its end, at most `patience`.
-    pub fn wait(&mut self, patience: Duration) -> Result<ExitStatus> {
-        let end = Instant::now() + patience;
+    /// Waits for its end, at most `timeout`.
+    pub fn wait(&mut self, timeout: Duration) -> Result<ExitStatus> {
+        let end = Instant::now() + timeout;
         loop {
             if let Some(status) = self.ended()? {
                 return Ok(status);
             }
             if Instant::now() >= end {
-                bail!("{} did not end within {patience:?}\n{}", self.name, self.tail());
+                bail!("{} did not end within {timeout:?}\n{}", self.name, self.tail());
             }
             thread::sleep(PAUSE);
         }
     }
 
-    /// Asks it to end, and waits; fails unless it exits with 0 within `patience`.
-    pub fn stop(&mut self, patience: Duration) -> Result<()> {
+    /// Asks it to end, and waits; fails unless it exits with 0 within `timeout`.
+    pub fn stop(&mut self, timeout: Duration) -> Result<()> {
         terminate(&self.child);
-        let status = self.wait(patience)?;
+        let status = self.wait(timeout)?;
         if !status.success() {
             bail!("{} ended with {status} after SIGTERM\n{}", self.name, self.tail());
         }

@@ -13,7 +13,7 @@ use crate::workspace;
 /// Where the test stage looks for the vectors, beside the workspace.
 const BESIDE: &str = "../shared/data/wycheproof";
 /// Most of it is the build.
-const PATIENCE: Duration = Duration::from_mins(20);
+const TIMEOUT: Duration = Duration::from_mins(20);
 
 /// Options of `cargo xtask wycheproof`.
 #[derive(Args)]
@@ -48,7 +48,7 @@ fn vectors(folder: &Path) -> Result<Counts> {
         .args(["run", "--quiet", "--package", "backend-token", "--example", "wycheproof", "--"])
         .arg(folder);
     let mut run = Running::start_echoing("wycheproof", command, |_| true)?;
-    let status = run.wait(PATIENCE)?;
+    let status = run.wait(TIMEOUT)?;
     match Counts::of_engine(&run.lines()) {
         Some(counts) if status.success() || counts.failed > 0 => Ok(counts),
         _ => bail!("the vectors were not run to their end ({status})\n{}", run.tail()),

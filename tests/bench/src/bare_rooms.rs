@@ -78,6 +78,7 @@ fn room(index: usize, count: usize) -> Room {
         version: "1.2.3".into(),
         tags: Vec::new(),
         players: (index % 9) as u32,
+        reserved: 0,
         max_players: 8,
         status: ServerStatus::Ready,
         created_at: "2026-01-01T00:00:00Z".into(),

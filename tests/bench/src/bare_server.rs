@@ -132,6 +132,7 @@ async fn validate(
         display_name: "Ada".into(),
         kind: TokenKind::Access,
         expires_in: 600,
+        ticket_id: None,
     }))
 }
 

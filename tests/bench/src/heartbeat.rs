@@ -149,6 +149,7 @@ fn body(number: usize) -> Heartbeat {
         password: None,
         attributes: None,
         new_invite_code: false,
+        used_tickets: Vec::new(),
         revocations_after: Some(1),
         worlds: Vec::new(),
     }

@@ -15,6 +15,7 @@ mod login;
 mod machine;
 mod matchmaking;
 mod memory;
+mod mixed;
 mod pinned;
 mod plot;
 mod raw;
@@ -72,6 +73,8 @@ enum Command {
     Size(Options),
     /// The backend's routes on SQLite and PostgreSQL against a handler that does nothing
     Backend(Options),
+    /// A fleet and its players at their real pace: what the backend takes for it
+    Mixed(mixed::MixedOptions),
     /// What a request costs as the tables grow
     Growth(Options),
     /// Passes over pools of up to 100,000 matchmaking tickets
@@ -127,6 +130,7 @@ fn main() -> ExitCode {
         Command::RawLogin(options) => login::run_raw(&options).map(|()| true),
         Command::Beat(options) => heartbeat::beat(&options).map(|()| true),
         Command::Backend(options) => backend::run(&options),
+        Command::Mixed(options) => mixed::run(&options),
         Command::Growth(options) => growth::run(&options),
         Command::Matchmaking(options) => matchmaking::run(&options),
         Command::Batches(options) => backend::batches::run(&options).map(|()| true),

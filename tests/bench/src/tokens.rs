@@ -18,7 +18,7 @@ use backend_client::platform::storage::MemoryStorage;
 use backend_client::validation::{Policy, TokenValidator, ValidatorConfig};
 use backend_client::{Config, HttpBackend};
 use backend_protocol::validation::TokenKind;
-use backend_token::{Algorithm, Validation, KeySet, Leeway, verify};
+use backend_token::{Algorithm, KeySet, Leeway, Validation, verify};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::header::HeaderMap;

@@ -9,8 +9,8 @@ use serde_json::json;
 
 use crate::game_server::{Exit, GameServer, Stop};
 use crate::history::History;
+use crate::home::Home;
 use crate::plan::Plan;
-use crate::trial::Home;
 
 /// Stops servers, and looks at what they leave.
 pub struct Aftermath<'a> {

@@ -9,6 +9,7 @@ mod faults;
 mod game_server;
 mod ground_truth;
 mod history;
+mod home;
 mod plan;
 mod players;
 mod program;
@@ -32,8 +33,9 @@ use test_harness::backend::Backend;
 use test_harness::programs;
 
 use ground_truth::GroundTruth;
+use home::Home;
 use plan::{Database, Plan, TrialKind};
-use trial::{Arena, Home};
+use trial::Arena;
 
 /// Most trials at a time unless asked for: each may take a dozen connections of PostgreSQL.
 const MOST_JOBS: usize = 12;

@@ -2,21 +2,20 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
-use test_harness::backend::Backend;
 use test_harness::fault_proxy::{Fault, FaultProxy};
 
 use crate::aftermath::Aftermath;
 use crate::faults;
 use crate::game_server::{GameServer, Launch, Stop};
-use crate::ground_truth::GroundTruth;
 use crate::history::History;
+use crate::home::Home;
 use crate::plan::{Ending, Kind, Plan, ServerPlan, TrialKind};
 use crate::players::{LEAVE_MS, Player, SLACK};
 use crate::program::Program;
@@ -36,21 +35,6 @@ const REQUEST_MS: u64 = 1_000;
 const GRACE_MS: u64 = 4_000;
 /// What it has where it has to be able to deliver everything, on a machine that does a lot else.
 const LONG_GRACE_MS: u64 = 10_000;
-
-/// A backend, and a way into its database.
-pub struct Home {
-    /// The backend.
-    pub backend: Mutex<Backend>,
-    /// A way into its database.
-    pub truth: GroundTruth,
-}
-
-impl Home {
-    /// The backend, whatever has become of those who had it before.
-    pub fn backend(&self) -> MutexGuard<'_, Backend> {
-        self.backend.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// What trials of one kind share: backends that go on from trial to trial.
 pub struct Arena {

@@ -98,10 +98,13 @@ fn names(text: &str, begin: &str) -> BTreeSet<String> {
     found.collect()
 }
 
-/// The extension's own sources, without tests.
+/// The sources of the extension and of its settings, without tests.
 fn sources() -> Result<String> {
     let mut text = String::new();
-    let mut folders = vec![programs::workspace().join("rust/extension/src")];
+    let mut folders = vec![
+        programs::workspace().join("rust/extension/src"),
+        programs::workspace().join("rust/settings/src"),
+    ];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
@@ -140,16 +143,16 @@ fn the_tables_name_every_class_setting_variable_and_argument() -> Result<()> {
     let settings: BTreeSet<_> = settings.filter(|name| name.matches('/').count() == 2).collect();
     ensure!(settings.len() >= 14, "{settings:?}");
     for setting in settings {
-        ensure!(guide.contains(&format!("| `{setting}`")), "the guide does not name {setting}");
-        let short = setting.trim_start_matches("backend_client/");
-        ensure!(addon.contains(&format!("`{short}`")), "the addon's README does not name {short}");
+        for (page, text) in [("README", &readme), ("the addon's README", &addon), ("the guide", &guide)] {
+            ensure!(text.contains(&format!("| `{setting}`")), "{page} does not name {setting}");
+        }
     }
 
     for (begin, least) in [("\"BACKEND_", 12), ("\"--backend-", 5)] {
         let found = names(&sources, begin);
         ensure!(found.len() >= least, "{found:?}");
         for name in found.iter().map(|name| name.trim_start_matches('"')) {
-            for (page, text) in [("the addon's README", &addon), ("the guide", &guide)] {
+            for (page, text) in [("README", &readme), ("the addon's README", &addon), ("the guide", &guide)] {
                 ensure!(text.contains(&format!("`{name}")), "{page} does not name {name}");
             }
         }

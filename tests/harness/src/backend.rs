@@ -19,6 +19,7 @@ use crate::{programs, until};
 
 /// A `backend-server` on a fixed loopback port, a database of its own and a server key file.
 pub struct Backend {
+    program: PathBuf,
     folder: TempDir,
     address: SocketAddr,
     /// Another database than the file in the folder.
@@ -68,12 +69,23 @@ impl Backend {
         database_url: Option<String>,
         extra: &[&str],
     ) -> Result<Self> {
+        Self::start_program(&programs::backend_server()?, environment, database_url, extra)
+    }
+
+    /// Starts another build of the backend.
+    pub fn start_program(
+        program: &Path,
+        environment: &[(&str, &str)],
+        database_url: Option<String>,
+        extra: &[&str],
+    ) -> Result<Self> {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let environment = environment.iter().map(owned).collect();
         let folder = tempfile::Builder::new().prefix("backend-").tempdir()?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
         let extra = extra.iter().map(|argument| (*argument).to_owned()).collect();
-        let mut backend = Self { folder, address, database_url, extra, environment, process: None };
+        let program = program.to_owned();
+        let mut backend = Self { program, folder, address, database_url, extra, environment, process: None };
         backend.resume()?;
         Ok(backend)
     }
@@ -112,7 +124,7 @@ impl Backend {
     /// Starts it again after [`Backend::stop`] or [`Backend::kill`], on the same port and database.
     pub fn resume(&mut self) -> Result<()> {
         ensure!(self.process.is_none(), "the backend already runs");
-        let mut command = Command::new(programs::backend_server()?);
+        let mut command = Command::new(&self.program);
         command
             .current_dir(self.folder.path())
             .args(["serve", "--listen", &self.address.to_string()])

@@ -8,9 +8,9 @@ use anyhow::Result;
 
 use crate::Subject;
 use crate::inspection;
-use crate::line::{Line, monotonic};
 use crate::model::{Complaints, Model};
-use crate::plan::{Moment, Plan};
+use crate::plan::{CutPoint, Plan};
+use crate::protocol::{Line, monotonic};
 use crate::volume::Volume;
 use crate::writer_process::Writer;
 
@@ -50,19 +50,19 @@ impl Site {
             Subject::World => WORLDS,
         };
         let mut folder = self.volume.path().join(name);
-        if matches!(plan.moment, Moment::Creation { .. }) {
+        if matches!(plan.cut_point, CutPoint::Creation { .. }) {
             // Two folders deep: both names have to survive.
             folder = self.volume.path().join(format!("fresh-{}", plan.index)).join(name);
         }
         let mut acknowledged = 0;
         let mut said = Vec::new();
         let mut fresh = Model::default();
-        let model = match (plan.subject, &plan.moment) {
+        let model = match (plan.subject, &plan.cut_point) {
             // What is left in a world is with the backend once it was opened: nothing has to stay.
-            (Subject::World, _) | (_, Moment::Creation { .. }) => &mut fresh,
+            (Subject::World, _) | (_, CutPoint::Creation { .. }) => &mut fresh,
             _ => &mut self.model,
         };
-        if let Moment::Recovery { killed, lifetime, .. } = &plan.moment {
+        if let CutPoint::Recovery { killed, lifetime, .. } = &plan.cut_point {
             // Journals are written at a time, a world by one process after another.
             let at_a_time = if plan.subject == Subject::World { 1 } else { killed.len() };
             for (turn, group) in killed.chunks(at_a_time).enumerate() {
@@ -82,12 +82,12 @@ impl Site {
             }
         }
         let mut writer = Writer::start(program, &folder, &players(0), &plan.writer)?;
-        let after = match plan.moment {
-            Moment::Saving { after } | Moment::Creation { acknowledged: true, after } => {
+        let after = match plan.cut_point {
+            CutPoint::Saving { after } | CutPoint::Creation { acknowledged: true, after } => {
                 writer.wait_for(is_acknowledgement)?;
                 after
             }
-            Moment::Creation { acknowledged: false, after } | Moment::Recovery { after, .. } => {
+            CutPoint::Creation { acknowledged: false, after } | CutPoint::Recovery { after, .. } => {
                 writer.wait_for(|line| *line == Line::Opening)?;
                 after
             }

@@ -11,10 +11,10 @@ use backend_client::platform::clock::SystemClock;
 use backend_client::player_store::RawJson;
 use backend_client::world_store::{Event, Setup, WorldStore};
 
-use crate::distant_backend::{DistantBackend, PATIENCE};
-use crate::distant_worlds::DistantWorlds;
-use crate::line::{Name, WORLD, chunk_name, number_of};
+use crate::fake_backend::{FakeBackend, TIMEOUT};
+use crate::fake_worlds::FakeWorlds;
 use crate::model::{Complaints, Model};
+use crate::protocol::{Name, WORLD, chunk_name, number_of};
 
 /// Epoch of whoever looks: no writer has it.
 const OWN_EPOCH: i64 = i64::MAX;
@@ -87,7 +87,7 @@ fn judge(
 async fn open(folder: &Path) -> Result<Result<Opened, String>> {
     let found: Arc<Mutex<HashMap<Name, Record>>> = Arc::default();
     let committed = Arc::clone(&found);
-    let backend = DistantWorlds {
+    let backend = FakeWorlds {
         epoch: OWN_EPOCH,
         takes: true,
         on_commit: Box::new(move |chunk, content| {
@@ -99,7 +99,7 @@ async fn open(folder: &Path) -> Result<Result<Opened, String>> {
         }),
         objects: Mutex::default(),
     };
-    let (_, registration) = DistantBackend::new(OWN_EPOCH, true, "inspector".to_owned()).register().await?;
+    let (_, registration) = FakeBackend::new(OWN_EPOCH, true, "inspector".to_owned()).register().await?;
     let told: Arc<Mutex<Vec<String>>> = Arc::default();
     let news = Arc::clone(&told);
     let setup = Setup {
@@ -115,9 +115,9 @@ async fn open(folder: &Path) -> Result<Result<Opened, String>> {
             }
         }),
     };
-    match WorldStore::open(setup, WORLD, PATIENCE).await {
+    match WorldStore::open(setup, WORLD, TIMEOUT).await {
         Ok(store) => {
-            store.close(PATIENCE).await;
+            store.close(TIMEOUT).await;
         }
         Err(error) => return Ok(Err(format!("the world: {error}"))),
     }

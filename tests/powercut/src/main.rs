@@ -10,21 +10,21 @@
 #[cfg(target_os = "linux")]
 mod cut;
 #[cfg(target_os = "linux")]
-mod distant_backend;
+mod fake_backend;
 #[cfg(target_os = "linux")]
-mod distant_worlds;
+mod fake_worlds;
 #[cfg(target_os = "linux")]
 mod inspection;
-#[cfg(target_os = "linux")]
-mod line;
 #[cfg(target_os = "linux")]
 mod model;
 #[cfg(target_os = "linux")]
 mod plan;
 #[cfg(target_os = "linux")]
-mod run;
+mod protocol;
 #[cfg(target_os = "linux")]
-mod say;
+mod report;
+#[cfg(target_os = "linux")]
+mod run;
 #[cfg(target_os = "linux")]
 mod volume;
 #[cfg(target_os = "linux")]

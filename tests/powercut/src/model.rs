@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use anyhow::Result;
 use backend_client::journal::Record;
 
-use crate::line::{Line, Name, hash, number_of};
+use crate::protocol::{Line, Name, hash, number_of};
 
 /// Everything known about the documents of one folder.
 #[derive(Default)]

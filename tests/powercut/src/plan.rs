@@ -11,7 +11,7 @@ pub struct Plan {
     /// Names the cut, and begins the ids of its players.
     pub index: u64,
     /// When the power goes.
-    pub moment: Moment,
+    pub cut_point: CutPoint,
     /// Whose saves are at stake.
     pub subject: Subject,
     /// The process that the cut meets.
@@ -20,7 +20,7 @@ pub struct Plan {
 
 /// When the power goes, in microseconds.
 #[derive(Debug, Clone)]
-pub enum Moment {
+pub enum CutPoint {
     /// In the middle of saving: this long after the first acknowledgement.
     Saving {
         /// Time after the first acknowledgement.
@@ -49,15 +49,15 @@ pub enum Moment {
 pub struct WriterPlan {
     /// Decides what it saves.
     pub seed: u64,
-    /// What it saves through.
-    pub through: Through,
+    /// What it runs.
+    pub workload: Workload,
     /// Whether the backend takes what the store sends.
     pub backend_takes: bool,
 }
 
-/// What a process saves through.
+/// What a process runs.
 #[derive(Debug, Clone, Copy)]
-pub enum Through {
+pub enum Workload {
     /// The journal alone.
     Journal,
     /// The player store.
@@ -66,7 +66,7 @@ pub enum Through {
     World,
 }
 
-impl Through {
+impl Workload {
     /// For the command line of the writer.
     pub const fn argument(self) -> &'static str {
         match self {
@@ -83,29 +83,29 @@ impl Plan {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed.wrapping_mul(1_000_003).wrapping_add(index));
         let drawn = if rng.random_ratio(1, 4) { Subject::World } else { Subject::Players };
         let subject = only.unwrap_or(drawn);
-        let moment = match rng.random_range(0..20) {
-            0..10 => Moment::Saving { after: rng.random_range(2_000..=120_000) },
+        let cut_point = match rng.random_range(0..20) {
+            0..10 => CutPoint::Saving { after: rng.random_range(2_000..=120_000) },
             10..14 => {
                 let acknowledged = rng.random_bool(0.5);
                 let longest = if acknowledged { 3_000 } else { 40_000 };
-                Moment::Creation { acknowledged, after: rng.random_range(0..=longest) }
+                CutPoint::Creation { acknowledged, after: rng.random_range(0..=longest) }
             }
-            _ => Moment::Recovery {
+            _ => CutPoint::Recovery {
                 killed: (0..rng.random_range(1..=3)).map(|_| writer(&mut rng, subject)).collect(),
                 lifetime: rng.random_range(0..=60_000),
                 after: rng.random_range(0..=60_000),
             },
         };
-        Self { index, moment, subject, writer: writer(&mut rng, subject) }
+        Self { index, cut_point, subject, writer: writer(&mut rng, subject) }
     }
 }
 
 fn writer(rng: &mut Xoshiro256PlusPlus, subject: Subject) -> WriterPlan {
     let (seed, store, backend_takes) = (rng.random(), rng.random_bool(0.5), rng.random_bool(0.3));
-    let through = match subject {
-        Subject::World => Through::World,
-        Subject::Players if store => Through::Store,
-        Subject::Players => Through::Journal,
+    let workload = match subject {
+        Subject::World => Workload::World,
+        Subject::Players if store => Workload::Store,
+        Subject::Players => Workload::Journal,
     };
-    WriterPlan { seed, through, backend_takes }
+    WriterPlan { seed, workload, backend_takes }
 }

@@ -203,7 +203,7 @@ impl Run<'_> {
             test_harness::print_line!(
                 "cut {} ({:?}): {} complaints",
                 plan.index,
-                plan.moment,
+                plan.cut_point,
                 complaints.len()
             );
             for complaint in complaints.iter().take(SHOWN) {

@@ -2,13 +2,13 @@
 //! acknowledged, and when.
 
 mod content;
-mod distant_backend;
-mod distant_worlds;
-mod line;
-mod say;
-mod through_journal;
-mod through_store;
-mod through_world;
+mod fake_backend;
+mod fake_worlds;
+mod protocol;
+mod report;
+mod workload_journal;
+mod workload_store;
+mod workload_world;
 
 use std::path::PathBuf;
 
@@ -20,9 +20,9 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 
 #[derive(Parser)]
 struct Options {
-    /// What to save through
+    /// What to run
     #[arg(value_enum)]
-    through: Through,
+    workload: Workload,
     /// Folder of the journals or worlds
     #[arg(long)]
     folder: PathBuf,
@@ -38,7 +38,7 @@ struct Options {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Through {
+enum Workload {
     /// The journal alone, in batches
     Journal,
     /// The player store, as a game does
@@ -54,13 +54,13 @@ fn main() -> Result<()> {
     let rng = Xoshiro256PlusPlus::seed_from_u64(options.seed);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        match options.through {
-            Through::Journal => through_journal::run(options.folder, rng, &options.players).await,
-            Through::Store => {
-                through_store::run(options.folder, rng, &options.players, options.backend_takes).await
+        match options.workload {
+            Workload::Journal => workload_journal::run(options.folder, rng, &options.players).await,
+            Workload::Store => {
+                workload_store::run(options.folder, rng, &options.players, options.backend_takes).await
             }
-            Through::World => {
-                through_world::run(options.folder, rng, &options.players, options.backend_takes).await
+            Workload::World => {
+                workload_world::run(options.folder, rng, &options.players, options.backend_takes).await
             }
         }
     })

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::line::Line;
 use crate::plan::WriterPlan;
+use crate::protocol::Line;
 
 /// Longest time a writer takes to get going.
 const START: Duration = Duration::from_secs(60);
@@ -27,7 +27,7 @@ impl Writer {
     /// Starts `program` on the journals or worlds in `folder`.
     pub fn start(program: &Path, folder: &Path, players: &str, plan: &WriterPlan) -> Result<Self> {
         let mut command = Command::new(program);
-        command.arg(plan.through.argument()).arg("--folder").arg(folder);
+        command.arg(plan.workload.argument()).arg("--folder").arg(folder);
         command.args(["--seed", &plan.seed.to_string(), "--players", players]);
         if plan.backend_takes {
             command.arg("--backend-takes");

@@ -19,11 +19,9 @@ use backend_token::Algorithm;
 use super::accounts::AccountBackend;
 use super::batch::Batch;
 use super::worlds::WorldBackend;
-use crate::error::ClientError;
 use crate::platform::secret::ServerKey;
 
-/// The result of a call.
-pub type Reply<T> = Result<T, ClientError>;
+pub use super::Reply;
 
 /// The issuer's public keys as it publishes them (RFC 7517 §5).
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -59,7 +59,7 @@ impl Systemd {
     /// Not connected: a service manager that restarts opens the socket anew.
     fn tell(&self, lines: &str) {
         if let Err(error) = self.socket.send_to_addr(lines.as_bytes(), &self.address) {
-            tracing::debug!(%error, "the service manager was not told");
+            tracing::debug!(%error, "the service manager received no notification");
         }
     }
 }

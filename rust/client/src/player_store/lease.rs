@@ -173,7 +173,7 @@ impl PlayerStore {
             None => state.releases.is_empty() && state.loading.is_empty(),
         });
         if !gone.await {
-            tracing::warn!("leases were not let go in time; they run out by themselves");
+            tracing::warn!("leases were not released in time; they expire by themselves");
         }
     }
 
@@ -267,7 +267,7 @@ impl Drop for Closing<'_> {
 }
 
 fn closing() -> ClientError {
-    ClientError::new(Fault::Cancelled, "all players are being let go")
+    ClientError::new(Fault::Cancelled, "all players are being released")
 }
 
 /// While this lives, a notice that somebody waits for the player is for later.

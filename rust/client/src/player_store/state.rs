@@ -8,9 +8,9 @@ use backend_protocol::limits::MAX_DOCUMENT_BYTES;
 use tokio::time::Instant;
 
 use super::document_source::{DocumentBody, DocumentSource};
+use super::ended_leases::EndedLeases;
 use super::player::{Dirty, Document, Player, RecoveredSave, Revision};
 use super::refusals::Refusals;
-use super::rollback::EndedLeases;
 use super::{Backlog, MAX_BACKLOG_BYTES, Pace, lease_lost};
 use crate::error::{ClientError, Fault};
 use crate::journal::{Record, Settled};

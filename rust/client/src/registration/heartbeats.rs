@@ -36,6 +36,7 @@ pub(super) async fn run_heartbeats(server: Arc<Inner>, lease: ServerLease) {
                 }
                 drain_told = reply.drain;
                 server.entry.confirm(&heartbeat);
+                server.confirm_tickets(&heartbeat.used_tickets);
                 server.set_invite_code(reply.invite_code);
                 server.set_active_kids(reply.key_ids);
                 server.note_revocations(reply.revocations, reply.revocations_as_of);

@@ -50,7 +50,7 @@ impl<'a> Filter<'a> {
             && is(&query.mode, &room.mode)
             && is(&query.region, &room.region)
             && is(&query.version, &room.version)
-            && (!query.not_full || room.players < room.max_players)
+            && (!query.not_full || room.free_seats() > 0)
             && (!query.not_empty || room.players > 0)
             && match room.status {
                 ServerStatus::Ready => true,
@@ -89,6 +89,7 @@ pub(super) mod tests {
             version: String::new(),
             tags: vec!["calm".into(), "ranked".into()],
             players,
+            reserved: 0,
             max_players: 4,
             status: ServerStatus::Ready,
             created_at: created_at.into(),

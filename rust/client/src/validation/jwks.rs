@@ -129,7 +129,7 @@ impl KeyCache {
                 if self.load_copy().await {
                     tracing::warn!(
                         code = error.code(),
-                        "the backend is away; using the public keys kept on disk"
+                        "the backend is unreachable; using the public keys stored on disk"
                     );
                     Ok(())
                 } else {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use backend_client::Config;
 use backend_client::error::ClientError;
 use backend_client::platform::storage::{FileStorage, Storage};
+use backend_settings::{JOURNAL_FOLDER, ProjectSetting, WORLDS_FOLDER};
 use godot::classes::ProjectSettings;
 use godot::prelude::*;
 
@@ -33,33 +34,19 @@ pub fn storage(config: &Config) -> Arc<dyn Storage> {
 /// Folder of the journal of a node whose `config` is `own`; `config` is what it resolves to. By default, each backend has a
 /// folder of its own: no backend receives what was saved for another one.
 pub fn journal_folder(own: Option<&Gd<BackendConfig>>, config: &Config) -> Result<LocalFolder, ClientError> {
-    let journal = FolderSetting {
-        argument: "--backend-journal-folder",
-        variable: "BACKEND_JOURNAL_FOLDER",
-        setting: project_settings::JOURNAL_FOLDER,
-        own_folder: "journal",
-        field: "journal_folder",
-    };
+    let journal = FolderSetting { setting: &JOURNAL_FOLDER, own_folder: "journal", field: "journal_folder" };
     journal.folder(own, config)
 }
 
 /// Folder of the local copies of worlds, like [`journal_folder`].
 pub fn worlds_folder(own: Option<&Gd<BackendConfig>>, config: &Config) -> Result<LocalFolder, ClientError> {
-    let worlds = FolderSetting {
-        argument: "--backend-worlds-folder",
-        variable: "BACKEND_WORLDS_FOLDER",
-        setting: project_settings::WORLDS_FOLDER,
-        own_folder: "worlds",
-        field: "worlds_folder",
-    };
+    let worlds = FolderSetting { setting: &WORLDS_FOLDER, own_folder: "worlds", field: "worlds_folder" };
     worlds.folder(own, config)
 }
 
 /// The settings that name a folder.
 struct FolderSetting {
-    argument: &'static str,
-    variable: &'static str,
-    setting: &'static str,
+    setting: &'static ProjectSetting,
     own_folder: &'static str,
     field: &'static str,
 }
@@ -67,7 +54,7 @@ struct FolderSetting {
 impl FolderSetting {
     fn folder(&self, own: Option<&Gd<BackendConfig>>, config: &Config) -> Result<LocalFolder, ClientError> {
         let overrides = own.is_none_or(|own| own.bind().values().use_overrides);
-        let outside = || override_for(self.argument, self.variable);
+        let outside = || override_for(&self.setting.overrides);
         let named = if overrides { outside() } else { None };
         let named = named.unwrap_or_else(|| project_settings::text(self.setting));
         match named.trim() {

@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 
+use backend_settings::Override;
 use godot::classes::Os;
 use godot::obj::Singleton;
 
@@ -11,7 +12,7 @@ thread_local! {
 }
 
 /// The value of `--name=value`; the last one counts.
-pub fn argument(name: &str) -> Option<String> {
+pub(super) fn argument(name: &str) -> Option<String> {
     with_arguments(|arguments| value_of(arguments, name))
 }
 
@@ -34,8 +35,9 @@ fn with_arguments<T>(read: impl FnOnce(&[String]) -> T) -> T {
     })
 }
 
-pub(super) fn override_for(name: &str, variable: &str) -> Option<String> {
-    argument(name).or_else(|| environment(variable))
+/// The value of the argument, else of the environment variable, of a setting.
+pub fn override_for(setting: &Override) -> Option<String> {
+    setting.argument.and_then(argument).or_else(|| setting.environment.and_then(environment))
 }
 
 /// A variable that is set and not empty. Through the engine, so that `OS.set_environment` counts.
@@ -46,8 +48,7 @@ pub(super) fn environment(variable: &str) -> Option<String> {
 
 fn value_of(arguments: &[String], name: &str) -> Option<String> {
     let value = |argument: &String| argument.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
-    let found = if name.is_empty() { None } else { arguments.iter().rev().find_map(value) };
-    found.filter(|value| !value.is_empty())
+    arguments.iter().rev().find_map(value).filter(|value| !value.is_empty())
 }
 
 #[cfg(test)]

@@ -12,36 +12,34 @@ use crate::config::local_folders::globalized;
 use crate::config::overrides::override_for;
 use crate::config::project_settings;
 use crate::resources::backend_config::BackendConfig;
+use backend_settings::{
+    ALLOW_INSECURE_HTTP, BASE_URL, GAME, ISSUER, MAX_IN_FLIGHT, Override, PROFILE, ProjectSetting,
+    RETRY_ATTEMPTS, TIMEOUT_SECONDS, TLS_ROOTS,
+};
 
 /// What applies to a node whose `config` is `own`.
 pub fn resolve(own: Option<&Gd<BackendConfig>>) -> Result<Config, ClientError> {
     let own = own.map(|config| config.bind().values());
     let overrides = own.as_ref().is_none_or(|own| own.use_overrides);
     let own = own.unwrap_or_default();
-    let outside = |name: &str, variable: &str| if overrides { override_for(name, variable) } else { None };
-    let seconds =
-        own.timeout_seconds.unwrap_or_else(|| project_settings::number(project_settings::TIMEOUT_SECONDS));
+    let outside = |setting: &Override| if overrides { override_for(setting) } else { None };
+    let seconds = own.timeout_seconds.unwrap_or_else(|| project_settings::number(&TIMEOUT_SECONDS));
     Ok(Config {
-        base_url: outside("--backend-url", "BACKEND_URL")
+        base_url: outside(&BASE_URL.overrides)
             .or(own.base_url)
-            .unwrap_or_else(|| project_settings::text(project_settings::BASE_URL)),
+            .unwrap_or_else(|| project_settings::text(&BASE_URL)),
         timeout: Duration::try_from_secs_f64(seconds)
             .map_err(|_| ClientError::field("timeout_seconds", "must be 0.1 to 600"))?,
-        retry_attempts: whole("retry_attempts", own.retry_attempts, project_settings::RETRY_ATTEMPTS)?,
-        max_in_flight: whole("max_in_flight", own.max_in_flight, project_settings::MAX_IN_FLIGHT)?,
-        allow_insecure_http: own.allow_insecure_http
-            || project_settings::flag(project_settings::ALLOW_INSECURE_HTTP),
+        retry_attempts: whole("retry_attempts", own.retry_attempts, &RETRY_ATTEMPTS)?,
+        max_in_flight: whole("max_in_flight", own.max_in_flight, &MAX_IN_FLIGHT)?,
+        allow_insecure_http: own.allow_insecure_http || project_settings::flag(&ALLOW_INSECURE_HTTP),
         tls_roots: tls_roots(
-            &outside("", "BACKEND_TLS_ROOTS")
+            &outside(&TLS_ROOTS.overrides)
                 .or(own.tls_roots)
-                .unwrap_or_else(|| project_settings::text(project_settings::TLS_ROOTS)),
+                .unwrap_or_else(|| project_settings::text(&TLS_ROOTS)),
         ),
-        issuer: outside("", "BACKEND_ISSUER")
-            .or(own.issuer)
-            .unwrap_or_else(|| project_settings::text(project_settings::ISSUER)),
-        game: outside("", "BACKEND_GAME")
-            .or(own.game)
-            .unwrap_or_else(|| project_settings::text(project_settings::GAME)),
+        issuer: outside(&ISSUER.overrides).or(own.issuer).unwrap_or_else(|| project_settings::text(&ISSUER)),
+        game: outside(&GAME.overrides).or(own.game).unwrap_or_else(|| project_settings::text(&GAME)),
     })
 }
 
@@ -56,7 +54,7 @@ fn tls_roots(text: &str) -> TlsRoots {
 /// The profile that a node whose `config` and property are `own` and `named` keeps its session under.
 pub fn profile(own: Option<&Gd<BackendConfig>>, named: &str) -> (String, ProfileChoice) {
     let overrides = own.is_none_or(|own| own.bind().values().use_overrides);
-    let outside = if overrides { override_for("--backend-profile", "BACKEND_PROFILE") } else { None };
+    let outside = if overrides { override_for(&PROFILE.overrides) } else { None };
     match outside {
         Some(profile) => (profile, ProfileChoice::Explicit),
         None => (named.to_owned(), ProfileChoice::Scene),
@@ -72,7 +70,7 @@ pub enum ProfileChoice {
     Scene,
 }
 
-fn whole<T: TryFrom<i64>>(field: &str, own: Option<i64>, setting: &str) -> Result<T, ClientError> {
+fn whole<T: TryFrom<i64>>(field: &str, own: Option<i64>, setting: &ProjectSetting) -> Result<T, ClientError> {
     let value = own.unwrap_or_else(|| project_settings::integer(setting));
     T::try_from(value)
         .map_err(|_| ClientError::new(Fault::InvalidField, format!("{field}: {value} is out of range")))

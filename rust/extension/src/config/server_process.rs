@@ -11,6 +11,7 @@ use backend_client::error::ClientError;
 #[cfg(target_os = "linux")]
 use backend_client::host::Systemd;
 use backend_client::host::{Host, PlainHost};
+use backend_settings::{GRACE_SECONDS, MODE, PUBLIC_ADDRESS, SERVER_KEY, SERVER_KEY_FILE};
 use godot::classes::Os;
 use godot::obj::Singleton;
 
@@ -20,13 +21,13 @@ use crate::results::backend_error::not_configured;
 
 /// The server key: from the environment or a file, and from nowhere else.
 pub fn server_key() -> Result<ServerKey, ClientError> {
-    if let Some(path) = argument("--backend-server-key-file") {
+    if let Some(path) = SERVER_KEY_FILE.overrides.argument.and_then(argument) {
         return ServerKey::read(Path::new(&path));
     }
-    if let Some(key) = environment("BACKEND_SERVER_KEY") {
+    if let Some(key) = override_for(&SERVER_KEY.overrides) {
         return ServerKey::parse(&key);
     }
-    match environment("BACKEND_SERVER_KEY_FILE") {
+    match override_for(&SERVER_KEY_FILE.overrides) {
         Some(path) => ServerKey::read(Path::new(&path)),
         None => Err(not_configured(
             "no server key: set BACKEND_SERVER_KEY or BACKEND_SERVER_KEY_FILE in the server's environment",
@@ -54,28 +55,28 @@ pub fn host(own_address: &str, own_grace_seconds: f64) -> Arc<dyn Host> {
 
 /// Address of this machine for players: override, node, project setting.
 fn public_address(own: &str) -> String {
-    override_for("--backend-public-address", "BACKEND_PUBLIC_ADDRESS")
+    override_for(&PUBLIC_ADDRESS.overrides)
         .or_else(|| (!own.is_empty()).then(|| own.to_owned()))
-        .unwrap_or_else(|| project_settings::text(project_settings::PUBLIC_ADDRESS))
+        .unwrap_or_else(|| project_settings::text(&PUBLIC_ADDRESS))
 }
 
 /// Time from a termination request to the end of the process. 0 and less count as not set.
 fn shutdown_grace(own_seconds: f64) -> Duration {
-    let seconds = environment("BACKEND_SHUTDOWN_GRACE_SECONDS")
+    let seconds = override_for(&GRACE_SECONDS.overrides)
         .and_then(|text| text.parse().ok())
         .filter(|seconds: &f64| *seconds > 0.0)
         .or_else(|| (own_seconds > 0.0).then_some(own_seconds))
-        .unwrap_or_else(|| project_settings::number(project_settings::GRACE_SECONDS));
+        .unwrap_or_else(|| project_settings::number(&GRACE_SECONDS));
     Duration::try_from_secs_f64(seconds.clamp(1.0, 3_600.0)).unwrap_or(Duration::from_secs(25))
 }
 
 /// Whether this process is a dedicated server: forced by `BACKEND_MODE`, else exported as one or started with
 /// `--server`.
 pub fn is_dedicated_server() -> bool {
-    match environment("BACKEND_MODE").as_deref() {
+    match MODE.overrides.environment.and_then(environment).as_deref() {
         Some("server") => true,
         Some("client") => false,
-        _ => Os::singleton().has_feature("dedicated_server") || has_flag("--server"),
+        _ => Os::singleton().has_feature("dedicated_server") || MODE.overrides.argument.is_some_and(has_flag),
     }
 }
 

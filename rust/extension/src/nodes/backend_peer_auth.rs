@@ -55,6 +55,8 @@ pub const GROUP: &str = "backend_peer_auth";
 /// sessions ended.
 ///
 /// If the node is removed from a running server, no new peers are accepted.
+///
+/// See "Joining a game server" in the guide: [code]docs/src/joining.md[/code] in the repository.
 #[derive(GodotClass)]
 #[class(tool, init, base = Node)]
 pub struct BackendPeerAuth {

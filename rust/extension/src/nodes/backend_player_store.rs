@@ -62,6 +62,8 @@ pub const GROUP: &str = "backend_player_store";
 ///
 /// Godot's debugger shows the monitors [code]backend_client/unsaved_documents[/code],
 /// [code]backend_client/oldest_unsaved_seconds[/code] and [code]backend_client/flush_latency_ms[/code].
+///
+/// See "Saving progress" in the guide: [code]docs/src/saving.md[/code] in the repository.
 #[derive(GodotClass)]
 #[class(tool, init, base = Node)]
 pub struct BackendPlayerStore {

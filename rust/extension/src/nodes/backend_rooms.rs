@@ -1,7 +1,7 @@
 //! `BackendRooms`: finding a room.
 
 use backend_client::error::ClientError;
-use backend_client::protocol::rooms::{JoinByCode, RequestTicket, RoomPassword, RoomQuery};
+use backend_client::protocol::rooms::{JoinByCode, MAX_PARTY, RequestTicket, RoomPassword, RoomQuery};
 use backend_client::rooms::Rooms;
 use godot::meta::conv::ByRef;
 use godot::meta::{GodotConvert, GodotImmutable};
@@ -26,6 +26,8 @@ const NO_SESSION: &str = "assign \"Session\": rooms are listed for a logged-in p
 /// for index in page.size():
 ///     list.add_item(page.get_room(index).name)
 /// ```
+///
+/// See "Joining a game server" in the guide: [code]docs/src/joining.md[/code] in the repository.
 #[derive(GodotClass)]
 #[class(tool, init, base = Node)]
 pub struct BackendRooms {
@@ -120,17 +122,51 @@ impl BackendRooms {
 
     /// Requests a join ticket for a room, valid once and for a minute. A room with [member BackendRoom.has_password] needs
     /// [param password]; a wrong one fails with [code]wrong_room_password[/code], and too many with [code]rate_limited[/code].
-    /// Private rooms are joined with [method join_by_code]. Returns a [BackendRequest] that completes with a [BackendJoinTicket].
+    /// Private rooms are joined with [method join_by_code].
+    /// The ticket keeps a seat in the room until it is used or expires; a room without a free one fails with [code]room_full[/code].
+    /// A further ticket gives the seat of the one before back, also in another room. A party requests [param seats] at once, up to
+    /// 16, and gets all or none; the others claim theirs with [member BackendJoinTicket.party_code] and [method join_party]. Returns a
+    /// [BackendRequest] that completes with a [BackendJoinTicket].
     #[func]
-    fn request_ticket(&self, room_id: GString, #[opt(default = "")] password: GString) -> Gd<BackendRequest> {
-        let (room_id, request) = (room_id.to_string(), RequestTicket { password: room_password(&password) });
+    fn request_ticket(
+        &self,
+        room_id: GString,
+        #[opt(default = "")] password: GString,
+        #[opt(default = 1)] seats: i64,
+    ) -> Gd<BackendRequest> {
+        let room_id = room_id.to_string();
+        let request = party_seats(seats).map(|seats| RequestTicket {
+            password: room_password(&password),
+            seats,
+            party_code: None,
+        });
+        let work = request.and_then(|request| {
+            let rooms = self.rooms()?;
+            Ok(async move { rooms.ticket(&room_id, &request).await })
+        });
+        self.calls.try_start(work, BackendJoinTicket::answer)
+    }
+
+    /// Claims one of the seats that another player has reserved for a party in a room, and requests a ticket for it. The party's code
+    /// stands in for the room's password and invite code. Without a seat left, it fails with [code]party_code_unknown[/code]. Returns a
+    /// [BackendRequest] that completes with a [BackendJoinTicket].
+    /// ```gdscript
+    /// # The leader, who sends room_id and party_code to the others:
+    /// var ticket: BackendJoinTicket = await rooms.request_ticket(room.room_id, "", party.size()).wait()
+    /// # The others:
+    /// var ticket: BackendJoinTicket = await rooms.join_party(room_id, party_code).wait()
+    /// ```
+    #[func]
+    fn join_party(&self, room_id: GString, party_code: GString) -> Gd<BackendRequest> {
+        let room_id = room_id.to_string();
+        let request = RequestTicket { party_code: Some(party_code.to_string()), ..RequestTicket::default() };
         let work = self.rooms().map(|rooms| async move { rooms.ticket(&room_id, &request).await });
         self.calls.try_start(work, BackendJoinTicket::answer)
     }
 
     /// Requests a join ticket for the room with an invite code, such as [code]K7Q-X3M[/code]. Case, hyphens and spaces do not
     /// matter. A code that no room has fails with [code]invite_code_unknown[/code], and too many with [code]rate_limited[/code].
-    /// The code does not stand in for the room's [param password]. Returns a [BackendRequest] that completes with a
+    /// The code does not stand in for the room's [param password]; [param seats] is that of [method request_ticket]. Returns a [BackendRequest] that completes with a
     /// [BackendJoinTicket], whose [member BackendJoinTicket.room] is the room.
     /// ```gdscript
     /// var ticket: BackendJoinTicket = await rooms.join_by_code(code_field.text).wait()
@@ -142,9 +178,14 @@ impl BackendRooms {
         &self,
         invite_code: GString,
         #[opt(default = "")] password: GString,
+        #[opt(default = 1)] seats: i64,
     ) -> Gd<BackendRequest> {
-        let request = JoinByCode { invite_code: invite_code.to_string(), password: room_password(&password) };
-        let work = self.rooms().map(|rooms| async move { rooms.ticket_by_code(&request).await });
+        let (invite_code, password) = (invite_code.to_string(), room_password(&password));
+        let request = party_seats(seats).map(|seats| JoinByCode { invite_code, password, seats });
+        let work = request.and_then(|request| {
+            let rooms = self.rooms()?;
+            Ok(async move { rooms.ticket_by_code(&request).await })
+        });
         self.calls.try_start(work, BackendJoinTicket::answer)
     }
 
@@ -168,6 +209,13 @@ impl BackendRooms {
         };
         Ok(Rooms::new(backend, connected.session))
     }
+}
+
+/// One seat is what a ticket has anyway.
+fn party_seats(seats: i64) -> Result<Option<u32>, ClientError> {
+    let rule = || ClientError::field("seats", format!("must be 1 to {MAX_PARTY}"));
+    let seats = u32::try_from(seats).map_err(|_| rule())?;
+    Ok((seats != 1).then_some(seats))
 }
 
 fn room_password(password: &GString) -> RoomPassword {

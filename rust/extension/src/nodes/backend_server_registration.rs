@@ -58,6 +58,8 @@ result_class! {
 /// ```
 /// The server key is read from [code]BACKEND_SERVER_KEY[/code], [code]BACKEND_SERVER_KEY_FILE[/code] or
 /// [code]--backend-server-key-file=[/code].
+///
+/// See "Configuration" in the guide: [code]docs/src/configuration.md[/code] in the repository.
 #[derive(GodotClass)]
 #[class(tool, init, base = Node)]
 pub struct BackendServerRegistration {

@@ -52,6 +52,8 @@ result_class! {
 ///     status.text = login.error.message
 /// ```
 /// A dedicated server needs no session.
+///
+/// See "Accounts" in the guide: [code]docs/src/accounts.md[/code] in the repository.
 #[derive(GodotClass)]
 #[class(tool, init, base = Node)]
 pub struct BackendSession {

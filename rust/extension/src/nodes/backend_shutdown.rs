@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use backend_client::shutdown::{EXIT_UNSAVED, Phase, Response, Summary};
+use backend_settings::EMPTY_SERVER_TIMEOUT;
 use godot::classes::notify::NodeNotification;
 use godot::classes::{Engine, SceneTree};
 use godot::prelude::*;
@@ -110,6 +111,8 @@ fn number(count: Option<usize>) -> i64 {
 ///
 /// As a systemd service ([code]Type=notify[/code]), the server reports that it is ready when it is first registered, that it is
 /// stopping, and, with [code]WatchdogSec[/code], that its main loop runs.
+///
+/// See "Shutting down" in the guide: [code]docs/src/shutdown.md[/code] in the repository.
 #[derive(GodotClass)]
 #[class(tool, init, base = Node)]
 pub struct BackendShutdown {
@@ -348,7 +351,7 @@ impl BackendShutdown {
 
     /// Whether the server has been empty for too long.
     fn is_empty_timeout_over(&mut self) -> bool {
-        let given = config::argument("--empty-server-timeout").and_then(|text| text.parse().ok());
+        let given = config::override_for(&EMPTY_SERVER_TIMEOUT.overrides).and_then(|text| text.parse().ok());
         let limit: f64 = given.unwrap_or(self.empty_server_timeout);
         if limit <= 0.0 {
             return false;

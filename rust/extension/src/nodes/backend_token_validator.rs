@@ -26,6 +26,8 @@ use crate::runtime::worker_threads;
 /// if result.ok():
 ///     print(result.player.display_name)
 /// ```
+///
+/// See "Security" in the guide: [code]docs/src/security.md[/code] in the repository.
 #[derive(GodotClass)]
 #[class(tool, init, base = Node)]
 pub struct BackendTokenValidator {

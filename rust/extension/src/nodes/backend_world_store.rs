@@ -64,6 +64,8 @@ const DROP_FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 /// The folder of the local copy is set by [code]BACKEND_WORLDS_FOLDER[/code], [code]--backend-worlds-folder=[/code] or the project
 /// setting [code]backend_client/worlds/folder[/code]. The default is below [code]user://backend_client[/code]. In a container, it
 /// must be on a volume. Only one process at a time can open a world of a folder.
+///
+/// See "Keeping a world" in the guide: [code]docs/src/worlds.md[/code] in the repository.
 #[derive(GodotClass)]
 #[class(tool, init, base = Node)]
 pub struct BackendWorldStore {

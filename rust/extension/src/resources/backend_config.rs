@@ -17,6 +17,8 @@ use crate::config;
 /// ```
 /// A BackendConfig never contains a server key. A dedicated server reads its key from [code]BACKEND_SERVER_KEY[/code],
 /// [code]BACKEND_SERVER_KEY_FILE[/code] or [code]--backend-server-key-file=[/code], so that no key is exported with the game.
+///
+/// See "Configuration" in the guide: [code]docs/src/configuration.md[/code] in the repository.
 #[derive(GodotClass)]
 #[class(tool, init, base = Resource)]
 pub struct BackendConfig {

@@ -127,6 +127,10 @@ result_class! {
         version (get_version): GString = |entry| gstring(&entry.room().version);
         /// Current number of players.
         players (get_players): i64 = |entry| entry.room().players.into();
+        /// Seats that are kept for players who have a ticket and are on their way.
+        reserved_seats (get_reserved_seats): i64 = |entry| entry.room().reserved.into();
+        /// Places that nobody has and that are kept for nobody.
+        free_seats (get_free_seats): i64 = |entry| entry.room().free_seats().into();
         /// Maximum number of players.
         max_players (get_max_players): i64 = |entry| entry.room().max_players.into();
         /// Tags of the server.
@@ -143,8 +147,8 @@ result_class! {
         has_password (get_has_password): bool = |entry| entry.room().has_password;
         /// Custom attributes that the server has set: names with values of type [String], [int], [float] or [bool].
         attributes (get_attributes): VarDictionary = |entry| attributes_dictionary(&entry.room().attributes);
-        /// If [code]true[/code], the room has no free place.
-        is_full (get_is_full): bool = |entry| entry.room().players >= entry.room().max_players;
+        /// If [code]true[/code], the room has no free seat.
+        is_full (get_is_full): bool = |entry| entry.room().free_seats() == 0;
     }
     methods {
         /// The server accepts players.
@@ -210,7 +214,7 @@ result_class! {
 }
 
 result_class! {
-    /// A single-use permission to join one room, valid for a minute.
+    /// A single-use permission to join one room, valid for a minute, for which a seat is kept.
     ///
     /// Pass it to [method BackendPeerAuth.use_ticket], then connect to [member address] and [member port].
     BackendJoinTicket(JoinTicket) {
@@ -219,6 +223,9 @@ result_class! {
             |ticket| Some(BackendRoom::object(Ok(Entry::single(ticket.room.clone()))));
         /// The signed ticket. Send it to the game server of this room only.
         ticket (get_ticket): GString = |ticket| gstring(&ticket.ticket);
+        /// Code by which the others of a party claim their seats with [method BackendRooms.join_party]. Empty if one seat was requested.
+        party_code (get_party_code): GString =
+            |ticket| ticket.party_code.as_ref().map(gstring).unwrap_or_default();
         /// Id of the room.
         room_id (get_room_id): GString = |ticket| gstring(&ticket.room.room_id);
         /// Host name or IP address of the server.

@@ -2,13 +2,13 @@
 
 use std::fmt::{Debug, Write};
 
-use godot::classes::Os;
+use backend_settings::LOG_LEVEL;
 use godot::prelude::*;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
-use crate::config::project_settings;
+use crate::config::{self, project_settings};
 use crate::variant_json;
 
 struct GodotLog {
@@ -49,8 +49,8 @@ impl<S: Subscriber> Layer<S> for GodotLog {
 
 /// Begins to log at the level of `BACKEND_LOG`, else of the project setting.
 pub fn install() {
-    let named = Os::singleton().get_environment("BACKEND_LOG").to_string();
-    let named = if named.is_empty() { project_settings::text(project_settings::LOG_LEVEL) } else { named };
+    let named = config::override_for(&LOG_LEVEL.overrides);
+    let named = named.unwrap_or_else(|| project_settings::text(&LOG_LEVEL));
     let level = named.parse().unwrap_or(Level::INFO);
     let subscriber = tracing_subscriber::registry().with(GodotLog { level });
     // Err after a hot reload within the same process image: the first one stays.

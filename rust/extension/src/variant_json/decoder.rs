@@ -11,10 +11,8 @@ use serde::de::{Deserialize as _, DeserializeSeed, Deserializer, MapAccess, SeqA
 use serde::forward_to_deserialize_any;
 use serde_json::{Map, Value};
 
+use super::MAX_DEPTH;
 use super::error::JsonError;
-
-/// Deeper than documents are in practice; detects a container that contains itself.
-pub const MAX_DEPTH: usize = 64;
 
 /// Ints and floats: eight bytes instead of four.
 const WIDE: u32 = 1;

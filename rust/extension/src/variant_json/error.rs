@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use backend_client::error::ClientError;
 
-use super::decoder::MAX_DEPTH;
+use super::MAX_DEPTH;
 
 /// Why a value does not fit, and where. The path is put together on the way out, so that what fits costs nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -42,7 +42,7 @@ pub async fn add(tx: &mut Transaction, player_id: &str, provider: &str, subject:
     .await?;
     if added.rows_affected() == 0 {
         return Err(taken(
-            "the account has another identity of this provider, or somebody else has this one",
+            "the account has another identity of this provider, or another account has this one",
         ));
     }
     Ok(())

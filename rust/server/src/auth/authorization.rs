@@ -8,8 +8,8 @@ use backend_protocol::validation::Claims;
 use sqlx::Row;
 
 use super::tokens;
+use crate::database::Database;
 use crate::database::batch_loader::BatchLoader;
-use crate::database::{Database, DbVersion, VersionedCache};
 use crate::http::{ApiError, ApiResult};
 
 /// What a request needs to have looked up.
@@ -45,8 +45,6 @@ pub struct AuthSnapshot {
     pub player: Option<Arc<PlayerRow>>,
     /// None: no such session (any more), or not looked up.
     pub session: Option<Arc<SessionRow>>,
-    /// The state of the database after the look-up began, if one can tell: see [`Database::version`].
-    pub version: Option<DbVersion>,
 }
 
 /// A server key; see the columns of these names.
@@ -71,65 +69,20 @@ pub struct SessionRow {
     pub revoked_at: Option<i64>,
 }
 
-/// Loads them, for many requests with one statement. Rows are cached until the next commit.
+/// Loads them, for many requests with one statement. Nothing is cached: whoever was banned, and a key that was revoked, is
+/// rejected from the next request on, by every replica.
 pub struct AuthorizationLoader {
     /// Players of another game or environment are not found.
     scope: Arc<str>,
     loader: BatchLoader<(), OwnedLookup, AuthSnapshot>,
-    keys: VersionedCache<KeyRow>,
-    players: VersionedCache<PlayerRow>,
-    sessions: VersionedCache<SessionRow>,
 }
 
 impl AuthorizationLoader {
     pub fn new(scope: &str) -> Self {
-        Self {
-            scope: scope.into(),
-            loader: BatchLoader::default(),
-            keys: VersionedCache::default(),
-            players: VersionedCache::default(),
-            sessions: VersionedCache::default(),
-        }
+        Self { scope: scope.into(), loader: BatchLoader::default() }
     }
 
     pub async fn load(&self, database: &Database, lookup: Lookup<'_>) -> ApiResult<AuthSnapshot> {
-        let Some((version, now)) = database.version().await else {
-            return self.read(database, lookup).await;
-        };
-        if let Some(snapshot) = self.cached(version, now, lookup) {
-            return Ok(snapshot);
-        }
-        let mut snapshot = self.read(database, lookup).await?;
-        snapshot.version = Some(version);
-        if let (Some(hash), Some(key)) = (lookup.key_hash, &snapshot.key) {
-            self.keys.insert(version, hash.to_owned(), Arc::clone(key));
-        }
-        if let (Some(id), Some(player)) = (lookup.player_id, &snapshot.player) {
-            self.players.insert(version, id.to_owned(), Arc::clone(player));
-        }
-        if let (Some(id), Some(session)) = (lookup.session_id, &snapshot.session) {
-            self.sessions.insert(version, id.to_owned(), Arc::clone(session));
-        }
-        Ok(snapshot)
-    }
-
-    /// Only rows that exist are cached: look-ups of what does not exist cannot fill the memory.
-    fn cached(&self, version: DbVersion, now: i64, lookup: Lookup<'_>) -> Option<AuthSnapshot> {
-        let key = lookup.key_hash.map(|hash| self.keys.get(version, hash).ok_or(())).transpose().ok()?;
-        let player = lookup.player_id.map(|id| self.players.get(version, id).ok_or(())).transpose().ok()?;
-        let session =
-            lookup.session_id.map(|id| self.sessions.get(version, id).ok_or(())).transpose().ok()?;
-        Some(AuthSnapshot { now, key, player, session, version: Some(version) })
-    }
-
-    /// Looks a player up by the verified claims of its token, and rejects it if the token is over or the player may not play.
-    pub async fn authorize_player(&self, database: &Database, claims: &Claims) -> ApiResult<AuthSnapshot> {
-        let snapshot = self.load(database, Lookup::of_player(claims)).await?;
-        verify_player(claims, &snapshot)?;
-        Ok(snapshot)
-    }
-
-    async fn read(&self, database: &Database, lookup: Lookup<'_>) -> ApiResult<AuthSnapshot> {
         let (database, scope) = (database.clone(), Arc::clone(&self.scope));
         let read = move |(), lookups| {
             let (database, scope) = (database.clone(), Arc::clone(&scope));
@@ -141,6 +94,13 @@ impl AuthorizationLoader {
             session_id: lookup.session_id.map(str::to_owned),
         };
         self.loader.load((), lookup, read).await
+    }
+
+    /// Looks a player up by the verified claims of its token, and rejects it if the token is over or the player may not play.
+    pub async fn authorize_player(&self, database: &Database, claims: &Claims) -> ApiResult<AuthSnapshot> {
+        let snapshot = self.load(database, Lookup::of_player(claims)).await?;
+        verify_player(claims, &snapshot)?;
+        Ok(snapshot)
     }
 }
 
@@ -195,7 +155,6 @@ async fn read(database: &Database, scope: &str, lookups: Vec<OwnedLookup>) -> Ap
         key: lookup.key_hash.and_then(|hash| keys.get(&hash).cloned()),
         player: lookup.player_id.and_then(|id| players.get(&id).cloned()),
         session: lookup.session_id.and_then(|id| sessions.get(&id).cloned()),
-        version: None,
     };
     Ok(lookups.into_iter().map(snapshot).collect())
 }

@@ -22,8 +22,8 @@ fn bearer(parts: &Parts) -> ApiResult<&str> {
         .ok_or_else(|| ApiError::new(Code::Unauthorized, "send Authorization: Bearer …"))
 }
 
-/// A player with a valid access token, and the rows it was authorized by.
-pub struct PlayerAuth(pub Arc<Claims>, pub AuthSnapshot);
+/// A player with a valid access token.
+pub struct PlayerAuth(pub Arc<Claims>);
 
 impl FromRequestParts<AppState> for PlayerAuth {
     type Rejection = ApiError;
@@ -48,8 +48,8 @@ impl FromRequestParts<AppState> for PlayerAuth {
             }
         };
         state.rate_limits.count_player_request(&claims.sub)?;
-        let snapshot = state.authorization.authorize_player(&state.database, &claims).await?;
-        Ok(Self(claims, snapshot))
+        state.authorization.authorize_player(&state.database, &claims).await?;
+        Ok(Self(claims))
     }
 }
 
@@ -160,8 +160,8 @@ impl FromRequestParts<AppState> for AdminAuth {
     }
 }
 
-/// A player or a game server, and the rows it was authorized by.
-pub struct PlayerOrServer(pub AuthSnapshot);
+/// A player or a game server.
+pub struct PlayerOrServer;
 
 impl FromRequestParts<AppState> for PlayerOrServer {
     type Rejection = ApiError;
@@ -170,9 +170,9 @@ impl FromRequestParts<AppState> for PlayerOrServer {
         if bearer(parts)?.starts_with(server_keys::PREFIX) {
             let key = UnverifiedKey::from_request_parts(parts, state).await?;
             let snapshot = key.look_up(state).await?;
-            key.verify(state, &snapshot).await.map(|_| Self(snapshot))
+            key.verify(state, &snapshot).await.map(|_| Self)
         } else {
-            PlayerAuth::from_request_parts(parts, state).await.map(|player| Self(player.1))
+            PlayerAuth::from_request_parts(parts, state).await.map(|_| Self)
         }
     }
 }

@@ -123,7 +123,7 @@ impl IdentityProviders {
             away()
         })?;
         if limits::opaque("subject", &identity.subject, 1, MAX_SUBJECT).is_err() {
-            tracing::warn!(provider, "an identity hook names nobody");
+            tracing::warn!(provider, "an identity hook returned no valid subject");
             return Err(away());
         }
         // A name that does not fit is no reason to turn a player away.

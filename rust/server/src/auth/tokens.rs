@@ -137,18 +137,23 @@ impl Tokens {
         self.keys().jwks.clone()
     }
 
-    /// An access token, or a ticket for one server.
+    /// An id for a token, by which a ticket is used once.
+    pub fn new_id() -> String {
+        Uuid::now_v7().simple().to_string()
+    }
+
+    /// An access token, or a ticket for one server: `ticket_for` is its id and the ticket's own.
     pub fn sign(
         &self,
         subject: &Subject<'_>,
-        ticket_for: Option<&str>,
+        ticket_for: Option<(&str, &str)>,
         lifetime_seconds: u32,
         now: i64,
     ) -> ApiResult<String> {
         let iat = u64::try_from(now / 1000).unwrap_or_default();
-        let (kind, aud) = match ticket_for {
-            Some(server_id) => (TokenKind::Join, server_id.to_owned()),
-            None => (TokenKind::Access, access_audience(&self.game)),
+        let (kind, aud, jti) = match ticket_for {
+            Some((server_id, ticket_id)) => (TokenKind::Join, server_id.to_owned(), ticket_id.to_owned()),
+            None => (TokenKind::Access, access_audience(&self.game), Self::new_id()),
         };
         let claims = Claims {
             iss: self.issuer.clone(),
@@ -156,7 +161,7 @@ impl Tokens {
             aud,
             exp: iat + u64::from(lifetime_seconds),
             iat,
-            jti: Uuid::now_v7().simple().to_string(),
+            jti,
             // Also of an account from when more was taken for a name.
             name: unicode::clean(subject.name).into_owned(),
             sid: subject.session_id.map(str::to_owned),

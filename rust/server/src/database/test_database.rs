@@ -5,8 +5,6 @@ use sqlx::{AssertSqlSafe, Connection};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::Database;
-
 /// A database with nothing in it.
 pub struct TestDatabase {
     pub location: String,
@@ -31,18 +29,8 @@ impl TestDatabase {
         Self { location: format!("{base}/{name}"), _folder: None, drop: Some((admin, name)) }
     }
 
-    /// Observed, and not.
-    pub async fn open(&self) -> (Database, Database) {
-        let mut watched = Database::open(&self.location).await.expect("opens");
-        watched.detect_changes().await.expect("watches");
-        (watched, Database::open(&self.location).await.expect("opens"))
-    }
-
-    /// With what it was opened as.
-    pub async fn drop(self, open: impl IntoIterator<Item = Database>) {
-        for database in open {
-            database.close().await;
-        }
+    /// Once it is closed.
+    pub async fn drop(self) {
         if let Some((admin, name)) = self.drop {
             execute(&admin, format!("DROP DATABASE {name} WITH (FORCE)")).await;
         }

@@ -25,6 +25,7 @@ pub async fn run_once(state: &AppState) -> sqlx::Result<()> {
     conflicts::drop_older(&mut tx, now - RETENTION_MS).await?;
     for (statement, before) in [
         ("DELETE FROM used_tickets WHERE expires_at < $1", now - 60_000),
+        ("DELETE FROM seats WHERE expires_at < $1", now),
         ("DELETE FROM refresh_tokens WHERE expires_at < $1", now),
         ("DELETE FROM idempotency_keys WHERE created_at < $1", now - idempotency::RETENTION_MS),
         // One that left still saves and releases the players it holds.

@@ -87,7 +87,7 @@ pub async fn drop_older(tx: &mut Transaction, before: i64) -> sqlx::Result<()> {
     .bind(before)
     .fetch_all(&mut *tx.conn)
     .await?;
-    log_dropped(&dropped, "nobody has resolved it in time")
+    log_dropped(&dropped, "it was not resolved in time")
 }
 
 fn log_dropped(dropped: &[AnyRow], why: &str) -> sqlx::Result<()> {

@@ -6,7 +6,6 @@ use axum::body::Bytes;
 use backend_protocol::rooms::Room;
 
 use super::page_cache::PageCache;
-use crate::database::VersionedCache;
 use crate::database::batch_loader::BatchLoader;
 use crate::http::etag::EtaggedJson;
 
@@ -16,7 +15,6 @@ pub struct RoomCaches {
     pub page_loader: BatchLoader<String, (), EtaggedJson>,
     pub page_cache: PageCache,
     pub room_loader: BatchLoader<(), String, Option<Arc<LiveRoom>>>,
-    pub room_cache: VersionedCache<LiveRoom>,
 }
 
 /// A room that players may join.
@@ -27,8 +25,6 @@ pub struct LiveRoom {
     pub certificate: Option<String>,
     /// argon2id; none without a password.
     pub password_hash: Option<String>,
-    /// When its lease ends without another heartbeat.
-    pub lease_until: i64,
     /// The database's time when it was read.
     pub read_at: i64,
 }

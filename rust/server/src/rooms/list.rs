@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, Row};
 
 use super::page_cache::CachedPage;
-use super::{COLUMNS, live_rooms, of_scope, room};
+use super::{columns, live_rooms, of_scope, room, seats};
 use crate::auth::extractors::PlayerOrServer;
 use crate::digest::sha256;
 use crate::http::etag::{EtaggedJson, IfNoneMatch};
@@ -132,9 +132,9 @@ fn conditions(query: &RoomQuery, state: &AppState) -> ApiResult<Conditions> {
         let is_in = if database.is_sqlite() { "instr(tags, ?) > 0" } else { "strpos(tags, ?) > 0" };
         conditions.and(is_in, Bind::Text(format!(",{tag},")));
     }
-    // `? = 1` keeps one way of adding conditions; the value switches the filter on.
     if query.not_full {
-        conditions.and("players < max_players AND ? = 1", Bind::Number(1));
+        conditions.sql +=
+            &format!(" AND players < max_players AND players + {} < max_players", seats::reserved(database));
     }
     if query.not_empty {
         conditions.and("players > ?", Bind::Number(0));
@@ -213,7 +213,7 @@ async fn page(state: &AppState, query: &RoomQuery, mut conditions: Conditions) -
     conditions.limit(limit + 1);
     // CROSS makes SQLite begin with the order; PostgreSQL finds that out.
     let from = if query.sort == RoomSort::Players { "server_players CROSS JOIN servers" } else { "servers" };
-    let sql = format!("SELECT {COLUMNS} FROM {from}{}", conditions.sql);
+    let sql = format!("SELECT {} FROM {from}{}", columns(&state.database), conditions.sql);
     let mut statement = sqlx::query(AssertSqlSafe(sql));
     for value in conditions.values {
         statement = match value {

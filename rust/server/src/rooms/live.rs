@@ -1,4 +1,4 @@
-//! Single rooms: looked up together, and kept while nothing was committed.
+//! Single rooms: requests that come at the same time share a statement.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -13,8 +13,7 @@ use backend_protocol::{Code, Problem, limits};
 use sqlx::{AssertSqlSafe, Row};
 
 use super::caches::LiveRoom;
-use super::{COLUMNS, live_rooms, of_scope, room};
-use crate::auth::authorization::AuthSnapshot;
+use super::{columns, live_rooms, of_scope, room};
 use crate::auth::extractors::PlayerOrServer;
 use crate::http::{ApiError, ApiResult};
 use crate::state::AppState;
@@ -25,11 +24,10 @@ use crate::state::AppState;
     responses((status = 200, body = Room), (status = 404, body = Problem), (status = "4XX", body = Problem)))]
 pub async fn get(
     State(state): State<AppState>,
-    PlayerOrServer(caller): PlayerOrServer,
+    _auth: PlayerOrServer,
     Path(room_id): Path<String>,
 ) -> ApiResult<Response> {
-    let (live, _now) = live(&state, &caller, room_id).await?;
-    let live = shown(live)?;
+    let live = shown(live(&state, room_id).await?)?;
     let mut response = Response::new(Body::from(live.json.clone()));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
@@ -44,36 +42,22 @@ pub fn shown(live: Arc<LiveRoom>) -> ApiResult<Arc<LiveRoom>> {
     if live.room.visibility == RoomVisibility::Private { Err(not_found()) } else { Ok(live) }
 }
 
-/// The room, and the time by the database's clock. `caller` is what was found when the request came.
-pub async fn live(
-    state: &AppState,
-    caller: &AuthSnapshot,
-    room_id: String,
-) -> ApiResult<(Arc<LiveRoom>, i64)> {
+/// The room as it is now.
+pub async fn live(state: &AppState, room_id: String) -> ApiResult<Arc<LiveRoom>> {
     limits::identifier("room_id", &room_id, 64)?;
-    if let Some(version) = caller.version
-        && let Some(live) = state.rooms.room_cache.get(version, &room_id)
-        && live.lease_until > caller.now
-    {
-        return Ok((live, caller.now));
-    }
     let app = state.clone();
     let read = move |(), room_ids| {
         let state = app.clone();
         async move { read_live(&state, room_ids).await }
     };
-    let live = state.rooms.room_loader.load((), room_id.clone(), read).await?;
-    let live = live.ok_or_else(not_found)?;
-    if let Some(version) = caller.version {
-        state.rooms.room_cache.insert(version, room_id, Arc::clone(&live));
-    }
-    let now = live.read_at;
-    Ok((live, now))
+    let live = state.rooms.room_loader.load((), room_id, read).await?;
+    live.ok_or_else(not_found)
 }
 
 async fn read_live(state: &AppState, room_ids: Vec<String>) -> ApiResult<Vec<Option<Arc<LiveRoom>>>> {
     let sql = format!(
-        "SELECT {COLUMNS}, certificate, password_hash, lease_until, {} AS now FROM servers WHERE server_id {} AND {} AND status <> 'unhealthy' AND {}",
+        "SELECT {}, certificate, password_hash, {} AS now FROM servers WHERE server_id {} AND {} AND status <> 'unhealthy' AND {}",
+        columns(&state.database),
         state.database.clock(),
         state.database.is_in("$1"),
         live_rooms(&state.database),
@@ -94,7 +78,6 @@ async fn read_live(state: &AppState, room_ids: Vec<String>) -> ApiResult<Vec<Opt
             json,
             certificate: row.try_get("certificate")?,
             password_hash: row.try_get("password_hash")?,
-            lease_until: row.try_get("lease_until")?,
             read_at: row.try_get("now")?,
             room,
         };

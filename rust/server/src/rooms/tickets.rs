@@ -1,23 +1,23 @@
-//! Tickets: what lets one player into one room, once.
-
-use std::sync::Arc;
+//! Tickets: what lets one player into one room, once, and keeps a seat until then.
 
 use axum::Json;
 use axum::extract::{Path, State};
+use backend_protocol::Problem;
 use backend_protocol::registration::ServerStatus;
 use backend_protocol::rooms::{JoinByCode, JoinTicket, RequestTicket};
-use backend_protocol::{Code, Problem};
 
 use super::caches::LiveRoom;
 use super::live::{live, shown};
+use super::seats::{self, Arrival};
 use super::{invite_codes, password};
 use crate::auth::extractors::PlayerAuth;
-use crate::auth::tokens::Subject;
+use crate::auth::tokens::{Subject, Tokens};
 use crate::http::idempotency::IdempotencyKey;
-use crate::http::{ApiError, ApiResult, JsonBody};
+use crate::http::{ApiResult, JsonBody};
 use crate::state::AppState;
 
-/// Creates a ticket for one join of a room, which must not be private. The body may be left out.
+/// Creates a ticket for one join of a room, and reserves a seat in it. A private room is joined by its invite code, or with a
+/// party's. The body may be left out.
 #[utoipa::path(post, path = "/v1/rooms/{room_id}/ticket", operation_id = "rooms_create_ticket", tag = "rooms", params(("room_id" = String, Path)),
     request_body = Option<RequestTicket>, security(("access_token" = [])),
     responses((status = 200, body = JoinTicket), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem), (status = "4XX", body = Problem)))]
@@ -29,11 +29,12 @@ pub async fn create(
     body: Option<JsonBody<RequestTicket>>,
 ) -> ApiResult<Json<JoinTicket>> {
     let request = body.map(|body| body.value).unwrap_or_default();
-    let (live, now) = live(&state, &player.1, room_id).await?;
-    issue(&state, &player, shown(live)?, now, &request).await
+    let live = live(&state, room_id).await?;
+    let live = if request.party_code.is_some() { live } else { shown(live)? };
+    issue(&state, &player, &live, &request).await
 }
 
-/// Creates a ticket for one join of the room with an invite code.
+/// Creates a ticket for one join of the room with an invite code, and reserves a seat in it.
 #[utoipa::path(post, path = "/v1/rooms/by-code/ticket", operation_id = "rooms_create_ticket_by_code", tag = "rooms",
     request_body = JoinByCode, security(("access_token" = [])),
     responses((status = 200, body = JoinTicket), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem), (status = "4XX", body = Problem)))]
@@ -43,31 +44,47 @@ pub async fn by_code(
     _key: IdempotencyKey,
     body: JsonBody<JoinByCode>,
 ) -> ApiResult<Json<JoinTicket>> {
-    let JoinByCode { invite_code, password } = body.value;
+    let JoinByCode { invite_code, password, seats } = body.value;
     let room_id = invite_codes::room_id(&state, &player.0.sub, &invite_code).await?;
-    let (live, now) = live(&state, &player.1, room_id).await?;
-    issue(&state, &player, live, now, &RequestTicket { password }).await
+    let live = live(&state, room_id).await?;
+    issue(&state, &player, &live, &RequestTicket { password, seats, party_code: None }).await
 }
 
 async fn issue(
     state: &AppState,
     player: &PlayerAuth,
-    live: Arc<LiveRoom>,
-    now: i64,
+    live: &LiveRoom,
     request: &RequestTicket,
 ) -> ApiResult<Json<JoinTicket>> {
     let (claims, room) = (&player.0, &live.room);
     if room.status == ServerStatus::Draining {
-        return Err(ApiError::new(Code::RoomDraining, "the room takes nobody in any more"));
+        return Err(seats::draining());
     }
-    password::check(state, &live, &claims.sub, &request.password).await?;
-    if room.players >= room.max_players {
-        return Err(ApiError::new(Code::RoomFull, "the room is full"));
+    // Who reserved for the party has shown the password.
+    if request.party_code.is_none() {
+        password::check(state, live, &claims.sub, &request.password).await?;
     }
     let expires_in = state.config.ticket_seconds;
     // Never older than the token it was got with, which may be younger than the clock says; see `session`.
-    let issued_at = now.max(claims.iat as i64 * 1000);
+    let issued_at = live.read_at.max(claims.iat as i64 * 1000);
     let subject = Subject { player_id: &claims.sub, name: &claims.name, session_id: claims.sid.as_deref() };
-    let ticket = state.tokens.sign(&subject, Some(&room.room_id), expires_in, issued_at)?;
-    Ok(Json(JoinTicket { ticket, expires_in, room: room.clone(), certificate: live.certificate.clone() }))
+    let ticket_id = Tokens::new_id();
+    let ticket = state.tokens.sign(&subject, Some((&room.room_id, &ticket_id)), expires_in, issued_at)?;
+    let (player_id, ticket_ms) = (claims.sub.as_str(), i64::from(expires_in) * 1000);
+    let arrival = Arrival { player_id, ticket_id: &ticket_id, ticket_ms };
+    let mut tx = state.database.begin().await?;
+    let party_code = match &request.party_code {
+        Some(code) => {
+            seats::claim(&state.database, &mut tx, &room.room_id, &arrival, code).await?;
+            None
+        }
+        None => {
+            let seats = request.seats.unwrap_or(1);
+            seats::reserve(&state.database, &mut tx, &room.room_id, &arrival, seats).await?
+        }
+    };
+    tx.commit().await?;
+    state.rooms.page_cache.invalidate();
+    let (room, certificate) = (room.clone(), live.certificate.clone());
+    Ok(Json(JoinTicket { ticket, expires_in, room, certificate, party_code }))
 }

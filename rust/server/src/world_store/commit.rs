@@ -200,7 +200,10 @@ async fn accept_upload(state: &AppState, hash: &str, upload: &str, stored_bytes:
         // At once: when the commit is given up and sent again, this one need not be read again.
         record_object(state, hash, &location, stored_bytes).await?;
     } else {
-        tracing::warn!(hash, "an object that was sent to a signed address is not what its hash says");
+        tracing::warn!(
+            hash,
+            "the content of an object that was sent to a signed address does not match its hash"
+        );
         metrics::counter!("backend_world_objects_refused_total").increment(1);
         objects.discard(&location).await;
     }

@@ -109,7 +109,7 @@ pub async fn put(
             set_verified(&state, &hash, &location, 1).await?;
             return Ok(StatusCode::NO_CONTENT);
         }
-        tracing::warn!(hash, "an object in the store is not what its hash says; it is replaced");
+        tracing::warn!(hash, "the content of an object in the store does not match its hash; it is replaced");
         set_verified(&state, &hash, &location, 0).await?;
     }
     let location = state.objects.location(&hash, &new_upload());

@@ -64,6 +64,32 @@ on_both_databases! {
         backend.serve("/v1/validate", &question).await.refused(401, "token_invalid");
     }
 
+    /// The other replica has just looked up what is taken back, and learns of it from the database only.
+    async fn what_one_replica_takes_back_is_refused_by_the_other_from_the_next_request_on(backend) {
+        let admin = Admin::of(backend).await;
+        let other = backend.beside(|_| {}).await;
+        for _ in 0..5 {
+            let ada = backend.guest("Ada").await;
+            let (id, token) = (text(&ada["player_id"]), text(&ada["access_token"]));
+            let made = admin.ask(Method::POST, "/v1/admin/server-keys", Some(json!({"label": "fleet"}))).await.expect(201);
+            let (key_id, key) = (text(&made["key_id"]), text(&made["key"]));
+            let question = json!({"token": token});
+            other.get("/v1/account", &token).await.expect(200);
+            other.get("/v1/rooms", &key).await.expect(200);
+            other.post("/v1/validate", &key, &question).await.expect(200);
+
+            let ban = Some(json!({"reason": "flies"}));
+            admin.ask(Method::PUT, &format!("/v1/admin/players/{id}/ban"), ban).await.expect(204);
+            other.get("/v1/account", &token).await.refused(403, "banned");
+            other.post("/v1/validate", &key, &question).await.refused(403, "banned");
+
+            admin.ask(Method::DELETE, &format!("/v1/admin/server-keys/{key_id}"), None).await.expect(204);
+            other.get("/v1/rooms", &key).await.refused(401, "server_key_invalid");
+            other.post("/v1/validate", &key, &question).await.refused(401, "server_key_invalid");
+        }
+        other.stop().await;
+    }
+
     async fn a_ban_for_a_while_ends_by_itself(backend) {
         let admin = Admin::of(backend).await;
         let device = json!({"device_id": "0123456789abcdef"});

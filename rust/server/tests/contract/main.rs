@@ -18,6 +18,7 @@ mod registration;
 mod repeated_requests;
 mod room_access;
 mod rooms;
+mod seats;
 mod server_keys;
 mod session;
 mod signing_keys;

@@ -101,7 +101,7 @@ impl Wrk {
 }
 
 /// Processor seconds that each of these processes has used, if it still runs.
-fn used_by(processes: Vec<u32>) -> impl Iterator<Item = (u32, f64)> {
+pub fn used_by(processes: Vec<u32>) -> impl Iterator<Item = (u32, f64)> {
     processes.into_iter().filter_map(|id| Some((id, used(id)?)))
 }
 

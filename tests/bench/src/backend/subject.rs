@@ -1,9 +1,11 @@
 //! A real backend on its cores, on a database that is full of rows.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use test_harness::backend::Backend;
+use test_harness::programs;
 use tokio::runtime::Runtime;
 
 use super::population::{self, Population};
@@ -38,6 +40,11 @@ pub struct Subject {
 
 impl Subject {
     pub fn start(runtime: &Runtime, base: Base, name: &str) -> Result<Self> {
+        Self::start_program(&programs::backend_server()?, runtime, base, name)
+    }
+
+    /// With this build of the backend.
+    pub fn start_program(program: &Path, runtime: &Runtime, base: Base, name: &str) -> Result<Self> {
         let location = match base {
             Base::Sqlite => None,
             Base::Postgres => {
@@ -48,7 +55,8 @@ impl Subject {
             }
         };
         // Of a machine with two cores there would be two workers. Servers that were put in are to live on.
-        let backend = Backend::start_in(
+        let backend = Backend::start_program(
+            program,
             &[("TOKIO_WORKER_THREADS", "2")],
             location.clone(),
             &["--lease-seconds", "3600"],
@@ -63,9 +71,14 @@ impl Subject {
 
     /// The backend, and those of PostgreSQL's processes that work for it.
     pub fn processes(&self, runtime: &Runtime) -> Result<Vec<u32>> {
+        runtime.block_on(self.all_processes())
+    }
+
+    /// [`Self::processes`], the backend's first.
+    pub async fn all_processes(&self) -> Result<Vec<u32>> {
         let mut processes = vec![self.backend.id()?];
         if self.base == Base::Postgres {
-            processes.extend(runtime.block_on(population::postgres_processes(&self.database))?);
+            processes.extend(population::postgres_processes(&self.database).await?);
         }
         Ok(processes)
     }

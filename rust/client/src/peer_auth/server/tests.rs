@@ -3,11 +3,23 @@ use crate::protocol::validation::TokenKind;
 use super::*;
 
 fn ada() -> Player {
-    Player { player_id: "ada".into(), display_name: "Ada".into(), kind: TokenKind::Join, issued_at: 100 }
+    Player {
+        player_id: "ada".into(),
+        display_name: "Ada".into(),
+        kind: TokenKind::Join,
+        issued_at: 100,
+        ticket_id: None,
+    }
 }
 
 fn bo() -> Player {
-    Player { player_id: "bo".into(), display_name: "Bo".into(), kind: TokenKind::Join, issued_at: 100 }
+    Player {
+        player_id: "bo".into(),
+        display_name: "Bo".into(),
+        kind: TokenKind::Join,
+        issued_at: 100,
+        ticket_id: None,
+    }
 }
 
 fn token() -> Packet {

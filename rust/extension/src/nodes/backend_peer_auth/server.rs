@@ -187,6 +187,7 @@ fn validate(this: &Gd<BackendPeerAuth>, peer: PeerId, attempt: Attempt, token: S
             _ => Ok(player),
         });
         let listed = this.bind().listed();
+        let ticket_id = outcome.as_ref().ok().and_then(|player| player.ticket_id.clone());
         let outcome = outcome.map_err(|error| Reason::new(error.code(), error.message.to_string()));
         // It may have been revoked during validation.
         let outcome =
@@ -194,9 +195,14 @@ fn validate(this: &Gd<BackendPeerAuth>, peer: PeerId, attempt: Attempt, token: S
                 Some(reason) => Err(reason),
                 None => Ok(player),
             });
+        let registration = this.bind().listed();
         with_authenticator(this, |authenticator, closed| {
             authenticator.validated(peer, attempt, outcome, player_limit, closed)
         });
+        // After the player was counted: the seat must not be free for a moment.
+        if let (Some(registration), Some(ticket_id)) = (registration, ticket_id) {
+            registration.ticket_used(&ticket_id);
+        }
     };
     worker_threads::spawn(async move {
         let outcome = match validation_setup {

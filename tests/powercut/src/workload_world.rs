@@ -12,10 +12,10 @@ use rand::RngExt as _;
 use rand::rngs::Xoshiro256PlusPlus;
 
 use crate::content;
-use crate::distant_backend::{DistantBackend, PATIENCE};
-use crate::distant_worlds::DistantWorlds;
-use crate::line::{Line, WORLD, chunk_name, hash, monotonic, number_of};
-use crate::say::say;
+use crate::fake_backend::{FakeBackend, TIMEOUT};
+use crate::fake_worlds::FakeWorlds;
+use crate::protocol::{Line, WORLD, chunk_name, hash, monotonic, number_of};
+use crate::report::report;
 
 /// Saves until the process ends.
 pub async fn run(
@@ -26,18 +26,18 @@ pub async fn run(
 ) -> Result<()> {
     let epoch = rng.random_range(1..1_000_000);
     let (_, registration) =
-        DistantBackend::new(epoch, backend_takes, format!("server-{chunks}")).register().await?;
-    let backend = DistantWorlds {
+        FakeBackend::new(epoch, backend_takes, format!("server-{chunks}")).register().await?;
+    let backend = FakeWorlds {
         epoch,
         takes: backend_takes,
         on_commit: Box::new(|chunk, content| {
             // Said before the reply, so that the world forgets no change earlier.
             let sequence = number_of(content).cast_signed();
-            say(&[Line::Settled { name: chunk_name(chunk), sequence }]);
+            report(&[Line::Settled { name: chunk_name(chunk), sequence }]);
         }),
         objects: Mutex::default(),
     };
-    say(&[Line::Opening]);
+    report(&[Line::Opening]);
     let setup = Setup {
         backend: Arc::new(backend),
         clock: Arc::new(SystemClock),
@@ -47,7 +47,7 @@ pub async fn run(
         delay: Duration::from_millis(5),
         on_event: Arc::new(|_| {}),
     };
-    let store = WorldStore::open(setup, WORLD, PATIENCE).await?;
+    let store = WorldStore::open(setup, WORLD, TIMEOUT).await?;
     let count = rng.random_range(1..=24);
     let mut numbers: HashMap<String, u64> = HashMap::new();
     loop {
@@ -59,13 +59,13 @@ pub async fn run(
             let number = *number;
             let content = content::draw(&mut rng, number);
             let name = chunk_name(&chunk);
-            say(&[Line::Try { name: name.clone(), number, hash: hash(&content)? }]);
+            report(&[Line::Try { name: name.clone(), number, hash: hash(&content)? }]);
             let acknowledgement = store.put(&chunk, serde_json::to_vec(&content)?)?;
             tokio::spawn(async move {
                 match acknowledgement.done().await {
                     Ok(()) => {
                         let sequence = number.cast_signed();
-                        say(&[Line::Acknowledged { at: monotonic(), name, sequence, number }]);
+                        report(&[Line::Acknowledged { at: monotonic(), name, sequence, number }]);
                     }
                     // After the cut: the disk is gone.
                     Err(error) => eprintln!("{name}: {error}"),
@@ -76,7 +76,7 @@ pub async fn run(
             0 => tokio::task::yield_now().await,
             1 => tokio::time::sleep(Duration::from_micros(rng.random_range(0..5_000))).await,
             _ => {
-                store.flush_local(PATIENCE).await;
+                store.flush_local(TIMEOUT).await;
             }
         }
     }

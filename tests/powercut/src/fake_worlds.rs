@@ -18,7 +18,7 @@ use backend_client::{ClientError, Fault, ServerKey};
 pub type OnCommit = Box<dyn Fn(&str, &Content) + Send + Sync>;
 
 /// Hands every world out under `epoch`, without chunks.
-pub struct DistantWorlds {
+pub struct FakeWorlds {
     /// Epoch of every lease.
     pub epoch: i64,
     /// Whether commits of this epoch arrive. Those of others always do: without them, no world would open.
@@ -29,7 +29,7 @@ pub struct DistantWorlds {
     pub objects: Mutex<HashMap<String, Vec<u8>>>,
 }
 
-impl DistantWorlds {
+impl FakeWorlds {
     fn objects(&self) -> MutexGuard<'_, HashMap<String, Vec<u8>>> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -43,7 +43,7 @@ impl DistantWorlds {
 }
 
 #[async_trait]
-impl WorldBackend for DistantWorlds {
+impl WorldBackend for FakeWorlds {
     async fn open_world(&self, _key: &ServerKey, _world: &str, _body: &OpenWorld) -> Reply<WorldLease> {
         Ok(WorldLease { epoch: self.epoch, version: 0, lease_seconds: 600 })
     }

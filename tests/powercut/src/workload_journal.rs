@@ -11,12 +11,12 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::seq::IndexedRandom as _;
 
 use crate::content;
-use crate::line::{Line, Name, hash, monotonic};
-use crate::say::say;
+use crate::protocol::{Line, Name, hash, monotonic};
+use crate::report::report;
 
 /// Saves until the process ends.
 pub async fn run(folder: PathBuf, mut rng: Xoshiro256PlusPlus, players: &str) -> Result<()> {
-    say(&[Line::Opening]);
+    report(&[Line::Opening]);
     let source = JournalFolder::new(folder);
     let (mut journal, recovered) = source.open(None).await?;
     let documents = rng.random_range(1..=24);
@@ -57,11 +57,11 @@ pub async fn run(folder: PathBuf, mut rng: Xoshiro256PlusPlus, players: &str) ->
             batch.settled.push(settled(&name, left.sequence));
             tries.push(Line::Settled { name, sequence: left.sequence });
         }
-        say(&tries);
+        report(&tries);
         journal.write(&batch).await?;
         let at = monotonic();
         let acknowledged = |(name, sequence, number)| Line::Acknowledged { at, name, sequence, number };
-        say(&acknowledgements.into_iter().map(acknowledged).collect::<Vec<_>>());
+        report(&acknowledgements.into_iter().map(acknowledged).collect::<Vec<_>>());
         batch = Changes::default();
         if rng.random_ratio(1, 32) {
             journal.rest().await?;

@@ -1,11 +1,11 @@
-//! The writer's voice.
+//! What the writer reports to the orchestrator.
 
 use std::io::{self, Write as _};
 
-use crate::line::Line;
+use crate::protocol::Line;
 
 /// Prints lines in one write, so that a kill cuts between them as rarely as can be.
-pub fn say(lines: &[Line]) {
+pub fn report(lines: &[Line]) {
     if lines.is_empty() {
         return;
     }

@@ -23,14 +23,14 @@ use reqwest::Method;
 use reqwest::header::HeaderMap;
 use serde::Serialize;
 
-use crate::line::{Line, Name};
-use crate::say::say;
+use crate::protocol::{Line, Name};
+use crate::report::report;
 
 /// Longest time anything takes that has to succeed.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Registers servers and hands out players under `epoch`.
-pub struct DistantBackend {
+pub struct FakeBackend {
     epoch: i64,
     takes: bool,
     /// Versions of documents, all in one row.
@@ -39,7 +39,7 @@ pub struct DistantBackend {
 }
 
 #[async_trait]
-impl Transport for DistantBackend {
+impl Transport for FakeBackend {
     async fn send(&self, request: HttpRequest) -> Result<HttpReply, TransportError> {
         let body = request.body.unwrap_or_default();
         match request.url.path() {
@@ -90,7 +90,7 @@ impl Transport for DistantBackend {
     }
 }
 
-impl DistantBackend {
+impl FakeBackend {
     /// Gives every server the id `server_id` and every lease the epoch `epoch`. Saves arrive if it `takes` them.
     pub fn new(epoch: i64, takes: bool, server_id: String) -> Self {
         Self { epoch, takes, versions: AtomicI64::new(0), server_id }
@@ -102,7 +102,7 @@ impl DistantBackend {
         let config = Config { base_url: "http://127.0.0.1:9".into(), retry_attempts: 0, ..Config::default() };
         let backend = Arc::new(HttpBackend::new(config, Arc::new(self), clock.clone())?);
         let key = ServerKey::parse("gsk_for_a_backend_that_is_away")?;
-        let registration = Registration::new(backend.clone(), clock, key, PATIENCE, Arc::new(|_| {}));
+        let registration = Registration::new(backend.clone(), clock, key, TIMEOUT, Arc::new(|_| {}));
         registration.register(description()).await?;
         Ok((backend, registration))
     }
@@ -111,7 +111,7 @@ impl DistantBackend {
         let SaveItem { player_id, key, epoch, sequence, .. } = item;
         // Said before the reply, so that no journal forgets the save earlier.
         let name = Name { player: player_id.clone(), key: key.clone(), epoch };
-        say(&[Line::Settled { name, sequence }]);
+        report(&[Line::Settled { name, sequence }]);
         let version = self.versions.fetch_add(1, Ordering::Relaxed) + 1;
         SaveResult { player_id, key, outcome: SaveOutcome::Applied, version, code: None }
     }

@@ -12,9 +12,9 @@ use rand::RngExt as _;
 use rand::rngs::Xoshiro256PlusPlus;
 
 use crate::content;
-use crate::distant_backend::{DistantBackend, PATIENCE};
-use crate::line::{Line, Name, hash, monotonic};
-use crate::say::say;
+use crate::fake_backend::{FakeBackend, TIMEOUT};
+use crate::protocol::{Line, Name, hash, monotonic};
+use crate::report::report;
 
 /// Saves until the process ends.
 pub async fn run(
@@ -24,9 +24,9 @@ pub async fn run(
     backend_takes: bool,
 ) -> Result<()> {
     let epoch = rng.random_range(1..1_000_000);
-    let transport = DistantBackend::new(epoch, backend_takes, format!("server-{players}"));
+    let transport = FakeBackend::new(epoch, backend_takes, format!("server-{players}"));
     let (backend, registration) = transport.register().await?;
-    say(&[Line::Opening]);
+    report(&[Line::Opening]);
     let store = PlayerStore::new(Setup {
         backend,
         clock: Arc::new(SystemClock),
@@ -38,7 +38,7 @@ pub async fn run(
     let count = rng.random_range(1..=8);
     let ids: Vec<String> = (0..count).map(|index| format!("{players}-{index}")).collect();
     for id in &ids {
-        store.load(id, PATIENCE).await?;
+        store.load(id, TIMEOUT).await?;
     }
     let mut number = 0;
     loop {
@@ -48,7 +48,7 @@ pub async fn run(
             let name = Name { player, key: format!("document.{}", rng.random_range(0..3)), epoch };
             number += 1;
             let value = content::draw(&mut rng, number);
-            say(&[Line::Try { name: name.clone(), number, hash: hash(&value)? }]);
+            report(&[Line::Try { name: name.clone(), number, hash: hash(&value)? }]);
             let generation = store.save(&name.player, &name.key, value)?;
             ensure!(generation == number, "{name}: generation {generation} for content {number}");
         }
@@ -56,7 +56,7 @@ pub async fn run(
             0 => {}
             1 => tokio::time::sleep(Duration::from_micros(rng.random_range(0..5_000))).await,
             _ => {
-                store.flush_local(PATIENCE).await;
+                store.flush_local(TIMEOUT).await;
             }
         }
     }
@@ -73,7 +73,7 @@ fn tell(event: Event) {
                 sequence: save.sequence,
                 number: save.generation,
             };
-            say(&saves.into_iter().map(line).collect::<Vec<_>>());
+            report(&saves.into_iter().map(line).collect::<Vec<_>>());
         }
         Event::JournalFailed(_) | Event::JournalWarning(_) | Event::Conflicted { .. } => {
             eprintln!("{event:?}");

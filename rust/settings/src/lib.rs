@@ -1,0 +1,228 @@
+//! The settings of a game that uses the addon, as one table.
+//!
+//! The extension registers the Project Settings from it and reads overrides by it; `cargo xtask settings` writes the tables of
+//! the README files and of the guide from it. It has no dependencies, so that both can use it.
+
+/// Where a setting can come from beside the Project Settings.
+#[derive(Debug, Clone, Copy)]
+pub struct Override {
+    /// Name of the environment variable.
+    pub environment: Option<&'static str>,
+    /// Name of the command-line argument, which is written `--name=value`.
+    pub argument: Option<&'static str>,
+}
+
+impl Override {
+    const NONE: Self = Self { environment: None, argument: None };
+
+    const fn environment(name: &'static str) -> Self {
+        Self { environment: Some(name), argument: None }
+    }
+
+    const fn both(environment: &'static str, argument: &'static str) -> Self {
+        Self { environment: Some(environment), argument: Some(argument) }
+    }
+}
+
+/// The default of a Project Setting, which has its type.
+#[derive(Debug, Clone, Copy)]
+pub enum Default {
+    Text(&'static str),
+    Float(f64),
+    Integer(i64),
+    Bool(bool),
+    /// A list of texts, empty at first.
+    Texts,
+}
+
+/// What the editor shows for a Project Setting: the engine's property hint.
+#[derive(Debug, Clone, Copy)]
+pub enum Hint {
+    None,
+    Placeholder(&'static str),
+    Range(&'static str),
+    /// One of the options, separated by commas.
+    Options(&'static str),
+    /// One of the options, or another text.
+    Suggestions(&'static str),
+}
+
+/// A setting under *Project Settings → Backend Client*.
+#[derive(Debug, Clone, Copy)]
+pub struct ProjectSetting {
+    pub path: &'static str,
+    pub default: Default,
+    pub hint: Hint,
+    pub overrides: Override,
+    /// In Markdown, on one line.
+    pub description: &'static str,
+}
+
+/// A setting of the process or of a node, which is no Project Setting.
+#[derive(Debug, Clone, Copy)]
+pub struct ProcessSetting {
+    /// What it sets, in Markdown.
+    pub subject: &'static str,
+    /// In Markdown.
+    pub default: &'static str,
+    pub overrides: Override,
+    /// In Markdown, on one line.
+    pub description: &'static str,
+}
+
+pub const BASE_URL: ProjectSetting = ProjectSetting {
+    path: "backend_client/network/base_url",
+    default: Default::Text(""),
+    hint: Hint::Placeholder("https://api.example.org"),
+    overrides: Override::both("BACKEND_URL", "--backend-url"),
+    description: "URL of the backend",
+};
+pub const TIMEOUT_SECONDS: ProjectSetting = ProjectSetting {
+    path: "backend_client/network/timeout_seconds",
+    default: Default::Float(10.0),
+    hint: Hint::Range("0.1,600,0.1,suffix:s"),
+    overrides: Override::NONE,
+    description: "Timeout of a call in seconds, including its retries",
+};
+pub const RETRY_ATTEMPTS: ProjectSetting = ProjectSetting {
+    path: "backend_client/network/retry_attempts",
+    default: Default::Integer(3),
+    hint: Hint::Range("0,10"),
+    overrides: Override::NONE,
+    description: "Maximum number of retries of a call without a response",
+};
+pub const MAX_IN_FLIGHT: ProjectSetting = ProjectSetting {
+    path: "backend_client/network/max_in_flight",
+    default: Default::Integer(64),
+    hint: Hint::Range("1,1024"),
+    overrides: Override::NONE,
+    description: "Maximum number of concurrent requests; further requests wait",
+};
+pub const ALLOW_INSECURE_HTTP: ProjectSetting = ProjectSetting {
+    path: "backend_client/network/allow_insecure_http",
+    default: Default::Bool(false),
+    hint: Hint::None,
+    overrides: Override::NONE,
+    description: "Allows plain HTTP to hosts other than this machine. Passwords and tokens are then sent unencrypted",
+};
+pub const TLS_ROOTS: ProjectSetting = ProjectSetting {
+    path: "backend_client/network/tls_roots",
+    default: Default::Text("platform"),
+    hint: Hint::Suggestions("platform,bundled"),
+    overrides: Override::environment("BACKEND_TLS_ROOTS"),
+    description: "Trusted certificate authorities: `platform` = the operating system's, `bundled` = Mozilla's list (for containers \
+                  that have none), or the path of a PEM file",
+};
+pub const ISSUER: ProjectSetting = ProjectSetting {
+    path: "backend_client/auth/issuer",
+    default: Default::Text("backend_client"),
+    hint: Hint::None,
+    overrides: Override::environment("BACKEND_ISSUER"),
+    description: "Required issuer of players' tokens",
+};
+pub const GAME: ProjectSetting = ProjectSetting {
+    path: "backend_client/auth/game",
+    default: Default::Text("default"),
+    hint: Hint::None,
+    overrides: Override::environment("BACKEND_GAME"),
+    description: "Required game (audience) of players' tokens",
+};
+pub const PUBLIC_ADDRESS: ProjectSetting = ProjectSetting {
+    path: "backend_client/server/public_address",
+    default: Default::Text("127.0.0.1"),
+    hint: Hint::None,
+    overrides: Override::both("BACKEND_PUBLIC_ADDRESS", "--backend-public-address"),
+    description: "Address of a dedicated server in the room list: a host name or an IP address",
+};
+pub const JOURNAL_FOLDER: ProjectSetting = ProjectSetting {
+    path: "backend_client/journal/folder",
+    default: Default::Text(""),
+    hint: Hint::Placeholder("below user://backend_client"),
+    overrides: Override::both("BACKEND_JOURNAL_FOLDER", "--backend-journal-folder"),
+    description: "Folder of the journal of unsent saves. If empty, `user://backend_client/<backend>/journal`. In a container, \
+                  it must be on a volume",
+};
+pub const WORLDS_FOLDER: ProjectSetting = ProjectSetting {
+    path: "backend_client/worlds/folder",
+    default: Default::Text(""),
+    hint: Hint::Placeholder("below user://backend_client"),
+    overrides: Override::both("BACKEND_WORLDS_FOLDER", "--backend-worlds-folder"),
+    description: "Folder of the local copies of worlds. If empty, `user://backend_client/<backend>/worlds`. In a container, it \
+                  must be on a volume",
+};
+pub const GRACE_SECONDS: ProjectSetting = ProjectSetting {
+    path: "backend_client/shutdown/grace_seconds",
+    default: Default::Float(25.0),
+    hint: Hint::Range("1,3600,0.5,suffix:s"),
+    overrides: Override::environment("BACKEND_SHUTDOWN_GRACE_SECONDS"),
+    description: "Time from a termination request to the end of the process, in seconds",
+};
+/// Read by the export plugin.
+pub const EXPORT_SERVER_ONLY: ProjectSetting = ProjectSetting {
+    path: "backend_client/export/server_only",
+    default: Default::Texts,
+    hint: Hint::None,
+    overrides: Override::NONE,
+    description: "Folders, files or patterns that exports for players leave out, for example `res://server/`",
+};
+pub const LOG_LEVEL: ProjectSetting = ProjectSetting {
+    path: "backend_client/log/level",
+    default: Default::Text("info"),
+    hint: Hint::Options("error,warn,info,debug,trace"),
+    overrides: Override::environment("BACKEND_LOG"),
+    description: "Level of the addon's messages in the log",
+};
+
+/// All Project Settings, in the order of the dialogue.
+pub const PROJECT_SETTINGS: [&ProjectSetting; 14] = [
+    &BASE_URL,
+    &TIMEOUT_SECONDS,
+    &RETRY_ATTEMPTS,
+    &MAX_IN_FLIGHT,
+    &ALLOW_INSECURE_HTTP,
+    &TLS_ROOTS,
+    &ISSUER,
+    &GAME,
+    &PUBLIC_ADDRESS,
+    &JOURNAL_FOLDER,
+    &WORLDS_FOLDER,
+    &GRACE_SECONDS,
+    &EXPORT_SERVER_ONLY,
+    &LOG_LEVEL,
+];
+
+pub const PROFILE: ProcessSetting = ProcessSetting {
+    subject: "property `BackendSession.profile`",
+    default: "`default`",
+    overrides: Override::both("BACKEND_PROFILE", "--backend-profile"),
+    description: "Profile in which the session is stored",
+};
+pub const EMPTY_SERVER_TIMEOUT: ProcessSetting = ProcessSetting {
+    subject: "property `BackendShutdown.empty_server_timeout`",
+    default: "0",
+    overrides: Override { environment: None, argument: Some("--empty-server-timeout") },
+    description: "Seconds without players after which a server shuts down. 0 = never",
+};
+pub const SERVER_KEY: ProcessSetting = ProcessSetting {
+    subject: "server key",
+    default: "none",
+    overrides: Override::environment("BACKEND_SERVER_KEY"),
+    description: "Key of a dedicated server. There is no Project Setting for it, because those are exported with the game",
+};
+pub const SERVER_KEY_FILE: ProcessSetting = ProcessSetting {
+    subject: "file with the server key",
+    default: "none",
+    overrides: Override::both("BACKEND_SERVER_KEY_FILE", "--backend-server-key-file"),
+    description: "Path of a file that contains the server key",
+};
+/// Its argument has no value.
+pub const MODE: ProcessSetting = ProcessSetting {
+    subject: "dedicated-server mode",
+    default: "feature `dedicated_server` of the export",
+    overrides: Override::both("BACKEND_MODE", "--server"),
+    description: "`BACKEND_MODE=server` and `BACKEND_MODE=client` override the detection; the argument has no value",
+};
+
+/// All settings that are no Project Settings.
+pub const PROCESS_SETTINGS: [&ProcessSetting; 5] =
+    [&PROFILE, &EMPTY_SERVER_TIMEOUT, &SERVER_KEY, &SERVER_KEY_FILE, &MODE];
