@@ -18,6 +18,8 @@ func open_server() -> void:
 	_port = _server.host()
 	_registration = new_registration(unique("Door"))
 	_registration.port = _port
+	# Tickets that nobody uses keep their seats.
+	_registration.max_players = 32
 	succeeded(await _registration.register().wait(), "register")
 	_validator = BackendTokenValidator.new()
 	_validator.registration = _registration

@@ -68,6 +68,10 @@ var _plan: Array[Planned] = []
 var _passed := 0
 var _failed := 0
 
+# Scenes that suites show before the first test: what the engine makes for them once is no leak.
+var _shown: Array[Node] = []
+var _frames_to_show := 0
+
 var _stage := Stage.NEXT
 var _current: Planned
 var _suite: Suite
@@ -101,6 +105,9 @@ func _initialize() -> void:
 ## The runner steps once a frame and awaits nothing itself: a pending `await` is an object, and
 ## would blur the count of what a test leaks.
 func _process(_delta: float) -> bool:
+	if _frames_to_show > 0:
+		_show_scenes()
+		return false
 	match _stage:
 		Stage.NEXT:
 			if _plan.is_empty():
@@ -121,12 +128,24 @@ func _process(_delta: float) -> bool:
 	return false
 
 
+func _show_scenes() -> void:
+	_frames_to_show -= 1
+	if _frames_to_show == 0:
+		for scene: Node in _shown:
+			scene.free()
+		_shown.clear()
+
+
 func _plan_suite(path: String, filter: String) -> void:
 	var script := load(path) as GDScript
 	var word := path.get_file().get_basename()
 	if script == null or not script.can_instantiate():
 		_report(word + "::*", ["the suite does not load: " + "; ".join(_errors.take())])
 		return
+	for scene: PackedScene in script.get_script_constant_map().get("SHOWN_FIRST", []):
+		_shown.append(scene.instantiate())
+		root.add_child(_shown[-1])
+		_frames_to_show = 3
 	var methods := script.get_script_method_list()
 	for planted: String in _planted(script):
 		if not methods.any(func(method: Dictionary) -> bool: return method["name"] == planted):

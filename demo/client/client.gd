@@ -10,9 +10,12 @@ signal progress_read(progress: Dictionary)
 
 var display_name := ""
 
+var _room_id := ""
+
 @onready var session: BackendSession = $Session
 @onready var rooms: BackendRooms = $Rooms
 @onready var race: Race = get_node("/root/Main/Race")
+@onready var _login_form: BackendLoginForm = $Screens/Login/Center/LoginForm
 @onready var _peer_auth: BackendPeerAuth = $PeerAuth
 
 
@@ -33,6 +36,8 @@ func _ready() -> void:
 	race.hide()
 	if Arguments.has("bot") or Arguments.has("autoplay"):
 		add_child(preload("res://client/bot.gd").new())
+	else:
+		_login_form.restore()
 
 
 func _on_logged_in(player_id: String) -> void:
@@ -46,6 +51,17 @@ func join(room_id: String) -> void:
 	if ticket.failed():
 		_leave_with(ticket.error.code, ticket.error.message)
 		return
+	connect_with(ticket)
+
+
+## Joins the room of the last ticket again.
+func join_again() -> void:
+	join(_room_id)
+
+
+## Connects to the room that a ticket is for. Ends in [signal joined] or [signal left].
+func connect_with(ticket: BackendJoinTicket) -> void:
+	_room_id = ticket.room_id
 	Story.tell("ticket_received", {"room": ticket.room_id})
 	_peer_auth.use_ticket(ticket)
 	var peer := ENetMultiplayerPeer.new()

@@ -8,6 +8,7 @@ extends CanvasLayer
 @onready var _results: Control = $Results
 @onready var _notice: Label = $Notice
 @onready var _server_browser: BackendServerBrowser = $Browser/Center/ServerBrowser
+@onready var _connection_lost: BackendConnectionLost = $Lost/ConnectionLost
 @onready var _countdown: Label = $Hud/Countdown
 @onready var _hint: Label = $Hud/Hint
 @onready var _outcome: Label = $Results/Center/Panel/Rows/Outcome
@@ -21,12 +22,12 @@ func _ready() -> void:
 	await _client.ready
 	_client.session.logged_in.connect(func(_player_id: String) -> void: _show_browser(""))
 	_client.joined.connect(_show.bind(_hud))
-	_client.left.connect(_show_browser)
+	_client.left.connect(_on_left)
 	_client.progress_read.connect(_on_progress_read)
 	_client.race.stage_changed.connect(_on_stage_changed)
-	_server_browser.join_requested.connect(
-		func(room: BackendRoom) -> void: _client.join(room.room_id)
-	)
+	_server_browser.ticket_received.connect(_client.connect_with)
+	_connection_lost.reconnect_requested.connect(func(_attempt: int) -> void: _client.join_again())
+	_connection_lost.menu_requested.connect(_on_menu_requested)
 	_rematch.pressed.connect(_on_rematch_pressed)
 	_leave.pressed.connect(_client.leave)
 	_show(_login)
@@ -44,6 +45,21 @@ func _show_browser(notice: String) -> void:
 	_show(_browser)
 	_notice.text = notice
 	_server_browser.refresh()
+
+
+func _on_left(reason: String) -> void:
+	# While the overlay is open it says why, and asks for the next attempt.
+	if _connection_lost.state == BackendConnectionLost.State.CLOSED:
+		_show_browser(reason)
+	elif _connection_lost.state == BackendConnectionLost.State.RECONNECTING:
+		_connection_lost.report_failure(reason)
+
+
+func _on_menu_requested() -> void:
+	if _client.session.is_logged_in():
+		_show_browser("")
+	else:
+		_show(_login)
 
 
 func _on_stage_changed(stage: Race.Stage) -> void:

@@ -5,40 +5,7 @@ extends "res://backend_suite.gd"
 ## by default.
 const HEARTBEAT_PATIENCE := 45.0
 const Branch := preload("res://branch.gd")
-
-
-## Collects what is logged as a warning, from any thread.
-class WarningCatcher:
-	extends Logger
-
-	var _mutex := Mutex.new()
-	var _lines: PackedStringArray = []
-
-	func _log_error(
-		_function: String,
-		_file: String,
-		_line: int,
-		code: String,
-		rationale: String,
-		_editor_notify: bool,
-		error_type: int,
-		_backtraces: Array[ScriptBacktrace],
-	) -> void:
-		if error_type == ERROR_TYPE_WARNING:
-			_mutex.lock()
-			_lines.append(code + rationale)
-			_mutex.unlock()
-
-	func has(part: String) -> bool:
-		_mutex.lock()
-		var found := Array(_lines).any(func(line: String) -> bool: return line.contains(part))
-		_mutex.unlock()
-		return found
-
-	func clear() -> void:
-		_mutex.lock()
-		_lines.clear()
-		_mutex.unlock()
+const WarningLog := preload("res://warning_log.gd")
 
 
 func test_register_gives_an_id_and_lists_the_server() -> void:
@@ -127,7 +94,7 @@ func test_what_players_see_may_change_while_registered() -> void:
 
 func test_what_cannot_change_while_registered_is_said() -> void:
 	var registration := await new_server("Late")
-	var log := BackendLog.new()
+	var log := WarningLog.new()
 	OS.add_logger(log)
 	registration.main_loop_stall_seconds = 10.0
 	registration.main_loop_stall_seconds = 20.0
@@ -138,8 +105,7 @@ func test_what_cannot_change_while_registered_is_said() -> void:
 	for words: String in [
 		"main_loop_stall_seconds was changed", "dtls was changed", "is not changed"
 	]:
-		var told := Array(log.lines).filter(func(line: String) -> bool: return line.contains(words))
-		check_eq(told.size(), 1, 'lines with "%s"' % words)
+		check_eq(log.count(words), 1, 'lines with "%s"' % words)
 	check_eq(registration.is_registered(), true, "registered")
 
 
@@ -295,7 +261,7 @@ func test_a_failure_that_nobody_looks_at_is_an_error_in_the_log() -> void:
 
 
 func test_a_door_that_is_shut_or_unguarded_is_a_warning() -> void:
-	var warnings := WarningCatcher.new()
+	var warnings := WarningLog.new()
 	OS.add_logger(warnings)
 	var branch := Branch.new()
 	add_child(branch)
@@ -366,25 +332,3 @@ func until_listed(rooms: BackendRooms, server_name: String, count: int) -> void:
 		listed = page.size() if page.ok() else -1
 		await frames(10)
 	check_eq(listed, count, "rooms named %s" % server_name)
-
-
-## What is written to the engine's log.
-class BackendLog:
-	extends Logger
-
-	var lines: PackedStringArray = []
-	var _mutex := Mutex.new()
-
-	func _log_error(
-		_function: String,
-		_file: String,
-		_line: int,
-		code: String,
-		rationale: String,
-		_editor_notify: bool,
-		_error_type: int,
-		_script_backtraces: Array[ScriptBacktrace]
-	) -> void:
-		_mutex.lock()
-		lines.append(rationale if not rationale.is_empty() else code)
-		_mutex.unlock()

@@ -1,6 +1,8 @@
 ## Who finds a room and gets into it: visibility, invite codes, passwords. Custom attributes.
 extends "res://backend_suite.gd"
 
+const WarningLog := preload("res://warning_log.gd")
+
 ## What changes is on the list with a heartbeat that is sent at once: a second after the one before.
 const SOON := 10.0
 
@@ -220,32 +222,3 @@ func until_room(
 		await frames(5)
 	fail("not within %d s: %s" % [SOON, what])
 	return null
-
-
-## Warnings in the engine's log.
-class WarningLog:
-	extends Logger
-
-	var _lines: PackedStringArray = []
-	var _mutex := Mutex.new()
-
-	func count(words: String) -> int:
-		_mutex.lock()
-		var found := Array(_lines).filter(func(line: String) -> bool: return line.contains(words))
-		_mutex.unlock()
-		return found.size()
-
-	func _log_error(
-		_function: String,
-		_file: String,
-		_line: int,
-		code: String,
-		rationale: String,
-		_editor_notify: bool,
-		error_type: int,
-		_script_backtraces: Array[ScriptBacktrace]
-	) -> void:
-		if error_type == ERROR_TYPE_WARNING:
-			_mutex.lock()
-			_lines.append(rationale if not rationale.is_empty() else code)
-			_mutex.unlock()

@@ -102,6 +102,77 @@ func test_filters_keep_what_matches() -> void:
 	check_eq(await names(rooms, query), [], "mode")
 
 
+func test_conditions_on_attributes_filter_there_and_here() -> void:
+	var word := unique("Attributes")
+	var first := new_registration(word + " first")
+	first.attributes = {"round": 1, "size": "small", "ranked": true}
+	first.map = "reed"
+	var second := new_registration(word + " second")
+	second.attributes = {"round": 2.5, "size": "large", "ranked": false}
+	second.map = "lily"
+	second.password = "frog"
+	second.max_players = 4
+	succeeded(await first.register().wait(), "register first")
+	succeeded(await second.register().wait(), "register second")
+	var rooms := new_rooms(await new_player())
+	var all := await rooms_named(rooms, word)
+	for case: Array in [
+		["round", ">=", 2, [second]],
+		["round", "<", 2.5, [first]],
+		["round", "=", 1.0, [first]],
+		["size", "!=", "small", [second]],
+		["size", "in", ["small", "large"], [first, second]],
+		["size", "in", PackedStringArray(["small"]), [first]],
+		["ranked", "=", true, [first]],
+		["missing", "=", 1, []],
+	]:
+		var query := BackendRoomQuery.new()
+		query.search = word
+		query.where(case[0], case[1], case[2])
+		var expected: Array = case[3].map(
+			func(server: BackendServerRegistration) -> String: return server.server_name
+		)
+		check_eq(await names(rooms, query), expected, "from the backend: %s" % [case.slice(0, 3)])
+		var here: BackendRoomPage = await rooms.select_rooms(all, query).wait()
+		check_eq(names_of(here), expected, "from the loaded rooms: %s" % [case.slice(0, 3)])
+	var open := BackendRoomQuery.new()
+	open.search = word
+	open.no_password = true
+	check_eq(await names(rooms, open), [first.server_name], "without a password")
+	var sorted := BackendRoomQuery.new()
+	sorted.search = word
+	for sort: int in [BackendRoomQuery.SORT_MAP, BackendRoomQuery.SORT_MAX_PLAYERS]:
+		sorted.sort = sort
+		check_eq(
+			await names(rooms, sorted), [second.server_name, first.server_name], "sort %d" % sort
+		)
+	sorted.fields = PackedStringArray(["name", "attributes"])
+	var page: BackendRoomPage = await rooms.list_rooms(sorted).wait()
+	if succeeded(page, "with fields") and check_eq(page.size(), 2, "rooms"):
+		check_eq(page.get_room(1).attributes, first.attributes, "attributes")
+		check_eq(page.get_room(1).room_id, first.server_id, "room id")
+		check_eq(page.get_room(1).map, "", "a field that was not selected")
+
+
+func test_conditions_that_are_none_name_the_field() -> void:
+	var rooms := new_rooms(await new_player())
+	for case: Array in [
+		["round", "==", 1],
+		["a b", "=", 1],
+		["round", "=", Vector2.ONE],
+		["round", "in", 1],
+		["round", "=", [1]],
+		["ranked", "<", true],
+	]:
+		var query := BackendRoomQuery.new()
+		query.where(case[0], case[1], case[2])
+		var page: BackendRoomPage = await rooms.list_rooms(query).wait()
+		failed_with(page, "invalid_field", "%s" % [case])
+	var query := BackendRoomQuery.new()
+	query.fields = PackedStringArray(["password_hash"])
+	failed_with(await rooms.list_rooms(query).wait(), "invalid_field", "fields", "fields")
+
+
 func test_pages_hold_every_room_once() -> void:
 	var word := unique("Page")
 	var expected: Array[String] = []

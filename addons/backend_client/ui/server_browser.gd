@@ -1,73 +1,526 @@
 class_name BackendServerBrowser
-extends PanelContainer
-## A server browser to drop into a menu: lists rooms, filters, refreshes, and asks to join one.
-## Takes its looks from
-## the game's theme.
+extends BackendScenePanel
+## A server browser to drop into a menu: lists rooms with search, filters and sorting, keeps
+## favorites, and joins the room that the player chooses.
+##
+## After [signal ticket_received], connect with the ticket. The list is read again from time to time
+## while the browser is visible, and no row moves while somebody points at one. Favorites and
+## history are kept for each profile of the session. It takes its looks from the theme of the game.
 
-## A room was chosen to be joined.
-signal join_requested(room: BackendRoom)
+## The player may join a room: pass [param ticket] to [method BackendPeerAuth.use_ticket], then
+## connect.
+signal ticket_received(ticket: BackendJoinTicket)
 
-## Where to ask for rooms.
+## What the list shows.
+enum State { NOT_LOGGED_IN, LOADING, ROOMS, EMPTY, NO_MATCH, OFFLINE, FAILED }
+## Which rooms are listed.
+enum Tab { ALL, FAVORITES, HISTORY }
+
+const CONTENT := preload("res://addons/backend_client/ui/server_browser_content.tscn")
+
+const _SEARCH_DELAY := 0.2
+const _PING_DELAY := 0.25
+const _MAX_PINGED := 500
+## Time per frame in which a list that has arrived is read.
+const _READ_BUDGET_USEC := 800
+## A list of this many rooms takes one page of the backend.
+const _ROOMS_PER_PAGE := 200
+const _OFFLINE_CODES: Array[String] = ["network", "timeout", "unavailable"]
+const _MESSAGES: Dictionary[State, String] = {
+	State.NOT_LOGGED_IN: "Log in to see the servers.",
+	State.LOADING: "Looking for servers …",
+	State.EMPTY: "No servers are running.",
+	State.NO_MATCH: "No server matches.",
+	State.OFFLINE: "The service cannot be reached. Check your connection.",
+}
+
+## Lists the rooms and requests the tickets.
 @export var rooms: BackendRooms
+## Seconds between two readings of the list, which is longer for lists of many pages. 0 turns it
+## off.
+@export var refresh_seconds := 10.0
 
-var _page: BackendRoomPage
+## What the list shows now.
+var state := State.LOADING
 
-@onready var _list: Tree = %List
-@onready var _not_full: CheckBox = %NotFull
-@onready var _refresh: Button = %Refresh
-@onready var _join: Button = %Join
-@onready var _status: Label = %Status
+var _saved: BackendSavedRooms
+var _model: BackendRoomListModel
+var _all: BackendRoomPage
+var _shown: BackendRoomPage
+var _lan: BackendRoomPage
+var _shown_lan: BackendRoomPage
+var _query := BackendRoomQuery.new()
+var _request: BackendRequest
+var _join_request: BackendRequest
+var _lan_request: BackendRequest
+var _select_again := false
+var _select_held := true
+var _selecting := false
+var _age := 0.0
+var _search_in := -1.0
+var _ping_in := -1.0
+var _pinging := false
+# What the prompt is for: a room's id, or an invite code.
+var _prompt_room: BackendListedRoom
+var _prompt_code := ""
+
+@onready var _main: Control = _content.get_node("%Main")
+@onready var _search: LineEdit = _content.get_node("%Search")
+@onready var _tab: OptionButton = _content.get_node("%Tab")
+@onready var _map: OptionButton = _content.get_node("%Map")
+@onready var _mode: OptionButton = _content.get_node("%Mode")
+@onready var _region: OptionButton = _content.get_node("%Region")
+@onready var _not_full: CheckBox = _content.get_node("%NotFull")
+@onready var _not_empty: CheckBox = _content.get_node("%NotEmpty")
+@onready var _list: BackendRoomList = _content.get_node("%List")
+@onready var _state_box: Control = _content.get_node("%StateBox")
+@onready var _state_text: Label = _content.get_node("%StateText")
+@onready var _state_progress: ProgressBar = _content.get_node("%StateProgress")
+@onready var _state_action: Button = _content.get_node("%StateAction")
+@onready var _status: Label = _content.get_node("%Status")
+@onready var _favorite: Button = _content.get_node("%Favorite")
+@onready var _code: Button = _content.get_node("%EnterCode")
+@onready var _refresh: Button = _content.get_node("%Refresh")
+@onready var _join: Button = _content.get_node("%Join")
+@onready var _prompt: BackendPrompt = _content.get_node("%Prompt")
+
+
+func _get_content() -> PackedScene:
+	return CONTENT
 
 
 func _ready() -> void:
-	for column: int in 3:
-		_list.set_column_title(column, ["Server", "Map", "Players"][column])
-		_list.set_column_title_alignment(column, HORIZONTAL_ALIGNMENT_LEFT)
-	_list.set_column_expand_ratio(0, 3)
+	_saved = BackendSavedRooms.new(_profile())
+	_model = BackendRoomListModel.new(_saved)
+	_model.finished.connect(_on_page_read)
+	_list.set_model(_model)
+	_list.sortable = _sortable_columns()
+	_list.show_sort(BackendRoomColumns.Column.NAME, false)
+	_list.selection_changed.connect(_update_buttons)
+	_list.activated.connect(join_selected)
+	_list.favorite_toggled.connect(_toggle_favorite)
+	_list.column_pressed.connect(_sort_by)
+	_list.released.connect(_on_list_released)
+	_list.view_changed.connect(func() -> void: _ping_in = _PING_DELAY)
+	_search.text_changed.connect(func(_text: String) -> void: _search_in = _SEARCH_DELAY)
+	_search.text_submitted.connect(func(_text: String) -> void: _select_rooms())
+	_tab.item_selected.connect(func(_index: int) -> void: _select_rooms())
+	for filter: OptionButton in [_map, _mode, _region]:
+		filter.item_selected.connect(func(_index: int) -> void: _select_rooms())
+	for toggle: CheckBox in [_not_full, _not_empty]:
+		toggle.toggled.connect(func(_on: bool) -> void: _select_rooms())
 	_refresh.pressed.connect(refresh)
-	_not_full.toggled.connect(func(_on: bool) -> void: refresh())
-	_join.pressed.connect(_request_join)
-	_list.item_activated.connect(_request_join)
-	_list.item_selected.connect(func() -> void: _join.disabled = false)
+	_join.pressed.connect(join_selected)
+	_favorite.pressed.connect(func() -> void: _toggle_favorite(_list.get_selected()))
+	_code.pressed.connect(enter_invite_code)
+	_state_action.pressed.connect(_on_state_action)
+	_prompt.submitted.connect(_on_prompt_submitted)
+	_prompt.cancelled.connect(_close_prompt)
+	_enter_state(State.LOADING if _is_logged_in() else State.NOT_LOGGED_IN)
+	_update_buttons()
 
 
-## Lists the rooms anew.
+func _process(delta: float) -> void:
+	_model.read(_READ_BUDGET_USEC)
+	if _search_in >= 0.0:
+		_search_in -= delta
+		if _search_in < 0.0:
+			_select_rooms()
+	if not is_visible_in_tree():
+		return
+	if _ping_in >= 0.0 and not _pinging:
+		_ping_in -= delta
+		if _ping_in < 0.0:
+			_ping()
+	_age += delta
+	if _is_due():
+		_load(true)
+
+
+## Lists the rooms anew. Rooms that are gone leave the list, and it is sorted again.
 func refresh() -> void:
-	var query := BackendRoomQuery.new()
-	query.not_full = _not_full.button_pressed
-	_refresh.disabled = true
-	_status.text = "Looking for servers …"
-	var page: BackendRoomPage = await rooms.list_rooms(query).wait()
+	_list.forget_pings()
+	_load(false)
+
+
+## Whether something is being loaded, read, measured or joined.
+func is_busy() -> bool:
+	if _pinging or _lan_request != null:
+		return true
+	return _request != null or _join_request != null or _selecting or _model.is_reading()
+
+
+## The chosen room, or [code]null[/code].
+func get_selected_room() -> BackendRoom:
+	var listed := _list.get_selected()
+	return listed.room if listed != null else null
+
+
+## Joins the selected room, after asking for its password if it has one.
+func join_selected() -> void:
+	var listed := _list.get_selected()
+	if listed == null or not listed.is_joinable() or _join_request != null:
+		return
+	if listed.has_password():
+		_prompt_room = listed
+		_prompt_code = ""
+		_open_prompt(_ask_password.bind(listed.name))
+	else:
+		_join_room(listed, "")
+
+
+## Asks for an invite code and joins its room.
+func enter_invite_code() -> void:
+	_prompt_room = null
+	_prompt_code = ""
+	_open_prompt(
+		func() -> void: _prompt.ask("Join with an invite code", "", "Invite code", false, 16)
+	)
+
+
+func _is_due() -> bool:
+	if refresh_seconds <= 0.0 or not _is_logged_in() or is_busy():
+		return false
+	var pages := 1.0 if _all == null else ceilf(_all.size() / float(_ROOMS_PER_PAGE))
+	# A service that did not answer is not asked again at once.
+	var is_first := _all == null and state not in [State.OFFLINE, State.FAILED]
+	return is_first or _age > refresh_seconds * maxf(pages / 5.0, 1.0)
+
+
+func _load(quietly: bool) -> void:
+	if rooms == null or _request != null:
+		return
+	if not _is_logged_in():
+		_enter_state(State.NOT_LOGGED_IN)
+		return
+	_age = 0.0
+	if _all == null and not (quietly and state in [State.OFFLINE, State.FAILED]):
+		_enter_state(State.LOADING)
+	elif not quietly:
+		_show_status("Looking for servers …")
+	_discover_lan()
+	_request = rooms.list_all_rooms()
+	_update_buttons()
+	var page: BackendRoomPage = await _request.wait()
 	if not is_inside_tree():
 		return
-	_refresh.disabled = false
+	_request = null
+	_age = 0.0
 	if page.failed():
-		_status.text = page.error.message
+		_on_load_failed(page.error)
+	else:
+		_all = page
+		_select(quietly)
+	_update_buttons()
+
+
+func _on_load_failed(error: BackendError) -> void:
+	if error.code == "cancelled":
 		return
-	_fill(page)
+	if _all != null:
+		_show_status(BackendUiErrors.text_of(error), &"error_color")
+	elif error.code in _OFFLINE_CODES:
+		_enter_state(State.OFFLINE)
+	else:
+		_enter_state(State.FAILED, BackendUiErrors.text_of(error))
 
 
-## Whether a list is on its way.
-func is_busy() -> bool:
-	return _refresh.disabled
+func _select_rooms() -> void:
+	_search_in = -1.0
+	_list.scroll_to_top()
+	_select(false)
 
 
-func _fill(page: BackendRoomPage) -> void:
-	_page = page
-	_join.disabled = true
-	_list.clear()
-	var root := _list.create_item()
-	for index: int in page.size():
-		var room := page.get_room(index)
-		var item := _list.create_item(root)
-		item.set_metadata(0, index)
-		item.set_text(0, room.name)
-		item.set_text(1, room.map)
-		item.set_text(2, "%d / %d" % [room.players, room.max_players])
-	_status.text = "No servers are running." if page.size() == 0 else "%d found" % page.size()
+# Filters and sorts what was loaded, on a worker thread.
+func _select(held: bool) -> void:
+	if _all == null:
+		return
+	_select_held = _select_held and held
+	_select_again = true
+	if _selecting:
+		return
+	_selecting = true
+	while _select_again:
+		_select_again = false
+		_fill_query()
+		var shown: BackendRoomPage = await rooms.select_rooms(_all, _query).wait()
+		if not is_inside_tree():
+			return
+		if shown.failed():
+			_show_status(BackendUiErrors.text_of(shown.error), &"error_color")
+		elif not _select_again:
+			_shown = shown
+		if _lan == null:
+			continue
+		# The same filters: a server of both lists would come back by its second one.
+		var shown_lan: BackendRoomPage = await rooms.select_rooms(_lan, _query).wait()
+		if not is_inside_tree():
+			return
+		if shown_lan.ok() and not _select_again:
+			_shown_lan = shown_lan
+	_selecting = false
+	_start_reading(_select_held)
+	_select_held = true
 
 
-func _request_join() -> void:
-	var item := _list.get_selected()
-	if item != null:
-		join_requested.emit(_page.get_room(item.get_metadata(0)))
+func _start_reading(held: bool) -> void:
+	if _shown == null:
+		return
+	held = held and _list.is_held()
+	match _tab.selected:
+		Tab.FAVORITES:
+			_model.start_saved(_shown, _shown_lan, _saved.get_favorites(), held)
+		Tab.HISTORY:
+			_model.start_saved(_shown, _shown_lan, _saved.get_history(), held)
+		_:
+			_model.start(_shown, _shown_lan, held)
+
+
+func _on_page_read() -> void:
+	if _model.size() > 0:
+		_enter_state(State.ROOMS)
+	elif _all != null and _all.size() == 0 and _tab.selected == Tab.ALL:
+		_enter_state(State.EMPTY)
+	else:
+		_enter_state(State.NO_MATCH)
+	_fill_options(_map, "Any map", _model.maps)
+	_fill_options(_mode, "Any mode", _model.modes)
+	_fill_options(_region, "Any region", _model.regions)
+	_update_count()
+	_ping_in = _PING_DELAY
+
+
+func _on_list_released() -> void:
+	if not is_busy():
+		_start_reading(false)
+
+
+func _fill_query() -> void:
+	_query.search = _search.text.strip_edges().left(64)
+	_query.not_full = _not_full.button_pressed
+	_query.not_empty = _not_empty.button_pressed
+	_query.map = _chosen(_map)
+	_query.mode = _chosen(_mode)
+	_query.region = _chosen(_region)
+
+
+func _chosen(options: OptionButton) -> String:
+	return options.get_item_text(options.selected) if options.selected > 0 else ""
+
+
+# The values that rooms have had so far, if there are at least two to choose from.
+func _fill_options(options: OptionButton, any: String, values: Dictionary[String, bool]) -> void:
+	options.visible = values.size() > 1
+	if options.item_count == values.size() + 1:
+		return
+	var chosen := _chosen(options)
+	options.clear()
+	options.add_item(any)
+	var sorted: Array[String] = values.keys()
+	sorted.sort()
+	for value: String in sorted:
+		options.add_item(value)
+		options.set_item_auto_translate_mode(options.item_count - 1, AUTO_TRANSLATE_MODE_DISABLED)
+		if value == chosen:
+			options.select(options.item_count - 1)
+
+
+func _sortable_columns() -> Array[BackendRoomColumns.Column]:
+	return [BackendRoomColumns.Column.NAME, BackendRoomColumns.Column.PLAYERS]
+
+
+func _sort_by(column: BackendRoomColumns.Column) -> void:
+	var by := (
+		BackendRoomQuery.SORT_PLAYERS
+		if column == BackendRoomColumns.Column.PLAYERS
+		else BackendRoomQuery.SORT_NAME
+	)
+	# Most players first: who sorts by players looks for company.
+	_query.descending = (
+		not _query.descending if _query.sort == by else column == BackendRoomColumns.Column.PLAYERS
+	)
+	_query.sort = by
+	_list.show_sort(column, _query.descending)
+	_select_rooms()
+
+
+func _join_room(listed: BackendListedRoom, password: String) -> void:
+	var ticket := await _wait_for_ticket(rooms.request_ticket(listed.room.room_id, password))
+	if ticket != null:
+		_saved.add_to_history(listed.key, listed.name)
+		ticket_received.emit(ticket)
+
+
+func _join_by_code(code: String, password: String) -> void:
+	var ticket := await _wait_for_ticket(rooms.join_by_code(code, password))
+	if ticket != null:
+		ticket_received.emit(ticket)
+
+
+func _wait_for_ticket(request: BackendRequest) -> BackendJoinTicket:
+	_join_request = request
+	_prompt.set_busy(true)
+	_show_status("Joining …")
+	_update_buttons()
+	var ticket: BackendJoinTicket = await request.wait()
+	if not is_inside_tree():
+		return null
+	_join_request = null
+	_prompt.set_busy(false)
+	_update_buttons()
+	if ticket.ok():
+		_close_prompt()
+		return ticket
+	_on_join_failed(ticket.error)
+	return null
+
+
+func _on_join_failed(error: BackendError) -> void:
+	if error.code == "cancelled":
+		_update_count()
+		return
+	var message := BackendUiErrors.text_of(error)
+	if error.code == "wrong_room_password" and not _prompt_code.is_empty() and _prompt_room == null:
+		# The room of the code has a password as well.
+		if _prompt.is_secret():
+			_prompt.show_error(message)
+		else:
+			_ask_password("")
+	elif _prompt.visible:
+		_prompt.show_error(message)
+	else:
+		_show_status(message, &"error_color")
+
+
+func _open_prompt(ask: Callable) -> void:
+	_main.hide()
+	ask.call()
+
+
+func _ask_password(name: String) -> void:
+	_prompt.ask("This server has a password", name, "Password", true, 128)
+
+
+func _close_prompt() -> void:
+	if _join_request != null:
+		_join_request.cancel()
+	_prompt.hide()
+	_main.show()
+	_update_count()
+	_list.grab_focus()
+
+
+func _on_prompt_submitted(text: String) -> void:
+	if _join_request != null:
+		return
+	if _prompt_room != null:
+		_join_room(_prompt_room, text)
+	elif _prompt.is_secret():
+		_join_by_code(_prompt_code, text)
+	else:
+		_prompt_code = text
+		_join_by_code(text, "")
+
+
+func _toggle_favorite(listed: BackendListedRoom) -> void:
+	if listed == null:
+		return
+	if not _saved.set_favorite(listed.key, listed.name, not listed.is_favorite):
+		_show_status("The favorites could not be saved.", &"error_color")
+	_start_reading(true)
+	_model.changed.emit()
+
+
+# Hundreds of servers answer within two seconds; of a longer list none is measured.
+func _ping() -> void:
+	if _shown == null or _shown.size() > _MAX_PINGED:
+		return
+	if _model.size() == 0 or _list.has_ping_of(_model.id_at(0)):
+		return
+	_pinging = true
+	var pings: BackendRoomPings = await rooms.ping_rooms(_shown).wait()
+	if not is_inside_tree():
+		return
+	_pinging = false
+	for row: int in _model.size():
+		var id := _model.id_at(row)
+		var ping := pings.find_ping(id)
+		if ping != null:
+			_list.show_ping(id, ping.latency_ms if ping.ok() else -1.0)
+
+
+func _discover_lan() -> void:
+	if _lan_request != null:
+		return
+	_lan_request = rooms.discover_lan()
+	var page: BackendRoomPage = await _lan_request.wait()
+	if not is_inside_tree():
+		return
+	_lan_request = null
+	if not page.failed():
+		_lan = page
+		if _shown != null:
+			_select(true)
+
+
+func _on_state_action() -> void:
+	if state == State.NO_MATCH:
+		_search.text = ""
+		_not_full.button_pressed = false
+		_not_empty.button_pressed = false
+		for options: OptionButton in [_map, _mode, _region]:
+			options.select(0 if options.item_count > 0 else -1)
+		_tab.select(Tab.ALL)
+		_select_rooms()
+	else:
+		refresh()
+
+
+func _enter_state(wanted: State, message: String = "") -> void:
+	state = wanted
+	_state_box.visible = state != State.ROOMS
+	_state_progress.visible = state == State.LOADING
+	_state_text.text = _MESSAGES.get(state, message)
+	if state == State.NO_MATCH and _tab.selected == Tab.FAVORITES:
+		_state_text.text = "Servers with a star are listed here."
+	elif state == State.NO_MATCH and _tab.selected == Tab.HISTORY:
+		_state_text.text = "Servers that you have joined are listed here."
+	_state_action.visible = state not in [State.ROOMS, State.LOADING, State.NOT_LOGGED_IN]
+	_state_action.text = "Show all servers" if state == State.NO_MATCH else "Try again"
+	_update_count()
+
+
+func _update_count() -> void:
+	if state != State.ROOMS:
+		_show_status("")
+		return
+	var count := _model.size()
+	_show_status(tr_n("%d server", "%d servers", count) % count)
+
+
+func _show_status(message: String, color: StringName = &"secondary_color") -> void:
+	_status.text = message
+	_status.add_theme_color_override(&"font_color", BackendUiTheme.color(self, color))
+
+
+func _update_buttons() -> void:
+	var listed := _list.get_selected()
+	var joining := _join_request != null
+	_join.disabled = listed == null or not listed.is_joinable() or listed.is_full() or joining
+	_favorite.disabled = listed == null
+	_favorite.text = "Remove favorite" if listed != null and listed.is_favorite else "Add favorite"
+	_refresh.disabled = _request != null or not _is_logged_in()
+	_code.disabled = joining or not _is_logged_in()
+
+
+func _notification(what: int) -> void:
+	if what == NOTIFICATION_TRANSLATION_CHANGED and is_node_ready():
+		_update_count()
+
+
+func _is_logged_in() -> bool:
+	return rooms != null and rooms.session != null and rooms.session.is_logged_in()
+
+
+func _profile() -> String:
+	return "default" if rooms == null or rooms.session == null else rooms.session.active_profile

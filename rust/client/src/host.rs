@@ -1,6 +1,7 @@
 //! The seam to whatever runs the process: where it is reachable, how long it is given to leave, and what it wants to be
 //! told about the server's health.
 
+mod stall_detector;
 #[cfg(target_os = "linux")]
 mod systemd;
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use crate::platform::clock::Clock;
 
+pub use stall_detector::StallDetector;
 #[cfg(target_os = "linux")]
 pub use systemd::{Systemd, SystemdError};
 

@@ -19,6 +19,7 @@ pub mod platform;
 pub mod player_store;
 pub mod registration;
 pub mod rooms;
+pub mod server_query;
 pub mod session;
 pub mod shutdown;
 mod sync;

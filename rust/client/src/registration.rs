@@ -19,12 +19,12 @@ use backend_protocol::registration::{
 use backend_protocol::{Check, limits};
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 use self::entry::Entry;
 use self::heartbeats::run_heartbeats;
 use crate::api::backend::Backend;
 use crate::error::{ClientError, Fault};
+use crate::host::StallDetector;
 use crate::platform::clock::Clock;
 use crate::platform::rng;
 use crate::platform::secret::ServerKey;
@@ -119,8 +119,7 @@ struct Inner {
     key: ServerKey,
     instance_id: String,
     on_event: OnEvent,
-    stall: Duration,
-    started: Instant,
+    stall_detector: StallDetector,
     entry: Entry,
     invite_code: Mutex<Option<String>>,
     listed: Mutex<Option<String>>,
@@ -144,8 +143,6 @@ struct Inner {
     sequence: AtomicU64,
     /// Id under which a heartbeat was answered last, and the heartbeat's sequence.
     confirmed: Mutex<Option<(String, u64)>>,
-    /// Milliseconds after `started` at which the main loop last turned.
-    turned: AtomicU64,
 }
 
 impl Registration {
@@ -157,15 +154,14 @@ impl Registration {
         stall: Duration,
         on_event: OnEvent,
     ) -> Self {
-        let started = clock.now();
+        let stall_detector = StallDetector::new(Arc::clone(&clock), stall);
         Self(Arc::new(Inner {
             backend,
             clock,
             key,
             instance_id: rng::id().to_string(),
             on_event,
-            stall,
-            started,
+            stall_detector,
             entry: Entry::default(),
             invite_code: Mutex::new(None),
             listed: Mutex::new(None),
@@ -183,7 +179,6 @@ impl Registration {
             draining: AtomicBool::new(false),
             sequence: AtomicU64::new(0),
             confirmed: Mutex::new(None),
-            turned: AtomicU64::new(0),
         }))
     }
 
@@ -347,8 +342,7 @@ impl Registration {
 
     /// Called by the main loop once per frame: it turns.
     pub fn main_loop_turned(&self) {
-        let now = self.0.clock.now().saturating_duration_since(self.0.started);
-        self.0.turned.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.0.stall_detector.tick();
     }
 }
 
@@ -368,9 +362,7 @@ fn by_property(mut error: ClientError) -> ClientError {
 
 impl Inner {
     fn status(&self) -> ServerStatus {
-        let now = self.clock.now().saturating_duration_since(self.started);
-        let turned = Duration::from_millis(self.turned.load(Ordering::Relaxed));
-        if now.saturating_sub(turned) > self.stall {
+        if self.stall_detector.is_stalled() {
             ServerStatus::Unhealthy
         } else if self.draining.load(Ordering::Relaxed) {
             ServerStatus::Draining
@@ -471,17 +463,10 @@ impl Inner {
             confirmed_sequence: confirmed.map(|(_, sequence)| sequence),
             status: self.status(),
             players: self.players.load(Ordering::Relaxed),
-            map: None,
-            mode: None,
-            max_players: None,
-            tags: None,
-            visibility: None,
-            password: None,
-            attributes: None,
-            new_invite_code: false,
             used_tickets: lock(&self.used_tickets).iter().take(MAX_USED_TICKETS).cloned().collect(),
             revocations_after: *lock(&self.revocations_as_of),
             worlds: lock(&self.worlds).iter().cloned().collect(),
+            ..Heartbeat::default()
         };
         self.entry.fill(&mut beat);
         beat

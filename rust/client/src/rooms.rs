@@ -1,6 +1,8 @@
 //! Finding a room and getting into it.
 
 mod filter;
+pub mod lan_discovery;
+pub mod ping;
 
 use std::collections::HashSet;
 use std::sync::Arc;

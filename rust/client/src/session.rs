@@ -146,6 +146,11 @@ impl Session {
         self.begin(granted).await
     }
 
+    /// The name under which the session is stored.
+    pub fn profile(&self) -> &str {
+        &self.0.profile
+    }
+
     /// Takes up the session this profile had when the process last ran. When the backend is away, the player is who it
     /// was, [`Account::offline`], and the session is renewed as soon as the backend is back.
     pub async fn restore(&self) -> Result<Account, ClientError> {

@@ -401,7 +401,9 @@ async fn used_tickets_are_named_until_a_heartbeat_that_names_them_is_answered() 
     assert!(named().1.is_empty(), "answered");
     // More than fit into one heartbeat.
     let many: Vec<String> = (0..250).map(|number| format!("ticket-{number}")).collect();
-    many.iter().for_each(|ticket| registration.ticket_used(ticket));
+    for ticket in &many {
+        registration.ticket_used(ticket);
+    }
     let begun = Instant::now();
     until(|| beats() == 5).await;
     assert!(begun.elapsed() < Duration::from_secs(5), "soon: {:?}", begun.elapsed());

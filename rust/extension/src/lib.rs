@@ -5,6 +5,7 @@
 
 mod config;
 mod editor;
+mod entry;
 mod nodes;
 mod peer_auth;
 mod resources;
@@ -17,7 +18,9 @@ use godot::prelude::*;
 
 use crate::config::project_settings;
 use crate::nodes::backend_player_store::backlog_monitors;
-use crate::runtime::{frame_hook, log_bridge, main_thread_queue, standard_streams, worker_threads};
+use crate::runtime::{
+    frame_hook, log_bridge, main_thread_queue, standard_streams, thread_check, worker_threads,
+};
 use crate::shutdown::{coordinator, signals};
 
 // Of Rust's memory alone: what the main thread makes for a call a worker frees, and the other way round.
@@ -28,12 +31,13 @@ struct BackendExtension;
 
 // SAFETY: no other extension entry point exists in this library, and the callbacks uphold what gdext asks of them:
 // they run on the main thread and no thread of ours outlives the `Scene` stage.
-#[gdextension]
+#[gdextension(entry_symbol = gdext_entry)]
 unsafe impl ExtensionLibrary for BackendExtension {
     fn on_stage_init(stage: InitStage) {
         if stage == InitStage::Core {
             standard_streams::fill_closed();
             standard_streams::outlive_readers();
+            thread_check::install();
         }
         if stage == InitStage::Scene {
             project_settings::register();
@@ -63,6 +67,7 @@ unsafe impl ExtensionLibrary for BackendExtension {
                 worker_threads::stop();
                 coordinator::close();
             }
+            InitStage::Core => entry::unloaded(),
             _ => {}
         }
     }

@@ -5,4 +5,5 @@ pub mod frame_hook;
 pub mod log_bridge;
 pub mod main_thread_queue;
 pub mod standard_streams;
+pub mod thread_check;
 pub mod worker_threads;

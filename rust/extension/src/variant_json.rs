@@ -15,7 +15,7 @@ use godot::builtin::AnyDictionary;
 use godot::prelude::*;
 use serde_json::{Map, Number, Value};
 
-pub use attributes::{attributes, attributes_dictionary};
+pub use attributes::{attribute, attributes, attributes_dictionary};
 pub use gstring::gstring;
 pub use snapshot::{DictionarySnapshot, log_unmuted};
 

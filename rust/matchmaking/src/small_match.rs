@@ -25,6 +25,8 @@ pub(crate) struct Search<'a> {
     /// Rules that are tried once each team has enough players.
     deferred: Vec<usize>,
     pub draft: Draft,
+    /// The most players that each team ever has.
+    most: Vec<usize>,
     limit: u64,
 }
 
@@ -48,6 +50,11 @@ impl<'a> Search<'a> {
             finals: of_kind(true),
             deferred: of_kind(false),
             draft: Draft::new(rule_set.teams.len()),
+            most: (0..rule_set.teams.len())
+                .map(|team| {
+                    rule_set.stages.iter().map(|stage| stage.teams[team].max as usize).max().unwrap_or(0)
+                })
+                .collect(),
             limit: 0,
         }
     }
@@ -106,6 +113,13 @@ impl<'a> Search<'a> {
         teams
     }
 
+    /// Whether a team has places for a ticket. Cheaper than to try it, and no work.
+    fn has_places(&self, ticket: u32) -> bool {
+        let entry = self.pool.entry(ticket);
+        let mut teams = self.draft.teams.iter().zip(&self.most);
+        entry.backfill || teams.any(|(team, most)| team.len() + entry.players.len() <= *most)
+    }
+
     /// Adds a ticket, and takes it back if it violates a rule for good.
     fn try_add(&mut self, member: Member) -> bool {
         self.work += 1;
@@ -114,11 +128,8 @@ impl<'a> Search<'a> {
             return false;
         }
         if member.team != OWN_TEAMS {
-            // Ages can only make a team smaller from here on; the exact size is checked below.
-            let size = self.draft.teams[usize::from(member.team)].len() + entry.players.len();
-            let most =
-                self.rule_set.stages.iter().map(|stage| stage.teams[usize::from(member.team)].max).max();
-            if size > most.unwrap_or(0) as usize {
+            let team = usize::from(member.team);
+            if self.draft.teams[team].len() + entry.players.len() > self.most[team] {
                 return false;
             }
         }
@@ -175,6 +186,9 @@ impl<'a> Search<'a> {
 
     /// Adds a ticket to the team where the deferred rules are violated least.
     fn place(&mut self, ticket: u32) -> bool {
+        if !self.has_places(ticket) {
+            return false;
+        }
         let teams = self.teams_for(ticket);
         let mut best: Option<(f64, u16)> = None;
         for team in teams {
@@ -329,7 +343,7 @@ impl<'a> Search<'a> {
             if self.work >= limit {
                 return None;
             }
-            if self.draft.contains(*candidate) {
+            if !self.has_places(*candidate) || self.draft.contains(*candidate) {
                 continue;
             }
             for team in self.teams_for(*candidate) {

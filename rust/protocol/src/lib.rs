@@ -10,6 +10,7 @@
 pub mod accounts;
 pub mod admin;
 pub mod limits;
+pub mod matchmaking;
 pub mod player_store;
 pub mod problem;
 pub mod registration;

@@ -41,7 +41,7 @@ pub const MAX_PAGE: u32 = 200;
 /// Rooms on a page if the query sets no limit.
 pub const DEFAULT_PAGE: u32 = 50;
 /// Longest cursor, in bytes.
-pub const MAX_CURSOR: usize = 512;
+pub const MAX_CURSOR: usize = 1024;
 /// Longest token the backend and the client look at, in bytes. Longer ones are refused before any cryptography.
 pub const MAX_TOKEN: usize = 8 * 1024;
 /// Longest document key, in bytes, of `[A-Za-z0-9_.-]`.

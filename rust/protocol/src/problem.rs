@@ -102,6 +102,14 @@ codes! {
     EpochUnknown = "epoch_unknown", 409;
     /// The sequence is further above the last one than servers count.
     SequenceOutOfBounds = "sequence_out_of_bounds", 422;
+    /// No matchmaker of this name.
+    MatchmakerNotFound = "matchmaker_not_found", 404;
+    /// No such matchmaking ticket, or one of other players.
+    MatchmakingTicketNotFound = "matchmaking_ticket_not_found", 404;
+    /// The player waits with another matchmaking ticket; cancel it first.
+    AlreadyInMatchmaking = "already_in_matchmaking", 409;
+    /// The matchmaking ticket is past the status in which this is possible.
+    MatchmakingTicketClosed = "matchmaking_ticket_closed", 409;
     /// Another server still holds the player and was requested to release it; try again.
     PlayerHeld = "player_held", 409;
     /// No such player.

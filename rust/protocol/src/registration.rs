@@ -26,6 +26,9 @@ pub struct RegisterServer {
     pub address: String,
     /// Port players connect to, 1 to 65535.
     pub port: u16,
+    /// UDP port on which the server answers queries, 1 to 65535. Absent: it answers none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query_port: Option<u16>,
     /// At most 64 characters.
     #[serde(default)]
     pub map: String,
@@ -92,7 +95,7 @@ pub enum ServerStatus {
 }
 
 /// Keeps the lease and refreshes the listing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Heartbeat {
     /// Grows by at least one with each heartbeat; an older one arriving late changes nothing.
@@ -210,6 +213,9 @@ impl Check for RegisterServer {
         limits::public_address("address", &self.address)?;
         if self.port == 0 {
             return Err(FieldError::new("port", "must be 1 to 65535"));
+        }
+        if self.query_port == Some(0) {
+            return Err(FieldError::new("query_port", "must be 1 to 65535, or absent"));
         }
         for (field, value) in
             [("map", &self.map), ("mode", &self.mode), ("region", &self.region), ("version", &self.version)]

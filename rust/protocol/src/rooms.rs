@@ -1,6 +1,7 @@
 //! Finding a place to play.
 
 mod attributes;
+mod filter;
 mod invite_code;
 mod password;
 
@@ -13,6 +14,10 @@ use crate::registration::ServerStatus;
 pub use attributes::{
     AttributeValue, Attributes, MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTE_NAME, MAX_ATTRIBUTE_TEXT, MAX_ATTRIBUTES,
     check_attribute_name, check_attributes,
+};
+pub use filter::{
+    AttributeFilter, Comparison, FilterValue, MAX_ATTRIBUTE_FILTERS, MAX_FILTER_BYTES, MAX_FILTER_VALUES,
+    parse_attribute_filters,
 };
 pub use invite_code::{INVITE_ALPHABET, INVITE_LENGTH, normal_invite_code};
 pub use password::{MAX_ROOM_PASSWORD, RoomPassword};
@@ -41,37 +46,74 @@ impl RoomVisibility {
     }
 }
 
-/// A live server as players see it.
+/// Fields of a room that a query can select. `room_id` is always there.
+pub const ROOM_FIELDS: [&str; 18] = [
+    "room_id",
+    "name",
+    "address",
+    "port",
+    "query_port",
+    "map",
+    "mode",
+    "region",
+    "version",
+    "tags",
+    "players",
+    "reserved",
+    "max_players",
+    "status",
+    "created_at",
+    "visibility",
+    "has_password",
+    "attributes",
+];
+
+/// A live server as players see it. Fields that a query did not select have their defaults.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Room {
     /// Id of the room: the server's.
     pub room_id: String,
     /// Name players see.
+    #[serde(default)]
     pub name: String,
     /// Where to connect.
+    #[serde(default)]
     pub address: String,
     /// Port to connect to.
+    #[serde(default)]
     pub port: u16,
+    /// UDP port on which the server answers queries without the backend. Absent: it answers none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query_port: Option<u16>,
     /// Map being played.
+    #[serde(default)]
     pub map: String,
     /// Mode being played.
+    #[serde(default)]
     pub mode: String,
     /// Where the server stands.
+    #[serde(default)]
     pub region: String,
     /// Version of the game.
+    #[serde(default)]
     pub version: String,
     /// Free tags.
+    #[serde(default)]
     pub tags: Vec<String>,
     /// Players now, as the server counts them.
+    #[serde(default)]
     pub players: u32,
     /// Seats that are kept for players who have a ticket and are not counted yet.
     #[serde(default)]
     pub reserved: u32,
     /// Maximum number of players.
+    #[serde(default)]
     pub max_players: u32,
     /// Whether it takes players.
+    #[serde(default)]
     pub status: ServerStatus,
     /// RFC 3339 time of registration, UTC.
+    #[serde(default)]
     pub created_at: String,
     /// Who finds the room. Lists have public ones only.
     #[serde(default)]
@@ -95,6 +137,16 @@ pub enum RoomSort {
     Players,
     /// By time of registration.
     Created,
+    /// By number of places.
+    MaxPlayers,
+    /// By map, then by name.
+    Map,
+    /// By mode, then by name.
+    Mode,
+    /// By region, then by name.
+    Region,
+    /// By version, then by name.
+    Version,
 }
 
 /// Which rooms to list, as query parameters. Absent filters do not filter.
@@ -126,6 +178,17 @@ pub struct RoomQuery {
     /// Only rooms with players.
     #[serde(default)]
     pub not_empty: bool,
+    /// Only rooms without a password.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_password: bool,
+    /// Conditions on attributes that all have to be met, as a JSON list of at most 8 such as
+    /// `[{"name":"round","op":">=","value":3},{"name":"map_size","op":"in","value":["s","m"]}]`. `op`: `=`, `!=`, `<`, `<=`, `>`, `>=`,
+    /// `in`. A room without the attribute, or with one of another type, does not meet it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attributes: Option<String>,
+    /// Fields of the rooms to return, separated by commas; `room_id` is always there. Absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fields: Option<String>,
     /// Draining rooms too.
     #[serde(default)]
     pub include_draining: bool,
@@ -148,6 +211,18 @@ impl RoomQuery {
     /// The requested tags, one by one.
     pub fn tag_list(&self) -> impl Iterator<Item = &str> {
         self.tags.as_deref().unwrap_or_default().split(',').map(str::trim).filter(|tag| !tag.is_empty())
+    }
+
+    /// The requested fields, one by one.
+    pub fn field_list(&self) -> impl Iterator<Item = &str> {
+        self.fields.as_deref().unwrap_or_default().split(',').map(str::trim).filter(|field| !field.is_empty())
+    }
+
+    /// The conditions on attributes.
+    pub fn attribute_filters(&self) -> Result<Vec<AttributeFilter>, FieldError> {
+        self.attributes
+            .as_deref()
+            .map_or_else(|| Ok(Vec::new()), |text| parse_attribute_filters("attributes", text))
     }
 }
 
@@ -265,6 +340,13 @@ impl Check for RoomQuery {
         limits::at_most("tags", self.tag_list().count(), limits::MAX_TAGS)?;
         for tag in self.tag_list() {
             limits::text("tags", tag, 1, limits::MAX_LABEL)?;
+        }
+        self.attribute_filters()?;
+        limits::at_most("fields", self.field_list().count(), ROOM_FIELDS.len())?;
+        if let Some(unknown) = self.field_list().find(|field| !ROOM_FIELDS.contains(field)) {
+            let shown: String = unknown.chars().take(limits::MAX_LABEL).collect();
+            let rule = format!("{shown:?} is no field of a room; there are {}", ROOM_FIELDS.join(", "));
+            return Err(FieldError::new("fields", rule));
         }
         match self.limit {
             Some(limit) if limit == 0 || limit > limits::MAX_PAGE => {

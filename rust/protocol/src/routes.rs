@@ -64,6 +64,14 @@ pub const ROOM: &str = "/v1/rooms/{room_id}";
 pub const TICKET_BY_CODE: &str = "/v1/rooms/by-code/ticket";
 /// `POST`, access token: [`crate::rooms::RequestTicket`], or no body → [`crate::rooms::JoinTicket`].
 pub const TICKET: &str = "/v1/rooms/{room_id}/ticket";
+/// `POST`, access token or server key: [`crate::matchmaking::CreateMatchmakingTicket`] → 201 [`crate::matchmaking::MatchmakingTicket`].
+pub const MATCHMAKING_TICKETS: &str = "/v1/matchmaking/tickets";
+/// Access token or server key. `GET`, `DELETE` → [`crate::matchmaking::MatchmakingTicket`].
+pub const MATCHMAKING_TICKET: &str = "/v1/matchmaking/tickets/{ticket_id}";
+/// `POST`, access token: [`crate::matchmaking::JoinParty`] → [`crate::matchmaking::MatchmakingTicket`].
+pub const MATCHMAKING_PARTY: &str = "/v1/matchmaking/tickets/{ticket_id}/players";
+/// `POST`, access token: [`crate::matchmaking::AnswerProposal`] → [`crate::matchmaking::MatchmakingTicket`].
+pub const MATCHMAKING_ANSWER: &str = "/v1/matchmaking/tickets/{ticket_id}/answer";
 /// `POST`, server key: [`crate::player_store::LoadPlayers`] → [`crate::player_store::LoadedPlayers`].
 pub const PLAYERS_LOAD: &str = "/v1/players/load";
 /// `POST`, server key: [`crate::player_store::SaveDocuments`] → [`crate::player_store::SavedDocuments`].

@@ -141,6 +141,9 @@ pub struct Config {
     /// Lifetime of a join ticket, in seconds
     #[arg(long, env = "BACKEND_TICKET_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=60))]
     pub ticket_seconds: u32,
+    /// Matchmakers and their rule sets, as a JSON file. Without it there is no matchmaking
+    #[arg(long, env = "BACKEND_MATCHMAKING", value_parser = path)]
+    pub matchmaking: Option<PathBuf>,
     /// Lifetime of a refresh token, in seconds
     #[arg(long, env = "BACKEND_REFRESH_TOKEN_SECONDS", default_value_t = 30 * 24 * 3600, value_parser = clap::value_parser!(u32).range(60..))]
     pub refresh_token_seconds: u32,
@@ -207,6 +210,7 @@ impl Default for Config {
             holder_heartbeat_seconds: 5,
             access_token_seconds: 600,
             ticket_seconds: 60,
+            matchmaking: None,
             refresh_token_seconds: 30 * 24 * 3600,
         }
     }

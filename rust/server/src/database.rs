@@ -6,7 +6,7 @@ mod location;
 mod migrations;
 pub(crate) mod secrets;
 #[cfg(test)]
-mod test_database;
+pub(crate) mod test_database;
 
 use std::sync::Arc;
 use std::time::Duration;

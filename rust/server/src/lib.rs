@@ -11,6 +11,7 @@ mod digest;
 mod health;
 mod http;
 mod jobs;
+mod matchmaking;
 mod openapi;
 pub mod player_store;
 pub mod private_files;

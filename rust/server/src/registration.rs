@@ -18,7 +18,9 @@ use crate::database::{Database, Transaction};
 use crate::http::idempotency::IdempotencyKey;
 use crate::http::{ApiError, ApiResult, JsonBody};
 use crate::player_store::{conflicts, leases};
-use crate::rooms::{invite_codes, password, seats, visibility_of, visibility_text};
+use crate::rooms::{
+    attributes as room_attributes, invite_codes, password, seats, visibility_of, visibility_text,
+};
 use crate::state::AppState;
 use crate::world_store;
 
@@ -97,10 +99,10 @@ pub async fn register(
     let row = sqlx::query(
         "INSERT INTO servers (server_id, key_hash, instance_id, name, address, port, map, mode, region, version, \
          tags, players, max_players, status, heartbeat_sequence, created_at, lease_until, certificate, registered_with, \
-         name_folded, visibility, password_hash, attributes) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 'ready', 0, $14, $15, $16, $17, $18, $19, $20, $21) \
+         name_folded, visibility, password_hash, attributes, query_port) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 'ready', 0, $14, $15, $16, $17, $18, $19, $20, $21, $22) \
          ON CONFLICT (key_hash, instance_id) DO UPDATE SET name = excluded.name, name_folded = excluded.name_folded, address = excluded.address, \
-         port = excluded.port, map = excluded.map, mode = excluded.mode, region = excluded.region, \
+         port = excluded.port, query_port = excluded.query_port, map = excluded.map, mode = excluded.mode, region = excluded.region, \
          version = excluded.version, tags = excluded.tags, players = excluded.players, \
          max_players = excluded.max_players, status = excluded.status, certificate = excluded.certificate, \
          lease_until = CASE WHEN servers.lease_until = 0 AND servers.registered_with = excluded.registered_with \
@@ -130,12 +132,14 @@ pub async fn register(
     .bind(visibility_text(entry.visibility))
     .bind(password_hash)
     .bind(attributes)
+    .bind(entry.query_port.map(i64::from))
     .fetch_one(&mut *tx.conn)
     .await?;
     let server_id: String = row.try_get("server_id")?;
     let invite_code = row.try_get("invite_code")?;
     let invite_code = invite_codes::update(&mut tx, &server_id, entry.visibility, invite_code, false).await?;
     list_players(&mut tx, &server_id, i64::from(entry.players)).await?;
+    room_attributes::store(&mut tx, &server_id, &entry.attributes).await?;
     // A server that was forgotten and comes back still holds the players that no other has taken.
     leases::renew_all(&state, &mut tx, &server_id).await?;
     world_store::renew_all(&mut tx, &server_id, lease_until).await?;
@@ -253,6 +257,9 @@ pub async fn heartbeat(
             invite_codes::update(&mut tx, &server_id, visibility, current, beat.new_invite_code).await?;
         if row.try_get::<i64, _>("players_before")? != i64::from(beat.players) {
             list_players(&mut tx, &server_id, i64::from(beat.players)).await?;
+        }
+        if let Some(attributes) = &beat.attributes {
+            room_attributes::store(&mut tx, &server_id, attributes).await?;
         }
         seats::end(&state.database, &mut tx, &server_id, &beat.used_tickets).await?;
         holds = leases::renew_all(&state, &mut tx, &server_id).await?;

@@ -1,7 +1,9 @@
 //! Rooms: registered servers as players see them.
 
+mod attempt_limits;
+pub mod attributes;
 pub mod caches;
-mod guess_limits;
+mod growing_statement;
 pub mod invite_codes;
 pub mod list;
 pub mod live;
@@ -18,7 +20,7 @@ use crate::database::{Database, rfc3339, unsigned};
 use crate::http::ApiResult;
 use crate::registration::status_of;
 
-const COLUMNS: &str = "server_id, name, address, port, map, mode, region, version, tags, players, max_players, \
+const COLUMNS: &str = "server_id, name, address, port, query_port, map, mode, region, version, tags, players, max_players, \
                        status, created_at, visibility, \
                        CAST(CASE WHEN password_hash IS NULL THEN 0 ELSE 1 END AS BIGINT) AS has_password, attributes";
 /// The columns of [`room`], with the seats that are kept at this moment.
@@ -28,7 +30,7 @@ fn columns(database: &Database) -> String {
 
 /// Games and environments may share a database; a room is for the players of its own. Written so that each planner knows
 /// that most rooms are, and goes through them in the order of the list.
-fn of_scope(database: &Database, game: &str, environment: &str) -> String {
+pub(crate) fn of_scope(database: &Database, game: &str, environment: &str) -> String {
     let keys =
         format!("SELECT key_hash FROM server_keys WHERE game = {game} AND environment = {environment}");
     if database.is_sqlite() {
@@ -39,7 +41,7 @@ fn of_scope(database: &Database, game: &str, environment: &str) -> String {
 }
 
 /// `+` keeps an index from being chosen for it: nearly all servers are alive, and the list's order is what saves work.
-fn live_rooms(database: &Database) -> String {
+pub(crate) fn live_rooms(database: &Database) -> String {
     format!("+lease_until > {}", database.clock())
 }
 
@@ -70,6 +72,7 @@ fn room(row: &AnyRow) -> ApiResult<Room> {
         name: row.try_get("name")?,
         address: row.try_get("address")?,
         port: u16::try_from(row.try_get::<i64, _>("port")?).unwrap_or_default(),
+        query_port: row.try_get::<Option<i64>, _>("query_port")?.and_then(|port| u16::try_from(port).ok()),
         map: row.try_get("map")?,
         mode: row.try_get("mode")?,
         region: row.try_get("region")?,

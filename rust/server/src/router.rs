@@ -14,7 +14,9 @@ use crate::http::etag::{EtaggedJson, IfNoneMatch};
 use crate::http::{ApiError, ApiResult, middleware};
 use crate::session::{self, refresh};
 use crate::state::AppState;
-use crate::{admin, health, openapi, player_store, registration, rooms, validation, world_store};
+use crate::{
+    admin, health, matchmaking, openapi, player_store, registration, rooms, validation, world_store,
+};
 
 fn api() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(openapi::base())
@@ -50,6 +52,10 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(rooms::live::get))
         .routes(routes!(rooms::tickets::by_code))
         .routes(routes!(rooms::tickets::create))
+        .routes(routes!(matchmaking::create))
+        .routes(routes!(matchmaking::get, matchmaking::cancel))
+        .routes(routes!(matchmaking::join_party))
+        .routes(routes!(matchmaking::answer))
         .routes(routes!(player_store::load))
         .routes(routes!(player_store::saves::save))
         .routes(routes!(player_store::leases::release))

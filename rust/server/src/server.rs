@@ -23,11 +23,12 @@ use crate::http::connection_limit::ConnectionLimit;
 use crate::http::listener;
 use crate::http::rate_limit::RateLimits;
 use crate::jobs::{self, expiry};
+use crate::matchmaking::settings::Matchmaking;
 use crate::player_store::epochs::Epochs;
 use crate::rooms::caches::RoomCaches;
 use crate::state::{AppState, Shared};
 use crate::world_store::objects::Objects;
-use crate::{health, registration, router};
+use crate::{health, matchmaking, registration, router};
 
 /// Longest wait for requests in progress when stopping.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,11 +48,13 @@ pub struct Running {
     jobs: JoinHandle<()>,
     reloading_keys: JoinHandle<()>,
     mailing: JoinHandle<()>,
+    matching: JoinHandle<()>,
 }
 
 /// Opens the database, loads the keys and begins to serve.
 pub async fn start(config: Config) -> anyhow::Result<Running> {
     health::collect_metrics();
+    let matchmaking = Matchmaking::load(config.matchmaking.as_deref())?;
     let database = Database::open(&config.database).await?;
     let tokens = Tokens::load(&database, &config).await?;
     let epochs = Epochs::load(&database).await?;
@@ -73,6 +76,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let state = AppState(Arc::new(Shared {
         email_accounts: mail::email_accounts(&config),
         mail: mail_queue,
+        matchmaking,
         identity_providers,
         config,
         database,
@@ -102,7 +106,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let followed = state.clone();
     let reloading_keys = tokio::spawn(async move { followed.tokens.reload_keys(&followed.database).await });
     let mailing = mail::run(state.clone(), transport, mail_jobs);
-    Ok(Running { address, new_server_key, state, stop, serving, jobs, reloading_keys, mailing })
+    let matching = tokio::spawn(matchmaking::run(state.clone()));
+    Ok(Running { address, new_server_key, state, stop, serving, jobs, reloading_keys, mailing, matching })
 }
 
 impl Running {
@@ -122,6 +127,8 @@ impl Running {
         self.stop.send_replace(true);
         self.jobs.abort();
         self.reloading_keys.abort();
+        // Matches that are half formed are undone by the database; the next replica goes on.
+        self.matching.abort();
         let finished = tokio::time::timeout(DRAIN_TIMEOUT, &mut self.serving).await;
         if finished.is_err() {
             tracing::warn!("requests were still running after {} s", DRAIN_TIMEOUT.as_secs());

@@ -12,6 +12,7 @@ use crate::auth::tokens::Tokens;
 use crate::config::{Config, EmailAccounts};
 use crate::database::Database;
 use crate::http::rate_limit::RateLimits;
+use crate::matchmaking::settings::Matchmaking;
 use crate::player_store::epochs::Epochs;
 use crate::rooms::caches::RoomCaches;
 use crate::world_store::objects::Objects;
@@ -32,6 +33,7 @@ pub struct Shared {
     pub key_uses: KeyUses,
     pub identity_providers: IdentityProviders,
     pub mail: MailQueue,
+    pub matchmaking: Matchmaking,
     pub email_accounts: EmailAccounts,
     /// The store of worlds' chunks.
     pub objects: Arc<Objects>,

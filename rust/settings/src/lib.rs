@@ -197,6 +197,12 @@ pub const PROFILE: ProcessSetting = ProcessSetting {
     overrides: Override::both("BACKEND_PROFILE", "--backend-profile"),
     description: "Profile in which the session is stored",
 };
+pub const QUERY_PORT: ProcessSetting = ProcessSetting {
+    subject: "property `BackendServerRegistration.query_port`",
+    default: "0",
+    overrides: Override::both("BACKEND_QUERY_PORT", "--backend-query-port"),
+    description: "UDP port on which a dedicated server answers queries. 0 = chosen by the system",
+};
 pub const EMPTY_SERVER_TIMEOUT: ProcessSetting = ProcessSetting {
     subject: "property `BackendShutdown.empty_server_timeout`",
     default: "0",
@@ -224,5 +230,5 @@ pub const MODE: ProcessSetting = ProcessSetting {
 };
 
 /// All settings that are no Project Settings.
-pub const PROCESS_SETTINGS: [&ProcessSetting; 5] =
-    [&PROFILE, &EMPTY_SERVER_TIMEOUT, &SERVER_KEY, &SERVER_KEY_FILE, &MODE];
+pub const PROCESS_SETTINGS: [&ProcessSetting; 6] =
+    [&PROFILE, &QUERY_PORT, &EMPTY_SERVER_TIMEOUT, &SERVER_KEY, &SERVER_KEY_FILE, &MODE];

@@ -2,7 +2,6 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -70,7 +69,6 @@ impl Engine {
     /// Lets the engine import the project in `folder`: before that it knows neither its extensions nor its classes.
     /// Fails on any error it reports.
     pub fn import(&self, folder: &Path) -> Result<()> {
-        list_extensions(folder)?;
         let home = tempfile::Builder::new().prefix("godot-").tempdir()?;
         let mut command = self.command(home.path());
         command.args(["--headless", "--import", "--path"]).arg(folder);
@@ -88,31 +86,6 @@ impl Engine {
         }
         Ok(())
     }
-}
-
-/// Writes the engine's list of the project's extensions, if it has none yet.
-///
-/// A headless editor that comes across an extension for the first time crashes at its end, after all work
-/// (godotengine/godot#123511); one that finds it listed loads it at its start, and does not.
-fn list_extensions(project: &Path) -> Result<()> {
-    let list = project.join(".godot/extension_list.cfg");
-    if list.exists() {
-        return Ok(());
-    }
-    let mut paths = String::new();
-    let addons = project.join("addons");
-    for addon in fs::read_dir(&addons).with_context(|| format!("no {}", addons.display()))? {
-        let addon = addon?.path();
-        for file in fs::read_dir(&addon).into_iter().flatten() {
-            let file = file?.path();
-            if file.extension().is_some_and(|extension| extension == "gdextension") {
-                let below = file.strip_prefix(project)?;
-                paths += &format!("res://{}\n", below.display());
-            }
-        }
-    }
-    fs::create_dir_all(project.join(".godot"))?;
-    fs::write(&list, paths).with_context(|| format!("cannot write {}", list.display()))
 }
 
 fn because(complaint: Option<String>) -> String {
@@ -228,22 +201,6 @@ mod tests {
         assert_eq!(major_minor("4.10.stable.official.1234abcd"), Some((4, 10)));
         assert!(major_minor("3.5.2.stable").is_some_and(|version| version < OLDEST));
         assert_eq!(major_minor("command not found"), None);
-    }
-
-    #[test]
-    fn lists_extensions_once() -> Result<()> {
-        let project = tempfile::tempdir()?;
-        let addon = project.path().join("addons/frogs");
-        fs::create_dir_all(&addon)?;
-        fs::write(addon.join("frogs.gdextension"), "")?;
-        fs::write(addon.join("frogs.gdextension.uid"), "")?;
-        list_extensions(project.path())?;
-        let list = project.path().join(".godot/extension_list.cfg");
-        assert_eq!(fs::read_to_string(&list)?, "res://addons/frogs/frogs.gdextension\n");
-        fs::write(&list, "what the engine wrote")?;
-        list_extensions(project.path())?;
-        assert_eq!(fs::read_to_string(&list)?, "what the engine wrote");
-        Ok(())
     }
 
     #[test]

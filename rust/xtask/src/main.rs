@@ -28,6 +28,7 @@ mod process;
 mod python;
 mod relocate;
 mod schemathesis;
+mod server_query;
 mod settings;
 mod sim;
 mod soak;
@@ -80,7 +81,9 @@ enum Command {
     Differential(differential::Options),
     /// Sends requests made from the OpenAPI document to a running backend, and reports undocumented replies
     Schemathesis(schemathesis::Options),
-    /// Runs the fuzz targets: tokens, key sets, replies, handshakes, journal records and files, configuration, rule sets
+    /// Has clients that are not ours, python-a2s and gamedig, ask a real game server, and measures what unproven addresses get
+    ServerQuery,
+    /// Runs the fuzz targets: tokens, key sets, replies, handshakes, journal records and files, configuration, rule sets, queries
     Fuzz(fuzz::Options),
     /// Exports client and dedicated server of the demo into `target/export/`
     Export,
@@ -145,6 +148,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Wycheproof(options) => wycheproof::run(&options)?,
         Command::Differential(options) => differential::run(&options)?,
         Command::Schemathesis(options) => return schemathesis::run(&options),
+        Command::ServerQuery => return server_query::run(),
         Command::Fuzz(options) => fuzz::run(&options)?,
         Command::Export => export::run()?,
         Command::VerifyExport { files } => return export::verify(&files),

@@ -15,7 +15,7 @@ use crate::process::Running;
 use crate::summary::{self, Counts, Outcome, Stage};
 use crate::{
     backend, bench, chaos, differential, display, engine, godot, interrupt, library, postgres, powercut,
-    schemathesis, sim, workspace, wycheproof,
+    schemathesis, server_query, sim, workspace, wycheproof,
 };
 
 /// Bounds for builds and stages that hang: far above what they take on two cores.
@@ -44,6 +44,8 @@ enum Kind {
     Differential,
     /// Requests made from the OpenAPI document, against a running backend
     Schemathesis,
+    /// A real game server, asked by clients that are not ours
+    ServerQuery,
     /// Suites inside the engine
     Engine,
     /// Real backend, real Godot processes, real signals and faults
@@ -96,6 +98,11 @@ pub fn run(options: &Options) -> ExitCode {
         if wants(Kind::Schemathesis) && filter.is_none() {
             timed(&mut stages, "schemathesis", || {
                 schemathesis::stage(found(&needs.backend)?).map(Outcome::Ran)
+            });
+        }
+        if wants(Kind::ServerQuery) && filter.is_none() {
+            timed(&mut stages, "server-query", || {
+                server_query::stage(found(&needs.engine)?, found(&needs.backend)?)
             });
         }
         if wants(Kind::Engine) {
@@ -152,7 +159,8 @@ fn timed(stages: &mut Vec<Stage>, name: &str, work: impl FnOnce() -> Result<Outc
 
 fn prepare(wants: impl Fn(Kind) -> bool) -> Result<Needs> {
     let unneeded = || "not needed".to_owned();
-    let with_engine = [Kind::Engine, Kind::EndToEnd, Kind::Chaos, Kind::Bench].into_iter().any(&wants);
+    let with_engine =
+        [Kind::ServerQuery, Kind::Engine, Kind::EndToEnd, Kind::Chaos, Kind::Bench].into_iter().any(&wants);
     let backend = said(backend::build());
     let engine = if with_engine {
         said(library::build(library::Profile::Debug).and_then(|_in_place| godot::provide()))

@@ -72,6 +72,7 @@ fn room(index: usize, count: usize) -> Room {
         name: format!("Pond {}", index.wrapping_mul(7_919) % count.max(1)),
         address: "192.0.2.7".into(),
         port: 41_234,
+        query_port: None,
         map: count.to_string(),
         mode: "race".into(),
         region: "eu".into(),

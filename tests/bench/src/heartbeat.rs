@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, ensure};
 use backend_client::api::transport::HttpTransport;
 use backend_client::platform::clock::SystemClock;
-use backend_client::protocol::registration::{Heartbeat, HeartbeatReply, ServerStatus};
+use backend_client::protocol::registration::{Heartbeat, HeartbeatReply};
 use backend_client::protocol::routes;
 use backend_client::{Backend as _, Config, HttpBackend, ServerKey};
 use clap::{Args, ValueEnum};
@@ -139,19 +139,9 @@ fn body(number: usize) -> Heartbeat {
     Heartbeat {
         sequence: number as u64,
         confirmed_sequence: None,
-        status: ServerStatus::default(),
         players: 12,
-        map: None,
-        mode: None,
-        max_players: None,
-        tags: None,
-        visibility: None,
-        password: None,
-        attributes: None,
-        new_invite_code: false,
-        used_tickets: Vec::new(),
         revocations_after: Some(1),
-        worlds: Vec::new(),
+        ..Heartbeat::default()
     }
 }
 

@@ -71,7 +71,7 @@ pub fn run(options: &Options) -> Result<bool> {
             for round in 0..options.rounds as u64 {
                 let begin = processor_time();
                 let pass = pool.form_matches(20_000, round, Work::default());
-                let ms = (processor_time() - begin).as_secs_f64() * 1e3;
+                let ms = processor_time().saturating_sub(begin).as_secs_f64() * 1e3;
                 let scenario = format!("{}:{size}", rule_set.name);
                 report.add(&scenario, "ms", "a pass", ms);
                 report.add(&scenario, "us_per_ticket", "a pass", ms * 1e3 / *size as f64);

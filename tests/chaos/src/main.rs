@@ -126,6 +126,12 @@ fn run(options: Options) -> Result<bool> {
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
+    // A signal that is ignored here, as under `nohup`, would be ignored by the game servers too, which are sent it. One with
+    // a handler has its default there.
+    signal_hook::flag::register_conditional_default(
+        signal_hook::consts::SIGHUP,
+        Arc::new(AtomicBool::new(true)),
+    )?;
     let cores = thread::available_parallelism().map_or(2, usize::from);
     // Trials mostly wait; each of them runs a backend and two or three servers.
     let jobs = options.jobs.unwrap_or((cores * 2).min(MOST_JOBS));

@@ -62,11 +62,8 @@ func _ready() -> void:
 "#;
 
 fn project(folder: &Path) -> Result<()> {
-    fs::create_dir_all(folder.join(".godot"))?;
+    fs::create_dir_all(folder)?;
     symlink(programs::workspace().join("addons"), folder.join("addons"))?;
-    // Godot 4.6 aborts at the end of the very run in which it discovers an extension.
-    let extension = "res://addons/backend_client/backend_client.gdextension\n";
-    fs::write(folder.join(".godot/extension_list.cfg"), extension)?;
     let settings =
         "config_version=5\n\n[application]\n\nrun/main_scene=\"res://main.tscn\"\nrun/max_fps=60\n";
     fs::write(folder.join("project.godot"), settings)?;

@@ -45,12 +45,6 @@ impl Project {
     fn with_addon(self) -> Result<Self> {
         let addons = programs::workspace().canonicalize()?.join("addons");
         std::os::unix::fs::symlink(addons, self.folder.path().join("addons"))?;
-        let cache = self.folder.path().join(".godot");
-        fs::create_dir_all(&cache)?;
-        fs::write(
-            cache.join("extension_list.cfg"),
-            "res://addons/backend_client/backend_client.gdextension\n",
-        )?;
         Ok(self)
     }
 

@@ -88,11 +88,17 @@ impl Api {
 
     /// Lists a server that exists only on paper, so that tickets for another server can be had.
     pub fn register_server(&self, name: &str) -> Result<ServerLease> {
+        self.register_server_with_password(name, "")
+    }
+
+    /// The same with a room password, or none if it is empty.
+    pub fn register_server_with_password(&self, name: &str, password: &str) -> Result<ServerLease> {
         let body = RegisterServer {
             instance_id: format!("test-{}", Uuid::new_v4()),
             name: name.to_owned(),
             address: "127.0.0.1".to_owned(),
             port: 9,
+            query_port: None,
             map: String::new(),
             mode: String::new(),
             region: String::new(),
@@ -102,7 +108,7 @@ impl Api {
             max_players: 8,
             certificate: None,
             visibility: RoomVisibility::Public,
-            password: RoomPassword::default(),
+            password: RoomPassword(password.to_owned()),
             attributes: Attributes::new(),
         };
         read(self.post(routes::SERVERS, Some(&self.server_key), &body)?)

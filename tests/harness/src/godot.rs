@@ -249,7 +249,7 @@ fn first_process(unshare: u32) -> Result<u32> {
 
 /// Imports the project once: before that the engine knows neither its extensions nor its class names.
 fn import(project: &Path) -> Result<()> {
-    const EXTENSION: &str = "res://addons/backend_client/backend_client.gdextension\n";
+    const EXTENSION: &str = "res://addons/backend_client/backend_client.gdextension";
     ensure!(project.join("project.godot").is_file(), "{} is no Godot project", project.display());
     let cache = project.join(".godot");
     fs::create_dir_all(&cache)?;
@@ -257,12 +257,10 @@ fn import(project: &Path) -> Result<()> {
     let lock = File::create(cache.join("import.lock"))?;
     lock.lock()?;
     let extensions = cache.join("extension_list.cfg");
-    let known = fs::read_to_string(&extensions).is_ok_and(|known| known.contains(EXTENSION.trim()));
+    let known = fs::read_to_string(&extensions).is_ok_and(|known| known.contains(EXTENSION));
     if known && cache.join("global_script_class_cache.cfg").is_file() {
         return Ok(());
     }
-    // An import that discovers an extension aborts on its way out (Godot 4.6.3); one that knows it does not.
-    fs::write(extensions, EXTENSION)?;
     let home = tempfile::Builder::new().prefix("godot-").tempdir()?;
     let mut command = Command::new(programs::godot()?);
     command.args(["--headless", "--import", "--path"]).arg(project);

@@ -16,6 +16,8 @@ pub struct ServerDescription {
     pub address: String,
     /// Port players connect to.
     pub port: u16,
+    /// UDP port that answers queries.
+    pub query_port: Option<u16>,
     /// Map being played.
     pub map: String,
     /// Mode being played.
@@ -48,6 +50,8 @@ pub(super) struct Entry {
     unsure: AtomicBool,
     /// The next heartbeat asks for another invite code.
     renew_invite_code: AtomicBool,
+    /// The game has changed the entry since [`Self::take_change`].
+    was_changed: AtomicBool,
 }
 
 impl Entry {
@@ -67,7 +71,16 @@ impl Entry {
         }
         let changed = described.as_ref() != Some(&description);
         *described = Some(description);
+        drop(described);
+        if changed {
+            self.was_changed.store(true, Ordering::Relaxed);
+        }
         changed
+    }
+
+    /// Whether the game has changed the entry since the last call: more changes may follow in the same frame.
+    pub(super) fn take_change(&self) -> bool {
+        self.was_changed.swap(false, Ordering::Relaxed)
     }
 
     /// Notes what a registration is about to say; gives what was noted before.
@@ -84,8 +97,9 @@ impl Entry {
     pub(super) fn is_outdated(&self) -> bool {
         let (described, entered) = (lock(&self.described), lock(&self.entered));
         let (Some(described), Some(entered)) = (described.as_ref(), entered.as_ref()) else { return false };
-        (&described.name, &described.address, described.port, &described.region, &described.version)
-            != (&entered.name, &entered.address, entered.port, &entered.region, &entered.version)
+        let ports = |server: &ServerDescription| (server.port, server.query_port);
+        (&described.name, &described.address, ports(described), &described.region, &described.version)
+            != (&entered.name, &entered.address, ports(entered), &entered.region, &entered.version)
     }
 
     /// The backend went back to a backup.
@@ -145,6 +159,7 @@ pub(super) fn request(instance_id: &str, described: ServerDescription, players: 
         name: described.name,
         address: described.address,
         port: described.port,
+        query_port: described.query_port,
         map: described.map,
         mode: described.mode,
         region: described.region,

@@ -103,7 +103,9 @@ async fn wait(server: &Inner, pause: Duration, told: ServerStatus) {
         };
         if changed {
             let left = earliest.saturating_duration_since(server.clock.now());
-            return server.clock.sleep(left.max(COALESCE_INTERVAL)).await;
+            // Nothing but the game's own changes come in bunches; everything else is urgent.
+            let least = if server.entry.take_change() { COALESCE_INTERVAL } else { Duration::ZERO };
+            return server.clock.sleep(left.max(least)).await;
         }
     }
 }

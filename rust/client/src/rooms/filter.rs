@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use backend_protocol::limits::Check;
 use backend_protocol::registration::ServerStatus;
-use backend_protocol::rooms::{Room, RoomQuery, RoomSort};
+use backend_protocol::rooms::{AttributeFilter, Room, RoomQuery, RoomSort};
 
 use crate::error::ClientError;
 
@@ -16,7 +16,7 @@ pub fn select(
     query: &RoomQuery,
 ) -> Result<Vec<usize>, ClientError> {
     RoomQuery { limit: None, cursor: None, ..query.clone() }.check()?;
-    let filter = Filter::new(query);
+    let filter = Filter::new(query)?;
     let mut selected: Vec<(usize, &Room)> = among
         .into_iter()
         .filter_map(|index| Some((index, rooms.get(index)?)))
@@ -29,21 +29,23 @@ pub fn select(
 
 struct Filter<'a> {
     query: &'a RoomQuery,
+    attributes: Vec<AttributeFilter>,
     tags: Vec<&'a str>,
     search: Option<String>,
 }
 
 impl<'a> Filter<'a> {
-    fn new(query: &'a RoomQuery) -> Self {
-        Self {
+    fn new(query: &'a RoomQuery) -> Result<Self, ClientError> {
+        Ok(Self {
             query,
+            attributes: query.attribute_filters()?,
             tags: query.tag_list().collect(),
             search: query.search.as_deref().map(str::to_lowercase),
-        }
+        })
     }
 
     fn keeps(&self, room: &Room) -> bool {
-        let Self { query, tags, search } = self;
+        let Self { query, attributes, tags, search } = self;
         let is =
             |wanted: &Option<String>, value: &str| wanted.as_deref().is_none_or(|wanted| wanted == value);
         is(&query.map, &room.map)
@@ -57,6 +59,8 @@ impl<'a> Filter<'a> {
                 ServerStatus::Draining => query.include_draining,
                 ServerStatus::Unhealthy => false,
             }
+            && (!query.no_password || !room.has_password)
+            && attributes.iter().all(|filter| filter.is_met(&room.attributes))
             && tags.iter().all(|tag| room.tags.iter().any(|known| known == tag))
             && search.as_ref().is_none_or(|search| room.name.to_lowercase().contains(search))
     }
@@ -66,6 +70,11 @@ fn by(sort: RoomSort, a: &Room, b: &Room) -> Ordering {
     match sort {
         RoomSort::Name => a.name.cmp(&b.name),
         RoomSort::Players => a.players.cmp(&b.players),
+        RoomSort::MaxPlayers => a.max_players.cmp(&b.max_players),
+        RoomSort::Map => a.map.cmp(&b.map).then_with(|| a.name.cmp(&b.name)),
+        RoomSort::Mode => a.mode.cmp(&b.mode).then_with(|| a.name.cmp(&b.name)),
+        RoomSort::Region => a.region.cmp(&b.region).then_with(|| a.name.cmp(&b.name)),
+        RoomSort::Version => a.version.cmp(&b.version).then_with(|| a.name.cmp(&b.name)),
         // RFC 3339 in UTC is ordered as text, up to the `Z`: a fraction of a second may be missing.
         RoomSort::Created => a.created_at.trim_end_matches('Z').cmp(b.created_at.trim_end_matches('Z')),
     }
@@ -83,6 +92,7 @@ pub(super) mod tests {
             name: name.into(),
             address: "192.0.2.1".into(),
             port: 1,
+            query_port: None,
             map: "lily".into(),
             mode: String::new(),
             region: String::new(),

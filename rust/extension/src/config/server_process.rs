@@ -11,7 +11,7 @@ use backend_client::error::ClientError;
 #[cfg(target_os = "linux")]
 use backend_client::host::Systemd;
 use backend_client::host::{Host, PlainHost};
-use backend_settings::{GRACE_SECONDS, MODE, PUBLIC_ADDRESS, SERVER_KEY, SERVER_KEY_FILE};
+use backend_settings::{GRACE_SECONDS, MODE, PUBLIC_ADDRESS, QUERY_PORT, SERVER_KEY, SERVER_KEY_FILE};
 use godot::classes::Os;
 use godot::obj::Singleton;
 
@@ -58,6 +58,15 @@ fn public_address(own: &str) -> String {
     override_for(&PUBLIC_ADDRESS.overrides)
         .or_else(|| (!own.is_empty()).then(|| own.to_owned()))
         .unwrap_or_else(|| project_settings::text(&PUBLIC_ADDRESS))
+}
+
+/// UDP port that answers queries: override, node. 0 for one that the system chooses.
+pub fn query_port(own: i64) -> Result<u16, ClientError> {
+    let port = match override_for(&QUERY_PORT.overrides) {
+        Some(text) => text.parse().ok(),
+        None => u16::try_from(own).ok(),
+    };
+    port.ok_or_else(|| ClientError::field("query_port", "must be 0 to 65535, here and in BACKEND_QUERY_PORT"))
 }
 
 /// Time from a termination request to the end of the process. 0 and less count as not set.

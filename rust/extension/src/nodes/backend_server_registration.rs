@@ -1,10 +1,13 @@
 //! `BackendServerRegistration`: registration and heartbeats of a dedicated server.
 
 mod admission_check;
+mod encryption;
+mod failure_log;
 mod listing;
+mod query;
 
 use std::cell::{Cell, RefCell};
-use std::path::PathBuf;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +15,10 @@ use std::time::Duration;
 use backend_client::error::ClientError;
 use backend_client::peer_auth::dtls::Identity;
 use backend_client::registration::{Event, Registration};
+use backend_client::server_query::Participant;
 use godot::prelude::*;
 
+use self::failure_log::{log_if_unused, log_registration_failure};
 use self::listing::Visibility;
 use crate::config;
 use crate::nodes::backend_shutdown;
@@ -136,6 +141,32 @@ pub struct BackendServerRegistration {
     #[export(global_file = "*.key,*.pem")]
     #[var(set = set_dtls_key_file)]
     dtls_key_file: GString,
+    /// If [code]true[/code], the server answers queries over UDP from the call of [method register] on, also while the backend is
+    /// unreachable: pings of [method BackendRooms.ping_rooms] and the Source query protocol of public server browsers. Set it before
+    /// registering.
+    #[export]
+    #[var(set = set_query_enabled)]
+    #[export_group(name = "Query")]
+    #[init(val = true)]
+    query_enabled: bool,
+    /// UDP port that answers queries. If 0, the system chooses a free one; the room list carries it either way. Set a fixed one, such as
+    /// [member port] + 1, where a firewall or a container has to let it through. [code]BACKEND_QUERY_PORT[/code] and
+    /// [code]--backend-query-port=[/code] override it. If the port is taken, a warning is logged and the server runs on without it.
+    /// Set it before registering.
+    #[export(range = (0.0, 65535.0))]
+    #[var(set = set_query_port)]
+    query_port: i64,
+    /// If [code]true[/code], queries return the names of the players that [BackendPeerAuth] has admitted. Otherwise only how long each has
+    /// been there. Everybody on the internet can read them.
+    #[export]
+    #[var(set = set_query_player_names)]
+    query_player_names: bool,
+    /// If [code]true[/code], [method BackendRooms.discover_lan] finds the server on the local network. All servers of a machine share
+    /// UDP port 51737 for it. Requires [member query_enabled]. Set it before registering.
+    #[export]
+    #[var(set = set_lan_discovery)]
+    #[init(val = true)]
+    lan_discovery: bool,
     /// Seconds without a frame after which the server is reported as unhealthy. Set it before registering.
     #[var(set = set_main_loop_stall_seconds)]
     #[export(range = (1.0, 120.0, 0.5, or_greater, suffix = "s"))]
@@ -159,6 +190,9 @@ pub struct BackendServerRegistration {
     #[var(get = get_server_id, no_set)]
     server_id: PhantomVar<GString>,
     draining: bool,
+    answering: RefCell<Option<query::Answering>>,
+    /// By peer.
+    participants: BTreeMap<i32, Participant>,
     identity: RefCell<Option<Rc<Identity>>>,
     connected: RefCell<Option<Connected>>,
     calls: Calls,
@@ -312,6 +346,7 @@ impl BackendServerRegistration {
     /// Removes the server from the room list. Returns a [BackendRequest] that completes with a [BackendResult].
     #[func]
     fn deregister(&self) -> Gd<BackendRequest> {
+        self.stop_answering();
         let registration = self.handle();
         let work = async move {
             match registration {
@@ -329,6 +364,7 @@ impl BackendServerRegistration {
         if let Some(registration) = self.handle() {
             registration.set_draining(draining);
         }
+        self.publish();
     }
 
     /// Returns [code]true[/code] if the server is marked as draining.
@@ -346,33 +382,6 @@ impl BackendServerRegistration {
     #[func]
     fn get_server_id(&self) -> GString {
         self.listed_as().as_ref().map(gstring).unwrap_or_default()
-    }
-
-    /// Sets one custom attribute, which is on the list with a heartbeat that is sent at once; changes within a second are sent
-    /// together. [param value] is a [String], an [int], a [float] or a [bool], or [code]null[/code] to remove the attribute. What
-    /// breaks a limit of [member attributes] is logged as a warning and changes nothing.
-    /// ```gdscript
-    /// registration.set_attribute("round", 3)
-    /// registration.set_attribute("difficulty", 0.5)
-    /// ```
-    #[func]
-    fn set_attribute(&mut self, name: GString, value: Variant) {
-        let mut attributes = self.attributes.duplicate_shallow();
-        if value.is_nil() {
-            attributes.remove(&name);
-        } else {
-            attributes.set(&name, &value);
-        }
-        self.apply_attributes(attributes);
-    }
-
-    /// Requests another invite code; the one before is not valid any more. [signal invite_code_changed] is emitted when it is there.
-    #[func]
-    fn renew_invite_code(&self) {
-        let renewed = self.connected().and_then(|registration| registration.renew_invite_code());
-        if let Err(error) = renewed {
-            tracing::warn!(code = error.code(), "the invite code is not renewed: {error}");
-        }
     }
 
     #[func]
@@ -409,6 +418,7 @@ impl BackendServerRegistration {
     #[func]
     pub fn set_players(&mut self, players: i64) {
         self.players = players;
+        self.publish();
         let Some(registration) = self.handle() else { return };
         // Refused by the limit, as any other number out of range.
         let count = u32::try_from(players).unwrap_or(u32::MAX);
@@ -496,6 +506,30 @@ impl BackendServerRegistration {
     }
 
     #[func]
+    fn set_query_enabled(&mut self, enabled: bool) {
+        self.warn_if_registered("query_enabled", self.query_enabled != enabled);
+        self.query_enabled = enabled;
+    }
+
+    #[func]
+    fn set_query_port(&mut self, port: i64) {
+        self.warn_if_registered("query_port", self.query_port != port);
+        self.query_port = port;
+    }
+
+    #[func]
+    fn set_query_player_names(&mut self, shown: bool) {
+        self.query_player_names = shown;
+        self.publish();
+    }
+
+    #[func]
+    fn set_lan_discovery(&mut self, enabled: bool) {
+        self.warn_if_registered("lan_discovery", self.lan_discovery != enabled);
+        self.lan_discovery = enabled;
+    }
+
+    #[func]
     fn set_map(&mut self, map: GString) {
         self.map = map;
         self.update_description();
@@ -563,58 +597,6 @@ impl BackendServerRegistration {
         }));
         Ok(registration)
     }
-
-    /// Certificate and key for DTLS, generated or read on first use. `None` without DTLS.
-    pub fn identity(&self) -> Result<Option<Rc<Identity>>, ClientError> {
-        if !self.dtls {
-            return Ok(None);
-        }
-        if let Some(identity) = self.identity.borrow().as_ref() {
-            return Ok(Some(Rc::clone(identity)));
-        }
-        let identity = if self.dtls_certificate_file.is_empty() && self.dtls_key_file.is_empty() {
-            Identity::generate()?
-        } else {
-            let certificate = outside("dtls_certificate_file", &self.dtls_certificate_file)?;
-            Identity::from_files(&certificate, &outside("dtls_key_file", &self.dtls_key_file)?)?
-        };
-        let identity = Rc::new(identity);
-        self.identity.replace(Some(Rc::clone(&identity)));
-        Ok(Some(identity))
-    }
-}
-
-/// The path of a file that must not ship with the game.
-fn outside(field: &'static str, path: &GString) -> Result<PathBuf, ClientError> {
-    match path.to_string() {
-        path if path.is_empty() => Err(ClientError::field(field, "set both files, or none")),
-        path if path.starts_with("res://") => Err(ClientError::field(
-            field,
-            "must not be in res://: whatever is there is exported with the game",
-        )),
-        path => Ok(config::globalized(&path)),
-    }
-}
-
-fn log_registration_failure(error: &ClientError) {
-    let then = if error.retryable { "retrying in the background" } else { "not retried" };
-    tracing::warn!("registration failed ({}): {}; {then}", error.code(), error.message);
-}
-
-/// A server that is not listed has no players: logs an error if the game neither uses the result nor connects the signal.
-fn log_if_unused(id: InstanceId, request: Option<InstanceId>, failure: &Failure) {
-    let Ok(node) = Gd::<BackendServerRegistration>::try_from_instance_id(id) else { return };
-    let request = request.and_then(|id| Gd::<BackendRequest>::try_from_instance_id(id).ok());
-    // One reference is here, and one with what completes the request.
-    let is_kept = request
-        .is_some_and(|request| request.has_connections("completed") || request.get_reference_count() > 2);
-    if failure.code != "cancelled" && !is_kept && !node.has_connections("registration_failed") {
-        tracing::error!(
-            "register() failed, and its result is not used ({}): {}. Await it, or connect registration_failed",
-            failure.code,
-            failure.message
-        );
-    }
 }
 
 fn announce(id: InstanceId, event: Event) {
@@ -624,6 +606,7 @@ fn announce(id: InstanceId, event: Event) {
     match event {
         Event::Registered(server_id) => {
             host_notifier::ready(&server_id);
+            node.bind().publish();
             node.signals().registered().emit(&server_id);
         }
         Event::RegistrationFailed(error) => {

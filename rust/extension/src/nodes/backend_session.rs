@@ -78,6 +78,10 @@ pub struct BackendSession {
     /// Name of the logged-in player, otherwise empty.
     #[var(get = get_display_name, no_set)]
     display_name: PhantomVar<GString>,
+    /// Name under which the session is stored in this process: [member profile], what overrides it, or the one that a second instance
+    /// from the editor got. Empty if the settings are invalid.
+    #[var(get = get_active_profile, no_set)]
+    active_profile: PhantomVar<GString>,
     connected: RefCell<Option<Connected>>,
     calls: Calls,
     base: Base<Node>,
@@ -234,6 +238,11 @@ impl BackendSession {
     #[func]
     fn get_display_name(&self) -> GString {
         self.account().map(|account| gstring(&account.display_name)).unwrap_or_default()
+    }
+
+    #[func]
+    fn get_active_profile(&self) -> GString {
+        self.connected().map(|connected| gstring(connected.session.profile())).unwrap_or_default()
     }
 
     #[func]

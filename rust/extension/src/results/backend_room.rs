@@ -5,6 +5,7 @@ use std::sync::Arc;
 use backend_client::error::ClientError;
 use backend_client::protocol::registration::ServerStatus;
 use backend_client::protocol::rooms::{JoinTicket, Room, RoomPage, RoomQuery, RoomVisibility};
+use backend_client::rooms::ping::Target;
 use backend_client::rooms::select;
 use godot::prelude::*;
 
@@ -45,12 +46,30 @@ pub struct RoomList {
     pub page: SharedPage,
     /// Indices of the rooms; `None` for all in the order of the page.
     pub order: Option<Arc<[usize]>>,
+    /// Whether they were found on the local network.
+    pub is_lan: bool,
 }
 
 impl RoomList {
     /// All rooms of a page.
     pub fn all(page: RoomPage) -> Self {
-        Self { page: SharedPage::new(page), order: None }
+        Self { page: SharedPage::new(page), order: None, is_lan: false }
+    }
+
+    /// All rooms that were found on the local network.
+    pub fn lan(page: RoomPage) -> Self {
+        Self { is_lan: true, ..Self::all(page) }
+    }
+
+    /// Any thread. The servers of the rooms, for pings.
+    pub fn ping_targets(&self) -> Vec<Target> {
+        let rooms = (0..self.len()).filter_map(|position| self.room(position));
+        let target = |room: &Room| Target {
+            room_id: room.room_id.clone(),
+            address: room.address.clone(),
+            query_port: room.query_port,
+        };
+        rooms.map(target).collect()
     }
 
     /// Any thread. The rooms that match `query`, in its order.
@@ -60,19 +79,27 @@ impl RoomList {
             Some(order) => select(rooms, order.iter().copied(), query),
             None => select(rooms, 0..rooms.len(), query),
         }?;
-        Ok(Self { page: self.page.clone(), order: Some(order.into()) })
+        Ok(Self { order: Some(order.into()), ..self.clone() })
     }
 
     fn len(&self) -> usize {
         self.order.as_ref().map_or(self.page.rooms().len(), |order| order.len())
     }
 
-    fn entry(&self, position: usize) -> Option<Entry> {
+    fn index(&self, position: usize) -> Option<usize> {
         let index = match &self.order {
             Some(order) => *order.get(position)?,
             None => position,
         };
-        (index < self.page.rooms().len()).then(|| Entry { page: self.page.clone(), index })
+        (index < self.page.rooms().len()).then_some(index)
+    }
+
+    fn room(&self, position: usize) -> Option<&Room> {
+        self.page.rooms().get(self.index(position)?)
+    }
+
+    fn entry(&self, position: usize) -> Option<Entry> {
+        Some(Entry { page: self.page.clone(), index: self.index(position)?, is_lan: self.is_lan })
     }
 
     fn next_cursor(&self) -> Option<&String> {
@@ -84,11 +111,16 @@ impl RoomList {
 pub struct Entry {
     page: SharedPage,
     index: usize,
+    is_lan: bool,
 }
 
 impl Entry {
     pub fn single(room: Room) -> Self {
-        Self { page: SharedPage::new(RoomPage { rooms: vec![room], next_cursor: None }), index: 0 }
+        Self {
+            page: SharedPage::new(RoomPage { rooms: vec![room], next_cursor: None }),
+            index: 0,
+            is_lan: false,
+        }
     }
 
     fn room(&self) -> &Room {
@@ -117,6 +149,11 @@ result_class! {
         address (get_address): GString = |entry| gstring(&entry.room().address);
         /// Port of the server.
         port (get_port): i64 = |entry| entry.room().port.into();
+        /// UDP port that answers queries such as [method BackendRooms.ping_rooms], or 0 if the server answers none.
+        query_port (get_query_port): i64 = |entry| entry.room().query_port.map_or(0, i64::from);
+        /// If [code]true[/code], the room was found on the local network by [method BackendRooms.discover_lan]. Its [member room_id] is
+        /// empty if the server is not registered.
+        is_lan (get_is_lan): bool = |entry| entry.is_lan;
         /// Current map.
         map (get_map): GString = |entry| gstring(&entry.room().map);
         /// Current game mode.

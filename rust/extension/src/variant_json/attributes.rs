@@ -8,7 +8,7 @@ use godot::prelude::*;
 use super::gstring;
 
 /// `value` as an attribute; the error names `field`.
-fn attribute(field: &str, value: &Variant) -> Result<AttributeValue, ClientError> {
+pub fn attribute(field: &str, value: &Variant) -> Result<AttributeValue, ClientError> {
     Ok(match value.get_type() {
         VariantType::BOOL => AttributeValue::Bool(value.to()),
         VariantType::INT => AttributeValue::Int(value.to()),

@@ -176,3 +176,23 @@ impl FromRequestParts<AppState> for PlayerOrServer {
         }
     }
 }
+
+/// A player or a game server.
+pub enum Caller {
+    /// By an access token.
+    Player(PlayerAuth),
+    /// By a server key.
+    Server(ServerAuth),
+}
+
+impl FromRequestParts<AppState> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> ApiResult<Self> {
+        if bearer(parts)?.starts_with(server_keys::PREFIX) {
+            ServerAuth::from_request_parts(parts, state).await.map(Self::Server)
+        } else {
+            PlayerAuth::from_request_parts(parts, state).await.map(Self::Player)
+        }
+    }
+}

@@ -49,6 +49,8 @@ pub enum Counted {
     InviteCodesOf(String),
     /// Wrong invite codes from an address.
     InviteCodesFrom(IpAddr),
+    /// Seats that players of an address have reserved.
+    SeatsFrom(IpAddr),
 }
 
 /// How often something may happen.
@@ -264,15 +266,48 @@ const PASSWORD_OF_STRANGERS: Limit = Limit { every: Duration::from_secs(72), bur
 /// Mails to one address: 3, then one in ten minutes.
 pub const MAILS_TO: Limit = Limit { every: Duration::from_secs(600), burst: 3 };
 
+/// What was counted for one attempt, by several limits.
+pub struct Taken<'a> {
+    limits: &'a RateLimits,
+    /// Each with its limit.
+    counted: Vec<(Counted, Limit)>,
+}
+
+impl<'a> Taken<'a> {
+    pub fn new(limits: &'a RateLimits) -> Self {
+        Self { limits, counted: Vec::with_capacity(3) }
+    }
+
+    fn try_take(&mut self, counted: Counted, limit: Limit, now: Instant) -> Result<(), Duration> {
+        self.limits.take(counted.clone(), limit, now)?;
+        self.counted.push((counted, limit));
+        Ok(())
+    }
+
+    /// A rejected attempt counts nowhere: waiting as long as `Retry-After` is enough.
+    pub fn take(&mut self, counted: Counted, limit: Limit, now: Instant) -> Result<(), Duration> {
+        self.try_take(counted, limit, now).inspect_err(|_| {
+            for (counted, limit) in self.counted.drain(..) {
+                self.limits.give_back(&counted, limit);
+            }
+        })
+    }
+
+    /// The attempt does not count after all.
+    pub fn give_back(self) {
+        for (counted, limit) in &self.counted {
+            self.limits.give_back(counted, *limit);
+        }
+    }
+}
+
 /// An attempt at a password, counted as wrong until it turns out to be right.
 ///
 /// No account is locked out by others: wrong passwords of strangers block other strangers, never an address from which the
 /// account was logged in to before, and not a network from which it has hardly been tried. A password that is reset by mail
 /// clears what strangers did. What is counted is the e-mail address, so that one without an account behaves the same.
 pub struct PasswordAttempt<'a> {
-    limits: &'a RateLimits,
-    /// Each with its limit.
-    counted: Vec<(Counted, Limit)>,
+    taken: Taken<'a>,
     /// How many of them are forgotten when the password was right; the others are given back.
     own: usize,
 }
@@ -295,52 +330,44 @@ impl<'a> PasswordAttempt<'a> {
         now: Instant,
     ) -> Result<Self, Duration> {
         let from = Counted::PasswordFrom(subject.to_owned(), address.map(subscriber));
-        let mut attempt = Self { limits, counted: Vec::with_capacity(3), own: 1 };
-        attempt.take(from, PASSWORD_FROM, now)?;
+        let mut attempt = Self { taken: Taken::new(limits), own: 1 };
+        attempt.taken.take(from, PASSWORD_FROM, now)?;
         if familiar {
             return Ok(attempt);
         }
         let from_network = Counted::PasswordFromNetwork(subject.to_owned(), address.map(network));
-        if attempt.try_take(from_network, PASSWORD_FROM_NETWORK, now).is_ok() {
+        if attempt.taken.try_take(from_network, PASSWORD_FROM_NETWORK, now).is_ok() {
             attempt.own += 1;
-            attempt.take(Counted::PasswordOfNewcomers(subject.to_owned()), PASSWORD_OF_NEWCOMERS, now)?;
+            attempt.taken.take(
+                Counted::PasswordOfNewcomers(subject.to_owned()),
+                PASSWORD_OF_NEWCOMERS,
+                now,
+            )?;
         } else {
-            attempt.take(Counted::PasswordOfStrangers(subject.to_owned()), PASSWORD_OF_STRANGERS, now)?;
+            attempt.taken.take(
+                Counted::PasswordOfStrangers(subject.to_owned()),
+                PASSWORD_OF_STRANGERS,
+                now,
+            )?;
         }
         Ok(attempt)
     }
 
-    fn try_take(&mut self, counted: Counted, limit: Limit, now: Instant) -> Result<(), Duration> {
-        self.limits.take(counted.clone(), limit, now)?;
-        self.counted.push((counted, limit));
-        Ok(())
-    }
-
-    /// A rejected attempt counts nowhere: waiting as long as `Retry-After` is enough.
-    fn take(&mut self, counted: Counted, limit: Limit, now: Instant) -> Result<(), Duration> {
-        self.try_take(counted, limit, now).inspect_err(|_| self.give_back())
-    }
-
-    fn give_back(&self) {
-        for (counted, limit) in &self.counted {
-            self.limits.give_back(counted, *limit);
-        }
-    }
-
     /// Clears what this address counted, and takes the rest back: the password was right.
     pub fn succeed(self) {
-        for (place, (counted, limit)) in self.counted.iter().enumerate() {
+        let Taken { limits, counted } = self.taken;
+        for (place, (counted, limit)) in counted.iter().enumerate() {
             if place < self.own {
-                self.limits.forget(counted);
+                limits.forget(counted);
             } else {
-                self.limits.give_back(counted, *limit);
+                limits.give_back(counted, *limit);
             }
         }
     }
 
     /// Takes the attempt back: the password was not checked.
     pub fn cancel(self) {
-        self.give_back();
+        self.taken.give_back();
     }
 }
 

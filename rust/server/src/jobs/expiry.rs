@@ -13,6 +13,8 @@ use crate::state::AppState;
 const SERVER_RETENTION_MS: i64 = 24 * 3_600 * 1_000;
 /// The clocks of two replicas' connections, and of a database that failed over, may differ by this much.
 const CLOCK_TOLERANCE_MS: i64 = 1_000;
+/// Players ask for a ticket's outcome this long after it ended, or should have.
+const MATCHMAKING_RETENTION_MS: i64 = 15 * 60 * 1_000;
 /// Conflicts, whose former epochs were and how far they had come, and addresses of logins are remembered this long, for saves
 /// that lie in the journal of a server that is down.
 const RETENTION_MS: i64 = 90 * 24 * 3_600 * 1_000;
@@ -42,12 +44,22 @@ pub async fn run_once(state: &AppState) -> sqlx::Result<()> {
             now,
         ),
         ("DELETE FROM familiar_addresses WHERE seen_at < $1", now - RETENTION_MS),
+        ("DELETE FROM matchmaking_tickets WHERE ended_at < $1", now - MATCHMAKING_RETENTION_MS),
+        ("DELETE FROM matchmaking_matches WHERE deadline < $1", now - MATCHMAKING_RETENTION_MS),
+        // Of a matchmaker that is not configured any more.
+        ("DELETE FROM matchmaking_tickets WHERE expires_at < $1", now - MATCHMAKING_RETENTION_MS),
         ("DELETE FROM save_conflicts WHERE resolved_at < $1", now - RETENTION_MS),
         ("DELETE FROM former_epochs WHERE ended_at < $1", now - RETENTION_MS),
         ("DELETE FROM former_leases WHERE ended_at < $1", now - RETENTION_MS),
     ] {
         sqlx::query(statement).bind(before).execute(&mut *tx.conn).await?;
     }
+    sqlx::query(
+        "DELETE FROM matchmaking_players WHERE NOT EXISTS \
+         (SELECT 1 FROM matchmaking_tickets WHERE matchmaking_tickets.ticket_id = matchmaking_players.ticket_id)",
+    )
+    .execute(&mut *tx.conn)
+    .await?;
     tx.commit().await
 }
 

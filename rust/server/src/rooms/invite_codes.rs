@@ -5,8 +5,7 @@ use backend_protocol::Code;
 use backend_protocol::rooms::{INVITE_ALPHABET, INVITE_LENGTH, RoomVisibility, normal_invite_code};
 use sqlx::{AssertSqlSafe, Row};
 
-use super::guess_limits::Guess;
-use super::{live_rooms, of_scope};
+use super::{attempt_limits, live_rooms, of_scope};
 use crate::database::Transaction;
 use crate::http::{ApiError, ApiResult};
 use crate::state::AppState;
@@ -81,7 +80,7 @@ fn random() -> anyhow::Result<String> {
 /// The id of the live room with the code that a player typed.
 pub async fn room_id(state: &AppState, player_id: &str, typed: &str) -> ApiResult<String> {
     let code = normal_invite_code("invite_code", typed)?;
-    let guess = Guess::at_invite_code(&state.rate_limits, player_id)?;
+    let guess = attempt_limits::guess_invite_code(&state.rate_limits, player_id)?;
     let database = &state.database;
     let sql = format!(
         "SELECT server_id FROM servers WHERE invite_code = $1 AND {} AND {}",
@@ -96,12 +95,12 @@ pub async fn room_id(state: &AppState, player_id: &str, typed: &str) -> ApiResul
         .await;
     match row {
         Ok(Some(row)) => {
-            guess.was_right();
+            guess.give_back();
             Ok(row.try_get("server_id")?)
         }
         Ok(None) => Err(unknown()),
         Err(error) => {
-            guess.was_right();
+            guess.give_back();
             Err(error.into())
         }
     }

@@ -3,8 +3,8 @@
 use backend_protocol::Code;
 use backend_protocol::rooms::RoomPassword;
 
+use super::attempt_limits;
 use super::caches::LiveRoom;
-use super::guess_limits::Guess;
 use crate::http::{ApiError, ApiResult};
 use crate::state::AppState;
 
@@ -27,15 +27,15 @@ pub async fn check(
     if password.is_empty() {
         return Err(ApiError::new(Code::WrongRoomPassword, "the room has a password, and none was sent"));
     }
-    let guess = Guess::at_password(&state.rate_limits, &live.room.room_id, player_id)?;
+    let guess = attempt_limits::guess_password(&state.rate_limits, &live.room.room_id, player_id)?;
     match state.passwords.matches(password.0.clone(), Some(stored.clone())).await {
         Ok(Some(_)) => {
-            guess.was_right();
+            guess.give_back();
             Ok(())
         }
         Ok(None) => Err(ApiError::new(Code::WrongRoomPassword, "this is not the room's password")),
         Err(error) => {
-            guess.was_right();
+            guess.give_back();
             Err(error)
         }
     }

@@ -9,7 +9,7 @@ use backend_protocol::rooms::{JoinByCode, JoinTicket, RequestTicket};
 use super::caches::LiveRoom;
 use super::live::{live, shown};
 use super::seats::{self, Arrival};
-use super::{invite_codes, password};
+use super::{attempt_limits, invite_codes, password};
 use crate::auth::extractors::PlayerAuth;
 use crate::auth::tokens::{Subject, Tokens};
 use crate::http::idempotency::IdempotencyKey;
@@ -80,7 +80,9 @@ async fn issue(
         }
         None => {
             let seats = request.seats.unwrap_or(1);
-            seats::reserve(&state.database, &mut tx, &room.room_id, &arrival, seats).await?
+            let counted = attempt_limits::reserve_seats(&state.rate_limits, seats)?;
+            let reserved = seats::reserve(&state.database, &mut tx, &room.room_id, &arrival, seats).await;
+            reserved.inspect_err(|_| counted.give_back())?
         }
     };
     tx.commit().await?;

@@ -71,6 +71,48 @@ on_both_databases! {
         limited(&ask("203.0.113.2").await);
     }
 
+    async fn the_seats_that_an_address_reserves_are_limited(backend, |config| { behind_proxy(config); }) {
+        let pond = backend.server("Pond", json!({"max_players": 100})).await;
+        let full = backend.server("Lake", json!({"max_players": 1, "players": 1})).await;
+        let reserve = async |address: &str, room_id: &str| {
+            let token = text(&backend.guest("Ada").await["access_token"]);
+            let request = backend.request(Method::POST, &format!("/v1/rooms/{room_id}/ticket")).bearer_auth(token);
+            backend.send(request.header("x-forwarded-for", address).json(&json!({"seats": 16}))).await
+        };
+        for _ in 0..5 {
+            // Nothing was reserved: counts nowhere.
+            reserve("203.0.113.1", &full).await.refused(409, "room_full");
+        }
+        for _ in 0..4 {
+            reserve("203.0.113.1", &pond).await.expect(200);
+        }
+        limited(&reserve("203.0.113.1", &pond).await);
+        reserve("203.0.113.2", &pond).await.expect(200);
+    }
+
+    async fn guesses_of_many_players_at_one_address_are_limited(backend, |config| { behind_proxy(config); }) {
+        let entry = json!({"instance_id": "pond", "name": "Pond", "address": "127.0.0.1", "port": 7777, "max_players": 2,
+            "visibility": "private", "password": "frog"});
+        let server = backend.serve("/v1/servers", &entry).await.expect(201);
+        let wrong = if server["invite_code"] == "222-222" { "333-333" } else { "222-222" };
+        let guess = async |address: &str, body: Value| {
+            let token = text(&backend.guest("Ada").await["access_token"]);
+            let request = backend.request(Method::POST, "/v1/rooms/by-code/ticket").bearer_auth(token);
+            backend.send(request.header("x-forwarded-for", address).json(&body)).await
+        };
+        for _ in 0..60 {
+            guess("203.0.113.1", json!({"invite_code": wrong})).await.refused(404, "invite_code_unknown");
+        }
+        limited(&guess("203.0.113.1", json!({"invite_code": wrong})).await);
+        for _ in 0..20 {
+            let body = json!({"invite_code": server["invite_code"], "password": "toad"});
+            guess("203.0.113.2", body).await.refused(403, "wrong_room_password");
+        }
+        let right = json!({"invite_code": server["invite_code"], "password": "frog"});
+        limited(&guess("203.0.113.2", right.clone()).await);
+        guess("203.0.113.3", right).await.expect(200);
+    }
+
     async fn wrong_keys_are_limited_and_good_ones_are_not(backend, |config| { behind_proxy(config); config.logins_per_minute = 4; }) {
         let unknown = backend_server::server_keys::generate("live").expect("key");
         let ask = |key: String| {

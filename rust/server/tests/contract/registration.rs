@@ -30,6 +30,18 @@ on_both_databases! {
         assert_eq!(names, ["Lake", "Pond"]);
     }
 
+    async fn the_port_for_queries_is_listed_while_there_is_one(backend) {
+        let port = async |port: serde_json::Value| {
+            let mut entry = entry("one");
+            entry["query_port"] = port;
+            backend.serve("/v1/servers", &entry).await
+        };
+        port(json!(7778)).await.expect(201);
+        assert_eq!(listed(backend).await[0]["query_port"], 7778);
+        port(serde_json::Value::Null).await.expect(201);
+        assert_eq!(listed(backend).await[0].get("query_port"), None);
+    }
+
     async fn a_heartbeat_carries_what_changed(backend) {
         let id = backend.server("Pond", json!({"map": "old"})).await;
         let path = format!("/v1/servers/{id}/heartbeat");

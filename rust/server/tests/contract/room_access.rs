@@ -149,6 +149,8 @@ on_both_databases! {
         // Also without a body, as earlier games ask.
         let bare = backend.request(Method::POST, &format!("/v1/rooms/{id}/ticket")).bearer_auth(&token);
         backend.send(bare).await.refused(403, "wrong_room_password");
+        let typed = backend.request(Method::POST, &format!("/v1/rooms/{id}/ticket")).bearer_auth(&token);
+        backend.send(typed.header("content-type", "application/json")).await.refused(403, "wrong_room_password");
         // In another form of the same letters.
         ticket(backend, &id, &token, json!({"password": "Gru\u{308}ße, 7 Fro\u{308}sche"})).await.expect(200);
         let room = backend.get(&format!("/v1/rooms/{id}"), &token).await.expect(200);

@@ -11,7 +11,7 @@ use backend_client::api::transport::HttpTransport;
 use backend_client::document::RawJson;
 use backend_client::platform::clock::SystemClock;
 use backend_client::protocol::player_store::SaveOutcome;
-use backend_client::protocol::registration::{Heartbeat, ServerStatus};
+use backend_client::protocol::registration::Heartbeat;
 use backend_client::protocol::rooms::{RequestTicket, RoomQuery};
 use backend_client::protocol::session::AnonymousLogin;
 use backend_client::protocol::validation::Validate;
@@ -215,19 +215,10 @@ impl Traffic {
             let body = Heartbeat {
                 sequence,
                 confirmed_sequence,
-                status: ServerStatus::default(),
                 // Now and then somebody comes or goes, and there is always a place left.
                 players: if holds { 8 + (sequence / 4 % 4) as u32 } else { 0 },
-                map: None,
-                mode: None,
-                max_players: None,
-                tags: None,
-                visibility: None,
-                password: None,
-                attributes: None,
-                new_invite_code: false,
                 revocations_after,
-                worlds: Vec::new(),
+                ..Heartbeat::default()
             };
             let reply = backend.heartbeat(&self.key, &server_id, &body).await;
             let Some(reply) = window.record(Kind::Heartbeat, due, reply) else {

@@ -118,9 +118,15 @@ fn apply(this: &Gd<BackendPeerAuth>, effect: Effect) {
         }),
         Effect::PlayerJoined(peer, player) => {
             tracing::debug!(peer, player = %player.player_id, "player joined");
+            if let Some(mut registration) = this.bind().registration().cloned() {
+                registration.bind_mut().add_participant(peer, &player.display_name);
+            }
             this.signals().peer_verified().emit(i64::from(peer), &BackendPlayer::object(Ok(player.into())));
         }
         Effect::PlayerLeft(peer, player) => {
+            if let Some(mut registration) = this.bind().registration().cloned() {
+                registration.bind_mut().remove_participant(peer);
+            }
             this.signals().peer_left().emit(i64::from(peer), &BackendPlayer::object(Ok(player.into())));
         }
     }

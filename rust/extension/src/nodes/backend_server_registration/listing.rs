@@ -6,6 +6,7 @@ use backend_client::registration::ServerDescription;
 use godot::prelude::*;
 
 use super::BackendServerRegistration;
+use super::query::Opening;
 use crate::config;
 use crate::variant_json;
 
@@ -29,19 +30,63 @@ impl From<Visibility> for RoomVisibility {
     }
 }
 
+#[godot_api(secondary)]
+impl BackendServerRegistration {
+    /// Sets one custom attribute, which is on the list with a heartbeat that is sent at once; changes within a second are sent
+    /// together. [param value] is a [String], an [int], a [float] or a [bool], or [code]null[/code] to remove the attribute. What
+    /// breaks a limit of [member attributes] is logged as a warning and changes nothing.
+    /// ```gdscript
+    /// registration.set_attribute("round", 3)
+    /// registration.set_attribute("difficulty", 0.5)
+    /// ```
+    #[func]
+    fn set_attribute(&mut self, name: GString, value: Variant) {
+        let mut attributes = self.attributes.duplicate_shallow();
+        if value.is_nil() {
+            attributes.remove(&name);
+        } else {
+            attributes.set(&name, &value);
+        }
+        self.apply_attributes(attributes);
+    }
+
+    /// Requests another invite code; the one before is not valid any more. [signal invite_code_changed] is emitted when it is there.
+    #[func]
+    fn renew_invite_code(&self) {
+        let renewed = self.connected().and_then(|registration| registration.renew_invite_code());
+        if let Err(error) = renewed {
+            tracing::warn!(code = error.code(), "the invite code is not renewed: {error}");
+        }
+    }
+}
+
 impl BackendServerRegistration {
     pub(super) fn registering(
         &self,
     ) -> Result<impl Future<Output = Result<String, ClientError>> + Send + 'static, ClientError> {
-        let description = self.description()?;
+        let mut description = self.description()?;
         let players =
             u32::try_from(self.players).map_err(|_| ClientError::field("players", "must be 0 to 100000"))?;
-        let registration = self.connected()?;
+        let answering = self.begin_answering()?;
+        let registration = match self.connected() {
+            Ok(registration) => registration,
+            Err(error) => {
+                // A server without a backend is still found on the local network.
+                if let Some(answering) = answering {
+                    answering.open_alone();
+                }
+                return Err(error);
+            }
+        };
         registration.set_players(players)?;
-        Ok(async move { registration.register(description).await })
+        Ok(async move {
+            description.query_port = answering.and_then(Opening::open);
+            registration.register(description).await
+        })
     }
 
     pub(super) fn update_description(&self) {
+        self.publish();
         let Some(registration) = self.handle() else { return };
         let described = self.description().and_then(|description| registration.describe(description));
         // What is listed stays as it was. Before it is listed, nothing has to be complete.
@@ -66,6 +111,7 @@ impl BackendServerRegistration {
             name: self.server_name.to_string(),
             address: config::host(&self.public_address.to_string(), 0.0).public_address(),
             port: u16::try_from(self.port).map_err(|_| ClientError::field("port", "must be 1 to 65535"))?,
+            query_port: self.bound_query_port(),
             map: self.map.to_string(),
             mode: self.mode.to_string(),
             region: self.region.to_string(),

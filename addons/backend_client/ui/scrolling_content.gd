@@ -1,0 +1,26 @@
+class_name BackendScrollingContent
+extends ScrollContainer
+## Is as tall as its content, but not taller than the window: a form that does not fit scrolls.
+
+## Space that is left free above and below, for the panel around it.
+@export var margin := 28.0
+
+
+func _ready() -> void:
+	horizontal_scroll_mode = SCROLL_MODE_DISABLED
+	follow_focus = true
+	_content().minimum_size_changed.connect(_fit)
+	get_viewport().size_changed.connect(_fit)
+	_fit()
+
+
+func _fit() -> void:
+	var available := get_viewport_rect().size.y - 2.0 * margin
+	var wanted := _content().get_combined_minimum_size()
+	var bar := get_v_scroll_bar().get_combined_minimum_size().x
+	custom_minimum_size.y = minf(wanted.y, maxf(available, 120.0))
+	custom_minimum_size.x = wanted.x + (bar if wanted.y > available else 0.0)
+
+
+func _content() -> Control:
+	return get_child(0) as Control

@@ -1,0 +1,31 @@
+class_name BackendUiErrors
+extends RefCounted
+## Sentences for players about errors, by their code. Other errors keep the message they came with.
+
+const _TEXTS: Dictionary[String, String] = {
+	"account_exists": "There is an account with this address already. Log in instead.",
+	"already_linked": "This address belongs to another account.",
+	"banned": "This account is banned.",
+	"connection_failed": "The server cannot be reached.",
+	"expired": "Your session has ended. Log in again.",
+	"internal": "The service has a problem. Try again later.",
+	"invalid_credentials": "The e-mail address or the password is wrong.",
+	"invite_code_unknown": "No room has this code.",
+	"mail_code_invalid": "The code is wrong or too old. Request another one.",
+	"network": "The service cannot be reached. Check your connection.",
+	"not_logged_in": "Log in first.",
+	"rate_limited": "Too many attempts. Wait a moment.",
+	"refresh_token_invalid": "Your session has ended. Log in again.",
+	"refresh_token_reused": "Your session was used elsewhere. Log in again.",
+	"room_draining": "This server is closing.",
+	"room_full": "This server is full.",
+	"room_not_found": "This server is gone.",
+	"timeout": "The service does not answer. Try again.",
+	"unavailable": "The service is not available. Try again later.",
+	"wrong_room_password": "The password is wrong.",
+}
+
+
+## The sentence for [param error], to be translated in [constant BackendUiTranslations.DOMAIN].
+static func text_of(error: BackendError) -> String:
+	return _TEXTS.get(error.code, error.message)

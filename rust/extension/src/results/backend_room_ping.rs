@@ -1,0 +1,70 @@
+//! `BackendRoomPing` and the results that hold pings.
+
+use std::time::Duration;
+
+use backend_client::protocol::registration::ServerStatus;
+use backend_client::rooms::ping::{Measurement, RoomPing};
+use godot::prelude::*;
+
+use crate::results::backend_error::Failure;
+use crate::results::backend_room::BackendRoom;
+use crate::results::result_class::result_class;
+
+result_class! {
+    /// What the pings of one game server have measured.
+    ///
+    /// It has failed if the server did not answer ([code]timeout[/code]) or cannot be asked ([code]invalid_field[/code]: no
+    /// [member BackendRoom.query_port], or an address that leads to no machine).
+    BackendRoomPing(Measurement) {
+        /// Median round trip in milliseconds.
+        latency_ms (get_latency_ms): f64 = |measured| milliseconds(measured.latency);
+        /// Mean difference between successive round trips in milliseconds.
+        jitter_ms (get_jitter_ms): f64 = |measured| milliseconds(measured.jitter);
+        /// Share of the pings that were not answered, from 0 to 1.
+        loss (get_loss): f64 = |measured| measured.loss;
+        /// Current number of players, as the server reports it.
+        players (get_players): i64 = |measured| measured.players.into();
+        /// Maximum number of players.
+        max_players (get_max_players): i64 = |measured| measured.max_players.into();
+        /// State of the server, one of the [code]STATUS_*[/code] constants of [BackendRoom]. A server whose main loop has stalled reports
+        /// it here before the room list does.
+        status (get_status): i64 = |measured| match measured.status {
+            ServerStatus::Ready => BackendRoom::STATUS_READY,
+            ServerStatus::Draining => BackendRoom::STATUS_DRAINING,
+            ServerStatus::Unhealthy => BackendRoom::STATUS_UNHEALTHY,
+        };
+    }
+}
+
+result_class! {
+    /// The result of [method BackendRooms.ping_rooms].
+    BackendRoomPings(Vec<RoomPing>) {}
+    methods {
+        /// Returns the number of measurements: one for each room of the page.
+        #[func]
+        fn size(&self) -> i64 {
+            self.outcome.as_ref().map_or(0, |pings| pings.len() as i64)
+        }
+
+        /// Returns the measurement of the room at [param index] of the page, or [code]null[/code] if the index is out of range.
+        #[func]
+        fn get_ping(&self, index: i64) -> Option<Gd<BackendRoomPing>> {
+            self.outcome.as_ref().ok()?.get(usize::try_from(index).ok()?).map(object)
+        }
+
+        /// Returns the measurement of a room by its id, or [code]null[/code] if there is none.
+        #[func]
+        fn find_ping(&self, room_id: GString) -> Option<Gd<BackendRoomPing>> {
+            let room_id = room_id.to_string();
+            self.outcome.as_ref().ok()?.iter().find(|ping| ping.room_id == room_id).map(object)
+        }
+    }
+}
+
+fn object(ping: &RoomPing) -> Gd<BackendRoomPing> {
+    BackendRoomPing::object(ping.measured.clone().map_err(Failure::from))
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}

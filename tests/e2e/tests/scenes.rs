@@ -1,0 +1,120 @@
+//! The ready-made scenes in a window, one picture for each state, and ten thousand rooms in the server browser.
+
+use std::fs;
+use std::thread;
+
+use anyhow::{Context, Result, ensure};
+use test_harness::api::Api;
+use test_harness::backend::{self, Backend};
+use test_harness::display::Display;
+use test_harness::godot::Launch;
+use test_harness::picture::Picture;
+use test_harness::programs;
+
+const ROOMS: usize = 10_000;
+const WORKERS: usize = 8;
+const ROOM_PASSWORD: &str = "tadpole";
+
+const PICTURES: &[&str] = &[
+    "login_log_in",
+    "login_register_errors",
+    "login_busy",
+    "login_wrong_password",
+    "login_account_exists",
+    "login_guest",
+    "login_request_code",
+    "login_code_sent",
+    "login_link_account",
+    "login_de",
+    "login_right_to_left",
+    "login_200_percent",
+    "connection_lost_waiting",
+    "connection_lost_de",
+    "connection_lost_reconnecting",
+    "connection_lost_given_up",
+    "connection_lost_200_percent",
+    "browser_not_logged_in",
+    "browser_loading",
+    "browser_rooms",
+    "browser_selected",
+    "browser_de",
+    "browser_right_to_left",
+    "browser_200_percent",
+    "browser_narrow",
+    "browser_password",
+    "browser_wrong_password",
+    "browser_invite_code",
+    "browser_unknown_code",
+    "browser_no_match",
+    "browser_empty",
+    "browser_offline",
+    "browser_many_rooms",
+];
+
+#[test]
+fn each_scene_shows_each_of_its_states() -> Result<()> {
+    let display = Display::open()?;
+    display.check_drivers()?;
+    // Servers on paper send no heartbeats.
+    let backend = Backend::start_with(&["--heartbeat-seconds", "600", "--lease-seconds", "1800"])?;
+    let empty = Backend::start()?;
+    let api = backend.api()?;
+    for index in 0..12 {
+        api.register_server(&format!("Pond {index}"))?;
+    }
+    api.register_server_with_password("Pond locked", ROOM_PASSWORD)?;
+    register_many(&api)?;
+
+    // Kept for people to look at.
+    let folder = programs::workspace().join("target/scenes");
+    fs::create_dir_all(&folder)?;
+    let closed = backend::free_port()?;
+    let mut window = Launch::windowed("scenes", "godot", display.name())
+        .engine_arg("-s")
+        .engine_arg("res://scene_screenshots.gd")
+        .arg(format!("--screenshots={}", folder.display()))
+        .env("BACKEND_URL", backend.url())
+        .env("EMPTY_BACKEND_URL", empty.url())
+        .env("CLOSED_URL", format!("http://127.0.0.1:{closed}"))
+        .start()?;
+    // One by one: all together take longer than a single condition may, where the processor draws.
+    for name in PICTURES {
+        window.log().wait_for(&format!("SCENES shot {name}"))?;
+    }
+    let scrolled = window.log().wait_for("SCENES scrolled")?;
+    window.log().wait_for("SCENES done")?;
+    window.finish(0)?;
+    println!("{scrolled}");
+
+    let mut earlier: Vec<(&str, Picture)> = Vec::new();
+    for name in PICTURES {
+        let picture = Picture::open(&folder.join(format!("{name}.png")))?;
+        ensure!(picture.colours() > 16, "{name} has only {} colours", picture.colours());
+        ensure!(picture.dominance() < 0.98, "{name} is {:.3} one colour", picture.dominance());
+        for (other, seen) in &earlier {
+            ensure!(picture.difference(seen) > 0.0, "{name} looks like {other}");
+        }
+        earlier.push((name, picture));
+    }
+    let rows = number(&scrolled, "rows")?;
+    ensure!(number(&scrolled, "rooms")? >= ROOMS, "not all rooms are listed: {scrolled}");
+    ensure!(rows < 40, "{rows} row nodes for {ROOMS} rooms: a node for each of them?");
+    Ok(())
+}
+
+fn register_many(api: &Api) -> Result<()> {
+    thread::scope(|scope| {
+        let register = |worker: usize| {
+            (worker..ROOMS)
+                .step_by(WORKERS)
+                .try_for_each(|index| api.register_server(&format!("Server {index:05}")).map(drop))
+        };
+        let workers: Vec<_> = (0..WORKERS).map(|worker| scope.spawn(move || register(worker))).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().ok().context("a worker panicked")?)
+    })
+}
+
+fn number(line: &str, name: &str) -> Result<usize> {
+    let value = line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+    Ok(value.with_context(|| format!("no {name} in: {line}"))?.parse()?)
+}
