@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use aws_lc_rs::signature::{ParsedPublicKey, RsaPublicKeyComponents};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::DecodingKey;
@@ -11,7 +10,7 @@ use serde_json::Value;
 
 use super::algorithm::Algorithm;
 use super::json::{self, Members};
-use super::provider::install_crypto_provider;
+use super::provider::{self, install_crypto_provider};
 use super::rsa;
 
 /// Longest key set read, in bytes.
@@ -98,26 +97,21 @@ impl VerificationKey {
         {
             return Err(KeyRejection::KeyType);
         }
-        // The library takes any bytes for a key and fails at the first token: a key that cannot verify is found here.
-        let (key, parsed) = match (algorithm.rsa_parameters(), algorithm.point_parameters()) {
-            (Some(parameters), _) => {
-                let (n, e) = (number(jwk, "n")?, number(jwk, "e")?);
-                rsa::check(&n, &e)?;
-                let key = DecodingKey::from_rsa_raw_components(&n, &e);
-                (key, RsaPublicKeyComponents { n, e }.to_parsed_public_key(parameters))
-            }
-            (None, Some(parameters)) => {
-                let point = point(jwk, algorithm)?;
-                let key = match algorithm {
-                    Algorithm::EdDSA => DecodingKey::from_ed_der(&point),
-                    _ => DecodingKey::from_ec_der(&point),
-                };
-                (key, ParsedPublicKey::new(parameters, point))
-            }
-            (None, None) => return Err(KeyRejection::Algorithm),
-        };
-        parsed.map_err(|_| KeyRejection::Invalid)?;
         install_crypto_provider();
+        let key = if kty == "RSA" {
+            let (n, e) = (number(jwk, "n")?, number(jwk, "e")?);
+            rsa::check(&n, &e)?;
+            DecodingKey::from_rsa_raw_components(&n, &e)
+        } else {
+            let point = point(jwk, algorithm)?;
+            match algorithm {
+                Algorithm::EdDSA => DecodingKey::from_ed_der(&point),
+                _ => DecodingKey::from_ec_der(&point),
+            }
+        };
+        if !provider::is_valid(algorithm, &key) {
+            return Err(KeyRejection::Invalid);
+        }
         Ok((kid.to_owned(), Self { algorithm, key }))
     }
 
