@@ -126,7 +126,7 @@ func test_without_a_journal_saves_arrive_and_the_game_is_told() -> void:
 	var local := record(_store.saved_locally)
 	var session := await load_new_player()
 	OS.unset_environment("BACKEND_JOURNAL_FOLDER")
-	await until(func() -> bool: return not failures_told.is_empty(), PATIENCE, "journal_failed")
+	await until(func() -> bool: return not failures_told.is_empty(), WAIT_TIMEOUT, "journal_failed")
 	if not failures_told.is_empty():
 		check_eq((failures_told[0][0] as BackendError).code, "journal", "code")
 	_store.save(session.player_id, "progress", {"wins": 1})
@@ -162,7 +162,7 @@ func test_a_damaged_journal_is_told_and_set_aside() -> void:
 	var session := await load_new_player()
 	OS.unset_environment("BACKEND_JOURNAL_FOLDER")
 	var told := func(warning: Array) -> bool: return (warning[0] as String).contains("journal-0.db")
-	await until(func() -> bool: return warnings.any(told), PATIENCE, "journal_warning")
+	await until(func() -> bool: return warnings.any(told), WAIT_TIMEOUT, "journal_warning")
 	_store.save(session.player_id, "progress", {"wins": 1})
 	await until(func() -> bool: return not local.is_empty(), SAVE_PATIENCE, "saved_locally")
 	check_eq(failures_told.size(), 0, "emissions of journal_failed")

@@ -4,7 +4,7 @@ extends "res://backend_suite.gd"
 ## A heartbeat carries what changed; it may take as long as the backend's heartbeat interval, 30 s
 ## by default.
 const HEARTBEAT_PATIENCE := 45.0
-const Branch := preload("res://branch.gd")
+const MultiplayerBranch := preload("res://multiplayer_branch.gd")
 const WarningLog := preload("res://warning_log.gd")
 
 
@@ -46,7 +46,7 @@ func test_auto_register_registers_by_itself() -> void:
 	registration.auto_register = true
 	var registrations := record(registration.registered)
 	add_child(registration)
-	await until(func() -> bool: return registrations.size() == 1, PATIENCE, "registered")
+	await until(func() -> bool: return registrations.size() == 1, WAIT_TIMEOUT, "registered")
 	check_eq(registration.is_registered(), true, "registered")
 
 
@@ -225,7 +225,7 @@ func test_registering_goes_on_until_the_backend_is_there() -> void:
 	check_eq((failures_told[0][0] as BackendError).retryable, true, "retryable")
 	relay.connect_line()
 	await until(func() -> bool: return registration.is_registered(), HEARTBEAT_PATIENCE, "listed")
-	await until(func() -> bool: return registrations.size() == 1, PATIENCE, "registered")
+	await until(func() -> bool: return registrations.size() == 1, WAIT_TIMEOUT, "registered")
 
 
 func test_a_server_that_was_told_to_stop_does_not_register_later() -> void:
@@ -257,13 +257,13 @@ func test_a_failure_that_nobody_looks_at_is_an_error_in_the_log() -> void:
 	failed_with(kept.result, "invalid_field", "no name")
 	var told := record(ignored.registration_failed)
 	ignored.register()
-	await until(func() -> bool: return told.size() == 1, PATIENCE, "registration_failed")
+	await until(func() -> bool: return told.size() == 1, WAIT_TIMEOUT, "registration_failed")
 
 
 func test_a_door_that_is_shut_or_unguarded_is_a_warning() -> void:
 	var warnings := WarningLog.new()
 	OS.add_logger(warnings)
-	var branch := Branch.new()
+	var branch := MultiplayerBranch.new()
 	add_child(branch)
 	var registration := BackendServerRegistration.new()
 	registration.server_name = unique("Door")
@@ -273,7 +273,7 @@ func test_a_door_that_is_shut_or_unguarded_is_a_warning() -> void:
 	succeeded(await registration.register().wait(), "register")
 	# The port is looked up on a worker thread.
 	var missing_port := "nothing listens on port %d" % registration.port
-	await until(func() -> bool: return warnings.has(missing_port), PATIENCE, missing_port)
+	await until(func() -> bool: return warnings.has(missing_port), WAIT_TIMEOUT, missing_port)
 	check(not warnings.has("not authenticated"), "nobody can come in yet")
 	registration.port = branch.host()
 	warnings.clear()

@@ -32,12 +32,12 @@ func test_a_late_save_is_kept_and_both_servers_are_told() -> void:
 		check_eq(flushed.saved, 0, "saved")
 		check_eq(flushed.unsaved, 0, "unsaved")
 		check_eq(flushed.conflicted, 1, "conflicted")
-	await until(func() -> bool: return not conflicts.is_empty(), PATIENCE, "conflicted")
+	await until(func() -> bool: return not conflicts.is_empty(), WAIT_TIMEOUT, "conflicted")
 	check_eq(lost, [[session.player_id]], "emissions of lease_lost")
 	check_eq(conflicts, [[session.player_id, "progress"]], "emissions of conflicted")
 	check_eq(late.store.is_holding(session.player_id), false, "held by the late server")
 	late.store.save(session.player_id, "progress", {"wins": 3})
-	await until(func() -> bool: return not refusals.is_empty(), PATIENCE, "save_failed")
+	await until(func() -> bool: return not refusals.is_empty(), WAIT_TIMEOUT, "save_failed")
 	if not refusals.is_empty():
 		check_eq((refusals[0][2] as BackendError).code, "lease_lost", "code")
 
@@ -192,7 +192,7 @@ func test_a_player_is_handed_over_with_the_final_state() -> void:
 	check_eq(second.store.is_holding(session.player_id), true, "held by the second")
 	var refusals := record(first.store.save_failed)
 	first.store.save(session.player_id, "progress", {"wins": 9})
-	await until(func() -> bool: return not refusals.is_empty(), PATIENCE, "save_failed")
+	await until(func() -> bool: return not refusals.is_empty(), WAIT_TIMEOUT, "save_failed")
 	if not refusals.is_empty():
 		check_eq((refusals[0][2] as BackendError).code, "not_loaded", "code")
 	check_eq(await conflicts_of(second, session), 0, "conflicts")

@@ -102,7 +102,7 @@ func test_nobody_gets_in_while_draining() -> void:
 	_shutdown.peer_auth = auth
 	check_eq(auth.accepting, true, "accepting before")
 	_shutdown.request_shutdown("suite")
-	await until(func() -> bool: return not auth.accepting, PATIENCE, "end of accepting")
+	await until(func() -> bool: return not auth.accepting, WAIT_TIMEOUT, "end of accepting")
 	await completion()
 	check_eq(auth.accepting, false, "accepting after")
 

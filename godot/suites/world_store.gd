@@ -245,7 +245,7 @@ func test_the_game_is_asked_for_what_has_changed() -> void:
 	await open_world()
 	_world.autosave_interval = 0.1
 	var asked := record(_world.collect_saves)
-	await until(func() -> bool: return asked.size() >= 2, PATIENCE, "collect_saves")
+	await until(func() -> bool: return asked.size() >= 2, WAIT_TIMEOUT, "collect_saves")
 
 
 func test_many_chunks_are_saved_without_filling_the_memory() -> void:

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::algorithm::Algorithm;
 use super::json::{self, Members};
+use super::key_rejection::{KeyRejection, MAX_KID_BYTES};
 use super::provider::{self, install_crypto_provider};
 use super::rsa;
 
@@ -17,8 +18,6 @@ use super::rsa;
 pub const MAX_KEY_SET_BYTES: usize = 64 * 1024;
 /// Most keys in a key set.
 pub const MAX_KEYS: usize = 32;
-/// Longest `kid` of a key, in bytes.
-pub const MAX_KID_BYTES: usize = 128;
 
 /// Members that only a private or symmetric key has (RFC 7518 §6.2.2, §6.3.2, §6.4.1; RFC 8037 §2).
 const SECRET_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
@@ -33,34 +32,6 @@ pub enum KeySetRejection {
     Malformed,
     #[error("the key set has more than {MAX_KEYS} keys")]
     TooManyKeys,
-}
-
-/// The reason for which one key of a set is left out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[allow(missing_docs, reason = "the message of each variant says it")]
-pub enum KeyRejection {
-    #[error("not an object")]
-    NotAnObject,
-    #[error("kid is missing, or is not 1 to {MAX_KID_BYTES} printable ASCII characters")]
-    KeyId,
-    #[error("a symmetric or private key was published")]
-    Secret,
-    #[error("not for signatures (use, key_ops)")]
-    Purpose,
-    #[error("alg is missing, or not one this issuer may use")]
-    Algorithm,
-    #[error("kty or crv does not go with alg")]
-    KeyType,
-    #[error("a number is missing, of the wrong length or not canonical base64url")]
-    Encoding,
-    #[error("RSA with less than 2048 or more than 8192 bits")]
-    RsaSize,
-    #[error("RSA with an even modulus, or an exponent that is 1, even or huge")]
-    RsaNumbers,
-    #[error("RSA key of a generator that makes weak ones (ROCA, CVE-2017-15361)")]
-    Roca,
-    #[error("not a valid public key")]
-    Invalid,
 }
 
 /// One public key, bound to one algorithm: it cannot be used with another.

@@ -22,6 +22,7 @@
 mod algorithm;
 mod compact;
 mod json;
+mod key_rejection;
 mod keys;
 mod provider;
 mod rsa;
@@ -40,9 +41,8 @@ use backend_protocol::validation::{
 };
 use compact::Compact;
 use json::MemberValue;
-pub use keys::{
-    KeyRejection, KeySet, KeySetRejection, MAX_KEY_SET_BYTES, MAX_KEYS, MAX_KID_BYTES, VerificationKey,
-};
+pub use key_rejection::{KeyRejection, MAX_KID_BYTES};
+pub use keys::{KeySet, KeySetRejection, MAX_KEY_SET_BYTES, MAX_KEYS, VerificationKey};
 pub use signing::{SigningError, SigningKey};
 
 /// A day before this library was built: clocks of a build machine and of a server need not agree to the second.

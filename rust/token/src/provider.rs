@@ -14,7 +14,6 @@ use jsonwebtoken::signature::{Error, Verifier};
 use jsonwebtoken::{DecodingKey, DecodingKeyKind};
 
 use super::algorithm::Algorithm;
-use super::keys::MAX_KEYS;
 
 /// The provider of this crate. It verifies with the algorithms of [`Algorithm`] only.
 static PROVIDER: LazyLock<CryptoProvider> =
@@ -25,7 +24,7 @@ static PROVIDER: LazyLock<CryptoProvider> =
 static PARSED_KEYS: RwLock<VecDeque<ParsedKey>> = RwLock::new(VecDeque::new());
 
 /// Most parsed keys: those of eight issuers with full key sets.
-const MAX_PARSED_KEYS: usize = 8 * MAX_KEYS;
+const MAX_PARSED_KEYS: usize = 256;
 
 struct ParsedKey {
     algorithm: Algorithm,

@@ -1,6 +1,6 @@
 //! The checks of an RSA public key (RFC 7518 §3.3, NIST SP 800-56B §6.4, ROCA).
 
-use super::keys::KeyRejection;
+use super::key_rejection::KeyRejection;
 
 /// Shortest modulus, in bits.
 const MIN_BITS: usize = 2_048;
