@@ -1,7 +1,7 @@
 ## Saving players' documents, and reading back what the backend really holds.
 extends "res://backend_suite.gd"
 
-const SAVE_PATIENCE := 30.0
+const SAVE_TIMEOUT := 30.0
 
 var _registration: BackendServerRegistration
 var _store: BackendPlayerStore
@@ -17,7 +17,7 @@ func test_a_save_arrives() -> void:
 	_store.save(session.player_id, "progress", progress)
 	check_eq(_store.get_unsaved_count(), 1, "dirty")
 	check_eq(_store.get_document(session.player_id, "progress")["wins"], 3, "own copy")
-	await until(func() -> bool: return not saves.is_empty(), SAVE_PATIENCE, "saved")
+	await until(func() -> bool: return not saves.is_empty(), SAVE_TIMEOUT, "saved")
 	check_eq(saves, [[session.player_id, "progress", 1]], "emissions of saved")
 	check_eq(_store.get_unsaved_count(), 0, "dirty after the save")
 	var documents: BackendPlayerDocuments = await session.read_documents().wait()
@@ -49,7 +49,7 @@ func test_saves_in_a_row_become_one() -> void:
 	check_eq(_store.get_unsaved_count(), 1, "dirty")
 	# Not by a flush, which sends what the journal has already, and again what comes into it meanwhile.
 	await until(
-		func() -> bool: return _store.get_unsaved_count() == 0, SAVE_PATIENCE, "nothing dirty"
+		func() -> bool: return _store.get_unsaved_count() == 0, SAVE_TIMEOUT, "nothing dirty"
 	)
 	var documents: BackendPlayerDocuments = await session.read_documents().wait()
 	check_eq(documents.get_document("progress"), {"wins": 49}, "document")
@@ -273,7 +273,7 @@ func test_collect_saves_comes_at_the_interval() -> void:
 	)
 	var saves := record(_store.saved)
 	_store.autosave_interval = 0.5
-	await until(func() -> bool: return not saves.is_empty(), SAVE_PATIENCE, "saved")
+	await until(func() -> bool: return not saves.is_empty(), SAVE_TIMEOUT, "saved")
 	var documents: BackendPlayerDocuments = await session.read_documents().wait()
 	check_eq(documents.get_document("progress"), {"collected": true}, "document")
 
@@ -312,7 +312,7 @@ func test_every_await_returns_when_the_store_leaves_the_tree() -> void:
 	check_eq(_store.get_unsaved_count(), 1, "dirty")
 	relay.connect_line()
 	await until(
-		func() -> bool: return _store.get_unsaved_count() == 0, SAVE_PATIENCE, "nothing dirty"
+		func() -> bool: return _store.get_unsaved_count() == 0, SAVE_TIMEOUT, "nothing dirty"
 	)
 	_store.free()
 

@@ -1,7 +1,7 @@
 ## Worlds: chunks that survive what the network, the disk and other servers do.
 extends "res://backend_suite.gd"
 
-const SAVE_PATIENCE := 30.0
+const SAVE_TIMEOUT := 30.0
 const FOLDER := "user://world_suite"
 
 var _world_id := ""
@@ -185,7 +185,7 @@ func test_a_damaged_copy_is_not_sent() -> void:
 	FileAccess.open(object, FileAccess.WRITE).store_string("not a chunk")
 	var failures_told := record(_world.save_failed)
 	relay.connect_line()
-	await until(func() -> bool: return not failures_told.is_empty(), SAVE_PATIENCE, "save_failed")
+	await until(func() -> bool: return not failures_told.is_empty(), SAVE_TIMEOUT, "save_failed")
 	if not failures_told.is_empty():
 		check_eq(failures_told[0][0], "a", "chunk")
 		check_eq((failures_told[0][1] as BackendError).code, "storage", "code")
