@@ -45,6 +45,7 @@ pub fn is_valid(algorithm: Algorithm, key: &DecodingKey) -> bool {
 }
 
 /// The provider's factory of verifiers.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the library's type of the factory")]
 fn verifier(algorithm: &jsonwebtoken::Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
     let ours = Algorithm::ALL.iter().copied().find(|ours| ours.library() == *algorithm);
     let Some(ours) = ours.filter(|_| key.family() == algorithm.family()) else {

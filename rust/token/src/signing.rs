@@ -40,8 +40,8 @@ impl SigningKey {
     }
 
     /// The key for storing (PKCS #8): a secret.
-    pub fn to_pkcs8(&self) -> Result<Vec<u8>, SigningError> {
-        Ok(self.key.as_bytes().to_vec())
+    pub fn to_pkcs8(&self) -> Vec<u8> {
+        self.key.as_bytes().to_vec()
     }
 
     fn from_pair(pair: &Ed25519KeyPair) -> Result<Self, SigningError> {

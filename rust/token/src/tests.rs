@@ -63,7 +63,7 @@ fn a_good_token_is_accepted() {
 #[test]
 fn what_we_issue_is_what_we_accept() {
     let key = SigningKey::generate().expect("a key");
-    let kept = SigningKey::from_pkcs8(&key.to_pkcs8().expect("kept")).expect("read");
+    let kept = SigningKey::from_pkcs8(&key.to_pkcs8()).expect("read");
     let claims: Claims = serde_json::from_value(good_claims()).expect("claims");
     let token = kept.sign(TokenKind::Access, &claims).expect("signed");
     assert_eq!(verify(&token, &set_of(&[&key]), &expected()), Ok(claims));
