@@ -8,6 +8,7 @@ pub(crate) mod diagnosis;
 pub mod http;
 pub mod lazy_transport;
 pub mod retry;
+pub mod room_creation;
 pub mod transport;
 pub mod worlds;
 

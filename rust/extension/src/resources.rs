@@ -1,4 +1,5 @@
 //! The resource classes, one file each.
 
 pub mod backend_config;
+pub mod backend_room_options;
 pub mod backend_room_query;

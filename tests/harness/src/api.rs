@@ -110,6 +110,7 @@ impl Api {
             visibility: RoomVisibility::Public,
             password: RoomPassword(password.to_owned()),
             attributes: Attributes::new(),
+            allocation_id: None,
         };
         read(self.post(routes::SERVERS, Some(&self.server_key), &body)?)
     }
