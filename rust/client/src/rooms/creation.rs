@@ -17,14 +17,14 @@ const PAUSE: Duration = Duration::from_millis(100);
 impl Rooms {
     /// Creates a room on a server of its own and returns a ticket for it. Dropping the future gives the room up. The `request_id`
     /// of `request` is chosen here.
-    pub async fn create(&self, request: &CreateRoom, patience: Duration) -> Result<JoinTicket, ClientError> {
+    pub async fn create(&self, request: &CreateRoom, timeout: Duration) -> Result<JoinTicket, ClientError> {
         let (backend, waiting) = self.begin()?;
         let request = CreateRoom { request_id: waiting.request_id.clone(), ..request.clone() };
         let poll = || async {
             let (backend, request) = (&backend, &request);
             self.session.authorized(|token| async move { backend.create_room(&token, request).await }).await
         };
-        until_ready(waiting, patience, poll).await
+        until_ready(waiting, timeout, poll).await
     }
 
     /// Finds a room with free seats, or creates one, and returns a ticket for it. Dropping the future gives the request up. The
@@ -32,7 +32,7 @@ impl Rooms {
     pub async fn quick_play(
         &self,
         request: &QuickPlay,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<JoinTicket, ClientError> {
         let (backend, waiting) = self.begin()?;
         let request = QuickPlay { request_id: waiting.request_id.clone(), ..request.clone() };
@@ -40,7 +40,7 @@ impl Rooms {
             let (backend, request) = (&backend, &request);
             self.session.authorized(|token| async move { backend.quick_play(&token, request).await }).await
         };
-        until_ready(waiting, patience, poll).await
+        until_ready(waiting, timeout, poll).await
     }
 
     fn begin(&self) -> Result<(Arc<dyn RoomCreationBackend>, Waiting), ClientError> {
@@ -59,7 +59,7 @@ impl Rooms {
 
 async fn until_ready<F: Future<Output = Result<RoomCreation, ClientError>>>(
     mut waiting: Waiting,
-    patience: Duration,
+    timeout: Duration,
     poll: impl Fn() -> F,
 ) -> Result<JoinTicket, ClientError> {
     let repeated = async {
@@ -75,8 +75,8 @@ async fn until_ready<F: Future<Output = Result<RoomCreation, ClientError>>>(
             }
         }
     };
-    let Ok(outcome) = tokio::time::timeout(patience, repeated).await else {
-        let seconds = patience.as_secs();
+    let Ok(outcome) = tokio::time::timeout(timeout, repeated).await else {
+        let seconds = timeout.as_secs();
         return Err(ClientError::new(Fault::Timeout, format!("no room was ready within {seconds} s")));
     };
     // What has failed is over at the backend as well; anything else may not be.

@@ -217,12 +217,12 @@ impl BackendRooms {
         #[opt(default = 60.0)] timeout: f64,
     ) -> Gd<BackendRequest> {
         let request = BackendRoomOptions::to_wire(options.as_ref()).and_then(|room| {
-            let (seats, patience) = (party_seats(seats)?, patience(timeout)?);
-            Ok((CreateRoom { room, seats, ..CreateRoom::default() }, patience))
+            let (seats, timeout) = (party_seats(seats)?, room_timeout(timeout)?);
+            Ok((CreateRoom { room, seats, ..CreateRoom::default() }, timeout))
         });
-        let work = request.and_then(|(request, patience)| {
+        let work = request.and_then(|(request, timeout)| {
             let rooms = self.rooms()?;
-            Ok(async move { rooms.create(&request, patience).await })
+            Ok(async move { rooms.create(&request, timeout).await })
         });
         self.calls.try_start(work, BackendJoinTicket::answer)
     }
@@ -248,12 +248,12 @@ impl BackendRooms {
         let request = OptionalQuery(query).to_wire().and_then(|query| {
             let room =
                 options.as_ref().map(|options| BackendRoomOptions::to_wire(Some(options))).transpose()?;
-            let (seats, patience) = (party_seats(seats)?, patience(timeout)?);
-            Ok((QuickPlay { query, room, seats, ..QuickPlay::default() }, patience))
+            let (seats, timeout) = (party_seats(seats)?, room_timeout(timeout)?);
+            Ok((QuickPlay { query, room, seats, ..QuickPlay::default() }, timeout))
         });
-        let work = request.and_then(|(request, patience)| {
+        let work = request.and_then(|(request, timeout)| {
             let rooms = self.rooms()?;
-            Ok(async move { rooms.quick_play(&request, patience).await })
+            Ok(async move { rooms.quick_play(&request, timeout).await })
         });
         self.calls.try_start(work, BackendJoinTicket::answer)
     }
@@ -321,7 +321,7 @@ fn party_seats(seats: i64) -> Result<Option<u32>, ClientError> {
     Ok((seats != 1).then_some(seats))
 }
 
-fn patience(seconds: f64) -> Result<Duration, ClientError> {
+fn room_timeout(seconds: f64) -> Result<Duration, ClientError> {
     let valid = Some(seconds).filter(|seconds| (1.0..=3_600.0).contains(seconds));
     valid
         .map(Duration::from_secs_f64)

@@ -29,7 +29,7 @@ const PORT_FILE: &str = "port";
 /// The server was asked to end; the file's age is the time since then.
 const STOPPING_FILE: &str = "stopping";
 /// A supervisor writes its file much sooner.
-const SUPERVISOR_PATIENCE: Duration = Duration::from_secs(10);
+const SUPERVISOR_START_TIMEOUT: Duration = Duration::from_secs(10);
 /// Variables of the backend that servers get. The others may be secrets.
 const INHERITED: [&str; 11] = [
     "PATH",
@@ -230,7 +230,7 @@ impl Allocator for LocalAllocator {
         }
         match Processes::read(&folder)? {
             Some(processes) if processes.any_runs() => Ok(Sighting::Running),
-            None if started < SUPERVISOR_PATIENCE => Ok(Sighting::Running),
+            None if started < SUPERVISOR_START_TIMEOUT => Ok(Sighting::Running),
             // It may have ended between the two looks.
             _ => Ok(match Ending::read(&folder)? {
                 Some(ending) => ended(ending.to_string()),

@@ -20,7 +20,7 @@ const LOG_FILE: &str = "output.log";
 /// What was printed before.
 const EARLIER_LOG_FILE: &str = "output.1.log";
 /// What has left the server's process group may keep the pipe open for ever.
-const OUTPUT_PATIENCE: Duration = Duration::from_secs(2);
+const OUTPUT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Lines, and bytes of them, that explain why a server did not start.
 const LAST_LINES: usize = 10;
 const LAST_BYTES: u64 = 2_048;
@@ -72,7 +72,7 @@ fn supervise(
     waitid(WaitId::Pid(group), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)?;
     let _empty = kill_process_group(group, Signal::KILL);
     let status = child.wait()?;
-    let _open = finished.recv_timeout(OUTPUT_PATIENCE);
+    let _open = finished.recv_timeout(OUTPUT_TIMEOUT);
     Ok(status)
 }
 
