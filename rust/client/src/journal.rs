@@ -34,7 +34,7 @@
 //! which file on which run of which machine it is. Where that differs, what was saved is sent, under its own numbers, which
 //! are harmless to repeat; but nobody's leases are touched: those of a dead server run out.
 
-mod commit_counter;
+pub(crate) mod commit_counter;
 mod file;
 mod folder;
 mod format;

@@ -1,6 +1,7 @@
 //! What the client takes from its surroundings: time, randomness, files, secrets.
 
 pub mod clock;
+pub(crate) mod database_check;
 pub mod encrypted_storage;
 pub(crate) mod private_files;
 pub(crate) mod rng;

@@ -7,6 +7,7 @@
 //! under the epoch it was made under; if another server has taken the world since, it is put aside on disk, never dropped.
 
 mod index;
+mod index_format;
 mod local_writer;
 mod object_cache;
 mod open;

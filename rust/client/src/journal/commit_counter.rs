@@ -1,12 +1,12 @@
-//! How many transactions were committed to a journal, in a small file beside it: `journal-0.db-count`.
+//! How many transactions were committed to a journal or to a world's index, in a small file beside it: `journal-0.db-count`.
 //!
 //! SQLite takes a log that was cut, or damaged in the middle, for one that ends there, and says nothing. The number of the
-//! last commit is in the journal itself as well; when the one here is larger, commits are missing that were acknowledged.
+//! last commit is in the database itself as well; when the one here is larger, commits are missing that were acknowledged.
 //!
 //! It is written after each commit and not synced with it, since a second sync would double the time a commit takes. So:
 //!
 //! - Whatever is done to the log while the machine runs is noticed, also after SIGKILL.
-//! - After a power cut, what is found here can be older than the journal. It is never newer, so no loss is announced that
+//! - After a power cut, what is found here can be older than the database. It is never newer, so no loss is announced that
 //!   is none; but one can stay unseen if it took only the commits since the kernel last wrote the file (seconds), or since
 //!   [`CommitCounter::sync`], whichever is later.
 //! - When the file is gone or damaged too, nothing is seen.
@@ -20,7 +20,7 @@ use crate::platform::private_files::{open_private, private_file};
 const MAGIC: [u8; 4] = *b"JCN1";
 const LENGTH: usize = 16;
 
-/// The file beside a journal.
+/// The file beside a database.
 #[derive(Debug)]
 pub struct CommitCounter {
     /// `None`: it cannot be written. Then a loss is not noticed, which is no reason to save nothing.
@@ -28,7 +28,7 @@ pub struct CommitCounter {
     synced: bool,
 }
 
-/// Where the counter of the journal at `path` is.
+/// Where the counter of the database at `path` is.
 pub fn counter_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push("-count");

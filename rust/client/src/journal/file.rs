@@ -17,6 +17,7 @@ use super::commit_counter::CommitCounter;
 use super::format::{self, FORMAT, ROWS, TABLES};
 use super::origin::FileIdentity;
 use super::{Changes, JournalError, Record};
+use crate::platform::database_check::damage;
 use crate::platform::private_files::{prepare_database, sync_folder};
 
 /// Pages of 4 KiB in the log after which it is taken into the file: SQLite's own default. A burst of small saves gets there
@@ -84,7 +85,10 @@ impl JournalFile {
             return Err(JournalError::Newer(format, FORMAT));
         }
         if !new {
-            check(path, &mut connection).await?;
+            let damage = damage(&mut connection).await.map_err(|error| from_sqlx(path, &error))?;
+            if let Some(damage) = damage {
+                return Err(JournalError::Damaged(format!("{}: {damage}", path.display())));
+            }
         }
         let (backend, origin, commits) = match format {
             FORMAT => stamp(&mut connection).await.map_err(|error| from_sqlx(path, &error))?,
@@ -508,17 +512,6 @@ fn rows(row: &str, count: usize) -> String {
 /// Whether a statement of so many rows is worth a place in the cache: one for each number would crowd the others out.
 const fn is_common(rows: usize) -> bool {
     matches!(rows, 1 | ROWS)
-}
-
-/// Reads every page, and compares tables with their indexes: damage would otherwise be noticed when a save is lost.
-async fn check(path: &Path, connection: &mut SqliteConnection) -> Result<(), JournalError> {
-    let verdict = sqlx::query("PRAGMA integrity_check(1)").fetch_one(connection).await;
-    let verdict: Result<String, sqlx::Error> = verdict.and_then(|row| row.try_get(0));
-    match verdict {
-        Ok(verdict) if verdict == "ok" => Ok(()),
-        Ok(verdict) => Err(JournalError::Damaged(format!("{}: {verdict}", path.display()))),
-        Err(error) => Err(from_sqlx(path, &error)),
-    }
 }
 
 /// By SQLite's primary result code, the low byte of the extended one (sqlite.org/rescode.html).

@@ -1,7 +1,8 @@
 //! What the backend does not have yet, in a SQLite file beside the local copy: `index.db`.
 //!
 //! Opened exclusively: whoever has it open is the only process that holds this world on this machine. WAL with
-//! `synchronous=FULL`: a transaction is on disk when its commit returns.
+//! `synchronous=FULL`: a transaction is on disk when its commit returns. Each row has a checksum, and commits are counted, so
+//! that neither a changed value nor a log that was cut passes for what was written.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,13 +10,14 @@ use std::time::Duration;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteLockingMode, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, Connection, Row, Sqlite, Transaction};
+use sqlx::{ConnectOptions, Connection, Row};
 
+use super::index_format::{self, Change, FORMAT, Session, begin, write_change, write_session};
+use crate::journal::commit_counter::CommitCounter;
 use crate::journal::origin::FileIdentity;
+use crate::platform::database_check::damage;
 use crate::platform::private_files::{prepare_database, sync_folder};
 
-/// Version of the tables, in the file's `user_version`.
-const FORMAT: i64 = 2;
 /// Bytes that the log keeps of the disk after it was taken in.
 const LOG_BYTES: &str = "4194304";
 /// Times the file may be written before its log is taken in. In a burst the log grows by some hundred kilobytes.
@@ -51,38 +53,6 @@ pub enum IndexError {
     Failed(String),
 }
 
-/// One chunk that differs from what the backend has.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    pub name: String,
-    /// `None`: removed.
-    pub object: Option<Object>,
-    /// The oldest change that it covers, counted in this process; 0 if an earlier one made it. Not in the file.
-    pub since: u64,
-}
-
-/// The object of a changed chunk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Object {
-    pub hash: String,
-    /// Raw size.
-    pub bytes: u64,
-    /// Compressed size.
-    pub stored_bytes: u64,
-}
-
-/// Under what the changes are made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Session {
-    /// The server that took the lease.
-    pub server_id: String,
-    pub epoch: i64,
-    /// The last sequence that was given to a commit.
-    pub sequence: i64,
-    /// Version of the world after the last commit that is known here.
-    pub version: i64,
-}
-
 /// What was found when the index was opened.
 #[derive(Debug, Default)]
 pub struct Recovered {
@@ -94,6 +64,8 @@ pub struct Recovered {
     pub outgoing: Vec<Change>,
     /// Changes without a commit.
     pub waiting: Vec<Change>,
+    /// Commits to the file that were acknowledged and are not in it: what is found is older than what was there.
+    pub missing: i64,
 }
 
 /// The open file.
@@ -103,34 +75,52 @@ pub struct Index {
     identity: FileIdentity,
     /// Of the backend that has the world; `None`: it does not tell.
     backend: Option<String>,
+    /// What is in the table `session`.
+    session: Option<Session>,
+    counter: CommitCounter,
+    /// The number of the last commit to the file, and how many of them were acknowledged and are not in it.
+    commits: i64,
+    missing: i64,
     writes: u32,
 }
 
 impl Index {
     /// Opens or makes the index in `folder`, for changes of a world that is at `backend`.
     pub async fn open(folder: &Path, backend: Option<&str>) -> Result<(Self, Recovered), IndexError> {
-        let path = folder.join("index.db");
-        let (connection, identity) = connect(&path).await?;
-        let backend = backend.map(str::to_owned);
-        let mut index = Self { path, connection, identity, backend, writes: 0 };
-        let recovered = match index.read().await {
-            Ok(recovered) => recovered,
+        let mut index = Self::open_file(folder, backend).await?;
+        match index.read().await {
+            Ok(recovered) => Ok((index, recovered)),
             Err(error) => {
                 index.close().await;
-                return Err(error);
+                Err(error)
             }
-        };
-        Ok((index, recovered))
+        }
     }
 
     /// What is left in `folder`, for whichever backend.
     pub async fn left_in(folder: &Path) -> Result<Recovered, IndexError> {
-        let path = folder.join("index.db");
-        let (connection, identity) = connect(&path).await?;
-        let mut index = Self { path, connection, identity, backend: None, writes: 0 };
-        let read = index.read_all().await.map_err(sort);
+        let mut index = Self::open_file(folder, None).await?;
+        let read = index.read_all().await;
         index.close().await;
         read.map(|(recovered, _, _)| recovered)
+    }
+
+    async fn open_file(folder: &Path, backend: Option<&str>) -> Result<Self, IndexError> {
+        let path = folder.join("index.db");
+        let (mut connection, identity) = connect(&path).await?;
+        let commits = index_format::commits(&mut connection).await.map_err(sort)?;
+        let (counter, counted) = CommitCounter::open(&path);
+        Ok(Self {
+            path,
+            connection,
+            identity,
+            backend: backend.map(str::to_owned),
+            session: None,
+            counter,
+            commits: commits.max(counted),
+            missing: (counted - commits).max(0),
+            writes: 0,
+        })
     }
 
     /// Whether what is written here is where the next process looks for it.
@@ -140,25 +130,6 @@ impl Index {
         } else {
             Err(IndexError::Removed(self.path.display().to_string()))
         }
-    }
-
-    async fn write_session(&mut self, session: &Session) -> sqlx::Result<()> {
-        let origin = self.identity.origin(&self.path);
-        let mut tx = self.connection.begin().await?;
-        sqlx::query("DELETE FROM session").execute(&mut *tx).await?;
-        sqlx::query(
-            "INSERT INTO session (server_id, epoch, sequence, version, backend, origin) \
-             VALUES ($1, $2, $3, $4, $5, $6)",
-        )
-        .bind(&session.server_id)
-        .bind(session.epoch)
-        .bind(session.sequence)
-        .bind(session.version)
-        .bind(&self.backend)
-        .bind(origin)
-        .execute(&mut *tx)
-        .await?;
-        tx.commit().await
     }
 
     /// After a failed write: what the system did with the pages is not known, so the file is opened anew and everything
@@ -176,10 +147,10 @@ impl Index {
             tracing::debug!(%error, "a failed index was not closed in good order");
         }
         (self.connection, self.identity) = connect(&self.path).await?;
-        // Without the changes before it there is nothing to be committed under it.
-        self.write_session(session).await.map_err(sort)?;
-        let mut tx = self.connection.begin().await.map_err(sort)?;
+        let origin = self.identity.origin(&self.path);
         let rewritten = async {
+            let mut tx = begin(&mut self.connection, self.commits + 1).await?;
+            write_session(&mut tx, Some(session), self.backend.as_deref(), &origin).await?;
             sqlx::query("DELETE FROM changes").execute(&mut *tx).await?;
             for (sequence, changes) in [(session.sequence, outgoing), (0, waiting)] {
                 for change in changes {
@@ -188,66 +159,103 @@ impl Index {
             }
             tx.commit().await
         };
-        rewritten.await.map_err(sort)
+        let rewritten = rewritten.await;
+        self.ended(rewritten)?;
+        self.session = Some(session.clone());
+        Ok(())
     }
 
     /// Begins to write under another lease.
     pub async fn begin_session(&mut self, session: &Session) -> Result<(), IndexError> {
-        self.write_session(session).await.map_err(sort)
+        self.change_session(Some(session.clone()), &[], None).await
     }
 
     /// The world was released: the next process owes nobody anything.
     pub async fn end_session(&mut self) -> Result<(), IndexError> {
-        sqlx::query("DELETE FROM session").execute(&mut self.connection).await.map(drop).map_err(sort)
+        self.change_session(None, &[], None).await
     }
 
     /// Notes changes that wait for a commit. A later change of a chunk takes the place of the one that waits.
     pub async fn note(&mut self, changes: &[Change]) -> Result<(), IndexError> {
-        let mut tx = self.connection.begin().await.map_err(sort)?;
-        for change in changes {
-            write_change(&mut tx, change, 0).await.map_err(sort)?;
-        }
-        tx.commit().await.map_err(sort)?;
+        let noted = async {
+            let mut tx = begin(&mut self.connection, self.commits + 1).await?;
+            for change in changes {
+                write_change(&mut tx, change, 0).await?;
+            }
+            tx.commit().await
+        };
+        let noted = noted.await;
+        self.ended(noted)?;
         self.check_place()?;
         self.written().await
     }
 
     /// Gives waiting changes to the commit `sequence`. From here on that number stands for exactly these changes.
     pub async fn assign(&mut self, sequence: i64, changes: &[Change]) -> Result<(), IndexError> {
-        let mut tx = self.connection.begin().await.map_err(sort)?;
-        let assigned = async {
-            sqlx::query("UPDATE session SET sequence = $1").bind(sequence).execute(&mut *tx).await?;
-            for change in changes {
-                sqlx::query("UPDATE changes SET sequence = $1 WHERE name = $2 AND sequence = 0")
-                    .bind(sequence)
-                    .bind(&change.name)
-                    .execute(&mut *tx)
-                    .await?;
-            }
-            tx.commit().await
-        };
-        assigned.await.map_err(sort)
+        let session = self.session.clone().map(|session| Session { sequence, ..session });
+        self.change_session(session, changes, None).await
     }
 
     /// The commit `sequence` is done with; the world has this version now.
     pub async fn settle(&mut self, sequence: i64, version: i64) -> Result<(), IndexError> {
-        let mut tx = self.connection.begin().await.map_err(sort)?;
-        let settled = async {
-            sqlx::query("DELETE FROM changes WHERE sequence = $1").bind(sequence).execute(&mut *tx).await?;
-            sqlx::query("UPDATE session SET version = $1").bind(version).execute(&mut *tx).await?;
-            tx.commit().await
-        };
-        settled.await.map_err(sort)?;
+        let session = self.session.clone().map(|session| Session { version, ..session });
+        self.change_session(session, &[], Some(sequence)).await?;
         self.written().await
     }
 
     /// Nothing of this session will be committed any more.
     pub async fn clear(&mut self) -> Result<(), IndexError> {
-        let mut tx = self.connection.begin().await.map_err(sort)?;
-        for statement in ["DELETE FROM changes", "DELETE FROM session"] {
-            sqlx::query(statement).execute(&mut *tx).await.map_err(sort)?;
-        }
-        tx.commit().await.map_err(sort)
+        let cleared = async {
+            let mut tx = begin(&mut self.connection, self.commits + 1).await?;
+            for statement in ["DELETE FROM changes", "DELETE FROM session"] {
+                sqlx::query(statement).execute(&mut *tx).await?;
+            }
+            tx.commit().await
+        };
+        let cleared = cleared.await;
+        self.ended(cleared)?;
+        self.session = None;
+        Ok(())
+    }
+
+    /// Writes the session, moves waiting changes to its commit, and removes those of a commit that is done with.
+    async fn change_session(
+        &mut self,
+        session: Option<Session>,
+        assigned: &[Change],
+        settled: Option<i64>,
+    ) -> Result<(), IndexError> {
+        let origin = self.identity.origin(&self.path);
+        let changed = async {
+            let mut tx = begin(&mut self.connection, self.commits + 1).await?;
+            write_session(&mut tx, session.as_ref(), self.backend.as_deref(), &origin).await?;
+            for (change, session) in assigned.iter().zip(session.iter().cycle()) {
+                sqlx::query("DELETE FROM changes WHERE name = $1 AND sequence = 0")
+                    .bind(&change.name)
+                    .execute(&mut *tx)
+                    .await?;
+                write_change(&mut tx, change, session.sequence).await?;
+            }
+            if let Some(sequence) = settled {
+                sqlx::query("DELETE FROM changes WHERE sequence = $1")
+                    .bind(sequence)
+                    .execute(&mut *tx)
+                    .await?;
+            }
+            tx.commit().await
+        };
+        let changed = changed.await;
+        self.ended(changed)?;
+        self.session = session;
+        Ok(())
+    }
+
+    /// A transaction has ended.
+    fn ended(&mut self, outcome: sqlx::Result<()>) -> Result<(), IndexError> {
+        outcome.map_err(sort)?;
+        self.commits += 1;
+        self.counter.note(self.commits);
+        Ok(())
     }
 
     /// Lets the file go. What was committed is durable whether or not it is closed in good order.
@@ -261,6 +269,7 @@ impl Index {
         self.writes += 1;
         if self.writes >= CHECKPOINT_WRITES {
             self.writes = 0;
+            self.sync_counter().await;
             sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
                 .execute(&mut self.connection)
                 .await
@@ -269,73 +278,54 @@ impl Index {
         Ok(())
     }
 
+    /// Makes the number of the last commit durable.
+    async fn sync_counter(&mut self) {
+        let mut counter = std::mem::replace(&mut self.counter, CommitCounter::none());
+        let synced = tokio::task::spawn_blocking(move || {
+            counter.sync();
+            counter
+        });
+        if let Ok(counter) = synced.await {
+            self.counter = counter;
+        }
+    }
+
     async fn read(&mut self) -> Result<Recovered, IndexError> {
-        let (recovered, backend, origin) = self.read_all().await.map_err(sort)?;
+        let (recovered, backend, origin) = self.read_all().await?;
         // As with journals: what nobody claims is whoever's comes first.
         match backend {
             Some(backend) if Some(&backend) != self.backend.as_ref() => Err(IndexError::Foreign(backend)),
             _ => {
                 let own = self.identity.origin(&self.path);
                 let unproven = origin.is_some_and(|origin| origin != own);
+                self.session.clone_from(&recovered.session);
                 Ok(Recovered { unproven, ..recovered })
             }
         }
     }
 
     /// What is left, whose it is, and what the file remembered itself by.
-    async fn read_all(&mut self) -> sqlx::Result<(Recovered, Option<String>, Option<String>)> {
-        let row = sqlx::query("SELECT server_id, epoch, sequence, version, backend, origin FROM session")
-            .fetch_optional(&mut self.connection)
-            .await?;
+    async fn read_all(&mut self) -> Result<(Recovered, Option<String>, Option<String>), IndexError> {
+        let mut recovered = Recovered { missing: self.missing, ..Recovered::default() };
         let (mut backend, mut origin) = (None, None);
-        let session = match row {
-            Some(row) => {
-                (backend, origin) = (row.try_get("backend")?, row.try_get("origin")?);
-                Some(Session {
-                    server_id: row.try_get("server_id")?,
-                    epoch: row.try_get("epoch")?,
-                    sequence: row.try_get("sequence")?,
-                    version: row.try_get("version")?,
-                })
+        let damaged =
+            |table| IndexError::Damaged(format!("{}: a row of {table} was changed", self.path.display()));
+        if let Some(row) = index_format::session(&mut self.connection).await.map_err(sort)? {
+            if !row.is_sound() {
+                return Err(damaged("session"));
             }
-            None => None,
-        };
-        let mut recovered = Recovered { session, ..Recovered::default() };
-        let rows =
-            sqlx::query("SELECT name, sequence, hash, bytes, stored_bytes FROM changes ORDER BY rowid")
-                .fetch_all(&mut self.connection)
-                .await?;
-        for row in rows {
-            let hash: Option<String> = row.try_get("hash")?;
-            let object = match hash {
-                Some(hash) => Some(Object {
-                    hash,
-                    bytes: row.try_get::<i64, _>("bytes")?.unsigned_abs(),
-                    stored_bytes: row.try_get::<i64, _>("stored_bytes")?.unsigned_abs(),
-                }),
-                None => None,
-            };
-            let change = Change { name: row.try_get("name")?, object, since: 0 };
-            let waits = row.try_get::<i64, _>("sequence")? == 0;
-            if waits { &mut recovered.waiting } else { &mut recovered.outgoing }.push(change);
+            (backend, origin) = (row.backend, row.origin);
+            recovered.session = Some(row.session);
+        }
+        for row in index_format::changes(&mut self.connection).await.map_err(sort)? {
+            if !row.is_sound() {
+                return Err(damaged("changes"));
+            }
+            let changes = if row.sequence == 0 { &mut recovered.waiting } else { &mut recovered.outgoing };
+            changes.push(row.change);
         }
         Ok((recovered, backend, origin))
     }
-}
-
-async fn write_change(tx: &mut Transaction<'_, Sqlite>, change: &Change, sequence: i64) -> sqlx::Result<()> {
-    let size = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-    sqlx::query(
-        "INSERT OR REPLACE INTO changes (name, sequence, hash, bytes, stored_bytes) VALUES ($1, $2, $3, $4, $5)",
-    )
-    .bind(&change.name)
-    .bind(sequence)
-    .bind(change.object.as_ref().map(|object| &object.hash))
-    .bind(change.object.as_ref().map(|object| size(object.bytes)))
-    .bind(change.object.as_ref().map(|object| size(object.stored_bytes)))
-    .execute(&mut **tx)
-    .await
-    .map(drop)
 }
 
 async fn connect(path: &Path) -> Result<(SqliteConnection, FileIdentity), IndexError> {
@@ -355,28 +345,11 @@ async fn connect(path: &Path) -> Result<(SqliteConnection, FileIdentity), IndexE
     if format > FORMAT {
         return Err(IndexError::Newer(format));
     }
-    if !new {
-        let row = sqlx::query("PRAGMA integrity_check(1)").fetch_one(&mut connection).await.map_err(sort)?;
-        let verdict: String = row.try_get(0).map_err(sort)?;
-        if verdict != "ok" {
-            return Err(IndexError::Damaged(verdict));
-        }
+    if !new && let Some(damage) = damage(&mut connection).await.map_err(sort)? {
+        return Err(IndexError::Damaged(damage));
     }
     if format < FORMAT {
-        let mut tx = connection.begin_with("BEGIN IMMEDIATE").await.map_err(sort)?;
-        for statement in [
-            "CREATE TABLE IF NOT EXISTS session (server_id TEXT NOT NULL, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL)",
-            // sequence 0: waits for a commit.
-            "CREATE TABLE IF NOT EXISTS changes (name TEXT NOT NULL, sequence INTEGER NOT NULL, hash TEXT, bytes INTEGER, \
-             stored_bytes INTEGER, PRIMARY KEY (name, sequence))",
-            "ALTER TABLE session ADD COLUMN version INTEGER NOT NULL DEFAULT 0",
-            "ALTER TABLE session ADD COLUMN backend TEXT",
-            "ALTER TABLE session ADD COLUMN origin TEXT",
-            "PRAGMA user_version = 2",
-        ] {
-            sqlx::query(statement).execute(&mut *tx).await.map_err(sort)?;
-        }
-        tx.commit().await.map_err(sort)?;
+        index_format::upgrade(&mut connection, format).await.map_err(sort)?;
     }
     // The commit made the file durable, not its name in the folder. Also when it is not new: whoever made it may have been
     // killed before this.
@@ -392,8 +365,11 @@ fn sort(error: sqlx::Error) -> IndexError {
     let message = || database.map_or_else(|| error.to_string(), |error| error.message().to_owned());
     match code.map(|code| code & 0xff) {
         Some(5 | 6) => IndexError::InUse,
-        Some(11 | 26) => IndexError::Damaged(message()),
+        // 1: a table or a column that is not there.
+        Some(1 | 11 | 26) => IndexError::Damaged(message()),
         Some(13) => IndexError::Full,
+        // A value of another type.
+        None if !matches!(error, sqlx::Error::Io(_)) => IndexError::Damaged(message()),
         _ => IndexError::Failed(message()),
     }
 }

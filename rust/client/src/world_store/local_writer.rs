@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::{Semaphore, oneshot};
 
-use super::index::{Change, Index, IndexError, Object, Session};
+use super::index::{Index, IndexError};
+use super::index_format::{Change, Object, Session};
 use super::object_cache::{self, Packed};
 use super::state::Incoming;
 use super::{Event, Inner, on_disk, storage};

@@ -15,7 +15,8 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::index::{Index, IndexError, Recovered, Session};
+use super::index::{Index, IndexError, Recovered};
+use super::index_format::Session;
 use super::local_writer::Write;
 use super::object_cache::ObjectCache;
 use super::state::{Committed, State};
@@ -95,7 +96,13 @@ pub(super) async fn open(
         return Err(ClientError::new(Fault::NotRegistered, "register the server first"));
     }
     let (object_cache, index, recovered) = open_cache(&setup, world, deadline).await?;
-    let Recovered { session, unproven, outgoing, waiting } = recovered;
+    let Recovered { session, unproven, outgoing, waiting, missing } = recovered;
+    if missing > 0 {
+        tracing::error!(
+            folder = %setup.folder.join(world).display(),
+            "{missing} commits are missing at the end of the world's index: changes that were acknowledged may be lost"
+        );
+    }
     let predecessor = session.clone();
     let session = session.unwrap_or(Session { server_id: String::new(), epoch: 0, sequence: 0, version: 0 });
     let inner = Arc::new(Inner {
@@ -118,7 +125,7 @@ pub(super) async fn open(
     let notices = inner.setup.registration.notices();
     let taken = async {
         if let Some(predecessor) = predecessor {
-            inner.finish_for(&predecessor, unproven).await?;
+            inner.finish_for(&predecessor, unproven, missing > 0).await?;
         }
         inner.take(deadline).await?;
         inner.read_chunks().await
@@ -227,10 +234,20 @@ fn plain(backend: &str) -> String {
 
 impl Inner {
     /// Commits what a dead process left, under its own epoch, and lets go of its lease. One that may be running elsewhere
-    /// keeps its lease, and its numbers: what has a number here can be repeated, but no further one may be given.
-    async fn finish_for(self: &Arc<Self>, predecessor: &Session, unproven: bool) -> Result<(), ClientError> {
+    /// keeps its lease, and its numbers: what has a number here can be repeated, but no further one may be given. So has one
+    /// of which not everything is here, for the next number may have been given.
+    async fn finish_for(
+        self: &Arc<Self>,
+        predecessor: &Session,
+        unproven: bool,
+        incomplete: bool,
+    ) -> Result<(), ClientError> {
         let mut sent = Sent::new();
-        while if unproven { !self.lock().outgoing.is_empty() } else { self.lock().has_changes() } {
+        while if unproven || incomplete {
+            !self.lock().outgoing.is_empty()
+        } else {
+            self.lock().has_changes()
+        } {
             let before = self.lock().change_count();
             match self.deliver(&mut sent).await {
                 Ok(Delivery::Done) => sent.clear(),

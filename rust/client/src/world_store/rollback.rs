@@ -7,7 +7,7 @@ use std::sync::Weak;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::index::{Change, Object};
+use super::index_format::{Change, Object};
 use super::local_writer::Write;
 use super::state::Committed;
 use super::{Inner, on_disk};

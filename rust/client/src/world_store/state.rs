@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use backend_protocol::world_store::MAX_CHANGES;
 use tokio::sync::oneshot;
 
-use super::index::{Change, Object, Session};
+use super::index_format::{Change, Object, Session};
 use super::queue::Queue;
 use crate::error::ClientError;
 use crate::player_store::refusals::Refusals;

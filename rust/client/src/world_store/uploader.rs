@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::index::{Change, Object};
+use super::index_format::{Change, Object};
 use super::local_writer::Write;
 use super::rollback::Doubt;
 use super::state::Committed;
@@ -370,7 +370,7 @@ impl Inner {
 
     async fn write_aside(
         &self,
-        session: &super::index::Session,
+        session: &super::index_format::Session,
         changes: &[Change],
     ) -> Result<PathBuf, ClientError> {
         let listed: Vec<_> = changes

@@ -12,7 +12,7 @@ async fn killed_with_a_change(backend: &Arc<SimulatedWorlds>, folder: &Path, dat
 }
 
 /// The files as they are while a process has them open.
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("made");
     for entry in fs::read_dir(from).expect("a folder") {
         let entry = entry.expect("an entry");

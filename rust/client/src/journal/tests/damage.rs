@@ -84,6 +84,29 @@ async fn execute(path: &Path, sql: &str) {
     connection.close().await.expect("closes");
 }
 
+/// What SQLite passes on of a damaged schema is no text, at which sqlx's thread panics.
+#[tokio::test]
+async fn a_schema_that_is_no_text_stops_nothing() {
+    let folder = killed(20, true).await;
+    for file in ["journal-0.db", "journal-0.db-wal"] {
+        let path = folder.path().join(file);
+        let mut bytes = fs::read(&path).expect("a file");
+        for at in 0..bytes.len().saturating_sub(4) {
+            if bytes[at..].starts_with(b"TEXT") {
+                bytes[at + 1] = 0xff;
+            }
+        }
+        fs::write(path, bytes).expect("damaged");
+    }
+    let (mut journal, found) = open(folder.path()).await;
+    assert!(warned(&found, "damaged"), "{:?}", found.warnings);
+    let save = record(1, 21);
+    journal.write(&Changes { saves: vec![save.clone()], ..Changes::default() }).await.expect("written");
+    journal.close().await;
+    let later = self::found(folder.path()).await;
+    assert!(later.saves.contains(&save), "{:?}", later.saves);
+}
+
 #[tokio::test]
 async fn one_flipped_bit_costs_one_save_and_is_told() {
     let folder = killed(20, true).await;
