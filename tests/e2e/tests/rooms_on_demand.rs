@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use test_harness::backend::{Backend, free_port};
@@ -99,8 +99,9 @@ impl Drop for Servers {
         for folder in self.kept() {
             let text = fs::read(folder.join("process.json")).unwrap_or_default();
             let file: Value = serde_json::from_slice(&text).unwrap_or_default();
-            if let Some(pid) = file["server"]["pid"].as_i64() {
-                let _gone = Command::new("kill").args(["-9", &format!("-{pid}")]).output();
+            let pid = file["server"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
+            if let Some(group) = pid.filter(|pid| *pid > 1).and_then(Pid::from_raw) {
+                let _gone = kill_process_group(group, Signal::KILL);
             }
         }
     }
@@ -224,7 +225,7 @@ fn a_backend_that_is_killed_finds_its_rooms_again() -> Result<()> {
     api.wait_for_room("Lily", "still there", |room| room.players == 0)?;
     ensure!(servers.server_pid()? == pid && servers.kept().len() == 1, "it was started again");
     // It is the same room in every way: its end is seen, and it leaves the list.
-    ensure!(Command::new("kill").args(["-9", &pid.to_string()]).status()?.success());
+    kill_process(Pid::from_raw(pid).context("no process")?, Signal::KILL)?;
     api.wait_for_no_room("Lily")?;
     servers.wait_until_none_runs()?;
     backend.log()?.wait_for("a room has ended: it was ended by signal 9")?;

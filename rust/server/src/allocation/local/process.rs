@@ -75,7 +75,7 @@ impl Processes {
 
     /// Sends a signal to the server and what it has started, unless it has ended.
     pub fn signal_server(&self, signal: Signal) {
-        if let Some(server) = self.server.as_ref().filter(|server| server.runs())
+        if let Some(server) = self.server.as_ref().filter(|server| server.pid > 1 && server.runs())
             && let Some(group) = Pid::from_raw(server.pid)
         {
             // It may end at this moment.
