@@ -114,8 +114,8 @@ pub async fn register(
          THEN 0 ELSE excluded.lease_until END, registered_with = excluded.registered_with, \
          visibility = excluded.visibility, \
          password_hash = CASE WHEN $24 = 1 THEN COALESCE(excluded.password_hash, servers.password_hash) ELSE excluded.password_hash END, \
-         attributes = excluded.attributes, assigned_room = excluded.assigned_room \
-         RETURNING server_id, invite_code",
+         attributes = excluded.attributes, assigned_room = excluded.assigned_room, \
+         drain_requested_at = NULL RETURNING server_id, invite_code",
     )
     .bind(Uuid::now_v7().to_string())
     .bind(&server.key_hash)
@@ -226,7 +226,7 @@ impl<'a> ReportedEntry<'a> {
              password_hash = CASE WHEN $15 = 1 AND NOT (KEPT) THEN $16 ELSE password_hash END, \
              assigned_room = CASE WHEN KEPT THEN assigned_room END \
              WHERE server_id = $9 AND key_hash = $10 AND lease_until > $11 AND heartbeat_sequence < $2 \
-             RETURNING players_before, rolled_back_at, visibility, invite_code, assigned_room"
+             RETURNING players_before, rolled_back_at, visibility, invite_code, assigned_room, drain_requested_at"
                 .replace("KEPT", "assigned_room IS NOT NULL AND ($17 = 0 OR assigned_room = '')"),
         ))
         .bind(lease_until)
@@ -274,8 +274,10 @@ pub async fn heartbeat(
     let rolled_back_at: i64;
     let invite_code: Option<String>;
     let assigned_room: Option<String>;
+    let drain_requested_at: Option<i64>;
     if let Some(row) = beaten {
         rolled_back_at = row.try_get("rolled_back_at")?;
+        drain_requested_at = row.try_get("drain_requested_at")?;
         let visibility = visibility_of(&row.try_get::<String, _>("visibility")?);
         let current = row.try_get("invite_code")?;
         invite_code =
@@ -293,7 +295,7 @@ pub async fn heartbeat(
     } else {
         // Late and overtaken, or not listed: only the latter is told.
         let row = sqlx::query(
-            "SELECT rolled_back_at, invite_code, assigned_room FROM servers WHERE server_id = $1 AND key_hash = $2 AND lease_until > $3",
+            "SELECT rolled_back_at, invite_code, assigned_room, drain_requested_at FROM servers WHERE server_id = $1 AND key_hash = $2 AND lease_until > $3",
         )
         .bind(&server_id)
         .bind(&server.key_hash)
@@ -304,6 +306,7 @@ pub async fn heartbeat(
         rolled_back_at = row.try_get("rolled_back_at")?;
         invite_code = row.try_get("invite_code")?;
         assigned_room = row.try_get("assigned_room")?;
+        drain_requested_at = row.try_get("drain_requested_at")?;
     }
     let rolled_back = rolled_back_at > confirmed;
     let wanted = leases::handover_requested(&mut *tx.conn, &server_id, tx.now).await?;
@@ -332,7 +335,7 @@ pub async fn heartbeat(
         } else {
             state.config.heartbeat_seconds
         },
-        drain: false,
+        drain: drain_requested_at.is_some(),
         rolled_back,
         wanted,
         conflicts,

@@ -18,6 +18,7 @@ use backend_token::Algorithm;
 
 use super::accounts::AccountBackend;
 use super::batch::Batch;
+use super::matchmaking::MatchmakingBackend;
 use super::room_creation::RoomCreationBackend;
 use super::worlds::WorldBackend;
 use crate::platform::secret::ServerKey;
@@ -81,6 +82,10 @@ pub trait Backend: Send + Sync {
     }
     /// The same backend as one that creates rooms; `None` if it creates none.
     fn room_creation(self: Arc<Self>) -> Option<Arc<dyn RoomCreationBackend>> {
+        None
+    }
+    /// The same backend as one with matchmaking; `None` if it has none.
+    fn matchmaking(self: Arc<Self>) -> Option<Arc<dyn MatchmakingBackend>> {
         None
     }
     /// The same backend as one that keeps worlds; `None` if it keeps none.

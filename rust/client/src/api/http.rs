@@ -28,6 +28,7 @@ use super::backend::{Backend, PublishedKeys, Reply};
 use super::batch::Batch;
 use super::clock_difference::ClockDifference;
 use super::diagnosis;
+use super::matchmaking::{self, MatchmakingBackend};
 use super::retry;
 use super::room_creation::{self, RoomCreationBackend};
 use super::transport::{self, HttpReply, HttpRequest, Transport, TransportError};
@@ -417,6 +418,10 @@ impl Backend for HttpBackend {
 
     fn room_creation(self: Arc<Self>) -> Option<Arc<dyn RoomCreationBackend>> {
         Some(room_creation::of(self))
+    }
+
+    fn matchmaking(self: Arc<Self>) -> Option<Arc<dyn MatchmakingBackend>> {
+        Some(matchmaking::of(self))
     }
 
     fn worlds(self: Arc<Self>) -> Option<Arc<dyn WorldBackend>> {

@@ -21,7 +21,7 @@ pub async fn take(
         "SELECT allocations.allocation_id, allocations.server_id, servers.invite_code \
          FROM allocations JOIN servers ON servers.server_id = allocations.server_id \
          WHERE allocations.scope = $1 AND allocations.status = 'ready' AND allocations.ended_at IS NULL \
-         AND allocations.spare = 1 AND servers.lease_until > $2 AND servers.status = 'ready' ORDER BY allocations.created_at LIMIT 1{skip}"
+         AND allocations.spare = 1 AND servers.lease_until > $2 AND servers.status = 'ready' AND servers.drain_requested_at IS NULL ORDER BY allocations.created_at LIMIT 1{skip}"
     );
     let row = sqlx::query(AssertSqlSafe(sql))
         .bind(state.config.scope())
