@@ -1,6 +1,7 @@
 //! Finding a place to play.
 
 mod attributes;
+mod creation;
 mod filter;
 mod invite_code;
 mod password;
@@ -14,6 +15,10 @@ use crate::registration::ServerStatus;
 pub use attributes::{
     AttributeValue, Attributes, MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTE_NAME, MAX_ATTRIBUTE_TEXT, MAX_ATTRIBUTES,
     check_attribute_name, check_attributes,
+};
+pub use creation::{
+    ABANDONED_AFTER_SECONDS, CreateRoom, DEFAULT_WAIT_SECONDS, MAX_WAIT_SECONDS, QuickPlay, RoomCreation,
+    RoomCreationStatus, RoomOptions,
 };
 pub use filter::{
     AttributeFilter, Comparison, FilterValue, MAX_ATTRIBUTE_FILTERS, MAX_FILTER_BYTES, MAX_FILTER_VALUES,
@@ -150,7 +155,7 @@ pub enum RoomSort {
 }
 
 /// Which rooms to list, as query parameters. Absent filters do not filter.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams, ToSchema)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct RoomQuery {

@@ -3,12 +3,15 @@
 mod attempt_limits;
 pub mod attributes;
 pub mod caches;
+pub mod create;
 mod growing_statement;
 pub mod invite_codes;
 pub mod list;
 pub mod live;
 mod page_cache;
 pub mod password;
+pub mod quick_play;
+pub mod requests;
 pub mod seats;
 pub mod tickets;
 
