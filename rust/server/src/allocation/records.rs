@@ -97,7 +97,7 @@ pub struct NewRoom<'a> {
 }
 
 /// The room as it is stored and as its server receives it.
-pub fn without_password(room: &RoomOptions) -> RoomOptions {
+pub fn redact_password(room: &RoomOptions) -> RoomOptions {
     RoomOptions { password: RoomPassword::default(), ..room.clone() }
 }
 
@@ -125,7 +125,7 @@ pub async fn insert(
     .bind(&allocation_id)
     .bind(scope)
     .bind(new.creator)
-    .bind(json(&without_password(new.room))?)
+    .bind(json(&redact_password(new.room))?)
     .bind(new.password_hash)
     .bind(new.quick_play_key)
     .bind(i64::from(new.max_players))

@@ -2,7 +2,7 @@
 
 use sqlx::{AssertSqlSafe, Row};
 
-use super::records::{NewRoom, json, without_password};
+use super::records::{NewRoom, json, redact_password};
 use crate::database::Transaction;
 use crate::http::ApiResult;
 use crate::registration::{folded, list_players, tags_text};
@@ -32,7 +32,7 @@ pub async fn take(
     let (allocation_id, server_id): (String, String) =
         (row.try_get("allocation_id")?, row.try_get("server_id")?);
     let places = i64::from(new.max_players);
-    let room = json(&without_password(new.room))?;
+    let room = json(&redact_password(new.room))?;
     sqlx::query(
         "UPDATE allocations SET spare = 0, creator = $1, room = $2, password_hash = $3, quick_play_key = $4, \
          max_players = $5, empty_since = $6 WHERE allocation_id = $7",

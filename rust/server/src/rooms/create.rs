@@ -7,7 +7,7 @@ use backend_protocol::{Code, Problem};
 
 use super::password;
 use super::requests::{self, Progress, RoomRequest};
-use crate::allocation::records::{NewRoom, Status, json, without_password};
+use crate::allocation::records::{NewRoom, Status, json, redact_password};
 use crate::allocation::settings::{AllocationSettings, Creators};
 use crate::auth::extractors::PlayerAuth;
 use crate::digest::sha256;
@@ -37,7 +37,7 @@ pub async fn create(
         claims: &player.0,
         request_id: &wanted.request_id,
         // Without the password: a plain hash of it would be easy to guess.
-        hash: &sha256(json(&(without_password(&wanted.room), seats))?.as_bytes()),
+        hash: &sha256(json(&(redact_password(&wanted.room), seats))?.as_bytes()),
         seats,
     };
     let password_hash = password::stored(&state, &room.password).await?;
