@@ -1,9 +1,11 @@
 //! Finding a place to play.
 
 mod attributes;
+mod events;
 mod filter;
 mod invite_code;
 mod password;
+mod room_filter;
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -15,12 +17,16 @@ pub use attributes::{
     AttributeValue, Attributes, MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTE_NAME, MAX_ATTRIBUTE_TEXT, MAX_ATTRIBUTES,
     check_attribute_name, check_attributes,
 };
+pub use events::{
+    EVENT_CHANGE, EVENT_HEARTBEAT_SECONDS, EVENT_RESET, MAX_EVENT_BYTES, MAX_FOLLOWED_ROOMS, RoomChanges,
+};
 pub use filter::{
     AttributeFilter, Comparison, FilterValue, MAX_ATTRIBUTE_FILTERS, MAX_FILTER_BYTES, MAX_FILTER_VALUES,
     parse_attribute_filters,
 };
 pub use invite_code::{INVITE_ALPHABET, INVITE_LENGTH, normal_invite_code};
 pub use password::{MAX_ROOM_PASSWORD, RoomPassword};
+pub use room_filter::RoomFilter;
 
 /// Most seats that one ticket reserves.
 pub const MAX_PARTY: u32 = 16;
