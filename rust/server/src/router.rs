@@ -53,6 +53,7 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(registration::deregister))
         .routes(routes!(registration::heartbeat))
         .routes(routes!(rooms::list::list))
+        .routes(routes!(rooms::follow::events))
         .routes(routes!(rooms::live::get))
         .routes(routes!(rooms::tickets::by_code))
         .routes(routes!(rooms::tickets::create))

@@ -26,6 +26,7 @@ use crate::jobs::{self, expiry};
 use crate::matchmaking::settings::Matchmaking;
 use crate::player_store::epochs::Epochs;
 use crate::rooms::caches::RoomCaches;
+use crate::rooms::follow;
 use crate::state::{AppState, Shared};
 use crate::world_store::objects::Objects;
 use crate::{health, matchmaking, registration, router};
@@ -49,6 +50,7 @@ pub struct Running {
     reloading_keys: JoinHandle<()>,
     mailing: JoinHandle<()>,
     matching: JoinHandle<()>,
+    following: [JoinHandle<()>; 2],
 }
 
 /// Opens the database, loads the keys and begins to serve.
@@ -107,7 +109,20 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let reloading_keys = tokio::spawn(async move { followed.tokens.reload_keys(&followed.database).await });
     let mailing = mail::run(state.clone(), transport, mail_jobs);
     let matching = tokio::spawn(matchmaking::run(state.clone()));
-    Ok(Running { address, new_server_key, state, stop, serving, jobs, reloading_keys, mailing, matching })
+    let following =
+        [tokio::spawn(follow::run(state.clone())), tokio::spawn(follow::notify_replicas(state.clone()))];
+    Ok(Running {
+        address,
+        new_server_key,
+        state,
+        stop,
+        serving,
+        jobs,
+        reloading_keys,
+        mailing,
+        matching,
+        following,
+    })
 }
 
 impl Running {
@@ -129,6 +144,11 @@ impl Running {
         self.reloading_keys.abort();
         // Matches that are half formed are undone by the database; the next replica goes on.
         self.matching.abort();
+        // Streams would go on for ever. Followers go on at another replica.
+        self.state.rooms.followers.close();
+        for task in &self.following {
+            task.abort();
+        }
         let finished = tokio::time::timeout(DRAIN_TIMEOUT, &mut self.serving).await;
         if finished.is_err() {
             tracing::warn!("requests were still running after {} s", DRAIN_TIMEOUT.as_secs());

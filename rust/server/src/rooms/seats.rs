@@ -62,20 +62,24 @@ pub fn draining() -> ApiError {
 }
 
 /// Reserves `seats` places, all or none. What the player had reserved before, anywhere, is given back. Returns the code by which
-/// others claim the places beyond the first.
+/// others claim the places beyond the first, and the rooms whose free seats have changed.
 pub async fn reserve(
     database: &Database,
     tx: &mut Transaction,
     room_id: &str,
     arrival: &Arrival<'_>,
     seats: u32,
-) -> ApiResult<Option<String>> {
+) -> ApiResult<(Option<String>, Vec<String>)> {
     let places = lock_room(database, tx, room_id).await?;
+    let mut changed = vec![room_id.to_owned()];
     for own in [
-        "DELETE FROM seats WHERE player_id = $1",
-        "DELETE FROM seats WHERE leader_id = $1 AND player_id IS NULL",
+        "DELETE FROM seats WHERE player_id = $1 RETURNING server_id",
+        "DELETE FROM seats WHERE leader_id = $1 AND player_id IS NULL RETURNING server_id",
     ] {
-        sqlx::query(own).bind(arrival.player_id).execute(&mut *tx.conn).await?;
+        let rows = sqlx::query(own).bind(arrival.player_id).fetch_all(&mut *tx.conn).await?;
+        for row in rows {
+            changed.push(row.try_get("server_id")?);
+        }
     }
     let taken: i64 = sqlx::query("SELECT COUNT(*) FROM seats WHERE server_id = $1 AND expires_at > $2")
         .bind(room_id)
@@ -108,17 +112,18 @@ pub async fn reserve(
         .execute(&mut *tx.conn)
         .await?;
     }
-    Ok(party_code)
+    Ok((party_code, changed))
 }
 
-/// Claims a seat of a party in the room: the one that the player has claimed before, or one that nobody has.
+/// Claims a seat of a party in the room: the one that the player has claimed before, or one that nobody has. Returns the rooms whose
+/// free seats have changed.
 pub async fn claim(
     database: &Database,
     tx: &mut Transaction,
     room_id: &str,
     arrival: &Arrival<'_>,
     party_code: &str,
-) -> ApiResult<()> {
+) -> ApiResult<Vec<String>> {
     lock_room(database, tx, room_id).await?;
     let party_hash = party_hash(party_code);
     let claimed = sqlx::query(
@@ -139,12 +144,12 @@ pub async fn claim(
         return Err(party_code_unknown());
     }
     // One player sits in one place.
-    sqlx::query("DELETE FROM seats WHERE player_id = $1 AND seat_id <> $2")
+    let rows = sqlx::query("DELETE FROM seats WHERE player_id = $1 AND seat_id <> $2 RETURNING server_id")
         .bind(arrival.player_id)
         .bind(arrival.ticket_id)
-        .execute(&mut *tx.conn)
+        .fetch_all(&mut *tx.conn)
         .await?;
-    Ok(())
+    Ok(rows.iter().map(|row| row.try_get("server_id")).collect::<sqlx::Result<_>>()?)
 }
 
 pub fn party_code_unknown() -> ApiError {
@@ -154,23 +159,24 @@ pub fn party_code_unknown() -> ApiError {
     )
 }
 
-/// Ends the seats of tickets whose players are counted by their server from now on, or were turned away.
+/// Ends the seats of tickets whose players are counted by their server from now on, or were turned away. Returns
+/// whether there were any.
 pub async fn end(
     database: &Database,
     tx: &mut Transaction,
     server_id: &str,
     tickets: &[String],
-) -> ApiResult<()> {
+) -> ApiResult<bool> {
     if tickets.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     let sql = format!("DELETE FROM seats WHERE server_id = $1 AND seat_id {}", database.is_in("$2"));
-    sqlx::query(AssertSqlSafe(sql))
+    let ended = sqlx::query(AssertSqlSafe(sql))
         .bind(server_id)
         .bind(serde_json::to_string(tickets).map_err(anyhow::Error::from)?)
         .execute(&mut *tx.conn)
         .await?;
-    Ok(())
+    Ok(ended.rows_affected() > 0)
 }
 
 /// Keeps the seat of a ticket that was just consumed until the server has had the time to count its player.

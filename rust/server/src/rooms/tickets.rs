@@ -9,7 +9,7 @@ use backend_protocol::rooms::{JoinByCode, JoinTicket, RequestTicket};
 use super::caches::LiveRoom;
 use super::live::{live, shown};
 use super::seats::{self, Arrival};
-use super::{attempt_limits, invite_codes, password};
+use super::{attempt_limits, changes, invite_codes, password};
 use crate::auth::extractors::PlayerAuth;
 use crate::auth::tokens::{Subject, Tokens};
 use crate::http::idempotency::IdempotencyKey;
@@ -73,11 +73,8 @@ async fn issue(
     let (player_id, ticket_ms) = (claims.sub.as_str(), i64::from(expires_in) * 1000);
     let arrival = Arrival { player_id, ticket_id: &ticket_id, ticket_ms };
     let mut tx = state.database.begin().await?;
-    let party_code = match &request.party_code {
-        Some(code) => {
-            seats::claim(&state.database, &mut tx, &room.room_id, &arrival, code).await?;
-            None
-        }
+    let (party_code, changed) = match &request.party_code {
+        Some(code) => (None, seats::claim(&state.database, &mut tx, &room.room_id, &arrival, code).await?),
         None => {
             let seats = request.seats.unwrap_or(1);
             let counted = attempt_limits::reserve_seats(&state.rate_limits, seats)?;
@@ -85,8 +82,9 @@ async fn issue(
             reserved.inspect_err(|_| counted.give_back())?
         }
     };
+    changes::record(&state.database, &mut tx, &changed).await?;
     tx.commit().await?;
-    state.rooms.page_cache.invalidate();
+    state.rooms.rooms_changed();
     let (room, certificate) = (room.clone(), live.certificate.clone());
     Ok(Json(JoinTicket { ticket, expires_in, room, certificate, party_code }))
 }

@@ -18,6 +18,8 @@ mod program;
 mod registration;
 mod repeated_requests;
 mod room_access;
+mod room_events;
+mod room_follower;
 mod room_queries;
 mod rooms;
 mod seats;
