@@ -1,6 +1,7 @@
 //! Finding a room and getting into it.
 
 mod filter;
+pub mod follow;
 pub mod lan_discovery;
 pub mod ping;
 
