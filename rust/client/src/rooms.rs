@@ -1,5 +1,6 @@
 //! Finding a room and getting into it.
 
+mod creation;
 mod filter;
 pub mod follow;
 pub mod lan_discovery;

@@ -1,6 +1,7 @@
 //! Finding a place to play.
 
 mod attributes;
+mod creation;
 mod events;
 mod filter;
 mod invite_code;
@@ -16,6 +17,10 @@ use crate::registration::ServerStatus;
 pub use attributes::{
     AttributeValue, Attributes, MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTE_NAME, MAX_ATTRIBUTE_TEXT, MAX_ATTRIBUTES,
     check_attribute_name, check_attributes,
+};
+pub use creation::{
+    ABANDONED_AFTER_SECONDS, CreateRoom, DEFAULT_WAIT_SECONDS, MAX_WAIT_SECONDS, QuickPlay, RoomCreation,
+    RoomCreationStatus, RoomOptions,
 };
 pub use events::{
     EVENT_CHANGE, EVENT_HEARTBEAT_SECONDS, EVENT_RESET, MAX_EVENT_BYTES, MAX_FOLLOWED_ROOMS, RoomChanges,
@@ -156,7 +161,7 @@ pub enum RoomSort {
 }
 
 /// Which rooms to list, as query parameters. Absent filters do not filter.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams, ToSchema)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct RoomQuery {

@@ -150,6 +150,15 @@ pub struct Config {
     /// Matchmakers and their rule sets, as a JSON file. Without it there is no matchmaking
     #[arg(long, env = "BACKEND_MATCHMAKING", value_parser = path)]
     pub matchmaking: Option<PathBuf>,
+    /// Rooms on demand and quick play: how game servers are started, as a JSON file. Without it there are none
+    #[arg(long, env = "BACKEND_ROOMS_ON_DEMAND", value_parser = path)]
+    pub rooms_on_demand: Option<PathBuf>,
+    /// Game servers of this host that are started ahead of time. Default: `spare_servers` of `--rooms-on-demand`
+    #[arg(long, env = "BACKEND_SPARE_SERVERS")]
+    pub spare_servers: Option<u32>,
+    /// The program whose subcommand `room-process` runs a game server. Default: this one
+    #[arg(long, hide = true, value_parser = path)]
+    pub room_process_program: Option<PathBuf>,
     /// Lifetime of a refresh token, in seconds
     #[arg(long, env = "BACKEND_REFRESH_TOKEN_SECONDS", default_value_t = 30 * 24 * 3600, value_parser = clap::value_parser!(u32).range(60..))]
     pub refresh_token_seconds: u32,
@@ -219,6 +228,9 @@ impl Default for Config {
             access_token_seconds: 600,
             ticket_seconds: 60,
             matchmaking: None,
+            rooms_on_demand: None,
+            spare_servers: None,
+            room_process_program: None,
             refresh_token_seconds: 30 * 24 * 3600,
         }
     }

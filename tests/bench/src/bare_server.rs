@@ -157,6 +157,7 @@ async fn heartbeat(
         revocations_as_of: body.revocations_after.unwrap_or_default(),
         key_ids: Some(vec!["0123456789abcdef".into()]),
         invite_code: None,
+        room: None,
     }))
 }
 

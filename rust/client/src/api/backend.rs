@@ -19,6 +19,7 @@ use backend_token::Algorithm;
 use super::accounts::AccountBackend;
 use super::batch::Batch;
 use super::matchmaking::MatchmakingBackend;
+use super::room_creation::RoomCreationBackend;
 use super::transport::ReplyBody;
 use super::worlds::WorldBackend;
 use crate::error::{ClientError, Fault};
@@ -106,6 +107,10 @@ pub trait Backend: Send + Sync {
     async fn own_documents(&self, access_token: &str) -> Reply<PlayerDocuments>;
     /// The same backend as one with accounts of its own; `None` if it has none.
     fn accounts(self: Arc<Self>) -> Option<Arc<dyn AccountBackend>> {
+        None
+    }
+    /// The same backend as one that creates rooms; `None` if it creates none.
+    fn room_creation(self: Arc<Self>) -> Option<Arc<dyn RoomCreationBackend>> {
         None
     }
     /// The same backend as one with matchmaking; `None` if it has none.

@@ -30,6 +30,7 @@ use super::clock_difference::ClockDifference;
 use super::diagnosis;
 use super::matchmaking::{self, MatchmakingBackend};
 use super::retry;
+use super::room_creation::{self, RoomCreationBackend};
 use super::room_lists;
 use super::transport::{self, HttpReply, HttpRequest, ReplyBody, Transport, TransportError};
 use super::worlds::{self, WorldBackend};
@@ -438,6 +439,10 @@ impl Backend for HttpBackend {
 
     fn accounts(self: Arc<Self>) -> Option<Arc<dyn AccountBackend>> {
         Some(accounts::of(self))
+    }
+
+    fn room_creation(self: Arc<Self>) -> Option<Arc<dyn RoomCreationBackend>> {
+        Some(room_creation::of(self))
     }
 
     fn matchmaking(self: Arc<Self>) -> Option<Arc<dyn MatchmakingBackend>> {

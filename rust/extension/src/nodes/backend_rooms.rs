@@ -2,9 +2,12 @@
 
 use std::cell::RefCell;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use backend_client::error::ClientError;
-use backend_client::protocol::rooms::{JoinByCode, MAX_PARTY, RequestTicket, RoomPassword, RoomQuery};
+use backend_client::protocol::rooms::{
+    CreateRoom, JoinByCode, MAX_PARTY, QuickPlay, RequestTicket, RoomPassword, RoomQuery,
+};
 use backend_client::rooms::{Rooms, lan_discovery, ping};
 use godot::classes::Ip;
 use godot::meta::conv::ByRef;
@@ -15,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config;
 use crate::nodes::backend_session::BackendSession;
 use crate::resources::backend_config::BackendConfig;
+use crate::resources::backend_room_options::BackendRoomOptions;
 use crate::resources::backend_room_query::BackendRoomQuery;
 use crate::results::backend_error::not_configured;
 use crate::results::backend_request::BackendRequest;
@@ -238,6 +242,69 @@ impl BackendRooms {
         self.calls.try_start(work, BackendJoinTicket::answer)
     }
 
+    /// Creates a room on a dedicated server that the backend starts, and requests a ticket for it. [param options] may be
+    /// [code]null[/code]. A party requests [param seats] at once, see [method request_ticket]. Completes when the server is ready: at
+    /// once if the backend has a spare one, otherwise after its start. Fails with [code]room_start_failed[/code] if the server does not
+    /// start, [code]room_limit_reached[/code] if the player has too many rooms, [code]room_creation_refused[/code] if the backend
+    /// creates no rooms, and [code]timeout[/code] after [param timeout] seconds. If it fails or is cancelled, the server is stopped.
+    /// Returns a [BackendRequest] that completes with a [BackendJoinTicket].
+    /// ```gdscript
+    /// var options := BackendRoomOptions.new()
+    /// options.room_name = "Frog pond"
+    /// options.map = "swamp"
+    /// var ticket: BackendJoinTicket = await rooms.create_room(options).wait()
+    /// if ticket.ok():
+    ///     peer_auth.use_ticket(ticket)
+    /// ```
+    #[func]
+    fn create_room(
+        &self,
+        options: Option<Gd<BackendRoomOptions>>,
+        #[opt(default = 1)] seats: i64,
+        #[opt(default = 60.0)] timeout: f64,
+    ) -> Gd<BackendRequest> {
+        let request = BackendRoomOptions::to_wire(options.as_ref()).and_then(|room| {
+            let (seats, timeout) = (party_seats(seats)?, room_timeout(timeout)?);
+            Ok((CreateRoom { room, seats, ..CreateRoom::default() }, timeout))
+        });
+        let work = request.and_then(|(request, timeout)| {
+            let rooms = self.rooms()?;
+            Ok(async move { rooms.create(&request, timeout).await })
+        });
+        self.calls.try_start(work, BackendJoinTicket::answer)
+    }
+
+    /// Finds the fullest room without a password that matches [param query] and has free seats, and requests a ticket for it. If there is
+    /// none, a room is created from [param options] as by [method create_room], together with other players who search the same; if
+    /// [param options] is [code]null[/code] or the backend creates none, the request waits for a seat. Map and mode that
+    /// [param options] does not name are those of [param query], of which order, page and fields do not matter. Fails with
+    /// [code]timeout[/code] after [param timeout] seconds. Returns a [BackendRequest] that completes with a [BackendJoinTicket].
+    /// ```gdscript
+    /// var query := BackendRoomQuery.new()
+    /// query.mode = "race"
+    /// var ticket: BackendJoinTicket = await rooms.quick_play(query, BackendRoomOptions.new()).wait()
+    /// ```
+    #[func]
+    fn quick_play(
+        &self,
+        query: Option<Gd<BackendRoomQuery>>,
+        options: Option<Gd<BackendRoomOptions>>,
+        #[opt(default = 1)] seats: i64,
+        #[opt(default = 60.0)] timeout: f64,
+    ) -> Gd<BackendRequest> {
+        let request = OptionalQuery(query).to_wire().and_then(|query| {
+            let room =
+                options.as_ref().map(|options| BackendRoomOptions::to_wire(Some(options))).transpose()?;
+            let (seats, timeout) = (party_seats(seats)?, room_timeout(timeout)?);
+            Ok((QuickPlay { query, room, seats, ..QuickPlay::default() }, timeout))
+        });
+        let work = request.and_then(|(request, timeout)| {
+            let rooms = self.rooms()?;
+            Ok(async move { rooms.quick_play(&request, timeout).await })
+        });
+        self.calls.try_start(work, BackendJoinTicket::answer)
+    }
+
     /// Measures the servers of a page, such as the rows on the screen, without the backend: each receives a few UDP datagrams. Works
     /// without a session. Hundreds of servers take less than two seconds. Returns a [BackendRequest] that completes with
     /// [BackendRoomPings], one for each room; a server that does not answer has an error of its own.
@@ -299,6 +366,13 @@ fn party_seats(seats: i64) -> Result<Option<u32>, ClientError> {
     let rule = || ClientError::field("seats", format!("must be 1 to {MAX_PARTY}"));
     let seats = u32::try_from(seats).map_err(|_| rule())?;
     Ok((seats != 1).then_some(seats))
+}
+
+fn room_timeout(seconds: f64) -> Result<Duration, ClientError> {
+    let valid = Some(seconds).filter(|seconds| (1.0..=3_600.0).contains(seconds));
+    valid
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| ClientError::field("timeout", "must be 1 to 3600 seconds"))
 }
 
 fn room_password(password: &GString) -> RoomPassword {

@@ -16,6 +16,8 @@ const SERVER_RETENTION_MS: i64 = 24 * 3_600 * 1_000;
 const CLOCK_TOLERANCE_MS: i64 = 1_000;
 /// Players ask for a ticket's outcome this long after it ended, or should have.
 const MATCHMAKING_RETENTION_MS: i64 = 15 * 60 * 1_000;
+/// Clients repeat a request for a room, and operators look at what became of it, this long after it ended.
+const ALLOCATION_RETENTION_MS: i64 = 60 * 60 * 1_000;
 /// Conflicts, whose former epochs were and how far they had come, and addresses of logins are remembered this long, for saves
 /// that lie in the journal of a server that is down.
 const RETENTION_MS: i64 = 90 * 24 * 3_600 * 1_000;
@@ -46,6 +48,8 @@ pub async fn run_once(state: &AppState) -> sqlx::Result<()> {
         ("DELETE FROM familiar_addresses WHERE seen_at < $1", now - RETENTION_MS),
         ("DELETE FROM matchmaking_tickets WHERE ended_at < $1", now - MATCHMAKING_RETENTION_MS),
         ("DELETE FROM matchmaking_matches WHERE deadline < $1", now - MATCHMAKING_RETENTION_MS),
+        ("DELETE FROM allocations WHERE ended_at < $1", now - ALLOCATION_RETENTION_MS),
+        ("DELETE FROM room_requests WHERE polled_at < $1", now - ALLOCATION_RETENTION_MS),
         // Of a matchmaker that is not configured any more.
         ("DELETE FROM matchmaking_tickets WHERE expires_at < $1", now - MATCHMAKING_RETENTION_MS),
         ("DELETE FROM save_conflicts WHERE resolved_at < $1", now - RETENTION_MS),

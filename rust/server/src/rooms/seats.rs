@@ -12,6 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
+use super::changes;
 use super::live::not_found;
 use crate::database::{Database, Transaction};
 use crate::digest::sha256;
@@ -62,14 +63,14 @@ pub fn draining() -> ApiError {
 }
 
 /// Reserves `seats` places, all or none. What the player had reserved before, anywhere, is given back. Returns the code by which
-/// others claim the places beyond the first, and the rooms whose free seats have changed.
+/// others claim the places beyond the first.
 pub async fn reserve(
     database: &Database,
     tx: &mut Transaction,
     room_id: &str,
     arrival: &Arrival<'_>,
     seats: u32,
-) -> ApiResult<(Option<String>, Vec<String>)> {
+) -> ApiResult<Option<String>> {
     let places = lock_room(database, tx, room_id).await?;
     let mut changed = vec![room_id.to_owned()];
     for own in [
@@ -112,18 +113,20 @@ pub async fn reserve(
         .execute(&mut *tx.conn)
         .await?;
     }
-    Ok((party_code, changed))
+    changed.sort_unstable();
+    changed.dedup();
+    changes::record(database, tx, &changed).await?;
+    Ok(party_code)
 }
 
-/// Claims a seat of a party in the room: the one that the player has claimed before, or one that nobody has. Returns the rooms whose
-/// free seats have changed.
+/// Claims a seat of a party in the room: the one that the player has claimed before, or one that nobody has.
 pub async fn claim(
     database: &Database,
     tx: &mut Transaction,
     room_id: &str,
     arrival: &Arrival<'_>,
     party_code: &str,
-) -> ApiResult<Vec<String>> {
+) -> ApiResult<()> {
     lock_room(database, tx, room_id).await?;
     let party_hash = party_hash(party_code);
     let claimed = sqlx::query(
@@ -149,7 +152,12 @@ pub async fn claim(
         .bind(arrival.ticket_id)
         .fetch_all(&mut *tx.conn)
         .await?;
-    Ok(rows.iter().map(|row| row.try_get("server_id")).collect::<sqlx::Result<_>>()?)
+    let mut changed =
+        rows.iter().map(|row| row.try_get("server_id")).collect::<sqlx::Result<Vec<String>>>()?;
+    changed.sort_unstable();
+    changed.dedup();
+    changes::record(database, tx, &changed).await?;
+    Ok(())
 }
 
 pub fn party_code_unknown() -> ApiError {
