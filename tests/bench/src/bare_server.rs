@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use test_harness::process::Process;
 use tokio::net::TcpListener;
 
-use crate::pinned::{Side, pinned};
+use crate::cpu_affinity::{Side, pinned};
 use crate::{bare_players, bare_rooms};
 
 /// What servers show to it.
