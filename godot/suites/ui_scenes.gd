@@ -213,6 +213,30 @@ func test_the_browser_filters_and_sorts() -> void:
 	await until(func() -> bool: return not tickets.is_empty(), WAIT_TIMEOUT, "a ticket")
 
 
+func test_the_browser_follows_what_happens() -> void:
+	var word := unique("Live")
+	var first := await new_server(word + " a")
+	var browser := await _browser(word)
+	await _settled(browser)
+	check_eq(_names(browser), ["a"], "at first")
+	var second := await new_server(word + " b")
+	await until(func() -> bool: return _names(browser) == ["a", "b"], PATIENCE, "a second server")
+	succeeded(await first.deregister().wait(), "deregister")
+	await until(func() -> bool: return _names(browser) == ["b"], PATIENCE, "without the first")
+	second.players = second.max_players
+	var list: BackendRoomList = browser.find_child("List", true, false)
+	await until(
+		func() -> bool:
+			var rows := list.find_children("*", "BackendRoomRow", true, false)
+			return rows.any(
+				func(row: BackendRoomRow) -> bool:
+					return row.visible and row.listed != null and row.listed.is_full()
+			),
+		PATIENCE,
+		"the second is full"
+	)
+
+
 func test_the_browser_asks_for_the_password() -> void:
 	var word := unique("Locked")
 	var registration := new_registration(word)

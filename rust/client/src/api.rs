@@ -10,6 +10,7 @@ pub mod lazy_transport;
 pub mod matchmaking;
 pub mod retry;
 pub mod room_creation;
+pub(crate) mod room_lists;
 pub mod transport;
 pub mod worlds;
 

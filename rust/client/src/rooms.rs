@@ -2,6 +2,7 @@
 
 mod creation;
 mod filter;
+pub mod follow;
 pub mod lan_discovery;
 pub mod ping;
 

@@ -83,6 +83,8 @@ codes! {
     ServerUnknown = "server_unknown", 404;
     /// No such room, or it is gone.
     RoomNotFound = "room_not_found", 404;
+    /// More rooms meet the query than a followed list has; narrow it, or read the list page by page.
+    TooManyRooms = "too_many_rooms", 422;
     /// The room has no place left.
     RoomFull = "room_full", 409;
     /// The room is draining and accepts no players.

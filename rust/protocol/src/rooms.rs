@@ -2,9 +2,11 @@
 
 mod attributes;
 mod creation;
+mod events;
 mod filter;
 mod invite_code;
 mod password;
+mod room_filter;
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -20,12 +22,16 @@ pub use creation::{
     ABANDONED_AFTER_SECONDS, CreateRoom, DEFAULT_WAIT_SECONDS, MAX_WAIT_SECONDS, QuickPlay, RoomCreation,
     RoomCreationStatus, RoomOptions,
 };
+pub use events::{
+    EVENT_CHANGE, EVENT_HEARTBEAT_SECONDS, EVENT_RESET, MAX_EVENT_BYTES, MAX_FOLLOWED_ROOMS, RoomChanges,
+};
 pub use filter::{
     AttributeFilter, Comparison, FilterValue, MAX_ATTRIBUTE_FILTERS, MAX_FILTER_BYTES, MAX_FILTER_VALUES,
     parse_attribute_filters,
 };
 pub use invite_code::{INVITE_ALPHABET, INVITE_LENGTH, normal_invite_code};
 pub use password::{MAX_ROOM_PASSWORD, RoomPassword};
+pub use room_filter::RoomFilter;
 
 /// Most seats that one ticket reserves.
 pub const MAX_PARTY: u32 = 16;

@@ -95,6 +95,12 @@ pub struct Config {
     /// Maximum number of open connections per IP address. Loopback and trusted proxies are not limited
     #[arg(long, env = "BACKEND_MAX_CONNECTIONS_PER_ADDRESS", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections_per_address: u32,
+    /// Maximum number of room lists that are followed at the same time, each on a connection of its own
+    #[arg(long, env = "BACKEND_MAX_ROOM_FOLLOWERS", default_value_t = 5_000)]
+    pub max_room_followers: u32,
+    /// Maximum number of room lists that are followed from one IP address. Loopback is not limited
+    #[arg(long, env = "BACKEND_MAX_ROOM_FOLLOWERS_PER_ADDRESS", default_value_t = 64)]
+    pub max_room_followers_per_address: u32,
     /// Seconds within which a client must send the head of a request and accept each part of a reply. Bodies must arrive at
     /// 8 KiB/s or more after that time
     #[arg(long, env = "BACKEND_SLOW_CLIENT_SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=600))]
@@ -205,6 +211,8 @@ impl Default for Config {
             player_requests_per_minute: 600,
             max_connections: 10_000,
             max_connections_per_address: 256,
+            max_room_followers: 5_000,
+            max_room_followers_per_address: 64,
             slow_client_seconds: 10,
             allowed_origins: Vec::new(),
             mail: MailTarget::None,

@@ -21,7 +21,7 @@ use crate::http::idempotency::IdempotencyKey;
 use crate::http::{ApiError, ApiResult, JsonBody};
 use crate::player_store::{conflicts, leases};
 use crate::rooms::{
-    attributes as room_attributes, invite_codes, password, seats, visibility_of, visibility_text,
+    attributes as room_attributes, changes, invite_codes, password, seats, visibility_of, visibility_text,
 };
 use crate::state::AppState;
 use crate::world_store;
@@ -156,11 +156,12 @@ pub async fn register(
     if let Some(allocation) = &allocation {
         allocation.complete(&state, &mut tx, &server_id).await?;
     }
+    changes::record(&state.database, &mut tx, std::slice::from_ref(&server_id)).await?;
     tx.commit().await?;
     if let Some(allocation) = &allocation {
         allocation.notify(&state);
     }
-    state.rooms.page_cache.invalidate();
+    state.rooms.rooms_changed();
     Event::new("server_registered").server(&server_id).ok();
     tracing::debug!(server_id, name = entry.name, "a server registered");
     let lease = ServerLease {
@@ -224,9 +225,13 @@ impl<'a> ReportedEntry<'a> {
              visibility = CASE WHEN KEPT THEN visibility ELSE COALESCE($13, visibility) END, \
              attributes = CASE WHEN KEPT THEN attributes ELSE COALESCE($14, attributes) END, \
              password_hash = CASE WHEN $15 = 1 AND NOT (KEPT) THEN $16 ELSE password_hash END, \
-             assigned_room = CASE WHEN KEPT THEN assigned_room END \
+             assigned_room = CASE WHEN KEPT THEN assigned_room END, \
+             heartbeat_changed = CASE WHEN status <> $3 OR players <> $4 OR (NOT (KEPT) AND (map <> COALESCE($5, map) \
+             OR mode <> COALESCE($6, mode) OR max_players <> COALESCE($7, max_players) OR tags <> COALESCE($8, tags) \
+             OR visibility <> COALESCE($13, visibility) OR attributes <> COALESCE($14, attributes) \
+             OR ($15 = 1 AND ($16 IS NULL) <> (password_hash IS NULL)))) THEN 1 ELSE 0 END \
              WHERE server_id = $9 AND key_hash = $10 AND lease_until > $11 AND heartbeat_sequence < $2 \
-             RETURNING players_before, rolled_back_at, visibility, invite_code, assigned_room, drain_requested_at"
+             RETURNING players_before, rolled_back_at, visibility, invite_code, assigned_room, drain_requested_at, heartbeat_changed"
                 .replace("KEPT", "assigned_room IS NOT NULL AND ($17 = 0 OR assigned_room = '')"),
         ))
         .bind(lease_until)
@@ -269,7 +274,7 @@ pub async fn heartbeat(
     let mut tx = state.database.begin().await?;
     let lease_until = leases::lease_until(&state, &tx);
     let beaten = entry.store(&mut tx, &server_id, &server.key_hash, lease_until).await?;
-    let mut holds = 0;
+    let (mut holds, mut changed) = (0, false);
     // Reported until a reply that reported it has arrived: replies get lost.
     let rolled_back_at: i64;
     let invite_code: Option<String>;
@@ -289,7 +294,8 @@ pub async fn heartbeat(
         if let Some(attributes) = beat.attributes.as_ref().filter(|_| assigned_room.is_none()) {
             room_attributes::store(&mut tx, &server_id, attributes).await?;
         }
-        seats::end(&state.database, &mut tx, &server_id, &beat.used_tickets).await?;
+        let seats_ended = seats::end(&state.database, &mut tx, &server_id, &beat.used_tickets).await?;
+        changed = seats_ended || row.try_get::<i64, _>("heartbeat_changed")? != 0;
         holds = leases::renew_all(&state, &mut tx, &server_id).await?;
         world_store::renew(&mut tx, &server_id, &beat.worlds, lease_until).await?;
     } else {
@@ -314,8 +320,14 @@ pub async fn heartbeat(
     let (revocations, revocations_as_of) = revocations::since(&mut tx, beat.revocations_after).await?;
     // From the database: another replica may have read a new key a moment before this one.
     let key_ids = Some(signing_keys::active_kids(&mut tx.conn, tx.now).await?);
+    if changed {
+        changes::record(&state.database, &mut tx, std::slice::from_ref(&server_id)).await?;
+    }
     tx.commit().await?;
     state.rooms.page_cache.invalidate();
+    if changed {
+        state.rooms.followers.rooms_changed();
+    }
     if rolled_back {
         tracing::warn!(
             server_id,
@@ -369,9 +381,10 @@ pub async fn deregister(
         world_store::release_all(&mut tx, &server_id).await?;
         invite_codes::remove(&mut tx, &server_id).await?;
         seats::end_all(&mut tx, &server_id).await?;
+        changes::record(&state.database, &mut tx, std::slice::from_ref(&server_id)).await?;
     }
     tx.commit().await?;
-    state.rooms.page_cache.invalidate();
+    state.rooms.rooms_changed();
     if gone.rows_affected() > 0 {
         Event::new("server_deregistered").server(&server_id).ok();
     }

@@ -3,7 +3,9 @@
 mod attempt_limits;
 pub mod attributes;
 pub mod caches;
+pub mod changes;
 pub mod create;
+pub mod follow;
 mod growing_statement;
 pub mod invite_codes;
 pub mod list;

@@ -53,6 +53,7 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(registration::deregister))
         .routes(routes!(registration::heartbeat))
         .routes(routes!(rooms::list::list, rooms::create::create))
+        .routes(routes!(rooms::follow::events))
         .routes(routes!(rooms::quick_play::quick_play))
         .routes(routes!(rooms::requests::cancel))
         .routes(routes!(rooms::live::get))

@@ -28,6 +28,7 @@ use crate::jobs::{self, expiry};
 use crate::matchmaking::settings::Matchmaking;
 use crate::player_store::epochs::Epochs;
 use crate::rooms::caches::RoomCaches;
+use crate::rooms::follow;
 use crate::state::{AppState, Shared};
 use crate::world_store::objects::Objects;
 use crate::{health, matchmaking, registration, router};
@@ -51,6 +52,7 @@ pub struct Running {
     reloading_keys: JoinHandle<()>,
     mailing: JoinHandle<()>,
     matching: JoinHandle<()>,
+    following: [JoinHandle<()>; 2],
     allocating: Option<JoinHandle<()>>,
 }
 
@@ -116,6 +118,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let reloading_keys = tokio::spawn(async move { followed.tokens.reload_keys(&followed.database).await });
     let mailing = mail::run(state.clone(), transport, mail_jobs);
     let matching = tokio::spawn(matchmaking::run(state.clone()));
+    let following =
+        [tokio::spawn(follow::run(state.clone())), tokio::spawn(follow::notify_replicas(state.clone()))];
     let allocating = allocate(&state, address)?;
     Ok(Running {
         address,
@@ -127,6 +131,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         reloading_keys,
         mailing,
         matching,
+        following,
         allocating,
     })
 }
@@ -165,6 +170,11 @@ impl Running {
         self.reloading_keys.abort();
         // Matches that are half formed are undone by the database; the next replica goes on.
         self.matching.abort();
+        // Streams would go on for ever. Followers go on at another replica.
+        self.state.rooms.followers.close();
+        for task in &self.following {
+            task.abort();
+        }
         // Servers go on: the next start of the backend finds them.
         if let Some(allocating) = &self.allocating {
             allocating.abort();

@@ -1,5 +1,6 @@
 //! `BackendRooms`: finding a room.
 
+use std::cell::RefCell;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use godot::classes::Ip;
 use godot::meta::conv::ByRef;
 use godot::meta::{GodotConvert, GodotImmutable};
 use godot::prelude::*;
+use tokio_util::sync::CancellationToken;
 
 use crate::config;
 use crate::nodes::backend_session::BackendSession;
@@ -21,6 +23,7 @@ use crate::resources::backend_room_query::BackendRoomQuery;
 use crate::results::backend_error::not_configured;
 use crate::results::backend_request::BackendRequest;
 use crate::results::backend_room::{BackendJoinTicket, BackendRoomPage, BackendRoomResult, RoomList};
+use crate::results::backend_room_follow::BackendRoomFollow;
 use crate::results::backend_room_ping::BackendRoomPings;
 use crate::runtime::calls::Calls;
 use crate::runtime::main_thread_queue;
@@ -47,16 +50,45 @@ pub struct BackendRooms {
     #[var(set = set_session)]
     session: Option<Gd<BackendSession>>,
     calls: Calls,
+    follows: Follows,
     base: Base<Node>,
+}
+
+/// The lists that a node follows, whether a script keeps them or not.
+#[derive(Default)]
+struct Follows(RefCell<Vec<(Gd<BackendRoomFollow>, CancellationToken)>>);
+
+impl Follows {
+    fn add(&self, follow: &Gd<BackendRoomFollow>) {
+        let mut follows = self.0.borrow_mut();
+        follows.retain(|(follow, _)| !follow.bind().has_ended());
+        follows.push((follow.clone(), follow.bind().cancellation()));
+    }
+
+    fn take(&self) -> Vec<(Gd<BackendRoomFollow>, CancellationToken)> {
+        self.0.take()
+    }
+}
+
+impl Drop for Follows {
+    fn drop(&mut self) {
+        // A node that never was in the tree: what it followed may be freed already.
+        for (_, cancellation) in self.take() {
+            cancellation.cancel();
+        }
+    }
 }
 
 #[godot_api]
 impl INode for BackendRooms {
     fn exit_tree(&mut self) {
-        let owner = self.calls.owner();
+        let (owner, follows) = (self.calls.owner(), self.follows.take());
         // Open to handlers that call back into this node.
         let _reentrant = self.base_mut();
         main_thread_queue::cancel_all_now(owner);
+        for (follow, _) in follows {
+            BackendRoomFollow::stop(follow);
+        }
     }
 
     fn get_configuration_warnings(&self) -> PackedStringArray {
@@ -116,6 +148,21 @@ impl BackendRooms {
             Ok(async move { room_list.select(&query) })
         });
         self.calls.try_start(work, BackendRoomPage::answer)
+    }
+
+    /// Follows the list of [param query], or of all rooms: returns a [BackendRoomFollow], which emits a signal for each room that is
+    /// added, changed or removed, and has the list. [member BackendRoomQuery.limit] and [member BackendRoomQuery.cursor] are ignored.
+    /// A list has up to ten thousand rooms.
+    /// ```gdscript
+    /// var follow := rooms.follow(query)
+    /// follow.list_changed.connect(func() -> void: show_rooms(follow.get_rooms()))
+    /// ```
+    #[func]
+    fn follow(&self, #[opt(default = &OptionalQuery::NONE)] query: OptionalQuery) -> Gd<BackendRoomFollow> {
+        let work = query.to_wire().and_then(|query| Ok((self.rooms()?, query)));
+        let follow = BackendRoomFollow::start(work);
+        self.follows.add(&follow);
+        follow
     }
 
     /// Reads one room. Returns a [BackendRequest] that completes with a [BackendRoomResult].

@@ -219,10 +219,10 @@ impl Reconciliation<'_> {
             return Ok(());
         }
         if log.is_some() {
-            records::unlist(&mut tx, server_id).await.map_err(described)?;
+            records::unlist(&self.state.database, &mut tx, server_id).await.map_err(described)?;
         }
         tx.commit().await?;
-        self.state.rooms.page_cache.invalidate();
+        self.state.rooms.rooms_changed();
         let log = log.unwrap_or_default();
         tracing::info!(
             allocation_id,
@@ -260,7 +260,7 @@ impl Reconciliation<'_> {
             return Ok(());
         }
         tx.commit().await?;
-        self.state.rooms.page_cache.invalidate();
+        self.state.rooms.rooms_changed();
         Ok(())
     }
 

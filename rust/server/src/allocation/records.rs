@@ -16,7 +16,7 @@ use super::settings::AllocationSettings;
 use crate::database::{Database, Transaction};
 use crate::digest::sha256;
 use crate::http::ApiResult;
-use crate::rooms::{invite_codes, seats};
+use crate::rooms::{changes, invite_codes, seats};
 
 /// How far an allocation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -242,13 +242,15 @@ pub async fn end(tx: &mut Transaction, allocation_id: &str, reason: &str) -> Api
 
 /// A server that is not there any more leaves the list. What it holds of players and worlds stays its own until the leases of
 /// these expire: its journal may have saves that were not sent.
-pub async fn unlist(tx: &mut Transaction, server_id: &str) -> ApiResult<()> {
+pub async fn unlist(database: &Database, tx: &mut Transaction, server_id: &str) -> ApiResult<()> {
     sqlx::query("UPDATE servers SET lease_until = 0 WHERE server_id = $1 AND lease_until > 0")
         .bind(server_id)
         .execute(&mut *tx.conn)
         .await?;
     invite_codes::remove(tx, server_id).await?;
-    seats::end_all(tx, server_id).await
+    seats::end_all(tx, server_id).await?;
+    changes::record(database, tx, &[server_id.to_owned()]).await?;
+    Ok(())
 }
 
 /// Whether a room has neither players nor anybody on the way to it. It takes none any more from then on if `close`.
@@ -271,6 +273,7 @@ pub async fn is_empty(
             .bind(server_id)
             .execute(&mut *tx.conn)
             .await?;
+        changes::record(database, tx, &[server_id.to_owned()]).await?;
     }
     Ok(is_empty)
 }

@@ -7,6 +7,7 @@ use crate::auth::revocations;
 use crate::database::Transaction;
 use crate::http::idempotency;
 use crate::player_store::{conflicts, leases};
+use crate::rooms::changes;
 use crate::state::AppState;
 
 /// A server's row is kept this long after its lease, so that one that comes back keeps its id.
@@ -29,7 +30,6 @@ pub async fn run_once(state: &AppState) -> sqlx::Result<()> {
     conflicts::drop_older(&mut tx, now - RETENTION_MS).await?;
     for (statement, before) in [
         ("DELETE FROM used_tickets WHERE expires_at < $1", now - 60_000),
-        ("DELETE FROM seats WHERE expires_at < $1", now),
         ("DELETE FROM refresh_tokens WHERE expires_at < $1", now),
         ("DELETE FROM idempotency_keys WHERE created_at < $1", now - idempotency::RETENTION_MS),
         // One that left still saves and releases the players it holds.
@@ -58,6 +58,8 @@ pub async fn run_once(state: &AppState) -> sqlx::Result<()> {
     ] {
         sqlx::query(statement).bind(before).execute(&mut *tx.conn).await?;
     }
+    changes::remove_old(&mut tx).await?;
+    changes::remove_expired_seats(&state.database, &mut tx).await?;
     sqlx::query(
         "DELETE FROM matchmaking_players WHERE NOT EXISTS \
          (SELECT 1 FROM matchmaking_tickets WHERE matchmaking_tickets.ticket_id = matchmaking_players.ticket_id)",
@@ -127,5 +129,7 @@ pub async fn extend_leases_after_start(state: &AppState) -> sqlx::Result<()> {
             .execute(&mut *tx.conn)
             .await?;
     }
+    changes::renumber_foreign(&state.database, &mut tx).await?;
+    changes::record_revived(&state.database, &mut tx).await?;
     tx.commit().await
 }

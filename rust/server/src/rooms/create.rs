@@ -86,7 +86,7 @@ async fn attempt(
     tx.commit().await?;
     state.allocation.wake();
     if matches!(progress, Progress::Seated { .. }) {
-        state.rooms.page_cache.invalidate();
+        state.rooms.rooms_changed();
     }
     Ok(progress)
 }

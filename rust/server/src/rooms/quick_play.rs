@@ -106,7 +106,7 @@ async fn attempt(state: &AppState, request: &RoomRequest<'_>, search: &Search) -
     tx.commit().await?;
     state.allocation.wake();
     if matches!(progress, Progress::Seated { .. }) {
-        state.rooms.page_cache.invalidate();
+        state.rooms.rooms_changed();
     }
     Ok(progress)
 }

@@ -15,10 +15,10 @@ use backend_protocol::{Code, Problem, limits};
 use sqlx::Row;
 use tokio::time::Instant;
 
-use super::attempt_limits;
 use super::live::live;
 use super::seats::{self, Arrival};
 use super::tickets;
+use super::{attempt_limits, changes};
 use crate::allocation::records::{self, NewRoom, Status, StoredAllocation};
 use crate::allocation::settings::{AllocationSettings, Creators};
 use crate::allocation::spares;
@@ -280,7 +280,7 @@ pub async fn cancel(
     if let Some(allocation_id) = &allocation_id {
         state.allocation.note_settled(allocation_id);
         state.allocation.wake();
-        state.rooms.page_cache.invalidate();
+        state.rooms.rooms_changed();
     }
     Ok(StatusCode::NO_CONTENT)
 }
@@ -309,6 +309,7 @@ async fn give_up(
     ] {
         sqlx::query(own).bind(&server_id).bind(player_id).execute(&mut *tx.conn).await?;
     }
+    changes::record(&state.database, tx, std::slice::from_ref(&server_id)).await?;
     let is_own = stored.creator.as_deref() == Some(player_id);
     if is_last && is_own && records::is_empty(&state.database, tx, &server_id, true).await? {
         records::end(tx, allocation_id, "it was given up").await?;

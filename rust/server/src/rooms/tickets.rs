@@ -83,7 +83,7 @@ async fn issue(
         }
     };
     tx.commit().await?;
-    state.rooms.page_cache.invalidate();
+    state.rooms.rooms_changed();
     Ok(Json(ticket))
 }
 

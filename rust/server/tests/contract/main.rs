@@ -19,6 +19,8 @@ mod quick_play;
 mod registration;
 mod repeated_requests;
 mod room_access;
+mod room_events;
+mod room_follower;
 mod room_queries;
 mod rooms;
 mod rooms_on_demand;
