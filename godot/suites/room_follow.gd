@@ -61,7 +61,7 @@ func _follow(rooms: BackendRooms, word: String) -> BackendRoomFollow:
 
 func _until_names(told: Told, expected: Array[String], what: String) -> bool:
 	var is_met := func() -> bool: return told.sorted_names() == expected
-	if await until(is_met, PATIENCE, what):
+	if await until(is_met, WAIT_TIMEOUT, what):
 		return check_eq(told.contradictions, PackedStringArray(), what)
 	fail("%s: %s" % [what, told.sorted_names()])
 	return false
@@ -83,7 +83,7 @@ func test_a_followed_list_changes_by_itself() -> void:
 	var changes := record(follow.list_changed)
 	check_eq(follow.state, BackendRoomFollow.STATE_LOADING, "state at first")
 	await _until_names(told, [first.server_name], "the first room")
-	await until(func() -> bool: return not told.states.is_empty(), PATIENCE, "state")
+	await until(func() -> bool: return not told.states.is_empty(), WAIT_TIMEOUT, "state")
 	check_eq(told.states, [BackendRoomFollow.STATE_LIVE] as Array[int], "states")
 	check(changes.size() > 0, "list_changed")
 	var second := await new_server(word + " b")
@@ -94,7 +94,7 @@ func test_a_followed_list_changes_by_itself() -> void:
 	second.players = 3
 	await until(
 		func() -> bool: return told.players[second.server_id] == 3,
-		PATIENCE,
+		WAIT_TIMEOUT,
 		"players of the second"
 	)
 	succeeded(await first.deregister().wait(), "deregister")
@@ -131,7 +131,7 @@ func test_a_break_leaves_no_gap() -> void:
 	relay.cut_line()
 	await until(
 		func() -> bool: return follow.state == BackendRoomFollow.STATE_RECONNECTING,
-		PATIENCE,
+		WAIT_TIMEOUT,
 		"the break is noticed"
 	)
 	check_eq(follow.get_rooms().size(), 2, "the list stays")
@@ -142,10 +142,10 @@ func test_a_break_leaves_no_gap() -> void:
 	var expected: Array[String] = [new.server_name, stays.server_name]
 	await _until_names(told, expected, "after the break")
 	await until(
-		func() -> bool: return told.players[stays.server_id] == 5, PATIENCE, "changed meanwhile"
+		func() -> bool: return told.players[stays.server_id] == 5, WAIT_TIMEOUT, "changed meanwhile"
 	)
 	await until(
-		func() -> bool: return follow.state == BackendRoomFollow.STATE_LIVE, PATIENCE, "live again"
+		func() -> bool: return follow.state == BackendRoomFollow.STATE_LIVE, WAIT_TIMEOUT, "live again"
 	)
 
 
@@ -159,7 +159,7 @@ func test_where_no_events_arrive_the_list_is_polled() -> void:
 	var told := Told.new(follow)
 	await _until_names(told, [first.server_name], "the first room")
 	await until(
-		func() -> bool: return follow.state == BackendRoomFollow.STATE_POLLING, PATIENCE, "polling"
+		func() -> bool: return follow.state == BackendRoomFollow.STATE_POLLING, WAIT_TIMEOUT, "polling"
 	)
 	var second := await new_server(word + " b")
 	await _until_names(told, [first.server_name, second.server_name], "a second room")
@@ -175,7 +175,7 @@ func test_stop_is_final() -> void:
 	var told := Told.new(follow)
 	await _until_names(told, [server.server_name], "the room")
 	await until(
-		func() -> bool: return follow.state == BackendRoomFollow.STATE_LIVE, PATIENCE, "live"
+		func() -> bool: return follow.state == BackendRoomFollow.STATE_LIVE, WAIT_TIMEOUT, "live"
 	)
 	follow.stop()
 	follow.stop()
@@ -201,7 +201,7 @@ func test_it_may_be_stopped_by_its_own_signals() -> void:
 	var follow := _follow(rooms, word)
 	var added := record(follow.room_added)
 	follow.room_added.connect(func(_room: BackendRoom) -> void: follow.stop())
-	await until(func() -> bool: return not added.is_empty(), PATIENCE, "a room")
+	await until(func() -> bool: return not added.is_empty(), WAIT_TIMEOUT, "a room")
 	await frames(30)
 	check_eq(added.size(), 1, "rooms after the stop")
 
@@ -212,11 +212,11 @@ func test_it_ends_when_the_node_leaves_the_tree() -> void:
 	var rooms := new_rooms(await new_player())
 	# Not stored: it goes on all the same.
 	var told := Told.new(_follow(rooms, word))
-	await until(func() -> bool: return told.names.size() == 1, PATIENCE, "the room")
-	await until(func() -> bool: return not told.states.is_empty(), PATIENCE, "live")
+	await until(func() -> bool: return told.names.size() == 1, WAIT_TIMEOUT, "the room")
+	await until(func() -> bool: return not told.states.is_empty(), WAIT_TIMEOUT, "live")
 	rooms.queue_free()
 	await until(
-		func() -> bool: return BackendRoomFollow.STATE_STOPPED in told.states, PATIENCE, "stopped"
+		func() -> bool: return BackendRoomFollow.STATE_STOPPED in told.states, WAIT_TIMEOUT, "stopped"
 	)
 
 
@@ -226,14 +226,14 @@ func test_what_cannot_be_followed_says_why() -> void:
 	query.search = "x".repeat(65)
 	var follow := rooms.follow(query)
 	check_eq(
-		await within(PATIENCE, follow.state_changed), BackendRoomFollow.STATE_FAILED, "a bad query"
+		await within(WAIT_TIMEOUT, follow.state_changed), BackendRoomFollow.STATE_FAILED, "a bad query"
 	)
 	check_eq(follow.error.code, "invalid_field", "code")
 	check_eq(follow.error.field, "search", "field")
 	var nobody := new_rooms(new_session())
 	follow = nobody.follow()
 	check_eq(
-		await within(PATIENCE, follow.state_changed), BackendRoomFollow.STATE_FAILED, "logged out"
+		await within(WAIT_TIMEOUT, follow.state_changed), BackendRoomFollow.STATE_FAILED, "logged out"
 	)
 	check_eq(follow.error.code, "not_logged_in", "code without a session")
 	check_eq(follow.get_rooms().size(), 0, "rooms")

@@ -19,11 +19,11 @@ use backend_client::server_query::Participant;
 use godot::prelude::*;
 
 use self::failure_log::{log_if_unused, log_registration_failure};
-use self::listing::Visibility;
 use crate::config;
 use crate::nodes::backend_shutdown;
 use crate::resources::backend_config::BackendConfig;
 use crate::resources::backend_room_options::BackendRoomOptions;
+use crate::resources::visibility::Visibility;
 use crate::results::backend_error::{BackendError, Failure};
 use crate::results::backend_request::BackendRequest;
 use crate::results::backend_result::BackendResult;

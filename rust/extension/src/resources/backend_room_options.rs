@@ -4,7 +4,7 @@ use backend_client::error::ClientError;
 use backend_client::protocol::rooms::{RoomOptions, RoomPassword};
 use godot::prelude::*;
 
-use crate::nodes::backend_server_registration::listing::Visibility;
+use super::visibility::Visibility;
 use crate::variant_json::{self, gstring};
 
 /// Options of a room that the backend creates with [method BackendRooms.create_room] or [method BackendRooms.quick_play].

@@ -6,8 +6,10 @@
 
 mod admission;
 mod event_body;
+mod event_stream;
 mod event_text;
 mod group;
+mod indexed_room;
 mod notifications;
 mod reader;
 mod room_index;

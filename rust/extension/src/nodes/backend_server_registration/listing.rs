@@ -1,7 +1,7 @@
 //! What the room list shows of a server: from the node's properties to its entry.
 
 use backend_client::error::ClientError;
-use backend_client::protocol::rooms::{RoomOptions, RoomPassword, RoomVisibility, check_attributes};
+use backend_client::protocol::rooms::{RoomOptions, RoomPassword, check_attributes};
 use backend_client::registration::ServerDescription;
 use godot::prelude::*;
 
@@ -10,36 +10,6 @@ use super::query::Opening;
 use crate::config;
 use crate::resources::backend_room_options::BackendRoomOptions;
 use crate::variant_json::{self, gstring};
-
-/// The values of [`BackendServerRegistration::visibility`]. gdext registers no enums yet, so scripts use the class's constants.
-#[derive(GodotConvert, Var, Export, Debug, Default, Clone, Copy, PartialEq, Eq)]
-#[godot(via = i64)]
-pub enum Visibility {
-    #[default]
-    Public = 0,
-    Unlisted = 1,
-    Private = 2,
-}
-
-impl From<Visibility> for RoomVisibility {
-    fn from(visibility: Visibility) -> Self {
-        match visibility {
-            Visibility::Public => Self::Public,
-            Visibility::Unlisted => Self::Unlisted,
-            Visibility::Private => Self::Private,
-        }
-    }
-}
-
-impl From<RoomVisibility> for Visibility {
-    fn from(visibility: RoomVisibility) -> Self {
-        match visibility {
-            RoomVisibility::Public => Self::Public,
-            RoomVisibility::Unlisted => Self::Unlisted,
-            RoomVisibility::Private => Self::Private,
-        }
-    }
-}
 
 /// Makes the server the room that it was started for. What the room does not name stays the server's own.
 pub(super) fn take_room_over(node: &mut Gd<BackendServerRegistration>, room: &RoomOptions) {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use backend_protocol::Code;
 use tokio::sync::{Notify, watch};
 
-use super::event_body::EventStream;
+use super::event_stream::EventStream;
 use super::event_text::Position;
 use super::group::GroupKey;
 use super::room_index::RoomIndex;

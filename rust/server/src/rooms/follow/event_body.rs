@@ -7,16 +7,10 @@ use std::task::{Context, Poll};
 
 use axum::body::{Bytes, HttpBody};
 use http_body::Frame;
-use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::admission::Place;
-
-/// What a follower is sent: where it begins, then what comes.
-pub struct EventStream {
-    pub first: Arc<[Bytes]>,
-    pub later: Receiver<Bytes>,
-}
+use super::event_stream::EventStream;
 
 /// The events of one follower. Written here rather than with axum's `Sse`, which copies each event for each follower.
 pub struct EventBody {

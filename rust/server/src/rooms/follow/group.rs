@@ -7,7 +7,7 @@ use backend_protocol::rooms::{MAX_FOLLOWED_ROOMS, Room, RoomFilter, RoomQuery, R
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::event_text::{self, EventName};
-use super::room_index::IndexedRoom;
+use super::indexed_room::IndexedRoom;
 use crate::http::ApiResult;
 use crate::registration::folded;
 

@@ -4,29 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::body::Bytes;
 use backend_protocol::rooms::Room;
 
-use super::event_body::EventStream;
+use super::event_stream::EventStream;
 use super::event_text::{self, EventName, Position};
 use super::group::{Group, GroupKey, Replaced};
+use super::indexed_room::IndexedRoom;
 use super::too_many_rooms;
 use crate::http::ApiResult;
 use crate::rooms::changes::{Change, RETENTION_MS};
-
-/// A room that is on the list of all.
-pub struct IndexedRoom {
-    pub room: Room,
-    /// The room, serialized.
-    pub json: Bytes,
-}
-
-impl IndexedRoom {
-    pub fn new(room: Room) -> ApiResult<Self> {
-        let json = serde_json::to_vec(&room).map_err(anyhow::Error::from)?.into();
-        Ok(Self { room, json })
-    }
-}
 
 struct Known {
     room: Arc<IndexedRoom>,
