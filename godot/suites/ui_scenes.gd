@@ -220,7 +220,9 @@ func test_the_browser_follows_what_happens() -> void:
 	await _settled(browser)
 	check_eq(_names(browser), ["a"], "at first")
 	var second := await new_server(word + " b")
-	await until(func() -> bool: return _names(browser) == ["a", "b"], WAIT_TIMEOUT, "a second server")
+	await until(
+		func() -> bool: return _names(browser) == ["a", "b"], WAIT_TIMEOUT, "a second server"
+	)
 	succeeded(await first.deregister().wait(), "deregister")
 	await until(func() -> bool: return _names(browser) == ["b"], WAIT_TIMEOUT, "without the first")
 	second.players = second.max_players
