@@ -273,8 +273,8 @@ func _estimate_text() -> String:
 func _count_text() -> String:
 	if matchmaker == null:
 		return ""
-	if state == State.PARTY and options != null:
-		return tr("Joined: %d of %d") % [matchmaker.party_members, options.party_size]
+	if state == State.PARTY:
+		return tr("Joined: %d of %d") % [matchmaker.party_members, matchmaker.party_size]
 	if state in [State.PROPOSED, State.ACCEPTED] and matchmaker.current_match != null:
 		var proposal := matchmaker.current_match
 		var people := proposal.player_ids.size() - proposal.bot_ids.size()
