@@ -20,7 +20,8 @@ while [ -e "$BACKEND_SERVER_KEY_FILE" ]; do sleep 0.1; done
 "#;
 
 /// A server that starts for ever. It ends with the test.
-const HANGING: &str = r#"trap 'exit 0' TERM; while [ -e "$BACKEND_SERVER_KEY_FILE" ]; do sleep 0.1; done"#;
+pub const HANGING: &str =
+    r#"trap 'exit 0' TERM; while [ -e "$BACKEND_SERVER_KEY_FILE" ]; do sleep 0.1; done"#;
 
 fn free_port() -> u16 {
     let socket = std::net::UdpSocket::bind(("127.0.0.1", 0)).expect("bound");
@@ -48,7 +49,7 @@ fn servers(config: &mut Config) {
     with_servers(config, SERVER, &json!({}));
 }
 
-async fn player(backend: &Backend) -> String {
+pub async fn player(backend: &Backend) -> String {
     text(&backend.guest("Ada").await["access_token"])
 }
 
@@ -63,11 +64,11 @@ pub async fn until_ready(backend: &Backend, path: &str, token: &str, mut body: V
     }
 }
 
-async fn create(backend: &Backend, token: &str, request_id: &str, room: Value) -> Answer {
+pub async fn create(backend: &Backend, token: &str, request_id: &str, room: Value) -> Answer {
     until_ready(backend, "/v1/rooms", token, json!({"request_id": request_id, "room": room})).await
 }
 
-async fn cancel(backend: &Backend, token: &str, request_id: &str) {
+pub async fn cancel(backend: &Backend, token: &str, request_id: &str) {
     let path = format!("/v1/rooms/requests/{request_id}");
     backend.send(backend.request(Method::DELETE, &path).bearer_auth(token)).await.expect(204);
 }
@@ -81,7 +82,7 @@ async fn until_nothing_runs(backend: &Backend) {
     assert_eq!(backend.count("SELECT COUNT(*) FROM allocations WHERE ended_at IS NULL").await, 0);
 }
 
-fn kept(folder: &Path) -> usize {
+pub fn kept(folder: &Path) -> usize {
     let entries = std::fs::read_dir(folder).into_iter().flatten();
     entries.filter(|entry| entry.as_ref().is_ok_and(|entry| entry.path().join("port").exists())).count()
 }
