@@ -31,21 +31,33 @@ fn id(number: u32) -> String {
     format!("{number:032x}")
 }
 
-/// A server that an earlier run of the backend has started.
-fn adopted(allocator: &LocalAllocator, allocation_id: &str, script: &str) -> (Child, Process) {
+/// A server that an earlier run of the backend has started. A test that fails leaves none.
+struct Adopted {
+    child: Child,
+    process: Process,
+}
+
+impl Drop for Adopted {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _waited_for = self.child.wait();
+    }
+}
+
+fn adopted(allocator: &LocalAllocator, allocation_id: &str, script: &str) -> Adopted {
     let mut command = StdCommand::new("sh");
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let child = command.args(["-c", script]).spawn().expect("starts");
-    let server = Process::of(i32::try_from(child.id()).expect("small")).expect("there");
+    let process = Process::of(i32::try_from(child.id()).expect("small")).expect("there");
     let folder = allocator.folder(allocation_id);
     create(&folder, 27_000).expect("made");
-    let processes = Processes { supervisor: server.clone(), server: Some(server.clone()) };
+    let processes = Processes { supervisor: process.clone(), server: Some(process.clone()) };
     processes.write(&folder).expect("written");
-    (child, server)
+    Adopted { child, process }
 }
 
 /// A server that counts in a file how often it is asked to end, and goes on.
-fn stubborn(allocator: &LocalAllocator, allocation_id: &str, said: &Path) -> (Child, Process) {
+fn stubborn(allocator: &LocalAllocator, allocation_id: &str, said: &Path) -> Adopted {
     let script = "trap 'echo asked >> \"$0\"' TERM; touch \"$0\"; while :; do sleep 0.05; done";
     let started = adopted(allocator, allocation_id, &script.replace("$0", &said.display().to_string()));
     while !said.exists() {
@@ -67,12 +79,11 @@ fn dated(path: &Path, at: SystemTime) {
     fs::File::open(path).expect("open").set_modified(at).expect("dated");
 }
 
-async fn stopped(allocator: &LocalAllocator, allocation_id: &str, (mut child, server): (Child, Process)) {
-    while server.runs() {
+async fn stopped(allocator: &LocalAllocator, allocation_id: &str, server: &Adopted) {
+    while server.process.runs() {
         let _reported = allocator.stop(allocation_id).await;
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    child.wait().expect("ended");
 }
 
 #[tokio::test]
@@ -83,7 +94,7 @@ async fn a_server_that_ignores_sigterm_is_killed_after_the_grace() {
     let server = stubborn(&allocator, &one, &said);
     assert_eq!(allocator.owned().await.expect("read"), [one.as_str()]);
     assert_eq!(allocator.look(&one).await.expect("seen"), Sighting::Running);
-    stopped(&allocator, &one, server).await;
+    stopped(&allocator, &one, &server).await;
     // Once, however often it is repeated.
     assert_eq!(fs::read_to_string(said).expect("read"), "asked\n");
     allocator.stop(&one).await.expect("released");
@@ -102,7 +113,7 @@ async fn a_disk_that_takes_no_file_keeps_no_server_alive() {
     std::os::unix::fs::symlink(folder.path().join("nowhere/stopping"), &stopping).expect("linked");
     let error = format!("{:#}", allocator.stop(&one).await.expect_err("not written"));
     assert!(error.contains("cannot be noted"), "{error}");
-    stopped(&allocator, &one, server).await;
+    stopped(&allocator, &one, &server).await;
     assert_eq!(fs::read_to_string(said).expect("read"), "asked\n");
 }
 
@@ -119,10 +130,10 @@ async fn a_clock_that_was_set_back_takes_no_time_from_a_server() {
     drop(before);
     let allocator = allocator(folder.path());
     allocator.stop(&one).await.expect("a step");
-    assert!(server.1.runs(), "it was ended before its grace was over");
+    assert!(server.process.runs(), "it was ended before its grace was over");
     // Nor does it get an hour.
     assert!(fs::metadata(&stopping).expect("there").modified().expect("dated") <= SystemTime::now());
-    stopped(&allocator, &one, server).await;
+    stopped(&allocator, &one, &server).await;
 }
 
 #[tokio::test]
@@ -137,7 +148,7 @@ async fn a_server_that_is_not_there_yet_is_asked_when_it_is() {
     allocator.stop(&one).await.expect("a step");
     assert_eq!(allocator.stopping_for(&one), None);
     whole.write(&allocator.folder(&one)).expect("written");
-    stopped(&allocator, &one, server).await;
+    stopped(&allocator, &one, &server).await;
     assert_eq!(fs::read_to_string(said).expect("read"), "asked\n");
 }
 
@@ -211,7 +222,7 @@ fn a_folder_that_others_read_and_that_has_other_uses_is_refused() {
 async fn another_process_with_the_same_id_is_left_alone() {
     let folder = tempfile::tempdir().expect("folder");
     let (allocator, one) = (allocator(folder.path()), id(1));
-    let (mut child, _server) = adopted(&allocator, &one, "exec sleep 1000");
+    let mut server = adopted(&allocator, &one, "exec sleep 1000");
     let path = allocator.folder(&one).join(process::FILE);
     let mut file: serde_json::Value =
         serde_json::from_slice(&fs::read(&path).expect("read")).expect("parses");
@@ -221,9 +232,7 @@ async fn another_process_with_the_same_id_is_left_alone() {
     fs::write(&path, file.to_string()).expect("written");
     assert!(matches!(allocator.look(&one).await.expect("seen"), Sighting::Ended { .. }));
     allocator.stop(&one).await.expect("released");
-    assert!(child.try_wait().expect("asked").is_none(), "a stranger was ended");
-    child.kill().expect("ended");
-    child.wait().expect("ended");
+    assert!(server.child.try_wait().expect("asked").is_none(), "a stranger was ended");
 }
 
 #[tokio::test]
