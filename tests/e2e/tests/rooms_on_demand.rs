@@ -311,7 +311,7 @@ fn two_backends_never_share_a_folder() -> Result<()> {
     ensure!(refused.contains("room-servers cannot be used: another backend uses it"), "{refused}");
     first.stop()?;
     let refused =
-        servers.backend(&["--environment", "live"]).err().context("another environment has started")?;
+        servers.backend(&["--environment", "staging"]).err().context("another environment has started")?;
     ensure!(format!("{refused:#}").contains("it belongs to a backend of"), "{refused:#}");
     ensure!(runs(pid), "another backend has ended the server");
     first.resume()
