@@ -49,6 +49,11 @@ async fn play(backend: &Backend, player: &Player) -> Answer {
     backend.post(QUICK_PLAY, &player.token, &body).await
 }
 
+/// As if the player's request had not been repeated for long.
+async fn is_gone(backend: &Backend, player: &Player) {
+    backend.execute_with("UPDATE room_requests SET polled_at = 1 WHERE player_id = $1", &player.id).await;
+}
+
 async fn register(backend: &Backend, allocation: &str, instance: &str, change: Value) -> Answer {
     let mut body = json!({"instance_id": instance, "allocation_id": allocation, "name": "Own", "address": "127.0.0.1",
         "port": 7777, "max_players": 2});
@@ -105,17 +110,26 @@ on_both_databases! {
     }
 
     async fn who_is_gone_takes_no_seat_and_keeps_the_one_elsewhere(backend, servers) {
-        let (ada, bob, eve) = (player(backend).await, player(backend).await, player(backend).await);
-        let pond = pond(backend, &[&bob]).await;
+        let (ada, bob) = (player(backend).await, player(backend).await);
+        let pond = pond(backend, &[&ada, &bob]).await;
         play(backend, &ada).await.expect(200);
         play(backend, &bob).await.expect(200);
-        backend.execute_with("UPDATE room_requests SET polled_at = 1 WHERE player_id = $1", &bob.id).await;
-        // The place that bob does not take any more.
+        is_gone(backend, &bob).await;
+        let allocation = starting(backend).await;
+        let server = id_of(register(backend, &allocation, "one", json!({})).await);
+        assert_eq!((reserved(backend, &server).await, reserved(backend, &pond).await), (json!(1), json!(1)));
+        assert_eq!(play(backend, &ada).await.expect(200)["status"], "ready");
+    }
+
+    async fn others_come_in_place_of_who_is_gone(backend, servers) {
+        let (ada, bob, eve) = (player(backend).await, player(backend).await, player(backend).await);
+        play(backend, &ada).await.expect(200);
+        play(backend, &bob).await.expect(200);
+        is_gone(backend, &bob).await;
         play(backend, &eve).await.expect(200);
         assert_eq!(backend.count("SELECT COUNT(*) FROM allocations").await, 1);
         let allocation = starting(backend).await;
-        let server = id_of(register(backend, &allocation, "one", json!({})).await);
-        assert_eq!((reserved(backend, &server).await, reserved(backend, &pond).await), (json!(2), json!(1)));
+        id_of(register(backend, &allocation, "one", json!({})).await);
         for player in [&ada, &eve] {
             assert_eq!(play(backend, player).await.expect(200)["status"], "ready");
         }
