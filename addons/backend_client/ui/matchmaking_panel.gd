@@ -114,7 +114,8 @@ func _process(_delta: float) -> void:
 
 
 func _unhandled_key_input(event: InputEvent) -> void:
-	if is_visible_in_tree() and _second.visible and event.is_action_pressed("ui_cancel"):
+	var may_press := is_visible_in_tree() and _second.visible and not _second.disabled
+	if may_press and event.is_action_pressed("ui_cancel"):
 		get_viewport().set_input_as_handled()
 		_on_second_pressed()
 

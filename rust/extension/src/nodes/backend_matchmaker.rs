@@ -209,7 +209,8 @@ impl BackendMatchmaker {
         &self,
         #[opt(default = &OptionalObject::NONE)] options: OptionalObject<BackendMatchOptions>,
     ) -> Gd<BackendRequest> {
-        let request = BackendMatchOptions::to_ticket(options.0.as_ref(), self.matchmaker.to_string());
+        let request =
+            BackendMatchOptions::to_ticket(options.into_inner().as_ref(), self.matchmaker.to_string());
         let prepared = request.and_then(|request| Ok((self.for_player()?, Request::Create(request))));
         self.start(prepared)
     }
@@ -231,7 +232,7 @@ impl BackendMatchmaker {
         ticket_id: GString,
         #[opt(default = &OptionalObject::NONE)] options: OptionalObject<BackendMatchOptions>,
     ) -> Gd<BackendRequest> {
-        let request = BackendMatchOptions::to_party_member(options.0.as_ref())
+        let request = BackendMatchOptions::to_party_member(options.into_inner().as_ref())
             .map(|player| Request::Join { ticket_id: ticket_id.to_string(), player });
         let prepared = request.and_then(|request| Ok((self.for_player()?, request)));
         self.start(prepared)
@@ -266,8 +267,9 @@ impl BackendMatchmaker {
 
     /// In a game server: searches players for the match that is running here, such as a replacement for one who has left.
     /// [param player_ids] are the players who are here; they come from matches that were placed here in the last quarter of an hour,
-    /// otherwise the request fails with [code]invalid_field[/code]. A further call replaces the one before. Returns a [BackendRequest] that completes with a [BackendMatch] of all players when some were found; they come with
-    /// tickets. It fails as [method find_match] does.
+    /// otherwise the request fails with [code]invalid_field[/code]. A further call replaces the one before. Returns a [BackendRequest]
+    /// that completes with a [BackendMatch] of all players when some were found; they come with tickets. It fails as
+    /// [method find_match] does.
     /// ```gdscript
     /// func _on_player_left() -> void:
     ///     var found: BackendMatch = await matchmaker.find_players(ids_of_players()).wait()
@@ -276,13 +278,15 @@ impl BackendMatchmaker {
     /// ```
     #[func]
     fn find_players(&self, player_ids: PackedStringArray) -> Gd<BackendRequest> {
-        // The backend keeps one such search per server, which the new one replaces.
-        self.running.replace(None);
         let prepared = self.for_server().map(|(matchmaking, server_id)| {
             let present = player_ids.as_slice().iter().map(ToString::to_string).collect();
             let matchmaker = self.matchmaker.to_string();
             (matchmaking, Request::Backfill { matchmaker, server_id, present })
         });
+        if prepared.is_ok() {
+            // The backend keeps one such search per server, which the new one replaces.
+            self.running.replace(None);
+        }
         self.start(prepared)
     }
 
@@ -418,7 +422,8 @@ impl BackendMatchmaker {
     fn start(&self, prepared: Result<(Matchmaking, Request), ClientError>) -> Gd<BackendRequest> {
         let busy =
             || ClientError::new(Fault::AlreadySearching, "this node searches already; cancel that first");
-        let prepared = if self.is_searching() { Err(busy()) } else { prepared };
+        let prepared =
+            prepared.and_then(|prepared| if self.is_searching() { Err(busy()) } else { Ok(prepared) });
         let (matchmaking, request) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => return self.calls.start(std::future::ready(Err(error)), BackendMatch::answer),

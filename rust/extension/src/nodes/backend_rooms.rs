@@ -104,8 +104,11 @@ impl BackendRooms {
     /// Lists one page of rooms; without [param query], the first 50 by name. Returns a [BackendRequest] that completes with a
     /// [BackendRoomPage].
     #[func]
-    fn list_rooms(&self, #[opt(default = &OptionalObject::NONE)] query: OptionalObject<BackendRoomQuery>) -> Gd<BackendRequest> {
-        let work = to_wire(query.0).and_then(|query| {
+    fn list_rooms(
+        &self,
+        #[opt(default = &OptionalObject::NONE)] query: OptionalObject<BackendRoomQuery>,
+    ) -> Gd<BackendRequest> {
+        let work = to_wire(query.into_inner()).and_then(|query| {
             let rooms = self.rooms()?;
             Ok(async move { rooms.list(&query).await.map(RoomList::all) })
         });
@@ -119,7 +122,7 @@ impl BackendRooms {
         &self,
         #[opt(default = &OptionalObject::NONE)] query: OptionalObject<BackendRoomQuery>,
     ) -> Gd<BackendRequest> {
-        let work = to_wire(query.0).and_then(|query| {
+        let work = to_wire(query.into_inner()).and_then(|query| {
             let rooms = self.rooms()?;
             Ok(async move { rooms.list_all(&query).await.map(RoomList::all) })
         });
@@ -157,8 +160,11 @@ impl BackendRooms {
     /// follow.list_changed.connect(func() -> void: show_rooms(follow.get_rooms()))
     /// ```
     #[func]
-    fn follow(&self, #[opt(default = &OptionalObject::NONE)] query: OptionalObject<BackendRoomQuery>) -> Gd<BackendRoomFollow> {
-        let work = to_wire(query.0).and_then(|query| Ok((self.rooms()?, query)));
+    fn follow(
+        &self,
+        #[opt(default = &OptionalObject::NONE)] query: OptionalObject<BackendRoomQuery>,
+    ) -> Gd<BackendRoomFollow> {
+        let work = to_wire(query.into_inner()).and_then(|query| Ok((self.rooms()?, query)));
         let follow = BackendRoomFollow::start(work);
         self.follows.add(&follow);
         follow

@@ -8,10 +8,15 @@ use godot::meta::{GodotConvert, GodotImmutable};
 use godot::prelude::*;
 
 /// An object, or none. Its default in `#[opt]` is [`Self::NONE`].
-pub struct OptionalObject<T: GodotClass>(pub Option<Gd<T>>);
+pub struct OptionalObject<T: GodotClass>(Option<Gd<T>>);
 
 impl<T: GodotClass> OptionalObject<T> {
     pub const NONE: Self = Self(None);
+
+    /// The object, if one was passed.
+    pub fn into_inner(self) -> Option<Gd<T>> {
+        self.0
+    }
 }
 
 impl<T: GodotClass> Clone for OptionalObject<T> {
@@ -48,5 +53,5 @@ impl<T: GodotClass> FromGodot for OptionalObject<T> {
     }
 }
 
-// SAFETY: the one default ever made of it is `NONE`, which holds no object.
+// SAFETY: outside of this module only `NONE` can be made, so that no default holds an object.
 unsafe impl<T: GodotClass> GodotImmutable for OptionalObject<T> {}
