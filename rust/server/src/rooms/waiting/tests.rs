@@ -1,6 +1,9 @@
 //! Who looks again, and when.
 
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -28,49 +31,47 @@ async fn of_a_players_requests_the_newest_looks_again() {
     assert!(waiting.newest().by_player.is_empty());
 }
 
-/// The first of the two that completes.
-async fn first<T>(one: impl Future<Output = T>, other: impl Future<Output = T>) -> T {
-    tokio::select! { biased; value = one => value, value = other => value }
+/// What `future` gives if it is ready now.
+async fn poll_once<T>(mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    poll_fn(|context| {
+        Poll::Ready(match future.as_mut().poll(context) {
+            Poll::Ready(value) => Some(value),
+            Poll::Pending => None,
+        })
+    })
+    .await
 }
 
 #[tokio::test]
 async fn only_those_that_wait_for_an_allocation_are_woken() {
     let (waiting, allocation) = (WaitingRequests::default(), Allocation::default());
     allocation.note_pending("pond");
-    let (searching, pending) = (waiting.enter("ada"), waiting.enter("bob"));
-    // Replaced by another one, and still woken by its own room.
-    let _newer = waiting.enter("bob");
+    allocation.note_pending("lake");
     let until = Instant::now() + Duration::from_secs(600);
-    let (mut one, mut other) = (allocation.changes(), allocation.changes());
-    let searches = async {
-        searching.is_to_look_again(&allocation, &mut one, None, until, NEVER).await;
-        "searching"
-    };
-    let waits = async {
-        assert!(pending.is_to_look_again(&allocation, &mut other, Some("pond"), until, NEVER).await);
-        "pending"
-    };
+    let (ada, bob, eve) = (waiting.enter("ada"), waiting.enter("bob"), waiting.enter("eve"));
+    // Bob's is replaced by another one, and still woken by its own room.
+    let _newer = waiting.enter("bob");
+    let (mut ada_sees, mut bob_sees, mut eve_sees) =
+        (allocation.changes(), allocation.changes(), allocation.changes());
+    let mut searches = pin!(ada.is_to_look_again(&allocation, &mut ada_sees, None, until, NEVER));
+    let mut waits = pin!(bob.is_to_look_again(&allocation, &mut bob_sees, Some("pond"), until, NEVER));
+    let mut other = pin!(eve.is_to_look_again(&allocation, &mut eve_sees, Some("lake"), until, NEVER));
+    assert_eq!(poll_once(waits.as_mut()).await, None);
     allocation.note_settled("pond");
-    assert_eq!(first(searches, waits).await, "pending");
+    assert_eq!(poll_once(waits.as_mut()).await, Some(true));
+    assert_eq!((poll_once(searches.as_mut()).await, poll_once(other.as_mut()).await), (None, None));
 }
 
 #[tokio::test]
-async fn all_end_when_the_process_stops() {
+async fn who_searches_ends_at_once_when_the_process_stops() {
     let (waiting, allocation) = (WaitingRequests::default(), Allocation::default());
-    allocation.note_pending("pond");
     let until = Instant::now() + Duration::from_secs(600);
-    let is_stopping = AtomicBool::new(false);
+    let (request, is_stopping) = (waiting.enter("ada"), AtomicBool::new(false));
     let stops = || is_stopping.load(Ordering::Relaxed);
-    let (searching, pending) = (waiting.enter("ada"), waiting.enter("bob"));
-    let (mut one, mut other) = (allocation.changes(), allocation.changes());
-    let ends = async {
-        is_stopping.store(true, Ordering::Relaxed);
-        allocation.notify();
-    };
-    let (searches, waits, ()) = tokio::join!(
-        searching.is_to_look_again(&allocation, &mut one, None, until, stops),
-        pending.is_to_look_again(&allocation, &mut other, Some("pond"), until, stops),
-        ends,
-    );
-    assert!(!searches && !waits);
+    let mut changes = allocation.changes();
+    let mut searches = pin!(request.is_to_look_again(&allocation, &mut changes, None, until, stops));
+    assert_eq!(poll_once(searches.as_mut()).await, None);
+    is_stopping.store(true, Ordering::Relaxed);
+    allocation.notify();
+    assert_eq!(poll_once(searches.as_mut()).await, Some(false));
 }
