@@ -36,7 +36,7 @@ struct Inner {
 
 enum Wanted {
     Room(CreateRoom),
-    Seats(QuickPlay),
+    Seats(Box<QuickPlay>),
 }
 
 impl Rooms {
@@ -47,7 +47,7 @@ impl Rooms {
 
     /// A request for free seats in a room, or a new one. The `request_id` of `wanted` is chosen here.
     pub fn quick_play(&self, wanted: QuickPlay) -> Result<RoomRequest, ClientError> {
-        self.request(|request_id| Wanted::Seats(QuickPlay { request_id, ..wanted }))
+        self.request(|request_id| Wanted::Seats(Box::new(QuickPlay { request_id, ..wanted })))
     }
 
     fn request(&self, wanted: impl FnOnce(String) -> Wanted) -> Result<RoomRequest, ClientError> {
