@@ -1,0 +1,123 @@
+//! The panel of the editor plugin, in a real editor without a window: a backend, servers and clients run from it.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, test_kill_process};
+use test_harness::backend::free_port;
+use test_harness::godot::{Godot, Launch};
+use test_harness::{programs, until};
+
+const PLUGINS: &str = "\n[editor_plugins]\n\nenabled=PackedStringArray(\"res://addons/backend_client/plugin.cfg\", \
+                       \"res://addons/driver/plugin.cfg\")\n";
+
+#[test]
+fn the_panel_runs_backend_servers_and_clients_and_ends_them() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let project = folder.path();
+    copy_demo(project)?;
+    // Far from the ports of other tests.
+    fs::create_dir_all(project.join(".godot/backend_client"))?;
+    fs::write(
+        project.join(".godot/backend_client/panel.cfg"),
+        format!(
+            "[run]\n\nserver_arguments=\"--server --port={{port}} --name={{name}} --race-length=3\"\n\
+             client_arguments=\"--headless -- --bot --name={{name}} --room=server-1\"\nbackend_port={}\nfirst_port={}\n",
+            free_port()?,
+            free_port()?
+        ),
+    )?;
+    let mut editor = Launch::headless("editor", &project.to_string_lossy())
+        .engine_arg("--editor")
+        .env("BACKEND_SERVER_PROGRAM", "/nowhere/backend-server")
+        .env("PANEL_BACKEND_PROGRAM", programs::backend_server()?)
+        // Not for a game of the local backend.
+        .env("BACKEND_SERVER_KEY", "of another backend")
+        .start()?;
+
+    let message = shown(&editor, "message")?;
+    ensure!(message.contains("BACKEND_SERVER_PROGRAM is /nowhere/backend-server"), "{message}");
+    let url = shown(&editor, "url")?;
+    ensure!(url.contains("http://127.0.0.1:"), "{url}");
+    let mut processes = Vec::new();
+    for name in ["backend", "server-1", "server-2"] {
+        processes.push(process(&editor, "process", &format!("{name} running"))?);
+    }
+    for name in ["client-1", "client-2"] {
+        ensure_exit_code(&editor, name, "0")?;
+    }
+    ensure_exit_code(&editor, "server-1", "0")?;
+    let filtered = shown(&editor, "filtered")?;
+    ensure!(filtered.ends_with("server draining reason=SIGTERM") && !filtered.contains('|'), "{filtered}");
+    process(&editor, "process", "client-1 killed")?;
+    processes.push(process(&editor, "left", "client-2 running")?);
+
+    // The key is where the backend has put it, readable by its owner, and nowhere in a file of the project.
+    let key_file = project.join(".godot/backend_client/local/server.key");
+    ensure!(fs::metadata(&key_file)?.permissions().mode() & 0o777 == 0o600, "the key is readable by others");
+    let key = fs::read_to_string(&key_file)?;
+
+    editor.finish(0)?;
+    for id in processes {
+        let pid = i32::try_from(id).ok().and_then(Pid::from_raw).context("no process id")?;
+        until(&format!("the end of process {id}"), || Ok(test_kill_process(pid).is_err().then_some(())))?;
+    }
+    ensure!(!editor.log().contains("PANEL disabled") && !editor.log().contains("PANEL missing"));
+    for file in ["project.godot", ".godot/backend_client/panel.cfg"] {
+        ensure!(!fs::read_to_string(project.join(file))?.contains(key.trim()), "{file} has the key");
+    }
+    Ok(())
+}
+
+/// The demo, with the addon's plugin and one that presses the panel's buttons.
+fn copy_demo(project: &Path) -> Result<()> {
+    let workspace = programs::workspace().canonicalize()?;
+    copy(&workspace.join("demo"), project)?;
+    copy(&workspace.join("tests/fixtures/editor"), &project.join("addons/driver"))?;
+    symlink(workspace.join("addons/backend_client"), project.join("addons/backend_client"))?;
+    let settings = project.join("project.godot");
+    let mut text = fs::read_to_string(&settings)?;
+    if let Some(begin) = text.find("\n[editor_plugins]") {
+        let end = text[begin + 1..].find("\n[").map_or(text.len(), |at| begin + 1 + at);
+        text.replace_range(begin..end, "");
+    }
+    Ok(fs::write(settings, text + PLUGINS)?)
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let kind = entry.file_type()?;
+        if kind.is_dir() && name != ".godot" {
+            copy(&entry.path(), &to.join(name))?;
+        } else if kind.is_file() {
+            fs::copy(entry.path(), to.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// The rest of the first line about `what`.
+fn shown(editor: &Godot, what: &str) -> Result<String> {
+    let line = editor.log().wait_until(0, &format!("{what} in the panel"), |line| {
+        line.starts_with(&format!("PANEL {what}")) || line.starts_with("PANEL timeout")
+    })?;
+    ensure!(!line.starts_with("PANEL timeout"), "{}", editor.log().lines().join("\n"));
+    Ok(line)
+}
+
+/// The id of a process with this name and state.
+fn process(editor: &Godot, what: &str, name_and_state: &str) -> Result<u32> {
+    let line = shown(editor, &format!("{what} {name_and_state} "))?;
+    line.split_whitespace().nth(4).context("no process id")?.parse().context("no process id")
+}
+
+fn ensure_exit_code(editor: &Godot, name: &str, code: &str) -> Result<()> {
+    let line = shown(editor, &format!("process {name} ended "))?;
+    ensure!(line.split_whitespace().last() == Some(code), "{line}");
+    Ok(())
+}
