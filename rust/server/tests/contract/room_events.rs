@@ -72,9 +72,12 @@ on_both_databases! {
     async fn a_follower_goes_on_after_a_break(backend) {
         let pond = backend.server("Pond", json!({})).await;
         let (moss, fern) = (backend.server("Moss", json!({})).await, backend.server("Fern", json!({})).await);
-        let follower = Follower::new(backend, "").await;
-        let away = follower.resume(backend, "").await;
-        assert!(away.events.is_empty(), "nothing has changed: {:?}", away.events);
+        let mut away = Follower::new(backend, "").await.resume(backend, "").await;
+        // Nothing has changed. A change may come twice as long as a transaction of any database of the PostgreSQL server is open.
+        while !away.events.is_empty() {
+            assert_eq!(away.events, ["change"]);
+            away = away.resume(backend, "").await;
+        }
         let backlog = away.last_event_id.clone();
 
         beat(backend, &pond, 1, json!({"players": 1})).await;
