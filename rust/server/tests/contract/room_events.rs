@@ -230,6 +230,24 @@ on_both_databases! {
         }
     }
 
+    async fn a_player_does_not_open_streams_without_end(backend) {
+        let token = text(&backend.guest("Ada").await["access_token"]);
+        let open = |query: String, token: String| async move { open(backend, &query, &token, None).await };
+        let mut opened = 0;
+        let refused = loop {
+            let response = open(format!("?map=m{opened}"), token.clone()).await;
+            if response.status() != 200 {
+                break response;
+            }
+            opened += 1;
+            assert!(opened < 100, "no limit");
+        };
+        assert!(opened >= 20, "{opened}");
+        assert_eq!((refused.status().as_u16(), refused.headers().contains_key("retry-after")), (429, true));
+        let other = text(&backend.guest("Bea").await["access_token"]);
+        assert_eq!(open(String::new(), other).await.status(), 200, "another player");
+    }
+
     async fn a_stream_ends_with_its_access_token(backend, |config| config.access_token_seconds = 2) {
         let token = text(&backend.guest("Ada").await["access_token"]);
         let mut response = open(backend, "", &token, None).await;
