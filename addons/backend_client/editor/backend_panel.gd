@@ -8,6 +8,7 @@ const GameProcess := preload("game_process.gd")
 const LocalBackend := preload("local_backend.gd")
 const LogView := preload("log_view.gd")
 const ProcessList := preload("process_list.gd")
+const ProcessRecord := preload("process_record.gd")
 const Runner := preload("runner.gd")
 const SetupDialog := preload("setup/setup_dialog.gd")
 
@@ -25,6 +26,10 @@ const STATE_ICONS: Dictionary[LocalBackend.State, StringName] = {
 	LocalBackend.State.STOPPING: &"Timer",
 	LocalBackend.State.FAILED: &"StatusError",
 }
+const LEFT_MESSAGE := (
+	"The editor did not end what it had started the last time."
+	+ " %d processes were sent SIGTERM now: %s."
+)
 const MIN_HEIGHT := 260
 const MIN_LIST_WIDTH := 336
 const MAX_COUNT := 8
@@ -72,6 +77,9 @@ func _init() -> void:
 	_list.terminate_requested.connect(_on_terminate_requested)
 	_list.kill_requested.connect(_on_kill_requested)
 	_list.activated.connect(_log.show_source)
+	var left := ProcessRecord.end_left_processes()
+	if not left.is_empty():
+		_show_message(LEFT_MESSAGE % [left.size(), ", ".join(Array(left).map(str))], false)
 	_on_changed()
 
 

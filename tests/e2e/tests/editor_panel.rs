@@ -6,9 +6,10 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use rustix::process::{Pid, test_kill_process};
+use rustix::process::{Pid, Signal, test_kill_process};
 use test_harness::backend::free_port;
 use test_harness::godot::{Godot, Launch};
+use test_harness::process::send;
 use test_harness::{programs, until};
 
 const PLUGINS: &str = "\n[editor_plugins]\n\nenabled=PackedStringArray(\"res://addons/backend_client/plugin.cfg\", \
@@ -67,14 +68,75 @@ fn the_panel_runs_backend_servers_and_clients_and_ends_them() -> Result<()> {
 
     editor.finish(0)?;
     for id in processes {
-        let pid = i32::try_from(id).ok().and_then(Pid::from_raw).context("no process id")?;
-        until(&format!("the end of process {id}"), || Ok(test_kill_process(pid).is_err().then_some(())))?;
+        until_ended(id)?;
     }
     ensure!(!editor.log().contains("PANEL disabled") && !editor.log().contains("PANEL missing"));
     for file in ["project.godot", ".godot/backend_client/panel.cfg"] {
         ensure!(!fs::read_to_string(project.join(file))?.contains(key.trim()), "{file} has the key");
     }
     Ok(())
+}
+
+#[test]
+fn what_a_crashed_editor_has_left_is_ended_by_the_next() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let project = folder.path();
+    copy_demo(project)?;
+    fs::create_dir_all(project.join(".godot/backend_client"))?;
+    fs::write(
+        project.join(".godot/backend_client/panel.cfg"),
+        format!("[run]\n\nbackend_port={}\nfirst_port={}\n", free_port()?, free_port()?),
+    )?;
+    let steps = |steps: &str| {
+        Launch::headless(steps, &project.to_string_lossy())
+            .engine_arg("--editor")
+            .env("PANEL_STEPS", steps)
+            .env("PANEL_BACKEND_PROGRAM", programs::backend_server()?)
+            .start()
+    };
+    let mut editor = steps("abandon")?;
+    shown(&editor, "abandoned")?;
+    let backend = process(&editor, "process", "backend running")?;
+    let server = process(&editor, "process", "server-1 running")?;
+    let mut left = Left(vec![backend, server]);
+    editor.kill()?;
+    for id in [backend, server] {
+        ensure!(test_kill_process(pid(id)?).is_ok(), "process {id} has ended with the editor");
+    }
+
+    let mut editor = steps("find")?;
+    let message = shown(&editor, "message")?;
+    ensure!(message.contains("2 processes were sent SIGTERM"), "{message}");
+    editor.finish(0)?;
+    while let Some(id) = left.0.last() {
+        until_ended(*id)?;
+        left.0.pop();
+    }
+    // Once.
+    let mut editor = steps("find")?;
+    let message = shown(&editor, "message")?;
+    ensure!(message.trim() == "PANEL message", "{message}");
+    editor.finish(0)
+}
+
+/// Processes that a failing test must not leave behind.
+struct Left(Vec<u32>);
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        for id in &self.0 {
+            let _already_gone = send(*id, Signal::KILL);
+        }
+    }
+}
+
+fn pid(id: u32) -> Result<Pid> {
+    i32::try_from(id).ok().and_then(Pid::from_raw).context("no process id")
+}
+
+fn until_ended(id: u32) -> Result<()> {
+    let pid = pid(id)?;
+    until(&format!("the end of process {id}"), || Ok(test_kill_process(pid).is_err().then_some(())))
 }
 
 #[test]
