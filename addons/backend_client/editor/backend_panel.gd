@@ -8,7 +8,9 @@ const GameProcess := preload("game_process.gd")
 const LocalBackend := preload("local_backend.gd")
 const LogView := preload("log_view.gd")
 const ProcessList := preload("process_list.gd")
+const ProcessRecord := preload("process_record.gd")
 const Runner := preload("runner.gd")
+const SetupDialog := preload("setup/setup_dialog.gd")
 
 const STATES: Dictionary[LocalBackend.State, String] = {
 	LocalBackend.State.STOPPED: "stopped",
@@ -24,6 +26,10 @@ const STATE_ICONS: Dictionary[LocalBackend.State, StringName] = {
 	LocalBackend.State.STOPPING: &"Timer",
 	LocalBackend.State.FAILED: &"StatusError",
 }
+const LEFT_MESSAGE := (
+	"The editor did not end what it had started the last time."
+	+ " %d processes were sent SIGTERM now: %s."
+)
 const MIN_HEIGHT := 260
 const MIN_LIST_WIDTH := 336
 const MAX_COUNT := 8
@@ -45,6 +51,8 @@ var _message := Label.new()
 var _list := ProcessList.new()
 var _log: LogView
 var _arguments: ArgumentsDialog
+var _setup_button := Button.new()
+var _setup := SetupDialog.new()
 
 
 func _init() -> void:
@@ -55,6 +63,7 @@ func _init() -> void:
 	_log = LogView.new(runner.lines)
 	_arguments = ArgumentsDialog.new(runner.options)
 	add_child(_arguments)
+	add_child(_setup)
 	_add_bar()
 	_message.autowrap_mode = TextServer.AUTOWRAP_WORD_SMART
 	_message.hide()
@@ -68,6 +77,9 @@ func _init() -> void:
 	_list.terminate_requested.connect(_on_terminate_requested)
 	_list.kill_requested.connect(_on_kill_requested)
 	_list.activated.connect(_log.show_source)
+	var left := ProcessRecord.end_left_processes()
+	if not left.is_empty():
+		_show_message(LEFT_MESSAGE % [left.size(), ", ".join(Array(left).map(str))], false)
 	_on_changed()
 
 
@@ -111,6 +123,9 @@ func _add_bar() -> void:
 	_arguments_button.text = "Arguments …"
 	_arguments_button.tooltip_text = "Further arguments of servers, clients and backend"
 	_arguments_button.pressed.connect(_arguments.popup_centered)
+	_setup_button.text = "Set Up …"
+	_setup_button.tooltip_text = "Writes a server scene, a client scene and export presets"
+	_setup_button.pressed.connect(_setup.open)
 	_stop_button.text = "Stop All"
 	_stop_button.tooltip_text = "Ends all servers and clients in order. The backend runs on"
 	_stop_button.pressed.connect(runner.stop_games)
@@ -129,7 +144,7 @@ func _add_bar() -> void:
 		[_state_icon, _state, _backend_button, _url, _page_button],
 		[_server_count, _servers_button],
 		[_client_count, _clients_button],
-		[_stop_button, _arguments_button],
+		[_stop_button, _arguments_button, _setup_button],
 	]
 	for group in groups:
 		# What belongs together is wrapped together.

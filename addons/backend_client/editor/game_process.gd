@@ -42,9 +42,13 @@ func command_line(words: String) -> PackedStringArray:
 	if role == Role.SERVER:
 		line.append("--headless")
 	line.append_array(own.slice(0, maxi(separator, 0)))
-	line.append_array(["--", "--backend-profile=%s" % name])
+	line.append_array(["--", profile_argument()])
 	line.append_array(own.slice(separator + 1))
 	return line
+
+
+func profile_argument() -> String:
+	return "--backend-profile=%s" % name
 
 
 ## Words between spaces. Spaces between double quotes belong to the word.

@@ -11,6 +11,7 @@ const FreePort := preload("free_port.gd")
 const GameProcess := preload("game_process.gd")
 const LocalBackend := preload("local_backend.gd")
 const LogLines := preload("log_lines.gd")
+const ProcessRecord := preload("process_record.gd")
 const RunOptions := preload("run_options.gd")
 
 const FOLDER := "res://.godot/backend_client/local"
@@ -33,6 +34,7 @@ func _init() -> void:
 	backend = LocalBackend.new(ProjectSettings.globalize_path(FOLDER))
 	backend.state_changed.connect(_on_backend_state_changed)
 	backend.line_printed.connect(_on_backend_line_printed)
+	changed.connect(_save_record)
 
 
 func start_backend() -> void:
@@ -102,6 +104,15 @@ func find_game(name: String) -> GameProcess:
 		if game.name == name:
 			return game
 	return null
+
+
+func _save_record() -> void:
+	var running: Dictionary[int, String] = {}
+	if backend.is_active():
+		running[backend.process.pid] = backend.server_key_file()
+	for game in _running():
+		running[game.pid] = game.profile_argument()
+	ProcessRecord.save(running)
 
 
 func _wait_until(condition: Callable) -> void:
