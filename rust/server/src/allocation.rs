@@ -47,13 +47,16 @@ pub trait Allocator: Send + Sync {
     async fn owned(&self) -> anyhow::Result<Vec<String>>;
 }
 
+/// What players see of an error that is the operator's.
+const CANNOT_BE_STARTED: &str = "it cannot be started";
+
 /// Why no server was started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The host is full at this moment.
     #[error("{0}")]
     NoCapacity(String),
-    /// It fails in the same way again until the operator changes something.
+    /// It fails in the same way again until the operator changes something. The operator's paths may be in it.
     #[error("{0}")]
     Misconfigured(String),
 }
@@ -69,7 +72,7 @@ pub enum Sighting {
     Ended {
         /// How it ended.
         reason: String,
-        /// The last lines that it has printed.
+        /// The last lines that it has printed, or why it could not be started. Not for players, unless the settings have it.
         log: String,
     },
 }

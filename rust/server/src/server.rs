@@ -11,8 +11,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::accounts::mail;
+#[cfg(target_os = "linux")]
+use crate::allocation::local::LocalAllocator;
 use crate::allocation::settings::AllocationSettings;
-use crate::allocation::{self, Allocation};
+use crate::allocation::{self, Allocation, Allocator};
 use crate::auth::authorization::AuthorizationLoader;
 use crate::auth::identity_providers::IdentityProviders;
 use crate::auth::password_hash::PasswordHashes;
@@ -101,6 +103,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         objects,
         stopping,
     }));
+    let allocator = allocator(&state, address)?;
     expiry::extend_leases_after_start(&state).await?;
 
     let (stop, mut stopped) = watch::channel(false);
@@ -120,7 +123,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let matching = tokio::spawn(matchmaking::run(state.clone()));
     let following =
         [tokio::spawn(follow::run(state.clone())), tokio::spawn(follow::notify_replicas(state.clone()))];
-    let allocating = allocate(&state, address)?;
+    let allocating = allocator.map(|allocator| tokio::spawn(allocation::run(state.clone(), allocator)));
     Ok(Running {
         address,
         new_server_key,
@@ -136,18 +139,18 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     })
 }
 
-/// Begins to start servers, if the settings have it.
+/// What starts servers, if the settings have it.
 #[cfg(target_os = "linux")]
-fn allocate(state: &AppState, address: SocketAddr) -> anyhow::Result<Option<JoinHandle<()>>> {
+fn allocator(state: &AppState, address: SocketAddr) -> anyhow::Result<Option<Arc<dyn Allocator>>> {
     let Some(settings) = state.allocation.settings() else { return Ok(None) };
-    let key_file = state.config.server_key_file.as_deref();
-    let allocator = allocation::local::LocalAllocator::new(settings, settings.url_of(address), key_file)?;
-    Ok(Some(tokio::spawn(allocation::run(state.clone(), Arc::new(allocator)))))
+    let (url, key_file) = (settings.url_of(address), state.config.server_key_file.as_deref());
+    let allocator = LocalAllocator::new(settings, &state.config.scope(), url, key_file)?;
+    Ok(Some(Arc::new(allocator)))
 }
 
 #[cfg(not(target_os = "linux"))]
 #[allow(clippy::unnecessary_wraps, reason = "it fails where servers are started")]
-fn allocate(_state: &AppState, _address: SocketAddr) -> anyhow::Result<Option<JoinHandle<()>>> {
+fn allocator(_state: &AppState, _address: SocketAddr) -> anyhow::Result<Option<Arc<dyn Allocator>>> {
     Ok(None)
 }
 
@@ -176,8 +179,10 @@ impl Running {
             task.abort();
         }
         // Servers go on: the next start of the backend finds them.
-        if let Some(allocating) = &self.allocating {
+        if let Some(allocating) = self.allocating.take() {
             allocating.abort();
+            // Once it has ended, the log folder is free for that one.
+            let _aborted = allocating.await;
         }
         self.state.allocation.notify();
         let finished = tokio::time::timeout(DRAIN_TIMEOUT, &mut self.serving).await;

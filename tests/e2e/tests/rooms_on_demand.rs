@@ -297,11 +297,45 @@ fn a_server_that_prints_without_end_is_kept_within_bounds() -> Result<()> {
     ensure!(field(&failed, "message")?.contains("did not register within 3 s"), "{failed}");
     servers.wait_until_none_runs()?;
     for entry in fs::read_dir(servers.logs())? {
+        let entry = entry?;
+        if !entry.file_type()?.is_dir() {
+            continue;
+        }
         let mut kept = 0;
-        for file in fs::read_dir(entry?.path())? {
+        for file in fs::read_dir(entry.path())? {
             kept += file?.metadata()?.len();
         }
         ensure!(kept <= 64 * 1024, "{kept} bytes are kept");
     }
     Ok(())
+}
+
+#[test]
+fn servers_are_started_in_another_folder_by_a_relative_path() -> Result<()> {
+    let servers = Servers::of(&["sleep", "1000"], &json!({"working_directory": "/"}))?;
+    let name =
+        servers.folder.path().file_name().context("a folder without a name")?.to_string_lossy().into_owned();
+    // The backend runs in a folder beside this one.
+    let backend = Backend::start_with(&["--rooms-on-demand", &format!("../{name}/rooms.json")])?;
+    backend.api()?.log_in("Ada")?.request_room("one")?;
+    let pid = servers.server_pid()?;
+    ensure!(fs::read_link(format!("/proc/{pid}/cwd"))? == Path::new("/"));
+    Ok(())
+}
+
+#[test]
+fn two_backends_never_share_a_folder() -> Result<()> {
+    let servers = Servers::of(&["sleep", "1000"], &json!({}))?;
+    let mut first = servers.backend(&[])?;
+    first.api()?.log_in("Ada")?.request_room("one")?;
+    let pid = servers.server_pid()?;
+    // Of another database, it would end what it does not know.
+    let refused = format!("{:#}", servers.backend(&[]).err().context("a second backend has started")?);
+    ensure!(refused.contains("room-servers cannot be used: another backend uses it"), "{refused}");
+    first.stop()?;
+    let refused =
+        servers.backend(&["--environment", "staging"]).err().context("another environment has started")?;
+    ensure!(format!("{refused:#}").contains("it belongs to a backend of"), "{refused:#}");
+    ensure!(runs(pid), "another backend has ended the server");
+    first.resume()
 }

@@ -4,15 +4,18 @@
 //! the server prints and records how it ended, also while the backend is down. The folder is all that the backend needs to know of
 //! a server that an earlier run has started.
 
+mod owner;
 mod process;
 pub mod supervisor;
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::{Duration, SystemTime};
+use std::sync::{self, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use async_trait::async_trait;
@@ -20,13 +23,15 @@ use rustix::process::Signal;
 use tokio::process::Command;
 use tokio::sync::Mutex;
 
+use self::owner::Owner;
 use self::process::{Ending, Processes};
 use super::settings::AllocationSettings;
 use super::{Allocator, Sighting, StartError};
+use crate::private_files;
 
 /// The port that a server was given. A folder with this file is not released yet.
 const PORT_FILE: &str = "port";
-/// The server was asked to end; the file's age is the time since then.
+/// The server was asked to end, maybe by an earlier run of the backend; the file's age is the time since then.
 const STOPPING_FILE: &str = "stopping";
 /// A supervisor writes its file much sooner.
 const SUPERVISOR_START_TIMEOUT: Duration = Duration::from_secs(10);
@@ -50,33 +55,35 @@ pub const ALLOCATION_VARIABLE: &str = "BACKEND_ALLOCATION_ID";
 /// Starts servers as processes of this machine.
 pub struct LocalAllocator {
     settings: AllocationSettings,
-    host: String,
+    owner: Owner,
     backend_url: String,
     server_key_file: Option<PathBuf>,
+    /// When servers were asked to end, also if the disk is too full to note it.
+    stopping: sync::Mutex<HashMap<String, Instant>>,
     /// The port that is tried first. One start at a time chooses.
     next_port: Mutex<u16>,
 }
 
 impl LocalAllocator {
-    /// Servers reach the backend at `backend_url`, with the key in `server_key_file`.
+    /// Servers of the game and environment `scope` reach the backend at `backend_url`, with the key in `server_key_file`.
     pub fn new(
         settings: &AllocationSettings,
+        scope: &str,
         backend_url: String,
         server_key_file: Option<&Path>,
     ) -> anyhow::Result<Self> {
         let folder = &settings.log_folder;
-        fs::create_dir_all(folder)
-            .with_context(|| format!("--rooms-on-demand: log_folder {} cannot be made", folder.display()))?;
-        let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let ports = &settings.ports;
-        // Backends that share a machine have different ports.
-        let host = format!("{}/{}-{}", name.trim(), ports.start(), ports.end());
+        let belongs = |name: &str| name == owner::FILE || is_allocation_id(name);
+        let owner = private_files::create_folder(folder, belongs).and_then(|()| Owner::take(folder, scope));
         let server_key_file = server_key_file.map(fs::canonicalize).transpose();
         Ok(Self {
-            host,
+            owner: owner.with_context(|| {
+                format!("--rooms-on-demand: log_folder {} cannot be used", folder.display())
+            })?,
             backend_url,
             server_key_file: server_key_file.context("--server-key-file cannot be read")?,
-            next_port: Mutex::new(*ports.start()),
+            stopping: sync::Mutex::default(),
+            next_port: Mutex::new(*settings.ports.start()),
             settings: settings.clone(),
         })
     }
@@ -85,26 +92,35 @@ impl LocalAllocator {
         self.settings.log_folder.join(allocation_id)
     }
 
-    /// Every folder of a server that was not released, with its port.
-    fn kept(&self) -> anyhow::Result<Vec<(String, u16)>> {
-        let mut kept = Vec::new();
+    /// The folders that servers have in the log folder. The operator may keep other things there.
+    fn folders(&self) -> anyhow::Result<Vec<(String, PathBuf)>> {
+        let mut folders = Vec::new();
         for entry in fs::read_dir(&self.settings.log_folder).context("the log folder cannot be read")? {
             let entry = entry?;
-            let Ok(port) = fs::read_to_string(entry.path().join(PORT_FILE)) else { continue };
-            if let (Ok(name), Ok(port)) = (entry.file_name().into_string(), port.trim().parse()) {
-                kept.push((name, port));
+            if let Some(name) = entry.file_name().to_str()
+                && is_allocation_id(name)
+                && entry.file_type()?.is_dir()
+            {
+                folders.push((name.to_owned(), entry.path()));
             }
         }
-        Ok(kept)
+        Ok(folders)
+    }
+
+    /// The servers that were not released, with their ports. None: the port is not known any more.
+    fn kept(&self) -> anyhow::Result<Vec<(String, Option<u16>)>> {
+        let folders = self.folders()?.into_iter().map(|(name, folder)| (name, folder.join(PORT_FILE)));
+        let kept = folders.filter(|(_, port)| port.exists());
+        Ok(kept.map(|(name, port)| (name, process::read(&port).ok().flatten())).collect())
     }
 
     /// A port that no server of ours has and nobody listens on.
-    fn free_port(&self, first: u16, kept: &[(String, u16)]) -> Option<u16> {
+    fn free_port(&self, first: u16, kept: &[(String, Option<u16>)]) -> Option<u16> {
         let ports = &self.settings.ports;
         let begin = if ports.contains(&first) { first } else { *ports.start() };
         (begin..=*ports.end())
             .chain(*ports.start()..begin)
-            .find(|port| kept.iter().all(|(_, taken)| taken != port) && is_free(*port))
+            .find(|port| kept.iter().all(|(_, taken)| *taken != Some(*port)) && is_free(*port))
     }
 
     fn command(&self, folder: &Path, allocation_id: &str, port: u16) -> Command {
@@ -141,24 +157,44 @@ impl LocalAllocator {
     }
 
     /// Removes what is known of a process, and the oldest logs.
-    fn release(&self, folder: &Path) -> anyhow::Result<()> {
+    fn release(&self, allocation_id: &str) -> anyhow::Result<()> {
+        let folder = self.folder(allocation_id);
         for name in [STOPPING_FILE, process::FILE, process::ENDING_FILE, PORT_FILE] {
             remove(&folder.join(name))?;
         }
+        self.stopping.lock().unwrap_or_else(PoisonError::into_inner).remove(allocation_id);
         let mut ended = Vec::new();
-        for entry in fs::read_dir(&self.settings.log_folder)? {
-            let path = entry?.path();
-            if path.is_dir() && !path.join(PORT_FILE).exists() {
-                ended.push((fs::metadata(&path)?.modified()?, path));
+        for (_, folder) in self.folders()? {
+            if !folder.join(PORT_FILE).exists() {
+                ended.push((fs::metadata(&folder)?.modified()?, folder));
             }
         }
         ended.sort();
         let more = ended.len().saturating_sub(self.settings.logs_kept);
+        let mut removed = Ok(());
         for (_, folder) in ended.into_iter().take(more) {
-            fs::remove_dir_all(folder)?;
+            removed = removed.and(fs::remove_dir_all(&folder).with_context(|| folder.display().to_string()));
         }
-        Ok(())
+        removed
     }
+
+    /// Time since the server was asked to end.
+    fn stopping_for(&self, allocation_id: &str) -> Option<Duration> {
+        let stopping = self.stopping.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = stopping.get(allocation_id).map(Instant::elapsed);
+        asked.or_else(|| age(&self.folder(allocation_id).join(STOPPING_FILE)))
+    }
+}
+
+/// Whether it is the name of a folder that servers have. The others in the log folder are not ours.
+fn is_allocation_id(name: &str) -> bool {
+    name.len() == 32 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Makes the folder of a server. From then on it is kept.
+fn create(folder: &Path, port: u16) -> anyhow::Result<()> {
+    fs::create_dir_all(folder)?;
+    process::write(&folder.join(PORT_FILE), &port)
 }
 
 fn remove(path: &Path) -> std::io::Result<()> {
@@ -174,16 +210,21 @@ fn is_free(port: u16) -> bool {
         && TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok()
 }
 
-/// Time since the file was written. A clock that was set back makes it longer rather than endless.
+/// Time since the file was written. One from the future, as the clock was set back, counts as written now.
 fn age(path: &Path) -> Option<Duration> {
     let modified = fs::metadata(path).ok()?.modified().ok()?;
-    Some(SystemTime::now().duration_since(modified).unwrap_or(Duration::MAX))
+    let now = SystemTime::now();
+    Some(now.duration_since(modified).unwrap_or_else(|_| {
+        let file = fs::OpenOptions::new().append(true).open(path);
+        let _looked_at_again = file.and_then(|file| file.set_modified(now));
+        Duration::ZERO
+    }))
 }
 
 #[async_trait]
 impl Allocator for LocalAllocator {
     fn host(&self) -> &str {
-        &self.host
+        &self.owner.host
     }
 
     async fn start(&self, allocation_id: &str) -> Result<(), StartError> {
@@ -193,8 +234,8 @@ impl Allocator for LocalAllocator {
             return Ok(());
         }
         let wrong =
-            |what: &str, error: &dyn std::fmt::Display| StartError::Misconfigured(format!("{what}: {error}"));
-        let kept = self.kept().map_err(|error| wrong("log_folder", &error))?;
+            |what: &str, error: anyhow::Error| StartError::Misconfigured(format!("{what}: {error:#}"));
+        let kept = self.kept().map_err(|error| wrong("log_folder", error))?;
         if kept.len() >= self.settings.max_servers {
             return Err(StartError::NoCapacity(format!(
                 "all {} servers of this host run (max_servers)",
@@ -205,18 +246,25 @@ impl Allocator for LocalAllocator {
             .free_port(*next_port, &kept)
             .ok_or_else(|| StartError::NoCapacity("no port of the range is free (ports)".to_owned()))?;
         *next_port = port.saturating_add(1);
-        let made =
-            fs::create_dir_all(&folder).and_then(|()| fs::write(folder.join(PORT_FILE), port.to_string()));
-        made.map_err(|error| wrong("log_folder", &error))?;
-        match self.command(&folder, allocation_id, port).spawn() {
+        let to_create = folder.clone();
+        // It waits for the disk.
+        let created = tokio::task::spawn_blocking(move || create(&to_create, port)).await;
+        let started = match created.map_err(anyhow::Error::from).flatten() {
+            Err(error) => Err(wrong("log_folder", error)),
+            Ok(()) => self
+                .command(&folder, allocation_id, port)
+                .spawn()
+                .map_err(|error| wrong("the server's supervisor cannot be started", error.into())),
+        };
+        match started {
             Ok(mut supervisor) => {
                 // Waited for, so that no zombie is left. What it has to tell is in the folder.
                 tokio::spawn(async move { supervisor.wait().await });
                 Ok(())
             }
             Err(error) => {
-                let _retried_by_stop = self.release(&folder);
-                Err(wrong("the server's supervisor cannot be started", &error))
+                let _retried_by_stop = fs::remove_dir_all(&folder);
+                Err(error)
             }
         }
     }
@@ -224,18 +272,24 @@ impl Allocator for LocalAllocator {
     async fn look(&self, allocation_id: &str) -> anyhow::Result<Sighting> {
         let folder = self.folder(allocation_id);
         let Some(started) = age(&folder.join(PORT_FILE)) else { return Ok(Sighting::Unknown) };
-        let ended = |reason: String| Sighting::Ended { reason, log: supervisor::last_lines(&folder) };
+        let ended = |ending: Option<Ending>| match ending {
+            Some(ending) => Sighting::Ended {
+                reason: ending.to_string(),
+                log: ending.error.unwrap_or_else(|| supervisor::last_lines(&folder)),
+            },
+            None => Sighting::Ended {
+                reason: "it ended together with its supervisor, or the machine did".to_owned(),
+                log: supervisor::last_lines(&folder),
+            },
+        };
         if let Some(ending) = Ending::read(&folder)? {
-            return Ok(ended(ending.to_string()));
+            return Ok(ended(Some(ending)));
         }
         match Processes::read(&folder)? {
             Some(processes) if processes.any_runs() => Ok(Sighting::Running),
             None if started < SUPERVISOR_START_TIMEOUT => Ok(Sighting::Running),
             // It may have ended between the two looks.
-            _ => Ok(match Ending::read(&folder)? {
-                Some(ending) => ended(ending.to_string()),
-                None => ended("it ended together with its supervisor, or the machine did".to_owned()),
-            }),
+            _ => Ok(ended(Ending::read(&folder)?)),
         }
     }
 
@@ -247,25 +301,21 @@ impl Allocator for LocalAllocator {
         let folder = self.folder(allocation_id);
         match self.look(allocation_id).await? {
             Sighting::Unknown => Ok(()),
-            Sighting::Ended { .. } => {
-                // A supervisor that was killed leaves its server's group.
-                if let Some(processes) = Processes::read(&folder)? {
-                    processes.signal_server(Signal::KILL);
-                }
-                self.release(&folder)
-            }
+            Sighting::Ended { .. } => self.release(allocation_id),
             Sighting::Running => {
                 let Some(processes) = Processes::read(&folder)? else { return Ok(()) };
-                let stopping = folder.join(STOPPING_FILE);
-                match age(&stopping) {
-                    None => {
-                        processes.signal_server(Signal::TERM);
-                        fs::write(&stopping, "")?;
+                match self.stopping_for(allocation_id) {
+                    // A server that is not there yet is asked when it is.
+                    None if processes.signal_server(Signal::TERM) => {
+                        let mut stopping = self.stopping.lock().unwrap_or_else(PoisonError::into_inner);
+                        stopping.insert(allocation_id.to_owned(), Instant::now());
+                        fs::write(folder.join(STOPPING_FILE), "")
+                            .context("that the server was asked to end cannot be noted")?;
                     }
                     Some(since) if since >= self.settings.stop_grace => {
                         processes.signal_server(Signal::KILL);
                     }
-                    Some(_) => {}
+                    _ => {}
                 }
                 Ok(())
             }

@@ -5,13 +5,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use backend_protocol::rooms::ABANDONED_AFTER_SECONDS;
-use sqlx::Row;
 use tokio::time::Instant;
 
-use super::records::{self, Status, StoredAllocation};
+use super::records::{self, OpenAllocation, Status};
 use super::settings::AllocationSettings;
-use super::{Allocator, Sighting, StartError};
+use super::{Allocator, CANNOT_BE_STARTED, Sighting, StartError};
 use crate::database::Transaction;
 use crate::http::ApiResult;
 use crate::state::AppState;
@@ -35,7 +35,7 @@ pub async fn run(state: AppState, allocator: Arc<dyn Allocator>) {
         if failure != reported
             && let Some(failure) = &failure
         {
-            tracing::warn!("rooms on demand wait, and go on when this has passed: {failure}");
+            tracing::warn!("rooms on demand: what failed is tried again: {failure}");
         }
         reported = failure;
     }
@@ -53,31 +53,41 @@ fn described(error: crate::http::ApiError) -> anyhow::Error {
     anyhow::anyhow!("{}", error.0.detail)
 }
 
+/// What a server has printed, so that no line of it passes for one of the log.
+fn quoted(log: &str) -> String {
+    if log.is_empty() { String::new() } else { format!("\n  | {}", log.replace('\n', "\n  | ")) }
+}
+
 impl Reconciliation<'_> {
+    /// One that cannot be looked at holds up none of the others. Returns the first error.
     async fn pass(&mut self) -> anyhow::Result<()> {
         let mut tx = self.state.database.begin().await?;
+        let now = tx.now;
         let scope = self.state.config.scope();
         self.give_up_abandoned(&mut tx).await.map_err(described)?;
-        let open = records::open(&mut tx, &scope).await.map_err(described)?;
+        let open = records::open(&self.state.database, &mut tx, &scope).await.map_err(described)?;
         tx.commit().await?;
         let pending = open
             .iter()
             .filter(|one| matches!(one.status, Status::Requested | Status::Starting))
             .map(|one| one.allocation_id.clone());
         self.state.allocation.look_at(pending.collect());
+        let mut outcome = Ok(());
         for allocation in &open {
-            match allocation.status {
-                Status::Requested => self.start_requested(allocation).await?,
-                Status::Starting => self.look_at_starting(allocation).await?,
-                Status::Ready => self.look_at_ready(allocation).await?,
-                Status::Failed | Status::Ended => {}
-            }
+            let looked_at = match allocation.status {
+                Status::Requested => self.start_requested(allocation, now).await,
+                Status::Starting => self.look_at_starting(allocation, now).await,
+                Status::Ready => self.look_at_ready(allocation, now).await,
+                Status::Failed | Status::Ended => Ok(()),
+            };
+            outcome = outcome.and(looked_at.with_context(|| allocation.allocation_id.clone()));
         }
-        self.stop_ended(&open).await?;
-        self.start_spares(&open).await
+        let stopped = self.stop_ended(&open).await;
+        let spares = self.start_spares(&open).await;
+        outcome.and(stopped).and(spares)
     }
 
-    fn is_ours(&self, allocation: &StoredAllocation) -> bool {
+    fn is_ours(&self, allocation: &OpenAllocation) -> bool {
         allocation.host.as_deref() == Some(self.allocator.host())
     }
 
@@ -105,16 +115,17 @@ impl Reconciliation<'_> {
         Ok(())
     }
 
-    async fn start_requested(&mut self, allocation: &StoredAllocation) -> anyhow::Result<()> {
+    async fn start_requested(&mut self, allocation: &OpenAllocation, now: i64) -> anyhow::Result<()> {
+        let is_late = now >= allocation.deadline;
+        if !is_late && self.allocator.owned().await?.len() >= self.settings.max_servers {
+            return Ok(());
+        }
         let mut tx = self.state.database.begin().await?;
-        if tx.now >= allocation.deadline {
+        if is_late {
             let reason = "no host had a place for it in time: all of their servers run";
             records::fail(&mut tx, &allocation.allocation_id, reason).await.map_err(described)?;
             tx.commit().await?;
             self.state.allocation.note_settled(&allocation.allocation_id);
-            return Ok(());
-        }
-        if self.allocator.owned().await?.len() >= self.settings.max_servers {
             return Ok(());
         }
         let host = self.allocator.host();
@@ -124,7 +135,7 @@ impl Reconciliation<'_> {
         if taken { self.start(allocation).await } else { Ok(()) }
     }
 
-    async fn start(&mut self, allocation: &StoredAllocation) -> anyhow::Result<()> {
+    async fn start(&mut self, allocation: &OpenAllocation) -> anyhow::Result<()> {
         let allocation_id = &allocation.allocation_id;
         match self.allocator.start(allocation_id).await {
             Ok(()) => {
@@ -137,15 +148,15 @@ impl Reconciliation<'_> {
                 records::give_back(&mut tx, allocation_id, self.allocator.host()).await.map_err(described)?;
                 Ok(tx.commit().await?)
             }
-            Err(StartError::Misconfigured(reason)) => self.fail(allocation, &reason, "").await,
+            Err(StartError::Misconfigured(reason)) => self.fail(allocation, CANNOT_BE_STARTED, &reason).await,
         }
     }
 
-    async fn fail(&mut self, allocation: &StoredAllocation, reason: &str, log: &str) -> anyhow::Result<()> {
+    async fn fail(&mut self, allocation: &OpenAllocation, reason: &str, log: &str) -> anyhow::Result<()> {
         let allocation_id = &allocation.allocation_id;
         let mut tx = self.state.database.begin().await?;
         let shown = if self.settings.log_in_errors && !log.is_empty() {
-            format!("{reason}; its last lines:\n{log}")
+            format!("{reason}:\n{log}")
         } else {
             reason.to_owned()
         };
@@ -156,130 +167,138 @@ impl Reconciliation<'_> {
                 // Those that fail at once are not started over and over.
                 self.spares_after = Some(Instant::now() + SPARE_RETRY);
             }
-            tracing::error!(allocation_id, "a server did not start: {reason}; its last lines:\n{log}");
+            tracing::error!(allocation_id, "a server did not start: {reason}{}", quoted(log));
             self.state.allocation.note_settled(allocation_id);
         }
         Ok(())
     }
 
-    async fn look_at_starting(&mut self, allocation: &StoredAllocation) -> anyhow::Result<()> {
-        let now = self.state.database.now().await?;
-        let seconds = self.settings.start_timeout.as_secs();
-        let late = format!("it did not register within {seconds} s");
+    async fn look_at_starting(&mut self, allocation: &OpenAllocation, now: i64) -> anyhow::Result<()> {
+        let allocation_id = &allocation.allocation_id;
         if !self.is_ours(allocation) {
             if now >= allocation.deadline + FOREIGN_TOLERANCE_MS {
                 self.fail(allocation, "the host that started it is gone", "").await?;
             }
             return Ok(());
         }
-        match self.allocator.look(&allocation.allocation_id).await? {
-            Sighting::Ended { reason, log } => self.fail(allocation, &reason, &log).await,
-            Sighting::Running if now >= allocation.deadline => {
-                let log = self.allocator.last_lines(&allocation.allocation_id);
-                self.fail(allocation, &late, &log).await
+        match self.allocator.look(allocation_id).await {
+            Ok(Sighting::Ended { reason, log }) => self.fail(allocation, &reason, &log).await,
+            seen if now >= allocation.deadline => {
+                let seconds = self.settings.start_timeout.as_secs();
+                let late = format!("it did not register within {seconds} s");
+                let log = self.allocator.last_lines(allocation_id);
+                self.fail(allocation, &late, &log).await?;
+                seen.map(drop)
             }
-            Sighting::Running => Ok(()),
             // The backend ended between the two.
-            Sighting::Unknown if now >= allocation.deadline => self.fail(allocation, &late, "").await,
-            Sighting::Unknown => self.start(allocation).await,
+            Ok(Sighting::Unknown) => self.start(allocation).await,
+            seen => seen.map(drop),
         }
     }
 
-    async fn look_at_ready(&self, allocation: &StoredAllocation) -> anyhow::Result<()> {
-        let allocation_id = &allocation.allocation_id;
+    async fn look_at_ready(&self, allocation: &OpenAllocation, now: i64) -> anyhow::Result<()> {
         let Some(server_id) = &allocation.server_id else { return Ok(()) };
-        if self.is_ours(allocation)
-            && let Sighting::Ended { reason, log } = self.allocator.look(allocation_id).await?
-        {
-            return self.end(allocation, server_id, &reason, Some(&log)).await;
+        let is_ours = self.is_ours(allocation);
+        let seen = if is_ours {
+            self.allocator.look(&allocation.allocation_id).await
+        } else {
+            Ok(Sighting::Unknown)
+        };
+        if let Ok(Sighting::Ended { reason, log }) = &seen {
+            return self.end(allocation, server_id, reason, Some(log)).await;
         }
-        let row = sqlx::query("SELECT lease_until FROM servers WHERE server_id = $1")
-            .bind(server_id)
-            .fetch_optional(self.state.database.pool())
-            .await?;
-        let lease_until = row.map(|row| row.try_get::<i64, _>("lease_until")).transpose()?.unwrap_or(0);
-        let now = self.state.database.now().await?;
-        if lease_until <= now {
-            let reason = if lease_until == 0 { "it left the room list" } else { "its lease has expired" };
-            return self.end(allocation, server_id, reason, None).await;
+        if allocation.lease_until <= now {
+            let reason =
+                if allocation.lease_until == 0 { "it left the room list" } else { "its lease has expired" };
+            self.end(allocation, server_id, reason, None).await?;
+        } else if is_ours {
+            self.look_at_empty(allocation, server_id, now).await?;
         }
-        self.look_at_empty(allocation, server_id, now).await
+        seen.map(drop)
     }
 
     async fn end(
         &self,
-        allocation: &StoredAllocation,
+        allocation: &OpenAllocation,
         server_id: &str,
         reason: &str,
         log: Option<&str>,
     ) -> anyhow::Result<()> {
         let allocation_id = &allocation.allocation_id;
-        let mut tx = self.state.database.begin().await?;
-        if !records::end(&mut tx, allocation_id, reason).await.map_err(described)? {
+        let database = &self.state.database;
+        let mut tx = database.begin().await?;
+        if !records::lock_ready(database, &mut tx, allocation_id, server_id).await.map_err(described)? {
             return Ok(());
         }
+        records::end(&mut tx, allocation_id, reason).await.map_err(described)?;
         if log.is_some() {
-            records::unlist(&self.state.database, &mut tx, server_id).await.map_err(described)?;
+            records::unlist(database, &mut tx, server_id).await.map_err(described)?;
         }
         tx.commit().await?;
         self.state.rooms.rooms_changed();
-        let log = log.unwrap_or_default();
-        tracing::info!(
-            allocation_id,
-            server_id,
-            "a room has ended: {reason}{}{log}",
-            if log.is_empty() { "" } else { "\n" }
-        );
+        let log = quoted(log.unwrap_or_default());
+        tracing::info!(allocation_id, server_id, "a room has ended: {reason}{log}");
         Ok(())
     }
 
+    /// Ends a room that was empty long enough. Others change it meanwhile, so that what was seen is looked at again under a lock; as
+    /// long as nothing is to be changed, there is none.
     async fn look_at_empty(
         &self,
-        allocation: &StoredAllocation,
+        allocation: &OpenAllocation,
         server_id: &str,
         now: i64,
     ) -> anyhow::Result<()> {
         let Some(timeout) = self.settings.empty_timeout.filter(|_| !allocation.is_spare) else {
             return Ok(());
         };
-        let due = allocation.empty_since.is_some_and(|since| since + timeout.as_millis() as i64 <= now);
-        let mut tx = self.state.database.begin().await?;
-        let is_empty =
-            records::is_empty(&self.state.database, &mut tx, server_id, due).await.map_err(described)?;
-        let allocation_id = &allocation.allocation_id;
-        if is_empty && due {
+        let since = allocation.empty_since;
+        let is_due = since.is_some_and(|since| since + timeout.as_millis() as i64 <= now);
+        if allocation.is_empty == since.is_some() && !(allocation.is_empty && is_due) {
+            return Ok(());
+        }
+        let (database, allocation_id) = (&self.state.database, &allocation.allocation_id);
+        let mut tx = database.begin().await?;
+        if !records::lock_ready(database, &mut tx, allocation_id, server_id).await.map_err(described)? {
+            return Ok(());
+        }
+        let is_empty = records::is_empty(database, &mut tx, server_id, is_due).await.map_err(described)?;
+        if is_empty && is_due {
             records::end(&mut tx, allocation_id, "nobody was in the room").await.map_err(described)?;
+            tx.commit().await?;
             tracing::info!(allocation_id, server_id, "a room has ended: nobody was in it");
-        } else if is_empty != allocation.empty_since.is_some() {
+            self.state.rooms.rooms_changed();
+        } else if is_empty != since.is_some() {
             sqlx::query("UPDATE allocations SET empty_since = $1 WHERE allocation_id = $2")
-                .bind(is_empty.then_some(now))
+                .bind(is_empty.then_some(tx.now))
                 .bind(allocation_id)
                 .execute(&mut *tx.conn)
                 .await?;
-        } else {
-            return Ok(());
+            tx.commit().await?;
         }
-        tx.commit().await?;
-        self.state.rooms.rooms_changed();
         Ok(())
     }
 
     /// Servers of this host that nobody needs any more, also those that an earlier run of the backend has started.
-    async fn stop_ended(&self, open: &[StoredAllocation]) -> anyhow::Result<()> {
+    async fn stop_ended(&self, open: &[OpenAllocation]) -> anyhow::Result<()> {
         let needed: HashSet<&str> = open
             .iter()
             .filter(|allocation| self.is_ours(allocation))
             .map(|allocation| allocation.allocation_id.as_str())
             .collect();
+        let mut outcome = Ok(());
         for allocation_id in self.allocator.owned().await? {
-            if !needed.contains(allocation_id.as_str())
-                // It may have been taken on since.
-                && !self.is_open(&allocation_id).await?
-            {
-                self.allocator.stop(&allocation_id).await?;
+            if !needed.contains(allocation_id.as_str()) {
+                let stopped = self.stop_unless_open(&allocation_id).await;
+                outcome = outcome.and(stopped.with_context(|| allocation_id.clone()));
             }
         }
-        Ok(())
+        outcome
+    }
+
+    /// It may have been taken on since.
+    async fn stop_unless_open(&self, allocation_id: &str) -> anyhow::Result<()> {
+        if self.is_open(allocation_id).await? { Ok(()) } else { self.allocator.stop(allocation_id).await }
     }
 
     async fn is_open(&self, allocation_id: &str) -> anyhow::Result<bool> {
@@ -293,7 +312,7 @@ impl Reconciliation<'_> {
         Ok(row.is_some())
     }
 
-    async fn start_spares(&mut self, open: &[StoredAllocation]) -> anyhow::Result<()> {
+    async fn start_spares(&mut self, open: &[OpenAllocation]) -> anyhow::Result<()> {
         let spares: Vec<_> =
             open.iter().filter(|allocation| allocation.is_spare && self.is_ours(allocation)).collect();
         let running = self.allocator.owned().await?.len();
@@ -319,5 +338,15 @@ impl Reconciliation<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn no_line_of_a_server_passes_for_one_of_the_log() {
+        let printed = "loading\n2026-01-01T00:00:00Z ERROR forged";
+        assert_eq!(super::quoted(printed), "\n  | loading\n  | 2026-01-01T00:00:00Z ERROR forged");
+        assert_eq!(super::quoted(""), "");
     }
 }

@@ -54,11 +54,8 @@ pub struct StoredAllocation {
     pub creator: Option<String>,
     pub room: RoomOptions,
     pub password_hash: Option<String>,
-    pub host: Option<String>,
     pub server_id: Option<String>,
     pub reason: String,
-    pub deadline: i64,
-    pub empty_since: Option<i64>,
 }
 
 /// A column that may be NULL. `Any` tells no NULL from another type by itself.
@@ -76,11 +73,8 @@ impl StoredAllocation {
             creator: optional(row, "creator")?,
             room: serde_json::from_str(&room).map_err(anyhow::Error::from)?,
             password_hash: optional(row, "password_hash")?,
-            host: optional(row, "host")?,
             server_id: optional(row, "server_id")?,
             reason: row.try_get("reason")?,
-            deadline: row.try_get("deadline")?,
-            empty_since: row.try_get("empty_since")?,
         })
     }
 }
@@ -176,15 +170,62 @@ pub async fn find_for_update(
     row.map(|row| StoredAllocation::of(&row)).transpose()
 }
 
+/// An allocation that has not ended, as far as it concerns the task that starts servers. Not the room: a replica of a newer version may
+/// have stored one that this one cannot read.
+pub struct OpenAllocation {
+    pub allocation_id: String,
+    pub status: Status,
+    pub is_spare: bool,
+    pub host: Option<String>,
+    pub server_id: Option<String>,
+    pub deadline: i64,
+    pub empty_since: Option<i64>,
+    /// Until when its server is on the list. 0: it is not.
+    pub lease_until: i64,
+    /// Nobody is in the room or on the way to it.
+    pub is_empty: bool,
+}
+
 /// All allocations that have not ended.
-pub async fn open(tx: &mut Transaction, scope: &str) -> ApiResult<Vec<StoredAllocation>> {
-    let rows = sqlx::query(
-        "SELECT * FROM allocations WHERE scope = $1 AND ended_at IS NULL ORDER BY created_at, allocation_id",
-    )
-    .bind(scope)
-    .fetch_all(&mut *tx.conn)
-    .await?;
-    rows.iter().map(StoredAllocation::of).collect()
+pub async fn open(database: &Database, tx: &mut Transaction, scope: &str) -> ApiResult<Vec<OpenAllocation>> {
+    let sql = format!(
+        "SELECT allocations.allocation_id, allocations.status, spare, host, allocations.server_id, deadline, empty_since, \
+         COALESCE(servers.lease_until, 0) AS lease_until, \
+         CAST(CASE WHEN servers.players = 0 AND {} = 0 THEN 1 ELSE 0 END AS BIGINT) AS is_empty \
+         FROM allocations LEFT JOIN servers ON servers.server_id = allocations.server_id \
+         WHERE allocations.scope = $1 AND ended_at IS NULL ORDER BY allocations.created_at, allocation_id",
+        seats::reserved(database)
+    );
+    let rows = sqlx::query(AssertSqlSafe(sql)).bind(scope).fetch_all(&mut *tx.conn).await?;
+    let read = |row: &AnyRow| {
+        Ok(OpenAllocation {
+            allocation_id: row.try_get("allocation_id")?,
+            status: Status::of(&row.try_get::<String, _>("status")?),
+            is_spare: row.try_get::<i64, _>("spare")? != 0,
+            host: optional(row, "host")?,
+            server_id: optional(row, "server_id")?,
+            deadline: row.try_get("deadline")?,
+            empty_since: row.try_get("empty_since")?,
+            lease_until: row.try_get("lease_until")?,
+            is_empty: row.try_get::<i64, _>("is_empty")? != 0,
+        })
+    };
+    rows.iter().map(read).collect()
+}
+
+/// Whether the allocation is ready, with this server. If so, nobody else changes it until the transaction ends.
+pub async fn lock_ready(
+    database: &Database,
+    tx: &mut Transaction,
+    allocation_id: &str,
+    server_id: &str,
+) -> ApiResult<bool> {
+    let sql = format!(
+        "SELECT 1 FROM allocations WHERE allocation_id = $1 AND server_id = $2 AND status = 'ready'{}",
+        database.for_update()
+    );
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(allocation_id).bind(server_id);
+    Ok(query.fetch_optional(&mut *tx.conn).await?.is_some())
 }
 
 /// The host takes a request on. Another one may have been faster.

@@ -170,12 +170,16 @@ impl AllocationSettings {
         let mut deserializer = serde_json::Deserializer::from_str(&text);
         let file: File = serde_path_to_error::deserialize(&mut deserializer)
             .map_err(|error| invalid(&error.to_string()))?;
+        // Servers are started in another folder than the backend.
+        let absolute = |path: &Path| {
+            std::path::absolute(path).map_err(|error| invalid(&format!("{}: {error}", path.display())))
+        };
         let supervisor = match supervisor {
-            Some(program) => program.to_owned(),
+            Some(program) => absolute(program)?,
             None => std::env::current_exe()
                 .map_err(|error| invalid(&format!("the backend's own program is not found: {error}")))?,
         };
-        file.check(spare_servers, supervisor, path.parent().unwrap_or(Path::new("")))
+        file.check(spare_servers, supervisor, absolute(path)?.parent().unwrap_or(Path::new("/")))
             .map(Some)
             .map_err(|rule| invalid(&rule))
     }

@@ -101,6 +101,13 @@ async fn correct_future_times(state: &AppState, tx: &mut Transaction) -> sqlx::R
                 now + RESET_MS,
             ),
             ("UPDATE mail_codes SET expires_at = $1 WHERE expires_at > $1", now + VERIFICATION_MS),
+            (
+                "UPDATE allocations SET deadline = deadline - (created_at - $1), created_at = $1 WHERE created_at > $1",
+                now,
+            ),
+            ("UPDATE allocations SET empty_since = $1 WHERE empty_since > $1", now),
+            ("UPDATE allocations SET ended_at = $1 WHERE ended_at > $1", now),
+            ("UPDATE room_requests SET polled_at = $1 WHERE polled_at > $1", now),
         ]);
     }
     statements.push((

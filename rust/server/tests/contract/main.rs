@@ -3,6 +3,7 @@
 mod accounts;
 mod admin;
 mod allocated_servers;
+mod allocation;
 mod attacks;
 mod bad_input;
 mod conflicts;

@@ -1,14 +1,16 @@
 //! Processes that outlive the one that started them: how they are recognised, and how they ended.
 
 use std::fmt;
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use crate::allocation::CANNOT_BE_STARTED;
 
 /// What a folder holds of the processes of its server.
 pub const FILE: &str = "process.json";
@@ -73,14 +75,12 @@ impl Processes {
         self.supervisor.runs() || self.server.as_ref().is_some_and(Process::runs)
     }
 
-    /// Sends a signal to the server and what it has started, unless it has ended.
-    pub fn signal_server(&self, signal: Signal) {
-        if let Some(server) = self.server.as_ref().filter(|server| server.pid > 1 && server.runs())
-            && let Some(group) = Pid::from_raw(server.pid)
-        {
-            // It may end at this moment.
-            let _ended = kill_process_group(group, signal);
-        }
+    /// Sends a signal to the server and what it has started. Returns whether it was there to receive it.
+    pub fn signal_server(&self, signal: Signal) -> bool {
+        let server = self.server.as_ref().filter(|server| server.pid > 1 && server.runs());
+        server
+            .and_then(|server| Pid::from_raw(server.pid))
+            .is_some_and(|group| kill_process_group(group, signal).is_ok())
     }
 }
 
@@ -89,7 +89,7 @@ impl Processes {
 pub struct Ending {
     pub code: Option<i32>,
     pub signal: Option<i32>,
-    /// Why it could not be started.
+    /// Why it could not be started. The operator's paths may be in it.
     pub error: Option<String>,
 }
 
@@ -106,7 +106,7 @@ impl Ending {
 impl fmt::Display for Ending {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.error, self.code, self.signal) {
-            (Some(error), _, _) => write!(out, "it cannot be started: {error}"),
+            (Some(_), _, _) => out.write_str(CANNOT_BE_STARTED),
             (None, Some(code), _) => write!(out, "it ended with exit code {code}"),
             (None, None, Some(signal)) => write!(out, "it was ended by signal {signal}"),
             (None, None, None) => out.write_str("it ended"),
@@ -114,20 +114,30 @@ impl fmt::Display for Ending {
     }
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>> {
+/// What the file holds. One that is damaged, as after a power cut, is taken as missing: the processes of that time are gone.
+pub fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>> {
     match fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .with_context(|| format!("{} is damaged; remove it", path.display())),
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes)
+            .inspect_err(|error| {
+                tracing::warn!("{} is damaged, and taken as missing: {error}", path.display());
+            })
+            .ok()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("{} cannot be read", path.display())),
     }
 }
 
-/// Whole or not at all.
-fn write(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
+/// Whole or not at all, and on the disk.
+pub fn write(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
     let partial = path.with_extension("partial");
-    fs::write(&partial, serde_json::to_vec(value)?)?;
-    fs::rename(partial, path)?;
-    Ok(())
+    let written = File::create(&partial)
+        .and_then(|mut file| {
+            file.write_all(&serde_json::to_vec(value)?)?;
+            file.sync_all()
+        })
+        .and_then(|()| fs::rename(&partial, path));
+    if written.is_err() {
+        let _not_there = fs::remove_file(&partial);
+    }
+    written.with_context(|| format!("{} cannot be written", path.display()))
 }

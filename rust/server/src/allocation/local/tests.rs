@@ -5,72 +5,234 @@ use std::process::{Child, Command as StdCommand};
 use super::process::Process;
 use super::*;
 
-fn allocator(folder: &Path, ports: std::ops::RangeInclusive<u16>) -> LocalAllocator {
+const SCOPE: &str = "game/test";
+
+fn settings(folder: &Path, change: &serde_json::Value) -> AllocationSettings {
     let file = folder.join("rooms.json");
-    let text = serde_json::json!({"command": ["true"], "ports": format!("{}-{}", ports.start(), ports.end()),
-        "max_servers": ports.len(), "stop_grace_seconds": 1, "logs_kept": 2});
+    let mut text = serde_json::json!({"command": ["true"], "ports": "27000-27003", "max_servers": 4,
+        "stop_grace_seconds": 1, "logs_kept": 2});
+    for (member, value) in change.as_object().into_iter().flatten() {
+        text[member] = value.clone();
+    }
     fs::write(&file, text.to_string()).expect("written");
     let settings = AllocationSettings::load(Some(&file), None, Some(Path::new("true"))).expect("loads");
-    LocalAllocator::new(&settings.expect("there is a file"), "http://127.0.0.1:1".into(), None).expect("made")
+    settings.expect("there is a file")
 }
 
-/// A server that an earlier run of the backend has started.
-fn adopted(allocator: &LocalAllocator, allocation_id: &str, script: &str) -> (Child, Process) {
+fn open(settings: &AllocationSettings, scope: &str) -> anyhow::Result<LocalAllocator> {
+    LocalAllocator::new(settings, scope, "http://127.0.0.1:1".into(), None)
+}
+
+fn allocator(folder: &Path) -> LocalAllocator {
+    open(&settings(folder, &serde_json::json!({})), SCOPE).expect("made")
+}
+
+fn id(number: u32) -> String {
+    format!("{number:032x}")
+}
+
+/// A server that an earlier run of the backend has started. A test that fails leaves none.
+struct Adopted {
+    child: Child,
+    process: Process,
+}
+
+impl Drop for Adopted {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _waited_for = self.child.wait();
+    }
+}
+
+fn adopted(allocator: &LocalAllocator, allocation_id: &str, script: &str) -> Adopted {
     let mut command = StdCommand::new("sh");
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let child = command.args(["-c", script]).spawn().expect("starts");
-    let server = Process::of(i32::try_from(child.id()).expect("small")).expect("there");
+    let process = Process::of(i32::try_from(child.id()).expect("small")).expect("there");
     let folder = allocator.folder(allocation_id);
-    fs::create_dir_all(&folder).expect("made");
-    fs::write(folder.join(PORT_FILE), "27000").expect("written");
-    let processes = Processes { supervisor: server.clone(), server: Some(server.clone()) };
+    create(&folder, 27_000).expect("made");
+    let processes = Processes { supervisor: process.clone(), server: Some(process.clone()) };
     processes.write(&folder).expect("written");
-    (child, server)
+    Adopted { child, process }
+}
+
+/// A server that counts in a file how often it is asked to end, and goes on.
+fn stubborn(allocator: &LocalAllocator, allocation_id: &str, said: &Path) -> Adopted {
+    let script = "trap 'echo asked >> \"$0\"' TERM; touch \"$0\"; while :; do sleep 0.05; done";
+    let started = adopted(allocator, allocation_id, &script.replace("$0", &said.display().to_string()));
+    while !said.exists() {
+        std::thread::yield_now();
+    }
+    started
+}
+
+/// A server that has ended and was released.
+async fn released(allocator: &LocalAllocator, allocation_id: &str) {
+    let folder = allocator.folder(allocation_id);
+    create(&folder, 27_000).expect("made");
+    let ended = Ending { code: Some(0), signal: None, error: None };
+    ended.write(&folder).expect("written");
+    allocator.stop(allocation_id).await.expect("released");
+}
+
+fn dated(path: &Path, at: SystemTime) {
+    fs::File::open(path).expect("open").set_modified(at).expect("dated");
+}
+
+async fn stopped(allocator: &LocalAllocator, allocation_id: &str, server: &Adopted) {
+    while server.process.runs() {
+        let _reported = allocator.stop(allocation_id).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test]
 async fn a_server_that_ignores_sigterm_is_killed_after_the_grace() {
     let folder = tempfile::tempdir().expect("folder");
-    let allocator = allocator(folder.path(), 27_000..=27_001);
-    let script = "trap 'echo asked >> \"$0\"' TERM; touch \"$0\"; while :; do sleep 0.05; done";
+    let (allocator, one) = (allocator(folder.path()), id(1));
     let said = folder.path().join("said");
-    let script = script.replace("$0", &said.display().to_string());
-    let (mut child, server) = adopted(&allocator, "one", &script);
-    while !said.exists() {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(allocator.owned().await.expect("read"), ["one"]);
-    assert_eq!(allocator.look("one").await.expect("seen"), Sighting::Running);
-    while server.runs() {
-        allocator.stop("one").await.expect("a step");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    child.wait().expect("ended");
+    let server = stubborn(&allocator, &one, &said);
+    assert_eq!(allocator.owned().await.expect("read"), [one.as_str()]);
+    assert_eq!(allocator.look(&one).await.expect("seen"), Sighting::Running);
+    stopped(&allocator, &one, &server).await;
     // Once, however often it is repeated.
     assert_eq!(fs::read_to_string(said).expect("read"), "asked\n");
-    allocator.stop("one").await.expect("released");
+    allocator.stop(&one).await.expect("released");
     assert_eq!(allocator.owned().await.expect("read"), Vec::<String>::new());
-    allocator.stop("one").await.expect("gone is fine");
-    assert_eq!(allocator.look("one").await.expect("seen"), Sighting::Unknown);
+    allocator.stop(&one).await.expect("gone is fine");
+    assert_eq!(allocator.look(&one).await.expect("seen"), Sighting::Unknown);
+}
+
+#[tokio::test]
+async fn a_disk_that_takes_no_file_keeps_no_server_alive() {
+    let folder = tempfile::tempdir().expect("folder");
+    let (allocator, one) = (allocator(folder.path()), id(1));
+    let said = folder.path().join("said");
+    let server = stubborn(&allocator, &one, &said);
+    let stopping = allocator.folder(&one).join(STOPPING_FILE);
+    std::os::unix::fs::symlink(folder.path().join("nowhere/stopping"), &stopping).expect("linked");
+    let error = format!("{:#}", allocator.stop(&one).await.expect_err("not written"));
+    assert!(error.contains("cannot be noted"), "{error}");
+    stopped(&allocator, &one, &server).await;
+    assert_eq!(fs::read_to_string(said).expect("read"), "asked\n");
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_takes_no_time_from_a_server() {
+    let folder = tempfile::tempdir().expect("folder");
+    let (before, one) = (allocator(folder.path()), id(1));
+    let said = folder.path().join("said");
+    let server = stubborn(&before, &one, &said);
+    before.stop(&one).await.expect("asked");
+    let stopping = before.folder(&one).join(STOPPING_FILE);
+    dated(&stopping, SystemTime::now() + Duration::from_hours(1));
+    // The next run of the backend knows no more than the file.
+    drop(before);
+    let allocator = allocator(folder.path());
+    allocator.stop(&one).await.expect("a step");
+    assert!(server.process.runs(), "it was ended before its grace was over");
+    // Nor does it get an hour.
+    assert!(fs::metadata(&stopping).expect("there").modified().expect("dated") <= SystemTime::now());
+    stopped(&allocator, &one, &server).await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_yet_is_asked_when_it_is() {
+    let folder = tempfile::tempdir().expect("folder");
+    let (allocator, one) = (allocator(folder.path()), id(1));
+    let said = folder.path().join("said");
+    let server = stubborn(&allocator, &one, &said);
+    let whole = Processes::read(&allocator.folder(&one)).expect("read").expect("there");
+    let begun = Processes { server: None, ..whole.clone() };
+    begun.write(&allocator.folder(&one)).expect("written");
+    allocator.stop(&one).await.expect("a step");
+    assert_eq!(allocator.stopping_for(&one), None);
+    whole.write(&allocator.folder(&one)).expect("written");
+    stopped(&allocator, &one, &server).await;
+    assert_eq!(fs::read_to_string(said).expect("read"), "asked\n");
+}
+
+#[tokio::test]
+async fn damaged_files_are_no_server() {
+    let folder = tempfile::tempdir().expect("folder");
+    let allocator = allocator(folder.path());
+    for (number, (port, process)) in [("27000", "{"), ("27000", ""), ("", "")].iter().enumerate() {
+        let one = id(u32::try_from(number).expect("small"));
+        let folder = allocator.folder(&one);
+        fs::create_dir_all(&folder).expect("made");
+        fs::write(folder.join(PORT_FILE), port).expect("written");
+        fs::write(folder.join(process::FILE), process).expect("written");
+        fs::write(folder.join(process::ENDING_FILE), process).expect("written");
+        dated(&folder.join(PORT_FILE), SystemTime::now() - SUPERVISOR_START_TIMEOUT);
+        assert_eq!(allocator.owned().await.expect("read"), [one.as_str()]);
+        let seen = allocator.look(&one).await.expect("seen");
+        assert!(matches!(&seen, Sighting::Ended { reason, .. } if reason.contains("together")), "{seen:?}");
+        allocator.stop(&one).await.expect("released");
+        assert_eq!(allocator.owned().await.expect("read"), Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_a_start_without_a_supervisor() {
+    let folder = tempfile::tempdir().expect("folder");
+    let mut settings = settings(folder.path(), &serde_json::json!({}));
+    settings.supervisor = folder.path().join("missing");
+    let allocator = open(&settings, SCOPE).expect("made");
+    let error = allocator.start(&id(1)).await.expect_err("not started");
+    assert!(matches!(&error, StartError::Misconfigured(why) if why.contains("No such file")), "{error:?}");
+    assert!(!allocator.folder(&id(1)).exists());
+}
+
+#[test]
+fn a_folder_belongs_to_one_backend() {
+    let folder = tempfile::tempdir().expect("folder");
+    let settings = settings(folder.path(), &serde_json::json!({}));
+    let refused = |scope: &str| {
+        let error = open(&settings, scope).err().expect("refused");
+        let text = format!("{error:#}");
+        assert!(text.contains("log_folder") && text.contains("room-servers"), "{text}");
+        text
+    };
+    let first = open(&settings, SCOPE).expect("made");
+    let host = first.host().to_owned();
+    assert!(refused(SCOPE).contains("another backend uses it"));
+    drop(first);
+    let other = refused("game/live");
+    assert!(other.contains("it belongs to a backend of game/test, and this one is of game/live"), "{other}");
+    assert_eq!(open(&settings, SCOPE).expect("made").host(), host, "it is the same after a restart");
+    let file = settings.log_folder.join(owner::FILE);
+    fs::write(&file, "{").expect("written");
+    assert!(refused(SCOPE).contains("owner.json is damaged"));
+    // As after a power cut.
+    fs::write(&file, "").expect("written");
+    assert_ne!(open(&settings, SCOPE).expect("made").host(), host);
+}
+
+#[test]
+fn a_folder_that_others_read_and_that_has_other_uses_is_refused() {
+    let folder = tempfile::tempdir().expect("folder");
+    let shared = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(folder.path(), shared).expect("opened");
+    let error = open(&settings(folder.path(), &serde_json::json!({"log_folder": "."})), SCOPE).err();
+    let error = format!("{:#}", error.expect("refused"));
+    assert!(error.contains("others can read it, and it holds other things (rooms.json)"), "{error}");
 }
 
 #[tokio::test]
 async fn another_process_with_the_same_id_is_left_alone() {
     let folder = tempfile::tempdir().expect("folder");
-    let allocator = allocator(folder.path(), 27_000..=27_001);
-    let (mut child, _server) = adopted(&allocator, "one", "exec sleep 1000");
-    let path = allocator.folder("one").join(process::FILE);
+    let (allocator, one) = (allocator(folder.path()), id(1));
+    let mut server = adopted(&allocator, &one, "exec sleep 1000");
+    let path = allocator.folder(&one).join(process::FILE);
     let mut file: serde_json::Value =
         serde_json::from_slice(&fs::read(&path).expect("read")).expect("parses");
     for name in ["server", "supervisor"] {
         file[name]["start_time"] = 1.into();
     }
     fs::write(&path, file.to_string()).expect("written");
-    assert!(matches!(allocator.look("one").await.expect("seen"), Sighting::Ended { .. }));
-    allocator.stop("one").await.expect("released");
-    assert!(child.try_wait().expect("asked").is_none(), "a stranger was ended");
-    child.kill().expect("ended");
-    child.wait().expect("ended");
+    assert!(matches!(allocator.look(&one).await.expect("seen"), Sighting::Ended { .. }));
+    allocator.stop(&one).await.expect("released");
+    assert!(server.child.try_wait().expect("asked").is_none(), "a stranger was ended");
 }
 
 #[tokio::test]
@@ -79,8 +241,10 @@ async fn ports_that_are_taken_are_skipped() {
     // A range that is free but for the two that are taken here.
     let taken = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("bound");
     let first = taken.local_addr().expect("an address").port();
-    let allocator = allocator(folder.path(), first..=first.saturating_add(40));
-    let kept = [("one".to_owned(), first + 1)];
+    let ports = format!("{first}-{}", first.saturating_add(40));
+    let settings = settings(folder.path(), &serde_json::json!({"ports": ports}));
+    let allocator = open(&settings, SCOPE).expect("made");
+    let kept = [(id(1), Some(first + 1)), (id(2), None)];
     let port = allocator.free_port(first, &kept).expect("free");
     assert!(port > first + 1, "{port}");
     // What is beyond the range begins again.
@@ -88,24 +252,32 @@ async fn ports_that_are_taken_are_skipped() {
 }
 
 #[tokio::test]
-async fn the_oldest_logs_are_removed() {
+async fn the_oldest_logs_are_removed_and_nothing_else() {
     let folder = tempfile::tempdir().expect("folder");
-    let allocator = allocator(folder.path(), 27_000..=27_003);
-    for (index, name) in ["a", "b", "c", "d"].iter().enumerate() {
-        let folder = allocator.folder(name);
-        fs::create_dir_all(&folder).expect("made");
-        fs::write(folder.join(PORT_FILE), "27000").expect("written");
-        let ended = Ending { code: Some(0), signal: None, error: None };
-        ended.write(&folder).expect("written");
-        allocator.stop(name).await.expect("released");
-        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000 + index as u64);
-        fs::File::open(&folder).expect("open").set_modified(at).expect("dated");
+    let allocator = allocator(folder.path());
+    let logs = allocator.settings.log_folder.clone();
+    for others in ["lost+found", "backups", "00000000-0000-0000-0000-000000000000"] {
+        fs::create_dir_all(logs.join(others)).expect("made");
+        fs::write(logs.join(others).join("file"), "kept").expect("written");
+        dated(&logs.join(others), SystemTime::UNIX_EPOCH);
     }
-    allocator.stop("d").await.expect("gone is fine");
-    let mut left: Vec<_> = fs::read_dir(&allocator.settings.log_folder)
+    fs::create_dir_all(logs.join("game")).expect("made");
+    fs::write(logs.join("game").join(PORT_FILE), "27000").expect("written");
+    assert_eq!(allocator.owned().await.expect("read"), Vec::<String>::new());
+    for number in 1..=4 {
+        released(&allocator, &id(number)).await;
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000 + u64::from(number));
+        dated(&allocator.folder(&id(number)), at);
+    }
+    let mut left: Vec<_> = fs::read_dir(&logs)
         .expect("read")
         .map(|entry| entry.expect("entry").file_name().into_string().expect("text"))
         .collect();
     left.sort();
-    assert_eq!(left.len(), 2, "{left:?}");
+    let (three, four) = (id(3), id(4));
+    assert_eq!(
+        left,
+        ["00000000-0000-0000-0000-000000000000", &three, &four, "backups", "game", "lost+found", owner::FILE]
+    );
+    assert_eq!(fs::read_to_string(logs.join("lost+found/file")).expect("read"), "kept");
 }

@@ -68,3 +68,20 @@ fn servers_reach_a_backend_that_listens_everywhere() {
     let settings = load(json!({"backend_url": "https://api.example.org"}), None).expect("loads");
     assert_eq!(settings.url_of("0.0.0.0:1".parse().expect("an address")), "https://api.example.org");
 }
+
+#[test]
+fn paths_hold_in_another_folder() {
+    let folder = tempfile::tempdir().expect("folder");
+    let file = json!({"command": ["server"], "ports": "7777", "max_servers": 1, "working_directory": "game"});
+    std::fs::write(folder.path().join("rooms.json"), file.to_string()).expect("written");
+    // The same file, by a path that begins where the test runs.
+    let up: PathBuf = std::env::current_dir().expect("there").components().skip(1).map(|_| "..").collect();
+    let relative = up.join(folder.path().strip_prefix("/").expect("absolute")).join("rooms.json");
+    let settings = AllocationSettings::load(Some(&relative), None, Some(Path::new("bin/backend-server")));
+    let settings = settings.expect("loads").expect("there is a file");
+    let working_directory = settings.working_directory.expect("named");
+    for path in [&settings.log_folder, &working_directory, &settings.supervisor] {
+        assert!(path.is_absolute(), "{}", path.display());
+    }
+    assert!(settings.log_folder.parent().expect("a folder").join("rooms.json").exists());
+}
