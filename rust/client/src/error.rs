@@ -5,87 +5,76 @@ use std::time::Duration;
 
 use backend_protocol::{Code, FieldError, Problem};
 
-/// Failures that arise on this side of the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+macro_rules! faults {
+    ($(#[doc = $doc:literal] $name:ident = $text:literal;)+) => {
+        /// Failures that arise on this side of the wire.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Fault {
+            $(#[doc = $doc] $name,)+
+        }
+
+        impl Fault {
+            /// Every failure of this side.
+            pub const ALL: &[Self] = &[$(Self::$name),+];
+
+            /// The stable word for scripts.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)+ }
+            }
+        }
+    };
+}
+
+faults! {
     /// No backend URL, or no server key, is configured.
-    NotConfigured,
+    NotConfigured = "not_configured";
     /// A field breaks a limit; nothing was sent.
-    InvalidField,
+    InvalidField = "invalid_field";
     /// The URL is not one the client connects to.
-    InvalidUrl,
+    InvalidUrl = "invalid_url";
     /// Plain HTTP to another machine, which the configuration does not allow.
-    InsecureUrl,
+    InsecureUrl = "insecure_url";
     /// The backend could not be reached, or the connection broke.
-    Network,
+    Network = "network";
     /// The certificate was not accepted.
-    Tls,
+    Tls = "tls";
     /// The total deadline passed.
-    Timeout,
+    Timeout = "timeout";
     /// The caller gave up, or the node left the tree.
-    Cancelled,
+    Cancelled = "cancelled";
     /// The reply is not what the protocol says.
-    BadReply,
+    BadReply = "bad_reply";
     /// The reply is larger than the client reads.
-    ReplyTooLarge,
+    ReplyTooLarge = "reply_too_large";
     /// The call needs a session, and there is none.
-    NotLoggedIn,
+    NotLoggedIn = "not_logged_in";
     /// A game server wants a join ticket, and none was set.
-    TicketMissing,
+    TicketMissing = "ticket_missing";
     /// The call needs a registered server, and there is none.
-    NotRegistered,
+    NotRegistered = "not_registered";
     /// The player was not loaded by this store.
-    NotLoaded,
+    NotLoaded = "not_loaded";
     /// The server shuts down, and the final state of its players is in.
-    ShuttingDown,
+    ShuttingDown = "shutting_down";
     /// The node searches for a match already.
-    AlreadySearching,
+    AlreadySearching = "already_searching";
     /// No match was found in time.
-    NoMatch,
+    NoMatch = "no_match";
     /// A match was found, and the player, or one of the party, did not accept it.
-    MatchNotAccepted,
+    MatchNotAccepted = "match_not_accepted";
     /// A match was found, and no room was free for it in time.
-    NoRoom,
+    NoRoom = "no_room";
     /// Too much unsent data is waiting.
-    BacklogFull,
+    BacklogFull = "backlog_full";
     /// Local storage failed.
-    Storage,
+    Storage = "storage";
     /// The journal on local disk cannot be used: saves are not safe until the backend has them.
-    Journal,
+    Journal = "journal";
     /// A defect of the client.
-    Internal,
+    Internal = "internal";
 }
 
 impl Fault {
-    /// The stable word for scripts.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NotConfigured => "not_configured",
-            Self::InvalidField => "invalid_field",
-            Self::InvalidUrl => "invalid_url",
-            Self::InsecureUrl => "insecure_url",
-            Self::Network => "network",
-            Self::Tls => "tls",
-            Self::Timeout => "timeout",
-            Self::Cancelled => "cancelled",
-            Self::BadReply => "bad_reply",
-            Self::ReplyTooLarge => "reply_too_large",
-            Self::NotLoggedIn => "not_logged_in",
-            Self::TicketMissing => "ticket_missing",
-            Self::NotRegistered => "not_registered",
-            Self::NotLoaded => "not_loaded",
-            Self::ShuttingDown => "shutting_down",
-            Self::AlreadySearching => "already_searching",
-            Self::NoMatch => "no_match",
-            Self::MatchNotAccepted => "match_not_accepted",
-            Self::NoRoom => "no_room",
-            Self::BacklogFull => "backlog_full",
-            Self::Storage => "storage",
-            Self::Journal => "journal",
-            Self::Internal => "internal",
-        }
-    }
-
     /// Whether the same call may succeed later.
     const fn is_passing(self) -> bool {
         matches!(self, Self::Network | Self::Timeout)
@@ -189,5 +178,30 @@ impl From<Problem> for ClientError {
             request_id: (!problem.request_id.is_empty()).then_some(problem.request_id),
             field: problem.field,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Codes that only exist between a game server and its client.
+    const BETWEEN_PEERS: [&str; 2] = ["auth_timeout", "handshake_invalid"];
+
+    /// The guide has a row for each code, and no row for another one.
+    #[test]
+    fn the_guide_explains_every_code() {
+        let guide = include_str!("../../../docs/src/errors.md");
+        let explained: Vec<&str> = guide
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split_once("` | ").map(|(code, _)| code))
+            .collect();
+        let once: BTreeSet<&str> = explained.iter().copied().collect();
+        assert_eq!(once.len(), explained.len(), "a code has two rows");
+        let codes = Code::ALL.iter().map(|code| code.as_str());
+        let all = codes.chain(Fault::ALL.iter().map(|fault| fault.as_str())).chain(BETWEEN_PEERS);
+        assert_eq!(once, all.collect());
     }
 }
