@@ -20,6 +20,11 @@ func end_sessions(player_id: String) -> int:
 	return await _order(HTTPClient.METHOD_DELETE, "%s/sessions" % player_id)
 
 
+## Asks a game server to drain and leave.
+func drain(server_id: String) -> int:
+	return await _order_at(HTTPClient.METHOD_PUT, "servers/%s/drain" % server_id)
+
+
 ## The texts of the mails to `email`, in no order.
 static func mails_to(email: String) -> PackedStringArray:
 	var mails: PackedStringArray = []
@@ -41,11 +46,15 @@ static func codes_for(email: String) -> PackedStringArray:
 	return codes
 
 
-## The HTTP status of the answer, 0 without one.
 func _order(method: HTTPClient.Method, what: String, body: String = "") -> int:
+	return await _order_at(method, "players/" + what, body)
+
+
+## The HTTP status of the answer, 0 without one.
+func _order_at(method: HTTPClient.Method, what: String, body: String = "") -> int:
 	var request := HTTPRequest.new()
 	add_child(request)
-	var url := OS.get_environment("BACKEND_URL") + "/v1/admin/players/" + what
+	var url := OS.get_environment("BACKEND_URL") + "/v1/admin/" + what
 	var headers := PackedStringArray(
 		[
 			"Authorization: Bearer " + OS.get_environment("BACKEND_ADMIN_KEY"),

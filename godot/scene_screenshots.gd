@@ -28,6 +28,7 @@ func _run() -> void:
 	TranslationServer.set_locale("en")
 	await _login_form()
 	await _connection_lost()
+	await _matchmaking_panel()
 	await _server_browser()
 	await _many_rooms()
 	print("SCENES done")
@@ -104,6 +105,96 @@ func _connection_lost() -> void:
 	await _shoot("connection_lost_200_percent")
 	root.content_scale_factor = 1.0
 	_clear()
+
+
+func _matchmaking_panel() -> void:
+	var panel := _panel("duel")
+	var node := panel.matchmaker
+	await _shoot("matchmaking_idle")
+	panel.search()
+	await _until(func() -> bool: return panel.state == BackendMatchmakingPanel.State.FAILED)
+	await _shoot("matchmaking_failed")
+	await node.session.login_anonymous("Ada").wait()
+	panel.options = BackendMatchOptions.new()
+	panel.options.party_size = 2
+	panel.search()
+	await _until(func() -> bool: return panel.state == BackendMatchmakingPanel.State.PARTY)
+	await _shoot("matchmaking_party")
+	var member := _searcher("duel")
+	await member.session.login_anonymous("Bea").wait()
+	member.join_party(node.ticket_id)
+	await _until(func() -> bool: return panel.state == BackendMatchmakingPanel.State.SEARCHING)
+	await _shoot("matchmaking_searching")
+	for language: String in LANGUAGES:
+		TranslationServer.set_locale(language)
+		await _shoot("matchmaking_" + language)
+	TranslationServer.set_locale("ar")
+	await _shoot("matchmaking_right_to_left")
+	TranslationServer.set_locale("en")
+	node.cancel()
+	await _until(func() -> bool: return panel.state == BackendMatchmakingPanel.State.IDLE)
+	panel.options = null
+	await _proposal(panel, member)
+	_clear()
+	member.queue_free()
+
+
+# A match of this player and another one, of which the second declines the first proposal.
+func _proposal(panel: BackendMatchmakingPanel, other: BackendMatchmaker) -> void:
+	panel.matchmaker.matchmaker = "asked"
+	other.matchmaker = "asked"
+	await _until(func() -> bool: return not other.is_searching())
+	panel.search()
+	other.find_match()
+	await _until(func() -> bool: return panel.state == BackendMatchmakingPanel.State.PROPOSED)
+	await _shoot("matchmaking_proposed")
+	for language: String in LANGUAGES:
+		TranslationServer.set_locale(language)
+		await _shoot("matchmaking_proposed_" + language)
+	TranslationServer.set_locale("en")
+	root.content_scale_factor = 2.0
+	await _shoot("matchmaking_200_percent")
+	root.content_scale_factor = 1.0
+	await panel.matchmaker.accept().wait()
+	await _shoot("matchmaking_accepted")
+	await _until(func() -> bool: return other.status == BackendMatchmaker.STATUS_PROPOSED)
+	await other.decline().wait()
+	await _until(func() -> bool: return panel.state == BackendMatchmakingPanel.State.SEARCHING)
+	await _shoot("matchmaking_searching_again")
+	await _until(func() -> bool: return not other.is_searching())
+	other.find_match()
+	await _until(func() -> bool: return panel.state == BackendMatchmakingPanel.State.PROPOSED)
+	await panel.matchmaker.accept().wait()
+	await _until(func() -> bool: return other.status == BackendMatchmaker.STATUS_PROPOSED)
+	await other.accept().wait()
+	await _until(func() -> bool: return panel.state == BackendMatchmakingPanel.State.PLACING)
+	await _shoot("matchmaking_placing")
+	# The test starts a server that fits.
+	await _until(func() -> bool: return panel.state == BackendMatchmakingPanel.State.READY)
+	await _shoot("matchmaking_ready")
+
+
+func _searcher(matchmaker: String) -> BackendMatchmaker:
+	var node := BackendMatchmaker.new()
+	node.session = _session(OS.get_environment("BACKEND_URL"))
+	node.session.profile = "screenshots-%d" % node.get_instance_id()
+	node.matchmaker = matchmaker
+	root.add_child(node)
+	return node
+
+
+func _panel(matchmaker: String) -> BackendMatchmakingPanel:
+	var node := _searcher(matchmaker)
+	_center = CenterContainer.new()
+	_center.set_anchors_preset(Control.PRESET_FULL_RECT)
+	root.add_child(_center)
+	node.reparent(_center)
+	var panel: BackendMatchmakingPanel = (
+		(load(SCENES + "matchmaking_panel.tscn") as PackedScene).instantiate()
+	)
+	panel.matchmaker = node
+	_center.add_child(panel)
+	return panel
 
 
 func _server_browser() -> void:

@@ -5,6 +5,7 @@ extends "res://backend_suite.gd"
 ## by default.
 const HEARTBEAT_PATIENCE := 45.0
 const Branch := preload("res://branch.gd")
+const Operator := preload("res://operator.gd")
 const WarningLog := preload("res://warning_log.gd")
 
 
@@ -20,6 +21,17 @@ func test_register_gives_an_id_and_lists_the_server() -> void:
 	check_eq(registrations, [[registered.server_id]], "emissions of registered")
 	var page := await rooms_named(new_rooms(await new_player()), registration.server_name)
 	check_eq(page.size(), 1, "rooms")
+
+
+func test_the_operator_asks_a_server_to_drain() -> void:
+	var registration := await new_server("Drained")
+	var requests := record(registration.drain_requested)
+	var operator := Operator.new()
+	add_child(operator)
+	check_eq(await operator.drain(registration.server_id), 204, "answer")
+	# The reply to a heartbeat carries it; a change sends one at once.
+	registration.map = "last"
+	await until(func() -> bool: return not requests.is_empty(), HEARTBEAT_PATIENCE, "a request")
 
 
 func test_registering_again_keeps_the_id() -> void:

@@ -4,17 +4,24 @@ extends "res://backend_suite.gd"
 const LoginForm := preload("res://addons/backend_client/ui/login_form.tscn")
 const ConnectionLost := preload("res://addons/backend_client/ui/connection_lost.tscn")
 const ServerBrowser := preload("res://addons/backend_client/ui/server_browser.tscn")
-const SHOWN_FIRST: Array[PackedScene] = [LoginForm, ConnectionLost, ServerBrowser]
+const MatchmakingPanel := preload("res://addons/backend_client/ui/matchmaking_panel.tscn")
+const SHOWN_FIRST: Array[PackedScene] = [LoginForm, ConnectionLost, ServerBrowser, MatchmakingPanel]
 const FOLDER := "res://addons/backend_client/ui/"
 const PASSWORD := "correct horse battery"
+const PLURALS: Array[String] = [
+	"Next attempt in %d seconds.", "Usually about %d minutes.", "%d seconds left to answer."
+]
 const LOCALES: Array[String] = ["en", "de", "es", "ja", "zh_CN"]
 
 
 func test_every_text_is_translated_into_every_language() -> void:
 	var wanted := _texts_of_scripts(FOLDER)
 	wanted.merge(_texts_of_scripts(FOLDER + "server_browser/"))
-	for scene: PackedScene in [LoginForm, ConnectionLost, ServerBrowser]:
+	for scene: PackedScene in [LoginForm, ConnectionLost, ServerBrowser, MatchmakingPanel]:
 		var shown := scene.instantiate()
+		if shown is BackendMatchmakingPanel:
+			(shown as BackendMatchmakingPanel).matchmaker = BackendMatchmaker.new()
+			shown.add_child((shown as BackendMatchmakingPanel).matchmaker)
 		add_child(shown)
 		wanted.merge(_texts_of_nodes(shown))
 		shown.free()
@@ -41,9 +48,13 @@ func test_the_games_own_texts_are_left_alone() -> void:
 
 func test_nodes_from_the_dialog_have_their_content() -> void:
 	for panel: BackendScenePanel in [
-		BackendLoginForm.new(), BackendServerBrowser.new(), BackendConnectionLost.new()
+		BackendLoginForm.new(),
+		BackendServerBrowser.new(),
+		BackendConnectionLost.new(),
+		_matchmaking_panel(BackendMatchmaker.new()),
 	]:
-		add_child(panel)
+		if panel.get_parent() == null:
+			add_child(panel)
 		check(panel.find_children("*", "Button", true, false).size() >= 2, "buttons")
 		panel.free()
 
@@ -236,6 +247,83 @@ func test_the_overlay_counts_down_and_gives_up() -> void:
 	check(not overlay.visible and overlay.attempt == 0, "closed")
 
 
+func test_the_matchmaking_panel_leads_from_the_search_to_the_match() -> void:
+	var server := new_registration(unique("Panel"))
+	server.mode = "asked"
+	succeeded(await server.register().wait(), "register")
+	var panels: Array[BackendMatchmakingPanel] = []
+	for _index: int in 2:
+		var node := BackendMatchmaker.new()
+		node.session = await new_player()
+		node.matchmaker = "asked"
+		panels.append(_matchmaking_panel(node))
+	var found := record(panels[0].match_ready)
+	for panel: BackendMatchmakingPanel in panels:
+		_button(panel, "First").pressed.emit()
+		check_eq(panel.state, BackendMatchmakingPanel.State.IDLE, "before the first frame")
+	await _until_panels(panels, BackendMatchmakingPanel.State.PROPOSED)
+	# Both panels wanted it, and one has it.
+	var focused := get_viewport().gui_get_focus_owner()
+	check(
+		focused in [_button(panels[0], "First"), _button(panels[1], "First")], "accept is focused"
+	)
+	_button(panels[1], "Second").pressed.emit()
+	await _until_panels([panels[1]], BackendMatchmakingPanel.State.FAILED)
+	_button(panels[0], "First").pressed.emit()
+	await _until_panels([panels[0]], BackendMatchmakingPanel.State.SEARCHING)
+	_button(panels[1], "First").pressed.emit()
+	await _until_panels(panels, BackendMatchmakingPanel.State.PROPOSED)
+	for panel: BackendMatchmakingPanel in panels:
+		_button(panel, "First").pressed.emit()
+	await _until_panels(panels, BackendMatchmakingPanel.State.READY)
+	check_eq(found.size(), 1, "match_ready")
+	check_eq((found[0][0] as BackendMatch).room_id, server.server_id, "room")
+
+
+func test_the_matchmaking_panel_shows_why_there_is_no_search() -> void:
+	var node := BackendMatchmaker.new()
+	node.session = new_session()
+	node.matchmaker = "duel"
+	var panel := _matchmaking_panel(node)
+	var cancelled := record(panel.search_cancelled)
+	panel.search()
+	await _until_panels([panel], BackendMatchmakingPanel.State.FAILED)
+	check_eq((panel.find_child("Message", true, false) as Label).text, "Log in first.", "message")
+	await node.session.login_anonymous().wait()
+	panel.search()
+	await _until_panels([panel], BackendMatchmakingPanel.State.SEARCHING)
+	await until(func() -> bool: return not node.ticket_id.is_empty(), PATIENCE, "a ticket")
+	_button(panel, "Second").pressed.emit()
+	await _until_panels([panel], BackendMatchmakingPanel.State.IDLE)
+	await frames(2)
+	check_eq(cancelled.size(), 1, "search_cancelled")
+
+
+func _matchmaking_panel(node: BackendMatchmaker) -> BackendMatchmakingPanel:
+	var panel: BackendMatchmakingPanel = MatchmakingPanel.instantiate()
+	panel.matchmaker = node
+	panel.add_child(node)
+	add_child(panel)
+	return panel
+
+
+func _button(panel: BackendScenePanel, button: String) -> Button:
+	return panel.find_child(button, true, false)
+
+
+func _until_panels(panels: Array[BackendMatchmakingPanel], state: int) -> void:
+	var all := func(panel: BackendMatchmakingPanel) -> bool: return panel.state == state
+	await until(
+		func() -> bool: return panels.all(all) and not panels.any(_is_busy),
+		PATIENCE,
+		"state %d" % state
+	)
+
+
+func _is_busy(panel: BackendMatchmakingPanel) -> bool:
+	return panel.is_busy()
+
+
 func _login_form(session: BackendSession) -> BackendLoginForm:
 	var form: BackendLoginForm = LoginForm.instantiate()
 	form.session = session
@@ -314,7 +402,7 @@ func _texts_of_scripts(folder: String) -> Dictionary[String, bool]:
 				continue
 			for hit: RegExMatch in literal.search_all(line):
 				# The plural is a form of its singular.
-				if not hit.get_string(1) in ["Next attempt in %d seconds."]:
+				if not hit.get_string(1) in PLURALS:
 					found[hit.get_string(1)] = true
 	return found
 

@@ -2,6 +2,9 @@ class_name BackendScrollingContent
 extends ScrollContainer
 ## Is as tall as its content, but not taller than the window: a form that does not fit scrolls.
 
+## Outlines of focused buttons are drawn outside of them.
+const OUTLINE := 4.0
+
 ## Space that is left free above and below, for the panel around it.
 @export var margin := 28.0
 
@@ -18,7 +21,7 @@ func _fit() -> void:
 	var available := get_viewport_rect().size.y - 2.0 * margin
 	var wanted := _content().get_combined_minimum_size()
 	var bar := get_v_scroll_bar().get_combined_minimum_size().x
-	custom_minimum_size.y = minf(wanted.y, maxf(available, 120.0))
+	custom_minimum_size.y = minf(wanted.y + OUTLINE, maxf(available, 120.0))
 	custom_minimum_size.x = wanted.x + (bar if wanted.y > available else 0.0)
 
 

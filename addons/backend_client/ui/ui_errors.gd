@@ -4,6 +4,7 @@ extends RefCounted
 
 const _TEXTS: Dictionary[String, String] = {
 	"account_exists": "There is an account with this address already. Log in instead.",
+	"already_in_matchmaking": "You are in the search of a party already.",
 	"already_linked": "This address belongs to another account.",
 	"banned": "This account is banned.",
 	"connection_failed": "The server cannot be reached.",
@@ -12,7 +13,11 @@ const _TEXTS: Dictionary[String, String] = {
 	"invalid_credentials": "The e-mail address or the password is wrong.",
 	"invite_code_unknown": "No room has this code.",
 	"mail_code_invalid": "The code is wrong or too old. Request another one.",
+	"match_not_accepted": "You did not accept the match.",
+	"matchmaker_not_found": "This game mode is not available.",
 	"network": "The service cannot be reached. Check your connection.",
+	"no_match": "No match was found. Try again later.",
+	"no_room": "All servers are busy. Try again.",
 	"not_logged_in": "Log in first.",
 	"rate_limited": "Too many attempts. Wait a moment.",
 	"refresh_token_invalid": "Your session has ended. Log in again.",

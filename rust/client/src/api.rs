@@ -7,6 +7,7 @@ pub(crate) mod clock_difference;
 pub(crate) mod diagnosis;
 pub mod http;
 pub mod lazy_transport;
+pub mod matchmaking;
 pub mod retry;
 pub mod transport;
 pub mod worlds;

@@ -38,6 +38,14 @@ pub enum Fault {
     NotLoaded,
     /// The server shuts down, and the final state of its players is in.
     ShuttingDown,
+    /// The node searches for a match already.
+    AlreadySearching,
+    /// No match was found in time.
+    NoMatch,
+    /// A match was found, and the player, or one of the party, did not accept it.
+    MatchNotAccepted,
+    /// A match was found, and no room was free for it in time.
+    NoRoom,
     /// Too much unsent data is waiting.
     BacklogFull,
     /// Local storage failed.
@@ -67,6 +75,10 @@ impl Fault {
             Self::NotRegistered => "not_registered",
             Self::NotLoaded => "not_loaded",
             Self::ShuttingDown => "shutting_down",
+            Self::AlreadySearching => "already_searching",
+            Self::NoMatch => "no_match",
+            Self::MatchNotAccepted => "match_not_accepted",
+            Self::NoRoom => "no_room",
             Self::BacklogFull => "backlog_full",
             Self::Storage => "storage",
             Self::Journal => "journal",

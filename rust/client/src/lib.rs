@@ -14,6 +14,7 @@ pub mod error;
 mod failpoints;
 pub mod host;
 pub mod journal;
+pub mod matchmaking;
 pub mod peer_auth;
 pub mod platform;
 pub mod player_store;

@@ -1,6 +1,7 @@
 //! The node classes, one file each.
 
 mod autosave_timer;
+pub mod backend_matchmaker;
 pub mod backend_peer_auth;
 pub mod backend_player_store;
 mod backend_rooms;

@@ -42,6 +42,110 @@ pub struct AdminPlayer {
     pub ban: Option<Ban>,
 }
 
+/// A game server as the operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AdminServer {
+    /// Id of the server and of its room.
+    pub server_id: String,
+    /// Name in the room list.
+    pub name: String,
+    /// Host name or IP address, and port.
+    pub address: String,
+    /// Region.
+    pub region: String,
+    /// Current map.
+    pub map: String,
+    /// Current game mode.
+    pub mode: String,
+    /// Version of the game.
+    pub version: String,
+    /// `ready`, `draining`, `unhealthy`, or `lost` if its lease has expired.
+    pub status: String,
+    /// Who finds its room: `public`, `unlisted` or `private`.
+    pub visibility: String,
+    /// Current number of players.
+    pub players: u32,
+    /// Seats that are kept for players on their way.
+    pub reserved: u32,
+    /// Maximum number of players.
+    pub max_players: u32,
+    /// Seconds since the last heartbeat, or since the registration.
+    pub heartbeat_age_seconds: u32,
+    /// Whether the operator has asked it to drain and leave.
+    pub drain_requested: bool,
+}
+
+/// A matchmaker's queue as the operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AdminQueue {
+    /// Name of the matchmaker.
+    pub matchmaker: String,
+    /// Tickets whose party is not complete.
+    pub queued: u32,
+    /// Tickets that wait for a match.
+    pub searching: u32,
+    /// Tickets whose match has to be accepted.
+    pub requires_acceptance: u32,
+    /// Tickets whose match waits for a room.
+    pub placing: u32,
+    /// Age of the oldest of them, in seconds.
+    pub oldest_seconds: u32,
+}
+
+/// A version of the game that servers run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AdminVersion {
+    /// The version, as servers state it.
+    pub version: String,
+    /// Live servers.
+    pub servers: u32,
+    /// Their players.
+    pub players: u32,
+}
+
+/// What happens on the backend now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AdminOverview {
+    /// Version of the backend.
+    pub backend_version: String,
+    /// Game and environment that it serves.
+    pub scope: String,
+    /// RFC 3339, by the database's clock.
+    pub now: String,
+    /// Accounts of players.
+    pub accounts: u32,
+    /// Players whom live servers count.
+    pub players: u32,
+    /// Live servers.
+    pub live_servers: u32,
+    /// Seconds between two heartbeats of a server without players.
+    pub heartbeat_seconds: u32,
+    /// Saves that came too late and wait for a merge.
+    pub conflicts: u32,
+    /// Live servers, and those lost within the last hour; the fullest first, at most 500.
+    pub servers: Vec<AdminServer>,
+    /// Versions of the game on live servers.
+    pub versions: Vec<AdminVersion>,
+    /// Queues of the matchmakers.
+    pub queues: Vec<AdminQueue>,
+}
+
+/// A player who is on a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AdminServerPlayer {
+    /// Id of the player.
+    pub player_id: String,
+    /// Name that other players see.
+    pub display_name: String,
+}
+
+/// The players whose documents a server holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AdminServerPlayers {
+    /// By name, at most 500.
+    pub players: Vec<AdminServerPlayer>,
+}
+
 /// A server key as it may be shown: everything but the key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct KeyRecord {

@@ -118,6 +118,9 @@ pub struct MatchedPlayer {
     pub player_id: String,
     /// Name of the team.
     pub team: String,
+    /// Whether the game plays this player itself, because the matchmaker fills up matches with bots.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_bot: bool,
 }
 
 /// The match of a ticket.
@@ -132,6 +135,32 @@ pub struct MatchmakingMatch {
     pub players: Vec<MatchedPlayer>,
     /// Regions that are near to all, nearest first.
     pub regions: Vec<String>,
+    /// How many players have accepted it, while it has to be accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<u32>,
+    /// Seconds in which it has to be accepted, while it has to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer_within_seconds: Option<u32>,
+}
+
+/// A match that was placed in a room, as its game server gets it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PlacedMatch {
+    /// Id of the match.
+    pub match_id: String,
+    /// Name of the matchmaker.
+    pub matchmaker: String,
+    /// The players with their teams, attributes and latencies, as a backfill request takes them. Without bots.
+    pub players: Vec<MatchmakingPlayer>,
+    /// The bots with their teams.
+    pub bots: Vec<MatchedPlayer>,
+}
+
+/// The matches that were placed in a room.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PlacedMatches {
+    /// The matches, the oldest first.
+    pub matches: Vec<PlacedMatch>,
 }
 
 /// A ticket.
@@ -152,6 +181,9 @@ pub struct MatchmakingTicket {
     pub player_ids: Vec<String>,
     /// RFC 3339 time of creation, UTC.
     pub created_at: String,
+    /// Seconds until the search ends without a match, while it lasts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in_seconds: Option<u32>,
     /// What the last matched tickets waited, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_wait_seconds: Option<u32>,

@@ -40,6 +40,14 @@ pub const ADMIN_PLAYER: &str = "/v1/admin/players/{player_id}";
 pub const ADMIN_BAN: &str = "/v1/admin/players/{player_id}/ban";
 /// `DELETE`, admin key → 204. Ends all sessions of the player.
 pub const ADMIN_SESSIONS: &str = "/v1/admin/players/{player_id}/sessions";
+/// `GET`, admin key → [`crate::admin::AdminOverview`].
+pub const ADMIN_OVERVIEW: &str = "/v1/admin/overview";
+/// `GET`, admin key → [`crate::admin::AdminServerPlayers`].
+pub const ADMIN_SERVER_PLAYERS: &str = "/v1/admin/servers/{server_id}/players";
+/// Admin key. `PUT` → 204: the server drains and leaves. `DELETE` → 204, unless it has heard of it.
+pub const ADMIN_SERVER_DRAIN: &str = "/v1/admin/servers/{server_id}/drain";
+/// `DELETE`, admin key → 204. Ends the room: its server drains, it is not listed, and its players are disconnected.
+pub const ADMIN_SERVER_ROOM: &str = "/v1/admin/servers/{server_id}/room";
 /// Admin key. `GET` → [`crate::admin::KeyList`]. `POST`: [`crate::admin::CreateKey`] → 201 [`crate::admin::CreatedKey`].
 pub const ADMIN_SERVER_KEYS: &str = "/v1/admin/server-keys";
 /// `DELETE`, admin key → 204.
@@ -72,6 +80,8 @@ pub const MATCHMAKING_TICKET: &str = "/v1/matchmaking/tickets/{ticket_id}";
 pub const MATCHMAKING_PARTY: &str = "/v1/matchmaking/tickets/{ticket_id}/players";
 /// `POST`, access token: [`crate::matchmaking::AnswerProposal`] → [`crate::matchmaking::MatchmakingTicket`].
 pub const MATCHMAKING_ANSWER: &str = "/v1/matchmaking/tickets/{ticket_id}/answer";
+/// `GET`, server key → [`crate::matchmaking::PlacedMatches`].
+pub const SERVER_MATCHES: &str = "/v1/servers/{server_id}/matches";
 /// `POST`, server key: [`crate::player_store::LoadPlayers`] → [`crate::player_store::LoadedPlayers`].
 pub const PLAYERS_LOAD: &str = "/v1/players/load";
 /// `POST`, server key: [`crate::player_store::SaveDocuments`] → [`crate::player_store::SavedDocuments`].
@@ -125,6 +135,16 @@ pub fn room(room_id: &str) -> String {
 /// The ticket path of one room.
 pub fn ticket(room_id: &str) -> String {
     TICKET.replace("{room_id}", room_id)
+}
+
+/// `route`, one of the `MATCHMAKING_…` paths, for one ticket.
+pub fn of_matchmaking_ticket(route: &str, ticket_id: &str) -> String {
+    route.replace("{ticket_id}", ticket_id)
+}
+
+/// The matches path of one server.
+pub fn server_matches(server_id: &str) -> String {
+    SERVER_MATCHES.replace("{server_id}", server_id)
 }
 
 /// The conflicts path of one player.

@@ -1,6 +1,9 @@
 //! Players, for the operator's tools: details, bans, sessions.
 
+pub mod overview;
+pub mod page;
 pub mod server_keys;
+pub mod servers;
 
 use axum::Json;
 use axum::extract::{Path, State};

@@ -1,12 +1,15 @@
 //! Matchmaking: tickets, the matches that one replica at a time forms of them, and the rooms of those.
 
+mod bots;
 mod pass;
+mod placed;
 mod placement;
 mod proposals;
 pub mod settings;
 mod tickets;
 
 pub use pass::run;
+pub use placed::{__path_matches, matches};
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -17,7 +20,7 @@ use backend_protocol::matchmaking::{
     MatchmakingTicket,
 };
 use backend_protocol::{Code, Problem, limits};
-use sqlx::Row;
+use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
 use crate::auth::extractors::{Caller, PlayerAuth};
@@ -79,12 +82,14 @@ pub async fn create(
     }
     let ticket_id = Uuid::new_v4().to_string();
     let mut tx = state.database.begin().await?;
-    if let Some(before) = repeated(&mut tx, &creator, request_key.as_deref()).await? {
+    if let Some(before) = repeated(&state, &mut tx, &creator, request_key.as_deref()).await? {
         let shown = before.shown(&mut tx).await?;
         return Ok((StatusCode::CREATED, Json(shown)));
     }
-    if let Some(server_id) = &request.backfill_server_id {
-        replace_backfill(&state, &mut tx, &caller, server_id).await?;
+    match (&request.backfill_server_id, &caller) {
+        (Some(server_id), _) => replace_backfill(&state, &mut tx, &caller, server_id).await?,
+        (None, Caller::Player(player)) => replace_own(&state, &mut tx, &player.0.sub).await?,
+        (None, Caller::Server(_)) => {}
     }
     let players =
         checked(matchmaker, &ticket_id, tx.now, &request.players, request.backfill_server_id.is_some())?;
@@ -113,7 +118,8 @@ pub async fn create(
     .await?;
     if inserted.rows_affected() == 0 {
         // Another attempt of the same request was faster.
-        let before = repeated(&mut tx, &creator, request_key.as_deref()).await?.ok_or(Code::Unavailable)?;
+        let before =
+            repeated(&state, &mut tx, &creator, request_key.as_deref()).await?.ok_or(Code::Unavailable)?;
         return Ok((StatusCode::CREATED, Json(before.shown(&mut tx).await?)));
     }
     if request.backfill_server_id.is_none() {
@@ -179,16 +185,15 @@ fn checked(
 
 /// The ticket that an earlier attempt of the same request made.
 async fn repeated(
+    state: &AppState,
     tx: &mut Transaction,
     creator: &str,
     request_key: Option<&str>,
 ) -> ApiResult<Option<StoredTicket>> {
     let Some(request_key) = request_key else { return Ok(None) };
-    let row = sqlx::query("SELECT * FROM matchmaking_tickets WHERE creator = $1 AND request_key = $2")
-        .bind(creator)
-        .bind(request_key)
-        .fetch_optional(&mut *tx.conn)
-        .await?;
+    let sql = format!("{} WHERE creator = $1 AND request_key = $2", tickets::select(state));
+    let row =
+        sqlx::query(AssertSqlSafe(sql)).bind(creator).bind(request_key).fetch_optional(&mut *tx.conn).await?;
     row.map(|row| StoredTicket::of(&row)).transpose()
 }
 
@@ -226,6 +231,28 @@ async fn replace_backfill(
     .execute(&mut *tx.conn)
     .await?;
     Ok(())
+}
+
+/// A player has one ticket: the one that they made before is cancelled, so that a game that was closed or lost its connection
+/// keeps nobody from searching again. A match that gets its room goes on.
+async fn replace_own(state: &AppState, tx: &mut Transaction, player_id: &str) -> ApiResult<()> {
+    let row = sqlx::query("SELECT ticket_id FROM matchmaking_players WHERE scope = $1 AND player_id = $2")
+        .bind(state.config.scope())
+        .bind(player_id)
+        .fetch_optional(&mut *tx.conn)
+        .await?;
+    let Some(row) = row else { return Ok(()) };
+    let before = tickets::find_for_update(tx, state, &row.try_get::<String, _>("ticket_id")?).await?;
+    match before {
+        Some(before)
+            if before.creator == player_id
+                && !before.has_ended
+                && before.status != MatchmakingStatus::Placing =>
+        {
+            Ok(tickets::end(tx, &before.ticket_id, MatchmakingStatus::Cancelled, "replaced").await?)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Claims the player for the ticket.

@@ -107,8 +107,8 @@ pub async fn register(
          max_players = excluded.max_players, status = excluded.status, certificate = excluded.certificate, \
          lease_until = CASE WHEN servers.lease_until = 0 AND servers.registered_with = excluded.registered_with \
          THEN 0 ELSE excluded.lease_until END, registered_with = excluded.registered_with, \
-         visibility = excluded.visibility, password_hash = excluded.password_hash, attributes = excluded.attributes \
-         RETURNING server_id, invite_code",
+         visibility = excluded.visibility, password_hash = excluded.password_hash, attributes = excluded.attributes, \
+         drain_requested_at = NULL RETURNING server_id, invite_code",
     )
     .bind(Uuid::now_v7().to_string())
     .bind(&server.key_hash)
@@ -204,7 +204,7 @@ impl<'a> ReportedEntry<'a> {
              visibility = COALESCE($13, visibility), attributes = COALESCE($14, attributes), \
              password_hash = CASE WHEN $15 = 1 THEN $16 ELSE password_hash END \
              WHERE server_id = $9 AND key_hash = $10 AND lease_until > $11 AND heartbeat_sequence < $2 \
-             RETURNING players_before, rolled_back_at, visibility, invite_code",
+             RETURNING players_before, rolled_back_at, visibility, invite_code, drain_requested_at",
         )
         .bind(lease_until)
         .bind(self.sequence)
@@ -249,8 +249,10 @@ pub async fn heartbeat(
     // Reported until a reply that reported it has arrived: replies get lost.
     let rolled_back_at: i64;
     let invite_code: Option<String>;
+    let drain_requested_at: Option<i64>;
     if let Some(row) = beaten {
         rolled_back_at = row.try_get("rolled_back_at")?;
+        drain_requested_at = row.try_get("drain_requested_at")?;
         let visibility = visibility_of(&row.try_get::<String, _>("visibility")?);
         let current = row.try_get("invite_code")?;
         invite_code =
@@ -267,7 +269,7 @@ pub async fn heartbeat(
     } else {
         // Late and overtaken, or not listed: only the latter is told.
         let row = sqlx::query(
-            "SELECT rolled_back_at, invite_code FROM servers WHERE server_id = $1 AND key_hash = $2 AND lease_until > $3",
+            "SELECT rolled_back_at, invite_code, drain_requested_at FROM servers WHERE server_id = $1 AND key_hash = $2 AND lease_until > $3",
         )
         .bind(&server_id)
         .bind(&server.key_hash)
@@ -277,6 +279,7 @@ pub async fn heartbeat(
         .ok_or_else(|| ApiError::new(Code::ServerUnknown, "not listed (any more); register again"))?;
         rolled_back_at = row.try_get("rolled_back_at")?;
         invite_code = row.try_get("invite_code")?;
+        drain_requested_at = row.try_get("drain_requested_at")?;
     }
     let rolled_back = rolled_back_at > confirmed;
     let wanted = leases::handover_requested(&mut *tx.conn, &server_id, tx.now).await?;
@@ -302,7 +305,7 @@ pub async fn heartbeat(
         } else {
             state.config.heartbeat_seconds
         },
-        drain: false,
+        drain: drain_requested_at.is_some(),
         rolled_back,
         wanted,
         conflicts,

@@ -40,6 +40,10 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(admin::player))
         .routes(routes!(admin::ban, admin::unban))
         .routes(routes!(admin::end_sessions))
+        .routes(routes!(admin::overview::overview))
+        .routes(routes!(admin::servers::players))
+        .routes(routes!(admin::servers::drain, admin::servers::cancel_drain))
+        .routes(routes!(admin::servers::end_room))
         .routes(routes!(admin::server_keys::list, admin::server_keys::create))
         .routes(routes!(admin::server_keys::revoke))
         .routes(routes!(admin::server_keys::rotate))
@@ -56,6 +60,7 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(matchmaking::get, matchmaking::cancel))
         .routes(routes!(matchmaking::join_party))
         .routes(routes!(matchmaking::answer))
+        .routes(routes!(matchmaking::matches))
         .routes(routes!(player_store::load))
         .routes(routes!(player_store::saves::save))
         .routes(routes!(player_store::leases::release))
@@ -78,6 +83,8 @@ fn api() -> OpenApiRouter<AppState> {
 pub fn app(state: AppState) -> Router {
     let router = Router::from(api())
         .route(routes::OPENAPI, get(serve_openapi))
+        .route(admin::page::PATH, get(admin::page::page))
+        .route(admin::page::SCRIPT_PATH, get(admin::page::script))
         .fallback(|| async { ApiError::new(Code::NotFound, "there is no route with this path") })
         .method_not_allowed_fallback(|| async {
             ApiError::new(Code::MethodNotAllowed, "this path does not support the method")

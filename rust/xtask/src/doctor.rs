@@ -2,7 +2,7 @@
 
 use std::process::{Command, ExitCode};
 
-use crate::{display, godot, postgres, process, python, valgrind, workspace};
+use crate::{browser, display, godot, postgres, process, python, valgrind, workspace};
 
 /// One thing a command needs.
 struct Finding {
@@ -59,6 +59,11 @@ fn findings() -> Vec<Finding> {
             display::present().map(|path| path.display().to_string()),
             "xvfb",
             display::HOW_TO_GET,
+        )),
+        finding("Chromium", "test", fetched_from_debian(
+            browser::present().map(|browser| browser.chromium.display().to_string()),
+            "chromium",
+            browser::HOW_TO_GET,
         )),
         finding("Valgrind", "test, bench", fetched_from_debian(
             valgrind::present().map(|path| path.display().to_string()),

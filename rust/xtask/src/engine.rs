@@ -52,6 +52,10 @@ impl Surroundings {
             format!("--mail=file:{mails}"),
             format!("--identity-provider=suite=http://127.0.0.1:{port}/verify"),
             format!("--identity-hook-secret={HOOK_SECRET}"),
+            format!(
+                "--matchmaking={}",
+                workspace::root().join("godot/matchmaking/matchmaking.json").display()
+            ),
         ];
         let backend = Backend::start_with("engine-backend", binary, folder, &arguments)?;
         let environment = vec![

@@ -1,12 +1,14 @@
 //! `cargo xtask fetch`: gets everything that `demo` and `test` would get, and tries it.
 
+use std::process::Command;
+
 use anyhow::Result;
 
 use crate::display::Display;
 use crate::postgres::{self, Postgres};
-use crate::{display, godot, valgrind};
+use crate::{browser, display, godot, process, valgrind};
 
-/// Provides Godot, PostgreSQL, Xvfb and Valgrind, and starts each once.
+/// Provides Godot, PostgreSQL, Xvfb, Chromium and Valgrind, and starts each once.
 pub fn run() -> Result<()> {
     let engine = godot::provide()?;
     println!("Godot       {} {}", engine.binary.display(), engine.version);
@@ -16,6 +18,10 @@ pub fn run() -> Result<()> {
     let xvfb = display::provide()?;
     let display = Display::open()?;
     println!("Xvfb        {} opened display {}", xvfb.display(), display.name());
+    let browser = browser::provide()?;
+    let mut command = Command::new(&browser.driver);
+    command.arg("--version");
+    println!("Chromium    {} driven by {}", browser.chromium.display(), process::output(command)?.trim());
     let valgrind = valgrind::provide()?;
     println!("Valgrind    {}", valgrind.version()?);
     Ok(())

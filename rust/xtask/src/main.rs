@@ -6,6 +6,7 @@ mod output;
 mod apt_sources;
 mod backend;
 mod bench;
+mod browser;
 mod chaos;
 mod demo;
 mod differential;

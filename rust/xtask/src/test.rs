@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 
+use crate::browser::Browser;
 use crate::godot::Engine;
 use crate::postgres::Postgres;
 use crate::process::Running;
 use crate::summary::{self, Counts, Outcome, Stage};
 use crate::{
-    backend, bench, chaos, differential, display, engine, godot, interrupt, library, postgres, powercut,
-    schemathesis, server_query, sim, workspace, wycheproof,
+    backend, bench, browser, chaos, differential, display, engine, godot, interrupt, library, postgres,
+    powercut, schemathesis, server_query, sim, workspace, wycheproof,
 };
 
 /// Bounds for builds and stages that hang: far above what they take on two cores.
@@ -65,6 +66,7 @@ struct Needs {
     engine: Result<Engine, String>,
     postgres: Result<Postgres, String>,
     xvfb: Result<PathBuf, String>,
+    browser: Result<Browser, String>,
     backend: Result<PathBuf, String>,
 }
 
@@ -174,8 +176,9 @@ fn prepare(wants: impl Fn(Kind) -> bool) -> Result<Needs> {
         Err(unneeded())
     };
     let xvfb = if wants(Kind::EndToEnd) { said(display::provide()) } else { Err(unneeded()) };
+    let browser = if wants(Kind::EndToEnd) { said(browser::provide()) } else { Err(unneeded()) };
     interrupt::check()?;
-    Ok(Needs { engine, postgres, xvfb, backend })
+    Ok(Needs { engine, postgres, xvfb, browser, backend })
 }
 
 fn said<T>(result: Result<T>) -> Result<T, String> {
@@ -227,6 +230,8 @@ fn end_to_end(needs: &Needs, filter: Option<&str>) -> Result<Counts> {
         .env("BACKEND_SERVER_BIN", found(&needs.backend)?)
         .env("TEST_POSTGRES_URL", found(&needs.postgres)?.url())
         .env("XVFB_BIN", found(&needs.xvfb)?)
+        .env("CHROMIUM_BIN", &found(&needs.browser)?.chromium)
+        .env("CHROMEDRIVER_BIN", &found(&needs.browser)?.driver)
         .env_remove("BACKEND_URL")
         .env_remove("BACKEND_SERVER_KEY");
     match &engine.dri {

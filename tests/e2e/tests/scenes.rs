@@ -33,6 +33,19 @@ const PICTURES: &[&str] = &[
     "connection_lost_reconnecting",
     "connection_lost_given_up",
     "connection_lost_200_percent",
+    "matchmaking_idle",
+    "matchmaking_failed",
+    "matchmaking_party",
+    "matchmaking_searching",
+    "matchmaking_de",
+    "matchmaking_right_to_left",
+    "matchmaking_proposed",
+    "matchmaking_proposed_de",
+    "matchmaking_200_percent",
+    "matchmaking_accepted",
+    "matchmaking_searching_again",
+    "matchmaking_placing",
+    "matchmaking_ready",
     "browser_not_logged_in",
     "browser_loading",
     "browser_rooms",
@@ -56,7 +69,15 @@ fn each_scene_shows_each_of_its_states() -> Result<()> {
     let display = Display::open()?;
     display.check_drivers()?;
     // Servers on paper send no heartbeats.
-    let backend = Backend::start_with(&["--heartbeat-seconds", "600", "--lease-seconds", "1800"])?;
+    let matchmaking = programs::workspace().join("godot/matchmaking/matchmaking.json").display().to_string();
+    let backend = Backend::start_with(&[
+        "--heartbeat-seconds",
+        "600",
+        "--lease-seconds",
+        "1800",
+        "--matchmaking",
+        &matchmaking,
+    ])?;
     let empty = Backend::start()?;
     let api = backend.api()?;
     for index in 0..12 {
@@ -80,6 +101,9 @@ fn each_scene_shows_each_of_its_states() -> Result<()> {
     // One by one: all together take longer than a single condition may, where the processor draws.
     for name in PICTURES {
         window.log().wait_for(&format!("SCENES shot {name}"))?;
+        if *name == "matchmaking_placing" {
+            api.register_server_in_mode("Match", "asked")?;
+        }
     }
     let scrolled = window.log().wait_for("SCENES scrolled")?;
     window.log().wait_for("SCENES done")?;

@@ -93,6 +93,15 @@ impl Api {
 
     /// The same with a room password, or none if it is empty.
     pub fn register_server_with_password(&self, name: &str, password: &str) -> Result<ServerLease> {
+        self.register_server_as(name, "", password)
+    }
+
+    /// The same with a game mode.
+    pub fn register_server_in_mode(&self, name: &str, mode: &str) -> Result<ServerLease> {
+        self.register_server_as(name, mode, "")
+    }
+
+    fn register_server_as(&self, name: &str, mode: &str, password: &str) -> Result<ServerLease> {
         let body = RegisterServer {
             instance_id: format!("test-{}", Uuid::new_v4()),
             name: name.to_owned(),
@@ -100,7 +109,7 @@ impl Api {
             port: 9,
             query_port: None,
             map: String::new(),
-            mode: String::new(),
+            mode: mode.to_owned(),
             region: String::new(),
             version: String::new(),
             tags: Vec::new(),

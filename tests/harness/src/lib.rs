@@ -8,6 +8,7 @@
 
 pub mod api;
 pub mod backend;
+pub mod browser;
 pub mod deadline;
 pub mod demo;
 pub mod display;

@@ -20,6 +20,16 @@ pub fn xvfb() -> Result<PathBuf> {
     provided("XVFB_BIN", "Xvfb, or a DISPLAY")
 }
 
+/// Chromium (`CHROMIUM_BIN`).
+pub fn chromium() -> Result<PathBuf> {
+    provided("CHROMIUM_BIN", "Chromium")
+}
+
+/// What drives Chromium (`CHROMEDRIVER_BIN`).
+pub fn chromedriver() -> Result<PathBuf> {
+    provided("CHROMEDRIVER_BIN", "chromedriver")
+}
+
 /// The Python that runs what is not part of the product.
 pub fn python() -> PathBuf {
     env::var_os("PYTHON").map_or_else(|| PathBuf::from("python3"), PathBuf::from)

@@ -18,6 +18,7 @@ use backend_token::Algorithm;
 
 use super::accounts::AccountBackend;
 use super::batch::Batch;
+use super::matchmaking::MatchmakingBackend;
 use super::worlds::WorldBackend;
 use crate::platform::secret::ServerKey;
 
@@ -76,6 +77,10 @@ pub trait Backend: Send + Sync {
     async fn own_documents(&self, access_token: &str) -> Reply<PlayerDocuments>;
     /// The same backend as one with accounts of its own; `None` if it has none.
     fn accounts(self: Arc<Self>) -> Option<Arc<dyn AccountBackend>> {
+        None
+    }
+    /// The same backend as one with matchmaking; `None` if it has none.
+    fn matchmaking(self: Arc<Self>) -> Option<Arc<dyn MatchmakingBackend>> {
         None
     }
     /// The same backend as one that keeps worlds; `None` if it keeps none.

@@ -28,6 +28,7 @@ use super::backend::{Backend, PublishedKeys, Reply};
 use super::batch::Batch;
 use super::clock_difference::ClockDifference;
 use super::diagnosis;
+use super::matchmaking::{self, MatchmakingBackend};
 use super::retry;
 use super::transport::{self, HttpReply, HttpRequest, Transport, TransportError};
 use super::worlds::{self, WorldBackend};
@@ -412,6 +413,10 @@ impl Backend for HttpBackend {
 
     fn accounts(self: Arc<Self>) -> Option<Arc<dyn AccountBackend>> {
         Some(accounts::of(self))
+    }
+
+    fn matchmaking(self: Arc<Self>) -> Option<Arc<dyn MatchmakingBackend>> {
+        Some(matchmaking::of(self))
     }
 
     fn worlds(self: Arc<Self>) -> Option<Arc<dyn WorldBackend>> {

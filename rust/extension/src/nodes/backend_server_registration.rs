@@ -569,6 +569,11 @@ impl BackendServerRegistration {
         self.handle().and_then(|registration| registration.server_id())
     }
 
+    /// The connection settings, as set on the node.
+    pub fn own_config(&self) -> Option<Gd<BackendConfig>> {
+        self.config.clone()
+    }
+
     /// The registration, if it was used yet.
     pub fn handle(&self) -> Option<Registration> {
         self.connected.borrow().as_ref().map(|connected| connected.registration.clone())

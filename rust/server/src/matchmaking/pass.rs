@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
 use super::settings::Matchmaker;
-use super::{proposals, tickets};
+use super::{bots, proposals, tickets};
 use crate::database::Transaction;
 use crate::http::{ApiError, ApiResult};
 use crate::state::AppState;
@@ -79,13 +79,17 @@ async fn pass(
     let (mut waiting, pass) = formed.await.context("the matchmaker ended early").map_err(ApiError::from)?;
     metrics::counter!("backend_matchmaking_matches_total", "matchmaker" => matchmaker.name.clone())
         .increment(pass.matches.len() as u64);
-    if !pass.matches.is_empty() {
+    let mut matches = pass.matches;
+    if matches.is_empty() {
+        matches.extend(bots::fill_up(state, matchmaker, &mut waiting, now).await?);
+    }
+    if !matches.is_empty() {
         let mut tx = state.database.begin().await?;
         // Another replica may have taken over since.
         if !take_lease(state, &mut tx, matchmaker, holder).await? {
             return Ok(());
         }
-        for formed in &pass.matches {
+        for formed in &matches {
             propose(state, &mut tx, matchmaker, formed).await?;
             for ticket in &formed.tickets {
                 waiting.remove(ticket);

@@ -39,6 +39,7 @@ struct MatchmakerFile {
     placement_timeout_seconds: u32,
     #[serde(default)]
     additional_player_count: u32,
+    bots_after_seconds: Option<u32>,
     #[serde(default)]
     room: RoomSettings,
 }
@@ -78,9 +79,15 @@ pub struct Matchmaker {
     acceptance_timeout_seconds: u32,
     request_timeout_seconds: u32,
     placement_timeout_seconds: u32,
+    bots_after_seconds: Option<u32>,
 }
 
 impl Matchmaker {
+    /// After what time the ticket that waits longest gets bots.
+    pub fn bots_after_ms(&self) -> Option<i64> {
+        self.bots_after_seconds.map(|seconds| i64::from(seconds) * 1_000)
+    }
+
     pub fn acceptance_timeout_ms(&self) -> i64 {
         i64::from(self.acceptance_timeout_seconds) * 1_000
     }
@@ -133,6 +140,9 @@ impl Matchmaking {
                     return Err(within(&format!("{name}: must be 1 to {most}")));
                 }
             }
+            if one.bots_after_seconds.is_some_and(|seconds| seconds > one.request_timeout_seconds) {
+                return Err(within("bots_after_seconds: must be at most request_timeout_seconds"));
+            }
             let beside = path.parent().unwrap_or(Path::new("")).join(&one.rule_set);
             let text = std::fs::read_to_string(&beside).map_err(|error| {
                 within(&format!("rule_set: {} cannot be read: {error}", beside.display()))
@@ -149,6 +159,7 @@ impl Matchmaking {
                 acceptance_timeout_seconds: one.acceptance_timeout_seconds,
                 request_timeout_seconds: one.request_timeout_seconds,
                 placement_timeout_seconds: one.placement_timeout_seconds,
+                bots_after_seconds: one.bots_after_seconds,
             });
         }
         Ok(Self { matchmakers, interval_ms: file.interval_ms.into() })

@@ -46,7 +46,10 @@ pub struct StoredTicket {
     pub players: Vec<Player>,
     pub match_id: Option<String>,
     pub created_at: i64,
+    pub expires_at: i64,
     pub has_ended: bool,
+    /// When the ticket was read.
+    pub now: i64,
 }
 
 pub fn players_json(players: &[Player]) -> ApiResult<String> {
@@ -86,7 +89,9 @@ impl StoredTicket {
             players: serde_json::from_str(&players).map_err(anyhow::Error::from)?,
             match_id: optional(row, "match_id")?,
             created_at: row.try_get("created_at")?,
+            expires_at: row.try_get("expires_at")?,
             has_ended: ended_at.is_some(),
+            now: row.try_get("now")?,
         })
     }
 
@@ -106,9 +111,11 @@ impl StoredTicket {
             MatchmakingStatus::RequiresAcceptance | MatchmakingStatus::Placing | MatchmakingStatus::Completed
         );
         let formed = match self.match_id.filter(|_id| has_match) {
-            Some(match_id) => stored_match(connection, match_id).await?,
+            Some(match_id) => stored_match(connection, match_id, self.now).await?,
             None => None,
         };
+        let is_waiting = matches!(self.status, MatchmakingStatus::Queued | MatchmakingStatus::Searching);
+        let expires_in_seconds = is_waiting.then(|| seconds(self.expires_at - self.now));
         let estimated_wait_seconds = if self.has_ended {
             None
         } else {
@@ -122,6 +129,7 @@ impl StoredTicket {
             party_size: self.party_size,
             player_ids: self.players.into_iter().map(|player| player.id).collect(),
             created_at: rfc3339(self.created_at),
+            expires_in_seconds,
             estimated_wait_seconds,
             r#match: formed,
         })
@@ -131,23 +139,61 @@ impl StoredTicket {
 async fn stored_match(
     connection: &mut AnyConnection,
     match_id: String,
+    now: i64,
 ) -> ApiResult<Option<MatchmakingMatch>> {
-    let row = sqlx::query("SELECT details, server_id FROM matchmaking_matches WHERE match_id = $1")
-        .bind(&match_id)
-        .fetch_optional(connection)
-        .await?;
+    let row = sqlx::query(
+        "SELECT details, server_id, status, deadline FROM matchmaking_matches WHERE match_id = $1",
+    )
+    .bind(&match_id)
+    .fetch_optional(&mut *connection)
+    .await?;
     let Some(row) = row else { return Ok(None) };
     let details: String = row.try_get("details")?;
     let formed: Match = serde_json::from_str(&details).map_err(anyhow::Error::from)?;
-    let players = formed.players.into_iter();
+    let room_id = optional(&row, "server_id")?;
+    let is_proposed =
+        row.try_get::<String, _>("status")? == status_text(MatchmakingStatus::RequiresAcceptance);
+    let (accepted, answer_within_seconds) = if is_proposed {
+        let deadline: i64 = row.try_get("deadline")?;
+        (Some(accepted(connection, &match_id).await?), Some(seconds(deadline - now)))
+    } else {
+        (None, None)
+    };
     Ok(Some(MatchmakingMatch {
         match_id,
-        room_id: optional(&row, "server_id")?,
-        players: players
-            .map(|player| MatchedPlayer { player_id: player.player_id, team: player.team })
-            .collect(),
+        room_id,
+        players: matched_players(&formed),
         regions: formed.regions,
+        accepted,
+        answer_within_seconds,
     }))
+}
+
+/// The players of a match with their teams. Those of no ticket are bots.
+pub fn matched_players(formed: &Match) -> Vec<MatchedPlayer> {
+    let matched = formed.players.iter().map(|player| MatchedPlayer {
+        player_id: player.player_id.clone(),
+        team: player.team.clone(),
+        is_bot: !formed.tickets.contains(&player.ticket_id),
+    });
+    matched.collect()
+}
+
+/// How many players have accepted a match.
+async fn accepted(connection: &mut AnyConnection, match_id: &str) -> sqlx::Result<u32> {
+    let row = sqlx::query(
+        "SELECT COUNT(*) AS accepted FROM matchmaking_players \
+         JOIN matchmaking_tickets ON matchmaking_tickets.ticket_id = matchmaking_players.ticket_id \
+         WHERE match_id = $1 AND accepted = 1",
+    )
+    .bind(match_id)
+    .fetch_one(connection)
+    .await?;
+    unsigned(&row, "accepted")
+}
+
+fn seconds(ms: i64) -> u32 {
+    u32::try_from(ms.max(0).unsigned_abs().div_ceil(1_000)).unwrap_or(u32::MAX)
 }
 
 /// What the last 50 matched tickets waited.
@@ -165,7 +211,12 @@ async fn estimated_wait(
     .fetch_one(connection)
     .await?;
     let mean: Option<i64> = row.try_get("mean")?;
-    Ok(mean.map(|ms| u32::try_from(ms.max(0).unsigned_abs().div_ceil(1_000)).unwrap_or(u32::MAX)))
+    Ok(mean.map(seconds))
+}
+
+/// The part of a statement that reads tickets, in front of its conditions.
+pub fn select(state: &AppState) -> String {
+    format!("SELECT matchmaking_tickets.*, {} AS now FROM matchmaking_tickets", state.database.clock())
 }
 
 pub async fn read(
@@ -173,7 +224,8 @@ pub async fn read(
     state: &AppState,
     ticket_id: &str,
 ) -> ApiResult<Option<StoredTicket>> {
-    let row = sqlx::query("SELECT * FROM matchmaking_tickets WHERE ticket_id = $1 AND scope = $2")
+    let sql = format!("{} WHERE ticket_id = $1 AND scope = $2", select(state));
+    let row = sqlx::query(AssertSqlSafe(sql))
         .bind(ticket_id)
         .bind(state.config.scope())
         .fetch_optional(connection)
@@ -196,7 +248,7 @@ pub async fn find_for_update(
     ticket_id: &str,
 ) -> ApiResult<Option<StoredTicket>> {
     let lock = state.database.for_update();
-    let sql = format!("SELECT * FROM matchmaking_tickets WHERE ticket_id = $1 AND scope = $2{lock}");
+    let sql = format!("{} WHERE ticket_id = $1 AND scope = $2{lock}", select(state));
     let row = sqlx::query(AssertSqlSafe(sql))
         .bind(ticket_id)
         .bind(state.config.scope())

@@ -32,6 +32,74 @@ impl<'a> Admin<'a> {
 }
 
 on_both_databases! {
+    async fn the_operator_sees_servers_and_players_and_drains_a_server(backend) {
+        let admin = Admin::of(backend).await;
+        let pond = backend.server("Pond", json!({"mode": "race", "version": "1.2", "players": 3})).await;
+        let reed = backend.server("Reed", json!({"version": "1.3", "visibility": "private"})).await;
+        let ada = backend.guest("Ada").await;
+        backend.serve("/v1/players/load", &json!({"server_id": pond, "player_ids": [ada["player_id"]]})).await.expect(200);
+        let seen = admin.ask(Method::GET, "/v1/admin/overview", None).await.expect(200);
+        assert_eq!((&seen["live_servers"], &seen["players"], &seen["accounts"]), (&json!(2), &json!(3), &json!(1)));
+        let first = &seen["servers"][0];
+        assert_eq!((&first["server_id"], &first["mode"], &first["drain_requested"]), (&json!(pond), &json!("race"), &json!(false)));
+        assert!(first["heartbeat_age_seconds"].as_u64().is_some_and(|age| age < 60), "{first}");
+        assert_eq!(seen["servers"][1]["visibility"], "private");
+        assert_eq!(seen["versions"].as_array().map(Vec::len), Some(2));
+        let held = admin.ask(Method::GET, &format!("/v1/admin/servers/{pond}/players"), None).await.expect(200);
+        assert_eq!(held["players"][0], json!({"player_id": ada["player_id"], "display_name": "Ada"}));
+
+        let beat = |sequence: u32| {
+            let body = json!({"sequence": sequence, "players": 3});
+            let path = format!("/v1/servers/{pond}/heartbeat");
+            async move { backend.serve(&path, &body).await.expect(200) }
+        };
+        let path = format!("/v1/admin/servers/{pond}/drain");
+        assert_eq!(beat(1).await["drain"], false);
+        admin.ask(Method::PUT, &path, None).await.expect(204);
+        assert_eq!(beat(2).await["drain"], true);
+        // Also to a heartbeat that was overtaken.
+        assert_eq!(beat(1).await["drain"], true);
+        admin.ask(Method::DELETE, &path, None).await.expect(204);
+        assert_eq!(beat(3).await["drain"], false);
+        admin.ask(Method::PUT, "/v1/admin/servers/another/drain", None).await.refused(404, "server_unknown");
+
+        // The end of a room: nobody gets in, and who is in is put out.
+        let token = text(&backend.guest("Bob").await["access_token"]);
+        admin.ask(Method::DELETE, &format!("/v1/admin/servers/{pond}/room"), None).await.expect(204);
+        backend.post(&format!("/v1/rooms/{pond}/ticket"), &token, &json!({})).await.refused(409, "room_draining");
+        let beaten = beat(4).await;
+        assert_eq!((&beaten["drain"], &beaten["revocations"][0]["player_id"]), (&json!(true), &ada["player_id"]));
+        refresh(backend, &ada).await.refused(401, "refresh_token_invalid");
+
+        for (method, path) in [
+            (Method::GET, "/v1/admin/overview".to_owned()),
+            (Method::GET, format!("/v1/admin/servers/{reed}/players")),
+            (Method::PUT, format!("/v1/admin/servers/{reed}/drain")),
+            (Method::DELETE, format!("/v1/admin/servers/{reed}/drain")),
+            (Method::DELETE, format!("/v1/admin/servers/{reed}/room")),
+        ] {
+            let request = backend.request(method, &path).bearer_auth(&backend.key);
+            backend.send(request).await.refused(401, "unauthorized");
+        }
+    }
+
+    async fn the_operators_page_loads_nothing_from_elsewhere(backend) {
+        for (path, media_type) in [("/admin", "text/html; charset=utf-8"), ("/admin/page.js", "text/javascript; charset=utf-8")] {
+            let reply = backend.request(Method::GET, path).send().await.expect("answered");
+            let header = |name: &str| reply.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+            assert_eq!((reply.status().as_u16(), header("content-type").as_str()), (200, media_type));
+            let policy = header("content-security-policy");
+            assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'sha256-"), "{policy}");
+            assert!(!policy.contains("unsafe") && policy.contains("frame-ancestors 'none'"), "{policy}");
+            assert_eq!((header("set-cookie"), header("x-frame-options")), (String::new(), "DENY".to_owned()));
+            let body = reply.text().await.expect("text");
+            for outside in ["http://", "https://", "//cdn", " onclick=", " style=", "innerHTML", "localStorage", "cookie"] {
+                let found = body.match_indices(outside).filter(|(at, _)| !body[*at..].starts_with("http://www.w3.org/2000/svg"));
+                assert_eq!(found.count(), 0, "{path} has {outside}");
+            }
+        }
+    }
+
     async fn a_banned_player_is_out_everywhere_until_the_ban_ends(backend) {
         let admin = Admin::of(backend).await;
         let device = json!({"device_id": "0123456789abcdef"});

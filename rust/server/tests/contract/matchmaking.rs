@@ -32,6 +32,8 @@ fn matchmaking(config: &mut Config) {
              "room": {"mode": "duel"}},
             {"name": "asked", "rule_set": "rules.json", "acceptance_required": true, "acceptance_timeout_seconds": 600,
              "request_timeout_seconds": 600, "room": {"mode": "duel"}},
+            {"name": "alone", "rule_set": "rules.json", "bots_after_seconds": 1, "request_timeout_seconds": 600,
+             "room": {"mode": "duel"}},
             {"name": "hasty", "rule_set": "rules.json", "acceptance_required": true, "acceptance_timeout_seconds": 1,
              "request_timeout_seconds": 2, "placement_timeout_seconds": 1, "room": {"mode": "nowhere"}},
         ],
@@ -119,8 +121,17 @@ on_both_databases! {
     async fn a_ticket_belongs_to_its_players(backend, matchmaking) {
         let (ada, bob) = (guest(backend, "Ada").await, guest(backend, "Bob").await);
         let first = ticket_id(backend, &ada, "duel", 1.0).await;
-        ask(backend, &ada, "duel", 1.0).await.refused(409, "already_in_matchmaking");
-        ask(backend, &ada, "asked", 1.0).await.refused(409, "already_in_matchmaking");
+        // A game that was closed keeps nobody from searching again; a party of others does.
+        let replaced = first;
+        let first = ticket_id(backend, &ada, "asked", 1.0).await;
+        assert_eq!(until(backend, &ada.token, &replaced, "cancelled").await["reason"], "replaced");
+        let party = json!({"matchmaker": "duel", "party_size": 2, "players": [{}]});
+        let cy = guest(backend, "Cy").await;
+        let invitation = text(&backend.post(TICKETS, &cy.token, &party).await.expect(201)["ticket_id"]);
+        let join = format!("{TICKETS}/{invitation}/players");
+        backend.post(&join, &ada.token, &json!({})).await.refused(409, "already_in_matchmaking");
+        backend.post(&join, &bob.token, &json!({})).await.expect(200);
+        ask(backend, &bob, "duel", 1.0).await.refused(409, "already_in_matchmaking");
         let path = format!("{TICKETS}/{first}");
         backend.get(&path, &bob.token).await.refused(404, "matchmaking_ticket_not_found");
         backend.get(&path, &backend.key).await.refused(404, "matchmaking_ticket_not_found");
@@ -178,7 +189,12 @@ on_both_databases! {
         answer(&first, &cy, true).await.refused(404, "matchmaking_ticket_not_found");
         let proposed = until(backend, &ada.token, &first, "requires_acceptance").await;
         assert_eq!(proposed["match"]["players"].as_array().map(Vec::len), Some(2));
+        assert_eq!((&proposed["match"]["accepted"], &proposed["expires_in_seconds"]), (&json!(0), &Value::Null));
+        let seconds = proposed["match"]["answer_within_seconds"].as_u64().expect("seconds");
+        assert!((1..=600).contains(&seconds), "{seconds}");
         answer(&first, &ada, true).await.expect(200);
+        let accepted = until(backend, &ada.token, &first, "requires_acceptance").await;
+        assert_eq!(accepted["match"]["accepted"], 1);
         answer(&second, &bob, false).await.expect(200);
         assert_eq!(until(backend, &bob.token, &second, "cancelled").await["reason"], "rejected");
         let searching = until(backend, &ada.token, &first, "searching").await;
@@ -221,6 +237,36 @@ on_both_databases! {
         assert_eq!(until(backend, &backend.key, &second, "completed").await["match"], done["match"]);
         let refused = backend.serve(TICKETS, &body("another")).await;
         assert_eq!((refused.status.as_u16(), refused.field()), (422, "backfill_server_id"));
+    }
+
+    async fn who_waits_alone_plays_with_bots(backend, matchmaking) {
+        let room_id = room(backend, "Free").await;
+        let guests = [guest(backend, "Ada").await, guest(backend, "Bob").await, guest(backend, "Far").await];
+        let body = json!({"matchmaker": "alone", "party_size": 2, "players": [{"attributes": {"skill": 50}}]});
+        let party = text(&backend.post(TICKETS, &guests[0].token, &body).await.expect(201)["ticket_id"]);
+        backend.post(&format!("{TICKETS}/{party}/players"), &guests[1].token, &json!({})).await.expect(200);
+        let far = ticket_id(backend, &guests[2], "alone", 90.0).await;
+        let done = until(backend, &guests[0].token, &party, "completed").await;
+        let of_team = |bot: bool| {
+            let players = done["match"]["players"].as_array().expect("players").iter();
+            let wanted = players.filter(|player| (player["is_bot"] == true) == bot);
+            wanted.map(|player| text(&player["team"])).collect::<Vec<_>>()
+        };
+        let (people, bots) = (of_team(false), of_team(true));
+        assert_eq!((people.len(), bots.len()), (2, 2), "{done}");
+        assert!(people[0] == people[1] && bots[0] == bots[1] && people[0] != bots[0], "{done}");
+        // Its server knows who is who, and nobody else's does.
+        let path = format!("/v1/servers/{room_id}/matches");
+        let placed = backend.get(&path, &backend.key).await.expect(200);
+        assert_eq!(placed["matches"][0]["match_id"], done["match"]["match_id"]);
+        assert_eq!(placed["matches"][0]["players"].as_array().map(Vec::len), Some(2));
+        assert_eq!(placed["matches"][0]["players"][0]["attributes"]["skill"], 50.0);
+        assert_eq!(placed["matches"][0]["bots"].as_array().map(Vec::len), Some(2));
+        backend.get(&path, &guests[0].token).await.refused(401, "unauthorized");
+        backend.get("/v1/servers/another/matches", &backend.key).await.refused(404, "server_unknown");
+        // One of another skill plays with bots of that skill.
+        let next = room(backend, "Next").await;
+        assert_eq!(until(backend, &guests[2].token, &far, "completed").await["match"]["room_id"], next.as_str());
     }
 
     async fn bad_input_is_named(backend, matchmaking) {
