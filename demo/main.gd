@@ -6,8 +6,8 @@ extends Node
 
 func _ready() -> void:
 	var is_server := Arguments.is_server()
-	Story.who = "server" if is_server else Arguments.text("name", "client")
-	Story.enabled = (
+	EventLog.who = "server" if is_server else Arguments.text("name", "client")
+	EventLog.enabled = (
 		is_server or Arguments.has("bot") or Arguments.has("autoplay") or Arguments.has("narrate")
 	)
 	# Loaded by name: the client's export does not contain the server.

@@ -21,6 +21,8 @@ var _listener := TCPServer.new()
 var _lines: Array[Line] = []
 var _port := 0
 var _host := ""
+var _answered := ""
+var _answer := PackedByteArray()
 var _target_port := 0
 
 
@@ -52,6 +54,13 @@ func connect_line() -> void:
 	_port = _listener.get_local_port()
 
 
+## Answers requests that begin with `start`, such as `GET /path`, with these bytes, and closes the
+## connection.
+func answer_instead(start: String, bytes: PackedByteArray) -> void:
+	_answered = start
+	_answer = bytes
+
+
 func _process(_delta: float) -> void:
 	while _listener.is_listening() and _listener.is_connection_available():
 		accepted += 1
@@ -69,6 +78,10 @@ func _pass_on(line: Line) -> void:
 	line.near.poll()
 	line.far.poll()
 	line.to_far.append_array(_take(line.near))
+	if not _answered.is_empty() and line.to_far.get_string_from_ascii().begins_with(_answered):
+		line.near.put_data(_answer)
+		line.near.disconnect_from_host()
+		return
 	line.to_near.append_array(_take(line.far))
 	line.to_far = _give(line.far, line.to_far)
 	line.to_near = _give(line.near, line.to_near)

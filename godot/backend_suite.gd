@@ -7,7 +7,7 @@ extends "res://suite.gd"
 const HostileBackend := preload("res://hostile_backend.gd")
 const BackendRelay := preload("res://backend_relay.gd")
 ## Far more than a loopback call needs, far less than a person would wait.
-const PATIENCE := 15.0
+const WAIT_TIMEOUT := 15.0
 
 static var _counter := 0
 

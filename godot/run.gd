@@ -7,7 +7,7 @@
 ## A test fails on a failed check, on a script error, on an engine error it did not announce, on its
 ## timeout, and on objects or orphan nodes that are still there after it. `filter` keeps the tests
 ## whose `suite::test` contains it. `--self-check` runs `self_check/` instead and fails unless
-## exactly the planted failures are found.
+## exactly the expected failures are found.
 extends SceneTree
 
 enum Stage { NEXT, RUNNING, SETTLING, OVER }
@@ -147,9 +147,9 @@ func _plan_suite(path: String, filter: String) -> void:
 		root.add_child(_shown[-1])
 		_frames_to_show = 3
 	var methods := script.get_script_method_list()
-	for planted: String in _planted(script):
-		if not methods.any(func(method: Dictionary) -> bool: return method["name"] == planted):
-			_report("%s::%s" % [word, planted], ["planted, but there is no such test"])
+	for test: String in _expected_failures(script):
+		if not methods.any(func(method: Dictionary) -> bool: return method["name"] == test):
+			_report("%s::%s" % [word, test], ["expected to fail, but there is no such test"])
 	for method in methods:
 		var planned := Planned.new()
 		planned.source = script
@@ -240,13 +240,13 @@ func _unexpected_errors() -> PackedStringArray:
 	return found
 
 
-## What differs from the failures the suite planted: {test: a part of each failure, in order}.
+## What differs from the failures that the suite expects: {test: a part of each failure, in order}.
 func _unplanned(planned: Planned, failures: PackedStringArray) -> PackedStringArray:
-	var expected: Array = _planted(planned.source).get(planned.method, [])
+	var expected: Array = _expected_failures(planned.source).get(planned.method, [])
 	var matches := failures.size() == expected.size()
 	for index in mini(failures.size(), expected.size()):
 		matches = matches and failures[index].contains(str(expected[index]))
-	return [] if matches else PackedStringArray(["planted %s, found %s" % [expected, failures]])
+	return [] if matches else PackedStringArray(["expected %s, found %s" % [expected, failures]])
 
 
 func _remove(folder: String) -> void:
@@ -259,8 +259,8 @@ func _remove(folder: String) -> void:
 	DirAccess.remove_absolute(folder)
 
 
-func _planted(script: GDScript) -> Dictionary:
-	return script.get_script_constant_map().get("PLANTED", {})
+func _expected_failures(script: GDScript) -> Dictionary:
+	return script.get_script_constant_map().get("EXPECTED_FAILURES", {})
 
 
 func _report(title: String, failures: PackedStringArray) -> void:

@@ -16,7 +16,7 @@ var _browser: BackendServerBrowser = _client.get_node("Screens/Browser/Center/Se
 
 
 func _ready() -> void:
-	_random.seed = hash(Story.who)
+	_random.seed = hash(EventLog.who)
 	get_tree().create_timer(GIVE_UP_SECONDS).timeout.connect(
 		_fail.bind("deadline", "the bot did not finish in time")
 	)
@@ -55,7 +55,7 @@ func _play() -> void:
 	# leaked.
 	while _browser.is_busy():
 		await get_tree().process_frame
-	Story.tell("done")
+	EventLog.emit("done")
 	get_tree().quit(0)
 
 
@@ -82,7 +82,7 @@ func _find_room() -> BackendRoom:
 		for index: int in page.size():
 			var room := page.get_room(index)
 			if wanted.is_empty() or room.name == wanted:
-				Story.tell("rooms_listed", {"count": page.size()})
+				EventLog.emit("rooms_listed", {"count": page.size()})
 				return room
 		await get_tree().create_timer(0.25).timeout
 	return null
@@ -101,7 +101,7 @@ func _physics_process(delta: float) -> void:
 		frog.hop()
 		_next_hop_in = 0.3
 	elif frog.motion.phase == FrogMotion.Phase.HOPPING and _random.randf() < 0.0015:
-		# Impatience, as people have it.
+		# People do not wait forever either.
 		frog.hop()
 		_last_pads = -1
 
@@ -127,5 +127,5 @@ func _on_left(reason: String) -> void:
 
 
 func _fail(code: String, message: String) -> void:
-	Story.tell("failed", {"code": code, "message": message})
+	EventLog.emit("failed", {"code": code, "message": message})
 	get_tree().quit(1)

@@ -42,7 +42,7 @@ func _ready() -> void:
 
 func _on_logged_in(player_id: String) -> void:
 	display_name = session.display_name
-	Story.tell("logged_in", {"player": player_id, "name": display_name})
+	EventLog.emit("logged_in", {"player": player_id, "name": display_name})
 
 
 ## Gets a ticket for the room and connects. Ends in [signal joined] or [signal left].
@@ -62,7 +62,7 @@ func join_again() -> void:
 ## Connects to the room that a ticket is for. Ends in [signal joined] or [signal left].
 func connect_with(ticket: BackendJoinTicket) -> void:
 	_room_id = ticket.room_id
-	Story.tell("ticket_received", {"room": ticket.room_id})
+	EventLog.emit("ticket_received", {"room": ticket.room_id})
 	_peer_auth.use_ticket(ticket)
 	var peer := ENetMultiplayerPeer.new()
 	var opened := peer.create_client(ticket.address, ticket.port)
@@ -70,12 +70,12 @@ func connect_with(ticket: BackendJoinTicket) -> void:
 		_leave_with("connection_failed", error_string(opened))
 		return
 	multiplayer.multiplayer_peer = peer
-	Story.tell("connected", {"peer": multiplayer.get_unique_id()})
+	EventLog.emit("connected", {"peer": multiplayer.get_unique_id()})
 
 
 func leave() -> void:
 	_disconnect()
-	Story.tell("left")
+	EventLog.emit("left")
 	left.emit("")
 
 
@@ -86,12 +86,12 @@ func read_progress() -> void:
 	var progress := documents.get_document("progress")
 	if progress.is_empty():
 		return
-	Story.tell("progress", {"wins": progress.wins, "xp": progress.xp, "races": progress.races})
+	EventLog.emit("progress", {"wins": progress.wins, "xp": progress.xp, "races": progress.races})
 	progress_read.emit(progress)
 
 
 func _on_authenticated() -> void:
-	Story.tell("verified")
+	EventLog.emit("verified")
 	race.show()
 	joined.emit()
 
@@ -99,12 +99,12 @@ func _on_authenticated() -> void:
 func _on_stage_changed(stage: Race.Stage) -> void:
 	match stage:
 		Race.Stage.RUNNING:
-			Story.tell("race_started")
+			EventLog.emit("race_started")
 		Race.Stage.FINISHED:
 			var own := race.get_own_frog()
 			var place := 1 if own != null and race.winner == own.peer_id else 2
 			var winner := race.get_frog(race.winner)
-			Story.tell(
+			EventLog.emit(
 				"race_finished",
 				{"place": place, "winner": winner.player_name if winner != null else "nobody"}
 			)
@@ -114,7 +114,7 @@ func _leave_with(code: String, message: String) -> void:
 	if multiplayer.multiplayer_peer is OfflineMultiplayerPeer and code == "disconnected":
 		return
 	_disconnect()
-	Story.tell("failed", {"code": code, "message": message})
+	EventLog.emit("failed", {"code": code, "message": message})
 	left.emit(message)
 
 

@@ -40,28 +40,30 @@ func _ready() -> void:
 	var peer := ENetMultiplayerPeer.new()
 	var opened := peer.create_server(port, max_players + 64)
 	if opened != OK:
-		Story.tell("failed", {"code": "port", "message": error_string(opened)})
+		EventLog.emit("failed", {"code": "port", "message": error_string(opened)})
 		get_tree().quit(1)
 		return
 	multiplayer.multiplayer_peer = peer
 	# Players have nothing to say to each other, so the server does not pass packets on between
 	# them.
 	(multiplayer as SceneMultiplayer).server_relay = false
-	Story.tell("server_started", {"port": port})
+	EventLog.emit("server_started", {"port": port})
 
 	_registration.server_name = Arguments.text("name", "Frog Pond")
 	_registration.port = port
 	_registration.max_players = max_players
 	var registered: BackendRegistrationResult = await _registration.register().wait()
 	if registered.failed():
-		Story.tell("failed", {"code": registered.error.code, "message": registered.error.message})
+		EventLog.emit(
+			"failed", {"code": registered.error.code, "message": registered.error.message}
+		)
 		get_tree().quit(1)
 		return
-	Story.tell("registered", {"server_id": registered.server_id})
+	EventLog.emit("registered", {"server_id": registered.server_id})
 
 
 func _on_peer_verified(peer_id: int, player: BackendPlayer) -> void:
-	Story.tell("player_verified", {"player": player.player_id, "name": player.display_name})
+	EventLog.emit("player_verified", {"player": player.player_id, "name": player.display_name})
 	var loaded: BackendPlayerDocuments = await _store.load_player(player.player_id).wait()
 	if loaded.failed():
 		_peer_auth.kick(peer_id, "your progress could not be loaded: %s" % loaded.error.message)
@@ -69,7 +71,7 @@ func _on_peer_verified(peer_id: int, player: BackendPlayer) -> void:
 	var progress: Dictionary = {"races": 0, "wins": 0, "xp": 0, "best_ms": 0}
 	progress.merge(loaded.get_document(DOCUMENT), true)
 	_progress[player.player_id] = progress
-	Story.tell(
+	EventLog.emit(
 		"progress_loaded", {"player": player.player_id, "wins": progress.wins, "xp": progress.xp}
 	)
 	# Gone again while the progress was on its way.
@@ -84,11 +86,11 @@ func _on_peer_verified(peer_id: int, player: BackendPlayer) -> void:
 
 
 func _on_peer_refused(_peer_id: int, error: BackendError) -> void:
-	Story.tell("player_refused", {"code": error.code})
+	EventLog.emit("player_refused", {"code": error.code})
 
 
 func _on_peer_left(peer_id: int, player: BackendPlayer) -> void:
-	Story.tell("player_left", {"player": player.player_id})
+	EventLog.emit("player_left", {"player": player.player_id})
 	_race.remove_racer(peer_id)
 	_rematch.erase(peer_id)
 	if _race.stage == Race.Stage.RUNNING or _race.stage == Race.Stage.COUNTDOWN:
@@ -110,12 +112,12 @@ func _on_peer_left(peer_id: int, player: BackendPlayer) -> void:
 
 func _on_race_started() -> void:
 	_rematch.clear()
-	Story.tell("race_started", {"players": _race.get_racers().size()})
+	EventLog.emit("race_started", {"players": _race.get_racers().size()})
 
 
 func _on_race_finished(winner_peer: int) -> void:
 	var winner := _peer_auth.get_player(winner_peer)
-	Story.tell("race_finished", {"winner": winner.display_name if winner != null else "nobody"})
+	EventLog.emit("race_finished", {"winner": winner.display_name if winner != null else "nobody"})
 	if winner == null:
 		return
 	for frog: Frog in _race.get_racers():
@@ -145,14 +147,14 @@ func _on_rematch_requested(peer_id: int) -> void:
 
 
 func _on_saved(player_id: String, _key: String, version: int) -> void:
-	Story.tell("saved", {"player": player_id, "version": version})
+	EventLog.emit("saved", {"player": player_id, "version": version})
 	var peer_id := _peer_auth.get_peer_id(player_id)
 	if peer_id != 0:
 		_race.tell_progress_saved.rpc_id(peer_id)
 
 
 func _on_save_failed(player_id: String, _key: String, error: BackendError) -> void:
-	Story.tell("save_failed", {"player": player_id, "code": error.code})
+	EventLog.emit("save_failed", {"player": player_id, "code": error.code})
 
 
 ## The player has joined another server, which waits for the progress. What is saved here is the
@@ -172,11 +174,11 @@ func _save_everyone() -> void:
 
 
 func _on_draining(reason: String, _deadline_seconds: float) -> void:
-	Story.tell("draining", {"reason": reason})
+	EventLog.emit("draining", {"reason": reason})
 
 
 func _on_shutdown_completed(summary: BackendShutdownSummary) -> void:
-	Story.tell("flushed", {"saved": summary.saved, "unsaved": summary.unsaved})
+	EventLog.emit("flushed", {"saved": summary.saved, "unsaved": summary.unsaved})
 	if summary.deregistered:
-		Story.tell("deregistered")
-	Story.tell("exiting")
+		EventLog.emit("deregistered")
+	EventLog.emit("exiting")

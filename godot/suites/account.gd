@@ -2,7 +2,7 @@
 extends "res://backend_suite.gd"
 
 const IdentityHook := preload("res://identity_hook.gd")
-const Operator := preload("res://operator.gd")
+const AdminClient := preload("res://admin_client.gd")
 const PASSWORD := "correct horse battery"
 const OTHER_PASSWORD := "staple the other horse"
 
@@ -83,10 +83,10 @@ func test_a_forgotten_password_is_set_with_the_code_from_the_mail() -> void:
 	var other := new_session()
 	succeeded(await other.request_password_reset(new_address()).wait(), "nobody's address")
 	# The mail that verifies the address came first.
-	await until(func() -> bool: return codes_for(email).size() == 1, PATIENCE, "first mail")
+	await until(func() -> bool: return codes_for(email).size() == 1, WAIT_TIMEOUT, "first mail")
 	var first := codes_for(email)
 	succeeded(await other.request_password_reset(email.to_upper()).wait(), "request")
-	await until(func() -> bool: return codes_for(email).size() == 2, PATIENCE, "second mail")
+	await until(func() -> bool: return codes_for(email).size() == 2, WAIT_TIMEOUT, "second mail")
 	var code := ""
 	for sent in codes_for(email):
 		code = code if sent in first else sent
@@ -111,12 +111,12 @@ func test_an_address_is_verified_with_the_code_from_the_mail() -> void:
 	var email := new_address()
 	var ada := new_session()
 	succeeded(await ada.register(email, PASSWORD, "Ada").wait(), "register")
-	await until(func() -> bool: return codes_for(email).size() == 1, PATIENCE, "mail")
+	await until(func() -> bool: return codes_for(email).size() == 1, WAIT_TIMEOUT, "mail")
 	var before: BackendAccount = await ada.read_account().wait()
 	check_eq(before.email_verified, false, "verified before")
 	failed_with(await ada.verify_email("AAAAA-AAAAA").wait(), "mail_code_invalid", "wrong code")
 	succeeded(await ada.request_email_code().wait(), "another code")
-	await until(func() -> bool: return codes_for(email).size() == 2, PATIENCE, "another mail")
+	await until(func() -> bool: return codes_for(email).size() == 2, WAIT_TIMEOUT, "another mail")
 	var verified: BackendAccount = null
 	# The newer code replaced the older, and files have no order.
 	for code in codes_for(email):
@@ -203,9 +203,9 @@ func test_a_copied_session_is_revoked_for_both() -> void:
 func test_a_banned_player_is_told() -> void:
 	var ada := await new_player("Ada")
 	var bans := record(ada.banned)
-	var operator := Operator.new()
-	add_child(operator)
-	check_eq(await operator.ban(ada.player_id), 204, "ban")
+	var admin := AdminClient.new()
+	add_child(admin)
+	check_eq(await admin.ban(ada.player_id), 204, "ban")
 	failed_with(await ada.read_account().wait(), "banned", "call")
 	check_eq(bans.size(), 1, "emissions of banned")
 	check_eq(ada.is_logged_in(), false, "logged in")
@@ -230,7 +230,9 @@ func test_an_offline_start_keeps_the_player_and_goes_on_online() -> void:
 	var call: BackendPlayerDocuments = await later.read_documents().wait()
 	check(call.failed() and call.error.retryable, "a call without a line is not retryable")
 	relay.connect_line()
-	await until(func() -> bool: return not refreshes.is_empty(), PATIENCE, "refreshed by itself")
+	await until(
+		func() -> bool: return not refreshes.is_empty(), WAIT_TIMEOUT, "refreshed by itself"
+	)
 	succeeded(await later.read_documents().wait(), "documents")
 
 
@@ -255,7 +257,7 @@ func new_address() -> String:
 
 
 func codes_for(email: String) -> PackedStringArray:
-	return Operator.codes_for(email)
+	return AdminClient.codes_for(email)
 
 
 func save_progress(player_id: String, progress: Dictionary) -> void:

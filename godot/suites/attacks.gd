@@ -5,11 +5,11 @@
 ## questions are whether the node asks, and whether the server stays open for those who belong.
 extends "res://backend_suite.gd"
 
-const Branch := preload("res://branch.gd")
+const MultiplayerBranch := preload("res://multiplayer_branch.gd")
 const CREDENTIAL := "BKA1\u0001"
 const JWKS_PATH := "/.well-known/jwks.json"
 
-var _server: Branch
+var _server: MultiplayerBranch
 var _registration: BackendServerRegistration
 var _port := 0
 
@@ -56,8 +56,8 @@ func test_no_forgery_of_a_ticket_opens_the_door() -> void:
 		var rogue := new_rogue(CREDENTIAL + forged)
 		var before := refusals.size()
 		rogue.join(_port)
-		await until(func() -> bool: return refusals.size() > before, PATIENCE, "refusal")
-		await until(func() -> bool: return not rogue.is_online(), PATIENCE, "end")
+		await until(func() -> bool: return refusals.size() > before, WAIT_TIMEOUT, "refusal")
+		await until(func() -> bool: return not rogue.is_online(), WAIT_TIMEOUT, "end")
 		rogue.free()
 	check_eq(refusals.size(), forgeries.size(), "refusals")
 	for refusal in refusals:
@@ -74,7 +74,9 @@ func test_one_ticket_shown_by_many_at_once_lets_one_in() -> void:
 	var refusals := record(_server.peer_auth.peer_refused)
 	for _thief in 8:
 		new_client(ticket).join(_port)
-	await until(func() -> bool: return verified.size() + refusals.size() >= 8, PATIENCE, "verdicts")
+	await until(
+		func() -> bool: return verified.size() + refusals.size() >= 8, WAIT_TIMEOUT, "verdicts"
+	)
 	check_eq(verified.size(), 1, "players let in")
 	for refusal in refusals:
 		check_eq((refusal[1] as BackendError).code, "ticket_used", "reason")
@@ -107,20 +109,20 @@ func test_half_open_peers_do_not_keep_a_player_out() -> void:
 	# What the limits do is tried in the suite of raw peers.
 	_server.peer_auth.max_pending_per_address = 0
 	var ticket := await new_ticket()
-	var silent: Array[Branch] = []
+	var silent: Array[MultiplayerBranch] = []
 	for _peer in 24:
 		var rogue := new_rogue("")
 		rogue.join(_port)
 		silent.append(rogue)
 	await until(
 		func() -> bool: return _server.api.get_authenticating_peers().size() >= 24,
-		PATIENCE,
+		WAIT_TIMEOUT,
 		"half-open peers"
 	)
 	await let_in(ticket)
 	await until(
 		func() -> bool: return _server.api.get_authenticating_peers().is_empty(),
-		PATIENCE,
+		WAIT_TIMEOUT,
 		"end of the half-open peers"
 	)
 	for rogue in silent:
@@ -135,8 +137,10 @@ func test_a_handshake_that_is_too_large_is_refused_unread() -> void:
 		var rogue := new_rogue(CREDENTIAL + "x".repeat(bytes))
 		var before := refusals.size()
 		rogue.join(_port)
-		await until(func() -> bool: return refusals.size() > before, PATIENCE, "%d bytes" % bytes)
-		await until(func() -> bool: return not rogue.is_online(), PATIENCE, "end")
+		await until(
+			func() -> bool: return refusals.size() > before, WAIT_TIMEOUT, "%d bytes" % bytes
+		)
+		await until(func() -> bool: return not rogue.is_online(), WAIT_TIMEOUT, "end")
 		rogue.free()
 	for refusal in refusals:
 		check_eq((refusal[1] as BackendError).code, "handshake_invalid", "reason")
@@ -154,8 +158,8 @@ func test_a_second_credential_spoils_the_first() -> void:
 	)
 	var verified := record(_server.peer_auth.peer_verified)
 	rogue.join(_port)
-	await until(rogue.is_online, PATIENCE, "connection")
-	await until(func() -> bool: return not rogue.is_online(), PATIENCE, "end of the connection")
+	await until(rogue.is_online, WAIT_TIMEOUT, "connection")
+	await until(func() -> bool: return not rogue.is_online(), WAIT_TIMEOUT, "end of the connection")
 	check_eq(verified.size(), 0, "players let in")
 	check_eq(_server.peer_auth.get_player_ids(), PackedStringArray(), "players")
 
@@ -166,14 +170,14 @@ func test_a_slow_handshake_has_its_time_and_no_more() -> void:
 	var refusals := record(_server.peer_auth.peer_refused)
 	var rogue := new_rogue("")
 	rogue.join(_port)
-	await until(func() -> bool: return not refusals.is_empty(), PATIENCE, "refusal")
+	await until(func() -> bool: return not refusals.is_empty(), WAIT_TIMEOUT, "refusal")
 	if not refusals.is_empty():
 		check_eq((refusals[0][1] as BackendError).code, "auth_timeout", "reason")
-	await until(func() -> bool: return not rogue.is_online(), PATIENCE, "end of the connection")
+	await until(func() -> bool: return not rogue.is_online(), WAIT_TIMEOUT, "end of the connection")
 
 
 func open_server() -> void:
-	_server = Branch.new()
+	_server = MultiplayerBranch.new()
 	_server.name = "Server"
 	add_child(_server)
 	_port = _server.host()
@@ -189,8 +193,8 @@ func new_ticket() -> String:
 	return await ticket_for(await new_player("Ada"), _registration.server_id)
 
 
-func new_client(ticket: String) -> Branch:
-	var client := Branch.new()
+func new_client(ticket: String) -> MultiplayerBranch:
+	var client := MultiplayerBranch.new()
 	client.name = unique("Client").validate_node_name()
 	add_child(client)
 	var auth := BackendPeerAuth.new()
@@ -202,12 +206,12 @@ func new_client(ticket: String) -> Branch:
 func let_in(ticket: String) -> void:
 	var verified := record(_server.peer_auth.peer_verified)
 	new_client(ticket).join(_port)
-	await until(func() -> bool: return not verified.is_empty(), PATIENCE, "peer_verified")
+	await until(func() -> bool: return not verified.is_empty(), WAIT_TIMEOUT, "peer_verified")
 
 
 ## A client without the addon that sends `credential` as it is, or nothing.
-func new_rogue(credential: String) -> Branch:
-	var rogue := Branch.new()
+func new_rogue(credential: String) -> MultiplayerBranch:
+	var rogue := MultiplayerBranch.new()
 	rogue.name = unique("Rogue").validate_node_name()
 	add_child(rogue)
 	rogue.api.auth_callback = func(_id: int, _data: PackedByteArray) -> void: pass

@@ -4,7 +4,7 @@
 ## ends must refuse; elsewhere they must meet.
 extends "res://backend_suite.gd"
 
-const Branch := preload("res://branch.gd")
+const MultiplayerBranch := preload("res://multiplayer_branch.gd")
 const NOT_BUILT := "DTLS support not available"
 
 
@@ -28,7 +28,7 @@ func test_a_room_that_is_not_encrypted_has_no_certificate() -> void:
 
 func test_an_encrypted_server_is_never_open_to_the_others() -> void:
 	var has_dtls := _has_dtls()
-	var server := Branch.new()
+	var server := MultiplayerBranch.new()
 	add_child(server)
 	var port := server.host()
 	var registration := new_registration(unique("Sealed"))
@@ -42,11 +42,11 @@ func test_an_encrypted_server_is_never_open_to_the_others() -> void:
 	succeeded(await registration.register().wait(), "register")
 	check_eq(server.is_online(), has_dtls, "the server listens")
 
-	var plain := Branch.new()
+	var plain := MultiplayerBranch.new()
 	add_child(plain)
 	plain.join(port)
 	var ticket := await _ticket(registration)
-	var sealed := Branch.new()
+	var sealed := MultiplayerBranch.new()
 	add_child(sealed)
 	var auth := BackendPeerAuth.new()
 	auth.use_ticket(ticket)
@@ -65,7 +65,7 @@ func test_an_encrypted_server_is_never_open_to_the_others() -> void:
 
 func test_a_client_with_a_certificate_does_not_speak_in_the_clear() -> void:
 	var has_dtls := _has_dtls()
-	var server := Branch.new()
+	var server := MultiplayerBranch.new()
 	add_child(server)
 	var port := server.host()
 	var registration := new_registration(unique("Open"))
@@ -79,7 +79,7 @@ func test_a_client_with_a_certificate_does_not_speak_in_the_clear() -> void:
 	var sealed := new_registration(unique("Sealed"))
 	sealed.dtls = true
 	succeeded(await sealed.register().wait(), "register")
-	var client := Branch.new()
+	var client := MultiplayerBranch.new()
 	add_child(client)
 	var auth := BackendPeerAuth.new()
 	auth.ticket = (await _ticket(registration)).ticket

@@ -1,7 +1,7 @@
 ## Saves on local disk: what is safe before the backend has it, and what is told when it is not.
 extends "res://backend_suite.gd"
 
-const SAVE_PATIENCE := 30.0
+const SAVE_TIMEOUT := 30.0
 const FOLDER := "user://journal_suite"
 const MONITORS: PackedStringArray = [
 	"backend_client/unsaved_documents",
@@ -24,7 +24,7 @@ func test_a_save_is_safe_before_the_backend_has_it() -> void:
 	var remote := record(_store.saved)
 	relay.cut_line()
 	check_eq(_store.save(session.player_id, "progress", {"wins": 1}), 1, "number of the change")
-	await until(func() -> bool: return not local.is_empty(), SAVE_PATIENCE, "saved_locally")
+	await until(func() -> bool: return not local.is_empty(), SAVE_TIMEOUT, "saved_locally")
 	check_eq(local, [[session.player_id, "progress", 1]], "emissions of saved_locally")
 	check_eq(remote.size(), 0, "emissions of saved")
 	check_eq(_store.get_unsaved_count(), 1, "dirty")
@@ -50,7 +50,7 @@ func test_what_is_saved_after_the_journal_is_not_covered_by_what_it_announces() 
 		OS.delay_msec(1)
 	var change := _store.save(session.player_id, "progress", {"wins": 2})
 	check_eq(change, 2, "number of the second change")
-	await until(func() -> bool: return local.size() == 2, SAVE_PATIENCE, "saved_locally")
+	await until(func() -> bool: return local.size() == 2, SAVE_TIMEOUT, "saved_locally")
 	check_eq(local[0], [session.player_id, "progress", 1], "what the first write covers")
 	check_eq(local[1], [session.player_id, "progress", 2], "what the second write covers")
 	check_eq(_store.save(session.player_id, "no such key!", {}), 0, "number of a refused change")
@@ -126,13 +126,13 @@ func test_without_a_journal_saves_arrive_and_the_game_is_told() -> void:
 	var local := record(_store.saved_locally)
 	var session := await load_new_player()
 	OS.unset_environment("BACKEND_JOURNAL_FOLDER")
-	await until(func() -> bool: return not failures_told.is_empty(), PATIENCE, "journal_failed")
+	await until(func() -> bool: return not failures_told.is_empty(), WAIT_TIMEOUT, "journal_failed")
 	if not failures_told.is_empty():
 		check_eq((failures_told[0][0] as BackendError).code, "journal", "code")
 	_store.save(session.player_id, "progress", {"wins": 1})
 	check_eq(_store.get_unjournalled_count(), 1, "unjournalled")
 	await until(
-		func() -> bool: return _store.get_unsaved_count() == 0, SAVE_PATIENCE, "nothing dirty"
+		func() -> bool: return _store.get_unsaved_count() == 0, SAVE_TIMEOUT, "nothing dirty"
 	)
 	check_eq(local.size(), 0, "emissions of saved_locally without a journal")
 	var documents: BackendPlayerDocuments = await session.read_documents().wait()
@@ -141,7 +141,7 @@ func test_without_a_journal_saves_arrive_and_the_game_is_told() -> void:
 	DirAccess.remove_absolute(FOLDER)
 	await until(func() -> bool: return not recoveries.is_empty(), 60.0, "journal_recovered")
 	_store.save(session.player_id, "progress", {"wins": 2})
-	await until(func() -> bool: return not local.is_empty(), SAVE_PATIENCE, "saved_locally")
+	await until(func() -> bool: return not local.is_empty(), SAVE_TIMEOUT, "saved_locally")
 	check_eq(failures_told.size(), 1, "emissions of journal_failed")
 
 
@@ -162,9 +162,9 @@ func test_a_damaged_journal_is_told_and_set_aside() -> void:
 	var session := await load_new_player()
 	OS.unset_environment("BACKEND_JOURNAL_FOLDER")
 	var told := func(warning: Array) -> bool: return (warning[0] as String).contains("journal-0.db")
-	await until(func() -> bool: return warnings.any(told), PATIENCE, "journal_warning")
+	await until(func() -> bool: return warnings.any(told), WAIT_TIMEOUT, "journal_warning")
 	_store.save(session.player_id, "progress", {"wins": 1})
-	await until(func() -> bool: return not local.is_empty(), SAVE_PATIENCE, "saved_locally")
+	await until(func() -> bool: return not local.is_empty(), SAVE_TIMEOUT, "saved_locally")
 	check_eq(failures_told.size(), 0, "emissions of journal_failed")
 	check(FileAccess.file_exists(folder.path_join("journal-1.db")), "no journal beside the damaged")
 	var kept := false
@@ -238,7 +238,7 @@ func test_the_debugger_shows_what_waits() -> void:
 	check(Performance.get_custom_monitor(MONITORS[1]) > 0.0, "the oldest has no age")
 	relay.connect_line()
 	await until(
-		func() -> bool: return _store.get_unsaved_count() == 0, SAVE_PATIENCE, "nothing dirty"
+		func() -> bool: return _store.get_unsaved_count() == 0, SAVE_TIMEOUT, "nothing dirty"
 	)
 	check_eq(Performance.get_custom_monitor(MONITORS[0]), 0.0, "documents afterwards")
 	check_eq(Performance.get_custom_monitor(MONITORS[1]), 0.0, "age afterwards")

@@ -1,5 +1,5 @@
 ## Searching a match, from the first request to the room; and searching players for a running one.
-extends "res://door_suite.gd"
+extends "res://peer_auth_test_base.gd"
 
 const RELAYED := 30.0
 
@@ -53,7 +53,7 @@ func test_a_declined_match_ends_for_who_declined_and_others_search_on() -> void:
 	check_eq(ada.status, BackendMatchmaker.STATUS_ACCEPTED, "accepted")
 	await until(
 		func() -> bool: return bea.current_match != null and bea.current_match.accepted == 1,
-		PATIENCE,
+		WAIT_TIMEOUT,
 		"Bea sees that one has accepted"
 	)
 	succeeded(await bea.decline().wait(), "decline")
@@ -76,18 +76,18 @@ func test_a_search_is_cancelled_by_call_by_request_and_with_its_node() -> void:
 	var node := await new_matchmaker("duel")
 	var failures := record(node.search_failed)
 	var request := node.find_match(skilled(5000))
-	await until(func() -> bool: return not node.ticket_id.is_empty(), PATIENCE, "a ticket")
+	await until(func() -> bool: return not node.ticket_id.is_empty(), WAIT_TIMEOUT, "a ticket")
 	failed_with(await node.find_match().wait(), "already_searching", "a second search")
 	succeeded(await node.cancel().wait(), "cancel")
 	failed_with(await request.wait(), "cancelled", "the search")
 	check_eq(failures.size(), 1, "emissions of search_failed")
 	succeeded(await node.cancel().wait(), "cancel without a search")
 	request = node.find_match(skilled(5000))
-	await until(func() -> bool: return not node.ticket_id.is_empty(), PATIENCE, "a ticket")
+	await until(func() -> bool: return not node.ticket_id.is_empty(), WAIT_TIMEOUT, "a ticket")
 	await expect_cancelled_at_backend(node, func() -> void: request.cancel())
 	failed_with(await request.wait(), "cancelled", "the cancelled request")
 	request = node.find_match(skilled(5000))
-	await until(func() -> bool: return not node.ticket_id.is_empty(), PATIENCE, "a ticket")
+	await until(func() -> bool: return not node.ticket_id.is_empty(), WAIT_TIMEOUT, "a ticket")
 	await expect_cancelled_at_backend(node, func() -> void: node.free())
 	failed_with(await request.wait(), "cancelled", "the search of a freed node")
 
@@ -126,7 +126,7 @@ func test_a_party_waits_for_its_players_and_plays_in_one_team() -> void:
 	var changes := record(leader.players_changed)
 	var member := await new_matchmaker("duel")
 	requests.append(member.join_party(leader.ticket_id, skilled(310)))
-	await until(func() -> bool: return leader.party_members == 2, PATIENCE, "two members")
+	await until(func() -> bool: return leader.party_members == 2, WAIT_TIMEOUT, "two members")
 	check(not changes.is_empty(), "players_changed")
 	var late := await new_matchmaker("duel")
 	failed_with(
@@ -150,7 +150,7 @@ func test_a_search_survives_a_lost_connection() -> void:
 	var ada := await new_matchmaker("duel", config_for(relay.url()))
 	var changes := record(ada.connection_changed)
 	var of_ada := ada.find_match(skilled(700))
-	await until(func() -> bool: return not ada.ticket_id.is_empty(), PATIENCE, "a ticket")
+	await until(func() -> bool: return not ada.ticket_id.is_empty(), WAIT_TIMEOUT, "a ticket")
 	relay.cut_line()
 	await until(func() -> bool: return not ada.connected, RELAYED, "the outage is seen")
 	check(ada.is_searching() and not of_ada.is_done(), "the search goes on")
@@ -202,7 +202,7 @@ func test_a_running_game_gets_a_player() -> void:
 		"player_ids"
 	)
 	var first := host.find_players(ids)
-	await until(func() -> bool: return not host.ticket_id.is_empty(), PATIENCE, "a ticket")
+	await until(func() -> bool: return not host.ticket_id.is_empty(), WAIT_TIMEOUT, "a ticket")
 	var search := host.find_players(ids)
 	failed_with(await first.wait(), "cancelled", "the search that was replaced")
 	var late := await new_matchmaker("growing")
@@ -219,7 +219,7 @@ func test_a_running_game_gets_a_player() -> void:
 func test_a_new_search_of_a_player_takes_the_place_of_one_elsewhere() -> void:
 	var first := await new_matchmaker("duel")
 	var request := first.find_match(skilled(1500))
-	await until(func() -> bool: return not first.ticket_id.is_empty(), PATIENCE, "a ticket")
+	await until(func() -> bool: return not first.ticket_id.is_empty(), WAIT_TIMEOUT, "a ticket")
 	var second := BackendMatchmaker.new()
 	second.session = first.session
 	second.matchmaker = "duel"
@@ -338,7 +338,7 @@ func found_by(matchmakers: Array) -> Array[BackendMatch]:
 
 
 func until_status(node: BackendMatchmaker, status: int) -> void:
-	await until(func() -> bool: return node.status == status, PATIENCE, "status %d" % status)
+	await until(func() -> bool: return node.status == status, WAIT_TIMEOUT, "status %d" % status)
 
 
 ## `act` cancels the search of `node`: another one with its ticket ends.

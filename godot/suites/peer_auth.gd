@@ -1,6 +1,6 @@
 ## The handshake on both ends: a server and its clients are branches of this process, over real
 ## ENet.
-extends "res://door_suite.gd"
+extends "res://peer_auth_test_base.gd"
 
 
 func test_a_good_ticket_is_verified_on_both_ends() -> void:
@@ -10,11 +10,11 @@ func test_a_good_ticket_is_verified_on_both_ends() -> void:
 	var client := new_client(await new_ticket(session))
 	var welcomes := record(client.peer_auth.authenticated)
 	client.join(_port)
-	await until(func() -> bool: return not verified.is_empty(), PATIENCE, "peer_verified")
-	await until(func() -> bool: return not welcomes.is_empty(), PATIENCE, "authenticated")
+	await until(func() -> bool: return not verified.is_empty(), WAIT_TIMEOUT, "peer_verified")
+	await until(func() -> bool: return not welcomes.is_empty(), WAIT_TIMEOUT, "authenticated")
 	await until(
 		func() -> bool: return not _server.api.get_peers().is_empty(),
-		PATIENCE,
+		WAIT_TIMEOUT,
 		"peer on the server"
 	)
 	if verified.is_empty():
@@ -32,7 +32,9 @@ func test_a_good_ticket_is_verified_on_both_ends() -> void:
 	check_eq(_server.peer_auth.get_player(peer_id + 1), null, "player of nobody")
 	check_eq(_server.peer_auth.get_peer_id("nobody"), 0, "peer of nobody")
 	client.game.say.rpc_id(1, "hello")
-	await until(func() -> bool: return _server.game.heard == [[peer_id, "hello"]], PATIENCE, "RPC")
+	await until(
+		func() -> bool: return _server.game.heard == [[peer_id, "hello"]], WAIT_TIMEOUT, "RPC"
+	)
 	check_eq(verified.size(), 1, "emissions of peer_verified")
 
 
@@ -43,7 +45,7 @@ func test_a_peer_that_leaves_is_told_and_forgotten() -> void:
 	var left := record(_server.peer_auth.peer_left)
 	var peer_id := client.api.get_unique_id()
 	client.hang_up()
-	await until(func() -> bool: return not left.is_empty(), PATIENCE, "peer_left")
+	await until(func() -> bool: return not left.is_empty(), WAIT_TIMEOUT, "peer_left")
 	if left.is_empty():
 		return
 	check_eq(left[0][0], peer_id, "peer id")
@@ -99,12 +101,12 @@ func test_a_client_with_nothing_to_show_is_told() -> void:
 	var client := new_client("")
 	var told := record(client.peer_auth.refused)
 	client.join(_port)
-	await until(func() -> bool: return not told.is_empty(), PATIENCE, "refused")
+	await until(func() -> bool: return not told.is_empty(), WAIT_TIMEOUT, "refused")
 	if not told.is_empty():
 		check_eq((told[0][0] as BackendError).code, "ticket_missing", "reason")
 	await until(
 		func() -> bool: return _server.api.get_authenticating_peers().is_empty(),
-		PATIENCE,
+		WAIT_TIMEOUT,
 		"end of the handshake"
 	)
 
@@ -118,7 +120,7 @@ func test_an_access_token_gets_in_where_both_ends_want_it() -> void:
 	client.peer_auth.send_access_token = true
 	var verified := record(_server.peer_auth.peer_verified)
 	client.join(_port)
-	await until(func() -> bool: return not verified.is_empty(), PATIENCE, "peer_verified")
+	await until(func() -> bool: return not verified.is_empty(), WAIT_TIMEOUT, "peer_verified")
 	if not verified.is_empty():
 		var player: BackendPlayer = verified[0][1]
 		check_eq(player.player_id, session.player_id, "player")
@@ -141,12 +143,12 @@ func test_an_access_token_is_not_shown_unasked() -> void:
 	var verified := record(_server.peer_auth.peer_verified)
 	var told := record(client.peer_auth.refused)
 	client.join(_port)
-	await until(func() -> bool: return not told.is_empty(), PATIENCE, "refused")
+	await until(func() -> bool: return not told.is_empty(), WAIT_TIMEOUT, "refused")
 	if not told.is_empty():
 		check_eq((told[0][0] as BackendError).code, "ticket_missing", "reason")
 	await until(
 		func() -> bool: return _server.api.get_authenticating_peers().is_empty(),
-		PATIENCE,
+		WAIT_TIMEOUT,
 		"end of the handshake"
 	)
 	check_eq(verified.size(), 0, "players let in")
@@ -207,8 +209,8 @@ func test_a_verified_peer_that_never_enters_takes_no_place() -> void:
 			check_eq(sent, OK, "send_auth")
 	)
 	rogue.join(_port)
-	await until(rogue.is_online, PATIENCE, "connection")
-	await until(func() -> bool: return not rogue.is_online(), PATIENCE, "end of the connection")
+	await until(rogue.is_online, WAIT_TIMEOUT, "connection")
+	await until(func() -> bool: return not rogue.is_online(), WAIT_TIMEOUT, "end of the connection")
 	check_eq(_server.peer_auth.get_player_ids(), PackedStringArray(), "players")
 	await join_with(late_ticket)
 
@@ -223,7 +225,7 @@ func test_an_rpc_of_an_unverified_peer_never_arrives() -> void:
 	var rogue := new_rogue(Callable())
 	var refusals := record(_server.peer_auth.peer_refused)
 	rogue.join(_port)
-	await until(rogue.is_online, PATIENCE, "connection")
+	await until(rogue.is_online, WAIT_TIMEOUT, "connection")
 	# Without an auth callback of its own, the rogue's engine believes that it is in, and sends.
 	var spoken := 0
 	while refusals.is_empty() and rogue.is_online() and spoken < 5:
@@ -232,7 +234,7 @@ func test_an_rpc_of_an_unverified_peer_never_arrives() -> void:
 			spoken += 1
 		await frames(1)
 	check(spoken > 0, "the rogue never got to speak")
-	await until(func() -> bool: return not refusals.is_empty(), PATIENCE, "peer_refused")
+	await until(func() -> bool: return not refusals.is_empty(), WAIT_TIMEOUT, "peer_refused")
 	check_eq(_server.game.heard, [], "RPCs heard")
 	check_eq(_server.peer_auth.get_player_ids(), PackedStringArray(), "players")
 
@@ -262,9 +264,9 @@ func test_the_newer_connection_of_a_player_replaces_the_older() -> void:
 	var older_id := older.api.get_unique_id()
 	var left := record(_server.peer_auth.peer_left)
 	var newer := await join_with(second_ticket)
-	await until(func() -> bool: return not left.is_empty(), PATIENCE, "peer_left of the older")
+	await until(func() -> bool: return not left.is_empty(), WAIT_TIMEOUT, "peer_left of the older")
 	await until(
-		func() -> bool: return not older.is_online(), PATIENCE, "end of the older connection"
+		func() -> bool: return not older.is_online(), WAIT_TIMEOUT, "end of the older connection"
 	)
 	check_eq(left.size(), 1, "emissions of peer_left")
 	check_eq(left[0][0] if not left.is_empty() else 0, older_id, "peer that left")
@@ -287,9 +289,11 @@ func test_a_client_that_was_refused_may_try_again() -> void:
 		await expect_refusal(client, "token_invalid")
 	client.peer_auth.ticket = await new_ticket(session)
 	client.join(_port)
-	await until(func() -> bool: return not welcomes.is_empty(), PATIENCE, "authenticated")
+	await until(func() -> bool: return not welcomes.is_empty(), WAIT_TIMEOUT, "authenticated")
 	await until(
-		func() -> bool: return _server.peer_auth.get_player_ids().size() == 1, PATIENCE, "player"
+		func() -> bool: return _server.peer_auth.get_player_ids().size() == 1,
+		WAIT_TIMEOUT,
+		"player"
 	)
 
 
@@ -299,8 +303,10 @@ func test_a_kicked_player_is_out() -> void:
 	var client := await join_as(session)
 	var left := record(_server.peer_auth.peer_left)
 	_server.peer_auth.kick(client.api.get_unique_id(), "suite says so")
-	await until(func() -> bool: return not left.is_empty(), PATIENCE, "peer_left")
-	await until(func() -> bool: return not client.is_online(), PATIENCE, "end of the connection")
+	await until(func() -> bool: return not left.is_empty(), WAIT_TIMEOUT, "peer_left")
+	await until(
+		func() -> bool: return not client.is_online(), WAIT_TIMEOUT, "end of the connection"
+	)
 	check_eq(_server.peer_auth.get_player_ids(), PackedStringArray(), "players")
 	_server.peer_auth.kick(987_654, "nobody")
 
@@ -311,7 +317,7 @@ func test_the_registration_counts_the_players() -> void:
 	check_eq(_registration.players, 1, "players with one in")
 	client.hang_up()
 	await until(
-		func() -> bool: return _registration.players == 0, PATIENCE, "players with nobody in"
+		func() -> bool: return _registration.players == 0, WAIT_TIMEOUT, "players with nobody in"
 	)
 
 
@@ -322,13 +328,13 @@ func test_a_client_that_hangs_up_in_mid_handshake_leaves_nothing_behind() -> voi
 	client.join(_port)
 	await until(
 		func() -> bool: return not _server.api.get_authenticating_peers().is_empty(),
-		PATIENCE,
+		WAIT_TIMEOUT,
 		"handshake"
 	)
 	client.hang_up()
 	await until(
 		func() -> bool: return _server.api.get_authenticating_peers().is_empty(),
-		PATIENCE,
+		WAIT_TIMEOUT,
 		"end of handshake"
 	)
 	await frames(30)

@@ -1,7 +1,7 @@
 ## Saving players' documents, and reading back what the backend really holds.
 extends "res://backend_suite.gd"
 
-const SAVE_PATIENCE := 30.0
+const SAVE_TIMEOUT := 30.0
 
 var _registration: BackendServerRegistration
 var _store: BackendPlayerStore
@@ -17,7 +17,7 @@ func test_a_save_arrives() -> void:
 	_store.save(session.player_id, "progress", progress)
 	check_eq(_store.get_unsaved_count(), 1, "dirty")
 	check_eq(_store.get_document(session.player_id, "progress")["wins"], 3, "own copy")
-	await until(func() -> bool: return not saves.is_empty(), SAVE_PATIENCE, "saved")
+	await until(func() -> bool: return not saves.is_empty(), SAVE_TIMEOUT, "saved")
 	check_eq(saves, [[session.player_id, "progress", 1]], "emissions of saved")
 	check_eq(_store.get_unsaved_count(), 0, "dirty after the save")
 	var documents: BackendPlayerDocuments = await session.read_documents().wait()
@@ -49,7 +49,7 @@ func test_saves_in_a_row_become_one() -> void:
 	check_eq(_store.get_unsaved_count(), 1, "dirty")
 	# Not by a flush, which sends what the journal has already, and again what comes into it meanwhile.
 	await until(
-		func() -> bool: return _store.get_unsaved_count() == 0, SAVE_PATIENCE, "nothing dirty"
+		func() -> bool: return _store.get_unsaved_count() == 0, SAVE_TIMEOUT, "nothing dirty"
 	)
 	var documents: BackendPlayerDocuments = await session.read_documents().wait()
 	check_eq(documents.get_document("progress"), {"wins": 49}, "document")
@@ -167,7 +167,7 @@ func test_a_patch_changes_what_it_names() -> void:
 	var told := record(_store.save_failed)
 	_store.save_patch(player, "progress", {"score": NAN})
 	_store.save_patch("nobody", "progress", {"wins": 3})
-	await until(func() -> bool: return told.size() == 2, PATIENCE, "save_failed")
+	await until(func() -> bool: return told.size() == 2, WAIT_TIMEOUT, "save_failed")
 	if told.size() == 2:
 		check_eq(
 			(told[0][2] as BackendError).code, "invalid_field", "code for what JSON cannot hold"
@@ -223,7 +223,7 @@ func test_a_player_that_was_never_loaded_cannot_be_saved() -> void:
 	var stranger := "00000000-0000-7000-8000-000000000000"
 	var told := record(_store.save_failed)
 	_store.save(stranger, "progress", {"wins": 1})
-	await until(func() -> bool: return not told.is_empty(), PATIENCE, "save_failed")
+	await until(func() -> bool: return not told.is_empty(), WAIT_TIMEOUT, "save_failed")
 	if not told.is_empty():
 		check_eq((told[0][2] as BackendError).code, "not_loaded", "code")
 	check_eq(_store.get_unsaved_count(), 0, "dirty")
@@ -251,13 +251,13 @@ func test_an_outage_keeps_saves_dirty_until_it_ends() -> void:
 	_store.save(session.player_id, "progress", {"wins": 2})
 	# Either answer is right, "not saved" now or "saved" later, but the save itself must outlive
 	# every attempt.
-	await until(func() -> bool: return not backlog.is_empty(), PATIENCE, "unsaved_changed")
+	await until(func() -> bool: return not backlog.is_empty(), WAIT_TIMEOUT, "unsaved_changed")
 	check_eq(_store.get_unsaved_count(), 1, "dirty during the outage")
 	check_eq(saves.size(), 0, "emissions of saved during the outage")
 	check_eq(_store.get_document(session.player_id, "progress"), {"wins": 2}, "own copy")
 	relay.connect_line()
 	await until(func() -> bool: return _store.get_unsaved_count() == 0, 60.0, "nothing dirty")
-	await until(func() -> bool: return backlog.size() >= 2, PATIENCE, "end of the backlog")
+	await until(func() -> bool: return backlog.size() >= 2, WAIT_TIMEOUT, "end of the backlog")
 	check_eq(backlog[0][0], 1, "documents in the first backlog")
 	check_eq(backlog[-1], [0, 0.0], "the last backlog")
 	var documents: BackendPlayerDocuments = await session.read_documents().wait()
@@ -273,7 +273,7 @@ func test_collect_saves_comes_at_the_interval() -> void:
 	)
 	var saves := record(_store.saved)
 	_store.autosave_interval = 0.5
-	await until(func() -> bool: return not saves.is_empty(), SAVE_PATIENCE, "saved")
+	await until(func() -> bool: return not saves.is_empty(), SAVE_TIMEOUT, "saved")
 	var documents: BackendPlayerDocuments = await session.read_documents().wait()
 	check_eq(documents.get_document("progress"), {"collected": true}, "document")
 
@@ -312,7 +312,7 @@ func test_every_await_returns_when_the_store_leaves_the_tree() -> void:
 	check_eq(_store.get_unsaved_count(), 1, "dirty")
 	relay.connect_line()
 	await until(
-		func() -> bool: return _store.get_unsaved_count() == 0, SAVE_PATIENCE, "nothing dirty"
+		func() -> bool: return _store.get_unsaved_count() == 0, SAVE_TIMEOUT, "nothing dirty"
 	)
 	_store.free()
 
@@ -424,7 +424,7 @@ func test_a_player_who_is_being_released_is_final() -> void:
 	var told := record(_store.save_failed)
 	check_eq(_store.save(session.player_id, "progress", {"wins": 2}), 0, "change")
 	succeeded(await request.wait(), "release")
-	await until(func() -> bool: return not told.is_empty(), PATIENCE, "save_failed")
+	await until(func() -> bool: return not told.is_empty(), WAIT_TIMEOUT, "save_failed")
 	if not told.is_empty():
 		check_eq((told[0][2] as BackendError).code, "not_loaded", "code")
 	var documents: BackendPlayerDocuments = await session.read_documents().wait()
@@ -436,7 +436,7 @@ func test_a_refusal_names_the_place() -> void:
 	var session := await load_new_player()
 	var told := record(_store.save_failed)
 	_store.save(session.player_id, "progress", {"frogs": [{"at": Vector2.ZERO}]})
-	await until(func() -> bool: return not told.is_empty(), PATIENCE, "save_failed")
+	await until(func() -> bool: return not told.is_empty(), WAIT_TIMEOUT, "save_failed")
 	if not told.is_empty():
 		check_eq((told[0][2] as BackendError).field, "value.frogs[0].at", "field")
 
@@ -478,7 +478,9 @@ func expect_refused(
 ) -> void:
 	var told := record(_store.save_failed)
 	_store.save(player, key, value)
-	await until(func() -> bool: return not told.is_empty(), PATIENCE, "save_failed for %s" % what)
+	await until(
+		func() -> bool: return not told.is_empty(), WAIT_TIMEOUT, "save_failed for %s" % what
+	)
 	if told.is_empty():
 		return
 	check_eq(told[0].slice(0, 2), [player, key], "what failed: %s" % what)

@@ -3,9 +3,9 @@ extends "res://backend_suite.gd"
 
 ## A heartbeat carries what changed; it may take as long as the backend's heartbeat interval, 30 s
 ## by default.
-const HEARTBEAT_PATIENCE := 45.0
-const Branch := preload("res://branch.gd")
-const Operator := preload("res://operator.gd")
+const HEARTBEAT_TIMEOUT := 45.0
+const MultiplayerBranch := preload("res://multiplayer_branch.gd")
+const AdminClient := preload("res://admin_client.gd")
 const WarningLog := preload("res://warning_log.gd")
 
 
@@ -26,12 +26,12 @@ func test_register_gives_an_id_and_lists_the_server() -> void:
 func test_the_operator_asks_a_server_to_drain() -> void:
 	var registration := await new_server("Drained")
 	var requests := record(registration.drain_requested)
-	var operator := Operator.new()
-	add_child(operator)
-	check_eq(await operator.drain(registration.server_id), 204, "answer")
+	var admin := AdminClient.new()
+	add_child(admin)
+	check_eq(await admin.drain(registration.server_id), 204, "answer")
 	# The reply to a heartbeat carries it; a change sends one at once.
 	registration.map = "last"
-	await until(func() -> bool: return not requests.is_empty(), HEARTBEAT_PATIENCE, "a request")
+	await until(func() -> bool: return not requests.is_empty(), HEARTBEAT_TIMEOUT, "a request")
 
 
 func test_registering_again_keeps_the_id() -> void:
@@ -58,7 +58,7 @@ func test_auto_register_registers_by_itself() -> void:
 	registration.auto_register = true
 	var registrations := record(registration.registered)
 	add_child(registration)
-	await until(func() -> bool: return registrations.size() == 1, PATIENCE, "registered")
+	await until(func() -> bool: return registrations.size() == 1, WAIT_TIMEOUT, "registered")
 	check_eq(registration.is_registered(), true, "registered")
 
 
@@ -68,7 +68,7 @@ func test_the_player_count_follows_the_heartbeat() -> void:
 	var rooms := new_rooms(await new_player())
 	registration.players = 5
 	var seen: Array[int] = [-1]
-	var deadline := Time.get_ticks_msec() + int(HEARTBEAT_PATIENCE * 1000.0)
+	var deadline := Time.get_ticks_msec() + int(HEARTBEAT_TIMEOUT * 1000.0)
 	while seen[0] != 5 and Time.get_ticks_msec() < deadline:
 		var result: BackendRoomResult = await rooms.get_room(registration.server_id).wait()
 		seen[0] = result.room.players if result.ok() else -1
@@ -88,7 +88,7 @@ func test_what_players_see_may_change_while_registered() -> void:
 	registration.region = "eu-west"
 	registration.version = "2"
 	var seen: Array[BackendRoom] = []
-	var deadline := Time.get_ticks_msec() + int(HEARTBEAT_PATIENCE * 1000.0)
+	var deadline := Time.get_ticks_msec() + int(HEARTBEAT_TIMEOUT * 1000.0)
 	while Time.get_ticks_msec() < deadline:
 		var result: BackendRoomResult = await rooms.get_room(server_id).wait()
 		if result.ok() and result.room.name == registration.server_name:
@@ -213,7 +213,7 @@ func test_an_outage_is_told_and_survived() -> void:
 	relay.cut_line()
 	registration.set_draining(true)
 	await until(
-		func() -> bool: return not failures_told.is_empty(), HEARTBEAT_PATIENCE, "heartbeat_failed"
+		func() -> bool: return not failures_told.is_empty(), HEARTBEAT_TIMEOUT, "heartbeat_failed"
 	)
 	var error: BackendError = failures_told[0][0] if not failures_told.is_empty() else null
 	check(error != null and error.retryable, "the error is not retryable")
@@ -236,8 +236,8 @@ func test_registering_goes_on_until_the_backend_is_there() -> void:
 	check_eq(failures_told.size(), 1, "the failure is told once")
 	check_eq((failures_told[0][0] as BackendError).retryable, true, "retryable")
 	relay.connect_line()
-	await until(func() -> bool: return registration.is_registered(), HEARTBEAT_PATIENCE, "listed")
-	await until(func() -> bool: return registrations.size() == 1, PATIENCE, "registered")
+	await until(func() -> bool: return registration.is_registered(), HEARTBEAT_TIMEOUT, "listed")
+	await until(func() -> bool: return registrations.size() == 1, WAIT_TIMEOUT, "registered")
 
 
 func test_a_server_that_was_told_to_stop_does_not_register_later() -> void:
@@ -269,13 +269,13 @@ func test_a_failure_that_nobody_looks_at_is_an_error_in_the_log() -> void:
 	failed_with(kept.result, "invalid_field", "no name")
 	var told := record(ignored.registration_failed)
 	ignored.register()
-	await until(func() -> bool: return told.size() == 1, PATIENCE, "registration_failed")
+	await until(func() -> bool: return told.size() == 1, WAIT_TIMEOUT, "registration_failed")
 
 
 func test_a_door_that_is_shut_or_unguarded_is_a_warning() -> void:
 	var warnings := WarningLog.new()
 	OS.add_logger(warnings)
-	var branch := Branch.new()
+	var branch := MultiplayerBranch.new()
 	add_child(branch)
 	var registration := BackendServerRegistration.new()
 	registration.server_name = unique("Door")
@@ -285,7 +285,7 @@ func test_a_door_that_is_shut_or_unguarded_is_a_warning() -> void:
 	succeeded(await registration.register().wait(), "register")
 	# The port is looked up on a worker thread.
 	var missing_port := "nothing listens on port %d" % registration.port
-	await until(func() -> bool: return warnings.has(missing_port), PATIENCE, missing_port)
+	await until(func() -> bool: return warnings.has(missing_port), WAIT_TIMEOUT, missing_port)
 	check(not warnings.has("not authenticated"), "nobody can come in yet")
 	registration.port = branch.host()
 	warnings.clear()
@@ -338,7 +338,7 @@ func shut_port() -> int:
 
 func until_listed(rooms: BackendRooms, server_name: String, count: int) -> void:
 	var listed := -1
-	var deadline := Time.get_ticks_msec() + int(HEARTBEAT_PATIENCE * 1000.0)
+	var deadline := Time.get_ticks_msec() + int(HEARTBEAT_TIMEOUT * 1000.0)
 	while listed != count and Time.get_ticks_msec() < deadline:
 		var page := await rooms_named(rooms, server_name)
 		listed = page.size() if page.ok() else -1

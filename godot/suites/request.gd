@@ -23,7 +23,7 @@ func test_an_error_is_not_there_at_once_either() -> void:
 func test_a_late_await_gets_the_result() -> void:
 	var session := new_session()
 	var request := session.login_anonymous("Late")
-	await until(request.is_done, PATIENCE, "login")
+	await until(request.is_done, WAIT_TIMEOUT, "login")
 	await frames(5)
 	var login: BackendLoginResult = await request.wait()
 	succeeded(login, "login")
@@ -51,7 +51,7 @@ func test_a_connected_handler_may_use_the_request() -> void:
 			seen.append(request.wait())
 			request.cancel()
 	)
-	await until(func() -> bool: return seen.size() == 3, PATIENCE, "handler")
+	await until(func() -> bool: return seen.size() == 3, WAIT_TIMEOUT, "handler")
 	succeeded(seen[0] as BackendLoginResult, "login")
 	check_eq(seen[1], true, "done inside the handler")
 	check(seen[2] == seen[0], "wait() inside the handler gave something else")
@@ -66,7 +66,7 @@ func test_cancel_completes_with_cancelled() -> void:
 	var session := new_session(config_for(backend.url()))
 	var request := session.login_anonymous("Cancelled")
 	await until(
-		func() -> bool: return not backend.requests.is_empty(), PATIENCE, "request to arrive"
+		func() -> bool: return not backend.requests.is_empty(), WAIT_TIMEOUT, "request to arrive"
 	)
 	request.cancel()
 	failed_with(await request.wait(), "cancelled", "login")
@@ -100,7 +100,7 @@ func test_a_node_freed_in_mid_request_cancels_it() -> void:
 	var session := new_session(config_for(backend.url()))
 	var request := session.login_anonymous("Freed")
 	await until(
-		func() -> bool: return not backend.requests.is_empty(), PATIENCE, "request to arrive"
+		func() -> bool: return not backend.requests.is_empty(), WAIT_TIMEOUT, "request to arrive"
 	)
 	session.free()
 	failed_with(await request.wait(), "cancelled", "login")
@@ -122,7 +122,7 @@ func test_a_request_nobody_holds_is_carried_out() -> void:
 	var session := new_session()
 	var logins := record(session.logged_in)
 	session.login_anonymous("Dropped")
-	await until(func() -> bool: return logins.size() == 1, PATIENCE, "logged_in")
+	await until(func() -> bool: return logins.size() == 1, WAIT_TIMEOUT, "logged_in")
 	check_eq(session.is_logged_in(), true, "logged in")
 
 

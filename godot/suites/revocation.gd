@@ -1,7 +1,7 @@
 ## Late revocation: players whose tokens ended are sent away, and do not come back with them.
-extends "res://door_suite.gd"
+extends "res://peer_auth_test_base.gd"
 
-const Operator := preload("res://operator.gd")
+const AdminClient := preload("res://admin_client.gd")
 
 
 func test_a_banned_player_is_sent_away_and_the_others_stay() -> void:
@@ -15,10 +15,10 @@ func test_a_banned_player_is_sent_away_and_the_others_stay() -> void:
 	var refusals := record(_server.peer_auth.peer_refused)
 	var told := record(first.peer_auth.refused)
 	var bans := record(ada.banned)
-	check_eq(await new_operator().ban(ada.player_id), 204, "ban")
+	check_eq(await new_admin_client().ban(ada.player_id), 204, "ban")
 	beat()
-	await until(func() -> bool: return not told.is_empty(), PATIENCE, "refused")
-	await until(func() -> bool: return not first.is_online(), PATIENCE, "end of the connection")
+	await until(func() -> bool: return not told.is_empty(), WAIT_TIMEOUT, "refused")
+	await until(func() -> bool: return not first.is_online(), WAIT_TIMEOUT, "end of the connection")
 	if not told.is_empty():
 		check_eq((told[0][0] as BackendError).code, "banned", "reason on the client")
 	check_eq(left.size(), 1, "emissions of peer_left")
@@ -46,15 +46,17 @@ func test_whose_sessions_ended_logs_in_again_and_is_back() -> void:
 	succeeded(await elsewhere.login_with_device(device).wait(), "login elsewhere")
 	succeeded(await elsewhere.logout_everywhere().wait(), "logout everywhere")
 	beat()
-	await until(func() -> bool: return not told.is_empty(), PATIENCE, "refused")
+	await until(func() -> bool: return not told.is_empty(), WAIT_TIMEOUT, "refused")
 	if not told.is_empty():
 		check_eq((told[0][0] as BackendError).code, "session_ended", "reason on the client")
-	await until(func() -> bool: return not client.is_online(), PATIENCE, "end of the connection")
+	await until(
+		func() -> bool: return not client.is_online(), WAIT_TIMEOUT, "end of the connection"
+	)
 	succeeded(await ada.login_with_device(device).wait(), "login again")
 	await join_as(ada)
 	# Hearing of it again does not concern the new session.
 	beat()
-	await within(PATIENCE, get_tree().create_timer(3.0).timeout)
+	await within(WAIT_TIMEOUT, get_tree().create_timer(3.0).timeout)
 	check_eq(_server.peer_auth.get_player_ids(), PackedStringArray([ada.player_id]), "players")
 
 
@@ -68,11 +70,11 @@ func test_a_token_that_ended_opens_no_door_even_if_the_server_asks_nobody() -> v
 	var waiting := await join_as(bo)
 	# One of them is in, so that it shows when the server has heard.
 	var told := record(waiting.peer_auth.refused)
-	var operator := new_operator()
-	check_eq(await operator.ban(ada.player_id), 204, "ban")
-	check_eq(await operator.end_sessions(bo.player_id), 204, "end of sessions")
+	var admin := new_admin_client()
+	check_eq(await admin.ban(ada.player_id), 204, "ban")
+	check_eq(await admin.end_sessions(bo.player_id), 204, "end of sessions")
 	beat()
-	await until(func() -> bool: return not told.is_empty(), PATIENCE, "refused")
+	await until(func() -> bool: return not told.is_empty(), WAIT_TIMEOUT, "refused")
 	await expect_refusal(new_client(ticket), "banned")
 	# The access token is young, so the client shows it without asking anybody.
 	var client := new_client("")
@@ -88,19 +90,21 @@ func test_a_ban_that_ended_lets_the_player_back_in() -> void:
 	succeeded(await ada.login_with_device(device, "Ada").wait(), "login")
 	var client := await join_as(ada)
 	var told := record(client.peer_auth.refused)
-	var operator := new_operator()
-	check_eq(await operator.ban(ada.player_id, 3600), 204, "ban")
+	var admin := new_admin_client()
+	check_eq(await admin.ban(ada.player_id, 3600), 204, "ban")
 	failed_with(await new_session().login_with_device(device).wait(), "banned", "login")
-	check_eq(await operator.unban(ada.player_id), 204, "unban")
+	check_eq(await admin.unban(ada.player_id), 204, "unban")
 	beat()
 	# Those who were in when it happened are out all the same: their tokens were of before.
-	await until(func() -> bool: return not told.is_empty(), PATIENCE, "refused")
-	await until(func() -> bool: return not client.is_online(), PATIENCE, "end of the connection")
+	await until(func() -> bool: return not told.is_empty(), WAIT_TIMEOUT, "refused")
+	await until(
+		func() -> bool: return not client.is_online(), WAIT_TIMEOUT, "end of the connection"
+	)
 	succeeded(await ada.login_with_device(device).wait(), "login again")
 	await join_as(ada)
 
 
-func new_operator() -> Operator:
-	var operator := Operator.new()
-	add_child(operator)
-	return operator
+func new_admin_client() -> AdminClient:
+	var admin := AdminClient.new()
+	add_child(admin)
+	return admin

@@ -1,7 +1,7 @@
 ## Two servers and one player: handing over, and what becomes of a save that came too late.
 extends "res://backend_suite.gd"
 
-const HANDOVER_PATIENCE := 40.0
+const HANDOVER_TIMEOUT := 40.0
 const NEVER := 3600.0
 
 
@@ -32,17 +32,17 @@ func test_a_late_save_is_kept_and_both_servers_are_told() -> void:
 		check_eq(flushed.saved, 0, "saved")
 		check_eq(flushed.unsaved, 0, "unsaved")
 		check_eq(flushed.conflicted, 1, "conflicted")
-	await until(func() -> bool: return not conflicts.is_empty(), PATIENCE, "conflicted")
+	await until(func() -> bool: return not conflicts.is_empty(), WAIT_TIMEOUT, "conflicted")
 	check_eq(lost, [[session.player_id]], "emissions of lease_lost")
 	check_eq(conflicts, [[session.player_id, "progress"]], "emissions of conflicted")
 	check_eq(late.store.is_holding(session.player_id), false, "held by the late server")
 	late.store.save(session.player_id, "progress", {"wins": 3})
-	await until(func() -> bool: return not refusals.is_empty(), PATIENCE, "save_failed")
+	await until(func() -> bool: return not refusals.is_empty(), WAIT_TIMEOUT, "save_failed")
 	if not refusals.is_empty():
 		check_eq((refusals[0][2] as BackendError).code, "lease_lost", "code")
 
 	holder.listen()
-	await until(func() -> bool: return not found.is_empty(), HANDOVER_PATIENCE, "conflict_found")
+	await until(func() -> bool: return not found.is_empty(), HANDOVER_TIMEOUT, "conflict_found")
 	if not found.is_empty():
 		var conflict: BackendSaveConflict = found[0][0]
 		check_eq(conflict.player_id, session.player_id, "player")
@@ -115,7 +115,7 @@ func test_a_hook_that_gives_nothing_leaves_the_conflict() -> void:
 		calls.append(player_id)
 		return null
 	holder.listen()
-	await until(func() -> bool: return not calls.is_empty(), HANDOVER_PATIENCE, "the hook's call")
+	await until(func() -> bool: return not calls.is_empty(), HANDOVER_TIMEOUT, "the hook's call")
 	check_eq(await conflicts_of(holder, session), 1, "conflicts")
 	check_eq(await document_of(session), {"wins": 2}, "document")
 
@@ -192,7 +192,7 @@ func test_a_player_is_handed_over_with_the_final_state() -> void:
 	check_eq(second.store.is_holding(session.player_id), true, "held by the second")
 	var refusals := record(first.store.save_failed)
 	first.store.save(session.player_id, "progress", {"wins": 9})
-	await until(func() -> bool: return not refusals.is_empty(), PATIENCE, "save_failed")
+	await until(func() -> bool: return not refusals.is_empty(), WAIT_TIMEOUT, "save_failed")
 	if not refusals.is_empty():
 		check_eq((refusals[0][2] as BackendError).code, "not_loaded", "code")
 	check_eq(await conflicts_of(second, session), 0, "conflicts")
@@ -282,7 +282,7 @@ func save_and_flush(server: Server, session: BackendSession, value: Dictionary) 
 
 
 func until_resolved(server: Server, session: BackendSession) -> void:
-	var deadline := Time.get_ticks_msec() + int(HANDOVER_PATIENCE * 1000.0)
+	var deadline := Time.get_ticks_msec() + int(HANDOVER_TIMEOUT * 1000.0)
 	while await conflicts_of(server, session) > 0:
 		if Time.get_ticks_msec() > deadline:
 			return fail("the conflict is not resolved")

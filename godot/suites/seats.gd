@@ -1,5 +1,5 @@
 ## Seats: a ticket keeps a place in its room until the server counts the player.
-extends "res://door_suite.gd"
+extends "res://peer_auth_test_base.gd"
 
 ## What changes is on the list with a heartbeat that is sent at once: a second after the one before.
 const SOON := 10.0

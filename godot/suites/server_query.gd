@@ -81,7 +81,7 @@ func test_servers_on_the_local_network_are_found_without_a_session() -> void:
 	var request := unlisted.register()
 	await until(
 		func() -> bool: return unlisted.get_bound_query_port() > 0,
-		PATIENCE,
+		WAIT_TIMEOUT,
 		"a server without backend"
 	)
 	var rooms := BackendRooms.new()

@@ -148,7 +148,7 @@ func test_bad_input_names_the_field() -> void:
 
 
 func test_a_second_node_restores_the_session() -> void:
-	var session := await new_player("Remembered")
+	var session := await new_player("Stored")
 	var later := BackendSession.new()
 	later.profile = session.profile
 	add_child(later)
@@ -169,7 +169,7 @@ func test_auto_restore_logs_in_by_itself() -> void:
 	later.auto_restore = true
 	var logins := record(later.logged_in)
 	add_child(later)
-	await until(func() -> bool: return logins.size() == 1, PATIENCE, "logged_in")
+	await until(func() -> bool: return logins.size() == 1, WAIT_TIMEOUT, "logged_in")
 	check_eq(later.player_id, session.player_id, "player")
 
 
@@ -229,7 +229,7 @@ func test_an_outage_keeps_the_session() -> void:
 	var relay := new_relay()
 	var config := config_for(relay.url())
 	config.timeout_seconds = 2.0
-	var session := await new_player("Patient", config)
+	var session := await new_player("Waiting", config)
 	var expiries := record(session.expired)
 	relay.cut_line()
 	var documents: BackendPlayerDocuments = await session.read_documents().wait()

@@ -1,7 +1,7 @@
 ## The orderly end of a server, up to but not including the exit of the process.
 extends "res://backend_suite.gd"
 
-const SHUTDOWN_PATIENCE := 40.0
+const SHUTDOWN_TIMEOUT := 40.0
 
 var _registration: BackendServerRegistration
 var _store: BackendPlayerStore
@@ -102,7 +102,7 @@ func test_nobody_gets_in_while_draining() -> void:
 	_shutdown.peer_auth = auth
 	check_eq(auth.accepting, true, "accepting before")
 	_shutdown.request_shutdown("suite")
-	await until(func() -> bool: return not auth.accepting, PATIENCE, "end of accepting")
+	await until(func() -> bool: return not auth.accepting, WAIT_TIMEOUT, "end of accepting")
 	await completion()
 	check_eq(auth.accepting, false, "accepting after")
 
@@ -208,7 +208,7 @@ func tell() -> void:
 
 
 func completion() -> BackendShutdownSummary:
-	return await within(SHUTDOWN_PATIENCE, _shutdown.completed)
+	return await within(SHUTDOWN_TIMEOUT, _shutdown.completed)
 
 
 func load_new_player() -> BackendSession:

@@ -24,5 +24,5 @@ func test_a_property_read_in_a_thread_is_refused_too() -> void:
 func in_a_thread(work: Callable) -> Variant:
 	var thread := Thread.new()
 	thread.start(work)
-	await until(func() -> bool: return not thread.is_alive(), PATIENCE, "thread")
+	await until(func() -> bool: return not thread.is_alive(), WAIT_TIMEOUT, "thread")
 	return thread.wait_to_finish()

@@ -81,12 +81,12 @@ func test_errors_are_shown_at_their_field() -> void:
 	_type(form, {"DisplayName": "Ada", "Email": email, "Password": PASSWORD})
 	form.submit()
 	check(form.is_busy(), "busy")
-	await until(func() -> bool: return not form.is_busy(), PATIENCE, "registered")
+	await until(func() -> bool: return not form.is_busy(), WAIT_TIMEOUT, "registered")
 	check(session.is_logged_in(), "logged in")
 	form.show_mode(BackendLoginForm.Mode.REGISTER)
 	_type(form, {"DisplayName": "Ada", "Email": email, "Password": PASSWORD})
 	form.submit()
-	await until(func() -> bool: return not form.is_busy(), PATIENCE, "refused")
+	await until(func() -> bool: return not form.is_busy(), WAIT_TIMEOUT, "refused")
 	check(_field(form, "Email").get_error().contains("already"), "taken address")
 	check_eq(_field(form, "Password").get_error(), "", "password")
 
@@ -99,7 +99,7 @@ func test_a_guest_links_an_address_and_the_session_is_resumed() -> void:
 	form.show_link_account()
 	_type(form, {"Email": unique("guest") + "@example.com", "Password": PASSWORD})
 	form.submit()
-	await until(func() -> bool: return not linked.is_empty(), PATIENCE, "linked")
+	await until(func() -> bool: return not linked.is_empty(), WAIT_TIMEOUT, "linked")
 	check(not (linked[0][0] as BackendAccount).is_guest, "no guest any more")
 	var again := BackendSession.new()
 	again.profile = session.profile
@@ -109,7 +109,7 @@ func test_a_guest_links_an_address_and_the_session_is_resumed() -> void:
 	resumed.session = again
 	add_child(resumed)
 	check(resumed.is_busy(), "busy while the session is resumed")
-	await until(func() -> bool: return again.is_logged_in(), PATIENCE, "resumed")
+	await until(func() -> bool: return again.is_logged_in(), WAIT_TIMEOUT, "resumed")
 	check_eq(again.player_id, player_id, "player")
 
 
@@ -194,19 +194,47 @@ func test_the_browser_filters_and_sorts() -> void:
 		succeeded(await registration.register().wait(), "register")
 	var browser := await _browser(word)
 	var list: BackendRoomList = browser.find_child("List", true, false)
-	await until(func() -> bool: return _names(browser) == ["0", "1", "2"], PATIENCE, "by name")
+	await until(func() -> bool: return _names(browser) == ["0", "1", "2"], WAIT_TIMEOUT, "by name")
 	list.column_pressed.emit(BackendRoomColumns.Column.PLAYERS)
 	await _settled(browser)
 	await until(
-		func() -> bool: return _names(browser) == ["1", "2", "0"], PATIENCE, "most players first"
+		func() -> bool: return _names(browser) == ["1", "2", "0"],
+		WAIT_TIMEOUT,
+		"most players first"
 	)
 	(browser.find_child("NotFull", true, false) as CheckBox).button_pressed = true
 	await _settled(browser)
-	await until(func() -> bool: return _names(browser) == ["2", "0"], PATIENCE, "with a free place")
+	await until(
+		func() -> bool: return _names(browser) == ["2", "0"], WAIT_TIMEOUT, "with a free place"
+	)
 	list.select(list.get_visible_ids()[0])
 	var tickets := record(browser.ticket_received)
 	browser.join_selected()
-	await until(func() -> bool: return not tickets.is_empty(), PATIENCE, "a ticket")
+	await until(func() -> bool: return not tickets.is_empty(), WAIT_TIMEOUT, "a ticket")
+
+
+func test_the_browser_follows_what_happens() -> void:
+	var word := unique("Live")
+	var first := await new_server(word + " a")
+	var browser := await _browser(word)
+	await _settled(browser)
+	check_eq(_names(browser), ["a"], "at first")
+	var second := await new_server(word + " b")
+	await until(func() -> bool: return _names(browser) == ["a", "b"], WAIT_TIMEOUT, "a second server")
+	succeeded(await first.deregister().wait(), "deregister")
+	await until(func() -> bool: return _names(browser) == ["b"], WAIT_TIMEOUT, "without the first")
+	second.players = second.max_players
+	var list: BackendRoomList = browser.find_child("List", true, false)
+	await until(
+		func() -> bool:
+			var rows := list.find_children("*", "BackendRoomRow", true, false)
+			return rows.any(
+				func(row: BackendRoomRow) -> bool:
+					return row.visible and row.listed != null and row.listed.is_full()
+			),
+		WAIT_TIMEOUT,
+		"the second is full"
+	)
 
 
 func test_the_browser_asks_for_the_password() -> void:
@@ -225,7 +253,7 @@ func test_the_browser_asks_for_the_password() -> void:
 	await _settled(browser)
 	check(prompt.visible and tickets.is_empty(), "still there after a wrong password")
 	prompt.submitted.emit("tadpole")
-	await until(func() -> bool: return not tickets.is_empty(), PATIENCE, "a ticket")
+	await until(func() -> bool: return not tickets.is_empty(), WAIT_TIMEOUT, "a ticket")
 	check(not prompt.visible, "the prompt has closed")
 
 
@@ -237,7 +265,7 @@ func test_the_overlay_counts_down_and_gives_up() -> void:
 	var requests := record(overlay.reconnect_requested)
 	multiplayer.server_disconnected.emit()
 	check_eq(overlay.state, BackendConnectionLost.State.WAITING, "state")
-	await until(func() -> bool: return not requests.is_empty(), PATIENCE, "an attempt")
+	await until(func() -> bool: return not requests.is_empty(), WAIT_TIMEOUT, "an attempt")
 	check_eq(overlay.state, BackendConnectionLost.State.RECONNECTING, "state")
 	multiplayer.connection_failed.emit()
 	check_eq(overlay.state, BackendConnectionLost.State.GIVEN_UP, "no delays left")
@@ -292,7 +320,7 @@ func test_the_matchmaking_panel_shows_why_there_is_no_search() -> void:
 	await node.session.login_anonymous().wait()
 	panel.search()
 	await _until_panels([panel], BackendMatchmakingPanel.State.SEARCHING)
-	await until(func() -> bool: return not node.ticket_id.is_empty(), PATIENCE, "a ticket")
+	await until(func() -> bool: return not node.ticket_id.is_empty(), WAIT_TIMEOUT, "a ticket")
 	_button(panel, "Second").pressed.emit()
 	await _until_panels([panel], BackendMatchmakingPanel.State.IDLE)
 	await frames(2)
@@ -315,7 +343,7 @@ func _until_panels(panels: Array[BackendMatchmakingPanel], state: int) -> void:
 	var all := func(panel: BackendMatchmakingPanel) -> bool: return panel.state == state
 	await until(
 		func() -> bool: return panels.all(all) and not panels.any(_is_busy),
-		PATIENCE,
+		WAIT_TIMEOUT,
 		"state %d" % state
 	)
 
@@ -350,14 +378,16 @@ func _browser(word: String) -> BackendServerBrowser:
 	(browser.find_child("Search", true, false) as LineEdit).text = word
 	browser.refresh()
 	await until(
-		func() -> bool: return browser.state == BackendServerBrowser.State.ROOMS, PATIENCE, "rooms"
+		func() -> bool: return browser.state == BackendServerBrowser.State.ROOMS,
+		WAIT_TIMEOUT,
+		"rooms"
 	)
 	return browser
 
 
 func _settled(browser: BackendServerBrowser) -> void:
 	await frames(2)
-	await until(func() -> bool: return not browser.is_busy(), PATIENCE, "the browser is idle")
+	await until(func() -> bool: return not browser.is_busy(), WAIT_TIMEOUT, "the browser is idle")
 
 
 # The last words of the names in view.

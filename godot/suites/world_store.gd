@@ -1,7 +1,7 @@
 ## Worlds: chunks that survive what the network, the disk and other servers do.
 extends "res://backend_suite.gd"
 
-const SAVE_PATIENCE := 30.0
+const SAVE_TIMEOUT := 30.0
 const FOLDER := "user://world_suite"
 
 var _world_id := ""
@@ -185,7 +185,7 @@ func test_a_damaged_copy_is_not_sent() -> void:
 	FileAccess.open(object, FileAccess.WRITE).store_string("not a chunk")
 	var failures_told := record(_world.save_failed)
 	relay.connect_line()
-	await until(func() -> bool: return not failures_told.is_empty(), SAVE_PATIENCE, "save_failed")
+	await until(func() -> bool: return not failures_told.is_empty(), SAVE_TIMEOUT, "save_failed")
 	if not failures_told.is_empty():
 		check_eq(failures_told[0][0], "a", "chunk")
 		check_eq((failures_told[0][1] as BackendError).code, "storage", "code")
@@ -245,7 +245,7 @@ func test_the_game_is_asked_for_what_has_changed() -> void:
 	await open_world()
 	_world.autosave_interval = 0.1
 	var asked := record(_world.collect_saves)
-	await until(func() -> bool: return asked.size() >= 2, PATIENCE, "collect_saves")
+	await until(func() -> bool: return asked.size() >= 2, WAIT_TIMEOUT, "collect_saves")
 
 
 func test_many_chunks_are_saved_without_filling_the_memory() -> void:

@@ -3,8 +3,8 @@ extends BackendScenePanel
 ## A server browser to drop into a menu: lists rooms with search, filters and sorting, keeps
 ## favorites, and joins the room that the player chooses.
 ##
-## After [signal ticket_received], connect with the ticket. The list is read again from time to time
-## while the browser is visible, and no row moves while somebody points at one. Favorites and
+## After [signal ticket_received], connect with the ticket. While the browser is visible, the list
+## follows what happens, and no row moves while somebody points at one. Favorites and
 ## history are kept for each profile of the session. It takes its looks from the theme of the game.
 
 ## The player may join a room: pass [param ticket] to [method BackendPeerAuth.use_ticket], then
@@ -23,6 +23,8 @@ const _PING_DELAY := 0.25
 const _MAX_PINGED := 500
 ## Time per frame in which a list that has arrived is read.
 const _READ_BUDGET_USEC := 800
+## Changes that come within this time are shown together.
+const _CHANGE_DELAY := 1.0
 ## A list of this many rooms takes one page of the backend.
 const _ROOMS_PER_PAGE := 200
 const _OFFLINE_CODES: Array[String] = ["network", "timeout", "unavailable"]
@@ -36,8 +38,9 @@ const _MESSAGES: Dictionary[State, String] = {
 
 ## Lists the rooms and requests the tickets.
 @export var rooms: BackendRooms
-## Seconds between two readings of the list, which is longer for lists of many pages. 0 turns it
-## off.
+## Seconds between two readings of the list while it cannot be followed, which is longer for lists
+## of many pages, and between two searches of the local network. 0 turns all of it off: the list
+## then changes by [method refresh] only.
 @export var refresh_seconds := 10.0
 
 ## What the list shows now.
@@ -57,6 +60,9 @@ var _select_again := false
 var _select_held := true
 var _selecting := false
 var _age := 0.0
+var _follow: BackendRoomFollow
+# Seconds until changes are shown; negative if there are none.
+var _changes_in := -1.0
 var _search_in := -1.0
 var _ping_in := -1.0
 var _pinging := false
@@ -132,8 +138,14 @@ func _process(delta: float) -> void:
 		_ping_in -= delta
 		if _ping_in < 0.0:
 			_ping()
+	_show_changes(delta)
 	_age += delta
-	if _is_due():
+	if not _is_due():
+		return
+	if _is_followed():
+		_age = 0.0
+		_discover_lan()
+	else:
 		_load(true)
 
 
@@ -187,10 +199,56 @@ func _is_due() -> bool:
 	return is_first or _age > refresh_seconds * maxf(pages / 5.0, 1.0)
 
 
+# The list is read once, and followed from then on.
+func _follow_list() -> void:
+	if refresh_seconds <= 0.0 or _follow != null:
+		return
+	_follow = rooms.follow()
+	_follow.list_changed.connect(_on_followed_changed)
+	_follow.state_changed.connect(_on_followed_state)
+
+
+func _is_followed() -> bool:
+	return (
+		_follow != null
+		and _follow.state in [BackendRoomFollow.STATE_LIVE, BackendRoomFollow.STATE_POLLING]
+	)
+
+
+func _on_followed_changed() -> void:
+	if _changes_in < 0.0:
+		_changes_in = _CHANGE_DELAY
+
+
+func _on_followed_state(followed: int) -> void:
+	if followed in [BackendRoomFollow.STATE_FAILED, BackendRoomFollow.STATE_STOPPED]:
+		_follow = null
+
+
+func _show_changes(delta: float) -> void:
+	if _changes_in < 0.0:
+		return
+	_changes_in = maxf(_changes_in - delta, 0.0)
+	# A list that is loading, read or shown is not replaced in the middle of it.
+	if _changes_in > 0.0 or is_busy() or not _is_followed():
+		return
+	_changes_in = -1.0
+	_all = _follow.get_rooms()
+	_select(true)
+
+
+func _stop_following() -> void:
+	if _follow != null:
+		_follow.stop()
+	_follow = null
+	_changes_in = -1.0
+
+
 func _load(quietly: bool) -> void:
 	if rooms == null or _request != null:
 		return
 	if not _is_logged_in():
+		_stop_following()
 		_enter_state(State.NOT_LOGGED_IN)
 		return
 	_age = 0.0
@@ -211,6 +269,7 @@ func _load(quietly: bool) -> void:
 	else:
 		_all = page
 		_select(quietly)
+		_follow_list()
 	_update_buttons()
 
 
@@ -513,7 +572,13 @@ func _update_buttons() -> void:
 	_code.disabled = joining or not _is_logged_in()
 
 
+func _exit_tree() -> void:
+	_stop_following()
+
+
 func _notification(what: int) -> void:
+	if what == NOTIFICATION_VISIBILITY_CHANGED and is_node_ready() and not is_visible_in_tree():
+		_stop_following()
 	if what == NOTIFICATION_TRANSLATION_CHANGED and is_node_ready():
 		_update_count()
 

@@ -9,6 +9,8 @@ pub mod http;
 pub mod lazy_transport;
 pub mod matchmaking;
 pub mod retry;
+pub mod room_creation;
+pub(crate) mod room_lists;
 pub mod transport;
 pub mod worlds;
 

@@ -1,7 +1,7 @@
-//! Faults that are planted on purpose: controls for the tests that have to notice them. In a product all of this is
-//! constant and false.
+//! Failpoints: faults made on purpose, as controls for the tests that have to notice them. In a product all of this is constant
+//! and false.
 
-/// A fault.
+/// A place where the code can be made to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failpoint {
     /// A save is acknowledged locally before it is in the journal.
@@ -11,25 +11,25 @@ pub enum Failpoint {
 }
 
 impl Failpoint {
-    /// Whether this one is planted: in this build, or by a test in its thread.
-    pub fn is_here(self) -> bool {
+    /// Whether this one is active: in this build, or in this thread of a test.
+    pub fn is_active(self) -> bool {
         let built = match self {
-            Self::EarlyAck => cfg!(feature = "planted-early-ack"),
-            Self::FreshSequence => cfg!(feature = "planted-fresh-sequence"),
+            Self::EarlyAck => cfg!(feature = "failpoint-early-ack"),
+            Self::FreshSequence => cfg!(feature = "failpoint-fresh-sequence"),
         };
         #[cfg(feature = "test-util")]
-        let built = built || HERE.get() == Some(self);
+        let built = built || ACTIVE.get() == Some(self);
         built
     }
 }
 
 #[cfg(feature = "test-util")]
 thread_local! {
-    static HERE: std::cell::Cell<Option<Failpoint>> = const { std::cell::Cell::new(None) };
+    static ACTIVE: std::cell::Cell<Option<Failpoint>> = const { std::cell::Cell::new(None) };
 }
 
-/// From now on this thread has the fault.
+/// Makes this failpoint the active one of this thread, or none.
 #[cfg(feature = "test-util")]
-pub fn plant(planted: Option<Failpoint>) {
-    HERE.set(planted);
+pub fn set_failpoint(failpoint: Option<Failpoint>) {
+    ACTIVE.set(failpoint);
 }

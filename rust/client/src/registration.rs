@@ -16,6 +16,7 @@ use std::time::Duration;
 use backend_protocol::registration::{
     Heartbeat, MAX_USED_TICKETS, MAX_WORLDS, RegisterServer, Revocation, ServerLease, ServerStatus,
 };
+use backend_protocol::rooms::RoomOptions;
 use backend_protocol::{Check, limits};
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinHandle;
@@ -60,6 +61,8 @@ pub enum Event {
     DrainRequested,
     /// The room has another invite code than before, or none.
     InviteCodeChanged(Option<String>),
+    /// The backend started this server for a room like this: the game takes it over, see [`Registration::take_room_over`].
+    RoomAssigned(RoomOptions),
     /// No longer listed.
     Deregistered,
 }
@@ -138,6 +141,10 @@ struct Inner {
     openings: AtomicU64,
     /// Wakes the task for an early heartbeat.
     changed: Notify,
+    /// What the backend started this server for.
+    allocation_id: Mutex<Option<String>>,
+    was_assigned: AtomicBool,
+    room_taken_over: AtomicBool,
     players: AtomicU32,
     draining: AtomicBool,
     sequence: AtomicU64,
@@ -175,6 +182,9 @@ impl Registration {
             used_tickets: Mutex::default(),
             openings: AtomicU64::new(0),
             changed: Notify::new(),
+            allocation_id: Mutex::new(None),
+            was_assigned: AtomicBool::new(false),
+            room_taken_over: AtomicBool::new(false),
             players: AtomicU32::new(0),
             draining: AtomicBool::new(false),
             sequence: AtomicU64::new(0),
@@ -333,6 +343,18 @@ impl Registration {
         Ok(())
     }
 
+    /// What the backend started this server for, before it is registered.
+    pub fn set_allocation(&self, allocation_id: String) {
+        *lock(&self.0.allocation_id) = Some(allocation_id);
+        self.0.entry.set_allocated();
+    }
+
+    /// The room of [`Event::RoomAssigned`] was described with [`Self::describe`]: from now on the list shows what this server says.
+    pub fn take_room_over(&self) {
+        self.0.room_taken_over.store(true, Ordering::Relaxed);
+        self.0.changed.notify_one();
+    }
+
     /// Whether the server takes players.
     pub fn set_draining(&self, draining: bool) {
         if self.0.draining.swap(draining, Ordering::Relaxed) != draining {
@@ -407,7 +429,10 @@ impl Inner {
     }
 
     fn entry(&self, described: &ServerDescription) -> RegisterServer {
-        entry::request(&self.instance_id, described.clone(), self.players.load(Ordering::Relaxed))
+        RegisterServer {
+            allocation_id: lock(&self.allocation_id).clone(),
+            ..entry::request(&self.instance_id, described.clone(), self.players.load(Ordering::Relaxed))
+        }
     }
 
     /// The backend knows of the tickets that the heartbeat named. Soon it hears of those that did not fit.
@@ -453,7 +478,17 @@ impl Inner {
         // Before it is told that the server is listed: whoever waits for that finds the code.
         self.set_invite_code(lease.invite_code.clone());
         (self.on_event)(Event::Registered(lease.server_id.clone()));
+        self.assign(lease.room.clone());
         Ok(lease)
+    }
+
+    /// Repeated by the backend until it knows that it was received.
+    fn assign(&self, room: Option<RoomOptions>) {
+        if let Some(room) = room
+            && !self.was_assigned.swap(true, Ordering::Relaxed)
+        {
+            (self.on_event)(Event::RoomAssigned(room));
+        }
     }
 
     fn heartbeat(&self, server_id: &str) -> Heartbeat {
@@ -464,6 +499,7 @@ impl Inner {
             status: self.status(),
             players: self.players.load(Ordering::Relaxed),
             used_tickets: lock(&self.used_tickets).iter().take(MAX_USED_TICKETS).cloned().collect(),
+            room_taken_over: self.room_taken_over.load(Ordering::Relaxed),
             revocations_after: *lock(&self.revocations_as_of),
             worlds: lock(&self.worlds).iter().cloned().collect(),
             ..Heartbeat::default()

@@ -1,6 +1,8 @@
 //! Finding a room and getting into it.
 
+mod creation;
 mod filter;
+pub mod follow;
 pub mod lan_discovery;
 pub mod ping;
 

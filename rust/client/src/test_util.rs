@@ -1,4 +1,4 @@
-//! Access for tests and for the simulation: the numbers that the client draws, faults that are planted, and a few values that
+//! Access for tests and for the simulation: the numbers that the client draws, failpoints, and a few values that
 //! nobody else needs to see. With the feature `test-util` only, which no product has.
 
 use backend_protocol::registration::Revocation;
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::player_store::PlayerStore;
 use crate::registration::Registration;
 
-pub use crate::failpoints::{Failpoint, plant};
+pub use crate::failpoints::{Failpoint, set_failpoint};
 pub use crate::platform::clock::simulated::SimulatedClock;
 pub use crate::platform::rng::seeded::draw_from;
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use backend_protocol::validation::{Claims, TokenKind, Validate, access_audience};
 use backend_protocol::{Code, Problem};
-use backend_token::{Expectation, Leeway, Rejection, Unverified};
+use backend_token::{Leeway, Rejection, Unverified, Validation};
 
 use crate::api::backend::Backend;
 use crate::api::clock_difference::described as described_difference;
@@ -120,7 +120,7 @@ impl TokenValidator {
         if self.0.config.policy == Policy::RemoteOnly {
             return self.ask(token, server_id).await;
         }
-        let unverified = Unverified::of(token).map_err(|rejection| refused(rejection, 0))?;
+        let unverified = Unverified::parse(token).map_err(|rejection| refused(rejection, 0))?;
         let kind = unverified.kind();
         let Claims { sub, name, iat, jti, exp, .. } = self.verify(&unverified, server_id).await?;
         let ticket_id = (kind == TokenKind::Join).then(|| jti.clone());
@@ -174,7 +174,7 @@ impl TokenValidator {
         };
         let keys = self.0.keys.keys_for(unverified.kid()).await?;
         let now = self.0.clock.unix_seconds();
-        let expected = Expectation { kind, audience, now, leeway: Leeway::default() };
+        let expected = Validation { kind, audience, now, leeway: Leeway::default() };
         let difference = self.0.backend.clock_difference();
         unverified.verify(&keys, &expected).map_err(|rejection| refused(rejection, difference))
     }
@@ -212,7 +212,7 @@ impl TokenValidator {
             kind: validated.kind,
             ticket_id: validated.ticket_id,
             // The backend has vouched for what the token says.
-            issued_at: Unverified::of(token)
+            issued_at: Unverified::parse(token)
                 .ok()
                 .and_then(|unverified| unverified.issued_at())
                 .unwrap_or_default(),

@@ -11,4 +11,6 @@ pub use connections::{clock, connect};
 pub use local_folders::{LocalFolder, globalized, journal_folder, storage, worlds_folder};
 pub use overrides::override_for;
 pub use resolve::{ProfileChoice, profile, resolve};
-pub use server_process::{host, is_dedicated_server, is_development_run, query_port, server_key};
+pub use server_process::{
+    allocation_id, host, is_dedicated_server, is_development_run, query_port, server_key,
+};

@@ -7,6 +7,7 @@ pub mod backend_player;
 pub mod backend_request;
 pub mod backend_result;
 pub mod backend_room;
+pub mod backend_room_follow;
 pub mod backend_room_ping;
 pub mod backend_save_conflict;
 pub mod backend_world_chunk;

@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use backend_protocol::validation::TokenKind;
-use backend_token::{Algorithm, Expectation, KeySet, Leeway, SigningKey, Unverified, verify};
+use backend_token::{Algorithm, Validation, KeySet, Leeway, SigningKey, Unverified, verify};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
 
@@ -25,8 +25,8 @@ static ISSUER: LazyLock<Issuer> = LazyLock::new(|| {
     Issuer { key, keys, header }
 });
 
-fn expected() -> Expectation<'static> {
-    Expectation { kind: TokenKind::Access, audience: "game:default", now: NOW, leeway: Leeway::default() }
+fn expected() -> Validation<'static> {
+    Validation { kind: TokenKind::Access, audience: "game:default", now: NOW, leeway: Leeway::default() }
 }
 
 /// The same rules, read from the payload by other code.
@@ -47,12 +47,12 @@ fuzz_target!(|data: &[u8]| {
         // A text from outside. Nobody can sign for us.
         0 => {
             let Ok(token) = std::str::from_utf8(data) else { return };
-            let _what_it_says = Unverified::of(token);
+            let _what_it_says = Unverified::parse(token);
             assert!(verify(token, &issuer.keys, &expected()).is_err());
         }
         // Any payload, well signed.
         1 => {
-            let token = issuer.key.sign_parts(issuer.header.as_bytes(), data);
+            let token = issuer.key.sign_parts(issuer.header.as_bytes(), data).expect("signed");
             if verify(&token, &issuer.keys, &expected()).is_ok() {
                 says_what_it_must(data);
             }
@@ -61,7 +61,7 @@ fuzz_target!(|data: &[u8]| {
         _ => {
             let payload = json!({"iss": "us", "sub": "ada", "aud": "game:default", "exp": NOW + 600, "iat": NOW,
                 "jti": "1", "name": "Ada"});
-            let token = issuer.key.sign_parts(data, payload.to_string().as_bytes());
+            let token = issuer.key.sign_parts(data, payload.to_string().as_bytes()).expect("signed");
             if verify(&token, &issuer.keys, &expected()).is_ok() {
                 let (said, meant): (Value, Value) = (
                     serde_json::from_slice(data).expect("accepted, so it is JSON"),

@@ -5,6 +5,9 @@
 //! under the current epoch and with a sequence above the document's last: a replay is harmless, and a server that lost
 //! its player cannot overwrite. What it sends then is kept as a [`Conflict`], neither dropped nor applied.
 
+mod document_json;
+
+pub use document_json::parse_document;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -67,6 +70,7 @@ pub struct Document {
     /// Grows by one with every applied save, from 1.
     pub version: i64,
     /// The document itself.
+    #[serde(deserialize_with = "document_json::deserialize")]
     pub value: Map<String, Value>,
     /// RFC 3339 time of the last save, UTC.
     pub updated_at: String,
@@ -104,6 +108,7 @@ pub struct SaveItem {
     /// Counts the server's saves of this player in this epoch, from 1.
     pub sequence: i64,
     /// The whole document, at most 256 KiB of JSON.
+    #[serde(deserialize_with = "document_json::deserialize")]
     pub value: Map<String, Value>,
     /// Version that the document had when this server loaded it: the server has not changed it since, and sends it because
     /// the database went back. A document of this or a later version stays as it is, and the outcome is `replayed`.
@@ -171,6 +176,7 @@ pub struct Conflict {
     /// Its sequence.
     pub sequence: i64,
     /// What it saved.
+    #[serde(deserialize_with = "document_json::deserialize")]
     pub value: Map<String, Value>,
     /// RFC 3339 time at which the backend received it, UTC.
     pub received_at: String,

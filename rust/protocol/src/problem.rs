@@ -83,6 +83,8 @@ codes! {
     ServerUnknown = "server_unknown", 404;
     /// No such room, or it is gone.
     RoomNotFound = "room_not_found", 404;
+    /// More rooms meet the query than a followed list has; narrow it, or read the list page by page.
+    TooManyRooms = "too_many_rooms", 422;
     /// The room has no place left.
     RoomFull = "room_full", 409;
     /// The room is draining and accepts no players.
@@ -91,6 +93,14 @@ codes! {
     WrongRoomPassword = "wrong_room_password", 403;
     /// No room has this invite code (any more).
     InviteCodeUnknown = "invite_code_unknown", 404;
+    /// Rooms are not created here, or not for this player.
+    RoomCreationRefused = "room_creation_refused", 403;
+    /// The player has as many rooms as one player may have.
+    RoomLimitReached = "room_limit_reached", 409;
+    /// The room's server could not be started, or ended before the room was ready; `detail` says why.
+    RoomStartFailed = "room_start_failed", 409;
+    /// Nobody waits any more for the room that this server was started for: it should exit.
+    AllocationEnded = "allocation_ended", 409;
     /// The party has no seat left in this room: claimed, expired, or never reserved.
     PartyCodeUnknown = "party_code_unknown", 404;
     /// Another server holds the player now.

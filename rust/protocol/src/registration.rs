@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::limits::{self, Check, FieldError};
-use crate::rooms::{Attributes, RoomPassword, RoomVisibility, check_attributes};
+use crate::rooms::{Attributes, RoomOptions, RoomPassword, RoomVisibility, check_attributes};
 use crate::world_store;
 
 /// Most worlds that one server has open.
@@ -61,6 +61,9 @@ pub struct RegisterServer {
     /// Custom attributes: at most 32, of at most 2 KiB as JSON.
     #[serde(default, skip_serializing_if = "Attributes::is_empty")]
     pub attributes: Attributes,
+    /// What the backend started the server for, from `BACKEND_ALLOCATION_ID`. Absent: somebody else started it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allocation_id: Option<String>,
 }
 
 /// The backend's answer to a registration: an id and a lease to keep.
@@ -79,6 +82,9 @@ pub struct ServerLease {
     /// Code by which players join the room, such as `K7Q-X3M`. Absent: the room is public.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invite_code: Option<String>,
+    /// What this server was started for, see [`HeartbeatReply::room`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room: Option<RoomOptions>,
 }
 
 /// The state a server reports.
@@ -130,6 +136,9 @@ pub struct Heartbeat {
     /// Changed custom attributes: all of them, those that are missing are removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attributes: Option<Attributes>,
+    /// The server has taken [`HeartbeatReply::room`] over: this heartbeat and the next ones describe that room.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub room_taken_over: bool,
     /// Asks for another invite code; the one before is not good any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub new_invite_code: bool,
@@ -204,6 +213,10 @@ pub struct HeartbeatReply {
     /// Code by which players join the room. Absent: the room is public.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invite_code: Option<String>,
+    /// The room that this server was started for. Repeated until [`Heartbeat::room_taken_over`]; until then, the room is listed
+    /// like this rather than as heartbeats describe it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room: Option<RoomOptions>,
 }
 
 impl Check for RegisterServer {
@@ -228,6 +241,9 @@ impl Check for RegisterServer {
         }
         self.password.check("password")?;
         check_attributes("attributes", &self.attributes)?;
+        if let Some(allocation_id) = &self.allocation_id {
+            limits::identifier("allocation_id", allocation_id, 64)?;
+        }
         player_counts(self.players, Some(self.max_players))
     }
 }

@@ -1,9 +1,12 @@
 //! Finding a place to play.
 
 mod attributes;
+mod creation;
+mod events;
 mod filter;
 mod invite_code;
 mod password;
+mod room_filter;
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -15,12 +18,20 @@ pub use attributes::{
     AttributeValue, Attributes, MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTE_NAME, MAX_ATTRIBUTE_TEXT, MAX_ATTRIBUTES,
     check_attribute_name, check_attributes,
 };
+pub use creation::{
+    ABANDONED_AFTER_SECONDS, CreateRoom, DEFAULT_WAIT_SECONDS, MAX_WAIT_SECONDS, QuickPlay, RoomCreation,
+    RoomCreationStatus, RoomOptions,
+};
+pub use events::{
+    EVENT_CHANGE, EVENT_HEARTBEAT_SECONDS, EVENT_RESET, MAX_EVENT_BYTES, MAX_FOLLOWED_ROOMS, RoomChanges,
+};
 pub use filter::{
     AttributeFilter, Comparison, FilterValue, MAX_ATTRIBUTE_FILTERS, MAX_FILTER_BYTES, MAX_FILTER_VALUES,
     parse_attribute_filters,
 };
 pub use invite_code::{INVITE_ALPHABET, INVITE_LENGTH, normal_invite_code};
 pub use password::{MAX_ROOM_PASSWORD, RoomPassword};
+pub use room_filter::RoomFilter;
 
 /// Most seats that one ticket reserves.
 pub const MAX_PARTY: u32 = 16;
@@ -150,7 +161,7 @@ pub enum RoomSort {
 }
 
 /// Which rooms to list, as query parameters. Absent filters do not filter.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams, ToSchema)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct RoomQuery {

@@ -64,10 +64,17 @@ pub const SERVERS: &str = "/v1/servers";
 pub const SERVER: &str = "/v1/servers/{server_id}";
 /// `POST`, server key: [`crate::registration::Heartbeat`] → [`crate::registration::HeartbeatReply`].
 pub const HEARTBEAT: &str = "/v1/servers/{server_id}/heartbeat";
-/// `GET`, access token or server key: [`crate::rooms::RoomQuery`] → [`crate::rooms::RoomPage`].
+/// `GET`, access token or server key: [`crate::rooms::RoomQuery`] → [`crate::rooms::RoomPage`]. `POST`, access token:
+/// [`crate::rooms::CreateRoom`] → [`crate::rooms::RoomCreation`].
 pub const ROOMS: &str = "/v1/rooms";
+/// `GET`, access token or server key: [`crate::rooms::RoomQuery`] → server-sent events with [`crate::rooms::RoomChanges`].
+pub const ROOM_EVENTS: &str = "/v1/rooms/events";
 /// `GET`, access token or server key → [`crate::rooms::Room`].
 pub const ROOM: &str = "/v1/rooms/{room_id}";
+/// `POST`, access token: [`crate::rooms::QuickPlay`] → [`crate::rooms::RoomCreation`].
+pub const QUICK_PLAY: &str = "/v1/rooms/quick-play";
+/// `DELETE`, access token → 204. Gives up a request for a room, created or by quick play.
+pub const ROOM_REQUEST: &str = "/v1/rooms/requests/{request_id}";
 /// `POST`, access token: [`crate::rooms::JoinByCode`] → [`crate::rooms::JoinTicket`].
 pub const TICKET_BY_CODE: &str = "/v1/rooms/by-code/ticket";
 /// `POST`, access token: [`crate::rooms::RequestTicket`], or no body → [`crate::rooms::JoinTicket`].
@@ -135,6 +142,11 @@ pub fn room(room_id: &str) -> String {
 /// The ticket path of one room.
 pub fn ticket(room_id: &str) -> String {
     TICKET.replace("{room_id}", room_id)
+}
+
+/// The path of one request for a room.
+pub fn room_request(request_id: &str) -> String {
+    ROOM_REQUEST.replace("{request_id}", request_id)
 }
 
 /// `route`, one of the `MATCHMAKING_…` paths, for one ticket.

@@ -5,6 +5,7 @@ mod log_format;
 mod matchmaking;
 mod output;
 mod players;
+mod room_process;
 mod serve;
 mod server_keys;
 mod shutdown_signal;
@@ -40,6 +41,9 @@ pub enum Command {
     Players(players::Players),
     /// Prints the API as OpenAPI 3.1
     Openapi,
+    /// Runs one game server for `serve`
+    #[command(hide = true)]
+    RoomProcess(room_process::RoomProcess),
 }
 
 #[derive(Args)]
@@ -62,6 +66,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
         Command::Matchmaking(commands) => matchmaking::run(commands),
         Command::PlayerDocuments(arguments) => players::print_documents(arguments).await,
         Command::Players(arguments) => players::print_all(arguments).await,
+        Command::RoomProcess(arguments) => room_process::run(&arguments),
         Command::Openapi => output::line(openapi_document()?.trim_end()),
     }
 }

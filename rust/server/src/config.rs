@@ -95,6 +95,12 @@ pub struct Config {
     /// Maximum number of open connections per IP address. Loopback and trusted proxies are not limited
     #[arg(long, env = "BACKEND_MAX_CONNECTIONS_PER_ADDRESS", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections_per_address: u32,
+    /// Maximum number of room lists that are followed at the same time, each on a connection of its own
+    #[arg(long, env = "BACKEND_MAX_ROOM_FOLLOWERS", default_value_t = 5_000)]
+    pub max_room_followers: u32,
+    /// Maximum number of room lists that are followed from one IP address. Loopback is not limited
+    #[arg(long, env = "BACKEND_MAX_ROOM_FOLLOWERS_PER_ADDRESS", default_value_t = 64)]
+    pub max_room_followers_per_address: u32,
     /// Seconds within which a client must send the head of a request and accept each part of a reply. Bodies must arrive at
     /// 8 KiB/s or more after that time
     #[arg(long, env = "BACKEND_SLOW_CLIENT_SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=600))]
@@ -144,6 +150,15 @@ pub struct Config {
     /// Matchmakers and their rule sets, as a JSON file. Without it there is no matchmaking
     #[arg(long, env = "BACKEND_MATCHMAKING", value_parser = path)]
     pub matchmaking: Option<PathBuf>,
+    /// Rooms on demand and quick play: how game servers are started, as a JSON file. Without it there are none
+    #[arg(long, env = "BACKEND_ROOMS_ON_DEMAND", value_parser = path)]
+    pub rooms_on_demand: Option<PathBuf>,
+    /// Game servers of this host that are started ahead of time. Default: `spare_servers` of `--rooms-on-demand`
+    #[arg(long, env = "BACKEND_SPARE_SERVERS")]
+    pub spare_servers: Option<u32>,
+    /// The program whose subcommand `room-process` runs a game server. Default: this one
+    #[arg(long, hide = true, value_parser = path)]
+    pub room_process_program: Option<PathBuf>,
     /// Lifetime of a refresh token, in seconds
     #[arg(long, env = "BACKEND_REFRESH_TOKEN_SECONDS", default_value_t = 30 * 24 * 3600, value_parser = clap::value_parser!(u32).range(60..))]
     pub refresh_token_seconds: u32,
@@ -196,6 +211,8 @@ impl Default for Config {
             player_requests_per_minute: 600,
             max_connections: 10_000,
             max_connections_per_address: 256,
+            max_room_followers: 5_000,
+            max_room_followers_per_address: 64,
             slow_client_seconds: 10,
             allowed_origins: Vec::new(),
             mail: MailTarget::None,
@@ -211,6 +228,9 @@ impl Default for Config {
             access_token_seconds: 600,
             ticket_seconds: 60,
             matchmaking: None,
+            rooms_on_demand: None,
+            spare_servers: None,
+            room_process_program: None,
             refresh_token_seconds: 30 * 24 * 3600,
         }
     }

@@ -4,6 +4,7 @@
 
 mod accounts;
 mod admin;
+mod allocation;
 mod auth;
 pub mod config;
 pub mod database;
@@ -25,6 +26,8 @@ mod validation;
 mod world_store;
 
 pub use accounts::mail::target::{MailTarget, target as mail_target};
+#[cfg(target_os = "linux")]
+pub use allocation::local::supervisor::run as run_room_process;
 pub use auth::audit::TARGET as AUDIT_TARGET;
 pub use auth::identity_providers::{IdentityProvider, provider as identity_provider};
 pub use auth::{admin_keys, server_keys, signing_keys};

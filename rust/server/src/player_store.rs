@@ -8,7 +8,9 @@ pub(crate) mod saves;
 use axum::Json;
 use axum::extract::State;
 use backend_protocol::Problem;
-use backend_protocol::player_store::{Document, LoadPlayers, LoadedPlayer, LoadedPlayers, PlayerDocuments};
+use backend_protocol::player_store::{
+    Document, LoadPlayers, LoadedPlayer, LoadedPlayers, PlayerDocuments, parse_document,
+};
 use serde_json::{Map, Value, json};
 use sqlx::{Any, AssertSqlSafe, Executor, Row};
 
@@ -105,7 +107,7 @@ async fn documents<'c>(
 }
 
 fn object(text: &str) -> ApiResult<Map<String, Value>> {
-    serde_json::from_str(text).map_err(|error| anyhow::Error::from(error).context("a stored document").into())
+    parse_document(text).map_err(|error| anyhow::Error::from(error).context("a stored document").into())
 }
 
 /// One player's documents by key, for `backend-server player-documents`.

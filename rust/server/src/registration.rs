@@ -5,11 +5,13 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use backend_protocol::registration::{Heartbeat, HeartbeatReply, RegisterServer, ServerLease, ServerStatus};
 use backend_protocol::{Code, Problem, limits, unicode};
-use sqlx::Row;
 use sqlx::any::AnyRow;
+use sqlx::{AssertSqlSafe, Row};
 use unicode_normalization::UnicodeNormalization;
 use uuid::Uuid;
 
+use crate::allocation;
+use crate::allocation::registration::RegisteringAllocation;
 use crate::auth::audit::Event;
 use crate::auth::extractors::ServerAuth;
 use crate::auth::revocations;
@@ -19,7 +21,7 @@ use crate::http::idempotency::IdempotencyKey;
 use crate::http::{ApiError, ApiResult, JsonBody};
 use crate::player_store::{conflicts, leases};
 use crate::rooms::{
-    attributes as room_attributes, invite_codes, password, seats, visibility_of, visibility_text,
+    attributes as room_attributes, changes, invite_codes, password, seats, visibility_of, visibility_text,
 };
 use crate::state::AppState;
 use crate::world_store;
@@ -41,7 +43,7 @@ pub fn status_of(text: &str) -> ServerStatus {
 }
 
 /// Tags as one column, in which `,tag,` can be searched.
-fn tags_text(tags: &[String]) -> ApiResult<String> {
+pub fn tags_text(tags: &[String]) -> ApiResult<String> {
     if tags.iter().any(|tag| tag.contains(',')) {
         return Err(ApiError::field("tags", "must not contain commas"));
     }
@@ -69,7 +71,7 @@ pub async fn fold_names(database: &Database) -> sqlx::Result<()> {
 }
 
 /// Puts a server where it belongs in lists by players.
-async fn list_players(tx: &mut Transaction, server_id: &str, players: i64) -> sqlx::Result<()> {
+pub async fn list_players(tx: &mut Transaction, server_id: &str, players: i64) -> sqlx::Result<()> {
     sqlx::query(
         "INSERT INTO server_players (listed_id, player_count) VALUES ($1, $2) \
          ON CONFLICT (listed_id) DO UPDATE SET player_count = excluded.player_count",
@@ -90,24 +92,29 @@ pub async fn register(
     key: IdempotencyKey,
     body: JsonBody<RegisterServer>,
 ) -> ApiResult<(StatusCode, Json<ServerLease>)> {
-    let entry = body.value;
-    let tags = tags_text(&entry.tags)?;
-    let password_hash = password::stored(&state, &entry.password).await?;
-    let attributes = serde_json::to_string(&entry.attributes).map_err(anyhow::Error::from)?;
+    let mut entry = body.value;
+    let own_password_hash = password::stored(&state, &entry.password).await?;
     let mut tx = state.database.begin().await?;
+    let allocation = allocation::registration::begin(&state, &mut tx, &mut entry).await?;
+    let password_hash =
+        own_password_hash.or_else(|| allocation.as_ref().and_then(RegisteringAllocation::password_hash));
+    let tags = tags_text(&entry.tags)?;
+    let attributes = serde_json::to_string(&entry.attributes).map_err(anyhow::Error::from)?;
     let lease_until = leases::lease_until(&state, &tx);
     let row = sqlx::query(
         "INSERT INTO servers (server_id, key_hash, instance_id, name, address, port, map, mode, region, version, \
          tags, players, max_players, status, heartbeat_sequence, created_at, lease_until, certificate, registered_with, \
-         name_folded, visibility, password_hash, attributes, query_port) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 'ready', 0, $14, $15, $16, $17, $18, $19, $20, $21, $22) \
+         name_folded, visibility, password_hash, attributes, query_port, assigned_room) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 'ready', 0, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23) \
          ON CONFLICT (key_hash, instance_id) DO UPDATE SET name = excluded.name, name_folded = excluded.name_folded, address = excluded.address, \
          port = excluded.port, query_port = excluded.query_port, map = excluded.map, mode = excluded.mode, region = excluded.region, \
          version = excluded.version, tags = excluded.tags, players = excluded.players, \
          max_players = excluded.max_players, status = excluded.status, certificate = excluded.certificate, \
          lease_until = CASE WHEN servers.lease_until = 0 AND servers.registered_with = excluded.registered_with \
          THEN 0 ELSE excluded.lease_until END, registered_with = excluded.registered_with, \
-         visibility = excluded.visibility, password_hash = excluded.password_hash, attributes = excluded.attributes, \
+         visibility = excluded.visibility, \
+         password_hash = CASE WHEN $24 = 1 THEN COALESCE(excluded.password_hash, servers.password_hash) ELSE excluded.password_hash END, \
+         attributes = excluded.attributes, assigned_room = excluded.assigned_room, \
          drain_requested_at = NULL RETURNING server_id, invite_code",
     )
     .bind(Uuid::now_v7().to_string())
@@ -133,6 +140,9 @@ pub async fn register(
     .bind(password_hash)
     .bind(attributes)
     .bind(entry.query_port.map(i64::from))
+    .bind(allocation.as_ref().and_then(|allocation| allocation.assigned_room.clone()))
+    // The server does not know the password that its room was created with.
+    .bind(i64::from(allocation.is_some()))
     .fetch_one(&mut *tx.conn)
     .await?;
     let server_id: String = row.try_get("server_id")?;
@@ -143,8 +153,15 @@ pub async fn register(
     // A server that was forgotten and comes back still holds the players that no other has taken.
     leases::renew_all(&state, &mut tx, &server_id).await?;
     world_store::renew_all(&mut tx, &server_id, lease_until).await?;
+    if let Some(allocation) = &allocation {
+        allocation.complete(&state, &mut tx, &server_id).await?;
+    }
+    changes::record(&state.database, &mut tx, std::slice::from_ref(&server_id)).await?;
     tx.commit().await?;
-    state.rooms.page_cache.invalidate();
+    if let Some(allocation) = &allocation {
+        allocation.notify(&state);
+    }
+    state.rooms.rooms_changed();
     Event::new("server_registered").server(&server_id).ok();
     tracing::debug!(server_id, name = entry.name, "a server registered");
     let lease = ServerLease {
@@ -153,6 +170,7 @@ pub async fn register(
         heartbeat_seconds: state.config.heartbeat_seconds,
         backend_id: Some(state.database.backend_id().to_owned()),
         invite_code,
+        room: allocation.and_then(|allocation| allocation.room),
     };
     Ok((StatusCode::CREATED, Json(lease)))
 }
@@ -195,17 +213,27 @@ impl<'a> ReportedEntry<'a> {
         lease_until: i64,
     ) -> sqlx::Result<Option<AnyRow>> {
         let beat = self.beat;
-        sqlx::query(
+        // Until the server has taken its room over, the room is listed as it was requested.
+        sqlx::query(AssertSqlSafe(
             "UPDATE servers SET lease_until = $1, heartbeat_sequence = $2, status = $3, players_before = players, \
-             players = $4, map = COALESCE($5, map), mode = COALESCE($6, mode), \
-             max_players = COALESCE($7, max_players), tags = COALESCE($8, tags), \
+             players = $4, map = CASE WHEN KEPT THEN map ELSE COALESCE($5, map) END, \
+             mode = CASE WHEN KEPT THEN mode ELSE COALESCE($6, mode) END, \
+             max_players = CASE WHEN KEPT THEN max_players ELSE COALESCE($7, max_players) END, \
+             tags = CASE WHEN KEPT THEN tags ELSE COALESCE($8, tags) END, \
              rolled_back_at = CASE WHEN heartbeat_sequence < $12 THEN $2 \
              WHEN rolled_back_at > $12 THEN rolled_back_at ELSE 0 END, \
-             visibility = COALESCE($13, visibility), attributes = COALESCE($14, attributes), \
-             password_hash = CASE WHEN $15 = 1 THEN $16 ELSE password_hash END \
+             visibility = CASE WHEN KEPT THEN visibility ELSE COALESCE($13, visibility) END, \
+             attributes = CASE WHEN KEPT THEN attributes ELSE COALESCE($14, attributes) END, \
+             password_hash = CASE WHEN $15 = 1 AND NOT (KEPT) THEN $16 ELSE password_hash END, \
+             assigned_room = CASE WHEN KEPT THEN assigned_room END, \
+             heartbeat_changed = CASE WHEN status <> $3 OR players <> $4 OR (NOT (KEPT) AND (map <> COALESCE($5, map) \
+             OR mode <> COALESCE($6, mode) OR max_players <> COALESCE($7, max_players) OR tags <> COALESCE($8, tags) \
+             OR visibility <> COALESCE($13, visibility) OR attributes <> COALESCE($14, attributes) \
+             OR ($15 = 1 AND ($16 IS NULL) <> (password_hash IS NULL)))) THEN 1 ELSE 0 END \
              WHERE server_id = $9 AND key_hash = $10 AND lease_until > $11 AND heartbeat_sequence < $2 \
-             RETURNING players_before, rolled_back_at, visibility, invite_code, drain_requested_at",
-        )
+             RETURNING players_before, rolled_back_at, visibility, invite_code, assigned_room, drain_requested_at, heartbeat_changed"
+                .replace("KEPT", "assigned_room IS NOT NULL AND ($17 = 0 OR assigned_room = '')"),
+        ))
         .bind(lease_until)
         .bind(self.sequence)
         .bind(status_text(beat.status))
@@ -222,6 +250,7 @@ impl<'a> ReportedEntry<'a> {
         .bind(self.attributes)
         .bind(i64::from(beat.password.is_some()))
         .bind(self.password_hash)
+        .bind(i64::from(beat.room_taken_over))
         .fetch_optional(&mut *tx.conn)
         .await
     }
@@ -245,10 +274,11 @@ pub async fn heartbeat(
     let mut tx = state.database.begin().await?;
     let lease_until = leases::lease_until(&state, &tx);
     let beaten = entry.store(&mut tx, &server_id, &server.key_hash, lease_until).await?;
-    let mut holds = 0;
+    let (mut holds, mut changed) = (0, false);
     // Reported until a reply that reported it has arrived: replies get lost.
     let rolled_back_at: i64;
     let invite_code: Option<String>;
+    let assigned_room: Option<String>;
     let drain_requested_at: Option<i64>;
     if let Some(row) = beaten {
         rolled_back_at = row.try_get("rolled_back_at")?;
@@ -260,16 +290,18 @@ pub async fn heartbeat(
         if row.try_get::<i64, _>("players_before")? != i64::from(beat.players) {
             list_players(&mut tx, &server_id, i64::from(beat.players)).await?;
         }
-        if let Some(attributes) = &beat.attributes {
+        assigned_room = row.try_get("assigned_room")?;
+        if let Some(attributes) = beat.attributes.as_ref().filter(|_| assigned_room.is_none()) {
             room_attributes::store(&mut tx, &server_id, attributes).await?;
         }
-        seats::end(&state.database, &mut tx, &server_id, &beat.used_tickets).await?;
+        let seats_ended = seats::end(&state.database, &mut tx, &server_id, &beat.used_tickets).await?;
+        changed = seats_ended || row.try_get::<i64, _>("heartbeat_changed")? != 0;
         holds = leases::renew_all(&state, &mut tx, &server_id).await?;
         world_store::renew(&mut tx, &server_id, &beat.worlds, lease_until).await?;
     } else {
         // Late and overtaken, or not listed: only the latter is told.
         let row = sqlx::query(
-            "SELECT rolled_back_at, invite_code, drain_requested_at FROM servers WHERE server_id = $1 AND key_hash = $2 AND lease_until > $3",
+            "SELECT rolled_back_at, invite_code, assigned_room, drain_requested_at FROM servers WHERE server_id = $1 AND key_hash = $2 AND lease_until > $3",
         )
         .bind(&server_id)
         .bind(&server.key_hash)
@@ -279,6 +311,7 @@ pub async fn heartbeat(
         .ok_or_else(|| ApiError::new(Code::ServerUnknown, "not listed (any more); register again"))?;
         rolled_back_at = row.try_get("rolled_back_at")?;
         invite_code = row.try_get("invite_code")?;
+        assigned_room = row.try_get("assigned_room")?;
         drain_requested_at = row.try_get("drain_requested_at")?;
     }
     let rolled_back = rolled_back_at > confirmed;
@@ -287,8 +320,14 @@ pub async fn heartbeat(
     let (revocations, revocations_as_of) = revocations::since(&mut tx, beat.revocations_after).await?;
     // From the database: another replica may have read a new key a moment before this one.
     let key_ids = Some(signing_keys::active_kids(&mut tx.conn, tx.now).await?);
+    if changed {
+        changes::record(&state.database, &mut tx, std::slice::from_ref(&server_id)).await?;
+    }
     tx.commit().await?;
     state.rooms.page_cache.invalidate();
+    if changed {
+        state.rooms.followers.rooms_changed();
+    }
     if rolled_back {
         tracing::warn!(
             server_id,
@@ -300,7 +339,10 @@ pub async fn heartbeat(
         lease_seconds: state.config.lease_seconds,
         // A server that holds players has to learn soon that another server waits for one of them, and a server that admitted
         // players that one of them was banned.
-        heartbeat_seconds: if holds > 0 || beat.players > 0 {
+        heartbeat_seconds: if assigned_room.is_some() {
+            // A spare learns soon what it is.
+            1
+        } else if holds > 0 || beat.players > 0 {
             state.config.heartbeat_seconds.min(state.config.holder_heartbeat_seconds)
         } else {
             state.config.heartbeat_seconds
@@ -313,6 +355,7 @@ pub async fn heartbeat(
         revocations_as_of,
         key_ids,
         invite_code,
+        room: assigned_room.as_deref().and_then(allocation::registration::assigned),
     }))
 }
 
@@ -338,9 +381,10 @@ pub async fn deregister(
         world_store::release_all(&mut tx, &server_id).await?;
         invite_codes::remove(&mut tx, &server_id).await?;
         seats::end_all(&mut tx, &server_id).await?;
+        changes::record(&state.database, &mut tx, std::slice::from_ref(&server_id)).await?;
     }
     tx.commit().await?;
-    state.rooms.page_cache.invalidate();
+    state.rooms.rooms_changed();
     if gone.rows_affected() > 0 {
         Event::new("server_deregistered").server(&server_id).ok();
     }

@@ -3,12 +3,17 @@
 mod attempt_limits;
 pub mod attributes;
 pub mod caches;
+pub mod changes;
+pub mod create;
+pub mod follow;
 mod growing_statement;
 pub mod invite_codes;
 pub mod list;
 pub mod live;
 mod page_cache;
 pub mod password;
+pub mod quick_play;
+pub mod requests;
 pub mod seats;
 pub mod tickets;
 

@@ -11,6 +11,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::accounts::mail;
+use crate::allocation::settings::AllocationSettings;
+use crate::allocation::{self, Allocation};
 use crate::auth::authorization::AuthorizationLoader;
 use crate::auth::identity_providers::IdentityProviders;
 use crate::auth::password_hash::PasswordHashes;
@@ -26,6 +28,7 @@ use crate::jobs::{self, expiry};
 use crate::matchmaking::settings::Matchmaking;
 use crate::player_store::epochs::Epochs;
 use crate::rooms::caches::RoomCaches;
+use crate::rooms::follow;
 use crate::state::{AppState, Shared};
 use crate::world_store::objects::Objects;
 use crate::{health, matchmaking, registration, router};
@@ -49,12 +52,19 @@ pub struct Running {
     reloading_keys: JoinHandle<()>,
     mailing: JoinHandle<()>,
     matching: JoinHandle<()>,
+    following: [JoinHandle<()>; 2],
+    allocating: Option<JoinHandle<()>>,
 }
 
 /// Opens the database, loads the keys and begins to serve.
 pub async fn start(config: Config) -> anyhow::Result<Running> {
     health::collect_metrics();
     let matchmaking = Matchmaking::load(config.matchmaking.as_deref())?;
+    let allocation = AllocationSettings::load(
+        config.rooms_on_demand.as_deref(),
+        config.spare_servers,
+        config.room_process_program.as_deref(),
+    )?;
     let database = Database::open(&config.database).await?;
     let tokens = Tokens::load(&database, &config).await?;
     let epochs = Epochs::load(&database).await?;
@@ -77,6 +87,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         email_accounts: mail::email_accounts(&config),
         mail: mail_queue,
         matchmaking,
+        allocation: Allocation::new(allocation),
         identity_providers,
         config,
         database,
@@ -107,7 +118,37 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let reloading_keys = tokio::spawn(async move { followed.tokens.reload_keys(&followed.database).await });
     let mailing = mail::run(state.clone(), transport, mail_jobs);
     let matching = tokio::spawn(matchmaking::run(state.clone()));
-    Ok(Running { address, new_server_key, state, stop, serving, jobs, reloading_keys, mailing, matching })
+    let following =
+        [tokio::spawn(follow::run(state.clone())), tokio::spawn(follow::notify_replicas(state.clone()))];
+    let allocating = allocate(&state, address)?;
+    Ok(Running {
+        address,
+        new_server_key,
+        state,
+        stop,
+        serving,
+        jobs,
+        reloading_keys,
+        mailing,
+        matching,
+        following,
+        allocating,
+    })
+}
+
+/// Begins to start servers, if the settings have it.
+#[cfg(target_os = "linux")]
+fn allocate(state: &AppState, address: SocketAddr) -> anyhow::Result<Option<JoinHandle<()>>> {
+    let Some(settings) = state.allocation.settings() else { return Ok(None) };
+    let key_file = state.config.server_key_file.as_deref();
+    let allocator = allocation::local::LocalAllocator::new(settings, settings.url_of(address), key_file)?;
+    Ok(Some(tokio::spawn(allocation::run(state.clone(), Arc::new(allocator)))))
+}
+
+#[cfg(not(target_os = "linux"))]
+#[allow(clippy::unnecessary_wraps, reason = "it fails where servers are started")]
+fn allocate(_state: &AppState, _address: SocketAddr) -> anyhow::Result<Option<JoinHandle<()>>> {
+    Ok(None)
 }
 
 impl Running {
@@ -129,6 +170,16 @@ impl Running {
         self.reloading_keys.abort();
         // Matches that are half formed are undone by the database; the next replica goes on.
         self.matching.abort();
+        // Streams would go on for ever. Followers go on at another replica.
+        self.state.rooms.followers.close();
+        for task in &self.following {
+            task.abort();
+        }
+        // Servers go on: the next start of the backend finds them.
+        if let Some(allocating) = &self.allocating {
+            allocating.abort();
+        }
+        self.state.allocation.notify();
         let finished = tokio::time::timeout(DRAIN_TIMEOUT, &mut self.serving).await;
         if finished.is_err() {
             tracing::warn!("requests were still running after {} s", DRAIN_TIMEOUT.as_secs());

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::accounts::mail::queue::MailQueue;
+use crate::allocation::Allocation;
 use crate::auth::authorization::AuthorizationLoader;
 use crate::auth::identity_providers::IdentityProviders;
 use crate::auth::password_hash::PasswordHashes;
@@ -34,6 +35,7 @@ pub struct Shared {
     pub identity_providers: IdentityProviders,
     pub mail: MailQueue,
     pub matchmaking: Matchmaking,
+    pub allocation: Allocation,
     pub email_accounts: EmailAccounts,
     /// The store of worlds' chunks.
     pub objects: Arc<Objects>,

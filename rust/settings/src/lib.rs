@@ -203,6 +203,13 @@ pub const QUERY_PORT: ProcessSetting = ProcessSetting {
     overrides: Override::both("BACKEND_QUERY_PORT", "--backend-query-port"),
     description: "UDP port on which a dedicated server answers queries. 0 = chosen by the system",
 };
+pub const ALLOCATION_ID: ProcessSetting = ProcessSetting {
+    subject: "allocation of a room on demand",
+    default: "none",
+    overrides: Override::environment("BACKEND_ALLOCATION_ID"),
+    description: "Set by the backend when it starts a dedicated server. The server registers with it and becomes the room that was \
+                  requested",
+};
 pub const EMPTY_SERVER_TIMEOUT: ProcessSetting = ProcessSetting {
     subject: "property `BackendShutdown.empty_server_timeout`",
     default: "0",
@@ -230,5 +237,5 @@ pub const MODE: ProcessSetting = ProcessSetting {
 };
 
 /// All settings that are no Project Settings.
-pub const PROCESS_SETTINGS: [&ProcessSetting; 6] =
-    [&PROFILE, &QUERY_PORT, &EMPTY_SERVER_TIMEOUT, &SERVER_KEY, &SERVER_KEY_FILE, &MODE];
+pub const PROCESS_SETTINGS: [&ProcessSetting; 7] =
+    [&PROFILE, &QUERY_PORT, &ALLOCATION_ID, &EMPTY_SERVER_TIMEOUT, &SERVER_KEY, &SERVER_KEY_FILE, &MODE];

@@ -229,6 +229,7 @@ impl State {
             heartbeat_seconds: self.heartbeat_seconds,
             backend_id: self.backend_id.clone(),
             invite_code: self.invite_code.clone(),
+            room: None,
         }
     }
 
@@ -271,6 +272,7 @@ impl State {
             revocations_as_of: self.revocations_as_of,
             key_ids: self.key_ids.clone(),
             invite_code: self.invite_code.clone(),
+            room: None,
         })
     }
 

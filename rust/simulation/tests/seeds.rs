@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use backend_client::test_util::{Failpoint, plant};
+use backend_client::test_util::{Failpoint, set_failpoint};
 use backend_simulation::{Faults, RunResult, mixed, play};
 
 /// Seeds of a plain run of the tests; each of them is played twice.
 const FEW: u64 = 50;
 /// Of many seeds every so many is played twice.
 const TWICE: u64 = 16;
-/// Seeds within which a planted fault has to be noticed.
+/// Seeds within which an active failpoint has to be noticed.
 const CONTROL: u64 = 500;
 /// Stack of a thread that plays: unoptimised futures are large.
 const STACK: usize = 8 * 1024 * 1024;
@@ -26,7 +26,7 @@ struct Order {
     jobs: u64,
     /// Every so many seeds is played twice.
     twice: u64,
-    planted: Option<Failpoint>,
+    failpoint: Option<Failpoint>,
     /// Prints everything that happens.
     aloud: bool,
 }
@@ -95,7 +95,7 @@ fn play_all(order: Order) -> Sum {
         .map(|_| {
             let (next, stop, sum) = (Arc::clone(&next), Arc::clone(&stop), Arc::clone(&sum));
             let work = move || {
-                plant(order.planted);
+                set_failpoint(order.failpoint);
                 while !stop.load(Ordering::Relaxed) {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     if number >= order.seeds {
@@ -150,7 +150,7 @@ fn every_seed_keeps_the_promises_and_is_repeatable() {
         seeds: seeds.unwrap_or(FEW),
         jobs: given("SIM_JOBS").unwrap_or(cores),
         twice: if seeds.is_some() { TWICE } else { 1 },
-        planted: None,
+        failpoint: None,
         aloud: given("SIM_TRACE").is_some(),
     };
     let sum = play_all(order);
@@ -166,12 +166,18 @@ fn every_seed_keeps_the_promises_and_is_repeatable() {
 }
 
 /// How many seeds it takes until the fault is noticed.
-fn noticed_within(planted: Failpoint) -> u64 {
-    let order =
-        Order { first: 0, seeds: CONTROL, jobs: 1, twice: u64::MAX, planted: Some(planted), aloud: false };
+fn noticed_within(failpoint: Failpoint) -> u64 {
+    let order = Order {
+        first: 0,
+        seeds: CONTROL,
+        jobs: 1,
+        twice: u64::MAX,
+        failpoint: Some(failpoint),
+        aloud: false,
+    };
     let sum = play_all(order);
-    assert!(!sum.failures.is_empty(), "{planted:?} was not noticed in {CONTROL} seeds");
-    println!("control {planted:?}: noticed, {:?}", sum.failures);
+    assert!(!sum.failures.is_empty(), "{failpoint:?} was not noticed in {CONTROL} seeds");
+    println!("control {failpoint:?}: noticed, {:?}", sum.failures);
     sum.played
 }
 

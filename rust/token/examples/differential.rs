@@ -7,7 +7,7 @@ use std::io::{BufWriter, Write};
 
 use anyhow::{Context, Result};
 use backend_protocol::validation::TokenKind;
-use backend_token::{Algorithm, Expectation, KeySet, Leeway, SigningKey, verify};
+use backend_token::{Algorithm, KeySet, Leeway, SigningKey, Validation, verify};
 use serde_json::{Map, Value, json};
 
 /// In 2096: later than any build.
@@ -44,13 +44,13 @@ fn main() -> Result<()> {
     let document = json!({ "keys": [key.jwk()] }).to_string();
     let keys = KeySet::from_json("us", document.as_bytes(), &[Algorithm::EdDSA])?;
     let leeway = Leeway::default();
-    let expected = Expectation { kind: TokenKind::Access, audience: "game:default", now: NOW, leeway };
+    let expected = Validation { kind: TokenKind::Access, audience: "game:default", now: NOW, leeway };
     let mut out = BufWriter::new(std::io::stdout().lock());
     let told = json!({"jwk": key.jwk(), "issuer": "us", "audience": expected.audience, "now": NOW,
         "leeway": leeway.seconds(), "typ": "access+jwt"});
     writeln!(out, "{told}")?;
     for _ in 0..count {
-        let token = changed_token(&mut dice, &key);
+        let token = changed_token(&mut dice, &key)?;
         let verdict = verify(&token, &keys, &expected);
         let why = verdict.as_ref().err().map(ToString::to_string);
         writeln!(out, "{}", json!({"token": token, "accepted": verdict.is_ok(), "why": why}))?;
@@ -59,7 +59,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn changed_token(dice: &mut Dice, key: &SigningKey) -> String {
+fn changed_token(dice: &mut Dice, key: &SigningKey) -> Result<String> {
     let mut header = json!({"alg": "EdDSA", "typ": "access+jwt", "kid": key.kid()});
     let mut claims = json!({"iss": "us", "sub": "ada", "aud": "game:default", "exp": NOW + 600, "iat": NOW,
         "jti": "1", "name": "Ada"});
@@ -77,8 +77,8 @@ fn changed_token(dice: &mut Dice, key: &SigningKey) -> String {
         1 => claims = respell(dice, &claims),
         _ => {}
     }
-    let token = key.sign_parts(header.as_bytes(), claims.as_bytes());
-    if dice.below(3) == 0 { damage(dice, token) } else { token }
+    let token = key.sign_parts(header.as_bytes(), claims.as_bytes())?;
+    Ok(if dice.below(3) == 0 { damage(dice, token) } else { token })
 }
 
 fn change(dice: &mut Dice, object: &mut Value, names: &[&str]) {

@@ -1,11 +1,12 @@
-//! The signature algorithms there are: asymmetric ones only, so that no public key can be taken for a shared secret.
+//! The signature algorithms that are accepted: asymmetric ones only, so that no public key can be taken for a shared secret.
+//!
+//! A type of its own, because the library's also holds HMAC: here no value names a symmetric algorithm.
 
 use aws_lc_rs::signature::{self, RsaParameters, VerificationAlgorithm};
 
-/// How a key signs (RFC 7518 §3, RFC 8037 §3.1). Which of them an issuer may use is the caller's choice.
+/// The signature algorithm of a key (RFC 7518 §3, RFC 8037 §3.1). Which of them an issuer may use is the caller's choice.
 ///
-/// Ed25519 goes by its older name `EdDSA`, which issuers write; the fully specified `Ed25519` of RFC 9864 is another
-/// name and not accepted for it.
+/// Ed25519 has its older name `EdDSA`, which issuers write. The fully specified `Ed25519` of RFC 9864 is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Algorithm {
     /// Ed25519.
@@ -27,7 +28,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// Every algorithm there is.
+    /// All algorithms.
     pub const ALL: &[Self] = &[
         Self::EdDSA,
         Self::ES256,
@@ -39,7 +40,7 @@ impl Algorithm {
         Self::PS512,
     ];
 
-    /// As it stands in `alg`.
+    /// Its name in `alg`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::EdDSA => "EdDSA",
@@ -53,13 +54,28 @@ impl Algorithm {
         }
     }
 
-    /// The one that `alg` names exactly.
-    pub fn named(name: &str) -> Option<Self> {
+    /// The algorithm with exactly this name in `alg`.
+    pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|algorithm| algorithm.name() == name)
     }
 
+    /// The same algorithm as the library names it.
+    pub(super) const fn library(self) -> jsonwebtoken::Algorithm {
+        use jsonwebtoken::Algorithm as Library;
+        match self {
+            Self::EdDSA => Library::EdDSA,
+            Self::ES256 => Library::ES256,
+            Self::RS256 => Library::RS256,
+            Self::RS384 => Library::RS384,
+            Self::RS512 => Library::RS512,
+            Self::PS256 => Library::PS256,
+            Self::PS384 => Library::PS384,
+            Self::PS512 => Library::PS512,
+        }
+    }
+
     /// `kty` and `crv` of its keys.
-    pub(super) const fn key_kind(self) -> (&'static str, Option<&'static str>) {
+    pub(super) const fn key_type(self) -> (&'static str, Option<&'static str>) {
         match self {
             Self::EdDSA => ("OKP", Some("Ed25519")),
             Self::ES256 => ("EC", Some("P-256")),
@@ -67,8 +83,8 @@ impl Algorithm {
         }
     }
 
-    /// For the keys that are points: Ed25519 and P-256.
-    pub(super) fn of_points(self) -> Option<&'static dyn VerificationAlgorithm> {
+    /// The parameters with which a point is parsed: Ed25519 and P-256.
+    pub(super) fn point_parameters(self) -> Option<&'static dyn VerificationAlgorithm> {
         match self {
             Self::EdDSA => Some(&signature::ED25519),
             Self::ES256 => Some(&signature::ECDSA_P256_SHA256_FIXED),
@@ -76,8 +92,8 @@ impl Algorithm {
         }
     }
 
-    /// For RSA keys.
-    pub(super) fn of_rsa(self) -> Option<&'static RsaParameters> {
+    /// The parameters with which an RSA key is parsed.
+    pub(super) fn rsa_parameters(self) -> Option<&'static RsaParameters> {
         match self {
             Self::EdDSA | Self::ES256 => None,
             Self::RS256 => Some(&signature::RSA_PKCS1_2048_8192_SHA256),

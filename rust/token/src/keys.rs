@@ -1,28 +1,28 @@
-//! The public keys of an issuer: which of those it publishes may be used, and for what.
+//! The public keys of an issuer: which of the published keys are used, and with which algorithm.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use aws_lc_rs::signature::{ParsedPublicKey, RsaPublicKeyComponents};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::DecodingKey;
 use serde_json::Value;
 
 use super::algorithm::Algorithm;
 use super::json::{self, Members};
+use super::key_rejection::{KeyRejection, MAX_KID_BYTES};
+use super::provider::{self, install_crypto_provider};
 use super::rsa;
 
 /// Longest key set read, in bytes.
 pub const MAX_KEY_SET_BYTES: usize = 64 * 1024;
 /// Most keys in a key set.
 pub const MAX_KEYS: usize = 32;
-/// Longest name of a key, in bytes.
-pub const MAX_KEY_NAME: usize = 128;
 
 /// Members that only a private or symmetric key has (RFC 7518 §6.2.2, §6.3.2, §6.4.1; RFC 8037 §2).
 const SECRET_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
-/// Why a whole key set was not taken. Those that were there before stay.
+/// The reason for which a whole key set is rejected. Keys that were read before remain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum KeySetRejection {
@@ -34,48 +34,22 @@ pub enum KeySetRejection {
     TooManyKeys,
 }
 
-/// Why one key of a set was left out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[allow(missing_docs, reason = "the message of each variant says it")]
-pub enum Unfit {
-    #[error("not an object")]
-    NotAnObject,
-    #[error("kid is missing, or not 1 to {MAX_KEY_NAME} printable ASCII characters")]
-    Name,
-    #[error("a symmetric or private key was published")]
-    Secret,
-    #[error("not for signatures (use, key_ops)")]
-    Purpose,
-    #[error("alg is missing, or not one this issuer may use")]
-    Algorithm,
-    #[error("kty or crv does not go with alg")]
-    Kind,
-    #[error("a number is missing, of the wrong length or not canonical base64url")]
-    Encoding,
-    #[error("RSA with less than 2048 or more than 8192 bits")]
-    RsaSize,
-    #[error("RSA with an even modulus, or an exponent that is 1, even or huge")]
-    RsaNumbers,
-    #[error("RSA key of a generator that makes weak ones (ROCA, CVE-2017-15361)")]
-    Roca,
-    #[error("not a valid public key")]
-    Invalid,
-}
-
-/// One public key, parsed once and bound to one algorithm: there is no way to use it with another.
+/// One public key, bound to one algorithm: it cannot be used with another.
 #[derive(Clone)]
 pub struct VerificationKey {
     algorithm: Algorithm,
-    key: ParsedPublicKey,
+    key: DecodingKey,
 }
 
 impl VerificationKey {
-    /// The key in a JSON Web Key (RFC 7517 §4) and its name, if it is public, complete, strong enough and for
-    /// signatures with one of `allowed`.
-    pub fn from_jwk(jwk: &Members, allowed: &[Algorithm]) -> Result<(String, Self), Unfit> {
-        let kid = text(jwk, "kid").filter(|kid| is_key_name(kid)).ok_or(Unfit::Name)?;
+    /// Reads a JSON Web Key (RFC 7517 §4) and its `kid`, if it is public, complete, strong enough and for signatures with
+    /// one of `allowed`.
+    ///
+    /// The members are read here and not by the library's `Jwk`, which ignores the secret ones and what it does not know.
+    pub fn from_jwk(jwk: &Members, allowed: &[Algorithm]) -> Result<(String, Self), KeyRejection> {
+        let kid = text(jwk, "kid").filter(|kid| is_key_id(kid)).ok_or(KeyRejection::KeyId)?;
         if SECRET_MEMBERS.iter().any(|name| jwk.contains_key(*name)) || text(jwk, "kty") == Some("oct") {
-            return Err(Unfit::Secret);
+            return Err(KeyRejection::Secret);
         }
         let for_signatures = jwk.get("use").is_none_or(|usage| usage == "sig");
         let may_verify = jwk.get("key_ops").is_none_or(|operations| {
@@ -83,27 +57,32 @@ impl VerificationKey {
             operations.iter().any(|operation| operation == "verify")
         });
         if !for_signatures || !may_verify {
-            return Err(Unfit::Purpose);
+            return Err(KeyRejection::Purpose);
         }
-        let algorithm = text(jwk, "alg").and_then(Algorithm::named).ok_or(Unfit::Algorithm)?;
+        let algorithm = text(jwk, "alg").and_then(Algorithm::from_name).ok_or(KeyRejection::Algorithm)?;
         if !allowed.contains(&algorithm) {
-            return Err(Unfit::Algorithm);
+            return Err(KeyRejection::Algorithm);
         }
-        let (kty, crv) = algorithm.key_kind();
+        let (kty, crv) = algorithm.key_type();
         if text(jwk, "kty") != Some(kty) || jwk.get("crv").map(|crv| crv.as_str().unwrap_or_default()) != crv
         {
-            return Err(Unfit::Kind);
+            return Err(KeyRejection::KeyType);
         }
-        let key = match (algorithm.of_rsa(), algorithm.of_points()) {
-            (Some(parameters), _) => {
-                let (n, e) = (number(jwk, "n")?, number(jwk, "e")?);
-                rsa::check(&n, &e)?;
-                RsaPublicKeyComponents { n, e }.to_parsed_public_key(parameters)
+        install_crypto_provider();
+        let key = if kty == "RSA" {
+            let (n, e) = (number(jwk, "n")?, number(jwk, "e")?);
+            rsa::check(&n, &e)?;
+            DecodingKey::from_rsa_raw_components(&n, &e)
+        } else {
+            let point = point(jwk, algorithm)?;
+            match algorithm {
+                Algorithm::EdDSA => DecodingKey::from_ed_der(&point),
+                _ => DecodingKey::from_ec_der(&point),
             }
-            (None, Some(parameters)) => ParsedPublicKey::new(parameters, point(jwk, algorithm)?),
-            (None, None) => return Err(Unfit::Algorithm),
         };
-        let key = key.map_err(|_| Unfit::Invalid)?;
+        if !provider::is_valid(algorithm, &key) {
+            return Err(KeyRejection::Invalid);
+        }
         Ok((kid.to_owned(), Self { algorithm, key }))
     }
 
@@ -112,30 +91,31 @@ impl VerificationKey {
         self.algorithm
     }
 
-    /// Whether `signature` is this key's for `signed`.
-    pub(super) fn verifies(&self, signed: &[u8], signature: &[u8]) -> bool {
-        self.key.verify_sig(signed, signature).is_ok()
+    /// Whether `signature`, in base64url, is this key's signature of `message`.
+    pub(super) fn verify(&self, message: &[u8], signature: &str) -> bool {
+        jsonwebtoken::crypto::verify(signature, message, &self.key, self.algorithm.library()).unwrap_or(false)
     }
 }
 
-/// A name is only ever compared; the limits are there for logs and for memory.
-pub(super) fn is_key_name(kid: &str) -> bool {
-    (1..=MAX_KEY_NAME).contains(&kid.len()) && kid.bytes().all(|byte| byte.is_ascii_graphic())
+/// Whether `kid` may name a key. It is only compared: the limits are for logs and memory.
+pub(super) fn is_key_id(kid: &str) -> bool {
+    (1..=MAX_KID_BYTES).contains(&kid.len()) && kid.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn text<'a>(jwk: &'a Members, name: &str) -> Option<&'a str> {
     jwk.get(name).and_then(Value::as_str)
 }
 
-fn number(jwk: &Members, name: &str) -> Result<Vec<u8>, Unfit> {
-    text(jwk, name).and_then(|encoded| URL_SAFE_NO_PAD.decode(encoded).ok()).ok_or(Unfit::Encoding)
+fn number(jwk: &Members, name: &str) -> Result<Vec<u8>, KeyRejection> {
+    text(jwk, name).and_then(|encoded| URL_SAFE_NO_PAD.decode(encoded).ok()).ok_or(KeyRejection::Encoding)
 }
 
-/// The bytes of a point, as the crypto library reads them.
-fn point(jwk: &Members, algorithm: Algorithm) -> Result<Vec<u8>, Unfit> {
+/// The bytes of a point, as the crypto library takes them.
+fn point(jwk: &Members, algorithm: Algorithm) -> Result<Vec<u8>, KeyRejection> {
     const COORDINATE: usize = 32;
     let coordinate = |name| {
-        number(jwk, name).and_then(|x| if x.len() == COORDINATE { Ok(x) } else { Err(Unfit::Encoding) })
+        number(jwk, name)
+            .and_then(|x| if x.len() == COORDINATE { Ok(x) } else { Err(KeyRejection::Encoding) })
     };
     match algorithm {
         Algorithm::EdDSA => coordinate("x"),
@@ -144,7 +124,7 @@ fn point(jwk: &Members, algorithm: Algorithm) -> Result<Vec<u8>, Unfit> {
     }
 }
 
-/// The usable keys of one issuer by `kid`: there is no other way to find a key.
+/// The usable keys of one issuer by `kid`. There is no other way to find a key.
 #[derive(Clone, Default)]
 pub struct KeySet {
     issuer: String,
@@ -153,14 +133,14 @@ pub struct KeySet {
 
 impl fmt::Debug for KeySet {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("KeySet").field("issuer", &self.issuer).field("names", &self.keys.keys()).finish()
+        out.debug_struct("KeySet").field("issuer", &self.issuer).field("kids", &self.keys.keys()).finish()
     }
 }
 
 impl KeySet {
-    /// The usable ones among the keys that `issuer` publishes in `document` (RFC 7517 §5). Others are left out and
-    /// named in the log; a `kid` that stands for two different keys leaves out both, because nothing says which was meant. The
-    /// same key listed twice is one key.
+    /// Reads the usable keys that `issuer` publishes in `document` (RFC 7517 §5). Others are left out and logged. If two
+    /// different keys have one `kid`, both are left out, because it is unknown which is meant. A key that is listed twice is
+    /// one key.
     pub fn from_json(issuer: &str, document: &[u8], allowed: &[Algorithm]) -> Result<Self, KeySetRejection> {
         if document.len() > MAX_KEY_SET_BYTES {
             return Err(KeySetRejection::TooLong);
@@ -170,12 +150,12 @@ impl KeySet {
         if listed.len() > MAX_KEYS {
             return Err(KeySetRejection::TooManyKeys);
         }
-        // Names of unfit keys count too: a fit key must not be taken for one of another purpose.
-        let mut named = BTreeMap::<&str, &Value>::new();
+        // The kid of a rejected key counts too: a usable key must not be taken for one of another purpose.
+        let mut by_kid = BTreeMap::<&str, &Value>::new();
         let mut ambiguous = BTreeSet::<&str>::new();
         for jwk in listed {
             let Some(kid) = jwk.get("kid").and_then(Value::as_str) else { continue };
-            if *named.entry(kid).or_insert(jwk) != jwk {
+            if *by_kid.entry(kid).or_insert(jwk) != jwk {
                 ambiguous.insert(kid);
             }
         }
@@ -183,7 +163,7 @@ impl KeySet {
         for (position, jwk) in listed.iter().enumerate() {
             let read = jwk
                 .as_object()
-                .ok_or(Unfit::NotAnObject)
+                .ok_or(KeyRejection::NotAnObject)
                 .and_then(|jwk| VerificationKey::from_jwk(jwk, allowed));
             match read {
                 Ok((kid, _)) if ambiguous.contains(kid.as_str()) => {
@@ -200,36 +180,36 @@ impl KeySet {
         Ok(Self { issuer: issuer.to_owned(), keys })
     }
 
-    /// Whose keys they are: the only `iss` they vouch for.
+    /// The issuer of the keys: the only `iss` that they verify.
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
 
-    /// The key of this name.
+    /// The key with this `kid`.
     pub fn get(&self, kid: &str) -> Option<&VerificationKey> {
         self.keys.get(kid)
     }
 
-    /// Whether a key of this name is there.
+    /// Whether there is a key with this `kid`.
     pub fn contains(&self, kid: &str) -> bool {
         self.keys.contains_key(kid)
     }
 
-    /// The names of all keys, in order.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    /// The `kid` of every key, in order.
+    pub fn kids(&self) -> impl Iterator<Item = &str> {
         self.keys.keys().map(String::as_str)
     }
 
-    /// The same set without the keys that `named` does not hold.
-    pub fn only(&self, named: &[String]) -> Self {
-        let kept = self.keys.iter().filter(|(kid, _)| named.contains(kid));
+    /// The keys of this set whose `kid` is in `kids`.
+    pub fn with_kids(&self, kids: &[String]) -> Self {
+        let kept = self.keys.iter().filter(|(kid, _)| kids.contains(kid));
         Self {
             issuer: self.issuer.clone(),
             keys: kept.map(|(kid, key)| (kid.clone(), key.clone())).collect(),
         }
     }
 
-    /// How many keys there are.
+    /// The number of keys.
     pub fn len(&self) -> usize {
         self.keys.len()
     }

@@ -1,15 +1,18 @@
-//! Players' tokens: how the backend issues them, and the strict verifier that judges them on game servers and in the
-//! backend (RFC 7515, 7517, 7519 and 8725 with its revision). Every choice is made by us and none by the token.
+//! Players' tokens: how the backend signs them, and the strict verifier of game servers and of the backend (RFC 7515, 7517,
+//! 7519 and 8725 with its revision). No choice is left to the token.
 //!
-//! What is checked, in this order, and where:
+//! `jsonwebtoken` signs and verifies. The strict reader in front of it, the checks of the keys and the rules for claims are
+//! ours.
+//!
+//! The checks, in this order, and where they are:
 //!
 //! | | |
 //! |---|---|
 //! | length, alphabet, two dots, canonical base64url, members once, no header member but `alg`, `kid`, `typ` | `compact`, `json` |
-//! | `typ` is exactly the kind asked for | here |
-//! | the key is one this issuer publishes under this `kid`; `alg` is the one algorithm of that key | here |
-//! | the key is public, fit and strong enough, and its algorithm one this issuer may use | `keys`, `rsa` |
-//! | the signature | aws-lc-rs |
+//! | `typ` is exactly the requested kind | here |
+//! | the issuer publishes a key with this `kid`; `alg` is the one algorithm of that key | here |
+//! | the key is public, valid and strong enough, and its algorithm one that this issuer may use | `keys`, `rsa` |
+//! | the signature | `jsonwebtoken`, with aws-lc-rs |
 //! | claims complete and typed; `iss`, `aud`, `exp`, `nbf`, `iat` and the length of life | here |
 //!
 //! There is no code for `none`, for symmetric keys, for encrypted tokens, or for keys that come with a token.
@@ -19,7 +22,9 @@
 mod algorithm;
 mod compact;
 mod json;
+mod key_rejection;
 mod keys;
+mod provider;
 mod rsa;
 mod signing;
 
@@ -35,9 +40,10 @@ use backend_protocol::validation::{
     ACCESS_TOKEN_TYPE, Claims, JOIN_TICKET_TYPE, MAX_ACCESS_TOKEN_SECONDS, MAX_JOIN_TICKET_SECONDS, TokenKind,
 };
 use compact::Compact;
-use json::Plain;
-pub use keys::{KeySet, KeySetRejection, MAX_KEY_NAME, MAX_KEY_SET_BYTES, MAX_KEYS, Unfit, VerificationKey};
-pub use signing::{SigningFailed, SigningKey};
+use json::MemberValue;
+pub use key_rejection::{KeyRejection, MAX_KID_BYTES};
+pub use keys::{KeySet, KeySetRejection, MAX_KEY_SET_BYTES, MAX_KEYS, VerificationKey};
+pub use signing::{SigningError, SigningKey};
 
 /// A day before this library was built: clocks of a build machine and of a server need not agree to the second.
 const EARLIEST_PLAUSIBLE_NOW: u64 = match u64::from_str_radix(env!("BACKEND_TOKEN_BUILT_AT"), 10) {
@@ -45,11 +51,11 @@ const EARLIEST_PLAUSIBLE_NOW: u64 = match u64::from_str_radix(env!("BACKEND_TOKE
     Err(_) => 0,
 };
 
-/// How far `iat` and `nbf` may lie ahead of this machine's clock.
-const AHEAD: Duration = Duration::from_secs(30);
+/// How far `iat` and `nbf` may be in the future of this machine's clock.
+const MAX_FUTURE_SKEW: Duration = Duration::from_secs(30);
 
-/// Why a token was not accepted. For the log: the other end learns that it was refused, and whether a token that was
-/// good once is past its time.
+/// The reason for which a token is rejected. It is for the log: the sender learns that the token was rejected, and whether a
+/// token that was valid before has expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum Rejection {
@@ -59,7 +65,7 @@ pub enum Rejection {
     Malformed,
     #[error("the header is not a JSON object with single, well-typed members")]
     BadHeader,
-    #[error("a header member that this verifier does not take")]
+    #[error("a header member that this verifier does not accept")]
     ForbiddenHeader,
     #[error("not the required type of token")]
     WrongType,
@@ -69,18 +75,18 @@ pub enum Rejection {
     UnknownKey,
     #[error("the signature does not verify")]
     BadSignature,
-    #[error("a claim is missing, doubled or of the wrong type")]
+    #[error("a claim is missing, duplicate or of the wrong type")]
     BadClaims,
     #[error("another issuer")]
     WrongIssuer,
     #[error("another audience")]
     WrongAudience,
-    #[error("past its time")]
+    #[error("expired")]
     Expired,
     #[error("issued in the future")]
     NotYetValid,
-    #[error("lives longer than such a token may")]
-    LivesTooLong,
+    #[error("its lifetime is longer than that of such a token may be")]
+    LifetimeTooLong,
     #[error("the wall clock of this machine is not set")]
     ClockNotSet,
 }
@@ -94,7 +100,7 @@ impl Leeway {
     pub const MAX_SECONDS: u64 = 30;
 
     /// A leeway of 0 to [`Self::MAX_SECONDS`] seconds.
-    pub fn of_seconds(seconds: u64) -> Result<Self, FieldError> {
+    pub fn from_seconds(seconds: u64) -> Result<Self, FieldError> {
         if seconds > Self::MAX_SECONDS {
             return Err(FieldError::new("leeway", format!("must be at most {} s", Self::MAX_SECONDS)));
         }
@@ -113,28 +119,28 @@ impl Default for Leeway {
     }
 }
 
-/// What a token must be to be accepted. Its issuer must be that of the keys.
+/// The requirements for a token. Its issuer must be that of the keys.
 #[derive(Debug, Clone)]
-pub struct Expectation<'a> {
-    /// Which kind.
+pub struct Validation<'a> {
+    /// The kind of token.
     pub kind: TokenKind,
-    /// `aud`: who we are.
+    /// `aud`: the name of the verifier.
     pub audience: &'a str,
     /// Seconds since 1970.
     pub now: u64,
-    /// What is forgiven at `exp`.
+    /// The tolerance at `exp`.
     pub leeway: Leeway,
 }
 
-/// A token that has the shape and the header of one, for choosing what to check it against. Not to be trusted: whoever
-/// sent the token chose what it says. Taking it apart is part of the check: [`Self::verify`] does not do so again.
+/// A token that has the shape and the header of a token, for choosing the keys to verify it with. It is not to be trusted:
+/// its sender chose the content. Parsing is part of the verification: [`Self::verify`] does not parse it again.
 pub struct Unverified<'a> {
     compact: Compact<'a>,
     kind: TokenKind,
 }
 
 impl fmt::Debug for Unverified<'_> {
-    // Not the claims, and not what would let somebody in.
+    // Neither the claims nor the token, with which anybody could log in.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Unverified")
             .field("kind", &self.kind)
@@ -145,47 +151,47 @@ impl fmt::Debug for Unverified<'_> {
 
 impl<'a> Unverified<'a> {
     /// Reads `token`, if it has the shape and the header of a token.
-    pub fn of(token: &'a str) -> Result<Self, Rejection> {
-        let compact = Compact::of(token)?;
-        let kind = kind_in(compact.header.typ.as_deref())?;
+    pub fn parse(token: &'a str) -> Result<Self, Rejection> {
+        let compact = Compact::parse(token)?;
+        let kind = token_kind(compact.header.typ.as_deref())?;
         Ok(Self { compact, kind })
     }
 
-    /// Which kind it says it is.
+    /// The kind in its header.
     pub const fn kind(&self) -> TokenKind {
         self.kind
     }
 
-    /// Name of the key it says it was signed with: 1 to [`MAX_KEY_NAME`] printable ASCII characters.
+    /// The `kid` in its header: 1 to [`MAX_KID_BYTES`] printable ASCII characters.
     pub fn kid(&self) -> &str {
         &self.compact.header.kid
     }
 
-    /// When it says it was issued, in seconds since 1970. Worth nothing until somebody has verified the token.
+    /// The `iat` in its claims, in seconds since 1970. It is not to be relied on before the token is verified.
     pub fn issued_at(&self) -> Option<u64> {
         match json::members(self.compact.payload(), ["iat"]) {
-            Some(([Some(Plain::Natural(seconds))], _)) => Some(seconds),
+            Some(([Some(MemberValue::Unsigned(seconds))], _)) => Some(seconds),
             _ => None,
         }
     }
 
-    /// What [`verify`] says of the token.
-    pub fn verify(&self, keys: &KeySet, expected: &Expectation<'_>) -> Result<Claims, Rejection> {
-        if expected.now < EARLIEST_PLAUSIBLE_NOW {
+    /// Verifies the token as [`verify`] does.
+    pub fn verify(&self, keys: &KeySet, validation: &Validation<'_>) -> Result<Claims, Rejection> {
+        if validation.now < EARLIEST_PLAUSIBLE_NOW {
             return Err(Rejection::ClockNotSet);
         }
-        // Before the signature: it costs nothing, and a token of another kind is no business of these keys.
-        if self.kind != expected.kind {
+        // Before the signature: it costs nothing, and these keys are not for tokens of another kind.
+        if self.kind != validation.kind {
             return Err(Rejection::WrongType);
         }
         check_signature(&self.compact, keys)?;
         let (claims, not_before) = read_claims(self.compact.payload())?;
-        judge(&claims, not_before, keys.issuer(), expected)?;
+        check_claims(&claims, not_before, keys.issuer(), validation)?;
         Ok(claims)
     }
 }
 
-fn kind_in(typ: Option<&str>) -> Result<TokenKind, Rejection> {
+fn token_kind(typ: Option<&str>) -> Result<TokenKind, Rejection> {
     match typ {
         Some(ACCESS_TOKEN_TYPE) => Ok(TokenKind::Access),
         Some(JOIN_TICKET_TYPE) => Ok(TokenKind::Join),
@@ -193,11 +199,11 @@ fn kind_in(typ: Option<&str>) -> Result<TokenKind, Rejection> {
     }
 }
 
-/// The payload of a signed message (RFC 7515), and its `typ`, if one of `keys` signed it with its one algorithm.
+/// Returns the payload of a signed message (RFC 7515), and its `typ`, if one of `keys` signed it with its one algorithm.
 ///
-/// This is the part below [`verify`], for messages that are not player tokens. What the payload says is not looked at.
+/// This is the part below [`verify`], for messages that are not player tokens. The payload is not checked.
 pub fn verify_signature(token: &str, keys: &KeySet) -> Result<(Vec<u8>, Option<String>), Rejection> {
-    let compact = Compact::of(token)?;
+    let compact = Compact::parse(token)?;
     check_signature(&compact, keys)?;
     Ok((compact.payload().to_vec(), compact.header.typ.map(Cow::into_owned)))
 }
@@ -207,26 +213,26 @@ fn check_signature(compact: &Compact<'_>, keys: &KeySet) -> Result<(), Rejection
     if compact.header.alg != Some(key.algorithm()) {
         return Err(Rejection::WrongAlgorithm);
     }
-    if !key.verifies(compact.signed.as_bytes(), compact.signature()) {
+    if !key.verify(compact.message.as_bytes(), compact.signature) {
         return Err(Rejection::BadSignature);
     }
     Ok(())
 }
 
-/// The claims of `token`, if it is exactly what `expected` says and was signed by one of `keys`, whose issuer is the
-/// only one they vouch for.
-pub fn verify(token: &str, keys: &KeySet, expected: &Expectation<'_>) -> Result<Claims, Rejection> {
-    Unverified::of(token)?.verify(keys, expected)
+/// Returns the claims of `token`, if it meets `validation` and was signed by one of `keys`, which verify only their own
+/// issuer.
+pub fn verify(token: &str, keys: &KeySet, validation: &Validation<'_>) -> Result<Claims, Rejection> {
+    Unverified::parse(token)?.verify(keys, validation)
 }
 
-/// The claims, all there and of their types, and `nbf`, which there may be.
+/// The claims, which are complete and of their types, and `nbf`, which is optional.
 fn read_claims(payload: &[u8]) -> Result<(Claims, Option<u64>), Rejection> {
     let text = |member| match member {
-        Some(Plain::Text(text)) => Ok(text.into_owned()),
+        Some(MemberValue::String(text)) => Ok(text.into_owned()),
         _ => Err(Rejection::BadClaims),
     };
     let number = |member| match member {
-        Some(Plain::Natural(number)) => Ok(number),
+        Some(MemberValue::Unsigned(number)) => Ok(number),
         _ => Err(Rejection::BadClaims),
     };
     let names = ["iss", "sub", "aud", "exp", "iat", "jti", "name", "nbf", "sid"];
@@ -240,42 +246,45 @@ fn read_claims(payload: &[u8]) -> Result<(Claims, Option<u64>), Rejection> {
         exp: number(exp)?,
         iat: number(iat)?,
         jti: text(jti)?,
-        // Shown to others, also when another issuer lets anything be a name.
+        // Shown to others, and another issuer may allow any name.
         name: unicode::clean(&text(name)?).into_owned(),
         sid: if sid.is_some() { Some(text(sid)?) } else { None },
     };
     // `sub` becomes a path segment and a key, `jti` is remembered.
-    let named = limits::identifier("sub", &claims.sub, 64).and(limits::opaque("jti", &claims.jti, 1, 128));
-    if named.is_err() || claims.iss.is_empty() || claims.aud.is_empty() {
+    let identifiers =
+        limits::identifier("sub", &claims.sub, 64).and(limits::opaque("jti", &claims.jti, 1, 128));
+    if identifiers.is_err() || claims.iss.is_empty() || claims.aud.is_empty() {
         return Err(Rejection::BadClaims);
     }
     Ok((claims, not_before))
 }
 
-fn judge(
+fn check_claims(
     claims: &Claims,
     not_before: Option<u64>,
     issuer: &str,
-    expected: &Expectation<'_>,
+    validation: &Validation<'_>,
 ) -> Result<(), Rejection> {
-    let longest_life = match expected.kind {
+    let max_lifetime = match validation.kind {
         TokenKind::Access => MAX_ACCESS_TOKEN_SECONDS,
         TokenKind::Join => MAX_JOIN_TICKET_SECONDS,
     };
     if claims.iss != issuer {
         return Err(Rejection::WrongIssuer);
     }
-    if claims.aud != expected.audience {
+    if claims.aud != validation.audience {
         return Err(Rejection::WrongAudience);
     }
-    if claims.exp <= claims.iat || claims.exp - claims.iat > longest_life {
-        return Err(Rejection::LivesTooLong);
+    if claims.exp <= claims.iat || claims.exp - claims.iat > max_lifetime {
+        return Err(Rejection::LifetimeTooLong);
     }
-    if claims.iat.max(not_before.unwrap_or_default()) > expected.now.saturating_add(AHEAD.as_secs()) {
+    if claims.iat.max(not_before.unwrap_or_default())
+        > validation.now.saturating_add(MAX_FUTURE_SKEW.as_secs())
+    {
         return Err(Rejection::NotYetValid);
     }
     // RFC 7519 §4.1.4: not accepted "on or after" exp.
-    if expected.now >= claims.exp.saturating_add(expected.leeway.seconds()) {
+    if validation.now >= claims.exp.saturating_add(validation.leeway.seconds()) {
         return Err(Rejection::Expired);
     }
     Ok(())

@@ -1,6 +1,6 @@
-//! Which RSA keys are fit to verify with (RFC 7518 §3.3, NIST SP 800-56B §6.4, ROCA).
+//! The checks of an RSA public key (RFC 7518 §3.3, NIST SP 800-56B §6.4, ROCA).
 
-use super::keys::Unfit;
+use super::key_rejection::KeyRejection;
 
 /// Shortest modulus, in bits.
 const MIN_BITS: usize = 2_048;
@@ -10,19 +10,19 @@ const MAX_BITS: usize = 8_192;
 const MAX_EXPONENT_BITS: usize = 33;
 
 /// Whether modulus `n` and exponent `e`, big-endian, make a public key that may be used.
-pub fn check(n: &[u8], e: &[u8]) -> Result<(), Unfit> {
+pub fn check(n: &[u8], e: &[u8]) -> Result<(), KeyRejection> {
     // RFC 7518 §6.3.1: no leading zero octets. A second spelling of a key is nothing a publisher writes.
     if n.first().is_none_or(|first| *first == 0) || e.first().is_none_or(|first| *first == 0) {
-        return Err(Unfit::Encoding);
+        return Err(KeyRejection::Encoding);
     }
     if !(MIN_BITS..=MAX_BITS).contains(&bits(n)) {
-        return Err(Unfit::RsaSize);
+        return Err(KeyRejection::RsaSize);
     }
     // An even modulus is no product of two primes; an exponent of 1 makes every message its own signature.
     if is_even(n) || is_even(e) || e == [1] || bits(e) > MAX_EXPONENT_BITS {
-        return Err(Unfit::RsaNumbers);
+        return Err(KeyRejection::RsaNumbers);
     }
-    if has_roca_fingerprint(n) { Err(Unfit::Roca) } else { Ok(()) }
+    if has_roca_fingerprint(n) { Err(KeyRejection::Roca) } else { Ok(()) }
 }
 
 fn bits(number: &[u8]) -> usize {

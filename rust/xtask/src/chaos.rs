@@ -18,7 +18,7 @@ use crate::{backend, godot, library, workspace};
 /// Bounds a run that hangs: what it may take in all, and per trial on one core.
 const STARTING: Duration = Duration::from_mins(5);
 const PER_TRIAL: Duration = Duration::from_secs(15);
-/// Most trials until a planted bug is noticed.
+/// Most trials until an active failpoint is noticed.
 const CONTROL_TRIALS: u64 = 300;
 /// Honest trials of one run of all tests, and in which of them there is a real Godot.
 const STAGE_TRIALS: u64 = 200;
@@ -60,7 +60,7 @@ pub struct Options {
     control: Option<Control>,
 }
 
-/// A bug to plant.
+/// A failpoint to activate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Control {
     /// The client acknowledges a save locally before it is in the journal
@@ -74,12 +74,12 @@ pub enum Control {
 impl Control {
     const ALL: [Self; 3] = [Self::EarlyAck, Self::FreshSequence, Self::NoEpochCheck];
 
-    /// The feature of the client crate or of the backend that plants it.
+    /// The feature of the client crate or of the backend that activates it.
     const fn name(self) -> &'static str {
         match self {
-            Self::EarlyAck => "planted-early-ack",
-            Self::FreshSequence => "planted-fresh-sequence",
-            Self::NoEpochCheck => "planted-no-epoch-check",
+            Self::EarlyAck => "failpoint-early-ack",
+            Self::FreshSequence => "failpoint-fresh-sequence",
+            Self::NoEpochCheck => "failpoint-no-epoch-check",
         }
     }
 
@@ -242,14 +242,14 @@ fn aside(program: &str, variant: &str) -> Result<PathBuf> {
 
 /// Builds with the bug in it. What is in its usual place is the honest one again afterwards, which costs nothing: cargo
 /// keeps what it has built with other features.
-fn plant(control: Control, honest: &Programs) -> Result<Programs> {
+fn with_failpoint(control: Control, honest: &Programs) -> Result<Programs> {
     let name = control.name();
     let mut programs = Programs {
         orchestrator: honest.orchestrator.clone(),
         game_server: honest.game_server.clone(),
         backend: honest.backend.clone(),
     };
-    let (package, program, feature, planted) = match control {
+    let (package, program, feature, changed) = match control {
         Control::EarlyAck | Control::FreshSequence => {
             ("chaos", "chaos-server", format!("backend-client/{name}"), &mut programs.game_server)
         }
@@ -257,7 +257,7 @@ fn plant(control: Control, honest: &Programs) -> Result<Programs> {
     };
     println!("building {program} with {name}");
     build_in_place(program, package, &["--bin", program], Some(&feature))?;
-    *planted = aside(program, name)?;
+    *changed = aside(program, name)?;
     build_in_place(program, package, &["--bin", program], None)?;
     Ok(programs)
 }
@@ -269,7 +269,7 @@ fn control_is_noticed(
     trials: u64,
     seed: u64,
 ) -> Result<()> {
-    let programs = plant(control, honest)?;
+    let programs = with_failpoint(control, honest)?;
     let name = control.name();
     // A process that dies or hangs would be noticed, too, but would not show that this bug is.
     let more = vec![format!("--until-broken={}", control.breaks())];

@@ -13,10 +13,10 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::backend::{self, Backend};
+use crate::demo_event::Event;
 use crate::display::Display;
 use crate::godot::{self, Engine};
 use crate::process::{self, Running};
-use crate::story::Event;
 use crate::{interrupt, library, workspace};
 
 /// Bounds of single steps; a loaded machine with two cores needs a tenth of them.

@@ -107,7 +107,7 @@ fn suites(
         bail!("the suites ended with {status} although all {} passed\n{}", counts.passed, run.tail());
     }
     if is_self_check && counts.failed > 0 {
-        bail!("the runner does not find planted failures\n{}", run.tail());
+        bail!("the runner does not find the expected failures\n{}", run.tail());
     }
     Ok(counts)
 }

@@ -40,7 +40,7 @@ pub struct Options {
     /// Only cuts under these saves
     #[arg(long, value_enum)]
     subject: Option<Subject>,
-    /// Plants a fault that has to be caught
+    /// Activates a failpoint that has to be caught
     #[arg(long, value_enum)]
     control: Option<Control>,
     /// Does what `cargo xtask test` does: 100 cuts that lose nothing, and every control
@@ -48,7 +48,7 @@ pub struct Options {
     stage: bool,
 }
 
-/// A planted fault: a feature of the client crate.
+/// A failpoint: a feature of the client crate.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Control {
     /// Commits are not synced to disk
@@ -78,8 +78,8 @@ impl Subject {
 impl Control {
     const fn feature(self) -> &'static str {
         match self {
-            Self::NoFsync => "planted-no-fsync",
-            Self::EarlyAck => "planted-early-ack",
+            Self::NoFsync => "failpoint-no-fsync",
+            Self::EarlyAck => "failpoint-early-ack",
         }
     }
 }
@@ -105,7 +105,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
 }
 
-/// The stage of `cargo xtask test`: cuts that must lose nothing, and one test for each planted fault and what it spoils,
+/// The stage of `cargo xtask test`: cuts that must lose nothing, and one test for each failpoint and what it spoils,
 /// which must be caught.
 pub fn stage() -> Result<Outcome> {
     let runs = [

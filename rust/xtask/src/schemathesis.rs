@@ -63,6 +63,8 @@ fn test(binary: &Path, options: &Options) -> Result<()> {
     command.args(["run", &format!("{}/openapi.json", backend.url()), "--url", backend.url(), "--no-color"]);
     // The body of this one is zstd, which the tool cannot make.
     command.args(["--exclude-operation-id", "worlds_put_object"]);
+    // A stream that does not end by itself.
+    command.args(["--exclude-operation-id", "rooms_follow"]);
     command.args([
         "--checks",
         CHECKS,

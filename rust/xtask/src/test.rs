@@ -51,11 +51,11 @@ enum Kind {
     Engine,
     /// Real backend, real Godot processes, real signals and faults
     EndToEnd,
-    /// 10,000 seeds of the simulation, and the planted bugs that it has to notice
+    /// 10,000 seeds of the simulation, and the failpoints that it has to notice
     Sim,
-    /// Trials with random faults, judged by an independent checker, and the planted bugs that it has to notice
+    /// Trials with random faults, judged by an independent checker, and the failpoints that it has to notice
     Chaos,
-    /// Power cuts under the journal, and the planted bugs that have to lose data
+    /// Power cuts under the journal, and the failpoints that have to lose data
     Powercut,
     /// That the benchmarks work, and what can be counted rather than timed
     Bench,

@@ -6,7 +6,7 @@ extends Node
 
 const REGISTRATION := "BackendServerRegistration"
 ## Seconds until a server must be registered.
-const PATIENCE := 20.0
+const WAIT_TIMEOUT := 20.0
 
 
 func _ready() -> void:
@@ -49,7 +49,7 @@ func _registered() -> void:
 	var registration := get_node(REGISTRATION)
 	var begun := Time.get_ticks_usec()
 	while (registration.get("server_id") as String).is_empty():
-		if Time.get_ticks_usec() - begun > PATIENCE * 1e6:
+		if Time.get_ticks_usec() - begun > WAIT_TIMEOUT * 1e6:
 			push_error("the server is not registered")
 			break
 		await get_tree().process_frame

@@ -18,7 +18,7 @@ const WAYS: Dictionary[String, String] = {
 	"no_call": "res://ways/no_call.gd",
 }
 ## Seconds after which a scenario that hangs is given up.
-const PATIENCE := 60.0
+const WAIT_TIMEOUT := 60.0
 
 var _way: Way
 
@@ -68,7 +68,7 @@ func loop(words: PackedStringArray) -> Dictionary:
 	var begun := Time.get_ticks_usec()
 	var left := count
 	while _way.completed < end:
-		if Time.get_ticks_usec() - begun > PATIENCE * 1e6:
+		if Time.get_ticks_usec() - begun > WAIT_TIMEOUT * 1e6:
 			push_error("a loop hangs")
 			break
 		while left > 0 and _way.in_flight() < in_flight:
@@ -142,7 +142,7 @@ func _burst(count: int) -> float:
 	for _call in count:
 		_way.submit()
 	while _way.completed < end:
-		if Time.get_ticks_usec() - begun > PATIENCE * 1e6:
+		if Time.get_ticks_usec() - begun > WAIT_TIMEOUT * 1e6:
 			push_error("a burst hangs")
 			break
 		await get_tree().process_frame
@@ -175,7 +175,7 @@ func _frames(seconds: float, per_second: int) -> Array[float]:
 ## Waits until what is on its way has come.
 func _settle() -> void:
 	var begun := Time.get_ticks_usec()
-	while _way.in_flight() > 0 and Time.get_ticks_usec() - begun < PATIENCE * 1e6:
+	while _way.in_flight() > 0 and Time.get_ticks_usec() - begun < WAIT_TIMEOUT * 1e6:
 		await get_tree().process_frame
 
 

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::Options;
 use crate::bare_server::BareServer;
 use crate::machine::Machine;
-use crate::series::{Report, ratios};
+use crate::results::{Report, ratios};
 use load::{Loaded, Wrk};
 use population::Population;
 use routes::{Askers, Kind, Route};

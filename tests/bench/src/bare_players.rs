@@ -83,6 +83,7 @@ async fn register(
         heartbeat_seconds: 10,
         backend_id: None,
         invite_code: None,
+        room: None,
     };
     Ok((StatusCode::CREATED, Json(lease)))
 }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use test_harness::process::Process;
 use tokio::net::TcpListener;
 
-use crate::pinned::{Side, pinned};
+use crate::cpu_affinity::{Side, pinned};
 use crate::{bare_players, bare_rooms};
 
 /// What servers show to it.
@@ -157,6 +157,7 @@ async fn heartbeat(
         revocations_as_of: body.revocations_after.unwrap_or_default(),
         key_ids: Some(vec!["0123456789abcdef".into()]),
         invite_code: None,
+        room: None,
     }))
 }
 

@@ -6,8 +6,8 @@ use crate::Options;
 use crate::bare_server::BareServer;
 use crate::engine::{CROSSINGS, Figures, Project};
 use crate::machine::Machine;
-use crate::raw;
-use crate::series::{Report, median, ratios};
+use crate::reqwest_baseline;
+use crate::results::{Report, median, ratios};
 
 /// The addon's limit unless a project sets another.
 const IN_FLIGHT: usize = 64;
@@ -82,7 +82,7 @@ fn one_round(server: &BareServer, project: &Project, size: &Size, report: &mut R
     let Size { burst, own_burst, own_burst_at_60, seconds, single, .. } = size;
     let (looped, own_looped) = (loops(&size.looped), loops(&size.own_looped));
     let runs = format!("warm:{own_burst},burst:{burst},single:{single},{looped}");
-    let found = counted(server, report, RAW, || raw::measure(server.url(), IN_FLIGHT, &runs))?;
+    let found = counted(server, report, RAW, || reqwest_baseline::measure(server.url(), IN_FLIGHT, &runs))?;
     take(report, RAW, &found);
     let runs = format!(
         "warm:{own_burst},burst:{burst}:0,burst:{burst}:60,steady:{STEADY}:{seconds},single:{single},{looped}"

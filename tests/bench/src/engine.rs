@@ -12,7 +12,7 @@ use test_harness::process::Process;
 use test_harness::programs;
 
 use crate::bare_server::KEY;
-use crate::pinned::{Side, pinned};
+use crate::cpu_affinity::{Side, pinned};
 
 /// Before what was measured, on a line of its own.
 pub const FIGURES: &str = "FIGURES ";

@@ -3,7 +3,7 @@
 //! and to the backend itself on SQLite, which answers once the documents are committed. And the end of a game server whose
 //! players are all unsaved.
 
-mod raw;
+mod reqwest_baseline;
 mod stage;
 mod termination;
 
@@ -12,13 +12,13 @@ use test_harness::backend::Backend;
 
 use crate::Options;
 use crate::bare_server::BareServer;
+use crate::cpu_affinity::{Side, pin};
 use crate::engine::Project;
 use crate::machine::Machine;
-use crate::pinned::{Side, pin};
-use crate::series::{Report, ratios};
+use crate::results::{Report, ratios};
 use stage::{PoolSize, Stage};
 
-pub use raw::{RawOptions, run as run_raw};
+pub use reqwest_baseline::{RawOptions, run as run_raw};
 
 const SIZES: [usize; 3] = [100, 1_000, 10_000];
 const QUICK_SIZES: [usize; 1] = [100];

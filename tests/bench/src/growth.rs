@@ -9,7 +9,7 @@ use crate::backend::population::{self, Population};
 use crate::backend::routes::{Askers, HOLDER};
 use crate::backend::subject::{Base, Subject};
 use crate::machine::Machine;
-use crate::series::{Report, ratios};
+use crate::results::{Report, ratios};
 
 /// Of small documents: what is asked is what their number costs, and a million of 2 KiB would take the disk's time alone.
 const DOCUMENT: usize = 256;

@@ -17,11 +17,11 @@ use test_harness::process::Process;
 
 use crate::Options;
 use crate::bare_server::{BareServer, KEY, SERVER};
+use crate::cpu_affinity::{Side, pinned};
 use crate::engine;
+use crate::load::{Took, run_load};
 use crate::machine::Machine;
-use crate::pinned::{Side, pinned};
-use crate::series::Report;
-use crate::storm::{Took, storm};
+use crate::results::Report;
 
 /// As many as the addon has.
 const WORKERS: usize = 2;
@@ -131,8 +131,8 @@ where
     F: Future<Output = Result<()>> + Send,
 {
     // The first ones open the connections.
-    storm(options.in_flight, options.in_flight, call.clone()).await?;
-    storm(options.in_flight, options.count, call).await
+    run_load(options.in_flight, options.in_flight, call.clone()).await?;
+    run_load(options.in_flight, options.count, call).await
 }
 
 fn body(number: usize) -> Heartbeat {

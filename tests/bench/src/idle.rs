@@ -8,7 +8,7 @@ use test_harness::process::Process;
 use crate::Options;
 use crate::engine::{self, Project};
 use crate::machine::Machine;
-use crate::series::Report;
+use crate::results::Report;
 
 const WITHOUT: &str = "without the addon";
 const ADDON: &str = "addon";

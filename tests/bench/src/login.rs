@@ -14,11 +14,11 @@ use test_harness::backend::Backend;
 use test_harness::process::Process;
 
 use crate::Options;
+use crate::cpu_affinity::{Side, pin, pinned};
 use crate::engine::{self, Figures, Project};
+use crate::load::{Took, run_load};
 use crate::machine::Machine;
-use crate::pinned::{Side, pin, pinned};
-use crate::series::Report;
-use crate::storm::{Took, storm};
+use crate::results::Report;
 
 const RAW: &str = "raw reqwest";
 const ADDON: &str = "addon";
@@ -151,8 +151,8 @@ pub fn run_raw(options: &RawOptions) -> Result<()> {
             Ok(())
         }
     };
-    runtime.block_on(storm(options.in_flight, options.in_flight, log_in.clone()))?;
-    let Took { time, .. } = runtime.block_on(storm(options.in_flight, options.count, log_in))?;
+    runtime.block_on(run_load(options.in_flight, options.in_flight, log_in.clone()))?;
+    let Took { time, .. } = runtime.block_on(run_load(options.in_flight, options.count, log_in))?;
     let speed = options.count as f64 / time.as_secs_f64();
     test_harness::print_line!(
         "{}{}",

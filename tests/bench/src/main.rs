@@ -6,25 +6,25 @@ mod bare_players;
 mod bare_rooms;
 mod bare_server;
 mod calls;
+mod cpu_affinity;
 mod engine;
 mod flush;
 mod growth;
 mod heartbeat;
 mod idle;
+mod load;
 mod login;
 mod machine;
 mod matchmaking;
 mod memory;
 mod mixed;
-mod pinned;
 mod plot;
-mod raw;
+mod reqwest_baseline;
+mod results;
 mod rooms;
 mod saves;
-mod series;
 mod size;
 mod startup;
-mod storm;
 mod tokens;
 mod validation;
 mod world;
@@ -88,7 +88,7 @@ enum Command {
     /// A server that does nothing but answer, in a process of its own
     Serve,
     /// Bare reqwest, in a process of its own
-    Raw(raw::Options),
+    Raw(reqwest_baseline::Options),
     /// A game server that is ended, in a process of its own
     GameServer(saves::game_server::Options),
     /// Something done to a whole world, in a process of its own
@@ -138,7 +138,7 @@ fn main() -> ExitCode {
         Command::RawFlush(options) => flush::run_raw(&options).map(|()| true),
         Command::Rooms(options) => rooms::run(&options),
         Command::Serve => bare_server::run().map(|()| true),
-        Command::Raw(options) => raw::run(&options).map(|()| true),
+        Command::Raw(options) => reqwest_baseline::run(&options).map(|()| true),
         Command::GameServer(options) => return saves::game_server::main(&options),
         Command::WorldStep(options) => world::step::run(&options).map(|()| true),
         Command::Startup(options) => startup::run(&options),

@@ -12,7 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::Options;
 use crate::machine::Machine;
 use crate::plot::{self, Heading, Line};
-use crate::series::Report;
+use crate::results::Report;
 
 /// Milliseconds of a pass over 100,000 tickets.
 const PASS_GOAL: f64 = 250.0;
@@ -78,7 +78,7 @@ pub fn run(options: &Options) -> Result<bool> {
                 report.add(&scenario, "matches", "a pass", pass.matches.len() as f64);
             }
             let of = report.rounds(&format!("{}:{size}", rule_set.name), "us_per_ticket", "a pass");
-            line.points.push((*size as f64, crate::series::median(of)));
+            line.points.push((*size as f64, crate::results::median(of)));
         }
         let (Some(first), Some(last)) = (sizes.first(), sizes.last()) else { continue };
         let rounds = |size: &usize, what: &str| {

@@ -16,10 +16,10 @@ use tokio::task::JoinSet;
 
 use crate::Options;
 use crate::bare_server::{BareServer, HELD, KEY};
+use crate::cpu_affinity::{Side, pinned};
 use crate::engine::{self, Figures, Project};
 use crate::machine::Machine;
-use crate::pinned::{Side, pinned};
-use crate::series::Report;
+use crate::results::Report;
 
 const SCENARIO: &str = "held back";
 const MEASURE: &str = "bytes_per_call";

@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 use crate::backend::population::{self, Population};
 use crate::backend::subject::{Base, Subject};
 use crate::machine::Machine;
-use crate::series::Report;
+use crate::results::Report;
 use traffic::{Fleet, Found, Kind, PLAYERS_PER_HOLDER, Traffic};
 
 const OWN: &str = "backend";

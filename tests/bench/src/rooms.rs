@@ -7,7 +7,7 @@ use crate::Options;
 use crate::bare_server::BareServer;
 use crate::engine::{Figures, Project};
 use crate::machine::Machine;
-use crate::series::{Report, ratios};
+use crate::results::{Report, ratios};
 
 const SIZES: [usize; 3] = [50, 1_000, 10_000];
 const LARGEST: &str = "rooms 10000";

@@ -12,7 +12,7 @@ use test_harness::backend::Backend;
 
 use crate::Options;
 use crate::machine::Machine;
-use crate::series::Report;
+use crate::results::Report;
 
 /// Measures, tells, and says whether all goals are reached; of a quick run, whether nothing was lost.
 pub fn run(options: &Options) -> Result<bool> {

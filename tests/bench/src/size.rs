@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use crate::Options;
 use crate::machine::Machine;
-use crate::series::Report;
+use crate::results::Report;
 
 /// Bytes, stripped.
 const GOAL: f64 = 9_000_000.0;

@@ -9,7 +9,7 @@ use test_harness::process::Process;
 use crate::Options;
 use crate::engine::{self, Project};
 use crate::machine::Machine;
-use crate::series::{Report, median};
+use crate::results::{Report, median};
 
 const WITHOUT: &str = "without the addon";
 const ADDON: &str = "addon";

@@ -18,7 +18,7 @@ use backend_client::platform::storage::MemoryStorage;
 use backend_client::validation::{Policy, TokenValidator, ValidatorConfig};
 use backend_client::{Config, HttpBackend};
 use backend_protocol::validation::TokenKind;
-use backend_token::{Algorithm, Expectation, KeySet, Leeway, verify};
+use backend_token::{Algorithm, KeySet, Leeway, Validation, verify};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::header::HeaderMap;
@@ -123,7 +123,7 @@ impl Case {
             }
             Way::Strict => {
                 let (kind, leeway) = (TokenKind::Access, Leeway::default());
-                let expected = Expectation { kind, audience: AUDIENCE, now: self.now, leeway };
+                let expected = Validation { kind, audience: AUDIENCE, now: self.now, leeway };
                 for _ in 0..TURN {
                     let claims = verify(black_box(&self.token), &self.keys, &expected)?;
                     ensure!(claims.sub == PLAYER, "somebody else");

@@ -10,7 +10,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::Options;
 use crate::machine::Machine;
-use crate::series::{Report, ratios};
+use crate::results::{Report, ratios};
 use crate::tokens::{self, Case, TURN, Way};
 
 /// Processor time, not the clock's: what other processes do on the machine is not in it.

@@ -14,7 +14,7 @@ use test_harness::backend::Backend;
 
 use self::step::Step;
 use crate::machine::Machine;
-use crate::series::Report;
+use crate::results::Report;
 
 /// Size of a chunk; half of it cannot be compressed.
 const CHUNK_KIB: usize = 256;

@@ -100,7 +100,7 @@ impl Stage<'_> {
             Fault::Leave { server, every_ms, delay_ms, restart_after_ms } => {
                 let proxy = self.servers[server].proxy();
                 let delay = Duration::from_millis(delay_ms);
-                let told = self.servers[server].tell(&json!({ "do": "keep_saving", "every_ms": every_ms }));
+                let told = self.servers[server].send(&json!({ "do": "keep_saving", "every_ms": every_ms }));
                 thread::sleep(WARM_UP);
                 proxy.set(fault_proxy::Fault::Delay(delay));
                 thread::sleep(WARM_UP);

@@ -154,9 +154,9 @@ impl GameServer {
         }
     }
 
-    /// Waits until `condition` holds for how it can be reached, at most `patience`.
-    pub fn wait_until(&self, patience: Duration, condition: impl Fn(Reach) -> bool) -> bool {
-        let end = Instant::now() + patience;
+    /// Waits until `condition` holds for how it can be reached, at most `timeout`.
+    pub fn wait_until(&self, timeout: Duration, condition: impl Fn(Reach) -> bool) -> bool {
+        let end = Instant::now() + timeout;
         while !condition(self.reach()) {
             if Instant::now() >= end {
                 return false;
@@ -166,31 +166,31 @@ impl GameServer {
         true
     }
 
-    /// Waits until the current incarnation is registered at the backend, at most `patience`.
-    pub fn wait_for_registration(&self, patience: Duration) -> bool {
-        self.shared.wait(patience, |state| state.registered.then_some(())).is_some()
+    /// Waits until the current incarnation is registered at the backend, at most `timeout`.
+    pub fn wait_for_registration(&self, timeout: Duration) -> bool {
+        self.shared.wait(timeout, |state| state.registered.then_some(())).is_some()
     }
 
     /// Tells it to do something, without waiting. False when there is no process.
-    pub fn tell(&self, command: &Value) -> bool {
+    pub fn send(&self, command: &Value) -> bool {
         let mut line = command.to_string();
         line.push('\n');
         let mut state = self.shared.state();
         let commands = state.running.as_mut().and_then(|running| running.commands.as_mut());
-        commands.is_some_and(|commands| commands.tell(line))
+        commands.is_some_and(|commands| commands.send(line))
     }
 
     /// Tells it to do something and waits for its answer, as long as the process runs: a player does not wait in front
     /// of a frozen server either.
-    pub fn ask(&self, mut command: Value, patience: Duration) -> Option<Map<String, Value>> {
+    pub fn ask(&self, mut command: Value, timeout: Duration) -> Option<Map<String, Value>> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         command["id"] = json!(id);
         let Reach::Up(incarnation) = self.reach() else { return None };
-        if !self.tell(&command) {
+        if !self.send(&command) {
             return None;
         }
-        self.shared.wait(patience, |state| match state.answers.remove(&id) {
+        self.shared.wait(timeout, |state| match state.answers.remove(&id) {
             Some(answer) => Some(Some(answer)),
             None => {
                 let gone = state.running.is_none() || state.paused || state.incarnation != incarnation;
@@ -219,10 +219,10 @@ impl GameServer {
         Ok(true)
     }
 
-    /// Kills it in the moment in which it acknowledges the n-th save from now on. Waits for that, at most `patience`.
-    pub fn kill_after_acks(&self, acks: u32, patience: Duration) -> Result<bool> {
+    /// Kills it in the moment in which it acknowledges the n-th save from now on. Waits for that, at most `timeout`.
+    pub fn kill_after_acks(&self, acks: u32, timeout: Duration) -> Result<bool> {
         self.shared.state().kill_after_acks = Some(acks);
-        let shot = self.shared.wait(patience, |state| {
+        let shot = self.shared.wait(timeout, |state| {
             (state.shot || state.running.is_none()).then_some(state.shot && state.running.is_some())
         });
         if shot == Some(true) {
@@ -382,9 +382,9 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until `condition` yields something, at most `patience`.
-    fn wait<T>(&self, patience: Duration, condition: impl Fn(&mut State) -> Option<T>) -> Option<T> {
-        let end = Instant::now() + patience;
+    /// Waits until `condition` yields something, at most `timeout`.
+    fn wait<T>(&self, timeout: Duration, condition: impl Fn(&mut State) -> Option<T>) -> Option<T> {
+        let end = Instant::now() + timeout;
         let mut state = self.state();
         loop {
             if let Some(value) = condition(&mut state) {

@@ -216,9 +216,9 @@ impl GroundTruth {
         })
     }
 
-    fn within<T>(&self, patience: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+    fn within<T>(&self, timeout: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
         self.runtime
-            .block_on(async { tokio::time::timeout(patience, work).await })
+            .block_on(async { tokio::time::timeout(timeout, work).await })
             .context("the backend's database does not answer")?
             .with_context(|| "the backend's database".to_owned())
     }

@@ -100,13 +100,13 @@ impl Player<'_> {
             if self.stop.load(Ordering::Relaxed) {
                 return None;
             }
-            let patience = if when_lost == WhenLost::Wait { RETURN } else { Duration::ZERO };
-            self.servers[server].wait_until(patience, |reach| matches!(reach, Reach::Up(_)));
+            let timeout = if when_lost == WhenLost::Wait { RETURN } else { Duration::ZERO };
+            self.servers[server].wait_until(timeout, |reach| matches!(reach, Reach::Up(_)));
             if let Reach::Up(incarnation) = self.servers[server].reach() {
                 let command = json!({ "do": "join", "player": self.id, "within_ms": JOIN_MS });
-                let patience = Duration::from_millis(JOIN_MS) + SLACK;
+                let timeout = Duration::from_millis(JOIN_MS) + SLACK;
                 let begin = Instant::now();
-                let answer = self.servers[server].ask(command, patience);
+                let answer = self.servers[server].ask(command, timeout);
                 if answer.is_some_and(|answer| answer["event"] == "loaded") {
                     return Some((server, incarnation));
                 }
@@ -130,7 +130,7 @@ impl Player<'_> {
     }
 
     fn save(&self, server: usize, save: &Save) {
-        self.servers[server].tell(&json!({
+        self.servers[server].send(&json!({
             "do": "save", "player": self.id, "key": save.key, "op": save.op, "pad": save.pad, "patch": save.patch,
         }));
     }

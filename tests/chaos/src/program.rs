@@ -126,7 +126,7 @@ fn spawn(mut command: Command) -> Result<Child> {
 
 impl Commands {
     /// Tells it one line. False when nobody can hear it.
-    pub fn tell(&mut self, line: String) -> bool {
+    pub fn send(&mut self, line: String) -> bool {
         match self {
             // A broken pipe is a process that is about to be found dead.
             Self::Pipe(pipe) => pipe.write_all(line.as_bytes()).is_ok(),

@@ -11,7 +11,7 @@ use crate::plan::{Plan, Put};
 use crate::players::SLACK;
 
 /// How long a world may take to be let go or taken. Only a failure takes so long.
-const PATIENCE: Duration = Duration::from_secs(20);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Pause between two looks at a server that does not have its world yet.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -25,7 +25,7 @@ pub fn id_of(plan: &Plan, history: &History, index: usize) -> Option<String> {
 pub fn build(server: &GameServer, puts: &[Put]) {
     for put in puts {
         thread::sleep(Duration::from_millis(put.after_ms));
-        server.tell(&json!({ "do": "put", "name": put.name, "op": put.op, "size": put.size }));
+        server.send(&json!({ "do": "put", "name": put.name, "op": put.op, "size": put.size }));
     }
 }
 
@@ -54,9 +54,9 @@ pub fn visit(plan: &Plan, servers: &[GameServer], history: &History) {
 
 /// Asks again until the answer is what it has to be.
 fn ask(server: &GameServer, command: &Value, wanted: &str) -> bool {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + WAIT_TIMEOUT;
     loop {
-        let answer = server.ask(command.clone(), PATIENCE + SLACK);
+        let answer = server.ask(command.clone(), WAIT_TIMEOUT + SLACK);
         if answer.is_some_and(|answer| answer.get("event") == Some(&Value::from(wanted))) {
             return true;
         }

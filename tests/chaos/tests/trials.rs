@@ -1,5 +1,5 @@
 //! The fault injection tries itself: the checker notices what it has to, honest trials pass, a plan can be played again.
-//! The controls, which need programs with planted bugs, are a stage of their own (`cargo xtask test --only chaos`).
+//! The controls, which need programs with a failpoint, are a stage of their own (`cargo xtask test --only chaos`).
 
 use std::env;
 use std::fs;

@@ -172,7 +172,7 @@ fn strangers_are_turned_away_and_nothing_they_send_arrives() -> Result<()> {
     let backend = Backend::start()?;
     let api = backend.api()?;
     let door = Door::open(&backend, &backend.url(), &["--auth-timeout=1"])?;
-    let mut stranger = fixture::stranger("stranger", &backend.url())?.start()?;
+    let mut stranger = fixture::unauthenticated_client("stranger", &backend.url())?.start()?;
 
     let visits = [
         (json!({ "do": "stay_silent" }), "auth_timeout"),

@@ -7,7 +7,7 @@ use backend_protocol::registration::ServerStatus;
 use rustix::process::Signal;
 use serde_json::json;
 use test_harness::backend::Backend;
-use test_harness::demo::{self, story};
+use test_harness::demo::{self, wait_for_event};
 use test_harness::fault_proxy::FaultProxy;
 use test_harness::fixture::{self, Fixture};
 use test_harness::until;
@@ -27,9 +27,9 @@ fn a_backend_that_dies_during_a_race_loses_nothing() -> Result<()> {
     let mut server = demo::start_server("Storm", &backend.url(), &backend.server_key_file())?;
     let mut ada = demo::bot("Ada", "Storm", &backend.url()).start()?;
     let mut bob = demo::bot("Bob", "Storm", &backend.url()).start()?;
-    story(server.log(), "race_started")?;
+    wait_for_event(server.log(), "race_started")?;
     backend.kill()?;
-    story(server.log(), "race_finished")?;
+    wait_for_event(server.log(), "race_finished")?;
     ensure!(!server.log().contains(" saved player="), "saved without a backend\n{}", server.log().tail());
     backend.resume()?;
 

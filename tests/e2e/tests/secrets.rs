@@ -185,7 +185,7 @@ fn nothing_that_is_written_holds_a_secret() -> Result<()> {
 }
 
 #[test]
-fn a_planted_secret_is_found() -> Result<()> {
+fn a_leaked_secret_is_found() -> Result<()> {
     let backend = Backend::start()?;
     let mut client = fixture::client("client", &backend.url())?.start()?;
     let token = format!("eyJ{}", "hbGciOiJFZERTQSJ9".repeat(2));

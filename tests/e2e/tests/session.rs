@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use test_harness::backend::Backend;
-use test_harness::demo::{self, story};
+use test_harness::demo::{self, wait_for_event};
 use test_harness::fault_proxy::{Fault, FaultProxy};
 use test_harness::fixture::{self, Fixture};
 
@@ -40,7 +40,11 @@ fn wrong_credentials_are_refused_without_telling_which() -> Result<()> {
     // The demo says the same, and its bot ends with a failure.
     let account = "--account=password:ada@example.org:wrong-password";
     let mut bot = demo::bot("Ada", "Nowhere", &backend.url()).arg(account).start()?;
-    ensure!(story(bot.log(), "failed")?.text("code")? == "invalid_credentials", "{}", bot.log().tail());
+    ensure!(
+        wait_for_event(bot.log(), "failed")?.text("code")? == "invalid_credentials",
+        "{}",
+        bot.log().tail()
+    );
     ensure!(bot.wait()? != 0, "{}", bot.log().tail());
     bot.log().check_clean(&[])
 }
@@ -63,7 +67,7 @@ fn a_backend_that_is_down_at_login_is_an_error_first_and_no_obstacle_later() -> 
     client.ask(&json!({ "do": "new_session" }))?;
     proxy.set(Fault::Reset);
     let before = proxy.requests("/v1/auth/anonymous");
-    client.send(&json!({ "do": "log_in", "name": "Patient" }))?;
+    client.send(&json!({ "do": "log_in", "name": "Waiting" }))?;
     proxy.wait_for_requests("/v1/auth/anonymous", before + 1)?;
     proxy.set(Fault::None);
     let retried = client.answer()?;
@@ -88,7 +92,7 @@ fn the_demo_says_that_the_backend_is_down() -> Result<()> {
     let mut backend = Backend::start()?;
     backend.stop()?;
     let mut bot = demo::bot("Ada", "Nowhere", &backend.url()).start()?;
-    ensure!(story(bot.log(), "failed")?.text("code")? == "network", "{}", bot.log().tail());
+    ensure!(wait_for_event(bot.log(), "failed")?.text("code")? == "network", "{}", bot.log().tail());
     ensure!(bot.wait()? != 0, "{}", bot.log().tail());
     bot.log().check_clean(&[])
 }

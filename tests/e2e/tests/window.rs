@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use test_harness::backend::Backend;
-use test_harness::demo::{self, story};
+use test_harness::demo::{self, wait_for_event};
 use test_harness::display::Display;
 use test_harness::godot::Launch;
 use test_harness::picture::Picture;
@@ -25,7 +25,7 @@ fn the_demo_shows_login_servers_race_and_results() -> Result<()> {
         .arg(format!("--backend-url={}", backend.url()))
         .start()?;
     let mut bot = demo::bot("Bob", "Meadow", &backend.url()).start()?;
-    story(window.log(), "race_finished")?;
+    wait_for_event(window.log(), "race_finished")?;
     window.finish(0)?;
     bot.finish(0)?;
 

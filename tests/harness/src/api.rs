@@ -9,7 +9,9 @@ use backend_protocol::player_store::{
     SavedDocuments,
 };
 use backend_protocol::registration::{RegisterServer, ServerLease};
-use backend_protocol::rooms::{Attributes, JoinTicket, Room, RoomPage, RoomPassword, RoomVisibility};
+use backend_protocol::rooms::{
+    Attributes, CreateRoom, JoinTicket, Room, RoomCreation, RoomPage, RoomPassword, RoomVisibility,
+};
 use backend_protocol::session::{AnonymousLogin, Register, Session};
 use backend_protocol::validation::{Jwk, Jwks, Validate};
 use backend_protocol::{IDEMPOTENCY_KEY, Problem, routes};
@@ -119,6 +121,7 @@ impl Api {
             visibility: RoomVisibility::Public,
             password: RoomPassword(password.to_owned()),
             attributes: Attributes::new(),
+            allocation_id: None,
         };
         read(self.post(routes::SERVERS, Some(&self.server_key), &body)?)
     }
@@ -220,6 +223,15 @@ impl Player {
             .send()?;
         let ticket: JoinTicket = read(response)?;
         Ok(ticket.ticket)
+    }
+
+    /// Requests a room on demand and does not wait for it.
+    pub fn request_room(&self, request_id: &str) -> Result<()> {
+        let request_id = request_id.to_owned();
+        let body = CreateRoom { request_id, wait_seconds: Some(0), ..CreateRoom::default() };
+        let _starting: RoomCreation =
+            read(self.api.post(routes::ROOMS, Some(self.access_token()), &body)?)?;
+        Ok(())
     }
 
     /// The player's own document `key`, as the backend holds it now.

@@ -1,4 +1,4 @@
-//! Frog Race as processes: its dedicated server, its bots, and what they narrate.
+//! Frog Race as processes: its dedicated server, its bots, and the events that they print.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -9,14 +9,14 @@ use crate::backend::free_port;
 use crate::godot::{Godot, Launch};
 use crate::log::Log;
 
-/// One line of narration: `STORY <who> <event> key=value …`.
+/// One event: `EVENT <who> <event> key=value …`.
 #[derive(Debug, Clone)]
-pub struct Story {
+pub struct LoggedEvent {
     fields: HashMap<String, String>,
     line: String,
 }
 
-impl Story {
+impl LoggedEvent {
     /// The value of `key`.
     pub fn text(&self, key: &str) -> Result<&str> {
         self.fields.get(key).map(String::as_str).with_context(|| format!("no {key}= in {:?}", self.line))
@@ -29,33 +29,33 @@ impl Story {
     }
 }
 
-/// Waits until `log` tells `event`.
-pub fn story(log: &Log, event: &str) -> Result<Story> {
-    story_after(log, 0, event)
+/// Waits until `log` has `event`.
+pub fn wait_for_event(log: &Log, event: &str) -> Result<LoggedEvent> {
+    wait_for_event_after(log, 0, event)
 }
 
-/// Waits until `log` tells `event` in a line from position `start` on.
-pub fn story_after(log: &Log, start: usize, event: &str) -> Result<Story> {
-    let line = log.wait_until(start, &format!("STORY … {event}"), |line| told(line) == Some(event))?;
+/// Waits until `log` has `event` in a line from position `start` on.
+pub fn wait_for_event_after(log: &Log, start: usize, event: &str) -> Result<LoggedEvent> {
+    let line = log.wait_until(start, &format!("EVENT … {event}"), |line| told(line) == Some(event))?;
     let fields = line.split_whitespace().filter_map(|word| word.split_once('='));
     let fields = fields.map(|(key, value)| (key.to_owned(), value.trim_matches('"').to_owned())).collect();
-    Ok(Story { fields, line })
+    Ok(LoggedEvent { fields, line })
 }
 
-/// Fails unless `log` tells `events` in this order; other events may come between.
+/// Fails unless `log` has `events` in this order; other events may come between.
 pub fn check_order(log: &Log, events: &[&str]) -> Result<()> {
     let lines = log.lines();
     let mut told_events = lines.iter().filter_map(|line| told(line));
     for event in events {
         if !told_events.any(|told| told == *event) {
-            bail!("the story does not go {events:?}: {event} is missing or early\n{}", log.tail());
+            bail!("the events are not in the order {events:?}: {event} is missing or early\n{}", log.tail());
         }
     }
     Ok(())
 }
 
 fn told(line: &str) -> Option<&str> {
-    line.strip_prefix("STORY ")?.split_whitespace().nth(1)
+    line.strip_prefix("EVENT ")?.split_whitespace().nth(1)
 }
 
 /// A dedicated server of the demo, about to be started.
@@ -72,7 +72,7 @@ pub fn server(name: &str, backend_url: &str, key_file: &Path) -> Result<Launch> 
 /// Starts a dedicated server and waits until it is registered.
 pub fn start_server(name: &str, backend_url: &str, key_file: &Path) -> Result<Godot> {
     let server = server(name, backend_url, key_file)?.start()?;
-    story(server.log(), "registered")?;
+    wait_for_event(server.log(), "registered")?;
     Ok(server)
 }
 

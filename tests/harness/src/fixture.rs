@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::backend::free_port;
 use crate::godot::{Godot, Launch};
 use crate::log::Log;
-use crate::{PATIENCE, until};
+use crate::{WAIT_TIMEOUT, until};
 
 /// A running fixture game.
 pub struct Fixture {
@@ -53,8 +53,8 @@ pub fn client(name: &str, backend_url: &str) -> Result<FixtureLaunch> {
 }
 
 /// A fixture that connects without the addon's handshake.
-pub fn stranger(name: &str, backend_url: &str) -> Result<FixtureLaunch> {
-    launch(name, "stranger", backend_url)
+pub fn unauthenticated_client(name: &str, backend_url: &str) -> Result<FixtureLaunch> {
+    launch(name, "unauthenticated_client", backend_url)
 }
 
 fn launch(name: &str, role: &str, backend_url: &str) -> Result<FixtureLaunch> {
@@ -123,7 +123,7 @@ impl FixtureLaunch {
         let (commands, _) = accepted.with_context(|| godot.log().tail())?;
         commands.set_nonblocking(false)?;
         commands.set_nodelay(true)?;
-        commands.set_read_timeout(Some(PATIENCE))?;
+        commands.set_read_timeout(Some(WAIT_TIMEOUT))?;
         let answers = BufReader::new(commands.try_clone()?);
         Ok(Fixture { godot, commands, answers })
     }

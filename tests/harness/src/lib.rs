@@ -24,4 +24,4 @@ pub mod process;
 pub mod programs;
 pub mod world;
 
-pub use deadline::{PATIENCE, until};
+pub use deadline::{WAIT_TIMEOUT, until};

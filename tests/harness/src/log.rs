@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::PATIENCE;
+use crate::WAIT_TIMEOUT;
 
 /// Words that mean a defect when the engine or the extension prints them. The backend's refusals are values in
 /// GDScript, never engine errors, so a clean run has none of these.
@@ -83,9 +83,9 @@ impl Log {
     }
 
     /// The first line from position `start` on that satisfies `wanted`, once it is there. Fails when the process
-    /// closed its output without it, or after [`PATIENCE`].
+    /// closed its output without it, or after [`WAIT_TIMEOUT`].
     pub fn wait_until(&self, start: usize, what: &str, wanted: impl Fn(&str) -> bool) -> Result<String> {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + WAIT_TIMEOUT;
         let mut state = self.state();
         let mut looked_at = start;
         loop {
@@ -107,7 +107,7 @@ impl Log {
 
     /// Waits until the process has closed its output, so that the log is whole.
     pub(crate) fn wait_for_end(&self) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + WAIT_TIMEOUT;
         let mut state = self.state();
         while state.open_streams > 0 && Instant::now() < end {
             let left = end.saturating_duration_since(Instant::now());

@@ -65,7 +65,7 @@ impl Process {
         send(self.id(), signal).with_context(|| format!("{}: cannot send {signal:?}", self.name))
     }
 
-    /// Waits for its end, at most [`crate::PATIENCE`]; the log is whole afterwards.
+    /// Waits for its end, at most [`crate::WAIT_TIMEOUT`]; the log is whole afterwards.
     pub fn wait(&mut self) -> Result<ExitStatus> {
         let ended = until(&format!("{} to end", self.name), || Ok(self.child.try_wait()?));
         match ended {

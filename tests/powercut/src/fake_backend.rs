@@ -51,6 +51,7 @@ impl Transport for FakeBackend {
                     heartbeat_seconds: 600,
                     backend_id: None,
                     invite_code: None,
+                    room: None,
                 };
                 reply(201, &lease)
             }

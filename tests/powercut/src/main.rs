@@ -58,7 +58,7 @@ struct Options {
     /// File systems at a time
     #[arg(long)]
     jobs: Option<usize>,
-    /// The writer has this planted fault: cuts go on until it is caught, and it has to be
+    /// The writer has this failpoint active: cuts go on until it is caught, and it has to be
     #[arg(long)]
     control: Option<String>,
     /// The built `powercut-writer`

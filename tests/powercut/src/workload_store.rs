@@ -33,7 +33,7 @@ pub async fn run(
         registration,
         journal: Arc::new(JournalFolder::new(folder)),
         pace: Pace { debounce: Duration::from_millis(5), max_delay: Duration::from_millis(20) },
-        on_event: Arc::new(tell),
+        on_event: Arc::new(report_event),
     });
     let count = rng.random_range(1..=8);
     let ids: Vec<String> = (0..count).map(|index| format!("{players}-{index}")).collect();
@@ -63,7 +63,7 @@ pub async fn run(
 }
 
 /// Passes every acknowledgement on at once; a journal that fails here is a matter for the orchestrator.
-fn tell(event: Event) {
+fn report_event(event: Event) {
     match event {
         Event::Journalled(saves) => {
             let at = monotonic();

@@ -67,6 +67,7 @@ impl Transport for NearBackend {
                     heartbeat_seconds: 600,
                     backend_id: Some("in the process".into()),
                     invite_code: None,
+                    room: None,
                 };
                 reply(201, &lease)
             }

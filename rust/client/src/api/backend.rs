@@ -19,7 +19,10 @@ use backend_token::Algorithm;
 use super::accounts::AccountBackend;
 use super::batch::Batch;
 use super::matchmaking::MatchmakingBackend;
+use super::room_creation::RoomCreationBackend;
+use super::transport::ReplyBody;
 use super::worlds::WorldBackend;
+use crate::error::{ClientError, Fault};
 use crate::platform::secret::ServerKey;
 
 pub use super::Reply;
@@ -33,6 +36,15 @@ pub struct PublishedKeys {
     pub etag: Option<String>,
     /// How long the issuer says that it is fresh.
     pub fresh_for: Option<Duration>,
+}
+
+/// A page of rooms with its entity tag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaggedPage {
+    /// `None`: unchanged since the entity tag that was sent.
+    pub page: Option<RoomPage>,
+    /// Its entity tag.
+    pub etag: Option<String>,
 }
 
 /// A backend. Every call ends within the configured total deadline, retries included.
@@ -66,6 +78,24 @@ pub trait Backend: Send + Sync {
     async fn heartbeat(&self, key: &ServerKey, server_id: &str, body: &Heartbeat) -> Reply<HeartbeatReply>;
     async fn deregister_server(&self, key: &ServerKey, server_id: &str) -> Reply<()>;
     async fn rooms(&self, access_token: &str, query: &RoomQuery) -> Reply<RoomPage>;
+    /// One page of rooms, unless it is still that of entity tag `known`.
+    async fn rooms_unless(
+        &self,
+        access_token: &str,
+        query: &RoomQuery,
+        _known: Option<&str>,
+    ) -> Reply<TaggedPage> {
+        Ok(TaggedPage { page: Some(self.rooms(access_token, query).await?), etag: None })
+    }
+    /// The events of a followed list, from the one after `last_event_id` on.
+    async fn room_events(
+        &self,
+        _access_token: &str,
+        _query: &RoomQuery,
+        _last_event_id: Option<&str>,
+    ) -> Reply<Box<dyn ReplyBody>> {
+        Err(ClientError::new(Fault::BadReply, "this backend sends no events"))
+    }
     async fn room(&self, access_token: &str, room_id: &str) -> Reply<Room>;
     async fn ticket(&self, access_token: &str, room_id: &str, body: &RequestTicket) -> Reply<JoinTicket>;
     async fn ticket_by_code(&self, access_token: &str, body: &JoinByCode) -> Reply<JoinTicket>;
@@ -77,6 +107,10 @@ pub trait Backend: Send + Sync {
     async fn own_documents(&self, access_token: &str) -> Reply<PlayerDocuments>;
     /// The same backend as one with accounts of its own; `None` if it has none.
     fn accounts(self: Arc<Self>) -> Option<Arc<dyn AccountBackend>> {
+        None
+    }
+    /// The same backend as one that creates rooms; `None` if it creates none.
+    fn room_creation(self: Arc<Self>) -> Option<Arc<dyn RoomCreationBackend>> {
         None
     }
     /// The same backend as one with matchmaking; `None` if it has none.

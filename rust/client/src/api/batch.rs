@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use backend_protocol::player_store::{SaveDocuments, SaveItem, document_size, save_batch, save_item};
 use backend_protocol::{Check, FieldError};
-use serde_json::Value;
+use serde::Serialize;
 
 use crate::document::RawJson;
 
 /// A batch to save. Each item stands for itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Batch {
     /// The saving server.
     pub server_id: String,
@@ -19,7 +19,7 @@ pub struct Batch {
 }
 
 /// One document to save.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BatchItem {
     /// Whose document.
     pub player_id: Arc<str>,
@@ -32,36 +32,14 @@ pub struct BatchItem {
     /// The whole document, at most 256 KiB of JSON.
     pub value: RawJson,
     /// Version that the document was loaded with, if this server has not changed it since.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub loaded_version: Option<i64>,
 }
 
 impl Batch {
     /// The request's body.
     pub fn to_json(&self) -> Vec<u8> {
-        let documents: usize = self.items.iter().map(|item| item.value.as_str().len()).sum();
-        let mut json = String::with_capacity(documents + self.items.len() * 192 + 64);
-        json += "{\"server_id\":";
-        string(&mut json, &self.server_id);
-        json += ",\"items\":[";
-        for (index, item) in self.items.iter().enumerate() {
-            json += if index == 0 { "{\"player_id\":" } else { ",{\"player_id\":" };
-            string(&mut json, &item.player_id);
-            json += ",\"key\":";
-            string(&mut json, &item.key);
-            json += ",\"epoch\":";
-            json += &item.epoch.to_string();
-            json += ",\"sequence\":";
-            json += &item.sequence.to_string();
-            if let Some(version) = item.loaded_version {
-                json += ",\"loaded_version\":";
-                json += &version.to_string();
-            }
-            json += ",\"value\":";
-            json += item.value.as_str();
-            json.push('}');
-        }
-        json += "]}";
-        json.into_bytes()
+        serde_json::to_vec(self).expect("strings, numbers and JSON")
     }
 
     /// The same with documents that can be looked into.
@@ -76,11 +54,6 @@ impl Batch {
         };
         SaveDocuments { server_id: self.server_id.clone(), items: self.items.iter().map(parsed).collect() }
     }
-}
-
-/// `text` in quotes, with what has to be escaped.
-fn string(json: &mut String, text: &str) {
-    json.push_str(&Value::from(text).to_string());
 }
 
 /// As [`SaveDocuments`] is checked.
@@ -104,7 +77,7 @@ impl Check for BatchItem {
 #[cfg(test)]
 mod tests {
     use backend_protocol::limits::{self, MAX_BATCH};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

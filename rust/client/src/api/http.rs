@@ -24,13 +24,15 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::accounts::{self, AccountBackend};
-use super::backend::{Backend, PublishedKeys, Reply};
+use super::backend::{Backend, PublishedKeys, Reply, TaggedPage};
 use super::batch::Batch;
 use super::clock_difference::ClockDifference;
 use super::diagnosis;
 use super::matchmaking::{self, MatchmakingBackend};
 use super::retry;
-use super::transport::{self, HttpReply, HttpRequest, Transport, TransportError};
+use super::room_creation::{self, RoomCreationBackend};
+use super::room_lists;
+use super::transport::{self, HttpReply, HttpRequest, ReplyBody, Transport, TransportError};
 use super::worlds::{self, WorldBackend};
 use crate::config::Config;
 use crate::error::{ClientError, Fault};
@@ -39,7 +41,7 @@ use crate::platform::rng;
 use crate::platform::secret::ServerKey;
 
 /// Longest entity tag that is sent back, in bytes.
-const MAX_ETAG: usize = 128;
+pub(super) const MAX_ETAG: usize = 128;
 
 const ACCEPTED: HeaderValue = HeaderValue::from_static("application/json, application/problem+json");
 /// As many as a call has, with those that the transport adds: the map never grows.
@@ -132,17 +134,26 @@ impl HttpBackend {
 
     pub(super) async fn call<T: DeserializeOwned>(&self, call: Call<'_>) -> Reply<T> {
         let (reply, request_id) = self.run(&call).await?;
+        self.parsed(&call, &reply, &request_id)
+    }
+
+    pub(super) fn parsed<T: DeserializeOwned>(
+        &self,
+        call: &Call<'_>,
+        reply: &HttpReply,
+        request_id: &str,
+    ) -> Reply<T> {
         serde_json::from_slice(&reply.body).map_err(|error| {
-            let url = self.url(&call);
-            let what = if diagnosis::is_json(&reply) {
+            let url = self.url(call);
+            let what = if diagnosis::is_json(reply) {
                 // The parser's words may quote the body, which may hold a token: only its position is told.
                 let (line, column) = (error.line(), error.column());
                 let shown = diagnosis::shown(&url);
                 format!("what {shown} sent does not parse at line {line}, column {column}")
             } else {
-                diagnosis::not_ours(&url, &reply)
+                diagnosis::not_ours(&url, reply)
             };
-            bad_reply(reply.status, what).with_request_id(&request_id)
+            bad_reply(reply.status, what).with_request_id(request_id)
         })
     }
 
@@ -361,10 +372,25 @@ impl Backend for HttpBackend {
     }
 
     async fn rooms(&self, access_token: &str, query: &RoomQuery) -> Reply<RoomPage> {
-        query.check()?;
-        let mut call = Call::get(routes::ROOMS).with(access_token);
-        call.query = Some(query_string(query)?);
-        self.call(call).await
+        self.call(room_lists::call(routes::ROOMS, access_token, query)?).await
+    }
+
+    async fn rooms_unless(
+        &self,
+        access_token: &str,
+        query: &RoomQuery,
+        known: Option<&str>,
+    ) -> Reply<TaggedPage> {
+        room_lists::page(self, access_token, query, known).await
+    }
+
+    async fn room_events(
+        &self,
+        access_token: &str,
+        query: &RoomQuery,
+        last_event_id: Option<&str>,
+    ) -> Reply<Box<dyn ReplyBody>> {
+        room_lists::events(self, access_token, query, last_event_id).await
     }
 
     async fn room(&self, access_token: &str, room_id: &str) -> Reply<Room> {
@@ -415,6 +441,10 @@ impl Backend for HttpBackend {
         Some(accounts::of(self))
     }
 
+    fn room_creation(self: Arc<Self>) -> Option<Arc<dyn RoomCreationBackend>> {
+        Some(room_creation::of(self))
+    }
+
     fn matchmaking(self: Arc<Self>) -> Option<Arc<dyn MatchmakingBackend>> {
         Some(matchmaking::of(self))
     }
@@ -422,20 +452,6 @@ impl Backend for HttpBackend {
     fn worlds(self: Arc<Self>) -> Option<Arc<dyn WorldBackend>> {
         Some(worlds::of(self))
     }
-}
-
-/// The query in `application/x-www-form-urlencoded`, through the type's own serialisation.
-fn query_string(query: &RoomQuery) -> Reply<String> {
-    let value = serde_json::to_value(query)
-        .map_err(|error| ClientError::new(Fault::Internal, format!("query: {error}")))?;
-    // A throw-away URL, for its encoder.
-    let mut url = Url::parse("http://query.invalid/")
-        .map_err(|error| ClientError::new(Fault::Internal, format!("query: {error}")))?;
-    for (name, value) in value.as_object().into_iter().flatten() {
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        url.query_pairs_mut().append_pair(name, &text);
-    }
-    Ok(url.query().unwrap_or_default().to_owned())
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 //! milliseconds, which the main thread does not have.
 
 use crate::Config;
-use crate::api::transport::{HttpReply, HttpRequest, HttpTransport, Transport, TransportError};
+use crate::api::transport::{
+    HttpReply, HttpRequest, HttpTransport, StreamedReply, Transport, TransportError,
+};
 use async_trait::async_trait;
 use tokio::sync::OnceCell;
 
@@ -18,7 +20,7 @@ impl LazyTransport {
         Self { config, opened: OnceCell::new() }
     }
 
-    async fn open(&self) -> Result<HttpTransport, TransportError> {
+    async fn open_pool(&self) -> Result<HttpTransport, TransportError> {
         let config = self.config.clone();
         let opened = tokio::task::spawn_blocking(move || HttpTransport::new(&config)).await;
         match opened {
@@ -32,6 +34,10 @@ impl LazyTransport {
 #[async_trait]
 impl Transport for LazyTransport {
     async fn send(&self, request: HttpRequest) -> Result<HttpReply, TransportError> {
-        self.opened.get_or_try_init(|| self.open()).await?.send(request).await
+        self.opened.get_or_try_init(|| self.open_pool()).await?.send(request).await
+    }
+
+    async fn open(&self, request: HttpRequest) -> Result<StreamedReply, TransportError> {
+        self.opened.get_or_try_init(|| self.open_pool()).await?.open(request).await
     }
 }

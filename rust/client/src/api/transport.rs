@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Certificate, Client, Method, Url, redirect};
+use reqwest::{Certificate, Client, Method, Response, Url, redirect};
 
 use crate::config::{Config, TlsRoots};
 use crate::error::{ClientError, Fault};
@@ -83,11 +83,33 @@ impl From<TransportError> for ClientError {
     }
 }
 
+/// The body of a reply, part by part as it comes.
+#[async_trait]
+pub trait ReplyBody: Send {
+    /// The next part; `None` at the end.
+    async fn chunk(&mut self) -> Result<Option<Vec<u8>>, TransportError>;
+}
+
+/// A reply whose body comes over time.
+pub struct StreamedReply {
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body, decompressed.
+    pub body: Box<dyn ReplyBody>,
+}
+
 /// Something that carries HTTP.
 #[async_trait]
 pub trait Transport: Send + Sync {
     /// Sends one request and reads the whole reply. Dropping the future cancels the exchange.
     async fn send(&self, request: HttpRequest) -> Result<HttpReply, TransportError>;
+
+    /// Sends one request and reads the head of the reply. Dropping the body ends the exchange.
+    async fn open(&self, _request: HttpRequest) -> Result<StreamedReply, TransportError> {
+        Err(TransportError::Broken("this transport carries no streams".into()))
+    }
 }
 
 /// The real network: one pool of kept-alive connections.
@@ -120,6 +142,20 @@ impl HttpTransport {
             .map_err(|error| ClientError::new(Fault::Internal, format!("HTTP client: {}", reason(&error))))?;
         Ok(Self { client })
     }
+
+    /// Sends a request and reads the head of the reply.
+    async fn begin(&self, request: HttpRequest) -> Result<Response, TransportError> {
+        let typed = request.headers.contains_key(CONTENT_TYPE);
+        let mut builder = self.client.request(request.method, request.url).headers(request.headers);
+        if let Some(timeout) = request.timeout {
+            builder = builder.timeout(timeout);
+        }
+        if let Some(body) = request.body {
+            builder = if typed { builder } else { builder.header(CONTENT_TYPE, "application/json") };
+            builder = builder.body(body);
+        }
+        builder.send().await.map_err(|error| sort(&error))
+    }
 }
 
 fn bundled_roots() -> Result<Vec<Certificate>, ClientError> {
@@ -142,16 +178,7 @@ fn roots(path: &std::path::Path) -> Result<Vec<Certificate>, ClientError> {
 #[async_trait]
 impl Transport for HttpTransport {
     async fn send(&self, request: HttpRequest) -> Result<HttpReply, TransportError> {
-        let typed = request.headers.contains_key(CONTENT_TYPE);
-        let mut builder = self.client.request(request.method, request.url).headers(request.headers);
-        if let Some(timeout) = request.timeout {
-            builder = builder.timeout(timeout);
-        }
-        if let Some(body) = request.body {
-            builder = if typed { builder } else { builder.header(CONTENT_TYPE, "application/json") };
-            builder = builder.body(body);
-        }
-        let mut response = builder.send().await.map_err(|error| sort(&error))?;
+        let mut response = self.begin(request).await?;
         let announced = response.content_length().unwrap_or_default();
         if usize::try_from(announced).is_ok_and(|length| length > MAX_REPLY_BYTES) {
             return Err(TransportError::TooLarge);
@@ -167,6 +194,22 @@ impl Transport for HttpTransport {
             body.extend_from_slice(&chunk);
         }
         Ok(HttpReply { status, headers, body })
+    }
+
+    async fn open(&self, request: HttpRequest) -> Result<StreamedReply, TransportError> {
+        let mut response = self.begin(request).await?;
+        let headers = std::mem::take(response.headers_mut());
+        Ok(StreamedReply { status: response.status().as_u16(), headers, body: Box::new(HttpBody(response)) })
+    }
+}
+
+struct HttpBody(Response);
+
+#[async_trait]
+impl ReplyBody for HttpBody {
+    async fn chunk(&mut self) -> Result<Option<Vec<u8>>, TransportError> {
+        let chunk = self.0.chunk().await.map_err(|error| sort(&error))?;
+        Ok(chunk.map(Into::into))
     }
 }
 

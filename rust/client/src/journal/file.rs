@@ -32,7 +32,7 @@ const COMMITS_BETWEEN_LOOKS: i64 = 1_024;
 
 /// Failpoint fault, for the tests that must notice it: commits are not synced to disk.
 const SYNCHRONOUS: SqliteSynchronous =
-    if cfg!(feature = "planted-no-fsync") { SqliteSynchronous::Off } else { SqliteSynchronous::Full };
+    if cfg!(feature = "failpoint-no-fsync") { SqliteSynchronous::Off } else { SqliteSynchronous::Full };
 
 /// An open file.
 pub struct JournalFile {

@@ -105,7 +105,9 @@ impl DocumentBody {
 
 impl<D: DocumentSource> Source for Saved<D> {
     fn text(&self) -> &RawJson {
-        self.text.get_or_init(|| RawJson::trusted(&self.draft.text()))
+        self.text.get_or_init(|| {
+            RawJson::trusted(self.draft.text()).unwrap_or_else(|_| RawJson::from(&**self.content()))
+        })
     }
 
     fn content(&self) -> &Arc<Content> {

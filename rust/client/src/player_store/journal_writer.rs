@@ -137,7 +137,7 @@ pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
         }
         rested = false;
         group.write_up();
-        if Failpoint::EarlyAck.is_here() {
+        if Failpoint::EarlyAck.is_active() {
             inner.journalled(&group);
             inner.clock.sleep(EARLY_ACK_DELAY).await;
         }

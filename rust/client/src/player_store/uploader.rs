@@ -395,7 +395,7 @@ impl StoreState {
             };
             room = room && add(left.bytes, &sent);
         }
-        if Failpoint::FreshSequence.is_here() {
+        if Failpoint::FreshSequence.is_active() {
             self.renumber();
         }
         let after = self.sent_last.as_ref();

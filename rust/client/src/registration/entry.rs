@@ -48,6 +48,8 @@ pub(super) struct Entry {
     entered: Mutex<Option<ServerDescription>>,
     /// The backend may have an older entry than it had: heartbeats carry all that they can, until one is answered.
     unsure: AtomicBool,
+    /// The backend has started this server, and may have given its room a password that the game does not know.
+    is_allocated: AtomicBool,
     /// The next heartbeat asks for another invite code.
     renew_invite_code: AtomicBool,
     /// The game has changed the entry since [`Self::take_change`].
@@ -102,6 +104,10 @@ impl Entry {
             != (&entered.name, &entered.address, ports(entered), &entered.region, &entered.version)
     }
 
+    pub(super) fn set_allocated(&self) {
+        self.is_allocated.store(true, Ordering::Relaxed);
+    }
+
     /// The backend went back to a backup.
     pub(super) fn rolled_back(&self) {
         self.unsure.store(true, Ordering::Relaxed);
@@ -115,7 +121,8 @@ impl Entry {
     pub(super) fn fill(&self, beat: &mut Heartbeat) {
         let (described, entered) = (lock(&self.described), lock(&self.entered));
         let Some(described) = described.as_ref() else { return };
-        let entered = entered.as_ref().filter(|_| !self.unsure.load(Ordering::Relaxed));
+        let unsure = self.unsure.load(Ordering::Relaxed);
+        let entered = entered.as_ref().filter(|_| !unsure);
         beat.map = Some(described.map.clone());
         beat.mode = Some(described.mode.clone());
         beat.max_players = Some(described.max_players);
@@ -127,6 +134,9 @@ impl Entry {
             changed(|one, other| one.visibility == other.visibility).then_some(described.visibility);
         beat.password =
             changed(|one, other| one.password == other.password).then(|| described.password.clone());
+        if unsure && described.password.is_empty() && self.is_allocated.load(Ordering::Relaxed) {
+            beat.password = None;
+        }
         beat.attributes =
             changed(|one, other| one.attributes == other.attributes).then(|| described.attributes.clone());
         beat.new_invite_code = self.renew_invite_code.load(Ordering::Relaxed);
@@ -171,6 +181,7 @@ pub(super) fn request(instance_id: &str, described: ServerDescription, players: 
         visibility: described.visibility,
         password: described.password,
         attributes: described.attributes,
+        allocation_id: None,
     }
 }
 

@@ -38,6 +38,7 @@ pub(super) async fn run_heartbeats(server: Arc<Inner>, lease: ServerLease) {
                 server.entry.confirm(&heartbeat);
                 server.confirm_tickets(&heartbeat.used_tickets);
                 server.set_invite_code(reply.invite_code);
+                server.assign(reply.room);
                 server.set_active_kids(reply.key_ids);
                 server.note_revocations(reply.revocations, reply.revocations_as_of);
                 if reply.rolled_back {

@@ -1,69 +1,35 @@
 //! Filter and order of rooms that are here already, by the rules of the backend's own list.
 
+use std::borrow::Borrow;
 use std::cmp::Ordering;
 
 use backend_protocol::limits::Check;
-use backend_protocol::registration::ServerStatus;
-use backend_protocol::rooms::{AttributeFilter, Room, RoomQuery, RoomSort};
+use backend_protocol::rooms::{Room, RoomFilter, RoomQuery, RoomSort};
 
 use crate::error::ClientError;
 
 /// Which of `rooms`, and in which order: indices. `among` says which are looked at; `limit` and `cursor` of the query do
 /// not count.
-pub fn select(
-    rooms: &[Room],
+pub fn select<R: Borrow<Room>>(
+    rooms: &[R],
     among: impl IntoIterator<Item = usize>,
     query: &RoomQuery,
 ) -> Result<Vec<usize>, ClientError> {
     RoomQuery { limit: None, cursor: None, ..query.clone() }.check()?;
-    let filter = Filter::new(query)?;
+    let filter = RoomFilter::new(query, str::to_lowercase)?;
     let mut selected: Vec<(usize, &Room)> = among
         .into_iter()
-        .filter_map(|index| Some((index, rooms.get(index)?)))
+        .filter_map(|index| Some((index, rooms.get(index)?.borrow())))
         .filter(|(_, room)| filter.keeps(room))
         .collect();
-    let order = |a: &Room, b: &Room| by(query.sort, a, b).then_with(|| a.room_id.cmp(&b.room_id));
-    selected.sort_by(|(_, a), (_, b)| if query.descending { order(b, a) } else { order(a, b) });
+    selected.sort_by(|(_, a), (_, b)| order(query, a, b));
     Ok(selected.into_iter().map(|(index, _)| index).collect())
 }
 
-struct Filter<'a> {
-    query: &'a RoomQuery,
-    attributes: Vec<AttributeFilter>,
-    tags: Vec<&'a str>,
-    search: Option<String>,
-}
-
-impl<'a> Filter<'a> {
-    fn new(query: &'a RoomQuery) -> Result<Self, ClientError> {
-        Ok(Self {
-            query,
-            attributes: query.attribute_filters()?,
-            tags: query.tag_list().collect(),
-            search: query.search.as_deref().map(str::to_lowercase),
-        })
-    }
-
-    fn keeps(&self, room: &Room) -> bool {
-        let Self { query, attributes, tags, search } = self;
-        let is =
-            |wanted: &Option<String>, value: &str| wanted.as_deref().is_none_or(|wanted| wanted == value);
-        is(&query.map, &room.map)
-            && is(&query.mode, &room.mode)
-            && is(&query.region, &room.region)
-            && is(&query.version, &room.version)
-            && (!query.not_full || room.free_seats() > 0)
-            && (!query.not_empty || room.players > 0)
-            && match room.status {
-                ServerStatus::Ready => true,
-                ServerStatus::Draining => query.include_draining,
-                ServerStatus::Unhealthy => false,
-            }
-            && (!query.no_password || !room.has_password)
-            && attributes.iter().all(|filter| filter.is_met(&room.attributes))
-            && tags.iter().all(|tag| room.tags.iter().any(|known| known == tag))
-            && search.as_ref().is_none_or(|search| room.name.to_lowercase().contains(search))
-    }
+/// Which of two rooms comes first on the list of `query`.
+pub fn order(query: &RoomQuery, a: &Room, b: &Room) -> Ordering {
+    let order = by(query.sort, a, b).then_with(|| a.room_id.cmp(&b.room_id));
+    if query.descending { order.reverse() } else { order }
 }
 
 fn by(sort: RoomSort, a: &Room, b: &Room) -> Ordering {
@@ -82,6 +48,7 @@ fn by(sort: RoomSort, a: &Room, b: &Room) -> Ordering {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use backend_protocol::registration::ServerStatus;
     use backend_protocol::rooms::{Attributes, RoomVisibility};
 
     use super::*;

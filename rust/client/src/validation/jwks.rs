@@ -194,14 +194,14 @@ impl KeyCache {
             let mut held = self.0.write();
             let gone: Vec<String> = held
                 .keys
-                .names()
+                .kids()
                 .filter(|kid| !good.iter().any(|name| name == kid))
                 .map(str::to_owned)
                 .collect();
             held.withdrawn.retain(|kid| !good.contains(kid));
             let room = MAX_WITHDRAWN.saturating_sub(held.withdrawn.len());
             held.withdrawn.extend(gone.iter().take(room).cloned());
-            held.keys = Arc::new(held.keys.only(good));
+            held.keys = Arc::new(held.keys.with_kids(good));
             (gone.len(), good.iter().any(|kid| !held.keys.contains(kid)))
         };
         if withdrawn > 0 {
@@ -368,8 +368,8 @@ impl Inner {
         }
         let mut held = self.write();
         let good: Vec<String> =
-            keys.names().filter(|kid| !held.withdrawn.contains(*kid)).map(str::to_owned).collect();
-        held.keys = Arc::new(keys.only(&good));
+            keys.kids().filter(|kid| !held.withdrawn.contains(*kid)).map(str::to_owned).collect();
+        held.keys = Arc::new(keys.with_kids(&good));
         held.document = document;
         held.etag = etag;
         held.fetched = Some(Fetched { at: self.clock.now(), age, fresh_for: ahead(fresh_for) });

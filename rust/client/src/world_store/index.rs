@@ -25,7 +25,7 @@ const CHECKPOINT_WRITES: u32 = 500;
 
 /// Failpoint fault, for the tests that must notice it: commits are not synced to disk.
 const SYNCHRONOUS: SqliteSynchronous =
-    if cfg!(feature = "planted-no-fsync") { SqliteSynchronous::Off } else { SqliteSynchronous::Full };
+    if cfg!(feature = "failpoint-no-fsync") { SqliteSynchronous::Off } else { SqliteSynchronous::Full };
 
 /// Why the index cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

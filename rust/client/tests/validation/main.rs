@@ -59,7 +59,7 @@ fn ticket_of(signer: &SigningKey, jti: &str) -> String {
 fn signed(signer: &SigningKey, kid: &str, jti: &str) -> String {
     let header = json!({"alg": "EdDSA", "typ": "join+jwt", "kid": kid}).to_string();
     let claims = json!({"iss": "us", "sub": "ada", "aud": "server-1", "exp": NOW + 60, "iat": NOW, "jti": jti, "name": "Ada"});
-    signer.sign_parts(header.as_bytes(), claims.to_string().as_bytes())
+    signer.sign_parts(header.as_bytes(), claims.to_string().as_bytes()).expect("signed")
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,7 +11,9 @@ use backend_client::error::ClientError;
 #[cfg(target_os = "linux")]
 use backend_client::host::Systemd;
 use backend_client::host::{Host, PlainHost};
-use backend_settings::{GRACE_SECONDS, MODE, PUBLIC_ADDRESS, QUERY_PORT, SERVER_KEY, SERVER_KEY_FILE};
+use backend_settings::{
+    ALLOCATION_ID, GRACE_SECONDS, MODE, PUBLIC_ADDRESS, QUERY_PORT, SERVER_KEY, SERVER_KEY_FILE,
+};
 use godot::classes::Os;
 use godot::obj::Singleton;
 
@@ -67,6 +69,11 @@ pub fn query_port(own: i64) -> Result<u16, ClientError> {
         None => u16::try_from(own).ok(),
     };
     port.ok_or_else(|| ClientError::field("query_port", "must be 0 to 65535, here and in BACKEND_QUERY_PORT"))
+}
+
+/// What the backend has started this process for.
+pub fn allocation_id() -> Option<String> {
+    override_for(&ALLOCATION_ID.overrides)
 }
 
 /// Time from a termination request to the end of the process. 0 and less count as not set.

@@ -1,22 +1,29 @@
 //! `BackendRooms`: finding a room.
 
+use std::cell::RefCell;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use backend_client::error::ClientError;
-use backend_client::protocol::rooms::{JoinByCode, MAX_PARTY, RequestTicket, RoomPassword, RoomQuery};
+use backend_client::protocol::rooms::{
+    CreateRoom, JoinByCode, MAX_PARTY, QuickPlay, RequestTicket, RoomPassword, RoomQuery,
+};
 use backend_client::rooms::{Rooms, lan_discovery, ping};
 use godot::classes::Ip;
 use godot::meta::conv::ByRef;
 use godot::meta::{GodotConvert, GodotImmutable};
 use godot::prelude::*;
+use tokio_util::sync::CancellationToken;
 
 use crate::config;
 use crate::nodes::backend_session::BackendSession;
 use crate::resources::backend_config::BackendConfig;
+use crate::resources::backend_room_options::BackendRoomOptions;
 use crate::resources::backend_room_query::BackendRoomQuery;
 use crate::results::backend_error::not_configured;
 use crate::results::backend_request::BackendRequest;
 use crate::results::backend_room::{BackendJoinTicket, BackendRoomPage, BackendRoomResult, RoomList};
+use crate::results::backend_room_follow::BackendRoomFollow;
 use crate::results::backend_room_ping::BackendRoomPings;
 use crate::runtime::calls::Calls;
 use crate::runtime::main_thread_queue;
@@ -43,16 +50,45 @@ pub struct BackendRooms {
     #[var(set = set_session)]
     session: Option<Gd<BackendSession>>,
     calls: Calls,
+    follows: Follows,
     base: Base<Node>,
+}
+
+/// The lists that a node follows, whether a script keeps them or not.
+#[derive(Default)]
+struct Follows(RefCell<Vec<(Gd<BackendRoomFollow>, CancellationToken)>>);
+
+impl Follows {
+    fn add(&self, follow: &Gd<BackendRoomFollow>) {
+        let mut follows = self.0.borrow_mut();
+        follows.retain(|(follow, _)| !follow.bind().has_ended());
+        follows.push((follow.clone(), follow.bind().cancellation()));
+    }
+
+    fn take(&self) -> Vec<(Gd<BackendRoomFollow>, CancellationToken)> {
+        self.0.take()
+    }
+}
+
+impl Drop for Follows {
+    fn drop(&mut self) {
+        // A node that never was in the tree: what it followed may be freed already.
+        for (_, cancellation) in self.take() {
+            cancellation.cancel();
+        }
+    }
 }
 
 #[godot_api]
 impl INode for BackendRooms {
     fn exit_tree(&mut self) {
-        let owner = self.calls.owner();
+        let (owner, follows) = (self.calls.owner(), self.follows.take());
         // Open to handlers that call back into this node.
         let _reentrant = self.base_mut();
         main_thread_queue::cancel_all_now(owner);
+        for (follow, _) in follows {
+            BackendRoomFollow::stop(follow);
+        }
     }
 
     fn get_configuration_warnings(&self) -> PackedStringArray {
@@ -112,6 +148,21 @@ impl BackendRooms {
             Ok(async move { room_list.select(&query) })
         });
         self.calls.try_start(work, BackendRoomPage::answer)
+    }
+
+    /// Follows the list of [param query], or of all rooms: returns a [BackendRoomFollow], which emits a signal for each room that is
+    /// added, changed or removed, and has the list. [member BackendRoomQuery.limit] and [member BackendRoomQuery.cursor] are ignored.
+    /// A list has up to ten thousand rooms.
+    /// ```gdscript
+    /// var follow := rooms.follow(query)
+    /// follow.list_changed.connect(func() -> void: show_rooms(follow.get_rooms()))
+    /// ```
+    #[func]
+    fn follow(&self, #[opt(default = &OptionalQuery::NONE)] query: OptionalQuery) -> Gd<BackendRoomFollow> {
+        let work = query.to_wire().and_then(|query| Ok((self.rooms()?, query)));
+        let follow = BackendRoomFollow::start(work);
+        self.follows.add(&follow);
+        follow
     }
 
     /// Reads one room. Returns a [BackendRequest] that completes with a [BackendRoomResult].
@@ -191,6 +242,69 @@ impl BackendRooms {
         self.calls.try_start(work, BackendJoinTicket::answer)
     }
 
+    /// Creates a room on a dedicated server that the backend starts, and requests a ticket for it. [param options] may be
+    /// [code]null[/code]. A party requests [param seats] at once, see [method request_ticket]. Completes when the server is ready: at
+    /// once if the backend has a spare one, otherwise after its start. Fails with [code]room_start_failed[/code] if the server does not
+    /// start, [code]room_limit_reached[/code] if the player has too many rooms, [code]room_creation_refused[/code] if the backend
+    /// creates no rooms, and [code]timeout[/code] after [param timeout] seconds. If it fails or is cancelled, the server is stopped.
+    /// Returns a [BackendRequest] that completes with a [BackendJoinTicket].
+    /// ```gdscript
+    /// var options := BackendRoomOptions.new()
+    /// options.room_name = "Frog pond"
+    /// options.map = "swamp"
+    /// var ticket: BackendJoinTicket = await rooms.create_room(options).wait()
+    /// if ticket.ok():
+    ///     peer_auth.use_ticket(ticket)
+    /// ```
+    #[func]
+    fn create_room(
+        &self,
+        options: Option<Gd<BackendRoomOptions>>,
+        #[opt(default = 1)] seats: i64,
+        #[opt(default = 60.0)] timeout: f64,
+    ) -> Gd<BackendRequest> {
+        let request = BackendRoomOptions::to_wire(options.as_ref()).and_then(|room| {
+            let (seats, timeout) = (party_seats(seats)?, room_timeout(timeout)?);
+            Ok((CreateRoom { room, seats, ..CreateRoom::default() }, timeout))
+        });
+        let work = request.and_then(|(request, timeout)| {
+            let rooms = self.rooms()?;
+            Ok(async move { rooms.create(&request, timeout).await })
+        });
+        self.calls.try_start(work, BackendJoinTicket::answer)
+    }
+
+    /// Finds the fullest room without a password that matches [param query] and has free seats, and requests a ticket for it. If there is
+    /// none, a room is created from [param options] as by [method create_room], together with other players who search the same; if
+    /// [param options] is [code]null[/code] or the backend creates none, the request waits for a seat. Map and mode that
+    /// [param options] does not name are those of [param query], of which order, page and fields do not matter. Fails with
+    /// [code]timeout[/code] after [param timeout] seconds. Returns a [BackendRequest] that completes with a [BackendJoinTicket].
+    /// ```gdscript
+    /// var query := BackendRoomQuery.new()
+    /// query.mode = "race"
+    /// var ticket: BackendJoinTicket = await rooms.quick_play(query, BackendRoomOptions.new()).wait()
+    /// ```
+    #[func]
+    fn quick_play(
+        &self,
+        query: Option<Gd<BackendRoomQuery>>,
+        options: Option<Gd<BackendRoomOptions>>,
+        #[opt(default = 1)] seats: i64,
+        #[opt(default = 60.0)] timeout: f64,
+    ) -> Gd<BackendRequest> {
+        let request = OptionalQuery(query).to_wire().and_then(|query| {
+            let room =
+                options.as_ref().map(|options| BackendRoomOptions::to_wire(Some(options))).transpose()?;
+            let (seats, timeout) = (party_seats(seats)?, room_timeout(timeout)?);
+            Ok((QuickPlay { query, room, seats, ..QuickPlay::default() }, timeout))
+        });
+        let work = request.and_then(|(request, timeout)| {
+            let rooms = self.rooms()?;
+            Ok(async move { rooms.quick_play(&request, timeout).await })
+        });
+        self.calls.try_start(work, BackendJoinTicket::answer)
+    }
+
     /// Measures the servers of a page, such as the rows on the screen, without the backend: each receives a few UDP datagrams. Works
     /// without a session. Hundreds of servers take less than two seconds. Returns a [BackendRequest] that completes with
     /// [BackendRoomPings], one for each room; a server that does not answer has an error of its own.
@@ -252,6 +366,13 @@ fn party_seats(seats: i64) -> Result<Option<u32>, ClientError> {
     let rule = || ClientError::field("seats", format!("must be 1 to {MAX_PARTY}"));
     let seats = u32::try_from(seats).map_err(|_| rule())?;
     Ok((seats != 1).then_some(seats))
+}
+
+fn room_timeout(seconds: f64) -> Result<Duration, ClientError> {
+    let valid = Some(seconds).filter(|seconds| (1.0..=3_600.0).contains(seconds));
+    valid
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| ClientError::field("timeout", "must be 1 to 3600 seconds"))
 }
 
 fn room_password(password: &GString) -> RoomPassword {

@@ -3,7 +3,7 @@
 mod admission_check;
 mod encryption;
 mod failure_log;
-mod listing;
+pub mod listing;
 mod query;
 
 use std::cell::{Cell, RefCell};
@@ -19,10 +19,11 @@ use backend_client::server_query::Participant;
 use godot::prelude::*;
 
 use self::failure_log::{log_if_unused, log_registration_failure};
-use self::listing::Visibility;
 use crate::config;
 use crate::nodes::backend_shutdown;
 use crate::resources::backend_config::BackendConfig;
+use crate::resources::backend_room_options::BackendRoomOptions;
+use crate::resources::visibility::Visibility;
 use crate::results::backend_error::{BackendError, Failure};
 use crate::results::backend_request::BackendRequest;
 use crate::results::backend_result::BackendResult;
@@ -300,6 +301,16 @@ impl BackendServerRegistration {
     /// Emitted when a heartbeat failed. The next one follows.
     #[signal]
     pub fn heartbeat_failed(error: Gd<BackendError>);
+
+    /// Emitted when the backend has started this server for a room on demand, after the registration; for a spare server, when a
+    /// player requests a room, at most a second later. [param options] were copied to the properties of this node before, except for
+    /// the password, which only the backend knows. Load the map in the handler. The first player may join at the same time.
+    /// ```gdscript
+    /// func _on_room_assigned(options: BackendRoomOptions) -> void:
+    ///     load_map(options.map)
+    /// ```
+    #[signal]
+    pub fn room_assigned(options: Gd<BackendRoomOptions>);
 
     /// Emitted when the server is no longer registered.
     #[signal]
@@ -592,6 +603,9 @@ impl BackendServerRegistration {
         let registration =
             Registration::new(backend, config::clock(), config::server_key()?, stall, on_event);
         registration.set_draining(self.draining);
+        if let Some(allocation_id) = config::allocation_id() {
+            registration.set_allocation(allocation_id);
+        }
         let turning = registration.clone();
         let each_frame = FrameHook::new(move || turning.main_loop_turned());
         registry::add_registration(id, registration.clone());
@@ -606,7 +620,7 @@ impl BackendServerRegistration {
 
 fn announce(id: InstanceId, event: Event) {
     // The node may have been freed.
-    let Ok(node) = Gd::<BackendServerRegistration>::try_from_instance_id(id) else { return };
+    let Ok(mut node) = Gd::<BackendServerRegistration>::try_from_instance_id(id) else { return };
     let object = |error: ClientError| Failure::from(error).into_object();
     match event {
         Event::Registered(server_id) => {
@@ -628,6 +642,7 @@ fn announce(id: InstanceId, event: Event) {
             let code = code.as_ref().map(gstring).unwrap_or_default();
             node.signals().invite_code_changed().emit(&code);
         }
+        Event::RoomAssigned(room) => listing::take_room_over(&mut node, &room),
         Event::Deregistered => node.signals().deregistered().emit(),
     }
 }

@@ -16,7 +16,7 @@ result_class! {
     /// ```gdscript
     /// var found: BackendMatch = await $BackendMatchmaker.find_match().wait()
     /// if found.ok():
-    ///     peer_auth.use_ticket(found.ticket.ticket)
+    ///     peer_auth.use_ticket(found.ticket)
     ///     peer.create_client(found.ticket.address, found.ticket.port)
     /// ```
     BackendMatch(ReadyMatch) {

@@ -19,14 +19,26 @@ const MAX_INLINE_DROP: usize = 200;
 
 /// A page of rooms, shared by the objects that show it. A long one is freed on a worker.
 #[derive(Clone)]
-pub struct SharedPage(Option<Arc<RoomPage>>);
+pub struct SharedPage(Option<Arc<Rooms>>);
+
+struct Rooms {
+    rooms: Vec<Arc<Room>>,
+    next_cursor: Option<String>,
+}
 
 impl SharedPage {
+    /// Any thread, but a long page on a worker.
     pub fn new(page: RoomPage) -> Self {
-        Self(Some(Arc::new(page)))
+        let rooms = page.rooms.into_iter().map(Arc::new).collect();
+        Self(Some(Arc::new(Rooms { rooms, next_cursor: page.next_cursor })))
     }
 
-    pub fn rooms(&self) -> &[Room] {
+    /// Rooms that others have as well.
+    pub fn shared(rooms: Vec<Arc<Room>>) -> Self {
+        Self(Some(Arc::new(Rooms { rooms, next_cursor: None })))
+    }
+
+    pub fn rooms(&self) -> &[Arc<Room>] {
         self.0.as_ref().map_or(&[], |page| &page.rooms)
     }
 }
@@ -54,6 +66,11 @@ impl RoomList {
     /// All rooms of a page.
     pub fn all(page: RoomPage) -> Self {
         Self { page: SharedPage::new(page), order: None, is_lan: false }
+    }
+
+    /// Rooms of a list that is followed.
+    pub fn followed(rooms: Vec<Arc<Room>>) -> Self {
+        Self { page: SharedPage::shared(rooms), order: None, is_lan: false }
     }
 
     /// All rooms that were found on the local network.
@@ -95,7 +112,7 @@ impl RoomList {
     }
 
     fn room(&self, position: usize) -> Option<&Room> {
-        self.page.rooms().get(self.index(position)?)
+        self.page.rooms().get(self.index(position)?).map(AsRef::as_ref)
     }
 
     fn entry(&self, position: usize) -> Option<Entry> {
@@ -116,11 +133,11 @@ pub struct Entry {
 
 impl Entry {
     pub fn single(room: Room) -> Self {
-        Self {
-            page: SharedPage::new(RoomPage { rooms: vec![room], next_cursor: None }),
-            index: 0,
-            is_lan: false,
-        }
+        Self::shared(Arc::new(room))
+    }
+
+    pub fn shared(room: Arc<Room>) -> Self {
+        Self { page: SharedPage::shared(vec![room]), index: 0, is_lan: false }
     }
 
     fn room(&self) -> &Room {

@@ -75,7 +75,7 @@ pub async fn revoke(
 ) -> ApiResult<StatusCode> {
     limits::identifier("key_id", &key_id, 64)?;
     if server_keys::revoke(&state.database, &key_id).await? {
-        state.rooms.page_cache.invalidate();
+        state.rooms.rooms_changed();
         Ok(StatusCode::NO_CONTENT)
     } else {
         Err(unknown())

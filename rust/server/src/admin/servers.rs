@@ -130,8 +130,9 @@ pub async fn end_room(
         accounts::end_sessions(&mut tx, &player.player_id, None).await?;
         revocations::insert(&mut tx, &player.player_id, revocations::SESSIONS_ENDED).await?;
     }
+    rooms::changes::record(&state.database, &mut tx, std::slice::from_ref(&server_id)).await?;
     tx.commit().await?;
-    state.rooms.page_cache.invalidate();
+    state.rooms.rooms_changed();
     Event::new("room_ended").server(&server_id).key(&admin.key_id).ok();
     Ok(StatusCode::NO_CONTENT)
 }

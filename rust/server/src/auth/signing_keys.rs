@@ -70,7 +70,7 @@ pub(crate) async fn active_kids(tx: &mut sqlx::AnyConnection, now: i64) -> sqlx:
 
 /// Creates the first key if there is none yet. All replicas that start at once agree on it.
 pub async fn ensure_first(database: &Database) -> anyhow::Result<()> {
-    let made = SigningKey::generate()?.to_pkcs8()?;
+    let made = SigningKey::generate()?.to_pkcs8();
     let first = SigningKey::from_pkcs8(&shared_secret(database, "signing_key", &made).await?)
         .context("the stored signing key is damaged")?;
     let mut tx = database.begin().await?;
@@ -85,7 +85,7 @@ async fn store(tx: &mut Transaction, key: &SigningKey, signs_from: i64) -> anyho
         "INSERT INTO signing_keys (kid, pkcs8, created_at, signs_from) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
     )
     .bind(key.kid())
-    .bind(STANDARD.encode(key.to_pkcs8()?))
+    .bind(STANDARD.encode(key.to_pkcs8()))
     .bind(tx.now)
     .bind(signs_from)
     .execute(&mut *tx.conn)

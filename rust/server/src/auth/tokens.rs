@@ -8,7 +8,7 @@ use anyhow::Context;
 use aws_lc_rs::{digest, hmac};
 use backend_protocol::validation::{Claims, Jwks, TokenKind, access_audience};
 use backend_protocol::{Code, limits, unicode};
-use backend_token::{Algorithm, Expectation, KeySet, Leeway, Rejection, SigningKey, Unverified};
+use backend_token::{Algorithm, KeySet, Leeway, Rejection, SigningKey, Unverified, Validation};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use uuid::Uuid;
@@ -183,7 +183,7 @@ impl Tokens {
         now: i64,
     ) -> ApiResult<(TokenKind, Arc<Claims>)> {
         limits::token("token", token)?;
-        let unverified = Unverified::of(token).map_err(refused)?;
+        let unverified = Unverified::parse(token).map_err(refused)?;
         let kind = unverified.kind();
         let audience = match (kind, server_id) {
             (TokenKind::Access, _) => access_audience(&self.game),
@@ -191,9 +191,9 @@ impl Tokens {
             (TokenKind::Join, None) => return Err(refused(Rejection::WrongAudience)),
         };
         // One clock, the database's, issues and judges: nothing has to be forgiven.
-        let leeway = Leeway::of_seconds(0)?;
+        let leeway = Leeway::from_seconds(0)?;
         let now = u64::try_from(now / 1000).unwrap_or_default();
-        let expected = Expectation { kind, audience: &audience, now, leeway };
+        let expected = Validation { kind, audience: &audience, now, leeway };
         let keys = self.keys();
         let claims = Arc::new(unverified.verify(&keys.verifying, &expected).map_err(refused)?);
         if kind == TokenKind::Access {

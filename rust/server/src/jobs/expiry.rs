@@ -7,6 +7,7 @@ use crate::auth::revocations;
 use crate::database::Transaction;
 use crate::http::idempotency;
 use crate::player_store::{conflicts, leases};
+use crate::rooms::changes;
 use crate::state::AppState;
 
 /// A server's row is kept this long after its lease, so that one that comes back keeps its id.
@@ -15,6 +16,8 @@ const SERVER_RETENTION_MS: i64 = 24 * 3_600 * 1_000;
 const CLOCK_TOLERANCE_MS: i64 = 1_000;
 /// Players ask for a ticket's outcome this long after it ended, or should have.
 const MATCHMAKING_RETENTION_MS: i64 = 15 * 60 * 1_000;
+/// Clients repeat a request for a room, and operators look at what became of it, this long after it ended.
+const ALLOCATION_RETENTION_MS: i64 = 60 * 60 * 1_000;
 /// Conflicts, whose former epochs were and how far they had come, and addresses of logins are remembered this long, for saves
 /// that lie in the journal of a server that is down.
 const RETENTION_MS: i64 = 90 * 24 * 3_600 * 1_000;
@@ -27,7 +30,6 @@ pub async fn run_once(state: &AppState) -> sqlx::Result<()> {
     conflicts::drop_older(&mut tx, now - RETENTION_MS).await?;
     for (statement, before) in [
         ("DELETE FROM used_tickets WHERE expires_at < $1", now - 60_000),
-        ("DELETE FROM seats WHERE expires_at < $1", now),
         ("DELETE FROM refresh_tokens WHERE expires_at < $1", now),
         ("DELETE FROM idempotency_keys WHERE created_at < $1", now - idempotency::RETENTION_MS),
         // One that left still saves and releases the players it holds.
@@ -46,6 +48,8 @@ pub async fn run_once(state: &AppState) -> sqlx::Result<()> {
         ("DELETE FROM familiar_addresses WHERE seen_at < $1", now - RETENTION_MS),
         ("DELETE FROM matchmaking_tickets WHERE ended_at < $1", now - MATCHMAKING_RETENTION_MS),
         ("DELETE FROM matchmaking_matches WHERE deadline < $1", now - MATCHMAKING_RETENTION_MS),
+        ("DELETE FROM allocations WHERE ended_at < $1", now - ALLOCATION_RETENTION_MS),
+        ("DELETE FROM room_requests WHERE polled_at < $1", now - ALLOCATION_RETENTION_MS),
         // Of a matchmaker that is not configured any more.
         ("DELETE FROM matchmaking_tickets WHERE expires_at < $1", now - MATCHMAKING_RETENTION_MS),
         ("DELETE FROM save_conflicts WHERE resolved_at < $1", now - RETENTION_MS),
@@ -54,6 +58,8 @@ pub async fn run_once(state: &AppState) -> sqlx::Result<()> {
     ] {
         sqlx::query(statement).bind(before).execute(&mut *tx.conn).await?;
     }
+    changes::remove_old(&mut tx).await?;
+    changes::remove_expired_seats(&state.database, &mut tx).await?;
     sqlx::query(
         "DELETE FROM matchmaking_players WHERE NOT EXISTS \
          (SELECT 1 FROM matchmaking_tickets WHERE matchmaking_tickets.ticket_id = matchmaking_players.ticket_id)",
@@ -123,5 +129,7 @@ pub async fn extend_leases_after_start(state: &AppState) -> sqlx::Result<()> {
             .execute(&mut *tx.conn)
             .await?;
     }
+    changes::renumber_foreign(&state.database, &mut tx).await?;
+    changes::record_revived(&state.database, &mut tx).await?;
     tx.commit().await
 }

@@ -18,7 +18,7 @@ use crate::http::{ApiResult, JsonBody};
 use crate::state::AppState;
 
 /// The leases under which a save is applied, and the epochs of a document that it replaces.
-const RULE: (&str, &str) = if cfg!(feature = "planted-no-epoch-check") {
+const RULE: (&str, &str) = if cfg!(feature = "failpoint-no-epoch-check") {
     // Failpoint: the control that the fault-injection tests must catch.
     ("l.player_id = s.player_id", "documents.epoch <> excluded.epoch")
 } else {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use backend_protocol::rooms::Room;
 
+use super::follow::Followers;
 use super::page_cache::PageCache;
 use crate::database::batch_loader::BatchLoader;
 use crate::http::etag::EtaggedJson;
@@ -14,7 +15,16 @@ use crate::http::etag::EtaggedJson;
 pub struct RoomCaches {
     pub page_loader: BatchLoader<String, (), EtaggedJson>,
     pub page_cache: PageCache,
+    pub followers: Followers,
     pub room_loader: BatchLoader<(), String, Option<Arc<LiveRoom>>>,
+}
+
+impl RoomCaches {
+    /// Says that a transaction that changes rooms was committed.
+    pub fn rooms_changed(&self) {
+        self.page_cache.invalidate();
+        self.followers.rooms_changed();
+    }
 }
 
 /// A room that players may join.

@@ -12,6 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
+use super::changes;
 use super::live::not_found;
 use crate::database::{Database, Transaction};
 use crate::digest::sha256;
@@ -71,11 +72,15 @@ pub async fn reserve(
     seats: u32,
 ) -> ApiResult<Option<String>> {
     let places = lock_room(database, tx, room_id).await?;
+    let mut changed = vec![room_id.to_owned()];
     for own in [
-        "DELETE FROM seats WHERE player_id = $1",
-        "DELETE FROM seats WHERE leader_id = $1 AND player_id IS NULL",
+        "DELETE FROM seats WHERE player_id = $1 RETURNING server_id",
+        "DELETE FROM seats WHERE leader_id = $1 AND player_id IS NULL RETURNING server_id",
     ] {
-        sqlx::query(own).bind(arrival.player_id).execute(&mut *tx.conn).await?;
+        let rows = sqlx::query(own).bind(arrival.player_id).fetch_all(&mut *tx.conn).await?;
+        for row in rows {
+            changed.push(row.try_get("server_id")?);
+        }
     }
     let taken: i64 = sqlx::query("SELECT COUNT(*) FROM seats WHERE server_id = $1 AND expires_at > $2")
         .bind(room_id)
@@ -108,6 +113,9 @@ pub async fn reserve(
         .execute(&mut *tx.conn)
         .await?;
     }
+    changed.sort_unstable();
+    changed.dedup();
+    changes::record(database, tx, &changed).await?;
     Ok(party_code)
 }
 
@@ -139,11 +147,16 @@ pub async fn claim(
         return Err(party_code_unknown());
     }
     // One player sits in one place.
-    sqlx::query("DELETE FROM seats WHERE player_id = $1 AND seat_id <> $2")
+    let rows = sqlx::query("DELETE FROM seats WHERE player_id = $1 AND seat_id <> $2 RETURNING server_id")
         .bind(arrival.player_id)
         .bind(arrival.ticket_id)
-        .execute(&mut *tx.conn)
+        .fetch_all(&mut *tx.conn)
         .await?;
+    let mut changed =
+        rows.iter().map(|row| row.try_get("server_id")).collect::<sqlx::Result<Vec<String>>>()?;
+    changed.sort_unstable();
+    changed.dedup();
+    changes::record(database, tx, &changed).await?;
     Ok(())
 }
 
@@ -154,23 +167,24 @@ pub fn party_code_unknown() -> ApiError {
     )
 }
 
-/// Ends the seats of tickets whose players are counted by their server from now on, or were turned away.
+/// Ends the seats of tickets whose players are counted by their server from now on, or were turned away. Returns
+/// whether there were any.
 pub async fn end(
     database: &Database,
     tx: &mut Transaction,
     server_id: &str,
     tickets: &[String],
-) -> ApiResult<()> {
+) -> ApiResult<bool> {
     if tickets.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     let sql = format!("DELETE FROM seats WHERE server_id = $1 AND seat_id {}", database.is_in("$2"));
-    sqlx::query(AssertSqlSafe(sql))
+    let ended = sqlx::query(AssertSqlSafe(sql))
         .bind(server_id)
         .bind(serde_json::to_string(tickets).map_err(anyhow::Error::from)?)
         .execute(&mut *tx.conn)
         .await?;
-    Ok(())
+    Ok(ended.rows_affected() > 0)
 }
 
 /// Keeps the seat of a ticket that was just consumed until the server has had the time to count its player.

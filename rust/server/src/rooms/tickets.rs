@@ -5,6 +5,7 @@ use axum::extract::{Path, State};
 use backend_protocol::Problem;
 use backend_protocol::registration::ServerStatus;
 use backend_protocol::rooms::{JoinByCode, JoinTicket, RequestTicket};
+use backend_protocol::validation::Claims;
 
 use super::caches::LiveRoom;
 use super::live::{live, shown};
@@ -64,16 +65,12 @@ async fn issue(
     if request.party_code.is_none() {
         password::check(state, live, &claims.sub, &request.password).await?;
     }
-    let expires_in = state.config.ticket_seconds;
-    // Never older than the token it was got with, which may be younger than the clock says; see `session`.
-    let issued_at = live.read_at.max(claims.iat as i64 * 1000);
-    let subject = Subject { player_id: &claims.sub, name: &claims.name, session_id: claims.sid.as_deref() };
     let ticket_id = Tokens::new_id();
-    let ticket = state.tokens.sign(&subject, Some((&room.room_id, &ticket_id)), expires_in, issued_at)?;
-    let (player_id, ticket_ms) = (claims.sub.as_str(), i64::from(expires_in) * 1000);
+    let mut ticket = signed(state, claims, live, &ticket_id, None)?;
+    let (player_id, ticket_ms) = (claims.sub.as_str(), i64::from(ticket.expires_in) * 1000);
     let arrival = Arrival { player_id, ticket_id: &ticket_id, ticket_ms };
     let mut tx = state.database.begin().await?;
-    let party_code = match &request.party_code {
+    ticket.party_code = match &request.party_code {
         Some(code) => {
             seats::claim(&state.database, &mut tx, &room.room_id, &arrival, code).await?;
             None
@@ -86,7 +83,23 @@ async fn issue(
         }
     };
     tx.commit().await?;
-    state.rooms.page_cache.invalidate();
-    let (room, certificate) = (room.clone(), live.certificate.clone());
-    Ok(Json(JoinTicket { ticket, expires_in, room, certificate, party_code }))
+    state.rooms.rooms_changed();
+    Ok(Json(ticket))
+}
+
+/// The ticket of a player for a room in which a seat is reserved for it.
+pub fn signed(
+    state: &AppState,
+    claims: &Claims,
+    live: &LiveRoom,
+    ticket_id: &str,
+    party_code: Option<String>,
+) -> ApiResult<JoinTicket> {
+    let expires_in = state.config.ticket_seconds;
+    // Never older than the token it was got with, which may be younger than the clock says; see `session`.
+    let issued_at = live.read_at.max(claims.iat as i64 * 1000);
+    let subject = Subject { player_id: &claims.sub, name: &claims.name, session_id: claims.sid.as_deref() };
+    let room = live.room.clone();
+    let ticket = state.tokens.sign(&subject, Some((&room.room_id, ticket_id)), expires_in, issued_at)?;
+    Ok(JoinTicket { ticket, expires_in, room, certificate: live.certificate.clone(), party_code })
 }

@@ -41,7 +41,7 @@ impl Target {
     }
 
     fn signed(&self, header: &Value, claims: &Value) -> String {
-        self.key.sign_parts(header.to_string().as_bytes(), claims.to_string().as_bytes())
+        self.key.sign_parts(header.to_string().as_bytes(), claims.to_string().as_bytes()).expect("signed")
     }
 
     /// Well signed, with one header member changed.
@@ -161,8 +161,10 @@ async fn keys_that_come_with_the_token_and_keys_it_points_to() {
         let header = with(&target.header, name, value);
         for kid in [own.kid(), target.key.kid()] {
             let header = with(&header, "kid", json!(kid));
-            forgeries
-                .push(own.sign_parts(header.to_string().as_bytes(), target.claims.to_string().as_bytes()));
+            forgeries.push(
+                own.sign_parts(header.to_string().as_bytes(), target.claims.to_string().as_bytes())
+                    .expect("signed"),
+            );
         }
         // Also under our own signature: a verifier that reads such a member is one that can be talked into it.
         forgeries.push(target.signed(&header, &target.claims));
@@ -265,10 +267,20 @@ async fn claims_of_wrong_types_and_doubled_members() {
     for doubled in
         [r#"{"sub":"eve","#, r#"{"s\u0075b":"eve","#, r#"{"exp":4000000000,"#, r#"{"x":{"y":1,"y":2},"#]
     {
-        forgeries.push(target.key.sign_parts(header.as_bytes(), claims.replacen('{', doubled, 1).as_bytes()));
+        forgeries.push(
+            target
+                .key
+                .sign_parts(header.as_bytes(), claims.replacen('{', doubled, 1).as_bytes())
+                .expect("signed"),
+        );
     }
     for doubled in [r#"{"alg":"none","#, r#"{"typ":"join+jwt","#, r#"{"a\u006cg":"none","#] {
-        forgeries.push(target.key.sign_parts(header.replacen('{', doubled, 1).as_bytes(), claims.as_bytes()));
+        forgeries.push(
+            target
+                .key
+                .sign_parts(header.replacen('{', doubled, 1).as_bytes(), claims.as_bytes())
+                .expect("signed"),
+        );
     }
     all_refused(&backend, &target, forgeries, "token_invalid").await;
     backend.stop().await;
@@ -384,7 +396,7 @@ on_both_databases! {
         ask(target.token.clone()).await.expect(200);
         ask(target.token.clone()).await.refused(409, "ticket_used");
         // The same use under another spelling of the same claims is still the same ticket.
-        let respelt = target.key.sign_parts(target.header.to_string().as_bytes(), format!("{} ", target.claims).as_bytes());
+        let respelt = target.key.sign_parts(target.header.to_string().as_bytes(), format!("{} ", target.claims).as_bytes()).expect("signed");
         ask(respelt).await.refused(409, "ticket_used");
     }
 }

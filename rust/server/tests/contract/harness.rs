@@ -138,6 +138,19 @@ impl Backend {
         row.try_get(0).expect("a number")
     }
 
+    /// The text that a statement gives on the backend's database, behind its back.
+    pub async fn text(&self, sql: &'static str) -> String {
+        let database = backend_server::database::Database::open(&self.config.database).await.expect("opens");
+        let row = sqlx::query(sql).fetch_one(database.pool()).await.expect("executed");
+        database.close().await;
+        row.try_get(0).expect("a text")
+    }
+
+    /// The folder of its files.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
     /// The same with one value, `$1`.
     pub async fn execute_with(&self, sql: &'static str, value: &str) {
         let database = backend_server::database::Database::open(&self.config.database).await.expect("opens");

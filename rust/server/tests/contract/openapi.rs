@@ -52,6 +52,7 @@ async fn it_is_served_and_names_every_route() {
         routes::SERVER,
         routes::HEARTBEAT,
         routes::ROOMS,
+        routes::ROOM_EVENTS,
         routes::ROOM,
         routes::TICKET,
         routes::PLAYERS_LOAD,

@@ -149,4 +149,17 @@ on_both_databases! {
         assert_eq!(save(backend, &server, vec![item(&player, 1, 1, &value)]).await, outcome("applied", 1));
         assert_eq!(load(backend, &server, &player).await["documents"][0]["value"], value);
     }
+
+    async fn every_name_of_a_member_is_a_name(backend) {
+        let guest = backend.guest("Ada").await;
+        let (player, server) = (text(&guest["player_id"]), backend.server("Pond", json!({})).await);
+        load(backend, &server, &player).await;
+        // serde_json's reader would take this one for an instruction, and this test's own reader does.
+        let value = json!({"a": {"$serde_json::private::RawValue": "[1]"}});
+        assert_eq!(save(backend, &server, vec![item(&player, 1, 1, &value)]).await, outcome("applied", 1));
+        let kept = r#"SELECT COUNT(*) FROM documents WHERE value LIKE '{"a":{"$serde_json::private::RawValue":"[1]"}}'"#;
+        assert_eq!(backend.count(kept).await, 1);
+        let message = json!({"a": {"$serde_json::private::RawValue": "no JSON"}});
+        assert_eq!(save(backend, &server, vec![item(&player, 1, 2, &message)]).await, outcome("applied", 2));
+    }
 }

@@ -11,7 +11,7 @@ use std::hint::black_box;
 use anyhow::{Context, Result, bail, ensure};
 use aws_lc_rs::signature::{self, ParsedPublicKey, RsaPublicKeyComponents};
 use backend_protocol::validation::TokenKind;
-use backend_token::{Algorithm, Expectation, KeySet, Leeway, verify};
+use backend_token::{Algorithm, KeySet, Leeway, Validation, verify};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
@@ -41,7 +41,7 @@ fn main() -> Result<()> {
             Ok(())
         }
         [how @ ("strict" | "bare"), algorithm, count] => {
-            let case = Case::of(Algorithm::named(algorithm).context("no such algorithm")?)?;
+            let case = Case::of(Algorithm::from_name(algorithm).context("no such algorithm")?)?;
             let count: u32 = count.parse()?;
             if *how == "strict" { case.strict(count) } else { case.bare(count) }
         }
@@ -63,7 +63,7 @@ impl Case {
 
     fn judge(&self) -> Result<()> {
         let (kind, leeway) = (TokenKind::Access, Leeway::default());
-        let expected = Expectation { kind, audience: "game:default", now: NOW, leeway };
+        let expected = Validation { kind, audience: "game:default", now: NOW, leeway };
         let claims = verify(black_box(&self.token), &self.keys, &expected)?;
         ensure!(claims.name == "Ada", "somebody else");
         Ok(())

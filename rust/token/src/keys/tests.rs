@@ -30,7 +30,7 @@ fn without(mut value: Value, name: &str) -> Value {
     value
 }
 
-fn read(jwk: &Value) -> Result<Algorithm, Unfit> {
+fn read(jwk: &Value) -> Result<Algorithm, KeyRejection> {
     VerificationKey::from_jwk(jwk.as_object().expect("object"), Algorithm::ALL)
         .map(|(_, key)| key.algorithm())
 }
@@ -53,68 +53,68 @@ fn fit_keys_are_taken() {
 fn the_issuer_may_use_only_what_the_caller_allows() {
     let jwk = rsa();
     let read = VerificationKey::from_jwk(jwk.as_object().expect("object"), &[Algorithm::EdDSA]);
-    assert_eq!(read.map(|_| ()), Err(Unfit::Algorithm));
+    assert_eq!(read.map(|_| ()), Err(KeyRejection::Algorithm));
 }
 
 #[test]
 fn secrets_are_refused() {
     for name in SECRET_MEMBERS {
-        assert_eq!(read(&with(rsa(), name, json!("AQAB"))), Err(Unfit::Secret), "{name}");
+        assert_eq!(read(&with(rsa(), name, json!("AQAB"))), Err(KeyRejection::Secret), "{name}");
     }
-    assert_eq!(read(&with(ed25519(), "kty", json!("oct"))), Err(Unfit::Secret));
+    assert_eq!(read(&with(ed25519(), "kty", json!("oct"))), Err(KeyRejection::Secret));
 }
 
 #[test]
 fn a_key_is_for_signatures() {
     for usage in [json!("enc"), json!("SIG"), json!(null), json!(["sig"])] {
-        assert_eq!(read(&with(rsa(), "use", usage)), Err(Unfit::Purpose));
+        assert_eq!(read(&with(rsa(), "use", usage)), Err(KeyRejection::Purpose));
     }
     for operations in [json!(["encrypt"]), json!([]), json!("verify"), json!(null)] {
-        assert_eq!(read(&with(rsa(), "key_ops", operations)), Err(Unfit::Purpose));
+        assert_eq!(read(&with(rsa(), "key_ops", operations)), Err(KeyRejection::Purpose));
     }
 }
 
 #[test]
 fn every_key_names_its_one_algorithm() {
-    assert_eq!(read(&without(rsa(), "alg")), Err(Unfit::Algorithm));
+    assert_eq!(read(&without(rsa(), "alg")), Err(KeyRejection::Algorithm));
     for alg in ["none", "HS256", "RSA1_5", "ES521", "ES224", "eddsa", ""] {
-        assert_eq!(read(&with(rsa(), "alg", json!(alg))), Err(Unfit::Algorithm), "{alg}");
+        assert_eq!(read(&with(rsa(), "alg", json!(alg))), Err(KeyRejection::Algorithm), "{alg}");
     }
-    assert_eq!(read(&with(rsa(), "alg", json!("ES256"))), Err(Unfit::Kind));
-    assert_eq!(read(&with(p256(), "alg", json!("EdDSA"))), Err(Unfit::Kind));
-    assert_eq!(read(&with(p256(), "crv", json!("P-384"))), Err(Unfit::Kind));
-    assert_eq!(read(&with(p256(), "kty", json!("RSA"))), Err(Unfit::Kind));
-    assert_eq!(read(&with(ed25519(), "crv", json!("X25519"))), Err(Unfit::Kind));
-    assert_eq!(read(&with(rsa(), "crv", json!("P-256"))), Err(Unfit::Kind));
+    assert_eq!(read(&with(rsa(), "alg", json!("ES256"))), Err(KeyRejection::KeyType));
+    assert_eq!(read(&with(p256(), "alg", json!("EdDSA"))), Err(KeyRejection::KeyType));
+    assert_eq!(read(&with(p256(), "crv", json!("P-384"))), Err(KeyRejection::KeyType));
+    assert_eq!(read(&with(p256(), "kty", json!("RSA"))), Err(KeyRejection::KeyType));
+    assert_eq!(read(&with(ed25519(), "crv", json!("X25519"))), Err(KeyRejection::KeyType));
+    assert_eq!(read(&with(rsa(), "crv", json!("P-256"))), Err(KeyRejection::KeyType));
 }
 
 #[test]
 fn numbers_are_whole_and_canonical() {
     for x in ["", "AAAA", "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU=", "not base64!"] {
-        assert_eq!(read(&with(p256(), "x", json!(x))), Err(Unfit::Encoding), "{x}");
-        assert_eq!(read(&with(ed25519(), "x", json!(x))), Err(Unfit::Encoding), "{x}");
+        assert_eq!(read(&with(p256(), "x", json!(x))), Err(KeyRejection::Encoding), "{x}");
+        assert_eq!(read(&with(ed25519(), "x", json!(x))), Err(KeyRejection::Encoding), "{x}");
     }
-    assert_eq!(read(&without(p256(), "y")), Err(Unfit::Encoding));
-    assert_eq!(read(&with(rsa(), "e", json!("AAEAAQ"))), Err(Unfit::Encoding), "a leading zero");
-    assert_eq!(read(&with(rsa(), "n", json!(65_537))), Err(Unfit::Encoding));
+    assert_eq!(read(&without(p256(), "y")), Err(KeyRejection::Encoding));
+    assert_eq!(read(&with(rsa(), "e", json!("AAEAAQ"))), Err(KeyRejection::Encoding), "a leading zero");
+    assert_eq!(read(&with(rsa(), "n", json!(65_537))), Err(KeyRejection::Encoding));
 }
 
 #[test]
 fn a_point_lies_on_its_curve() {
-    assert_eq!(read(&with(p256(), "y", p256()["x"].clone())), Err(Unfit::Invalid));
+    assert_eq!(read(&with(p256(), "y", p256()["x"].clone())), Err(KeyRejection::Invalid));
 }
 
 #[test]
 fn weak_rsa_is_refused() {
     let number = |bytes: &[u8]| json!(URL_SAFE_NO_PAD.encode(bytes));
     let modulus = URL_SAFE_NO_PAD.decode(rsa()["n"].as_str().expect("text")).expect("base64");
-    assert_eq!(read(&with(rsa(), "n", number(&modulus[128..]))), Err(Unfit::RsaSize));
-    assert_eq!(read(&with(rsa(), "n", number(&modulus.repeat(5)))), Err(Unfit::RsaSize));
+    assert_eq!(read(&with(rsa(), "n", number(&modulus[128..]))), Err(KeyRejection::RsaSize));
+    assert_eq!(read(&with(rsa(), "n", number(&modulus.repeat(5)))), Err(KeyRejection::RsaSize));
     for e in [&[1][..], &[2], &[1, 0, 0], &[0xFF; 5]] {
-        assert_eq!(read(&with(rsa(), "e", number(e))), Err(Unfit::RsaNumbers), "{e:?}");
+        assert_eq!(read(&with(rsa(), "e", number(e))), Err(KeyRejection::RsaNumbers), "{e:?}");
     }
     let even: Vec<u8> = [&modulus[..255], &[0]].concat();
-    assert_eq!(read(&with(rsa(), "n", number(&even))), Err(Unfit::RsaNumbers));
+    assert_eq!(read(&with(rsa(), "n", number(&even))), Err(KeyRejection::RsaNumbers));
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn moduli_of_the_flawed_generator_are_refused() {
     // Every power of 65537 has the fingerprint; the 128th has 2,049 bits.
     let power = (0..128).fold(vec![1_u8], |power, _| times_65537(&power));
     assert_eq!(power.len(), 257);
-    assert_eq!(read(&with(rsa(), "n", json!(URL_SAFE_NO_PAD.encode(power)))), Err(Unfit::Roca));
+    assert_eq!(read(&with(rsa(), "n", json!(URL_SAFE_NO_PAD.encode(power)))), Err(KeyRejection::Roca));
 }
 
 /// Big-endian: the number, plus itself moved by two bytes.
@@ -144,11 +144,11 @@ fn times_65537(number: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_name_is_short_and_printable() {
-    let long = "k".repeat(MAX_KEY_NAME + 1);
+    let long = "k".repeat(MAX_KID_BYTES + 1);
     for kid in [json!(""), json!("two words"), json!("k\u{0}"), json!(long), json!(1), json!(null)] {
-        assert_eq!(read(&with(rsa(), "kid", kid)), Err(Unfit::Name));
+        assert_eq!(read(&with(rsa(), "kid", kid)), Err(KeyRejection::KeyId));
     }
-    assert_eq!(read(&without(rsa(), "kid")), Err(Unfit::Name));
+    assert_eq!(read(&without(rsa(), "kid")), Err(KeyRejection::KeyId));
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn a_name_of_two_different_keys_leaves_out_both() {
     let named = |kid: &str| with(ed25519(), "kid", json!(kid));
     let other = with(p256(), "kid", json!("a"));
     let keys = set(&[named("a"), other, named("b"), named("a")]).expect("a set");
-    assert_eq!(keys.names().collect::<Vec<_>>(), ["b"]);
+    assert_eq!(keys.kids().collect::<Vec<_>>(), ["b"]);
     // The other may be unfit: nothing says which was meant.
     let unfit = with(named("c"), "use", json!("enc"));
     assert!(set(&[named("c"), unfit]).expect("a set").is_empty());
@@ -167,7 +167,7 @@ fn the_same_key_listed_twice_is_one_key() {
     let named = |kid: &str| with(ed25519(), "kid", json!(kid));
     let twice = named("a");
     let keys = set(&[twice.clone(), named("b"), twice.clone(), twice]).expect("a set");
-    assert_eq!(keys.names().collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(keys.kids().collect::<Vec<_>>(), ["a", "b"]);
 }
 
 #[test]

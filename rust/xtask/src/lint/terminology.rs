@@ -9,16 +9,21 @@ use crate::workspace;
 
 /// The words, each with the standard term.
 const WORDS: &str = include_str!("../../terminology.txt");
-/// Folders whose Rust files are checked.
-const CONVERTED: [&str; 7] = [
+/// Folders whose Rust and GDScript files are checked.
+const CONVERTED: [&str; 10] = [
+    "demo",
+    "godot",
     "rust/client",
     "rust/extension",
     "rust/protocol",
     "rust/server",
     "rust/simulation",
+    "rust/token",
     "rust/xtask",
-    "tests/powercut",
+    "tests",
 ];
+/// Folders in them that are not ours, or not of this check: links to the addon, and what Godot imports.
+const SKIPPED: [&str; 2] = ["addons", ".godot"];
 /// Its own tests name the words.
 const OWN_TESTS: &str = "rust/xtask/src/lint/terminology/tests.rs";
 
@@ -58,8 +63,10 @@ fn search(root: &Path, folder: &Path, words: &[Word<'_>], findings: &mut Vec<Str
     for entry in fs::read_dir(folder).with_context(|| format!("no folder {}", folder.display()))? {
         let path = entry?.path();
         if path.is_dir() {
-            search(root, &path, words, findings)?;
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            if !path.file_name().is_some_and(|name| SKIPPED.iter().any(|skipped| name == *skipped)) {
+                search(root, &path, words, findings)?;
+            }
+        } else if path.extension().is_some_and(|extension| extension == "rs" || extension == "gd") {
             let text = fs::read_to_string(&path)?;
             let path = path.strip_prefix(root).unwrap_or(&path);
             if path == Path::new(OWN_TESTS) {

@@ -11,8 +11,8 @@ use test_harness::process::Process;
 
 use super::population::{document, player_id};
 use super::routes::BATCH;
+use crate::cpu_affinity::{Side, pinned};
 use crate::engine::{self, FIGURES};
-use crate::pinned::{Side, pinned};
 
 /// Connections that write at a time where the database has more than one writer.
 const WRITERS: usize = 8;

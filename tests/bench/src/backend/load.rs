@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use tempfile::TempDir;
 
-use crate::pinned::{Side, pinned};
+use crate::cpu_affinity::{Side, pinned};
 
 const TOLD: &str = "LOAD ";
 /// Of the processor, in a second, as `/proc` counts it on Linux.

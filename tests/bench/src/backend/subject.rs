@@ -9,7 +9,7 @@ use test_harness::programs;
 use tokio::runtime::Runtime;
 
 use super::population::{self, Population};
-use crate::pinned::{Side, pin};
+use crate::cpu_affinity::{Side, pin};
 
 /// What the backend stands on.
 #[derive(Clone, Copy, PartialEq, Eq)]

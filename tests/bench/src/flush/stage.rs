@@ -22,8 +22,8 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::bare_server::{self, BareServer};
+use crate::cpu_affinity::{Side, pinned};
 use crate::engine::{self, Figures, Project};
-use crate::pinned::{Side, pinned};
 
 /// Accounts made at a time.
 const AT_ONCE: usize = 16;

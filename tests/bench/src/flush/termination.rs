@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use rustix::process::Signal;
-use test_harness::PATIENCE;
+use test_harness::WAIT_TIMEOUT;
 use test_harness::process::Process;
 
 use super::stage::Stage;
 use crate::engine::{self, Project};
-use crate::series::{Report, ratios};
+use crate::results::{Report, ratios};
 
 /// How its scenarios begin.
 pub const SCENARIO: &str = "SIGTERM";
@@ -40,7 +40,7 @@ pub fn measure(
     let begin = Instant::now();
     process.signal(Signal::TERM)?;
     while process.is_running()? {
-        if begin.elapsed() > PATIENCE {
+        if begin.elapsed() > WAIT_TIMEOUT {
             bail!("the server does not end\n{}", process.log().tail());
         }
         thread::sleep(LOOK);

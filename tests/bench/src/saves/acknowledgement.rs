@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::game::{DOCUMENT_BYTES, Events, Game, NEVER, document};
 use super::times::Times;
-use crate::series::Report;
+use crate::results::Report;
 
 const PART: &str = "local acknowledgement";
 /// Saves of each kind in one round.
@@ -64,9 +64,9 @@ pub async fn measure(process: &Backend, folder: &Path, rounds: u64, report: &mut
             }
         }
     }
-    syncs.tell(report, PART, "bare write and fdatasync of 2 KiB");
-    singles.tell(report, PART, "one save of 2 KiB at a time");
-    bursts.tell(report, PART, "each of 64 saves at once");
+    syncs.add_to(report, PART, "bare write and fdatasync of 2 KiB");
+    singles.add_to(report, PART, "one save of 2 KiB at a time");
+    bursts.add_to(report, PART, "each of 64 saves at once");
     let ratio = |times: &mut Times, syncs: &mut Times, share| times.quantile(share) / syncs.quantile(share);
     report.figure(PART, "one at a time against bare, p50", ratio(&mut singles, &mut syncs, 0.5), "x");
     report.figure_at_most(

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// Longest time anything takes that has to succeed.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const WAIT_TIMEOUT: Duration = Duration::from_secs(120);
 /// A pace at which nothing is sent unless somebody flushes.
 pub const NEVER: Pace =
     Pace { debounce: Duration::from_secs(86_400), max_delay: Duration::from_secs(86_400) };
@@ -68,7 +68,7 @@ impl Game {
         let backend = Arc::new(HttpBackend::new(config, transport, clock.clone())?);
         let key = ServerKey::read(&place.key_file)?;
         let registration =
-            Registration::new(backend.clone(), clock.clone(), key.clone(), PATIENCE, Arc::new(|_| {}));
+            Registration::new(backend.clone(), clock.clone(), key.clone(), WAIT_TIMEOUT, Arc::new(|_| {}));
         registration.register(description()).await?;
         let (sender, events) = unbounded_channel();
         let on_event: OnEvent = Arc::new(move |event| {
@@ -115,7 +115,7 @@ impl Game {
                 joined(entering.join_next().await)?;
             }
             let store = self.store.clone();
-            entering.spawn(async move { anyhow::Ok(store.load(&id, PATIENCE).await.map(drop)?) });
+            entering.spawn(async move { anyhow::Ok(store.load(&id, WAIT_TIMEOUT).await.map(drop)?) });
         }
         while !entering.is_empty() {
             joined(entering.join_next().await)?;

@@ -15,9 +15,9 @@ use test_harness::backend::Backend;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
-use super::game::{Events, Game, PATIENCE, document};
+use super::game::{Events, Game, WAIT_TIMEOUT, document};
 use super::times::{Times, milliseconds};
-use crate::series::Report;
+use crate::results::Report;
 
 const PART: &str = "outage";
 /// Time between two saves of a player.
@@ -78,7 +78,7 @@ pub fn measure(
         for key in 0..size.documents {
             save_all(&game, &format!("document.{key}"), 0, &mut newest)?;
         }
-        game.store.flush(None, PATIENCE).await;
+        game.store.flush(None, WAIT_TIMEOUT).await;
         anyhow::Ok(())
     })?;
     let before = footprint(folder)?;
@@ -88,7 +88,7 @@ pub fn measure(
     *taken.lock().unwrap_or_else(PoisonError::into_inner) = None;
     process.resume()?;
     let back = Instant::now();
-    let end = back + PATIENCE;
+    let end = back + WAIT_TIMEOUT;
     runtime.block_on(async {
         while game.store.dirty_count() > 0 {
             ensure!(Instant::now() < end, "{} documents are not at the backend", game.store.dirty_count());
@@ -177,7 +177,7 @@ async fn play_on(game: &Game, folder: &Path, size: Size, newest: &mut Newest) ->
             samples.push(footprint(folder)?);
         }
     }
-    let unsafe_still = game.store.flush_local(PATIENCE).await;
+    let unsafe_still = game.store.flush_local(WAIT_TIMEOUT).await;
     ensure!(unsafe_still == 0, "{unsafe_still} documents are not durable");
     samples.push(footprint(folder)?);
     Ok(samples)

@@ -12,11 +12,11 @@ use test_harness::process::Process;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
-use super::game::{Game, NEVER, PATIENCE, Place};
+use super::game::{Game, NEVER, Place, WAIT_TIMEOUT};
 use super::game_server::{line, monotonic};
 use super::outage::{Newest, missing};
 use super::times::{Times, milliseconds};
-use crate::series::Report;
+use crate::results::Report;
 
 const PART: &str = "SIGTERM";
 const WITHOUT: &str = "SIGTERM without backend";
@@ -63,7 +63,7 @@ pub fn measure(
     let ids = runtime.block_on(async {
         let (mut game, _events) = Game::start(&(&*process).into(), &folder.join("accounts"), NEVER).await?;
         game.welcome(size.players).await?;
-        game.store.release_all(PATIENCE).await;
+        game.store.release_all(WAIT_TIMEOUT).await;
         game.registration.deregister().await?;
         anyhow::Ok(game.players)
     })?;
@@ -194,11 +194,11 @@ async fn deliver(place: &Place, journal: &Path) -> Result<Duration> {
     let begin = Instant::now();
     let (game, _events) = Game::start(place, journal, NEVER).await?;
     while game.store.is_recovering() || game.store.dirty_count() > 0 {
-        ensure!(begin.elapsed() < PATIENCE, "{} documents are not delivered", game.store.dirty_count());
+        ensure!(begin.elapsed() < WAIT_TIMEOUT, "{} documents are not delivered", game.store.dirty_count());
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let took = begin.elapsed();
-    game.store.release_all(PATIENCE).await;
+    game.store.release_all(WAIT_TIMEOUT).await;
     game.registration.deregister().await?;
     Ok(took)
 }

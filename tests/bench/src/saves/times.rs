@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::series::Report;
+use crate::results::Report;
 
 /// Times of one kind.
 #[derive(Default)]
@@ -21,8 +21,8 @@ impl Times {
         self.0.extend(moments.iter().map(|moment| *moment - begin));
     }
 
-    /// Tells median and 99th percentile.
-    pub fn tell(&mut self, report: &mut Report, part: &str, what: &str) {
+    /// Adds median and 99th percentile.
+    pub fn add_to(&mut self, report: &mut Report, part: &str, what: &str) {
         report.figure(part, &format!("{what}, p50"), self.quantile(0.5), "ms");
         report.figure(part, &format!("{what}, p99"), self.quantile(0.99), "ms");
     }

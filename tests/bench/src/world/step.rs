@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use super::{CHUNK_KIB, Options};
 
 /// Longest time anything takes that has to succeed.
-const PATIENCE: Duration = Duration::from_secs(900);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(900);
 /// Changes that wait for the local disk, and reads on their way, at a time.
 const AT_ONCE: usize = 64;
 /// Every how many chunks one is changed.
@@ -65,12 +65,12 @@ impl Step {
             Self::Change => save(&store, options, |index| u32::from(index % CHANGED == 0)).await?,
             Self::Read => read(&store, options).await?,
         }
-        ensure!(store.flush_local(PATIENCE).await == 0, "not durable");
+        ensure!(store.flush_local(WAIT_TIMEOUT).await == 0, "not durable");
         let done_here = begin.elapsed();
-        let flushed = store.flush(PATIENCE).await;
+        let flushed = store.flush(WAIT_TIMEOUT).await;
         ensure!(flushed.unsaved == 0, "{flushed:?}");
         let done = begin.elapsed();
-        store.close(PATIENCE).await;
+        store.close(WAIT_TIMEOUT).await;
         Ok(json!({
             "open_seconds": opened.as_secs_f64(),
             "local_seconds": done_here.as_secs_f64(),
@@ -85,7 +85,7 @@ async fn open(folder: &Path, transport: &Arc<Counting>) -> Result<WorldStore> {
     let clock = Arc::new(SystemClock);
     let key = ServerKey::read(Path::new(&std::env::var("BACKEND_SERVER_KEY_FILE")?))?;
     let backend = Arc::new(HttpBackend::new(config()?, transport.clone(), clock.clone())?);
-    let registration = Registration::new(backend.clone(), clock.clone(), key, PATIENCE, Arc::new(|_| {}));
+    let registration = Registration::new(backend.clone(), clock.clone(), key, WAIT_TIMEOUT, Arc::new(|_| {}));
     registration.register(description()).await?;
     let setup = Setup {
         backend: backend.worlds().context("no worlds")?,
@@ -96,7 +96,7 @@ async fn open(folder: &Path, transport: &Arc<Counting>) -> Result<WorldStore> {
         delay: Duration::from_secs(1),
         on_event: Arc::new(|_| {}),
     };
-    Ok(WorldStore::open(setup, "overworld", PATIENCE).await?)
+    Ok(WorldStore::open(setup, "overworld", WAIT_TIMEOUT).await?)
 }
 
 async fn save(store: &WorldStore, options: &Options, generation: impl Fn(u32) -> u32) -> Result<()> {

@@ -53,12 +53,12 @@ fn with_dirty_players(server: &mut Fixture, backend: &Backend, count: usize) -> 
 }
 
 /// Everybody has what was handed over before the signal and what the game handed in when asked for it.
-fn all_saved(backend: &Backend, count: usize, last_words: bool) -> Result<()> {
+fn all_saved(backend: &Backend, count: usize, has_last_save: bool) -> Result<()> {
     let players = backend.players()?;
     ensure!(players.len() == count, "{} players", players.len());
     for player in players {
         ensure!(player.progress("races") == 7, "{player:?}");
-        ensure!(player.documents.contains_key("last") == last_words, "{player:?}");
+        ensure!(player.documents.contains_key("last") == has_last_save, "{player:?}");
     }
     Ok(())
 }
@@ -70,12 +70,12 @@ fn none_saved(backend: &Backend) -> Result<()> {
 }
 
 /// The next server with this journal delivers what is left in it, without being asked, and then leaves in good order.
-fn next_start_delivers(backend: &Backend, journal: &Path, count: usize, last_words: bool) -> Result<()> {
+fn next_start_delivers(backend: &Backend, journal: &Path, count: usize, has_last_save: bool) -> Result<()> {
     let mut server = quiet_server_with(backend, "Successor", journal)?.start()?;
     let registered = server.ask(&json!({ "do": "register" }))?;
     ensure!(registered["server_id"].is_string(), "{registered}");
     let delivered = until("what was left in the journal in the backend", || {
-        Ok(all_saved(backend, count, last_words).is_ok().then_some(()))
+        Ok(all_saved(backend, count, has_last_save).is_ok().then_some(()))
     });
     delivered.with_context(|| server.log().tail())?;
     server.godot().signal(Signal::TERM)?;
@@ -197,7 +197,7 @@ fn a_second_signal_ends_process_one_of_a_container_too() -> Result<()> {
 fn a_second_signal_ends_it_at_once_with_everything_in_the_journal() -> Result<()> {
     let journal = tempfile::tempdir()?;
     let mut backend = Backend::start()?;
-    // Nothing but the second signal ends this within the patience of a test.
+    // Nothing but the second signal ends this within the time limit of a test.
     let mut server = quiet_server_with(&backend, "Impatient", journal.path())?
         .env("BACKEND_SHUTDOWN_GRACE_SECONDS", "3600")
         .start()?;

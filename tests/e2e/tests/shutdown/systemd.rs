@@ -6,7 +6,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use test_harness::PATIENCE;
+use test_harness::WAIT_TIMEOUT;
 
 use super::*;
 
@@ -30,10 +30,10 @@ impl Manager {
         Ok(Self { socket: UnixDatagram::bind_addr(&address)?, heard: Vec::new() })
     }
 
-    /// The next message, if one comes within `patience`.
-    fn next(&mut self, patience: Duration) -> Result<Option<String>> {
+    /// The next message, if one comes within `timeout`.
+    fn next(&mut self, timeout: Duration) -> Result<Option<String>> {
         let mut buffer = [0; 4_096];
-        self.socket.set_read_timeout(Some(patience))?;
+        self.socket.set_read_timeout(Some(timeout))?;
         match self.socket.recv(&mut buffer) {
             Ok(length) => {
                 let message = String::from_utf8(buffer[..length].to_vec())?;
@@ -47,7 +47,7 @@ impl Manager {
 
     /// The first message with this line.
     fn wait_for(&mut self, line: &str) -> Result<String> {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + WAIT_TIMEOUT;
         while let Some(message) =
             self.next(end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)))?
         {
@@ -60,7 +60,7 @@ impl Manager {
 
     /// What systemd would take for a hang: no sign of life for [`WATCHDOG`].
     fn wait_for_silence(&mut self) -> Result<()> {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + WAIT_TIMEOUT;
         while Instant::now() < end {
             if self.next(WATCHDOG)?.is_none() {
                 return Ok(());

@@ -26,7 +26,7 @@ impl FaultProxy {
         let mut stream = connect(self.state.upstream)?;
         stream.write_all(request)?;
         let mut reply = Vec::new();
-        let end = std::time::Instant::now() + deadline::PATIENCE;
+        let end = std::time::Instant::now() + deadline::WAIT_TIMEOUT;
         http_message::complete(&mut stream, &mut reply, || std::time::Instant::now() < end)?;
         let head = String::from_utf8_lossy(&reply);
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());

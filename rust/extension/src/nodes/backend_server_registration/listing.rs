@@ -1,33 +1,47 @@
 //! What the room list shows of a server: from the node's properties to its entry.
 
 use backend_client::error::ClientError;
-use backend_client::protocol::rooms::{RoomPassword, RoomVisibility, check_attributes};
+use backend_client::protocol::rooms::{RoomOptions, RoomPassword, check_attributes};
 use backend_client::registration::ServerDescription;
 use godot::prelude::*;
 
 use super::BackendServerRegistration;
 use super::query::Opening;
 use crate::config;
-use crate::variant_json;
+use crate::resources::backend_room_options::BackendRoomOptions;
+use crate::variant_json::{self, gstring};
 
-/// The values of [`BackendServerRegistration::visibility`]. gdext registers no enums yet, so scripts use the class's constants.
-#[derive(GodotConvert, Var, Export, Debug, Default, Clone, Copy, PartialEq, Eq)]
-#[godot(via = i64)]
-pub enum Visibility {
-    #[default]
-    Public = 0,
-    Unlisted = 1,
-    Private = 2,
-}
-
-impl From<Visibility> for RoomVisibility {
-    fn from(visibility: Visibility) -> Self {
-        match visibility {
-            Visibility::Public => Self::Public,
-            Visibility::Unlisted => Self::Unlisted,
-            Visibility::Private => Self::Private,
+/// Makes the server the room that it was started for. What the room does not name stays the server's own.
+pub(super) fn take_room_over(node: &mut Gd<BackendServerRegistration>, room: &RoomOptions) {
+    {
+        let mut server = node.bind_mut();
+        let server = &mut *server;
+        for (own, requested) in [
+            (&mut server.server_name, &room.name),
+            (&mut server.map, &room.map),
+            (&mut server.mode, &room.mode),
+        ] {
+            if !requested.is_empty() {
+                *own = gstring(requested);
+            }
+        }
+        if let Some(max_players) = room.max_players {
+            server.max_players = max_players.into();
+        }
+        if !room.tags.is_empty() {
+            server.tags = room.tags.iter().map(gstring).collect();
+        }
+        if !room.attributes.is_empty() {
+            server.attributes = variant_json::attributes_dictionary(&room.attributes);
+        }
+        server.visibility = room.visibility.into();
+        server.update_description();
+        if let Some(registration) = server.handle() {
+            registration.take_room_over();
         }
     }
+    // Open to handlers that call back into the node.
+    node.signals().room_assigned().emit(&BackendRoomOptions::of(room));
 }
 
 #[godot_api(secondary)]

@@ -189,7 +189,7 @@ function show(overview) {
     ["Region", "", (server) => server.region || NONE],
     ["Version", "", (server) => server.version || NONE],
     ["Room", "", (server) => server.visibility],
-    ["Address", "long", (server) => server.address],
+    ["Address", "address", (server) => server.address],
     ["", "actions", serverActions],
   ], overview.servers, "No server is registered.");
   table("queues", [
@@ -225,7 +225,7 @@ async function showPlayer() {
   const found = await ask("GET", playerPath(id, ""));
   const player = { player_id: id, display_name: found.account.display_name };
   const unban = () => act("DELETE", playerPath(id, "/ban"), player.display_name + " may log in again.");
-  const banned = (each) => each.ban ? "until " + (each.ban.until || "for ever") + (each.ban.reason ? ": " + each.ban.reason : "") : "no";
+  const banned = (each) => each.ban ? (each.ban.until ? "until " + each.ban.until : "for ever") + (each.ban.reason ? ": " + each.ban.reason : "") : "no";
   table("player", [
     ["Name", "", () => player.display_name],
     ["Since", "", (each) => each.created_at],

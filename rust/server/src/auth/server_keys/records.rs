@@ -10,6 +10,7 @@ use crate::auth::audit::Event;
 use crate::config::Config;
 use crate::database::{Database, Transaction, rfc3339};
 use crate::digest::sha256;
+use crate::rooms::changes;
 
 /// What a new key is for.
 #[derive(Debug, Clone)]
@@ -226,14 +227,16 @@ pub async fn revoke(database: &Database, key_id: &str) -> sqlx::Result<bool> {
         .bind(key_id)
         .execute(&mut *tx.conn)
         .await?;
-    sqlx::query(
+    let rows = sqlx::query(
         "UPDATE servers SET lease_until = 0 WHERE key_hash = $1 AND NOT EXISTS (SELECT 1 FROM server_keys k \
-         WHERE k.owner = $1 AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > $2))",
+         WHERE k.owner = $1 AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > $2)) RETURNING server_id",
     )
     .bind(&owner)
     .bind(tx.now)
-    .execute(&mut *tx.conn)
+    .fetch_all(&mut *tx.conn)
     .await?;
+    let ended = rows.iter().map(|row| row.try_get("server_id")).collect::<sqlx::Result<Vec<String>>>()?;
+    changes::record(database, &mut tx, &ended).await?;
     tx.commit().await?;
     Event::new("server_key_revoked").key(key_id).ok();
     Ok(true)

@@ -17,7 +17,7 @@ pub struct Took {
 }
 
 /// Makes the calls 0 to `count`, `in_flight` at a time; fails with the first that fails.
-pub async fn storm<F>(
+pub async fn run_load<F>(
     in_flight: usize,
     count: usize,
     call: impl Fn(usize) -> F + Clone + Send + 'static,

@@ -3,7 +3,7 @@ extends "res://suite.gd"
 
 signal never_emitted
 
-const PLANTED: Dictionary[String, Array] = {
+const EXPECTED_FAILURES: Dictionary[String, Array] = {
 	"test_wrong_value": ["sum: got 4, expected 5"],
 	"test_wrong_type": ["number: got 1, expected 1.0"],
 	"test_failed_check": ["never true"],

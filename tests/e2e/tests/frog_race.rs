@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use test_harness::backend::Backend;
-use test_harness::demo::{self, check_order, story};
+use test_harness::demo::{self, check_order, wait_for_event};
 use test_harness::godot::Godot;
 
 const BOT: &[&str] = &[
@@ -28,7 +28,7 @@ fn race(backend: &Backend, room: &str) -> Result<String> {
     for (name, mut bot) in [("Ada", bot("Ada")?), ("Bob", bot("Bob")?)] {
         bot.finish(0)?;
         check_order(bot.log(), BOT)?;
-        let finish = story(bot.log(), "race_finished")?;
+        let finish = wait_for_event(bot.log(), "race_finished")?;
         let told = finish.text("winner")?.to_owned();
         ensure!((finish.number("place")? == 1) == (told == name), "{name}: {finish:?}");
         let agreed = winner.get_or_insert_with(|| told.clone());
@@ -42,7 +42,7 @@ fn leave(server: &mut Godot) -> Result<()> {
     server.signal(Signal::TERM)?;
     server.finish(0)?;
     check_order(server.log(), &["draining", "flushed", "deregistered", "exiting"])?;
-    ensure!(story(server.log(), "flushed")?.number("unsaved")? == 0, "{}", server.log().tail());
+    ensure!(wait_for_event(server.log(), "flushed")?.number("unsaved")? == 0, "{}", server.log().tail());
     Ok(())
 }
 
@@ -62,7 +62,7 @@ fn two_players_race_on_two_evenings_and_keep_what_they_won() -> Result<()> {
         let won = player.progress("wins") == 1;
         ensure!(won == (player.display_name == winner), "{winner} won, and the backend holds {player:?}");
     }
-    let finish = story(server.log(), "race_finished")?;
+    let finish = wait_for_event(server.log(), "race_finished")?;
     ensure!(finish.text("winner")? == winner, "{finish:?}");
     check_order(
         server.log(),

@@ -15,8 +15,8 @@ use test_harness::process::Process;
 use tokio::task::JoinSet;
 
 use crate::bare_server::KEY;
+use crate::cpu_affinity::{Side, pinned};
 use crate::engine::{self, Figures};
-use crate::pinned::{Side, pinned};
 
 /// As many as the addon has.
 const WORKERS: usize = 2;

@@ -2,9 +2,9 @@
 ## this process, over real ENet.
 extends "res://backend_suite.gd"
 
-const Branch := preload("res://branch.gd")
+const MultiplayerBranch := preload("res://multiplayer_branch.gd")
 
-var _server: Branch
+var _server: MultiplayerBranch
 var _registration: BackendServerRegistration
 var _validator: BackendTokenValidator
 var _port := 0
@@ -12,7 +12,7 @@ var _port := 0
 
 ## A registered server that listens, with everything it needs to judge who joins.
 func open_server() -> void:
-	_server = Branch.new()
+	_server = MultiplayerBranch.new()
 	_server.name = "Server"
 	add_child(_server)
 	_port = _server.host()
@@ -34,8 +34,8 @@ func new_ticket(session: BackendSession) -> String:
 	return await ticket_for(session, _registration.server_id)
 
 
-func new_client(ticket: String) -> Branch:
-	var client := Branch.new()
+func new_client(ticket: String) -> MultiplayerBranch:
+	var client := MultiplayerBranch.new()
 	client.name = unique("Client").validate_node_name()
 	add_child(client)
 	var auth := BackendPeerAuth.new()
@@ -50,39 +50,41 @@ func beat() -> void:
 
 
 ## A client that speaks ENet but not our handshake.
-func new_rogue(auth_callback: Callable) -> Branch:
-	var rogue := Branch.new()
+func new_rogue(auth_callback: Callable) -> MultiplayerBranch:
+	var rogue := MultiplayerBranch.new()
 	rogue.name = unique("Rogue").validate_node_name()
 	add_child(rogue)
 	rogue.api.auth_callback = auth_callback
 	return rogue
 
 
-func join_as(session: BackendSession) -> Branch:
+func join_as(session: BackendSession) -> MultiplayerBranch:
 	return await join_with(await new_ticket(session))
 
 
-func join_with(ticket: String) -> Branch:
+func join_with(ticket: String) -> MultiplayerBranch:
 	var client := new_client(ticket)
 	var verified := record(_server.peer_auth.peer_verified)
 	var welcomes := record(client.peer_auth.authenticated)
 	client.join(_port)
 	await until(
 		func() -> bool: return not (verified.is_empty() or welcomes.is_empty()),
-		PATIENCE,
+		WAIT_TIMEOUT,
 		"verification of a client"
 	)
 	return client
 
 
-func expect_refusal(client: Branch, code: String) -> void:
+func expect_refusal(client: MultiplayerBranch, code: String) -> void:
 	var refusals := record(_server.peer_auth.peer_refused)
 	var told := record(client.peer_auth.refused)
 	var welcomes := record(client.peer_auth.authenticated)
 	client.join(_port)
-	await until(func() -> bool: return not refusals.is_empty(), PATIENCE, "peer_refused")
-	await until(func() -> bool: return not told.is_empty(), PATIENCE, "refused")
-	await until(func() -> bool: return not client.is_online(), PATIENCE, "end of the connection")
+	await until(func() -> bool: return not refusals.is_empty(), WAIT_TIMEOUT, "peer_refused")
+	await until(func() -> bool: return not told.is_empty(), WAIT_TIMEOUT, "refused")
+	await until(
+		func() -> bool: return not client.is_online(), WAIT_TIMEOUT, "end of the connection"
+	)
 	if not refusals.is_empty():
 		check_eq((refusals[0][1] as BackendError).code, code, "reason on the server")
 	if not told.is_empty():
@@ -91,12 +93,12 @@ func expect_refusal(client: Branch, code: String) -> void:
 	check_eq(refusals.size(), 1, "emissions of peer_refused")
 
 
-func expect_rogue_out(rogue: Branch) -> void:
+func expect_rogue_out(rogue: MultiplayerBranch) -> void:
 	var refusals := record(_server.peer_auth.peer_refused)
 	var verified := record(_server.peer_auth.peer_verified)
 	rogue.join(_port)
-	await until(func() -> bool: return not refusals.is_empty(), PATIENCE, "peer_refused")
-	await until(func() -> bool: return not rogue.is_online(), PATIENCE, "end of the connection")
+	await until(func() -> bool: return not refusals.is_empty(), WAIT_TIMEOUT, "peer_refused")
+	await until(func() -> bool: return not rogue.is_online(), WAIT_TIMEOUT, "end of the connection")
 	if not refusals.is_empty():
 		var error: BackendError = refusals[0][1]
 		check(

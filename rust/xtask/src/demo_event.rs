@@ -1,4 +1,4 @@
-//! The narration lines of the demo, `STORY <who> <event> key=value …`.
+//! The lines of events that the demo prints, `EVENT <who> <event> key=value …`.
 
 /// One event that a process of the demo tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct Event {
 impl Event {
     /// The event told by `line`, if it tells one.
     pub fn parse(line: &str) -> Option<Self> {
-        let mut words = words(line.strip_prefix("STORY ")?).into_iter();
+        let mut words = words(line.strip_prefix("EVENT ")?).into_iter();
         let (who, name) = (words.next()?, words.next()?);
         let fields = words
             .map(|word| match word.split_once('=') {
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn reads_names_and_values_with_spaces() {
         let event =
-            Event::parse("STORY \"Old Pond\" race_finished winner=\"Ada L\" ms=1200").expect("an event");
+            Event::parse("EVENT \"Old Pond\" race_finished winner=\"Ada L\" ms=1200").expect("an event");
         assert_eq!((event.who.as_str(), event.name.as_str()), ("Old Pond", "race_finished"));
         assert_eq!(event.field("winner"), Some("Ada L"));
         assert_eq!(event.field("ms"), Some("1200"));
@@ -112,14 +112,14 @@ mod tests {
 
     #[test]
     fn other_lines_tell_nothing() {
-        for line in ["", "STORY", "STORY server", "Godot Engine v4.6", "a STORY b c"] {
+        for line in ["", "EVENT", "EVENT server", "Godot Engine v4.6", "a EVENT b c"] {
             assert_eq!(Event::parse(line), None, "{line}");
         }
     }
 
     #[test]
     fn an_unknown_event_is_shown_as_it_is() {
-        let event = Event::parse("STORY server slept seconds=3").expect("an event");
+        let event = Event::parse("EVENT server slept seconds=3").expect("an event");
         assert_eq!(event.sentence(), "slept seconds=3");
     }
 }

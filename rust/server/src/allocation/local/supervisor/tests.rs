@@ -1,0 +1,51 @@
+//! What is kept of a server's output, and how its end is recorded.
+
+use std::fs;
+
+use super::*;
+
+fn supervised(script: &str, log_bytes: u64) -> (tempfile::TempDir, Ending) {
+    let folder = tempfile::tempdir().expect("folder");
+    let command = ["sh", "-c", script].map(OsString::from);
+    run(folder.path(), log_bytes, &command).expect("runs");
+    let ending = Ending::read(folder.path()).expect("reads").expect("it has ended");
+    (folder, ending)
+}
+
+#[test]
+fn the_end_is_recorded_with_the_last_lines() {
+    let (folder, ending) = supervised("echo loading; printf 'no\\033[31m map\\n' >&2; exit 3", 8192);
+    assert_eq!(ending.to_string(), "it ended with exit code 3");
+    assert_eq!(last_lines(folder.path()), "loading\nno[31m map");
+    let (_folder, ending) = supervised("kill -9 $$", 8192);
+    assert_eq!(ending.to_string(), "it was ended by signal 9");
+}
+
+#[test]
+fn a_program_that_is_not_there_is_named() {
+    let folder = tempfile::tempdir().expect("folder");
+    run(folder.path(), 8192, &["/nowhere/server".into()]).expect("runs");
+    let ending = Ending::read(folder.path()).expect("reads").expect("recorded");
+    assert!(ending.to_string().contains("it cannot be started: /nowhere/server: No such file"), "{ending}");
+}
+
+#[test]
+fn much_output_is_kept_within_its_bounds() {
+    let (folder, _ending) = supervised("yes frog | head -c 50000000; echo the end", 65_536);
+    let size = |name: &str| fs::metadata(folder.path().join(name)).expect("there").len();
+    let kept = size(LOG_FILE) + size(EARLIER_LOG_FILE);
+    assert!((32_768..=65_536).contains(&kept), "{kept}");
+    assert!(last_lines(folder.path()).ends_with("frog\nthe end"));
+    assert!(last_lines(folder.path()).len() <= 2_048);
+}
+
+#[test]
+fn what_a_server_has_started_ends_with_it() {
+    let (folder, ending) = supervised("sleep 1000 & echo $!; exit 0", 8192);
+    assert_eq!(ending.code, Some(0));
+    let pid: i32 = last_lines(folder.path()).parse().expect("a process id");
+    // It is nobody's child any more; whoever adopts it may take a moment.
+    while Process::of(pid).is_ok_and(|process| process.runs()) {
+        std::thread::yield_now();
+    }
+}

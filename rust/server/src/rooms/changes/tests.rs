@@ -1,0 +1,92 @@
+//! No change is missed, in whatever order transactions commit.
+
+use sqlx::{AssertSqlSafe, Row};
+
+use super::{next_change, position, record, remove_old};
+use crate::database::Database;
+use crate::database::test_database::TestDatabase;
+
+async fn opened(at: &TestDatabase) -> Database {
+    let database = Database::open(&at.location).await.expect("opens");
+    for id in ["first", "second"] {
+        let sql = format!(
+            "INSERT INTO servers (server_id, key_hash, instance_id, name, address, port, map, mode, region, version, tags, \
+             players, max_players, status, heartbeat_sequence, created_at, lease_until) \
+             VALUES ('{id}', 'k', '{id}', 'n', 'a', 1, '', '', '', '', '', 0, 1, 'ready', 0, 0, 4102444800000)"
+        );
+        sqlx::query(AssertSqlSafe(sql)).execute(database.pool()).await.expect("a server");
+    }
+    database
+}
+
+/// Ids of the rooms that have changed from a position on.
+async fn changed(database: &Database, position: i64) -> Vec<String> {
+    let rows = sqlx::query("SELECT room_id FROM room_changes WHERE change >= $1 ORDER BY room_id")
+        .bind(position)
+        .fetch_all(database.pool())
+        .await
+        .expect("read");
+    rows.iter().map(|row| row.try_get(0).expect("an id")).collect()
+}
+
+/// The transaction that began first commits last: a reader in between must still get its change afterwards.
+#[tokio::test]
+async fn a_transaction_that_commits_late_is_not_missed_on_postgres() {
+    let at = TestDatabase::postgres().await;
+    let database = opened(&at).await;
+    let mut early = database.begin().await.expect("begun");
+    record(&database, &mut early, &["first".into()]).await.expect("recorded");
+    let mut late = database.begin().await.expect("begun");
+    record(&database, &mut late, &["second".into()]).await.expect("recorded");
+    late.commit().await.expect("committed");
+
+    let read_up_to = position(&database).await.expect("a position");
+    assert_eq!(changed(&database, 0).await, ["second"]);
+    early.commit().await.expect("committed");
+    assert!(changed(&database, read_up_to).await.contains(&"first".to_owned()));
+    // Once both have ended, neither is read again.
+    let read_up_to = position(&database).await.expect("a position");
+    assert!(changed(&database, read_up_to).await.is_empty());
+    database.close().await;
+    at.drop().await;
+}
+
+async fn numbers_go_on_after_old_rows_are_removed(at: TestDatabase) {
+    let database = opened(&at).await;
+    for id in ["first", "second"] {
+        let mut tx = database.begin().await.expect("begun");
+        record(&database, &mut tx, &[id.into()]).await.expect("recorded");
+        tx.commit().await.expect("committed");
+    }
+    sqlx::query("UPDATE room_changes SET listed = 0, changed_at = 0")
+        .execute(database.pool())
+        .await
+        .expect("old");
+    let before = position(&database).await.expect("a position");
+    let mut tx = database.begin().await.expect("begun");
+    remove_old(&mut tx).await.expect("removed");
+    tx.commit().await.expect("committed");
+    assert_eq!(changed(&database, 0).await, ["second"]);
+    assert!(position(&database).await.expect("a position") >= before);
+    let mut tx = database.begin().await.expect("begun");
+    let next: i64 = sqlx::query(AssertSqlSafe(format!("SELECT {}", next_change(&database))))
+        .fetch_one(&mut *tx.conn)
+        .await
+        .expect("a number")
+        .try_get(0)
+        .expect("a number");
+    assert!(next >= before);
+    drop(tx);
+    database.close().await;
+    at.drop().await;
+}
+
+#[tokio::test]
+async fn numbers_go_on_after_old_rows_are_removed_on_sqlite() {
+    numbers_go_on_after_old_rows_are_removed(TestDatabase::sqlite()).await;
+}
+
+#[tokio::test]
+async fn numbers_go_on_after_old_rows_are_removed_on_postgres() {
+    numbers_go_on_after_old_rows_are_removed(TestDatabase::postgres().await).await;
+}

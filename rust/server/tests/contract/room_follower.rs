@@ -1,0 +1,171 @@
+//! A follower of a room list over a real connection. It keeps the list as the events say, and checks each of them.
+
+use std::collections::{BTreeMap, HashSet};
+
+use reqwest::{Method, Response, StatusCode};
+use serde_json::Value;
+
+use crate::harness::{Answer, Backend, text};
+
+pub struct Follower {
+    response: Response,
+    buffer: Vec<u8>,
+    pub last_event_id: String,
+    /// The rooms of the list by their ids.
+    pub rooms: BTreeMap<String, Value>,
+    /// Ids that a reset that is still coming has not named.
+    stale: Option<HashSet<String>>,
+    /// Names of the events so far.
+    pub events: Vec<String>,
+    /// Everything that has come, as text.
+    pub raw: String,
+}
+
+/// Sends a request to follow.
+pub async fn open(backend: &Backend, query: &str, token: &str, last_event_id: Option<&str>) -> Response {
+    let mut request = backend.request(Method::GET, &format!("/v1/rooms/events{query}")).bearer_auth(token);
+    if let Some(id) = last_event_id {
+        request = request.header("last-event-id", id);
+    }
+    request.send().await.expect("a reply")
+}
+
+/// A request to follow that is refused.
+pub async fn refusal(backend: &Backend, query: &str) -> Answer {
+    backend.get(&format!("/v1/rooms/events{query}"), &backend.key).await
+}
+
+impl Follower {
+    pub async fn new(backend: &Backend, query: &str) -> Self {
+        Self::begin(backend, query, None, BTreeMap::new()).await
+    }
+
+    async fn begin(
+        backend: &Backend,
+        query: &str,
+        last_event_id: Option<&str>,
+        rooms: BTreeMap<String, Value>,
+    ) -> Self {
+        let response = open(backend, query, &backend.key, last_event_id).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        let last_event_id = last_event_id.unwrap_or_default().to_owned();
+        let (buffer, raw) = (Vec::new(), String::new());
+        let mut follower =
+            Self { response, buffer, last_event_id, rooms, stale: None, events: Vec::new(), raw };
+        // The first event comes at once, also when there is nothing to say.
+        while !follower.step().await.expect("a stream") {}
+        follower
+    }
+
+    /// Breaks the stream, and goes on at `backend`, which may be another replica.
+    pub async fn resume(self, backend: &Backend, query: &str) -> Self {
+        let Self { response, last_event_id, rooms, .. } = self;
+        drop(response);
+        Self::begin(backend, query, Some(&last_event_id), rooms).await
+    }
+
+    /// The follower as if `id` was the last event it got.
+    pub fn at(mut self, id: &str) -> Self {
+        id.clone_into(&mut self.last_event_id);
+        self
+    }
+
+    /// Reads an event. True: the list is one that the backend has had. None: the stream has ended.
+    pub async fn step(&mut self) -> Option<bool> {
+        loop {
+            if let Some(end) = self.buffer.windows(2).position(|two| two == b"\n\n") {
+                let block: Vec<u8> = self.buffer.drain(..end + 2).collect();
+                let block = String::from_utf8(block).expect("text");
+                self.raw.push_str(&block);
+                return Some(self.take(&block));
+            }
+            match self.response.chunk().await {
+                Ok(Some(chunk)) => self.buffer.extend_from_slice(&chunk),
+                Ok(None) | Err(_) => return None,
+            }
+        }
+    }
+
+    fn take(&mut self, block: &str) -> bool {
+        let field = |name: &str| {
+            let mut lines = block.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+            let value = lines.next().map(str::to_owned);
+            assert!(lines.next().is_none(), "{name} twice in {block}");
+            value
+        };
+        let (id, data) = (field("id"), field("data"));
+        if let Some(data) = data {
+            let name = field("event").expect("a name");
+            let data: Value = serde_json::from_str(&data).expect("JSON");
+            if name == "reset" {
+                self.stale = Some(self.rooms.keys().cloned().collect());
+            } else {
+                assert_eq!(name, "change");
+            }
+            self.events.push(name);
+            let mut named = HashSet::new();
+            for room in data["rooms"].as_array().expect("rooms") {
+                let room_id = text(&room["room_id"]);
+                assert!(named.insert(room_id.clone()), "twice in one event: {data}");
+                if let Some(stale) = &mut self.stale {
+                    stale.remove(&room_id);
+                }
+                self.rooms.insert(room_id, room.clone());
+            }
+            for room_id in data["removed"].as_array().into_iter().flatten() {
+                let room_id = text(room_id);
+                assert!(named.insert(room_id.clone()), "twice in one event: {data}");
+                self.rooms.remove(&room_id);
+            }
+            let more = data["more"] == true;
+            assert_eq!(more, id.is_none(), "the last part, and no other, has the id: {block}");
+        }
+        let Some(id) = id else { return false };
+        self.last_event_id = id;
+        for room_id in self.stale.take().into_iter().flatten() {
+            self.rooms.remove(&room_id);
+        }
+        true
+    }
+
+    /// Reads events until the list is as expected.
+    pub async fn until(&mut self, what: &str, is_met: impl Fn(&BTreeMap<String, Value>) -> bool) {
+        while !is_met(&self.rooms) {
+            let shown = format!("{:?}", self.names());
+            assert!(self.step().await.is_some(), "{what}: the stream ended with {shown}");
+        }
+    }
+
+    /// Reads events until the rooms have these names.
+    pub async fn until_names(&mut self, expected: &[&str]) {
+        self.until("names", |rooms| names(rooms) == expected).await;
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        names(&self.rooms)
+    }
+}
+
+fn names(rooms: &BTreeMap<String, Value>) -> Vec<String> {
+    let mut names: Vec<String> = rooms.values().map(|room| text(&room["name"])).collect();
+    names.sort_unstable();
+    names
+}
+
+/// The whole list as pages give it, by the ids of the rooms.
+pub async fn listed(backend: &Backend, query: &str) -> BTreeMap<String, Value> {
+    let (mut rooms, mut cursor) = (BTreeMap::new(), String::new());
+    let separator = if query.is_empty() { '?' } else { '&' };
+    loop {
+        let path = format!("/v1/rooms{query}{separator}limit=200{cursor}");
+        let page = backend.get(&path, &backend.key).await.expect(200);
+        for room in page["rooms"].as_array().expect("rooms") {
+            rooms.insert(text(&room["room_id"]), room.clone());
+        }
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return rooms,
+        }
+    }
+}
