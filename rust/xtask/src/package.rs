@@ -81,12 +81,12 @@ pub fn run(options: &Options) -> Result<()> {
     }
     fs::create_dir_all(&folder)?;
     let version = env!("CARGO_PKG_VERSION");
-    let notices = notices::write()?;
+    let (addon_notices, server_notices) = (notices::write("extension")?, notices::write("server")?);
     let licence = workspace::root().join("LICENSE");
 
     let mut addon = Archive::create(&folder.join(format!("backend_client-{version}.zip")))?;
     add_addon(&mut addon)?;
-    for (name, file) in [("LICENSE", &licence), ("THIRD_PARTY_NOTICES.txt", &notices)] {
+    for (name, file) in [("LICENSE", &licence), ("THIRD_PARTY_NOTICES.txt", &addon_notices)] {
         addon.add(&format!("addons/backend_client/{name}"), file, false)?;
     }
     let mut packages = Vec::new();
@@ -100,7 +100,7 @@ pub fn run(options: &Options) -> Result<()> {
         let mut package = Archive::create(&folder.join(name))?;
         package.add(&server.name, &server.path, true)?;
         package.add("LICENSE", &licence, false)?;
-        package.add("THIRD_PARTY_NOTICES.txt", &notices, false)?;
+        package.add("THIRD_PARTY_NOTICES.txt", &server_notices, false)?;
         packages.push(package.finish()?);
     }
     packages.insert(0, addon.finish()?);
