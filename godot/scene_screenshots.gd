@@ -74,9 +74,7 @@ func _login_form() -> void:
 	form.show_link_account()
 	await _shoot("login_link_account")
 	form.show_mode(BackendLoginForm.Mode.LOG_IN)
-	for language: String in LANGUAGES:
-		TranslationServer.set_locale(language)
-		await _shoot("login_" + language)
+	await _shoot_languages("login_")
 	TranslationServer.set_locale("ar")
 	await _shoot("login_right_to_left")
 	TranslationServer.set_locale("en")
@@ -92,18 +90,13 @@ func _connection_lost() -> void:
 	var overlay: BackendConnectionLost = _show("connection_lost.tscn")
 	overlay.report_failure("The server has closed the connection.")
 	await _shoot("connection_lost_waiting")
-	for language: String in LANGUAGES:
-		TranslationServer.set_locale(language)
-		await _shoot("connection_lost_" + language)
-	TranslationServer.set_locale("en")
+	await _shoot_languages("connection_lost_")
 	overlay.reconnect()
 	await _shoot("connection_lost_reconnecting")
 	overlay.retry_delays = []
 	overlay.report_failure("The server cannot be reached.")
 	await _shoot("connection_lost_given_up")
-	root.content_scale_factor = 2.0
-	await _shoot("connection_lost_200_percent")
-	root.content_scale_factor = 1.0
+	await _shoot_doubled("connection_lost_200_percent")
 	_clear()
 
 
@@ -125,9 +118,7 @@ func _matchmaking_panel() -> void:
 	member.join_party(node.ticket_id)
 	await _until(func() -> bool: return panel.state == BackendMatchmakingPanel.State.SEARCHING)
 	await _shoot("matchmaking_searching")
-	for language: String in LANGUAGES:
-		TranslationServer.set_locale(language)
-		await _shoot("matchmaking_" + language)
+	await _shoot_languages("matchmaking_")
 	TranslationServer.set_locale("ar")
 	await _shoot("matchmaking_right_to_left")
 	TranslationServer.set_locale("en")
@@ -148,13 +139,8 @@ func _proposal(panel: BackendMatchmakingPanel, other: BackendMatchmaker) -> void
 	other.find_match()
 	await _until(func() -> bool: return panel.state == BackendMatchmakingPanel.State.PROPOSED)
 	await _shoot("matchmaking_proposed")
-	for language: String in LANGUAGES:
-		TranslationServer.set_locale(language)
-		await _shoot("matchmaking_proposed_" + language)
-	TranslationServer.set_locale("en")
-	root.content_scale_factor = 2.0
-	await _shoot("matchmaking_200_percent")
-	root.content_scale_factor = 1.0
+	await _shoot_languages("matchmaking_proposed_")
+	await _shoot_doubled("matchmaking_200_percent")
 	await panel.matchmaker.accept().wait()
 	await _shoot("matchmaking_accepted")
 	await _until(func() -> bool: return other.status == BackendMatchmaker.STATUS_PROPOSED)
@@ -227,9 +213,7 @@ func _server_browser() -> void:
 
 
 func _languages_of_browser(browser: BackendServerBrowser) -> void:
-	for language: String in LANGUAGES:
-		TranslationServer.set_locale(language)
-		await _shoot("browser_" + language)
+	await _shoot_languages("browser_")
 	TranslationServer.set_locale("ar")
 	await _shoot("browser_right_to_left")
 	TranslationServer.set_locale("en")
@@ -396,6 +380,19 @@ func _until(condition: Callable) -> void:
 			print("SCENES failed: not reached: ", get_stack())
 			quit(1)
 		await process_frame
+
+
+func _shoot_languages(prefix: String) -> void:
+	for language: String in LANGUAGES:
+		TranslationServer.set_locale(language)
+		await _shoot(prefix + language)
+	TranslationServer.set_locale("en")
+
+
+func _shoot_doubled(name: String) -> void:
+	root.content_scale_factor = 2.0
+	await _shoot(name)
+	root.content_scale_factor = 1.0
 
 
 func _shoot(name: String) -> void:

@@ -3,20 +3,15 @@
 ##
 ## What a token may say is tried over HTTP and in Rust with tokens that are well signed; here the
 ## questions are whether the node asks, and whether the server stays open for those who belong.
-extends "res://backend_suite.gd"
+extends "res://peer_auth_test_base.gd"
 
-const MultiplayerBranch := preload("res://multiplayer_branch.gd")
 const CREDENTIAL := "BKA1\u0001"
 const JWKS_PATH := "/.well-known/jwks.json"
-
-var _server: MultiplayerBranch
-var _registration: BackendServerRegistration
-var _port := 0
 
 
 func test_no_forgery_of_a_ticket_opens_the_door() -> void:
 	await open_server()
-	var ticket := await new_ticket()
+	var ticket := await new_player_ticket()
 	var parts := ticket.split(".")
 	var claims := decode(parts[1])
 	var forgeries: Array[String] = []
@@ -53,7 +48,7 @@ func test_no_forgery_of_a_ticket_opens_the_door() -> void:
 		forgeries.append(".".join([parts[0], encode(other), parts[2]]))
 	var refusals := record(_server.peer_auth.peer_refused)
 	for forged in forgeries:
-		var rogue := new_rogue(CREDENTIAL + forged)
+		var rogue := new_rogue_with(CREDENTIAL + forged)
 		var before := refusals.size()
 		rogue.join(_port)
 		await until(func() -> bool: return refusals.size() > before, WAIT_TIMEOUT, "refusal")
@@ -69,7 +64,7 @@ func test_no_forgery_of_a_ticket_opens_the_door() -> void:
 
 func test_one_ticket_shown_by_many_at_once_lets_one_in() -> void:
 	await open_server()
-	var ticket := await new_ticket()
+	var ticket := await new_player_ticket()
 	var verified := record(_server.peer_auth.peer_verified)
 	var refusals := record(_server.peer_auth.peer_refused)
 	for _thief in 8:
@@ -108,10 +103,10 @@ func test_half_open_peers_do_not_keep_a_player_out() -> void:
 	_server.peer_auth.auth_timeout = 3.0
 	# What the limits do is tried in the suite of raw peers.
 	_server.peer_auth.max_pending_per_address = 0
-	var ticket := await new_ticket()
+	var ticket := await new_player_ticket()
 	var silent: Array[MultiplayerBranch] = []
 	for _peer in 24:
-		var rogue := new_rogue("")
+		var rogue := new_rogue_with("")
 		rogue.join(_port)
 		silent.append(rogue)
 	await until(
@@ -134,7 +129,7 @@ func test_a_handshake_that_is_too_large_is_refused_unread() -> void:
 	await open_server()
 	var refusals := record(_server.peer_auth.peer_refused)
 	for bytes: int in [8 * 1024 + 1, 64 * 1024, 1024 * 1024]:
-		var rogue := new_rogue(CREDENTIAL + "x".repeat(bytes))
+		var rogue := new_rogue_with(CREDENTIAL + "x".repeat(bytes))
 		var before := refusals.size()
 		rogue.join(_port)
 		await until(
@@ -144,13 +139,13 @@ func test_a_handshake_that_is_too_large_is_refused_unread() -> void:
 		rogue.free()
 	for refusal in refusals:
 		check_eq((refusal[1] as BackendError).code, "handshake_invalid", "reason")
-	await let_in(await new_ticket())
+	await let_in(await new_player_ticket())
 
 
 func test_a_second_credential_spoils_the_first() -> void:
 	await open_server()
-	var rogue := new_rogue(CREDENTIAL + "let.me.in")
-	var ticket := await new_ticket()
+	var rogue := new_rogue_with(CREDENTIAL + "let.me.in")
+	var ticket := await new_player_ticket()
 	rogue.api.peer_authenticating.connect(
 		func(peer_id: int) -> void:
 			var sent := rogue.api.send_auth(peer_id, (CREDENTIAL + ticket).to_utf8_buffer())
@@ -168,7 +163,7 @@ func test_a_slow_handshake_has_its_time_and_no_more() -> void:
 	await open_server()
 	_server.peer_auth.auth_timeout = 1.0
 	var refusals := record(_server.peer_auth.peer_refused)
-	var rogue := new_rogue("")
+	var rogue := new_rogue_with("")
 	rogue.join(_port)
 	await until(func() -> bool: return not refusals.is_empty(), WAIT_TIMEOUT, "refusal")
 	if not refusals.is_empty():
@@ -189,18 +184,8 @@ func open_server() -> void:
 	_server.add_auth(auth)
 
 
-func new_ticket() -> String:
+func new_player_ticket() -> String:
 	return await ticket_for(await new_player("Ada"), _registration.server_id)
-
-
-func new_client(ticket: String) -> MultiplayerBranch:
-	var client := MultiplayerBranch.new()
-	client.name = unique("Client").validate_node_name()
-	add_child(client)
-	var auth := BackendPeerAuth.new()
-	auth.ticket = ticket
-	client.add_auth(auth)
-	return client
 
 
 func let_in(ticket: String) -> void:
@@ -210,7 +195,7 @@ func let_in(ticket: String) -> void:
 
 
 ## A client without the addon that sends `credential` as it is, or nothing.
-func new_rogue(credential: String) -> MultiplayerBranch:
+func new_rogue_with(credential: String) -> MultiplayerBranch:
 	var rogue := MultiplayerBranch.new()
 	rogue.name = unique("Rogue").validate_node_name()
 	add_child(rogue)

@@ -145,7 +145,9 @@ func test_a_break_leaves_no_gap() -> void:
 		func() -> bool: return told.players[stays.server_id] == 5, WAIT_TIMEOUT, "changed meanwhile"
 	)
 	await until(
-		func() -> bool: return follow.state == BackendRoomFollow.STATE_LIVE, WAIT_TIMEOUT, "live again"
+		func() -> bool: return follow.state == BackendRoomFollow.STATE_LIVE,
+		WAIT_TIMEOUT,
+		"live again"
 	)
 
 
@@ -159,7 +161,9 @@ func test_where_no_events_arrive_the_list_is_polled() -> void:
 	var told := Told.new(follow)
 	await _until_names(told, [first.server_name], "the first room")
 	await until(
-		func() -> bool: return follow.state == BackendRoomFollow.STATE_POLLING, WAIT_TIMEOUT, "polling"
+		func() -> bool: return follow.state == BackendRoomFollow.STATE_POLLING,
+		WAIT_TIMEOUT,
+		"polling"
 	)
 	var second := await new_server(word + " b")
 	await _until_names(told, [first.server_name, second.server_name], "a second room")
@@ -216,7 +220,9 @@ func test_it_ends_when_the_node_leaves_the_tree() -> void:
 	await until(func() -> bool: return not told.states.is_empty(), WAIT_TIMEOUT, "live")
 	rooms.queue_free()
 	await until(
-		func() -> bool: return BackendRoomFollow.STATE_STOPPED in told.states, WAIT_TIMEOUT, "stopped"
+		func() -> bool: return BackendRoomFollow.STATE_STOPPED in told.states,
+		WAIT_TIMEOUT,
+		"stopped"
 	)
 
 
@@ -226,14 +232,18 @@ func test_what_cannot_be_followed_says_why() -> void:
 	query.search = "x".repeat(65)
 	var follow := rooms.follow(query)
 	check_eq(
-		await within(WAIT_TIMEOUT, follow.state_changed), BackendRoomFollow.STATE_FAILED, "a bad query"
+		await within(WAIT_TIMEOUT, follow.state_changed),
+		BackendRoomFollow.STATE_FAILED,
+		"a bad query"
 	)
 	check_eq(follow.error.code, "invalid_field", "code")
 	check_eq(follow.error.field, "search", "field")
 	var nobody := new_rooms(new_session())
 	follow = nobody.follow()
 	check_eq(
-		await within(WAIT_TIMEOUT, follow.state_changed), BackendRoomFollow.STATE_FAILED, "logged out"
+		await within(WAIT_TIMEOUT, follow.state_changed),
+		BackendRoomFollow.STATE_FAILED,
+		"logged out"
 	)
 	check_eq(follow.error.code, "not_logged_in", "code without a session")
 	check_eq(follow.get_rooms().size(), 0, "rooms")

@@ -215,12 +215,16 @@ func test_the_browser_filters_and_sorts() -> void:
 
 func test_the_browser_follows_what_happens() -> void:
 	var word := unique("Live")
-	var first := await new_server(word + " a")
+	var first := new_registration(word + " a")
+	succeeded(await first.register().wait(), "the first")
 	var browser := await _browser(word)
 	await _settled(browser)
 	check_eq(_names(browser), ["a"], "at first")
-	var second := await new_server(word + " b")
-	await until(func() -> bool: return _names(browser) == ["a", "b"], WAIT_TIMEOUT, "a second server")
+	var second := new_registration(word + " b")
+	succeeded(await second.register().wait(), "the second")
+	await until(
+		func() -> bool: return _names(browser) == ["a", "b"], WAIT_TIMEOUT, "a second server"
+	)
 	succeeded(await first.deregister().wait(), "deregister")
 	await until(func() -> bool: return _names(browser) == ["b"], WAIT_TIMEOUT, "without the first")
 	second.players = second.max_players

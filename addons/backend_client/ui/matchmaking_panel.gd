@@ -114,7 +114,8 @@ func _process(_delta: float) -> void:
 
 
 func _unhandled_key_input(event: InputEvent) -> void:
-	if is_visible_in_tree() and _second.visible and event.is_action_pressed("ui_cancel"):
+	var may_press := is_visible_in_tree() and _second.visible and not _second.disabled
+	if may_press and event.is_action_pressed("ui_cancel"):
 		get_viewport().set_input_as_handled()
 		_on_second_pressed()
 
@@ -273,8 +274,8 @@ func _estimate_text() -> String:
 func _count_text() -> String:
 	if matchmaker == null:
 		return ""
-	if state == State.PARTY and options != null:
-		return tr("Joined: %d of %d") % [matchmaker.party_members, options.party_size]
+	if state == State.PARTY:
+		return tr("Joined: %d of %d") % [matchmaker.party_members, matchmaker.party_size]
 	if state in [State.PROPOSED, State.ACCEPTED] and matchmaker.current_match != null:
 		var proposal := matchmaker.current_match
 		var people := proposal.player_ids.size() - proposal.bot_ids.size()

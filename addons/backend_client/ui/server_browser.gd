@@ -201,7 +201,8 @@ func _is_due() -> bool:
 
 # The list is read once, and followed from then on.
 func _follow_list() -> void:
-	if refresh_seconds <= 0.0 or _follow != null:
+	# One that was hidden while the list was loading follows when it is shown again.
+	if refresh_seconds <= 0.0 or _follow != null or not is_visible_in_tree():
 		return
 	_follow = rooms.follow()
 	_follow.list_changed.connect(_on_followed_changed)

@@ -35,7 +35,8 @@ struct ParsedKey {
 /// Makes [`PROVIDER`] the library's crypto provider. Every key is made after this, so it has happened before anything is
 /// signed or verified.
 pub fn install_crypto_provider() {
-    // An error: it is installed already.
+    // An error: it is installed already, or another user of the library in this program has installed theirs. That one verifies
+    // the same, and parses the key each time.
     let _installed = PROVIDER.install_default();
 }
 

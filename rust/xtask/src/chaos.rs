@@ -21,7 +21,7 @@ const PER_TRIAL: Duration = Duration::from_secs(15);
 /// Most trials until an active failpoint is noticed.
 const CONTROL_TRIALS: u64 = 300;
 /// Honest trials of one run of all tests, and in which of them there is a real Godot.
-const STAGE_TRIALS: u64 = 200;
+const STAGE_TRIALS: u64 = 160;
 const STAGE_GODOT_EVERY: u64 = 20;
 /// Kinds of trials that only the real engine can play.
 const GODOT_ONLY: [&str; 2] = ["closed-pipes", "double-signals"];

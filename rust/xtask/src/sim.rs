@@ -17,7 +17,7 @@ const TEST: &str = "every_seed_keeps_the_promises_and_is_repeatable";
 const CONTROLS: [&str; 2] =
     ["an_early_acknowledgement_is_noticed", "a_repetition_under_a_fresh_number_is_noticed"];
 /// Seeds of one run of all tests.
-const STAGE_SEEDS: u64 = 10_000;
+const STAGE_SEEDS: u64 = 6_000;
 /// Bounds for a build and for a run that hang.
 const BUILD: Duration = Duration::from_mins(40);
 const PER_SEED: Duration = Duration::from_millis(200);

@@ -51,7 +51,7 @@ enum Kind {
     Engine,
     /// Real backend, real Godot processes, real signals and faults
     EndToEnd,
-    /// 10,000 seeds of the simulation, and the failpoints that it has to notice
+    /// 6,000 seeds of the simulation, and the failpoints that it has to notice
     Sim,
     /// Trials with random faults, judged by an independent checker, and the failpoints that it has to notice
     Chaos,

@@ -12,6 +12,9 @@ signal changed
 signal finished
 
 const MAX_VALUES := 50
+## Rooms that are read in each frame in any case: a library for debugging takes long for each, and
+## a list has to appear all the same. With one for release they fit into the budget.
+const MIN_ROOMS_PER_FRAME := 64
 
 ## Distinct maps, modes and regions seen so far, for filters.
 var maps: Dictionary[String, bool] = {}
@@ -98,10 +101,11 @@ func read(budget_usec: int) -> void:
 		return
 	var deadline := Time.get_ticks_usec() + budget_usec
 	var total := _next.size() + (_next_lan.size() if _next_lan != null else 0)
+	var least := _next_at + MIN_ROOMS_PER_FRAME
 	while _next_at < total:
 		_read_room(_next_at)
 		_next_at += 1
-		if Time.get_ticks_usec() > deadline:
+		if _next_at >= least and Time.get_ticks_usec() > deadline:
 			return
 	_finish()
 

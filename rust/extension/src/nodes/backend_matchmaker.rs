@@ -6,8 +6,6 @@ use std::time::Instant;
 
 use backend_client::error::{ClientError, Fault};
 use backend_client::matchmaking::{Caller, Matchmaking, Progress, ReadyMatch, Request, Search, Stage};
-use godot::meta::conv::ByRef;
-use godot::meta::{GodotConvert, GodotImmutable};
 use godot::prelude::*;
 
 use crate::config;
@@ -21,6 +19,7 @@ use crate::results::backend_request::BackendRequest;
 use crate::results::backend_result::BackendResult;
 use crate::runtime::calls::Calls;
 use crate::runtime::main_thread_queue;
+use crate::runtime::optional_object::OptionalObject;
 use crate::shutdown::background_tasks;
 use crate::variant_json::gstring;
 
@@ -79,6 +78,9 @@ pub struct BackendMatchmaker {
     /// Number of players of the party who have joined it.
     #[var(get = get_party_members, no_set)]
     party_members: PhantomVar<i64>,
+    /// Number of players that the party waits for; 1 for a player alone, 0 before the backend has answered.
+    #[var(get = get_party_size, no_set)]
+    party_size: PhantomVar<i64>,
     /// The proposed or placed match, or [code]null[/code].
     #[var(get = get_current_match, no_set)]
     current_match: PhantomVar<Option<Gd<BackendMatch>>>,
@@ -201,13 +203,14 @@ impl BackendMatchmaker {
     /// it, [code]no_room[/code] if no room was free for it, [code]cancelled[/code], or [code]already_searching[/code] if this node
     /// searches already. Another search of the same player ends this one.
     ///
-    /// While the backend does not answer, the search goes on for two minutes.
+    /// If the backend does not answer, the search goes on for two minutes, or for 30 seconds if it has not begun yet.
     #[func]
     fn find_match(
         &self,
-        #[opt(default = &OptionalOptions::NONE)] options: OptionalOptions,
+        #[opt(default = &OptionalObject::NONE)] options: OptionalObject<BackendMatchOptions>,
     ) -> Gd<BackendRequest> {
-        let request = BackendMatchOptions::to_ticket(options.0.as_ref(), self.matchmaker.to_string());
+        let request =
+            BackendMatchOptions::to_ticket(options.into_inner().as_ref(), self.matchmaker.to_string());
         let prepared = request.and_then(|request| Ok((self.for_player()?, Request::Create(request))));
         self.start(prepared)
     }
@@ -227,9 +230,9 @@ impl BackendMatchmaker {
     fn join_party(
         &self,
         ticket_id: GString,
-        #[opt(default = &OptionalOptions::NONE)] options: OptionalOptions,
+        #[opt(default = &OptionalObject::NONE)] options: OptionalObject<BackendMatchOptions>,
     ) -> Gd<BackendRequest> {
-        let request = BackendMatchOptions::to_party_member(options.0.as_ref())
+        let request = BackendMatchOptions::to_party_member(options.into_inner().as_ref())
             .map(|player| Request::Join { ticket_id: ticket_id.to_string(), player });
         let prepared = request.and_then(|request| Ok((self.for_player()?, request)));
         self.start(prepared)
@@ -263,9 +266,10 @@ impl BackendMatchmaker {
     }
 
     /// In a game server: searches players for the match that is running here, such as a replacement for one who has left.
-    /// [param player_ids] are the players who are here; they come from matches of this server. A further call takes the place of the one
-    /// before. Returns a [BackendRequest] that completes with a [BackendMatch] of all players when some were found; they come with
-    /// tickets. It fails as [method find_match] does.
+    /// [param player_ids] are the players who are here; they come from matches that were placed here in the last quarter of an hour,
+    /// otherwise the request fails with [code]invalid_field[/code]. A further call replaces the one before. Returns a [BackendRequest]
+    /// that completes with a [BackendMatch] of all players when some were found; they come with tickets. It fails as
+    /// [method find_match] does.
     /// ```gdscript
     /// func _on_player_left() -> void:
     ///     var found: BackendMatch = await matchmaker.find_players(ids_of_players()).wait()
@@ -274,13 +278,15 @@ impl BackendMatchmaker {
     /// ```
     #[func]
     fn find_players(&self, player_ids: PackedStringArray) -> Gd<BackendRequest> {
-        // The backend keeps one such search per server, which the new one replaces.
-        self.running.replace(None);
         let prepared = self.for_server().map(|(matchmaking, server_id)| {
             let present = player_ids.as_slice().iter().map(ToString::to_string).collect();
             let matchmaker = self.matchmaker.to_string();
             (matchmaking, Request::Backfill { matchmaker, server_id, present })
         });
+        if prepared.is_ok() {
+            // The backend keeps one such search per server, which the new one replaces.
+            self.running.replace(None);
+        }
         self.start(prepared)
     }
 
@@ -356,6 +362,11 @@ impl BackendMatchmaker {
     }
 
     #[func]
+    fn get_party_size(&self) -> i64 {
+        self.known(|progress| Some(i64::from(progress.ticket.as_ref()?.party_size))).unwrap_or_default()
+    }
+
+    #[func]
     fn get_current_match(&self) -> Option<Gd<BackendMatch>> {
         self.known(proposal)
     }
@@ -411,7 +422,8 @@ impl BackendMatchmaker {
     fn start(&self, prepared: Result<(Matchmaking, Request), ClientError>) -> Gd<BackendRequest> {
         let busy =
             || ClientError::new(Fault::AlreadySearching, "this node searches already; cancel that first");
-        let prepared = if self.is_searching() { Err(busy()) } else { prepared };
+        let prepared =
+            prepared.and_then(|prepared| if self.is_searching() { Err(busy()) } else { Ok(prepared) });
         let (matchmaking, request) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => return self.calls.start(std::future::ready(Err(error)), BackendMatch::answer),
@@ -536,36 +548,3 @@ fn proposal(progress: &Progress) -> Option<Gd<BackendMatch>> {
     let formed = progress.ticket.as_ref()?.r#match.clone()?;
     Some(BackendMatch::object(Ok(ReadyMatch { formed, ticket: None })))
 }
-
-/// Options that may be left out. gdext has no default for object parameters of its own.
-#[derive(Clone, Debug)]
-pub struct OptionalOptions(Option<Gd<BackendMatchOptions>>);
-
-impl OptionalOptions {
-    const NONE: Self = Self(None);
-}
-
-impl GodotConvert for OptionalOptions {
-    type Via = Option<Gd<BackendMatchOptions>>;
-
-    fn godot_shape() -> godot::meta::shape::GodotShape {
-        Self::Via::godot_shape()
-    }
-}
-
-impl ToGodot for OptionalOptions {
-    type Pass = ByRef;
-
-    fn to_godot(&self) -> &Self::Via {
-        &self.0
-    }
-}
-
-impl FromGodot for OptionalOptions {
-    fn try_from_godot(via: Self::Via) -> Result<Self, ConvertError> {
-        Ok(Self(via))
-    }
-}
-
-// SAFETY: the one default ever made of it is `NONE`, which holds no object.
-unsafe impl GodotImmutable for OptionalOptions {}

@@ -10,8 +10,6 @@ use backend_client::protocol::rooms::{
 };
 use backend_client::rooms::{Rooms, lan_discovery, ping};
 use godot::classes::Ip;
-use godot::meta::conv::ByRef;
-use godot::meta::{GodotConvert, GodotImmutable};
 use godot::prelude::*;
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +25,7 @@ use crate::results::backend_room_follow::BackendRoomFollow;
 use crate::results::backend_room_ping::BackendRoomPings;
 use crate::runtime::calls::Calls;
 use crate::runtime::main_thread_queue;
+use crate::runtime::optional_object::OptionalObject;
 
 const NO_SESSION: &str = "assign \"Session\": rooms are listed for a logged-in player";
 
@@ -105,8 +104,11 @@ impl BackendRooms {
     /// Lists one page of rooms; without [param query], the first 50 by name. Returns a [BackendRequest] that completes with a
     /// [BackendRoomPage].
     #[func]
-    fn list_rooms(&self, #[opt(default = &OptionalQuery::NONE)] query: OptionalQuery) -> Gd<BackendRequest> {
-        let work = query.to_wire().and_then(|query| {
+    fn list_rooms(
+        &self,
+        #[opt(default = &OptionalObject::NONE)] query: OptionalObject<BackendRoomQuery>,
+    ) -> Gd<BackendRequest> {
+        let work = to_wire(query.into_inner()).and_then(|query| {
             let rooms = self.rooms()?;
             Ok(async move { rooms.list(&query).await.map(RoomList::all) })
         });
@@ -118,9 +120,9 @@ impl BackendRooms {
     #[func]
     fn list_all_rooms(
         &self,
-        #[opt(default = &OptionalQuery::NONE)] query: OptionalQuery,
+        #[opt(default = &OptionalObject::NONE)] query: OptionalObject<BackendRoomQuery>,
     ) -> Gd<BackendRequest> {
-        let work = query.to_wire().and_then(|query| {
+        let work = to_wire(query.into_inner()).and_then(|query| {
             let rooms = self.rooms()?;
             Ok(async move { rooms.list_all(&query).await.map(RoomList::all) })
         });
@@ -143,7 +145,7 @@ impl BackendRooms {
         page: Option<Gd<BackendRoomPage>>,
         query: Option<Gd<BackendRoomQuery>>,
     ) -> Gd<BackendRequest> {
-        let work = OptionalQuery(query).to_wire().and_then(|query| {
+        let work = to_wire(query).and_then(|query| {
             let room_list = room_list(page)?;
             Ok(async move { room_list.select(&query) })
         });
@@ -158,8 +160,11 @@ impl BackendRooms {
     /// follow.list_changed.connect(func() -> void: show_rooms(follow.get_rooms()))
     /// ```
     #[func]
-    fn follow(&self, #[opt(default = &OptionalQuery::NONE)] query: OptionalQuery) -> Gd<BackendRoomFollow> {
-        let work = query.to_wire().and_then(|query| Ok((self.rooms()?, query)));
+    fn follow(
+        &self,
+        #[opt(default = &OptionalObject::NONE)] query: OptionalObject<BackendRoomQuery>,
+    ) -> Gd<BackendRoomFollow> {
+        let work = to_wire(query.into_inner()).and_then(|query| Ok((self.rooms()?, query)));
         let follow = BackendRoomFollow::start(work);
         self.follows.add(&follow);
         follow
@@ -274,8 +279,8 @@ impl BackendRooms {
         self.calls.try_start(work, BackendJoinTicket::answer)
     }
 
-    /// Finds the fullest room without a password that matches [param query] and has free seats, and requests a ticket for it. If there is
-    /// none, a room is created from [param options] as by [method create_room], together with other players who search the same; if
+    /// Finds the fullest room without a password that matches [param query] and has a free seat (for [param seats] above 1, the emptiest
+    /// one with enough seats), and requests a ticket for it. If there is none, a room is created from [param options] as by [method create_room], together with other players who search the same; if
     /// [param options] is [code]null[/code] or the backend creates none, the request waits for a seat. Map and mode that
     /// [param options] does not name are those of [param query], of which order, page and fields do not matter. Fails with
     /// [code]timeout[/code] after [param timeout] seconds. Returns a [BackendRequest] that completes with a [BackendJoinTicket].
@@ -292,7 +297,7 @@ impl BackendRooms {
         #[opt(default = 1)] seats: i64,
         #[opt(default = 60.0)] timeout: f64,
     ) -> Gd<BackendRequest> {
-        let request = OptionalQuery(query).to_wire().and_then(|query| {
+        let request = to_wire(query).and_then(|query| {
             let room =
                 options.as_ref().map(|options| BackendRoomOptions::to_wire(Some(options))).transpose()?;
             let (seats, timeout) = (party_seats(seats)?, room_timeout(timeout)?);
@@ -379,39 +384,7 @@ fn room_password(password: &GString) -> RoomPassword {
     RoomPassword(password.to_string())
 }
 
-/// A query that may be left out. gdext has no default for object parameters of its own.
-#[derive(Clone, Debug)]
-pub struct OptionalQuery(Option<Gd<BackendRoomQuery>>);
-
-impl OptionalQuery {
-    const NONE: Self = Self(None);
-
-    fn to_wire(&self) -> Result<RoomQuery, ClientError> {
-        self.0.as_ref().map_or_else(|| Ok(RoomQuery::default()), |query| query.bind().to_wire())
-    }
+/// The query, or one for all rooms.
+fn to_wire(query: Option<Gd<BackendRoomQuery>>) -> Result<RoomQuery, ClientError> {
+    query.map_or_else(|| Ok(RoomQuery::default()), |query| query.bind().to_wire())
 }
-
-impl GodotConvert for OptionalQuery {
-    type Via = Option<Gd<BackendRoomQuery>>;
-
-    fn godot_shape() -> godot::meta::shape::GodotShape {
-        Self::Via::godot_shape()
-    }
-}
-
-impl ToGodot for OptionalQuery {
-    type Pass = ByRef;
-
-    fn to_godot(&self) -> &Self::Via {
-        &self.0
-    }
-}
-
-impl FromGodot for OptionalQuery {
-    fn try_from_godot(via: Self::Via) -> Result<Self, ConvertError> {
-        Ok(Self(via))
-    }
-}
-
-// SAFETY: the one default ever made of it is `NONE`, which holds no object.
-unsafe impl GodotImmutable for OptionalQuery {}

@@ -58,7 +58,7 @@ impl BackendRoomFollow {
     /// The backend sends each change, which arrives within a second.
     #[constant]
     pub const STATE_LIVE: i64 = 1;
-    /// The list is read again every few seconds, because no events arrive.
+    /// The list is read again every few seconds, because no events arrive or more than ten thousand rooms match.
     #[constant]
     pub const STATE_POLLING: i64 = 2;
     /// The backend cannot be reached. The list stays as it was, and is updated when the backend is back.

@@ -123,7 +123,7 @@ async function act(method, path, done, body) {
 async function drain(server) {
   if (server.drain_requested) {
     await act("DELETE", serverPath(server.server_id, "drain"), server.name + " need not drain any more, if it has not begun.");
-  } else if (await confirmed(server.name + " takes no new players and leaves when its players have.", "Drain")) {
+  } else if (await confirmed(server.name + " shuts down with its next heartbeat: progress is saved, and its " + server.players + " players are disconnected.", "Drain")) {
     await act("PUT", serverPath(server.server_id, "drain"), server.name + " drains with its next heartbeat.");
   }
 }
@@ -136,7 +136,7 @@ async function endRoom(server) {
 
 async function kick(player) {
   if (await confirmed(player.display_name + " is disconnected from every server, and may log in again.", "Kick")) {
-    await act("DELETE", playerPath(player.player_id, "/sessions"), player.display_name + " was disconnected.");
+    await act("DELETE", playerPath(player.player_id, "/sessions"), player.display_name + " is logged out; game servers disconnect them with their next heartbeat.");
   }
 }
 
