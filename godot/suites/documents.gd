@@ -3,6 +3,7 @@ extends "res://backend_suite.gd"
 
 const RandomDocuments := preload("res://random_documents.gd")
 const DOCUMENTS := 150
+const TYPES := "backend_client/documents/godot_types"
 
 var _registration: BackendServerRegistration
 var _store: BackendPlayerStore
@@ -71,6 +72,87 @@ func test_what_was_loaded_is_saved_without_a_change() -> void:
 	var change := _store.save(session.player_id, "progress", loaded)
 	check(_store.save(session.player_id, "progress", document) > change, "3 is not 3.0")
 	succeeded(await _store.flush().wait(), "flush")
+
+
+func test_a_value_of_godot_stays_one() -> void:
+	await open_store()
+	var session := await load_new_player()
+	var document := godot_values()
+	await save(session, "progress", document)
+	for loaded: Dictionary in await everywhere(session, "progress"):
+		for key: String in document:
+			check_eq(typeof(loaded.get(key)), typeof(document[key]), key)
+			check_eq(loaded.get(key), document[key], key)
+	var loaded := _store.get_document(session.player_id, "progress")
+	_store.save(session.player_id, "progress", loaded)
+	check_eq(_store.get_unsaved_count(), 0, "dirty after saving what was loaded")
+	_store.save_patch(session.player_id, "progress", {"vector3": Vector3.ONE, "map": Color.RED})
+	succeeded(await _store.flush().wait(), "flush")
+	for patched: Dictionary in await everywhere(session, "progress"):
+		check_eq(patched["vector3"], Vector3.ONE, "patched")
+		check_eq(patched["map"], Color.RED, "patched from a Dictionary")
+		check_eq(patched["basis"], document["basis"], "not patched")
+
+
+func test_plain_json_keeps_no_types() -> void:
+	await open_store()
+	var session := await load_new_player()
+	var document := {"at": Vector2(1.5, 2), "bytes": PackedByteArray([1, 2]), "$godot": "mine"}
+	await save(session, "progress", document)
+	ProjectSettings.set_setting(TYPES, false)
+	_store.save(session.player_id, "plain", {"bytes": PackedByteArray([1, 2]), "$godot": "mine"})
+	var told := record(_store.save_failed)
+	_store.save(session.player_id, "refused", {"at": Vector2.ONE})
+	await until(func() -> bool: return not told.is_empty(), WAIT_TIMEOUT, "save_failed")
+	if not told.is_empty():
+		var error: BackendError = told[0][2]
+		check_eq(error.field, "value.at", "field")
+		check(TYPES in error.message, "the message names the setting: %s" % error.message)
+	succeeded(await _store.flush().wait(), "flush")
+	for loaded: Dictionary in await everywhere(session, "progress"):
+		check_eq(loaded["at"], {"$godot": "Vector2", "value": [1.5, 2.0]}, "a Vector2 in JSON")
+		check_eq(loaded["bytes"], {"$godot": "PackedByteArray", "value": "AQI="}, "bytes in JSON")
+		check_eq(loaded.get("$$godot"), "mine", "the escaped key in JSON")
+	for loaded: Dictionary in await everywhere(session, "plain"):
+		check_eq(loaded, {"bytes": [1, 2], "$godot": "mine"}, "plain")
+	ProjectSettings.set_setting(TYPES, true)
+
+
+func godot_values() -> Dictionary:
+	return {
+		"vector2": Vector2(0.1, -2.5),
+		"vector2i": Vector2i(1, -2),
+		"rect2": Rect2(0.1, 0.2, 3, 4),
+		"rect2i": Rect2i(1, 2, 3, 4),
+		"vector3": Vector3(0.1, 1e-20, 1e20),
+		"vector3i": Vector3i(1, 2, -2_147_483_648),
+		"transform2d": Transform2D(0.3, Vector2(2, 3), 0.1, Vector2(4, 5)),
+		"vector4": Vector4(0.1, 0.2, 0.3, 0.4),
+		"vector4i": Vector4i(1, 2, 3, 4),
+		"plane": Plane(0.1, 0.2, 0.3, 0.4),
+		"quaternion": Quaternion(Vector3(1, 2, 3).normalized(), 0.5),
+		"aabb": AABB(Vector3(0.1, 0.2, 0.3), Vector3(4, 5, 6)),
+		"basis": Basis(Vector3(1, 2, 3).normalized(), 0.7),
+		"transform3d": Transform3D(Basis(Vector3.UP, 0.7), Vector3(0.1, 0.2, 0.3)),
+		"projection": Projection.create_perspective(70, 1.5, 0.1, 100),
+		"color": Color(0.1, 0.2, 0.3, 0.4),
+		"path": ^"/root/pond:leaf",
+		"bytes": PackedByteArray([0, 1, 254, 255]),
+		"no_bytes": PackedByteArray(),
+		"int32": PackedInt32Array([-1, 2]),
+		"int64": PackedInt64Array([-9_007_199_254_740_993]),
+		"float32": PackedFloat32Array([0.1, -3.0]),
+		"float64": PackedFloat64Array([0.1]),
+		"strings": PackedStringArray(["", "a", "Frög"]),
+		"vectors2": PackedVector2Array([Vector2(0.1, 2), Vector2(3, 4)]),
+		"vectors3": PackedVector3Array([Vector3(0.1, 2, 3), Vector3(4, 5, 6)]),
+		"vectors4": PackedVector4Array([Vector4(0.1, 2, 3, 4)]),
+		"colors": PackedColorArray([Color.RED, Color(0.1, 0.2, 0.3, 0.4)]),
+		"deep": [{"at": Vector2.ONE, "list": [Vector3i.ONE]}],
+		"map": {"x": 1},
+		"$godot": "mine",
+		"$$godot": {"$godot": "Vector2", "value": [1.0, 2.0]},
+	}
 
 
 func test_documents_at_random_come_back_as_they_were() -> void:

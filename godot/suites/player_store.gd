@@ -369,18 +369,18 @@ func test_every_kind_of_value_that_json_has() -> void:
 	)
 	var expected := {
 		"name": 'Ada "the" Frög\n',
-		"path": "/root/pond:leaf",
+		"path": ^"/root/pond:leaf",
 		"real": 0.1,
 		"whole": [1, -2, 9_007_199_254_740_993],
 		"nobody": [null],
 		"by_name": {"on": true, "off": null},
 		"by_text": {"half": 0.5},
-		"bytes": [1, 2, 255],
-		"small": [-1, 2],
-		"large": [-9_007_199_254_740_993],
-		"single": [0.5],
-		"double": [0.1],
-		"texts": ["", "a", "abcd"],
+		"bytes": PackedByteArray([1, 2, 255]),
+		"small": PackedInt32Array([-1, 2]),
+		"large": PackedInt64Array([-9_007_199_254_740_993]),
+		"single": PackedFloat32Array([0.5]),
+		"double": PackedFloat64Array([0.1]),
+		"texts": PackedStringArray(["", "a", "abcd"]),
 		"deep": [[{"list": []}], {}],
 	}
 	check_eq(_store.get_document(session.player_id, "progress"), expected, "own copy")
@@ -389,7 +389,8 @@ func test_every_kind_of_value_that_json_has() -> void:
 	check_eq(documents.get_document("progress"), expected, "document")
 	# The same again, in another order and as other types that JSON does not tell apart.
 	var change := _store.save(session.player_id, "settings", {"a": 1, "b": [0.5], "c": "x"})
-	var again := {&"c": &"x", "b": PackedFloat32Array([0.5]), "a": 1}
+	var floats: Array[float] = [0.5]
+	var again := {&"c": &"x", "b": floats, "a": 1}
 	check_eq(_store.save(session.player_id, "settings", again), change, "change of the same")
 	again["a"] = 2
 	check(_store.save(session.player_id, "settings", again) > change, "a change is none")
@@ -399,7 +400,7 @@ func test_a_refused_save_is_told_by_whoever_is_asked() -> void:
 	await open_store()
 	var session := await load_new_player()
 	var player := session.player_id
-	_store.save(player, "progress", {"at": Vector3.ONE})
+	_store.save(player, "progress", {"at": Vector3(NAN, 0, 0)})
 	_store.save_patch(player, "settings", {"node": self})
 	_store.save("nobody", "progress", {"wins": 1})
 	failed_with(await _store.save_now(player).wait(), "invalid_field", "save_now")
@@ -435,7 +436,7 @@ func test_a_refusal_names_the_place() -> void:
 	await open_store()
 	var session := await load_new_player()
 	var told := record(_store.save_failed)
-	_store.save(session.player_id, "progress", {"frogs": [{"at": Vector2.ZERO}]})
+	_store.save(session.player_id, "progress", {"frogs": [{"at": self}]})
 	await until(func() -> bool: return not told.is_empty(), WAIT_TIMEOUT, "save_failed")
 	if not told.is_empty():
 		check_eq((told[0][2] as BackendError).field, "value.frogs[0].at", "field")

@@ -149,6 +149,7 @@ func test_a_break_leaves_no_gap() -> void:
 		WAIT_TIMEOUT,
 		"live again"
 	)
+	check(BackendRoomFollow.STATE_POLLING not in told.states, "polled: %s" % [told.states])
 
 
 func test_where_no_events_arrive_the_list_is_polled() -> void:
@@ -208,6 +209,43 @@ func test_it_may_be_stopped_by_its_own_signals() -> void:
 	await until(func() -> bool: return not added.is_empty(), WAIT_TIMEOUT, "a room")
 	await frames(30)
 	check_eq(added.size(), 1, "rooms after the stop")
+
+
+func test_who_awaits_the_list_goes_on_at_its_end() -> void:
+	var rooms := new_rooms(await new_player())
+	var follow := _follow(rooms, unique("Nobody"))
+	await until(
+		func() -> bool: return follow.state == BackendRoomFollow.STATE_LIVE, WAIT_TIMEOUT, "live"
+	)
+	var went_on: Array[String] = []
+	var wait := func() -> void:
+		await follow.list_changed
+		went_on.append("stopped")
+	wait.call()
+	await frames(30)
+	check_eq(went_on, [] as Array[String], "nothing has changed")
+	follow.stop()
+	check_eq(went_on, ["stopped"] as Array[String], "stopped")
+	var failed := new_rooms(new_session()).follow()
+	wait = func() -> void:
+		await failed.list_changed
+		went_on.append("failed")
+	wait.call()
+	await until(func() -> bool: return went_on.size() == 2, WAIT_TIMEOUT, "failed")
+
+
+func test_it_ends_with_a_node_that_never_was_in_the_tree() -> void:
+	var session := await new_player()
+	var rooms := BackendRooms.new()
+	rooms.session = session
+	rooms.config = session.config
+	var follow := _follow(rooms, unique("Lonely"))
+	var states := record(follow.state_changed)
+	await until(func() -> bool: return states.size() == 1, WAIT_TIMEOUT, "live")
+	rooms.free()
+	await until(func() -> bool: return states.size() == 2, WAIT_TIMEOUT, "stopped")
+	check_eq(follow.state, BackendRoomFollow.STATE_STOPPED, "state")
+	check(not follow.state_changed.has_connections(), "its handlers are let go")
 
 
 func test_it_ends_when_the_node_leaves_the_tree() -> void:

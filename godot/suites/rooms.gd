@@ -38,6 +38,18 @@ func test_a_registered_server_is_listed_with_what_it_said() -> void:
 	check_eq(page.next_cursor, "", "next cursor")
 	check_eq(page.get_room(1), null, "room beyond the end")
 	check_eq(page.get_room(-1), null, "room before the start")
+	var names: Array[String] = []
+	for listed: BackendRoom in page:
+		names.append(listed.name)
+	check_eq(names, [registration.server_name] as Array[String], "rooms of a for loop")
+	# What is left of a loop is not found again by the next one, and an empty list has no first.
+	for listed: BackendRoom in page:
+		names.append(listed.name)
+		for inner: BackendRoom in page:
+			names.append(inner.name)
+	check_eq(names.size(), 3, "rooms of a loop in a loop")
+	for listed: BackendRoom in await rooms_named(rooms, "nobody has this name"):
+		check(false, "a room of an empty page: %s" % listed.name)
 
 
 func test_one_room_by_its_id() -> void:

@@ -7,8 +7,13 @@ extends EditorExportPlugin
 const SecretScanner: GDScript = preload("secret_scanner.gd")
 const SERVER_ONLY: String = "backend_client/export/server_only"
 const CATEGORY: String = "Backend Client"
-## This folder is for the editor.
-const OWN: String = "res://addons/backend_client/export/"
+## What is for the editor: these folders and files of the addon.
+const FOR_EDITOR: PackedStringArray = [
+	"res://addons/backend_client/bin/backend-server",
+	"res://addons/backend_client/editor/",
+	"res://addons/backend_client/export/",
+	"res://addons/backend_client/plugin.cfg",
+]
 
 var _scanner: RefCounted
 var _preload: RegEx = RegEx.create_from_string("preload\\(\\s*[\"']([^\"']+)[\"']")
@@ -36,7 +41,7 @@ func _export_begin(
 
 
 func _export_file(path: String, _type: String, _features: PackedStringArray) -> void:
-	if path.begins_with(OWN):
+	if is_for_editor(path):
 		skip()
 		return
 	for what: String in _scanner.find_secrets(FileAccess.get_file_as_bytes(path)):
@@ -117,6 +122,14 @@ static func is_server_only(path: String) -> bool:
 			or path.begins_with(pattern.trim_suffix("/") + "/")
 			or path.match(pattern)
 		):
+			return true
+	return false
+
+
+## Whether a file of the addon is for the editor only.
+static func is_for_editor(path: String) -> bool:
+	for own: String in FOR_EDITOR:
+		if path.begins_with(own):
 			return true
 	return false
 

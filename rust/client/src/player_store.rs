@@ -39,7 +39,7 @@ pub use crate::document::{Content, RawJson};
 pub use document_source::DocumentSource;
 pub use equality::is_identical;
 pub use flush::Flushed;
-pub use merge::{Resolution, merge_patch};
+pub use merge::{GODOT_TYPE, Resolution, merge_patch};
 
 /// Most bytes of unsent documents held in memory.
 pub const MAX_BACKLOG_BYTES: usize = 256 * 1024 * 1024;

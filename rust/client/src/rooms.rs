@@ -5,6 +5,8 @@ mod filter;
 pub mod follow;
 pub mod lan_discovery;
 pub mod ping;
+#[cfg(test)]
+mod scripted_network;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use crate::api::backend::Backend;
 use crate::error::ClientError;
 use crate::session::Session;
 
+pub use creation::RoomRequest;
 pub use filter::select;
 
 /// Most rooms that [`Rooms::list_all`] collects.

@@ -20,6 +20,7 @@ use tokio::sync::{Mutex, Notify, watch};
 
 use self::settings::AllocationSettings;
 use crate::http::{ApiError, ApiResult};
+use crate::rooms::waiting::WaitingRequests;
 
 pub use self::reconcile::run;
 
@@ -86,6 +87,8 @@ pub struct Allocation {
     /// Requests of quick play place themselves one after the other. Across replicas, the database sees to that; this keeps those
     /// that wait for it from taking all connections.
     pub placing: Mutex<()>,
+    /// Requests that wait for a room.
+    pub waiting: WaitingRequests,
 }
 
 impl Allocation {

@@ -95,7 +95,7 @@ pub async fn register(
     let mut entry = body.value;
     let own_password_hash = password::stored(&state, &entry.password).await?;
     let mut tx = state.database.begin().await?;
-    let allocation = allocation::registration::begin(&state, &mut tx, &mut entry).await?;
+    let allocation = allocation::registration::begin(&state, &mut tx, &server.key_hash, &mut entry).await?;
     let password_hash =
         own_password_hash.or_else(|| allocation.as_ref().and_then(RegisteringAllocation::password_hash));
     let tags = tags_text(&entry.tags)?;
@@ -153,10 +153,11 @@ pub async fn register(
     // A server that was forgotten and comes back still holds the players that no other has taken.
     leases::renew_all(&state, &mut tx, &server_id).await?;
     world_store::renew_all(&mut tx, &server_id, lease_until).await?;
-    if let Some(allocation) = &allocation {
-        allocation.complete(&state, &mut tx, &server_id).await?;
-    }
-    changes::record(&state.database, &mut tx, std::slice::from_ref(&server_id)).await?;
+    let changed = match &allocation {
+        Some(allocation) => allocation.complete(&state, &mut tx, &server_id).await?,
+        None => vec![server_id.clone()],
+    };
+    changes::record(&state.database, &mut tx, &changed).await?;
     tx.commit().await?;
     if let Some(allocation) = &allocation {
         allocation.notify(&state);

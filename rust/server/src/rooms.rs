@@ -16,6 +16,7 @@ pub mod quick_play;
 pub mod requests;
 pub mod seats;
 pub mod tickets;
+pub mod waiting;
 
 use backend_protocol::rooms::{Room, RoomVisibility};
 use sqlx::Row;

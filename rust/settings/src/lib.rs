@@ -150,6 +150,14 @@ pub const WORLDS_FOLDER: ProjectSetting = ProjectSetting {
     description: "Folder of the local copies of worlds. If empty, `user://backend_client/<backend>/worlds`. In a container, it \
                   must be on a volume",
 };
+pub const GODOT_TYPES: ProjectSetting = ProjectSetting {
+    path: "backend_client/documents/godot_types",
+    default: Default::Bool(true),
+    hint: Hint::None,
+    overrides: Override::NONE,
+    description: "Documents of players keep Godot's types, such as `Vector3` and `PackedByteArray`. If off, documents are plain \
+                  JSON: packed arrays are loaded as `Array`, and other types cannot be saved",
+};
 pub const GRACE_SECONDS: ProjectSetting = ProjectSetting {
     path: "backend_client/shutdown/grace_seconds",
     default: Default::Float(25.0),
@@ -174,7 +182,7 @@ pub const LOG_LEVEL: ProjectSetting = ProjectSetting {
 };
 
 /// All Project Settings, in the order of the dialogue.
-pub const PROJECT_SETTINGS: [&ProjectSetting; 14] = [
+pub const PROJECT_SETTINGS: [&ProjectSetting; 15] = [
     &BASE_URL,
     &TIMEOUT_SECONDS,
     &RETRY_ATTEMPTS,
@@ -186,6 +194,7 @@ pub const PROJECT_SETTINGS: [&ProjectSetting; 14] = [
     &PUBLIC_ADDRESS,
     &JOURNAL_FOLDER,
     &WORLDS_FOLDER,
+    &GODOT_TYPES,
     &GRACE_SECONDS,
     &EXPORT_SERVER_ONLY,
     &LOG_LEVEL,

@@ -1,7 +1,8 @@
 //! JSON in which every member occurs once, at every depth.
 //!
 //! serde_json keeps the last of two equal members, other parsers the first: the signer and the verifier could read two
-//! different documents (RFC 7515 §5.2 step 4, RFC 8725 §2.4 in spirit). Names are compared after escapes are resolved.
+//! different documents (RFC 7515 §5.2 step 4, RFC 8725 §2.4 in spirit). Names are compared after escapes are resolved. The
+//! reader relies on serde_json's feature `arbitrary_precision` being off: with it, numbers come as objects.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;

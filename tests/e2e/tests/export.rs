@@ -42,6 +42,26 @@ impl Project {
         Ok(self)
     }
 
+    /// The addon with a program where its package has the backend, and exports that include every file.
+    fn with_packaged_addon(self) -> Result<Self> {
+        let addon = programs::workspace().canonicalize()?.join("addons/backend_client");
+        let own = self.folder.path().join("addons/backend_client");
+        fs::create_dir_all(own.join("bin"))?;
+        for entry in fs::read_dir(&addon)? {
+            let entry = entry?;
+            if entry.file_name() != "bin" {
+                std::os::unix::fs::symlink(entry.path(), own.join(entry.file_name()))?;
+            }
+        }
+        std::os::unix::fs::symlink(addon.join("bin/debug"), own.join("bin/debug"))?;
+        fs::write(own.join("bin/backend-server"), "the program")?;
+        fs::write(
+            self.folder.path().join("export_presets.cfg"),
+            PRESETS.replace("include_filter=\"\"", "include_filter=\"*.cfg,*.txt,*backend-server*\""),
+        )?;
+        Ok(self)
+    }
+
     fn with_addon(self) -> Result<Self> {
         let addons = programs::workspace().canonicalize()?.join("addons");
         std::os::unix::fs::symlink(addons, self.folder.path().join("addons"))?;
@@ -125,6 +145,33 @@ fn server_only_files_and_keys_stay_out_of_a_clients_export() -> Result<()> {
     let names = entries(&server)?;
     ensure!(names.iter().any(|name| name.starts_with("server/secrets.gd")), "{names:?}\n{said}");
     ensure!(!names.iter().any(|name| name.starts_with("careless.gd")), "{names:?}\n{said}");
+    Ok(())
+}
+
+#[test]
+fn what_is_for_the_editor_is_in_no_export() -> Result<()> {
+    let project = Project::new(&[
+        ("game.gd", script("a word for players")),
+        ("backend-server.txt", "a file of the game".into()),
+    ])?
+    .with_settings(
+        "\n[editor_plugins]\n\nenabled=PackedStringArray(\"res://addons/backend_client/plugin.cfg\")\n",
+    )?
+    .with_packaged_addon()?;
+    for preset in ["Client", "Server"] {
+        let (pack, said) = project.export(preset, &format!("{preset}.zip"))?;
+        let names = entries(&pack)?;
+        for wanted in ["game.gd", "backend-server.txt", "addons/backend_client/ui/login_form.gd"] {
+            ensure!(names.iter().any(|name| name.starts_with(wanted)), "no {wanted}: {names:?}\n{said}");
+        }
+        let own = |name: &&String| {
+            ["bin/backend-server", "editor/", "export/", "plugin.cfg"]
+                .iter()
+                .any(|part| name.starts_with(&format!("addons/backend_client/{part}")))
+        };
+        let left: Vec<_> = names.iter().filter(own).collect();
+        ensure!(left.is_empty(), "{preset} has {left:?}\n{said}");
+    }
     Ok(())
 }
 

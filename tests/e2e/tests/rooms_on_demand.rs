@@ -212,6 +212,29 @@ fn cancelling_reclaims_the_server() -> Result<()> {
 }
 
 #[test]
+fn a_game_that_quits_cancels_its_request() -> Result<()> {
+    let servers = Servers::of(&["sleep", "1000"], &json!({}))?;
+    let backend = servers.backend(&[])?;
+    let mut ada = player("Ada", &backend)?;
+    let after = servers.folder.path().join("quit");
+    std::thread::scope(|scope| -> Result<()> {
+        let started = scope.spawn(|| -> Result<()> {
+            servers.server_pid()?;
+            Ok(fs::write(&after, "")?)
+        });
+        ada.ask(&json!({"do": "cancel_create_room", "after": after, "quit": true}))?;
+        started.join().map_err(|_| anyhow::anyhow!("no server was started"))?
+    })?;
+    ada.godot().finish(0)?;
+    let metrics = backend.api()?.metrics()?;
+    let is_cancelled = |line: &str| {
+        line.contains("backend_requests_total") && line.contains("/rooms/requests/") && line.contains("204")
+    };
+    ensure!(metrics.lines().any(is_cancelled), "the process did not wait for it: {metrics}");
+    servers.wait_until_none_runs()
+}
+
+#[test]
 fn a_backend_that_is_killed_finds_its_rooms_again() -> Result<()> {
     let servers = Servers::of_the_demo(&json!({"empty_timeout_seconds": 0}))?;
     let mut backend = servers.backend(&["--heartbeat-seconds", "1", "--lease-seconds", "10"])?;

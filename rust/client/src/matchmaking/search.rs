@@ -46,8 +46,8 @@ struct Inner {
 struct State {
     /// Whether the backend may have been asked for a ticket.
     began: bool,
-    /// Whether there is nothing to cancel.
-    over: bool,
+    /// Whether the backend is known to have no ticket that can be cancelled.
+    has_ended: bool,
     progress: Progress,
     /// The match that was answered, and how.
     answered: Option<(String, bool)>,
@@ -62,7 +62,7 @@ impl Search {
     ) -> Self {
         let progress =
             Progress { stage: Stage::Searching, ticket: None, answer_until: None, connected: true };
-        let state = Mutex::new(State { began: false, over: false, progress, answered: None });
+        let state = Mutex::new(State { began: false, has_ended: false, progress, answered: None });
         Self(Arc::new(Inner { matchmaking, request, key, on_progress, state, changed: Notify::new() }))
     }
 
@@ -71,7 +71,7 @@ impl Search {
     pub async fn run(&self) -> Result<ReadyMatch, ClientError> {
         let outcome = self.until_ready().await;
         let settled = outcome.as_ref().err().is_none_or(|error| !error.is_unanswered());
-        self.state().over |= settled;
+        self.state().has_ended |= settled;
         outcome
     }
 
@@ -90,14 +90,14 @@ impl Search {
     }
 
     /// Whether [`Self::cancel`] has something to do.
-    pub fn is_open(&self) -> bool {
+    pub fn is_cancellable(&self) -> bool {
         let state = self.state();
-        state.began && !state.over
+        state.began && !state.has_ended
     }
 
     /// Takes the search back. A match that gets its room already is not stopped.
     pub async fn cancel(&self) -> Result<(), ClientError> {
-        if !self.is_open() {
+        if !self.is_cancellable() {
             return Ok(());
         }
         let known = self.state().progress.ticket.as_ref().map(|ticket| ticket.ticket_id.clone());
@@ -115,7 +115,7 @@ impl Search {
             Err(error) if error.is(Code::MatchmakingTicketNotFound) => {}
             Err(error) => return Err(error),
         }
-        self.state().over = true;
+        self.state().has_ended = true;
         self.0.changed.notify_one();
         Ok(())
     }
@@ -173,7 +173,7 @@ impl Search {
     /// The ticket to the room.
     async fn ready(&self, formed: MatchmakingMatch) -> Result<ReadyMatch, ClientError> {
         // The ticket of the search has ended.
-        self.state().over = true;
+        self.state().has_ended = true;
         let ticket = match (&self.0.matchmaking.caller, &formed.room_id) {
             (Caller::Player(_), Some(room_id)) => {
                 Some(self.repeated(MAX_OUTAGE, || self.room_ticket(room_id)).await?)
@@ -223,8 +223,8 @@ impl Search {
     fn proposed(&self) -> Result<(String, String), ClientError> {
         let state = self.state();
         let ticket = state.progress.ticket.as_ref();
-        let ticket =
-            ticket.filter(|ticket| !state.over && ticket.status == MatchmakingStatus::RequiresAcceptance);
+        let ticket = ticket
+            .filter(|ticket| !state.has_ended && ticket.status == MatchmakingStatus::RequiresAcceptance);
         let proposed = ticket.and_then(|ticket| Some((ticket.ticket_id.clone(), ticket.r#match.as_ref()?)));
         let (ticket_id, proposed) = proposed
             .ok_or_else(|| ClientError::new(Fault::NoMatch, "there is no match to accept or to reject"))?;

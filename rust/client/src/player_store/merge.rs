@@ -17,7 +17,10 @@ pub enum Resolution {
     Value(Content),
 }
 
-/// `target` changed by `patch` (RFC 7396 §2).
+/// The member of an object that stands for one value of Godot, such as a `Vector3`.
+pub const GODOT_TYPE: &str = "$godot";
+
+/// `target` changed by `patch` (RFC 7396 §2). An object that stands for one value of Godot is replaced as a whole.
 pub fn merge_patch(target: &Content, patch: &Content) -> Content {
     let mut merged = target.clone();
     for (name, change) in patch {
@@ -25,8 +28,10 @@ pub fn merge_patch(target: &Content, patch: &Content) -> Content {
             Value::Null => {
                 merged.remove(name);
             }
-            Value::Object(change) => {
-                let before = merged.get(name).and_then(Value::as_object).cloned().unwrap_or_default();
+            Value::Object(change) if !change.contains_key(GODOT_TYPE) => {
+                let before = merged.get(name).and_then(Value::as_object);
+                let before =
+                    before.filter(|before| !before.contains_key(GODOT_TYPE)).cloned().unwrap_or_default();
                 merged.insert(name.clone(), merge_patch(&before, change).into());
             }
             change => {
@@ -57,8 +62,21 @@ mod tests {
             (json!({"e": null}), json!({"a": 1}), json!({"e": null, "a": 1})),
             (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
         ] {
-            let object = |value: &Value| value.as_object().expect("object").clone();
-            assert_eq!(merge_patch(&object(&target), &object(&patch)), object(&merged), "{target} + {patch}");
+            becomes(&target, &patch, &merged);
         }
+    }
+
+    #[test]
+    fn a_value_of_godot_is_replaced_as_a_whole() {
+        let vector = || json!({"$godot": "Vector2", "value": [1.0, 2.0]});
+        for before in [json!({"x": 1}), json!({"$godot": "Color", "value": [0.0, 0.0, 0.0, 1.0]}), json!(3)] {
+            becomes(&json!({"at": before}), &json!({"at": vector()}), &json!({"at": vector()}));
+        }
+        becomes(&json!({"at": vector()}), &json!({"at": {"x": 1}}), &json!({"at": {"x": 1}}));
+    }
+
+    fn becomes(target: &Value, patch: &Value, merged: &Value) {
+        let object = |value: &Value| value.as_object().expect("object").clone();
+        assert_eq!(merge_patch(&object(target), &object(patch)), object(merged), "{target} + {patch}");
     }
 }

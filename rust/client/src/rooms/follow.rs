@@ -8,8 +8,10 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use backend_protocol::Code;
-use backend_protocol::rooms::{EVENT_HEARTBEAT_SECONDS, EVENT_RESET, RoomChanges, RoomQuery};
-use tokio::time::{Instant, sleep, timeout};
+use backend_protocol::rooms::{
+    EVENT_HEARTBEAT_SECONDS, EVENT_RESET, MAX_FOLLOWED_ROOMS, RoomChanges, RoomQuery,
+};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use self::event_parser::{EventParser, ServerSentEvent};
 use self::polling::Polled;
@@ -20,26 +22,38 @@ use crate::error::{Cause, ClientError, Fault};
 
 pub use self::followed_rooms::{FollowState, FollowedRooms, RoomUpdate};
 
+/// Longest wait for the head of a reply. A connection of the pool may be dead, or a proxy keeps the reply back.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Streams in a row that were not opened within that time, although nothing was refused, after which the list is polled.
+const MAX_UNOPENED: u32 = 2;
 /// The backend sends its first event at once: what takes longer is kept back somewhere.
-const FIRST_EVENT_TIMEOUT: Duration = Duration::from_secs(10);
+const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time from the beginning of a stream to the first event with an id, which completes the list.
+const FIRST_ID_TIMEOUT: Duration = Duration::from_secs(30);
 /// A stream without a byte for so long is broken, whatever the connection looks like.
 const LIVENESS_TIMEOUT: Duration = Duration::from_secs(EVENT_HEARTBEAT_SECONDS * 5 / 2);
 /// A stream that lasted so long was none that a proxy ends again and again.
 const STABLE: Duration = Duration::from_secs(20);
-/// Streams in a row that broke before that, after which the list is polled.
+/// Streams in a row that were opened and ended before that, after which the list is polled.
 const MAX_BROKEN: u32 = 4;
+/// Most rooms on the list. While a whole list arrives, the rooms from before are still on it.
+const MAX_ROOMS: usize = 2 * MAX_FOLLOWED_ROOMS;
 /// While the list is polled because no events arrive, a stream is tried this often.
 const STREAM_RETRY: Duration = Duration::from_secs(5 * 60);
-/// The same when the backend had no place, which asks for a time of its own.
+/// The same when the backend had no place, or failed: it is expected to have one soon.
 const PLACE_RETRY: Duration = Duration::from_secs(30);
 const MAX_PAUSE: Duration = Duration::from_secs(15);
 
-/// Why a stream ended.
+/// Why a stream, or the polling of the list, ended.
 enum Ended {
     /// It will not get better by itself.
     Failed(ClientError),
-    /// The backend was not reached, or the connection broke.
+    /// The backend was not reached, which shows nothing about streams. With the time that was asked for.
+    Unreached(Option<Duration>),
+    /// A stream that was opened broke.
     Broken,
+    /// A stream that was opened came to its end, as each does when its time is over.
+    Closed,
     /// Events do not arrive here, or not now: when to try again.
     Blocked(Duration),
 }
@@ -48,6 +62,7 @@ impl Rooms {
     /// Follows the list of `query` until the future is dropped, or fails in a way that does not pass. `rooms` has the list;
     /// `limit` and `cursor` of the query do not count.
     pub async fn follow(&self, query: &RoomQuery, rooms: &FollowedRooms) {
+        let _guard = FailOnPanic(rooms);
         let query = RoomQuery { limit: None, cursor: None, ..query.clone() };
         let mut follower = Follower {
             rooms: self,
@@ -56,10 +71,24 @@ impl Rooms {
             last_event_id: None,
             stale: None,
             polled: Polled::default(),
+            attempt: 0,
+            unopened: 0,
         };
         let error = follower.run().await;
         tracing::debug!(code = error.code(), "a room list is not followed any more");
         rooms.enter(FollowState::Failed(error));
+    }
+}
+
+/// Ends the list if the follower panics.
+struct FailOnPanic<'a>(&'a FollowedRooms);
+
+impl Drop for FailOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let error = ClientError::new(Fault::Internal, "a worker failed; see the log");
+            self.0.enter(FollowState::Failed(error));
+        }
     }
 }
 
@@ -71,37 +100,55 @@ struct Follower<'a> {
     /// While a whole list arrives: rooms that it has not named yet.
     stale: Option<HashSet<String>>,
     polled: Polled,
+    /// Failures in a row, from which the next pause follows.
+    attempt: u32,
+    /// Streams in a row that were not opened in time.
+    unopened: u32,
 }
 
 impl Follower<'_> {
     async fn run(&mut self) -> ClientError {
-        let (mut attempt, mut broken) = (0, 0);
+        let mut broken = 0;
         loop {
             let begun = Instant::now();
-            let ended = self.stream().await;
+            let mut ended = self.stream().await;
             self.stale = None;
             if begun.elapsed() > STABLE {
-                (attempt, broken) = (0, 0);
+                (self.attempt, broken) = (0, 0);
             }
-            let retry_stream_in = match ended {
+            if matches!(ended, Ended::Broken | Ended::Closed) {
+                broken += 1;
+                if broken > MAX_BROKEN {
+                    ended = Ended::Blocked(STREAM_RETRY);
+                }
+            }
+            if let Ended::Blocked(stream_retry) = ended {
+                broken = 0;
+                match self.poll_for(stream_retry).await {
+                    Ok(()) => continue,
+                    Err(other) => ended = other,
+                }
+            }
+            let asked = match ended {
                 Ended::Failed(error) => return error,
-                Ended::Blocked(retry) => retry,
-                Ended::Broken => {
-                    broken += 1;
-                    if broken <= MAX_BROKEN {
-                        self.enter_unless_loading(FollowState::Reconnecting);
-                        sleep(retry::backoff_within(attempt, MAX_PAUSE)).await;
-                        attempt += 1;
-                        continue;
-                    }
-                    STREAM_RETRY
+                // The next stream goes on at once: nobody needs to know.
+                Ended::Closed => None,
+                Ended::Unreached(asked) => {
+                    self.enter_unless_loading(FollowState::Reconnecting);
+                    asked
+                }
+                Ended::Broken | Ended::Blocked(_) => {
+                    self.enter_unless_loading(FollowState::Reconnecting);
+                    None
                 }
             };
-            if let Err(error) = self.poll_for(retry_stream_in).await {
-                return error;
-            }
-            (attempt, broken) = (0, 0);
+            self.pause(asked).await;
         }
+    }
+
+    async fn pause(&mut self, asked: Option<Duration>) {
+        sleep(retry::pause_within(asked, self.attempt, MAX_PAUSE)).await;
+        self.attempt += 1;
     }
 
     /// A list that has not arrived is loading, whatever keeps it.
@@ -113,26 +160,41 @@ impl Follower<'_> {
 
     /// Reads events until the stream ends.
     async fn stream(&mut self) -> Ended {
-        let opened = timeout(FIRST_EVENT_TIMEOUT, self.open()).await;
-        let (mut body, mut events) = match opened {
+        let opened = timeout(OPEN_TIMEOUT, self.open()).await;
+        self.unopened = if opened.is_err() { self.unopened + 1 } else { 0 };
+        let mut body = match opened {
+            Err(_) if self.unopened <= MAX_UNOPENED => return Ended::Unreached(None),
+            // The first time, it may have been an outage that is over by now.
+            Err(_) if self.unopened == MAX_UNOPENED + 1 => return Ended::Blocked(PLACE_RETRY),
             Err(_) => return Ended::Blocked(STREAM_RETRY),
             Ok(Err(error)) => return ended_by(error),
-            Ok(Ok(body)) => (body, Vec::new()),
+            Ok(Ok(body)) => body,
         };
-        let (mut parser, mut is_first) = (EventParser::default(), true);
+        let first_id_until = Instant::now() + FIRST_ID_TIMEOUT;
+        let (mut parser, mut events) = (EventParser::default(), Vec::new());
+        let (mut has_begun, mut has_id) = (false, false);
         loop {
-            let limit = if is_first { FIRST_EVENT_TIMEOUT } else { LIVENESS_TIMEOUT };
-            let chunk = match timeout(limit, body.chunk()).await {
-                Err(_) if is_first => return Ended::Blocked(STREAM_RETRY),
-                Err(_) | Ok(Err(_) | Ok(None)) => return Ended::Broken,
+            let now = Instant::now();
+            let until = if has_id {
+                now + LIVENESS_TIMEOUT
+            } else if has_begun {
+                first_id_until
+            } else {
+                now + FIRST_BYTE_TIMEOUT
+            };
+            let chunk = match timeout_at(until, body.chunk()).await {
+                Err(_) if !has_id => return Ended::Blocked(STREAM_RETRY),
+                Err(_) | Ok(Err(_)) => return Ended::Broken,
+                Ok(Ok(None)) => return Ended::Closed,
                 Ok(Ok(Some(chunk))) => chunk,
             };
-            is_first &= chunk.is_empty();
+            has_begun |= !chunk.is_empty();
             if let Err(error) = parser.feed(&chunk, &mut events) {
                 tracing::warn!("a followed room list: {error}; the list is polled instead");
                 return Ended::Blocked(STREAM_RETRY);
             }
             for event in events.drain(..) {
+                has_id |= event.id.is_some();
                 if let Err(error) = self.take(event) {
                     // The parser's words may quote the body: only its position is told.
                     let (line, column) = (error.line(), error.column());
@@ -141,6 +203,16 @@ impl Follower<'_> {
                     );
                     return Ended::Blocked(STREAM_RETRY);
                 }
+            }
+            if self.list.len() > MAX_ROOMS {
+                tracing::warn!(
+                    "a followed room list has more than {MAX_FOLLOWED_ROOMS} rooms, which the backend should not send; the list is polled instead"
+                );
+                return Ended::Blocked(STREAM_RETRY);
+            }
+            // What arrives without a pause does not run into the time limit above.
+            if !has_id && Instant::now() >= first_id_until {
+                return Ended::Blocked(STREAM_RETRY);
             }
         }
     }
@@ -173,35 +245,40 @@ impl Follower<'_> {
         Ok(())
     }
 
-    /// Reads the list again and again, for about as long as given.
-    async fn poll_for(&mut self, duration: Duration) -> Result<(), ClientError> {
+    /// Reads the list again and again, for about as long as given, or until the backend is not reached.
+    async fn poll_for(&mut self, duration: Duration) -> Result<(), Ended> {
         let until = Instant::now() + duration;
         // Events may have changed the list since it was polled.
         self.polled = Polled::default();
-        let mut attempt = 0;
         loop {
-            let pause = match self.polled.read(self.rooms, &self.query).await {
+            let (asked, ended) = match self.polled.read(self.rooms, &self.query).await {
                 Ok(changed) => {
-                    attempt = 0;
+                    self.attempt = 0;
                     if let Some(rooms) = changed {
                         self.list.replace_all(rooms);
+                        // The list is not that of the event any more: it may lack rooms that have not changed since.
+                        self.last_event_id = None;
                     }
                     self.list.enter(FollowState::Polling);
-                    retry::jittered(self.polled.interval())
-                }
-                Err(error) => match ended_by(error) {
-                    Ended::Failed(error) => return Err(error),
-                    Ended::Broken | Ended::Blocked(_) => {
-                        self.enter_unless_loading(FollowState::Reconnecting);
-                        attempt += 1;
-                        retry::backoff_within(attempt, MAX_PAUSE)
+                    let pause = retry::jittered(self.polled.interval());
+                    if Instant::now() + pause >= until {
+                        return Ok(());
                     }
-                },
+                    sleep(pause).await;
+                    continue;
+                }
+                Err(error) => (error.retry_after, ended_by(error)),
             };
-            if Instant::now() + pause >= until {
+            if !matches!(ended, Ended::Blocked(_)) {
+                // That no stream was opened may have had the same reason.
+                self.unopened = 0;
+                return Err(ended);
+            }
+            self.enter_unless_loading(FollowState::Reconnecting);
+            self.pause(asked).await;
+            if Instant::now() >= until {
                 return Ok(());
             }
-            sleep(pause).await;
         }
     }
 }
@@ -209,15 +286,20 @@ impl Follower<'_> {
 /// What an error means to a follower.
 fn ended_by(error: ClientError) -> Ended {
     match error.cause {
-        Cause::Client(Fault::Network | Fault::Timeout) => Ended::Broken,
-        Cause::Backend(Code::RateLimited | Code::Unavailable) => {
+        Cause::Client(Fault::Network | Fault::Timeout) => Ended::Unreached(None),
+        // A proxy without its backend.
+        Cause::Client(Fault::BadReply) if error.retryable => Ended::Unreached(error.retry_after),
+        Cause::Backend(Code::RateLimited | Code::Unavailable | Code::Internal) => {
             Ended::Blocked(error.retry_after.map_or(PLACE_RETRY, |asked| asked.max(PLACE_RETRY)))
         }
         // What is not the backend, or a backend that does not know the route, or not for so many rooms.
         Cause::Client(Fault::BadReply | Fault::ReplyTooLarge)
-        | Cause::Backend(
-            Code::NotFound | Code::RoomNotFound | Code::TooManyRooms | Code::Internal | Code::Unknown,
-        ) => Ended::Blocked(STREAM_RETRY),
+        | Cause::Backend(Code::NotFound | Code::RoomNotFound | Code::TooManyRooms | Code::Unknown) => {
+            Ended::Blocked(STREAM_RETRY)
+        }
         Cause::Client(_) | Cause::Backend(_) => Ended::Failed(error),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -109,7 +109,7 @@ struct CancelOnDrop(Search);
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
-        if !self.0.is_open() {
+        if !self.0.is_cancellable() {
             return;
         }
         let search = self.0.clone();

@@ -8,7 +8,7 @@ use backend_client::error::ClientError;
 use backend_client::protocol::rooms::{
     CreateRoom, JoinByCode, MAX_PARTY, QuickPlay, RequestTicket, RoomPassword, RoomQuery,
 };
-use backend_client::rooms::{Rooms, lan_discovery, ping};
+use backend_client::rooms::{RoomRequest, Rooms, lan_discovery, ping};
 use godot::classes::Ip;
 use godot::prelude::*;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +26,7 @@ use crate::results::backend_room_ping::BackendRoomPings;
 use crate::runtime::calls::Calls;
 use crate::runtime::main_thread_queue;
 use crate::runtime::optional_object::OptionalObject;
+use crate::shutdown::background_tasks;
 
 const NO_SESSION: &str = "assign \"Session\": rooms are listed for a logged-in player";
 
@@ -71,10 +72,33 @@ impl Follows {
 
 impl Drop for Follows {
     fn drop(&mut self) {
-        // A node that never was in the tree: what it followed may be freed already.
-        for (_, cancellation) in self.take() {
+        // A node that never was in the tree. Handlers that use it do not run while it is being freed.
+        for (follow, cancellation) in self.take() {
             cancellation.cancel();
+            let id = follow.instance_id();
+            main_thread_queue::enqueue(move || {
+                if let Ok(follow) = Gd::try_from_instance_id(id) {
+                    BackendRoomFollow::stop(follow);
+                }
+            });
         }
+    }
+}
+
+/// Cancels a request for a room that nobody waits for any more. The process waits for that when it ends.
+struct CancelOnDrop(RoomRequest);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        if !self.0.is_cancellable() {
+            return;
+        }
+        let request = self.0.clone();
+        background_tasks::spawn(async move {
+            if let Err(error) = request.cancel().await {
+                tracing::debug!(code = error.code(), "a request for a room ends by itself: {error}");
+            }
+        });
     }
 }
 
@@ -272,11 +296,8 @@ impl BackendRooms {
             let (seats, timeout) = (party_seats(seats)?, room_timeout(timeout)?);
             Ok((CreateRoom { room, seats, ..CreateRoom::default() }, timeout))
         });
-        let work = request.and_then(|(request, timeout)| {
-            let rooms = self.rooms()?;
-            Ok(async move { rooms.create(&request, timeout).await })
-        });
-        self.calls.try_start(work, BackendJoinTicket::answer)
+        let work = request.and_then(|(request, timeout)| Ok((self.rooms()?.create(request)?, timeout)));
+        self.start_room_request(work)
     }
 
     /// Finds the fullest room without a password that matches [param query] and has a free seat (for [param seats] above 1, the emptiest
@@ -303,11 +324,8 @@ impl BackendRooms {
             let (seats, timeout) = (party_seats(seats)?, room_timeout(timeout)?);
             Ok((QuickPlay { query, room, seats, ..QuickPlay::default() }, timeout))
         });
-        let work = request.and_then(|(request, timeout)| {
-            let rooms = self.rooms()?;
-            Ok(async move { rooms.quick_play(&request, timeout).await })
-        });
-        self.calls.try_start(work, BackendJoinTicket::answer)
+        let work = request.and_then(|(request, timeout)| Ok((self.rooms()?.quick_play(request)?, timeout)));
+        self.start_room_request(work)
     }
 
     /// Measures the servers of a page, such as the rows on the screen, without the backend: each receives a few UDP datagrams. Works
@@ -348,6 +366,24 @@ impl BackendRooms {
     fn set_session(&mut self, session: Option<Gd<BackendSession>>) {
         self.session = session;
         self.base_mut().update_configuration_warnings();
+    }
+
+    fn start_room_request(
+        &self,
+        prepared: Result<(RoomRequest, Duration), ClientError>,
+    ) -> Gd<BackendRequest> {
+        let (request, timeout) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                return self.calls.start(std::future::ready(Err(error)), BackendJoinTicket::answer);
+            }
+        };
+        // Dropped on the main thread, also when this node leaves the tree.
+        let guard = CancelOnDrop(request.clone());
+        self.calls.start(async move { request.run(timeout).await }, move |outcome| {
+            drop(guard);
+            BackendJoinTicket::answer(outcome)
+        })
     }
 
     fn rooms(&self) -> Result<Rooms, ClientError> {

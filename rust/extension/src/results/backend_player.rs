@@ -67,7 +67,7 @@ result_class! {
     }
     methods {
         /// Returns a copy of the document under [param key], or an empty Dictionary if there is none. Numbers keep their type: whole
-        /// numbers that were saved as [int] are [int], [code]3.0[/code] is a [float].
+        /// numbers that were saved as [int] are [int], [code]3.0[/code] is a [float]. A [Vector3], a [Color] or a [PackedByteArray] is one again.
         #[func]
         fn get_document(&self, key: GString) -> VarDictionary {
             self.snapshot(&key).map(|snapshot| variant_json::to_dictionary(&snapshot.content)).unwrap_or_default()

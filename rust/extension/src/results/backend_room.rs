@@ -229,6 +229,11 @@ result_class! {
 result_class! {
     /// A list of rooms: one page, or all pages.
     ///
+    /// [codeblock]
+    /// for room: BackendRoom in page:
+    ///     print(room.name)
+    /// [/codeblock]
+    ///
     /// A [BackendRoom] is created when it is read, so a list of ten thousand rooms costs nothing until it is shown. Show the rooms that
     /// fit on the screen, and sort and filter with [method BackendRooms.select_rooms].
     BackendRoomPage(RoomList) {
@@ -257,6 +262,7 @@ result_class! {
             self.outcome.clone()
         }
     }
+    elements { page => |index| page.get_room(index) }
 }
 
 result_class! {

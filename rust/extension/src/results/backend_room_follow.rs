@@ -15,8 +15,8 @@ use crate::results::backend_error::{BackendError, Failure};
 use crate::results::backend_room::{BackendRoom, BackendRoomPage, Entry, RoomList};
 use crate::runtime::{main_thread_queue, worker_threads};
 
-/// Signals that are emitted in a row before the frame's time budget is looked at again.
-const PIECE: usize = 16;
+/// Rooms whose updates are emitted in a row before the frame's time budget is looked at again.
+const CHUNK: usize = 16;
 
 /// A room list that changes by itself. Returned by [method BackendRooms.follow].
 ///
@@ -58,10 +58,11 @@ impl BackendRoomFollow {
     /// The backend sends each change, which arrives within a second.
     #[constant]
     pub const STATE_LIVE: i64 = 1;
-    /// The list is read again every few seconds, because no events arrive or more than ten thousand rooms match.
+    /// The list is read again every few seconds, because the backend can be reached but no events arrive, or more than ten thousand
+    /// rooms match.
     #[constant]
     pub const STATE_POLLING: i64 = 2;
-    /// The backend cannot be reached. The list stays as it was, and is updated when the backend is back.
+    /// The backend cannot be reached. The list stays as it was, and is updated within about 15 seconds of the backend being back.
     #[constant]
     pub const STATE_RECONNECTING: i64 = 3;
     /// The list is not followed any more because of [member error], for example because the player logged out.
@@ -84,7 +85,9 @@ impl BackendRoomFollow {
     #[signal]
     pub fn room_removed(room: Gd<BackendRoom>);
 
-    /// Emitted after the signals for single rooms, when all that has arrived was emitted.
+    /// Emitted after the signals for single rooms, when all that has arrived was emitted; and a last time after
+    /// [signal state_changed] with [constant STATE_FAILED] or [constant STATE_STOPPED], so that [code]await[/code] returns. After that,
+    /// no signal is emitted any more: do not await those for single rooms.
     #[signal]
     pub fn list_changed();
 
@@ -99,7 +102,7 @@ impl BackendRoomFollow {
         BackendRoomPage::object(Ok(RoomList::followed(rooms)))
     }
 
-    /// Stops following. Emits [signal state_changed], then disconnects all signals.
+    /// Stops following. Emits [signal state_changed] and [signal list_changed], then disconnects all signals.
     #[func(gd_self)]
     pub fn stop(this: Gd<Self>) {
         let was_shown = {
@@ -108,8 +111,7 @@ impl BackendRoomFollow {
             follow.shown_state.replace(Self::STATE_STOPPED)
         };
         if was_shown != Self::STATE_STOPPED {
-            emit(&this, "state_changed", &[Self::STATE_STOPPED.to_variant()]);
-            disconnect_all(&this);
+            end(&this, Self::STATE_STOPPED);
         }
     }
 
@@ -156,9 +158,12 @@ impl BackendRoomFollow {
         delivery.0.object.set(this.instance_id()).ok();
         match work {
             Err(error) => followed.enter(FollowState::Failed(error)),
-            Ok((rooms, query)) => worker_threads::spawn(async move {
-                cancellation.run_until_cancelled(rooms.follow(&query, &followed)).await;
-            }),
+            Ok((rooms, query)) => match worker_threads::handle() {
+                Err(error) => followed.enter(FollowState::Failed(error)),
+                Ok(workers) => drop(workers.spawn(async move {
+                    cancellation.run_until_cancelled(rooms.follow(&query, &followed)).await;
+                })),
+            },
         }
         this
     }
@@ -173,17 +178,17 @@ impl BackendRoomFollow {
         self.cancellation.clone()
     }
 
-    /// The next updates, and whether there may be more.
+    /// The next updates, and whether there are more.
     fn take_updates(&self) -> (Vec<RoomUpdate>, bool) {
         if self.has_ended() {
             return (Vec::new(), false);
         }
-        let updates = self.followed.as_ref().map(|followed| followed.take_updates(PIECE)).unwrap_or_default();
-        let is_full = updates.len() == PIECE;
+        let taken = self.followed.as_ref().map(|followed| followed.take_updates(CHUNK));
+        let (updates, has_more) = taken.unwrap_or_default();
         if !updates.is_empty() {
             self.has_changed.set(true);
         }
-        (updates, is_full)
+        (updates, has_more)
     }
 
     /// Shows the state, if it is another one than before.
@@ -252,12 +257,19 @@ fn deliver(id: InstanceId) {
         emit(&this, "list_changed", &[]);
     }
     let state = this.bind().show_state();
-    if let Some(state) = state {
-        emit(&this, "state_changed", &[state.to_variant()]);
-        if state == BackendRoomFollow::STATE_FAILED {
-            disconnect_all(&this);
-        }
+    match state {
+        Some(BackendRoomFollow::STATE_FAILED) => end(&this, BackendRoomFollow::STATE_FAILED),
+        Some(state) => emit(&this, "state_changed", &[state.to_variant()]),
+        None => {}
     }
+}
+
+/// Emits the signals of the end, then disconnects all.
+fn end(this: &Gd<BackendRoomFollow>, state: i64) {
+    emit(this, "state_changed", &[state.to_variant()]);
+    // Who awaits it would wait for ever.
+    emit(this, "list_changed", &[]);
+    disconnect_all(this);
 }
 
 /// A handler that uses the object holds it, and the object holds the handler: one of them has to let go at the end.

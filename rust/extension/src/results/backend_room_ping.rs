@@ -59,6 +59,7 @@ result_class! {
             self.outcome.as_ref().ok()?.iter().find(|ping| ping.room_id == room_id).map(object)
         }
     }
+    elements { pings => |index| pings.get_ping(index) }
 }
 
 fn object(ping: &RoomPing) -> Gd<BackendRoomPing> {

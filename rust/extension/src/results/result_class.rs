@@ -3,7 +3,8 @@
 /// Makes a `RefCounted` class over `Result<Data, Failure>` with `ok()`, `failed()`, `error` and read-only properties.
 ///
 /// Classes written in Rust cannot inherit from each other, hence a macro. `field (getter): Type = |data| expression`
-/// declares a property; it has the type's default when the call failed. Further `#[func]`s go into `methods { … }`.
+/// declares a property; it has the type's default when the call failed. Further `#[func]`s go into `methods { … }`. A list with
+/// `size()` gets `elements { list => |index| element }`, so that a script can use `for`.
 macro_rules! result_class {
     (
         $(#[$class_meta:meta])*
@@ -11,6 +12,7 @@ macro_rules! result_class {
             $( $(#[$meta:meta])* $field:ident ($getter:ident): $Type:ty = |$data:ident| $value:expr; )*
         }
         $( methods { $($methods:tt)* } )?
+        $( elements { $list:ident => $element:expr } )?
     ) => {
         $(#[$class_meta])*
         #[derive(godot::register::GodotClass)]
@@ -66,6 +68,31 @@ macro_rules! result_class {
             )*
 
             $( $($methods)* )?
+
+            $(
+                /// Called by [code]for[/code], which reads the elements one by one.
+                #[func]
+                fn _iter_init(&self, mut state: godot::prelude::VarArray) -> bool {
+                    state.set(0, &godot::prelude::ToGodot::to_variant(&0));
+                    self.size() > 0
+                }
+
+                /// Called by [code]for[/code].
+                #[func]
+                fn _iter_next(&self, mut state: godot::prelude::VarArray) -> bool {
+                    let next = state.get(0).and_then(|index| index.try_to::<i64>().ok()).unwrap_or(-1) + 1;
+                    state.set(0, &godot::prelude::ToGodot::to_variant(&next));
+                    (1..self.size()).contains(&next)
+                }
+
+                /// Called by [code]for[/code].
+                #[func]
+                fn _iter_get(&self, index: godot::prelude::Variant) -> godot::prelude::Variant {
+                    let $list = self;
+                    let element = index.try_to::<i64>().ok().and_then($element);
+                    godot::prelude::ToGodot::to_variant(&element)
+                }
+            )?
         }
     };
 }

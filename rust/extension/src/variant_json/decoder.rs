@@ -5,14 +5,22 @@
 //! four bytes (its type, and flags in the upper half) and padded to four bytes. Nothing is skipped or guessed: what this
 //! does not know is refused, so that a later engine cannot change a document unnoticed.
 
+use std::io::Write as _;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use godot::builtin::VariantType;
 use godot::obj::EngineEnum as _;
-use serde::de::{Deserialize as _, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::value::BorrowedStrDeserializer;
+use serde::de::{
+    Deserialize as _, DeserializeSeed, Deserializer, IntoDeserializer as _, MapAccess, SeqAccess, Visitor,
+};
 use serde::forward_to_deserialize_any;
 use serde_json::{Map, Value};
 
-use super::MAX_DEPTH;
 use super::error::JsonError;
+use super::typed_value::{self, MARK, Shape, VALUE};
+use super::{Encoding, MAX_DEPTH};
 
 /// Ints and floats: eight bytes instead of four.
 const WIDE: u32 = 1;
@@ -26,8 +34,8 @@ const NEW_PATH: u32 = 1 << 31;
 const ABSOLUTE_PATH: u32 = 1;
 
 /// The Dictionary in `bytes` as a JSON object.
-pub fn object(bytes: &[u8]) -> Result<Map<String, Value>, JsonError> {
-    let mut reader = Reader::new(bytes);
+pub fn object(bytes: &[u8], encoding: Encoding) -> Result<Map<String, Value>, JsonError> {
+    let mut reader = Reader::new(bytes, encoding);
     let object = Map::deserialize(&mut reader)?;
     reader.end()?;
     Ok(object)
@@ -53,6 +61,7 @@ pub struct Reader<'de> {
     rest: &'de [u8],
     /// Containers around the next value.
     depth: usize,
+    encoding: Encoding,
 }
 
 fn unknown() -> JsonError {
@@ -61,8 +70,8 @@ fn unknown() -> JsonError {
 
 impl<'de> Reader<'de> {
     /// A reader of the Dictionary in `bytes`, and of nothing else.
-    pub fn new(bytes: &'de [u8]) -> Self {
-        Self { rest: bytes, depth: 0 }
+    pub fn new(bytes: &'de [u8], encoding: Encoding) -> Self {
+        Self { rest: bytes, depth: 0, encoding }
     }
 
     /// Whether all has been read.
@@ -218,6 +227,30 @@ impl<'de> Reader<'de> {
         self.depth -= 1;
         Ok(value)
     }
+
+    /// A value that JSON does not have, as an object of two members.
+    fn typed<V: Visitor<'de>>(
+        &mut self,
+        kind: VariantType,
+        flags: u32,
+        visitor: V,
+    ) -> Result<V::Value, JsonError> {
+        let Some((name, shape)) = typed_value::of(kind) else {
+            return Err(JsonError::new(format!("{kind:?} cannot be saved; convert it first")));
+        };
+        // The object and the list in it.
+        if self.depth + 2 > MAX_DEPTH {
+            return Err(JsonError::too_deep());
+        }
+        visitor.visit_map(TypedMembers { reader: self, name, shape, flags, members: 0 })
+    }
+
+    fn bytes(&mut self) -> Result<&'de [u8], JsonError> {
+        let count = self.count(1)?;
+        let bytes = self.take(count)?;
+        self.take(count.wrapping_neg() % 4)?;
+        Ok(bytes)
+    }
 }
 
 impl<'de> Deserializer<'de> for &mut Reader<'de> {
@@ -242,6 +275,10 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
             }
             (VariantType::NIL, 0) => visitor.visit_unit(),
             (VariantType::BOOL, 0) => visitor.visit_bool(self.bool()?),
+            (VariantType::OBJECT | VariantType::RID | VariantType::CALLABLE | VariantType::SIGNAL, _) => {
+                Err(JsonError::new(format!("{kind:?} cannot be saved; convert it first")))
+            }
+            _ if self.encoding == Encoding::Typed => self.typed(kind, flags, visitor),
             (VariantType::NODE_PATH, 0) => visitor.visit_string(self.node_path()?),
             (VariantType::PACKED_BYTE_ARRAY, 0) => {
                 let before = self.rest.len();
@@ -256,7 +293,10 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
             (VariantType::PACKED_FLOAT64_ARRAY, 0) => self.list(Element::Float64, 8, visitor),
             (VariantType::PACKED_STRING_ARRAY, 0) => self.list(Element::Text, 4, visitor),
             (other, _) if IN_JSON.contains(&other) => Err(unknown()),
-            (other, _) => Err(JsonError::new(format!("JSON has no {other:?}; convert it first"))),
+            (other, _) => Err(JsonError::new(format!(
+                "JSON has no {other:?}; convert it first, or turn {} on",
+                backend_settings::GODOT_TYPES.path
+            ))),
         }
     }
 
@@ -268,6 +308,16 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
 
 fn finite(number: f64) -> Result<f64, JsonError> {
     if number.is_finite() { Ok(number) } else { Err(JsonError::new("must be a finite number")) }
+}
+
+/// The number with the fewest digits that is this one in 32 bits: 0.1 rather than 0.10000000149011612.
+fn widened(number: f32) -> f64 {
+    let mut text = [0; 32];
+    let mut rest = text.as_mut_slice();
+    let room = rest.len();
+    let length = write!(rest, "{number:e}").map_or(0, |()| room - rest.len());
+    let shortest = str::from_utf8(&text[..length]).ok().and_then(|text| text.parse().ok());
+    shortest.unwrap_or_else(|| number.into())
 }
 
 /// What a list holds: values with heads, or bare ones.
@@ -295,11 +345,85 @@ impl<'de> MapAccess<'de> for Members<'_, 'de> {
         let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
         self.left = left;
         self.key = self.reader.key()?;
-        seed.deserialize(serde::de::value::BorrowedStrDeserializer::new(self.key)).map(Some)
+        if self.reader.encoding == Encoding::Typed && typed_value::is_like_mark(self.key) {
+            return seed.deserialize(format!("${}", self.key).into_deserializer()).map(Some);
+        }
+        seed.deserialize(BorrowedStrDeserializer::new(self.key)).map(Some)
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, JsonError> {
         seed.deserialize(&mut *self.reader).map_err(|unfit| unfit.within(format_args!(".{}", self.key)))
+    }
+}
+
+/// The object that stands for a value that JSON does not have: its type, and what it consists of.
+struct TypedMembers<'a, 'de> {
+    reader: &'a mut Reader<'de>,
+    name: &'static str,
+    shape: Shape,
+    flags: u32,
+    /// Keys read so far.
+    members: usize,
+}
+
+impl<'de> MapAccess<'de> for TypedMembers<'_, 'de> {
+    type Error = JsonError;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, JsonError> {
+        let Some(key) = [MARK, VALUE].get(self.members) else { return Ok(None) };
+        self.members += 1;
+        seed.deserialize(BorrowedStrDeserializer::new(key)).map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, JsonError> {
+        if self.members == 1 {
+            return seed.deserialize(BorrowedStrDeserializer::new(self.name));
+        }
+        seed.deserialize(TypedContent { reader: self.reader, shape: self.shape, flags: self.flags })
+    }
+}
+
+/// What a value that JSON does not have consists of.
+struct TypedContent<'a, 'de> {
+    reader: &'a mut Reader<'de>,
+    shape: Shape,
+    flags: u32,
+}
+
+impl<'de> Deserializer<'de> for TypedContent<'_, 'de> {
+    type Error = JsonError;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, JsonError> {
+        let Self { reader, shape, flags } = self;
+        // An engine built for double precision writes its vectors so.
+        let (real, size) = match flags {
+            0 => (Element::Float32, 4),
+            WIDE => (Element::Float64, 8),
+            _ => return Err(unknown()),
+        };
+        if flags != 0 && !matches!(shape, Shape::Reals(_) | Shape::RealsEach(_)) {
+            return Err(unknown());
+        }
+        let (element, count) = match shape {
+            Shape::Reals(count) => (real, count),
+            Shape::Singles(count) => (Element::Float32, count),
+            Shape::Ints(count) => (Element::Int32, count),
+            Shape::RealsEach(count) => (real, reader.count(count * size)? * count),
+            Shape::SinglesEach(count) => (Element::Float32, reader.count(count * 4)? * count),
+            Shape::Int32List => (Element::Int32, reader.count(4)?),
+            Shape::Int64List => (Element::Int64, reader.count(8)?),
+            Shape::Float32List => (Element::Float32, reader.count(4)?),
+            Shape::Float64List => (Element::Float64, reader.count(8)?),
+            Shape::TextList => (Element::Text, reader.count(4)?),
+            Shape::Bytes => return visitor.visit_string(BASE64_STANDARD.encode(reader.bytes()?)),
+            Shape::Path => return visitor.visit_string(reader.node_path()?),
+        };
+        visitor.visit_seq(Elements { reader, element, count, index: 0 })
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
     }
 }
 
@@ -348,7 +472,7 @@ impl<'de> Deserializer<'de> for Bare<'_, 'de> {
             Element::Byte => visitor.visit_u8(u8::from_le_bytes(reader.array()?)),
             Element::Int32 => visitor.visit_i32(i32::from_le_bytes(reader.array()?)),
             Element::Int64 => visitor.visit_i64(i64::from_le_bytes(reader.array()?)),
-            Element::Float32 => visitor.visit_f64(finite(f32::from_le_bytes(reader.array()?).into())?),
+            Element::Float32 => visitor.visit_f64(finite(widened(f32::from_le_bytes(reader.array()?)))?),
             Element::Float64 => visitor.visit_f64(finite(f64::from_le_bytes(reader.array()?))?),
             Element::Text => visitor.visit_borrowed_str(reader.terminated()?),
         }

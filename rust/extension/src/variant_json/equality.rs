@@ -1,5 +1,6 @@
 //! Equality of encoded Dictionaries with each other and with JSON objects, without decoding them into a tree.
 
+use std::borrow::Cow;
 use std::fmt::{self, Formatter};
 
 use godot::builtin::VariantType;
@@ -7,6 +8,7 @@ use serde::Deserializer;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use super::Encoding;
 use super::decoder::Reader;
 use super::error::JsonError;
 
@@ -16,7 +18,9 @@ pub fn equal_side_by_side(one: &[u8], other: &[u8]) -> Option<bool> {
     if one == other {
         return Some(true);
     }
-    value(&mut Reader::new(one), &mut Reader::new(other)).ok().flatten()
+    // Only values of JSON are compared: it is the same in both encodings.
+    let reader = |bytes| Reader::new(bytes, Encoding::Plain);
+    value(&mut reader(one), &mut reader(other)).ok().flatten()
 }
 
 fn value<'a>(one: &mut Reader<'a>, other: &mut Reader<'a>) -> Result<Option<bool>, JsonError> {
@@ -70,8 +74,8 @@ fn all(
 }
 
 /// Whether the Dictionary in `bytes` equals `known`.
-pub fn equals(bytes: &[u8], known: &Map<String, Value>) -> bool {
-    let mut reader = Reader::new(bytes);
+pub fn equals(bytes: &[u8], encoding: Encoding, known: &Map<String, Value>) -> bool {
+    let mut reader = Reader::new(bytes, encoding);
     matches!(reader.deserialize_any(IsObject(known)), Ok(true))
 }
 
@@ -88,8 +92,8 @@ impl<'de> Visitor<'de> for IsObject<'_> {
     /// Stops at the first difference: what is left is not read.
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<bool, A::Error> {
         let mut left = self.0.len();
-        while let Some(key) = members.next_key::<&str>()? {
-            let known = self.0.get(key);
+        while let Some(key) = members.next_key_seed(Key)? {
+            let known = self.0.get(key.as_ref());
             let (Some(known), Some(fewer)) = (known, left.checked_sub(1)) else { return Ok(false) };
             left = fewer;
             if !members.next_value_seed(Is(known))? {
@@ -97,6 +101,33 @@ impl<'de> Visitor<'de> for IsObject<'_> {
             }
         }
         Ok(left == 0)
+    }
+}
+
+/// A key, borrowed unless it is written in another way than the game has it.
+struct Key;
+
+impl<'de> DeserializeSeed<'de> for Key {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Cow<'de, str>, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Key {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a key")
+    }
+
+    fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Borrowed(key))
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Cow<'de, str>, E> {
+        Ok(Cow::Owned(key.to_owned()))
     }
 }
 

@@ -1,12 +1,12 @@
 //! The size of a document as JSON, which a save has to know at once: counted without building the text.
 
 use super::error::JsonError;
-use super::writer;
+use super::{Encoding, writer};
 
 /// Bytes of JSON that the Dictionary in `bytes` takes.
-pub fn size(bytes: &[u8]) -> Result<usize, JsonError> {
+pub fn size(bytes: &[u8], encoding: Encoding) -> Result<usize, JsonError> {
     let mut counter = Counter(0);
-    writer::write(bytes, &mut counter)?;
+    writer::write(bytes, encoding, &mut counter)?;
     Ok(counter.0)
 }
 

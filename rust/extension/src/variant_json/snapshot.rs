@@ -12,7 +12,7 @@ use godot::global::var_to_bytes;
 use godot::prelude::*;
 
 use super::error::JsonError;
-use super::{decoder, equality, size, writer};
+use super::{Encoding, decoder, equality, size, writer};
 
 /// Locked while the engine's error messages are off, so that no message of another thread is lost.
 static MUTED: RwLock<()> = RwLock::new(());
@@ -26,18 +26,20 @@ pub fn log_unmuted<T>(log: impl FnOnce() -> T) -> T {
 /// A copy of a Dictionary that can be saved, in Godot's binary encoding.
 pub struct DictionarySnapshot {
     encoded: Vec<u8>,
+    encoding: Encoding,
     size: usize,
 }
 
 impl DictionarySnapshot {
-    /// Main thread. Refuses values that JSON does not have; the error names their path.
+    /// Main thread. Refuses values that cannot be saved; the error names their path.
     pub fn of(dictionary: &AnyDictionary) -> Result<Self, ClientError> {
+        let encoding = Encoding::of_project();
         let encoded = encode(dictionary);
         if encoded.is_empty() {
             return Err(JsonError::too_deep().into());
         }
-        let size = size::size(encoded.as_slice())?;
-        Ok(Self { encoded: encoded.to_vec(), size })
+        let size = size::size(encoded.as_slice(), encoding)?;
+        Ok(Self { encoded: encoded.to_vec(), encoding, size })
     }
 }
 
@@ -64,20 +66,24 @@ impl DocumentSource for DictionarySnapshot {
     }
 
     fn says(&self, known: &Content) -> bool {
-        equality::equals(&self.encoded, known)
+        equality::equals(&self.encoded, self.encoding, known)
     }
 
     fn says_as(&self, earlier: &Self) -> Option<bool> {
+        // If the setting changed in between, equal values can differ in JSON.
+        if self.encoding != earlier.encoding {
+            return None;
+        }
         equality::equal_side_by_side(&self.encoded, &earlier.encoded)
     }
 
     // The same bytes were read from end to end when they were captured.
 
     fn text(&self) -> String {
-        writer::text(&self.encoded, self.size).expect("measured before")
+        writer::text(&self.encoded, self.encoding, self.size).expect("measured before")
     }
 
     fn content(&self) -> Content {
-        decoder::object(&self.encoded).expect("measured before")
+        decoder::object(&self.encoded, self.encoding).expect("measured before")
     }
 }

@@ -6,19 +6,20 @@ use std::io::Write;
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 
+use super::Encoding;
 use super::decoder::Reader;
 use super::error::JsonError;
 
 /// The Dictionary in `bytes` as JSON of `size` bytes, as [`super::size::size`] counts it.
-pub fn text(bytes: &[u8], size: usize) -> Result<String, JsonError> {
+pub fn text(bytes: &[u8], encoding: Encoding, size: usize) -> Result<String, JsonError> {
     let mut json = Vec::with_capacity(size);
-    write(bytes, &mut json)?;
+    write(bytes, encoding, &mut json)?;
     String::from_utf8(json).map_err(|_| JsonError::new("must be valid text"))
 }
 
 /// Writes the Dictionary in `bytes` as JSON.
-pub(super) fn write(bytes: &[u8], out: &mut impl Write) -> Result<(), JsonError> {
-    let mut reader = Reader::new(bytes);
+pub(super) fn write(bytes: &[u8], encoding: Encoding, out: &mut impl Write) -> Result<(), JsonError> {
+    let mut reader = Reader::new(bytes, encoding);
     JsonWriter { out, prefix: b"" }.deserialize(&mut reader)?;
     reader.end()
 }

@@ -2,7 +2,8 @@
 //!
 //! `serde_json`'s own reader of a [`Value`] replaces an object whose first member is named `$serde_json::private::RawValue` by
 //! the JSON in that member, in every program in which anything enables the feature `raw_value`. Such a document would come
-//! back changed, and deeper than the limit of nesting. The reader here takes every name for a name.
+//! back changed, and deeper than the limit of nesting. The reader here takes every name for a name. It relies on
+//! the feature `arbitrary_precision` being off: with it, numbers come as objects with a reserved name, too.
 
 use std::fmt::{self, Formatter};
 

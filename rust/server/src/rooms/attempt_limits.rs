@@ -1,4 +1,4 @@
-//! Limits on wrong room passwords, wrong invite codes, and seats that are reserved.
+//! Limits on wrong room passwords, wrong invite codes, seats that are reserved, and room lists that are followed anew.
 //!
 //! A guess counts as wrong until it turns out to be right. Guests cost nothing, so what bounds whoever guesses, or reserves seats
 //! to keep others out, is the address; loopback, which is a proxy or a developer's machine, has no limit but the player's.
@@ -22,6 +22,11 @@ const CODES_FROM_ADDRESS: Limit = Limit::new(Duration::from_secs(60), 60);
 /// keeps no more than some 100 at a time, since a seat lasts as long as its ticket.
 const SEATS_FROM_ADDRESS: Limit = Limit::new(Duration::from_secs(2), 64);
 
+/// Room lists that a player begins to follow: 20, then one in 2 s. Whoever tries out filters is below it.
+const FOLLOWS_OF_PLAYER: Limit = Limit::new(Duration::from_secs(2), 20);
+/// The same from one address: 64, then one in 2 s. As many as may be followed at a time by default come back at once.
+const FOLLOWS_FROM_ADDRESS: Limit = Limit::new(Duration::from_secs(2), 64);
+
 /// Counts a guess at the password of a room.
 pub fn guess_password<'a>(limits: &'a RateLimits, room_id: &str, player_id: &str) -> ApiResult<Taken<'a>> {
     let by_address = counted_address().map(|address| Counted::RoomPasswordFrom(room_id.to_owned(), address));
@@ -42,6 +47,14 @@ pub fn guess_invite_code<'a>(limits: &'a RateLimits, player_id: &str) -> ApiResu
 pub fn reserve_seats(limits: &RateLimits, seats: u32) -> ApiResult<Taken<'_>> {
     let counted = counted_address().map(|address| (Counted::SeatsFrom(address), SEATS_FROM_ADDRESS));
     take(limits, "reserved seats", (0..seats).filter_map(|_| counted.clone()))
+}
+
+/// Counts a room list that a player begins to follow.
+pub fn follow_list<'a>(limits: &'a RateLimits, player_id: &str) -> ApiResult<Taken<'a>> {
+    let by_address = counted_address().map(Counted::FollowsFrom);
+    let by_player = Counted::FollowsOf(player_id.to_owned());
+    let counted = by_address.map(|counted| (counted, FOLLOWS_FROM_ADDRESS)).into_iter();
+    take(limits, "newly followed room lists", counted.chain([(by_player, FOLLOWS_OF_PLAYER)]))
 }
 
 fn take<'a>(

@@ -16,6 +16,8 @@ pub struct RoomCaches {
     pub page_loader: BatchLoader<String, (), EtaggedJson>,
     pub page_cache: PageCache,
     pub followers: Followers,
+    /// The most free seats of a room that quick play would take.
+    pub free_seats_loader: BatchLoader<String, (), u32>,
     pub room_loader: BatchLoader<(), String, Option<Arc<LiveRoom>>>,
 }
 

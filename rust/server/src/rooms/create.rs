@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use backend_protocol::rooms::{CreateRoom, RoomCreation, RoomCreationStatus, RoomOptions};
 use backend_protocol::{Code, Problem};
+use tokio::sync::OnceCell;
 
 use super::password;
 use super::requests::{self, Progress, RoomRequest};
@@ -40,9 +41,10 @@ pub async fn create(
         hash: &sha256(json(&(redact_password(&wanted.room), seats))?.as_bytes()),
         seats,
     };
-    let password_hash = password::stored(&state, &room.password).await?;
-    let reply = requests::wait(&state, &request, wanted.wait_seconds, || {
-        attempt(&state, settings, &request, &room, password_hash.as_deref())
+    // Computed when it is needed, and once for all repetitions.
+    let password_hash = OnceCell::new_with(room.password.is_empty().then_some(None));
+    let reply = requests::wait(&state, &request, wanted.wait_seconds, |has_arrived| {
+        attempt(&state, settings, &request, &room, &password_hash, has_arrived)
     });
     reply.await.map(Json)
 }
@@ -52,38 +54,54 @@ async fn attempt(
     settings: &AllocationSettings,
     request: &RoomRequest<'_>,
     room: &RoomOptions,
-    password_hash: Option<&str>,
+    password_hash: &OnceCell<Option<String>>,
+    has_arrived: bool,
 ) -> ApiResult<Progress> {
-    let mut tx = state.database.begin().await?;
-    let progress = match requests::enter(state, &mut tx, request).await? {
-        None => {
-            requests::check_creator(state, &mut tx, settings, &request.claims.sub).await?;
-            let new = NewRoom {
-                creator: &request.claims.sub,
-                room,
-                password_hash,
-                quick_play_key: None,
-                max_players: room.max_players.unwrap_or(settings.max_players),
-            };
-            let (allocation_id, ready) = requests::allocate(state, &mut tx, settings, &new).await?;
-            requests::wait_for(state, &mut tx, request, Some(&allocation_id)).await?;
-            match ready {
-                Some(room_id) => requests::reserve(state, &mut tx, request, &room_id).await?,
-                None => Progress::Pending(RoomCreationStatus::Requested, Some(allocation_id)),
+    let stored = requests::find(state, request).await?;
+    let allocation = stored.as_ref().and_then(|stored| stored.allocation.as_ref());
+    if let Some(pending) = allocation.and_then(requests::pending) {
+        requests::note_repeated(state, request, stored.as_ref(), has_arrived).await?;
+        return Ok(pending);
+    }
+    let progress = loop {
+        let mut tx = state.database.begin().await?;
+        let progress = match requests::enter(state, &mut tx, request).await? {
+            None => {
+                requests::check_creator(state, &mut tx, settings, &request.claims.sub).await?;
+                let Some(password_hash) = password_hash.get() else {
+                    // For those who may create a room only, and not while others wait for this transaction.
+                    drop(tx);
+                    password_hash.get_or_try_init(|| password::stored(state, &room.password)).await?;
+                    continue;
+                };
+                let new = NewRoom {
+                    creator: &request.claims.sub,
+                    room,
+                    password_hash: password_hash.as_deref(),
+                    quick_play_key: None,
+                    max_players: room.max_players.unwrap_or(settings.max_players),
+                };
+                let (allocation_id, ready) = requests::allocate(state, &mut tx, settings, &new).await?;
+                requests::wait_for(state, &mut tx, request, Some(&allocation_id)).await?;
+                match ready {
+                    Some(room_id) => requests::reserve(state, &mut tx, request, &room_id).await?,
+                    None => Progress::Pending(RoomCreationStatus::Requested, Some(allocation_id)),
+                }
             }
-        }
-        Some(allocation) => match (requests::pending_status(allocation.status), &allocation.server_id) {
-            (Some(status), _) => Progress::Pending(status, Some(allocation.allocation_id)),
-            (None, Some(room_id)) if allocation.status == Status::Ready => {
-                requests::reserve(state, &mut tx, request, room_id).await?
-            }
-            _ => {
-                tx.commit().await?;
-                return Err(requests::start_failed(&allocation.reason));
-            }
-        },
+            Some(allocation) => match (requests::pending(&allocation), &allocation.server_id) {
+                (Some(pending), _) => pending,
+                (None, Some(room_id)) if allocation.status == Status::Ready => {
+                    requests::reserve(state, &mut tx, request, room_id).await?
+                }
+                _ => {
+                    tx.commit().await?;
+                    return Err(requests::start_failed(&allocation.reason));
+                }
+            },
+        };
+        tx.commit().await?;
+        break progress;
     };
-    tx.commit().await?;
     state.allocation.wake();
     if matches!(progress, Progress::Seated { .. }) {
         state.rooms.rooms_changed();

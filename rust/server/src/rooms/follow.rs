@@ -32,6 +32,7 @@ use self::event_text::Position;
 use self::group::GroupKey;
 use crate::auth::extractors::Caller;
 use crate::http::{ApiError, ApiResult, query};
+use crate::rooms::attempt_limits;
 use crate::state::AppState;
 
 pub use self::admission::Followers;
@@ -67,6 +68,9 @@ pub async fn events(
     let key = GroupKey::new(&query)?;
     let last_event_id = headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok());
     let resumed = last_event_id.and_then(|id| Position::parse(id, state.database.backend_id()));
+    if let Caller::Player(player) = &caller {
+        attempt_limits::follow_list(&state.rate_limits, &player.0.sub)?;
+    }
     let followers = &state.rooms.followers;
     let place = followers.admit(&state.config)?;
     let stream = tokio::time::timeout(READ_TIMEOUT, followers.join(key, resumed)).await.map_err(|_| {

@@ -8,10 +8,11 @@ use std::ops::ControlFlow;
 use axum::Json;
 use axum::extract::State;
 use backend_protocol::rooms::{
-    QuickPlay, RoomCreation, RoomCreationStatus, RoomOptions, RoomQuery, RoomSort,
+    ABANDONED_AFTER_SECONDS, QuickPlay, Room, RoomCreation, RoomCreationStatus, RoomOptions, RoomQuery,
+    RoomSort,
 };
 use backend_protocol::{Code, Problem};
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::{Any, AssertSqlSafe, Executor, Row};
 
 use super::growing_statement::Bind;
 use super::list::conditions::statement;
@@ -69,7 +70,9 @@ pub async fn quick_play(
         seats,
     };
     let search = Search { query, key: records::quick_play_key(&(&wanted.query, &room))?, room };
-    let reply = requests::wait(&state, &request, wanted.wait_seconds, || attempt(&state, &request, &search));
+    let reply = requests::wait(&state, &request, wanted.wait_seconds, |has_arrived| {
+        attempt(&state, &request, &search, has_arrived)
+    });
     reply.await.map(Json)
 }
 
@@ -81,14 +84,42 @@ struct Search {
     key: String,
 }
 
-async fn attempt(state: &AppState, request: &RoomRequest<'_>, search: &Search) -> ApiResult<Progress> {
+impl Search {
+    /// The settings, and what a new room is like, if one can be created for the request.
+    fn new_room<'a>(
+        &'a self,
+        state: &'a AppState,
+        request: &RoomRequest<'_>,
+    ) -> Option<(&'a AllocationSettings, &'a RoomOptions)> {
+        let (settings, room) = state.allocation.settings().zip(self.room.as_ref())?;
+        let is_large_enough = room.max_players.is_none_or(|most| most >= request.seats);
+        (settings.quick_play_creates && is_large_enough).then_some((settings, room))
+    }
+}
+
+async fn attempt(
+    state: &AppState,
+    request: &RoomRequest<'_>,
+    search: &Search,
+    has_arrived: bool,
+) -> ApiResult<Progress> {
+    let stored = requests::find(state, request).await?;
+    let allocation = stored.as_ref().and_then(|stored| stored.allocation.as_ref());
+    let unchanged = match allocation {
+        Some(allocation) => requests::pending(allocation),
+        None => waiting(state, request, search).await?,
+    };
+    if let Some(progress) = unchanged {
+        requests::note_repeated(state, request, stored.as_ref(), has_arrived).await?;
+        return Ok(progress);
+    }
     let _turn = state.allocation.placing.lock().await;
     let mut tx = state.database.begin().await?;
     take_turn(state, &mut tx).await?;
     let progress = match requests::enter(state, &mut tx, request).await? {
         None => place(state, &mut tx, request, search).await?,
-        Some(allocation) => match (requests::pending_status(allocation.status), &allocation.server_id) {
-            (Some(status), _) => Progress::Pending(status, Some(allocation.allocation_id)),
+        Some(allocation) => match (requests::pending(&allocation), &allocation.server_id) {
+            (Some(pending), _) => pending,
             (None, Some(room_id)) if allocation.status == Status::Ready => {
                 // Its seats are reserved unless it came back too late, or the server has fewer than it should.
                 match seat(state, &mut tx, request, room_id).await? {
@@ -109,6 +140,38 @@ async fn attempt(state: &AppState, request: &RoomRequest<'_>, search: &Search) -
         state.rooms.rooms_changed();
     }
     Ok(progress)
+}
+
+/// Without holding back others: whether the request goes on waiting, because no room has seats for it, none starts, and none may be
+/// created.
+async fn waiting(
+    state: &AppState,
+    request: &RoomRequest<'_>,
+    search: &Search,
+) -> ApiResult<Option<Progress>> {
+    if let Some((settings, _)) = search.new_room(state, request) {
+        let mut conn = state.database.pool().acquire().await?;
+        match requests::check_right(state, &mut conn, settings, &request.claims.sub).await {
+            Err(error) if matches!(error.0.code, Code::RoomLimitReached | Code::RoomCreationRefused) => {}
+            Err(error) => return Err(error),
+            Ok(()) => return Ok(None),
+        }
+    }
+    let can_share = state.allocation.settings().is_some() && search.room.is_some();
+    if can_share && starting(state, state.database.pool(), request, search).await?.is_some() {
+        return Ok(None);
+    }
+    let (app, query) = (state.clone(), search.query.clone());
+    let read = move |_key, waiters: Vec<()>| {
+        let (state, query) = (app.clone(), query.clone());
+        async move {
+            let rooms = candidates(&state, state.database.pool(), &query).await?;
+            let most = rooms.iter().map(Room::free_seats).max().unwrap_or_default();
+            Ok(vec![most; waiters.len()])
+        }
+    };
+    let free_seats = state.rooms.free_seats_loader.load(json(&search.query)?, (), read).await?;
+    Ok((free_seats < request.seats).then_some(Progress::Pending(RoomCreationStatus::Waiting, None)))
 }
 
 /// Until the transaction ends, no other request of any replica places itself. SQLite has one writer anyway.
@@ -148,29 +211,34 @@ async fn place(
     if let Some(seated) = find(state, tx, request, search).await? {
         return Ok(seated);
     }
-    let waiting = || Progress::Pending(RoomCreationStatus::Waiting, None);
-    let Some((settings, room)) = state.allocation.settings().zip(search.room.as_ref()) else {
-        return Ok(waiting());
-    };
-    if let Some(allocation_id) = starting(state, tx, request, search).await? {
-        requests::wait_for(state, tx, request, Some(&allocation_id)).await?;
-        return Ok(Progress::Pending(RoomCreationStatus::Starting, Some(allocation_id)));
+    if state.allocation.settings().is_some() && search.room.is_some() {
+        while let Some(allocation_id) = starting(state, &mut *tx.conn, request, search).await? {
+            let scope = state.config.scope();
+            let found = records::find_for_update(&state.database, tx, &scope, &allocation_id).await?;
+            if let Some(pending) = found.as_ref().and_then(requests::pending) {
+                requests::wait_for(state, tx, request, Some(&allocation_id)).await?;
+                return Ok(pending);
+            }
+            // It became ready, or failed, in this moment, and is not found as starting again.
+            if let Some(seated) = find(state, tx, request, search).await? {
+                return Ok(seated);
+            }
+        }
     }
-    if !settings.quick_play_creates || room.max_players.is_some_and(|most| most < request.seats) {
-        return Ok(waiting());
+    match search.new_room(state, request) {
+        Some((settings, room)) => create(state, tx, request, search, settings, room).await,
+        None => Ok(Progress::Pending(RoomCreationStatus::Waiting, None)),
     }
-    create(state, tx, request, search, settings, room).await
 }
 
-/// A seat in the fullest room that fits.
-async fn find(
+/// The rooms that fit, in the order in which they are taken.
+async fn candidates<'c>(
     state: &AppState,
-    tx: &mut Transaction,
-    request: &RoomRequest<'_>,
-    search: &Search,
-) -> ApiResult<Option<Progress>> {
+    executor: impl Executor<'c, Database = Any>,
+    query: &RoomQuery,
+) -> ApiResult<Vec<Room>> {
     let config = &state.config;
-    let conditions = statement(&search.query, &state.database, &config.game, &config.environment)?;
+    let conditions = statement(query, &state.database, &config.game, &config.environment)?;
     let mut found = sqlx::query(AssertSqlSafe(conditions.sql));
     for value in conditions.values {
         found = match value {
@@ -179,9 +247,17 @@ async fn find(
             Bind::Float(number) => found.bind(number),
         };
     }
-    let rows = found.fetch_all(&mut *tx.conn).await?;
-    for row in &rows {
-        let room = room(row)?;
+    found.fetch_all(executor).await?.iter().map(room).collect()
+}
+
+/// A seat in the first room that fits.
+async fn find(
+    state: &AppState,
+    tx: &mut Transaction,
+    request: &RoomRequest<'_>,
+    search: &Search,
+) -> ApiResult<Option<Progress>> {
+    for room in candidates(state, &mut *tx.conn, &search.query).await? {
         if room.free_seats() >= request.seats
             && let ControlFlow::Break(seated) = seat(state, tx, request, &room.room_id).await?
         {
@@ -191,23 +267,27 @@ async fn find(
     Ok(None)
 }
 
-/// A room that starts for others who search the same, and has seats left that nobody waits for.
-async fn starting(
+/// A room that starts for others who search the same, and has seats left that nobody waits for. Who is gone waits no more.
+async fn starting<'c>(
     state: &AppState,
-    tx: &mut Transaction,
+    executor: impl Executor<'c, Database = Any>,
     request: &RoomRequest<'_>,
     search: &Search,
 ) -> ApiResult<Option<String>> {
-    let row = sqlx::query(
+    let sql = format!(
         "SELECT allocation_id FROM allocations WHERE scope = $1 AND status IN ('requested', 'starting') AND ended_at IS NULL \
          AND quick_play_key = $2 AND max_players - (SELECT CAST(COALESCE(SUM(seats), 0) AS BIGINT) FROM room_requests \
-         WHERE room_requests.allocation_id = allocations.allocation_id) >= $3 ORDER BY created_at, allocation_id LIMIT 1",
-    )
-    .bind(state.config.scope())
-    .bind(&search.key)
-    .bind(i64::from(request.seats))
-    .fetch_optional(&mut *tx.conn)
-    .await?;
+         WHERE room_requests.allocation_id = allocations.allocation_id AND room_requests.polled_at >= {} - $4) >= $3 \
+         ORDER BY created_at, allocation_id LIMIT 1",
+        state.database.clock()
+    );
+    let row = sqlx::query(AssertSqlSafe(sql))
+        .bind(state.config.scope())
+        .bind(&search.key)
+        .bind(i64::from(request.seats))
+        .bind(i64::from(ABANDONED_AFTER_SECONDS) * 1000)
+        .fetch_optional(executor)
+        .await?;
     Ok(row.map(|row| row.try_get("allocation_id")).transpose()?)
 }
 

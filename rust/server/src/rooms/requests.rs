@@ -12,7 +12,8 @@ use backend_protocol::rooms::{
 };
 use backend_protocol::validation::Claims;
 use backend_protocol::{Code, Problem, limits};
-use sqlx::Row;
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use tokio::time::Instant;
 
 use super::live::live;
@@ -28,10 +29,8 @@ use crate::database::Transaction;
 use crate::http::{ApiError, ApiResult};
 use crate::state::AppState;
 
-/// Who has no room yet, and is not waiting for one that starts, looks again this often.
-const SEARCH_INTERVAL: Duration = Duration::from_secs(1);
-/// Who waits for a room that starts looks again this often, in case that the notice of it was missed.
-const PENDING_INTERVAL: Duration = Duration::from_secs(2);
+/// Repetitions are noted this often while a request waits. Well below the time after which it counts as given up.
+const NOTED_EVERY_MS: i64 = 10_000;
 
 /// A request that is repeated until there is a ticket.
 pub struct RoomRequest<'a> {
@@ -50,17 +49,19 @@ pub enum Progress {
     Pending(RoomCreationStatus, Option<String>),
 }
 
-/// Repeats `attempt` until there is a seat or the time is over.
+/// Repeats `attempt` until there is a seat or the time is over. `attempt` is passed whether the request has just arrived.
 pub async fn wait<F: Future<Output = ApiResult<Progress>>>(
     state: &AppState,
     request: &RoomRequest<'_>,
     wait_seconds: Option<u32>,
-    attempt: impl Fn() -> F,
+    attempt: impl Fn(bool) -> F,
 ) -> ApiResult<RoomCreation> {
     let until = Instant::now() + Duration::from_secs(wait_seconds.unwrap_or(DEFAULT_WAIT_SECONDS).into());
+    let waiting = state.allocation.waiting.enter(&request.claims.sub);
+    let mut has_arrived = true;
     loop {
         let mut changes = state.allocation.changes();
-        let (status, allocation_id) = match attempt().await? {
+        let (status, allocation_id) = match attempt(has_arrived).await? {
             Progress::Seated { room_id, ticket_id, party_code } => {
                 match ticket(state, request, room_id, &ticket_id, party_code).await {
                     Ok(ticket) => {
@@ -73,20 +74,68 @@ pub async fn wait<F: Future<Output = ApiResult<Progress>>>(
             }
             Progress::Pending(status, allocation_id) => (status, allocation_id),
         };
-        let interval = if allocation_id.is_some() { PENDING_INTERVAL } else { SEARCH_INTERVAL };
-        let next = (Instant::now() + interval).min(until);
-        loop {
-            if state.is_stopping() || Instant::now() >= until {
-                return Ok(RoomCreation { status, ticket: None });
-            }
-            let woken = tokio::time::timeout_at(next, changes.changed()).await;
-            let waits_on = allocation_id.as_deref().is_some_and(|id| state.allocation.is_pending(id));
-            // Others' rooms became ready.
-            if woken.is_err() || !waits_on {
-                break;
-            }
+        has_arrived = false;
+        let (allocation, allocation_id) = (&state.allocation, allocation_id.as_deref());
+        let stops = || state.is_stopping();
+        if !waiting.is_to_look_again(allocation, &mut changes, allocation_id, until, stops).await {
+            return Ok(RoomCreation { status, ticket: None });
         }
     }
+}
+
+/// What is stored of a request.
+pub struct StoredRequest {
+    pub allocation: Option<StoredAllocation>,
+    /// Whether a repetition was noted a short time ago.
+    is_fresh: bool,
+}
+
+/// Reads what is stored of a request, without a transaction. Refuses another request under the same id.
+pub async fn find(state: &AppState, request: &RoomRequest<'_>) -> ApiResult<Option<StoredRequest>> {
+    let sql = format!(
+        "SELECT allocations.*, room_requests.request_hash, \
+         CAST(CASE WHEN room_requests.polled_at > {} - $4 THEN 1 ELSE 0 END AS BIGINT) AS fresh \
+         FROM room_requests LEFT JOIN allocations ON allocations.allocation_id = room_requests.allocation_id \
+         AND allocations.scope = room_requests.scope \
+         WHERE room_requests.scope = $1 AND room_requests.player_id = $2 AND room_requests.request_id = $3",
+        state.database.clock()
+    );
+    let row = sqlx::query(AssertSqlSafe(sql))
+        .bind(state.config.scope())
+        .bind(&request.claims.sub)
+        .bind(request.request_id)
+        .bind(NOTED_EVERY_MS)
+        .fetch_optional(state.database.pool())
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    check_hash(request, &row)?;
+    let has_allocation = row.try_get::<Option<String>, _>("allocation_id")?.is_some();
+    Ok(Some(StoredRequest {
+        allocation: has_allocation.then(|| StoredAllocation::of(&row)).transpose()?,
+        is_fresh: row.try_get::<i64, _>("fresh")? != 0,
+    }))
+}
+
+fn check_hash(request: &RoomRequest<'_>, row: &AnyRow) -> ApiResult<()> {
+    if row.try_get::<String, _>("request_hash")? != request.hash {
+        return Err(ApiError::field("request_id", "came with another request before; choose a new one"));
+    }
+    Ok(())
+}
+
+/// Notes that a request which goes on waiting was repeated, unless that was noted a short time ago and it has not just arrived.
+pub async fn note_repeated(
+    state: &AppState,
+    request: &RoomRequest<'_>,
+    stored: Option<&StoredRequest>,
+    has_arrived: bool,
+) -> ApiResult<()> {
+    if has_arrived || !stored.is_some_and(|stored| stored.is_fresh) {
+        let mut tx = state.database.begin().await?;
+        enter(state, &mut tx, request).await?;
+        tx.commit().await?;
+    }
+    Ok(())
 }
 
 async fn ticket(
@@ -138,9 +187,7 @@ pub async fn enter(
     .bind(tx.now)
     .fetch_one(&mut *tx.conn)
     .await?;
-    if row.try_get::<String, _>("request_hash")? != request.hash {
-        return Err(ApiError::field("request_id", "came with another request before; choose a new one"));
-    }
+    check_hash(request, &row)?;
     match row.try_get::<Option<String>, _>("allocation_id")? {
         None => Ok(None),
         Some(allocation_id) => {
@@ -174,12 +221,14 @@ pub fn start_failed(reason: &str) -> ApiError {
     ApiError::new(Code::RoomStartFailed, format!("the room's server did not start: {reason}"))
 }
 
-pub const fn pending_status(status: Status) -> Option<RoomCreationStatus> {
-    match status {
-        Status::Requested => Some(RoomCreationStatus::Requested),
-        Status::Starting => Some(RoomCreationStatus::Starting),
-        Status::Ready | Status::Failed | Status::Ended => None,
-    }
+/// How far a request is that waits for this allocation, as long as the room starts.
+pub fn pending(allocation: &StoredAllocation) -> Option<Progress> {
+    let status = match allocation.status {
+        Status::Requested => RoomCreationStatus::Requested,
+        Status::Starting => RoomCreationStatus::Starting,
+        Status::Ready | Status::Failed | Status::Ended => return None,
+    };
+    Some(Progress::Pending(status, Some(allocation.allocation_id.clone())))
 }
 
 /// The options with everything that a server has to know.
@@ -199,12 +248,25 @@ pub async fn check_creator(
     settings: &AllocationSettings,
     player_id: &str,
 ) -> ApiResult<()> {
-    let sql = format!(
+    let sql = format!("SELECT player_id FROM players WHERE player_id = $1{}", state.database.for_update());
+    sqlx::query(AssertSqlSafe(sql)).bind(player_id).fetch_optional(&mut *tx.conn).await?;
+    check_right(state, &mut tx.conn, settings, player_id).await
+}
+
+/// Whether the player may create another room, as far as can be known without a transaction.
+pub async fn check_right(
+    state: &AppState,
+    conn: &mut AnyConnection,
+    settings: &AllocationSettings,
+    player_id: &str,
+) -> ApiResult<()> {
+    let row = sqlx::query(
         "SELECT CAST(CASE WHEN password_hash IS NOT NULL OR EXISTS (SELECT 1 FROM identities WHERE identities.player_id = players.player_id) \
-         THEN 1 ELSE 0 END AS BIGINT) AS has_account FROM players WHERE player_id = $1{}",
-        if state.database.is_sqlite() { "" } else { " FOR UPDATE OF players" }
-    );
-    let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(player_id).fetch_optional(&mut *tx.conn).await?;
+         THEN 1 ELSE 0 END AS BIGINT) AS has_account FROM players WHERE player_id = $1",
+    )
+    .bind(player_id)
+    .fetch_optional(&mut *conn)
+    .await?;
     let has_account = match row {
         Some(row) => row.try_get::<i64, _>("has_account")? != 0,
         None => false,
@@ -221,7 +283,7 @@ pub async fn check_creator(
         )
         .bind(player_id)
         .bind(state.config.scope())
-        .fetch_one(&mut *tx.conn)
+        .fetch_one(&mut *conn)
         .await?;
         let count: i64 = row.try_get(0)?;
         if count >= i64::from(settings.rooms_per_player) {
@@ -303,16 +365,20 @@ async fn give_up(
         return Ok(());
     }
     let Some(server_id) = stored.server_id.filter(|_| stored.status == Status::Ready) else { return Ok(()) };
+    // Before its seats, as everywhere.
+    let sql = format!("SELECT server_id FROM servers WHERE server_id = $1{}", state.database.for_update());
+    sqlx::query(AssertSqlSafe(sql)).bind(&server_id).fetch_optional(&mut *tx.conn).await?;
     for own in [
         "DELETE FROM seats WHERE server_id = $1 AND player_id = $2",
         "DELETE FROM seats WHERE server_id = $1 AND leader_id = $2 AND player_id IS NULL",
     ] {
         sqlx::query(own).bind(&server_id).bind(player_id).execute(&mut *tx.conn).await?;
     }
-    changes::record(&state.database, tx, std::slice::from_ref(&server_id)).await?;
     let is_own = stored.creator.as_deref() == Some(player_id);
     if is_last && is_own && records::is_empty(&state.database, tx, &server_id, true).await? {
         records::end(tx, allocation_id, "it was given up").await?;
+        return Ok(());
     }
+    changes::record(&state.database, tx, &[server_id]).await?;
     Ok(())
 }

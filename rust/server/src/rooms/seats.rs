@@ -62,8 +62,8 @@ pub fn draining() -> ApiError {
     ApiError::new(Code::RoomDraining, "the room accepts no new players")
 }
 
-/// Reserves `seats` places, all or none. What the player had reserved before, anywhere, is given back. Returns the code by which
-/// others claim the places beyond the first.
+/// Reserves `seats` places, all or none. What the player had reserved before, anywhere, is given back; if the room is full, it is
+/// kept. Returns the code by which others claim the places beyond the first.
 pub async fn reserve(
     database: &Database,
     tx: &mut Transaction,
@@ -71,7 +71,37 @@ pub async fn reserve(
     arrival: &Arrival<'_>,
     seats: u32,
 ) -> ApiResult<Option<String>> {
+    let (party_code, changed) = reserve_unrecorded(database, tx, room_id, arrival, seats).await?;
+    changes::record(database, tx, &changed).await?;
+    Ok(party_code)
+}
+
+/// The same for a transaction that records the changed rooms, which are returned, itself.
+pub async fn reserve_unrecorded(
+    database: &Database,
+    tx: &mut Transaction,
+    room_id: &str,
+    arrival: &Arrival<'_>,
+    seats: u32,
+) -> ApiResult<(Option<String>, Vec<String>)> {
     let places = lock_room(database, tx, room_id).await?;
+    // By others: whoever holds a seat, or the leader whose party has yet to claim it.
+    let taken: i64 = sqlx::query(
+        "SELECT COUNT(*) FROM seats WHERE server_id = $1 AND expires_at > $2 AND COALESCE(player_id, leader_id, '') <> $3",
+    )
+    .bind(room_id)
+    .bind(tx.now)
+    .bind(arrival.player_id)
+    .fetch_one(&mut *tx.conn)
+    .await?
+    .try_get(0)?;
+    let free = (places - taken).max(0);
+    if free < i64::from(seats) {
+        return Err(ApiError::new(
+            Code::RoomFull,
+            format!("the room has {free} free seats, {seats} are needed"),
+        ));
+    }
     let mut changed = vec![room_id.to_owned()];
     for own in [
         "DELETE FROM seats WHERE player_id = $1 RETURNING server_id",
@@ -81,19 +111,6 @@ pub async fn reserve(
         for row in rows {
             changed.push(row.try_get("server_id")?);
         }
-    }
-    let taken: i64 = sqlx::query("SELECT COUNT(*) FROM seats WHERE server_id = $1 AND expires_at > $2")
-        .bind(room_id)
-        .bind(tx.now)
-        .fetch_one(&mut *tx.conn)
-        .await?
-        .try_get(0)?;
-    let free = (places - taken).max(0);
-    if free < i64::from(seats) {
-        return Err(ApiError::new(
-            Code::RoomFull,
-            format!("the room has {free} free seats, {seats} are needed"),
-        ));
     }
     let party_code = (seats > 1).then(party_code).transpose()?;
     let party_hash = party_code.as_deref().map(party_hash);
@@ -115,8 +132,7 @@ pub async fn reserve(
     }
     changed.sort_unstable();
     changed.dedup();
-    changes::record(database, tx, &changed).await?;
-    Ok(party_code)
+    Ok((party_code, changed))
 }
 
 /// Claims a seat of a party in the room: the one that the player has claimed before, or one that nobody has.

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod admin;
+mod allocated_servers;
 mod attacks;
 mod bad_input;
 mod conflicts;

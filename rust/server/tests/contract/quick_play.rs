@@ -1,5 +1,7 @@
 //! Quick play: a seat wherever there is one, and no more rooms than it takes.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, Backend, at_once, on_both_databases, text};
@@ -34,6 +36,13 @@ async fn play(backend: &Backend, token: &str, request_id: &str, change: Value) -
 
 fn room_of(answer: Answer) -> String {
     text(&answer.expect(200)["ticket"]["room"]["room_id"])
+}
+
+/// Waits until so many requests have come.
+async fn until_waiting(backend: &Backend, count: i64) {
+    while backend.count("SELECT COUNT(*) FROM room_requests").await != count {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Rooms by their number of seats that are reserved, the fullest first.
@@ -95,6 +104,52 @@ on_both_databases! {
         };
         let (answer, ()) = tokio::join!(until_ready(backend, "/v1/rooms/quick-play", &ada, body.clone()), freed);
         assert_eq!(room_of(answer), room);
+    }
+
+    async fn a_request_that_waits_is_noted_now_and_then(backend) {
+        let ada = player(backend).await;
+        let body = json!({"request_id": "1", "wait_seconds": 3});
+        let waits = backend.post("/v1/rooms/quick-play", &ada, &body);
+        let marks = async {
+            until_waiting(backend, 1).await;
+            backend.execute("UPDATE room_requests SET polled_at = polled_at + 1000000").await;
+            backend.count("SELECT polled_at FROM room_requests").await
+        };
+        let (answer, marked) = tokio::join!(waits, marks);
+        assert_eq!(answer.expect(200)["status"], "waiting");
+        // It has looked again, and has written nothing.
+        assert_eq!(backend.count("SELECT polled_at FROM room_requests").await, marked);
+        let body = json!({"request_id": "1", "wait_seconds": 20});
+        let waits = backend.post("/v1/rooms/quick-play", &ada, &body);
+        let is_noted = async {
+            while backend.count("SELECT polled_at FROM room_requests").await == marked {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            backend.execute("UPDATE room_requests SET polled_at = 1").await;
+            while backend.count("SELECT polled_at FROM room_requests").await == 1 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::select! { answer = waits => panic!("it was not noted: {answer:?}"), () = is_noted => {} }
+    }
+
+    async fn of_a_players_requests_the_newest_gets_the_seat(backend) {
+        let room = backend.server("Pond", json!({"players": 2, "max_players": 2})).await;
+        let ada = player(backend).await;
+        let older = json!({"request_id": "older", "wait_seconds": 4});
+        let newer = async {
+            until_waiting(backend, 1).await;
+            let freed = async {
+                until_waiting(backend, 2).await;
+                backend.serve(&format!("/v1/servers/{room}/heartbeat"), &json!({"sequence": 1, "players": 0})).await.expect(200);
+            };
+            let body = json!({"request_id": "newer", "wait_seconds": 20});
+            tokio::join!(backend.post("/v1/rooms/quick-play", &ada, &body), freed).0
+        };
+        let (older, newer) = tokio::join!(backend.post("/v1/rooms/quick-play", &ada, &older), newer);
+        assert_eq!(newer.expect(200)["status"], "ready");
+        let older = older.expect(200);
+        assert_eq!((&older["status"], &older["ticket"]), (&json!("waiting"), &Value::Null));
     }
 
     async fn a_player_with_many_rooms_waits_rather_than_creates(backend, |config| {

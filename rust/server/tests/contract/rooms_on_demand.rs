@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::harness::{Answer, Backend, on_both_databases, text};
+use crate::harness::{Answer, Backend, at_once, on_both_databases, text};
 
 /// A server that registers and then stays until it is asked to end, or the test is over. `$1` is its port.
 pub const SERVER: &str = r#"
@@ -20,7 +20,8 @@ while [ -e "$BACKEND_SERVER_KEY_FILE" ]; do sleep 0.1; done
 "#;
 
 /// A server that starts for ever. It ends with the test.
-const HANGING: &str = r#"trap 'exit 0' TERM; while [ -e "$BACKEND_SERVER_KEY_FILE" ]; do sleep 0.1; done"#;
+pub const HANGING: &str =
+    r#"trap 'exit 0' TERM; while [ -e "$BACKEND_SERVER_KEY_FILE" ]; do sleep 0.1; done"#;
 
 fn free_port() -> u16 {
     let socket = std::net::UdpSocket::bind(("127.0.0.1", 0)).expect("bound");
@@ -67,7 +68,7 @@ async fn create(backend: &Backend, token: &str, request_id: &str, room: Value) -
     until_ready(backend, "/v1/rooms", token, json!({"request_id": request_id, "room": room})).await
 }
 
-async fn cancel(backend: &Backend, token: &str, request_id: &str) {
+pub async fn cancel(backend: &Backend, token: &str, request_id: &str) {
     let path = format!("/v1/rooms/requests/{request_id}");
     backend.send(backend.request(Method::DELETE, &path).bearer_auth(token)).await.expect(204);
 }
@@ -259,6 +260,18 @@ on_both_databases! {
         let session = backend.post("/v1/auth/register", "", &account).await;
         let token = text(&session.body["access_token"]);
         create(backend, &token, "one", json!({})).await.expect(200);
+    }
+
+    /// Many at once would be sent away with `rate_limited` if their passwords were hashed.
+    async fn what_is_refused_is_refused_without_a_hash_of_the_password(backend, |config| {
+        with_servers(config, SERVER, &json!({"creators": "accounts"}));
+    }) {
+        let ada = player(backend).await;
+        let bodies: Vec<Value> =
+            (0..150).map(|id| json!({"request_id": id.to_string(), "room": {"password": "frog"}})).collect();
+        for answer in at_once(bodies.iter().map(|body| backend.post("/v1/rooms", &ada, body))).await {
+            answer.refused(403, "room_creation_refused");
+        }
     }
 
     async fn a_spare_is_a_room_at_once(backend, |config| {

@@ -118,14 +118,20 @@ impl FollowedRooms {
         self.lock().in_order.clone()
     }
 
-    /// Takes at most `most` updates, the oldest first. Taken one after the other, they lead from the list as it was to the
-    /// list as it is.
-    pub fn take_updates(&self, most: usize) -> Vec<RoomUpdate> {
+    /// Number of rooms now.
+    pub(super) fn len(&self) -> usize {
+        self.lock().in_order.len()
+    }
+
+    /// Takes the updates of at most `most` rooms, the oldest first, and returns whether there are more. Taken one after the
+    /// other, they lead from the list as it was to the list as it is. A room that is as it was has no update, but is counted:
+    /// what a call costs is limited.
+    pub fn take_updates(&self, most: usize) -> (Vec<RoomUpdate>, bool) {
         let mut list = self.lock();
-        let mut updates = Vec::with_capacity(most.min(list.queue.len()));
-        while updates.len() < most
-            && let Some(room_id) = list.queue.pop_front()
-        {
+        let most = most.min(list.queue.len());
+        let mut updates = Vec::with_capacity(most);
+        for _ in 0..most {
+            let Some(room_id) = list.queue.pop_front() else { break };
             let before = list.pending.remove(&room_id).flatten();
             let now = list.by_id.get(&room_id).cloned();
             match (before, now) {
@@ -136,12 +142,13 @@ impl FollowedRooms {
                 _ => {}
             }
         }
-        updates
+        (updates, !list.queue.is_empty())
     }
 
     /// The ids of all rooms.
     pub(super) fn ids(&self) -> HashSet<String> {
-        self.lock().by_id.keys().cloned().collect()
+        // The ids are cloned outside of the lock.
+        self.rooms().iter().map(|room| room.room_id.clone()).collect()
     }
 
     /// Takes over rooms as they are now, and removes others.
@@ -202,16 +209,29 @@ mod tests {
         });
         rooms.apply(vec![with_players("a", 0), with_players("b", 0)], []);
         rooms.apply(vec![with_players("a", 1)], ["b".to_owned(), "unknown".to_owned()]);
-        assert_eq!(rooms.take_updates(9), [RoomUpdate::Added(Arc::new(with_players("a", 1)))]);
+        assert_eq!(rooms.take_updates(9).0, [RoomUpdate::Added(Arc::new(with_players("a", 1)))]);
         rooms.apply(vec![with_players("a", 2)], []);
         rooms.apply(vec![with_players("a", 1)], []);
-        assert!(rooms.take_updates(9).is_empty(), "it has changed back");
+        assert!(rooms.take_updates(9).0.is_empty(), "it has changed back");
         rooms.apply(vec![with_players("a", 1)], []);
         let before = told.load(Ordering::Relaxed);
         rooms.replace_all(vec![with_players("a", 1)]);
         assert_eq!(told.load(Ordering::Relaxed), before, "nothing to tell");
         rooms.replace_all(Vec::new());
-        assert_eq!(rooms.take_updates(9), [RoomUpdate::Removed(Arc::new(with_players("a", 1)))]);
+        assert_eq!(rooms.take_updates(9).0, [RoomUpdate::Removed(Arc::new(with_players("a", 1)))]);
+    }
+
+    #[test]
+    fn updates_that_cancel_out_are_counted() {
+        let rooms = FollowedRooms::new(RoomQuery::default(), || {});
+        for id in ["a", "b", "c"] {
+            rooms.apply(vec![with_players(id, 0)], []);
+            rooms.apply(Vec::new(), [id.to_owned()]);
+        }
+        rooms.apply(vec![with_players("d", 0)], []);
+        assert_eq!(rooms.take_updates(2), (Vec::new(), true));
+        let added = RoomUpdate::Added(Arc::new(with_players("d", 0)));
+        assert_eq!(rooms.take_updates(2), (vec![added], false));
     }
 
     #[test]
@@ -236,7 +256,9 @@ mod tests {
             let rooms = FollowedRooms::new(RoomQuery { descending: true, ..RoomQuery::default() }, || {});
             let mut told: HashMap<String, Arc<Room>> = HashMap::new();
             let mut take = |most: usize| -> Result<(), TestCaseError> {
-                for update in rooms.take_updates(most) {
+                let (updates, has_more) = rooms.take_updates(most);
+                prop_assert!(updates.len() <= most && !(has_more && most == usize::MAX));
+                for update in updates {
                     match update {
                         RoomUpdate::Added(room) => prop_assert!(told.insert(room.room_id.clone(), room).is_none()),
                         RoomUpdate::Changed(room) => {

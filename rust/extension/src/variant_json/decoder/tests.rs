@@ -2,9 +2,8 @@ use backend_client::player_store::is_identical;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-use super::object;
-use crate::variant_json::equality::{equal_side_by_side, equals};
-use crate::variant_json::{size, writer};
+use crate::variant_json::equality::equal_side_by_side;
+use crate::variant_json::{Encoding, decoder, equality, error::JsonError, size, typed_value, writer};
 
 /// What Godot 4.6.3 wrote of these.
 const OF_THE_ENGINE: [(&str, &str); 8] = [
@@ -30,6 +29,22 @@ const OF_THE_ENGINE: [(&str, &str); 8] = [
         r#"{"a":"/root/x"}"#,
     ),
 ];
+
+fn object(bytes: &[u8]) -> Result<Map<String, Value>, JsonError> {
+    decoder::object(bytes, Encoding::Plain)
+}
+
+fn size_of(bytes: &[u8]) -> Result<usize, JsonError> {
+    size::size(bytes, Encoding::Plain)
+}
+
+fn text_of(bytes: &[u8]) -> Result<String, JsonError> {
+    writer::text(bytes, Encoding::Plain, 0)
+}
+
+fn equals(bytes: &[u8], known: &Map<String, Value>) -> bool {
+    equality::equals(bytes, Encoding::Plain, known)
+}
 
 const NIL: u32 = 0;
 const BOOL: u32 = 1;
@@ -71,10 +86,13 @@ fn what_the_engine_wrote_is_read() {
 fn a_refusal_names_the_place() {
     let of = |value: &[u8]| object(&member("a", value)).expect_err("refused").to_string();
     let vector = [word(5), vec![0; 8]].concat();
-    assert_eq!(of(&vector), "value.a JSON has no VECTOR2; convert it first");
+    assert_eq!(
+        of(&vector),
+        "value.a JSON has no VECTOR2; convert it first, or turn backend_client/documents/godot_types on"
+    );
     let object_id = [word(OBJECT | WIDE), vec![1; 8]].concat();
     let list = [word(ARRAY), word(2), word(NIL), object_id].concat();
-    assert_eq!(of(&list), "value.a[1] JSON has no OBJECT; convert it first");
+    assert_eq!(of(&list), "value.a[1] OBJECT cannot be saved; convert it first");
     let nan = [word(FLOAT | WIDE), f64::NAN.to_le_bytes().to_vec()].concat();
     assert_eq!(of(&nan), "value.a must be a finite number");
     let by_number = [word(DICTIONARY), word(1), word(INT), word(7), word(NIL)].concat();
@@ -92,7 +110,7 @@ fn the_deepest_that_is_read() {
     let hostile = nested(100_000);
     assert!(object(&member("a", &hostile)).is_err());
     for (levels, is_fit) in [(63, true), (64, false), (100_000, false)] {
-        assert_eq!(size::size(&member("a", &nested(levels))).is_ok(), is_fit, "{levels}");
+        assert_eq!(size_of(&member("a", &nested(levels))).is_ok(), is_fit, "{levels}");
     }
 }
 
@@ -115,7 +133,7 @@ fn what_is_not_understood_is_refused() {
         ("padding with something in it", member("a", &[word(STRING), word(1), vec![b'x', 1, 0, 0]].concat())),
     ] {
         assert!(object(&bytes).is_err(), "{what}");
-        assert!(size::size(&bytes).is_err(), "{what}");
+        assert!(size_of(&bytes).is_err(), "{what}");
     }
 }
 
@@ -124,7 +142,7 @@ fn numbers_are_told_apart_bit_for_bit() {
     let real = |value: f64| member("a", &[word(FLOAT | WIDE), value.to_le_bytes().to_vec()].concat());
     let whole = member("a", &[word(INT), word(3)].concat());
     let known = |value: Value| json_object(json!({ "a": value }));
-    assert_eq!(writer::text(&real(3.0), 0).as_deref(), Ok(r#"{"a":3.0}"#));
+    assert_eq!(text_of(&real(3.0)).as_deref(), Ok(r#"{"a":3.0}"#));
     assert!(equals(&real(3.0), &known(json!(3.0))) && equals(&whole, &known(json!(3))));
     assert!(!equals(&real(3.0), &known(json!(3))) && !equals(&whole, &known(json!(3.0))));
     assert!(!equals(&real(-0.0), &known(json!(0.0))) && !equals(&real(0.0), &known(json!(-0.0))));
@@ -133,16 +151,86 @@ fn numbers_are_told_apart_bit_for_bit() {
     assert_eq!(equal_side_by_side(&real(3.0), &whole), None);
 }
 
+/// Values that JSON does not have, in the format of the engine, and what becomes of them.
+#[test]
+fn values_of_godot_name_their_type() {
+    let floats =
+        |numbers: &[f32]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>();
+    let vector = [word(5), floats(&[0.1, -2.0])].concat();
+    let wide = [word(0x5 | WIDE), 0.1f64.to_le_bytes().to_vec(), 2f64.to_le_bytes().to_vec()].concat();
+    let bytes_of = [word(29), word(5), vec![1, 2, 3, 254, 255, 0, 0, 0]].concat();
+    let vectors = [word(35), word(2), floats(&[1.0, 2.0, 3.0, 0.3])].concat();
+    let path = bytes("160000000100008000000000010000000100000061000000");
+    for (value, json) in [
+        (vector, json!({"$godot": "Vector2", "value": [0.1, -2.0]})),
+        (wide, json!({"$godot": "Vector2", "value": [0.1, 2.0]})),
+        (
+            [word(10), [1i32, -2, 3].iter().flat_map(|number| number.to_le_bytes()).collect()].concat(),
+            json!({"$godot": "Vector3i", "value": [1, -2, 3]}),
+        ),
+        (
+            [word(20), floats(&[1.0, 0.5, 0.0, 1.0])].concat(),
+            json!({"$godot": "Color", "value": [1.0, 0.5, 0.0, 1.0]}),
+        ),
+        (bytes_of, json!({"$godot": "PackedByteArray", "value": "AQID/v8="})),
+        (vectors, json!({"$godot": "PackedVector2Array", "value": [1.0, 2.0, 3.0, 0.3]})),
+        (path, json!({"$godot": "NodePath", "value": "/a"})),
+    ] {
+        let encoded = member("a", &value);
+        let expected = json_object(json!({ "a": json }));
+        assert_eq!(decoder::object(&encoded, Encoding::Typed), Ok(expected.clone()));
+        let text = writer::text(&encoded, Encoding::Typed, 0).expect("text");
+        assert_eq!(text, serde_json::to_string(&expected).expect("text"));
+        assert_eq!(size::size(&encoded, Encoding::Typed), Ok(text.len()));
+        assert!(equality::equals(&encoded, Encoding::Typed, &expected), "{text}");
+    }
+    let nan = member("a", &[word(5), floats(&[f32::NAN, 0.0])].concat());
+    let refused = decoder::object(&nan, Encoding::Typed).expect_err("refused").to_string();
+    assert_eq!(refused, "value.a[0] must be a finite number");
+    let color = member("a", &[word(0x14 | WIDE), vec![0; 32]].concat());
+    assert!(decoder::object(&color, Encoding::Typed).is_err(), "a Color has no wide form");
+}
+
+/// A Dictionary of a game that looks like such a value stays a Dictionary.
+#[test]
+fn the_mark_in_a_dictionary_is_escaped() {
+    for (key, written) in [
+        ("$godot", "$$godot"),
+        ("$$godot", "$$$godot"),
+        ("godot", "godot"),
+        ("$", "$"),
+        ("$godots", "$godots"),
+    ] {
+        let encoded = member(key, &word(NIL));
+        let expected = json_object(json!({ written: null }));
+        assert_eq!(decoder::object(&encoded, Encoding::Typed), Ok(expected.clone()));
+        assert!(equality::equals(&encoded, Encoding::Typed, &expected), "{key}");
+        assert_eq!(typed_value::without_escape(written), key);
+        assert_eq!(object(&encoded), Ok(json_object(json!({ key: null }))), "plain JSON has no escapes");
+    }
+}
+
+#[test]
+fn a_number_of_32_bits_has_its_fewest_digits() {
+    for number in [0.1, -0.0, 1.0, 16_777_217.0, f32::MIN_POSITIVE, f32::MAX, f32::MIN, 1e-45, 0.333_333_34] {
+        let wide = super::widened(number);
+        assert_eq!((wide as f32).to_bits(), number.to_bits(), "{number}");
+        assert!(wide.to_string().len() <= f64::from(number).to_string().len(), "{number}");
+    }
+    assert_eq!(super::widened(0.1).to_string(), "0.1");
+    assert!(super::widened(f32::INFINITY).is_infinite() && super::widened(f32::NAN).is_nan());
+}
+
 proptest! {
     /// All readings agree with serde_json's idea of the same.
     #[test]
     fn what_is_written_is_read(written in any_object(), other in any_object(), names: bool) {
         let bytes = encoded(&Value::Object(written.clone()), names);
         prop_assert_eq!(object(&bytes), Ok(written.clone()));
-        prop_assert_eq!(size::size(&bytes), Ok(serde_json::to_string(&written)?.len()));
+        prop_assert_eq!(size_of(&bytes), Ok(serde_json::to_string(&written)?.len()));
         prop_assert!(equals(&bytes, &written));
         prop_assert_eq!(equals(&bytes, &other), is_identical(&written, &other));
-        let text = writer::text(&bytes, 0).map_err(|unfit| TestCaseError::fail(unfit.to_string()))?;
+        let text = text_of(&bytes).map_err(|unfit| TestCaseError::fail(unfit.to_string()))?;
         prop_assert_eq!(text, serde_json::to_string(&written)?);
     }
 
@@ -220,15 +308,22 @@ proptest! {
     }
 }
 
+/// In both encodings.
 fn agree(bytes: &[u8]) -> Result<(), TestCaseError> {
-    let text = writer::text(bytes, 0);
+    agree_as(bytes, Encoding::Plain)?;
+    agree_as(bytes, Encoding::Typed)
+}
+
+fn agree_as(bytes: &[u8], encoding: Encoding) -> Result<(), TestCaseError> {
+    let object = |bytes| decoder::object(bytes, encoding);
+    let text = writer::text(bytes, encoding, 0);
     match (&text, object(bytes)) {
         (Ok(text), Ok(object)) => prop_assert_eq!(serde_json::from_str::<Map<String, Value>>(text)?, object),
         (Err(unwritten), Err(unbuilt)) => prop_assert_eq!(unwritten, &unbuilt),
         (text, object) => prop_assert!(false, "{text:?}, but {object:?}"),
     }
     prop_assert_eq!(equal_side_by_side(bytes, bytes), Some(true));
-    match (object(bytes), size::size(bytes)) {
+    match (object(bytes), size::size(bytes, encoding)) {
         // Of a key that is there twice, the last counts: only the size knows of both.
         (Ok(object), Ok(size)) => prop_assert!(size >= serde_json::to_string(&object)?.len()),
         (Err(built), Err(measured)) => prop_assert_eq!(built, measured),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use backend_protocol::Code;
 use tokio::sync::{Notify, watch};
 
-use super::event_stream::EventStream;
+use super::event_stream::{EventStream, NewFollower};
 use super::event_text::Position;
 use super::group::GroupKey;
 use super::room_index::RoomIndex;
@@ -130,16 +130,27 @@ impl Followers {
             let is_behind = |read: i64| resumed.as_ref().is_some_and(|resumed| resumed.number > read);
             if let Some(read) = read
                 && (readings > 1 || !is_behind(read))
-                && let Some(index) = &mut *self.index()
-                && let Some(key) = key.take()
+                && let Some(follower) = self.follow(&mut key, resumed.as_ref())
             {
-                return index.follow(key, resumed.as_ref());
+                let follower = follower?;
+                let begun = tokio::task::spawn_blocking(move || follower.begin()).await;
+                return begun.map_err(anyhow::Error::from)?;
             }
             readings += u32::from(read.is_some());
             self.0.wake.notify_one();
             let changed = read_up_to.changed().await;
             changed.map_err(|_| ApiError::from(anyhow::anyhow!("rooms are not read any more")))?;
         }
+    }
+
+    /// None while the rooms are not read: then `key` is still there.
+    fn follow(
+        &self,
+        key: &mut Option<GroupKey>,
+        resumed: Option<&Position>,
+    ) -> Option<ApiResult<NewFollower>> {
+        let mut index = self.index();
+        Some(index.as_mut()?.follow(key.take()?, resumed))
     }
 
     /// Says that a transaction of this process that changes rooms was committed.

@@ -2,11 +2,11 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::{Bytes, HttpBody};
 use http_body::Frame;
+use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::admission::Place;
@@ -14,8 +14,8 @@ use super::event_stream::EventStream;
 
 /// The events of one follower. Written here rather than with axum's `Sse`, which copies each event for each follower.
 pub struct EventBody {
-    stream: EventStream,
-    sent: usize,
+    first: Option<Box<dyn Iterator<Item = Bytes> + Send>>,
+    later: Receiver<Bytes>,
     ends_at: Pin<Box<Sleep>>,
     /// Given back with the body.
     _place: Place,
@@ -23,7 +23,8 @@ pub struct EventBody {
 
 impl EventBody {
     pub fn new(stream: EventStream, place: Place, ends_at: Instant) -> Self {
-        Self { stream, sent: 0, ends_at: Box::pin(sleep_until(ends_at)), _place: place }
+        let EventStream { first, later } = stream;
+        Self { first: Some(first), later, ends_at: Box::pin(sleep_until(ends_at)), _place: place }
     }
 }
 
@@ -35,17 +36,14 @@ impl HttpBody for EventBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if let Some(first) = self.stream.first.get(self.sent).cloned() {
-            self.sent += 1;
-            if self.sent == self.stream.first.len() {
-                // Of a long list, which others need no more.
-                (self.stream.first, self.sent) = (Arc::default(), 0);
-            }
-            return Poll::Ready(Some(Ok(Frame::data(first))));
+        if let Some(event) = self.first.as_mut().and_then(Iterator::next) {
+            return Poll::Ready(Some(Ok(Frame::data(event))));
         }
+        // The rooms of a long list.
+        self.first = None;
         if self.ends_at.as_mut().poll(context).is_ready() {
             return Poll::Ready(None);
         }
-        self.stream.later.poll_recv(context).map(|event| event.map(|event| Ok(Frame::data(event))))
+        self.later.poll_recv(context).map(|event| event.map(|event| Ok(Frame::data(event))))
     }
 }

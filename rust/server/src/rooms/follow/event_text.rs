@@ -1,6 +1,8 @@
 //! Events as they are sent, and the positions in their ids.
 
 use std::fmt;
+use std::iter::Peekable;
+use std::vec::IntoIter;
 
 use axum::body::Bytes;
 use backend_protocol::rooms::{EVENT_CHANGE, EVENT_RESET};
@@ -56,35 +58,55 @@ fn tag_of(backend_id: &str) -> &str {
 }
 
 /// The events for a change of a list, in as many parts as it takes; the last one has the id. Without rooms, a reset is one
-/// event, and a change none.
-pub fn changes(name: EventName, rooms: &[Bytes], removed: &[&str], id: &str) -> Vec<Bytes> {
-    let mut parts: Vec<(&[Bytes], &[&str])> = Vec::new();
-    let (mut from, mut size) = (0, 0);
-    for (index, room) in rooms.iter().enumerate() {
-        if size + room.len() > MAX_PART_BYTES && index > from {
-            parts.push((&rooms[from..index], &[]));
-            (from, size) = (index, 0);
+/// event, and a change none. A part is written when it is taken: a long list is never there twice.
+pub struct Events {
+    name: EventName,
+    rooms: Peekable<Box<dyn Iterator<Item = Bytes> + Send>>,
+    removed: IntoIter<String>,
+    id: String,
+    is_begun: bool,
+    has_ended: bool,
+}
+
+impl Events {
+    pub fn new(
+        name: EventName,
+        rooms: impl Iterator<Item = Bytes> + Send + 'static,
+        removed: Vec<String>,
+        id: String,
+    ) -> Self {
+        let rooms: Box<dyn Iterator<Item = Bytes> + Send> = Box::new(rooms);
+        let (rooms, removed) = (rooms.peekable(), removed.into_iter());
+        Self { name, rooms, removed, id, is_begun: false, has_ended: false }
+    }
+}
+
+impl Iterator for Events {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        if self.has_ended {
+            return None;
         }
-        size += room.len();
-    }
-    if from < rooms.len() {
-        parts.push((&rooms[from..], &[]));
-    }
-    let mut removed = removed.chunks(MAX_PART_REMOVED);
-    if let Some(last) = parts.last_mut() {
-        last.1 = removed.next().unwrap_or_default();
-    }
-    parts.extend(removed.map(|removed| (&[][..], removed)));
-    if parts.is_empty() && name == EventName::Reset {
-        parts.push((&[], &[]));
-    }
-    let last = parts.len().saturating_sub(1);
-    let events = parts.iter().enumerate().map(|(index, (rooms, removed))| {
+        let (mut rooms, mut size) = (Vec::new(), 0);
+        let fits =
+            |room: &Bytes, size: usize, is_first: bool| is_first || size + room.len() <= MAX_PART_BYTES;
+        while let Some(room) = self.rooms.next_if(|room| fits(room, size, rooms.is_empty())) {
+            size += room.len();
+            rooms.push(room);
+        }
+        let has_rooms_left = self.rooms.peek().is_some();
+        let most = if has_rooms_left { 0 } else { MAX_PART_REMOVED };
+        let removed: Vec<String> = self.removed.by_ref().take(most).collect();
+        self.has_ended = !has_rooms_left && self.removed.as_slice().is_empty();
+        if rooms.is_empty() && removed.is_empty() && self.name == EventName::Change {
+            return None;
+        }
         // A reset begins with its first event.
-        let name = if index == 0 { name } else { EventName::Change };
-        event(name, rooms, removed, (index == last).then_some(id))
-    });
-    events.collect()
+        let name = if self.is_begun { EventName::Change } else { self.name };
+        self.is_begun = true;
+        Some(event(name, &rooms, &removed, self.has_ended.then_some(&*self.id)))
+    }
 }
 
 /// What an event does to the list.
@@ -103,7 +125,7 @@ impl fmt::Display for EventName {
     }
 }
 
-fn event(name: EventName, rooms: &[Bytes], removed: &[&str], id: Option<&str>) -> Bytes {
+fn event(name: EventName, rooms: &[Bytes], removed: &[String], id: Option<&str>) -> Bytes {
     let size: usize = rooms.iter().map(|room| room.len() + 1).sum();
     let mut text = Vec::with_capacity(size + removed.len() * 40 + 128);
     text.extend_from_slice(format!("event: {name}\n").as_bytes());

@@ -1,12 +1,12 @@
 //! Followers of the same query.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::body::Bytes;
 use backend_protocol::rooms::{MAX_FOLLOWED_ROOMS, Room, RoomFilter, RoomQuery, RoomSort};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use super::event_text::{self, EventName};
+use super::event_text::{EventName, Events};
 use super::indexed_room::IndexedRoom;
 use crate::http::ApiResult;
 use crate::registration::folded;
@@ -23,18 +23,39 @@ pub struct GroupKey {
 
 impl GroupKey {
     pub fn new(query: &RoomQuery) -> ApiResult<Self> {
-        let query = RoomQuery {
+        let mut query = RoomQuery {
             sort: RoomSort::default(),
             descending: false,
             cursor: None,
             limit: None,
             ..query.clone()
         };
+        let fields = query.fields.is_some().then(|| {
+            let mut fields: Vec<String> = query.field_list().map(str::to_owned).collect();
+            fields.sort_unstable();
+            fields.dedup();
+            fields
+        });
+        query.fields = fields.as_ref().map(|fields| fields.join(","));
         Ok(Self {
             text: serde_json::to_string(&query).map_err(anyhow::Error::from)?,
             filter: RoomFilter::new(&query, folded)?,
-            fields: query.fields.is_some().then(|| query.field_list().map(str::to_owned).collect()),
+            fields,
         })
+    }
+
+    pub fn keeps(&self, room: &Room) -> bool {
+        self.filter.keeps(room)
+    }
+
+    /// The room as this query's followers see it.
+    pub fn json(&self, room: &IndexedRoom) -> Bytes {
+        let Some(fields) = &self.fields else { return room.json.clone() };
+        let mut value = serde_json::to_value(&room.room).unwrap_or_default();
+        if let Some(room) = value.as_object_mut() {
+            room.retain(|name, _| name == "room_id" || fields.contains(name));
+        }
+        value.to_string().into()
     }
 }
 
@@ -46,26 +67,27 @@ pub struct Replaced {
 
 /// The followers of a query.
 pub struct Group {
-    key: GroupKey,
+    pub key: Arc<GroupKey>,
     followers: Vec<Sender<Bytes>>,
-    /// How many rooms are on the list.
-    count: usize,
-    /// The whole list as events, until it changes.
-    whole: Option<Arc<[Bytes]>>,
+    /// How many rooms were on the list when the first follower came, once they are counted.
+    count: Arc<OnceLock<usize>>,
+    /// By how many there are more or fewer since.
+    growth: isize,
 }
 
 impl Group {
-    pub fn new<'a>(key: GroupKey, rooms: impl Iterator<Item = &'a Arc<IndexedRoom>>) -> Self {
-        let count = rooms.filter(|room| key.filter.keeps(&room.room)).count();
-        Self { key, followers: Vec::new(), count, whole: None }
+    pub fn new(key: GroupKey) -> Self {
+        Self { key: Arc::new(key), followers: Vec::new(), count: Arc::default(), growth: 0 }
     }
 
-    pub fn keeps(&self, room: &Room) -> bool {
-        self.key.filter.keeps(room)
+    /// Where the first follower puts the count.
+    pub fn count(&self) -> Arc<OnceLock<usize>> {
+        Arc::clone(&self.count)
     }
 
-    pub const fn is_too_long(&self) -> bool {
-        self.count > MAX_FOLLOWED_ROOMS
+    pub fn is_too_long(&self) -> bool {
+        let count = self.count.get().and_then(|count| count.checked_add_signed(self.growth));
+        count.is_some_and(|count| count > MAX_FOLLOWED_ROOMS)
     }
 
     /// Adds a follower, and returns what it will be sent.
@@ -75,57 +97,35 @@ impl Group {
         receiver
     }
 
-    /// The room as this query's followers see it.
-    pub fn json(&self, room: &IndexedRoom) -> Bytes {
-        let Some(fields) = &self.key.fields else { return room.json.clone() };
-        let mut value = serde_json::to_value(&room.room).unwrap_or_default();
-        if let Some(room) = value.as_object_mut() {
-            room.retain(|name, _| name == "room_id" || fields.contains(name));
-        }
-        value.to_string().into()
-    }
-
-    /// The whole list as events. Those who come at the same time share it.
-    pub fn whole<'a>(&mut self, rooms: impl Iterator<Item = &'a Arc<IndexedRoom>>, id: &str) -> Arc<[Bytes]> {
-        if let Some(whole) = &self.whole {
-            return Arc::clone(whole);
-        }
-        let rooms: Vec<Bytes> =
-            rooms.filter(|room| self.keeps(&room.room)).map(|room| self.json(room)).collect();
-        let whole: Arc<[Bytes]> = event_text::changes(EventName::Reset, &rooms, &[], id).into();
-        self.whole = Some(Arc::clone(&whole));
-        whole
-    }
-
     /// Sends what of `changes` concerns this list.
     pub fn publish(&mut self, changes: &[Replaced], id: &str) {
         let (mut rooms, mut removed) = (Vec::new(), Vec::new());
         for Replaced { old, new } in changes {
-            let old = old.as_ref().filter(|room| self.keeps(&room.room));
-            let new = new.as_ref().filter(|room| self.keeps(&room.room));
+            let old = old.as_ref().filter(|room| self.key.keeps(&room.room));
+            let new = new.as_ref().filter(|room| self.key.keeps(&room.room));
             match (old, new) {
                 (None, None) => {}
                 (None, Some(new)) => {
-                    self.count += 1;
-                    rooms.push(self.json(new));
+                    self.growth += 1;
+                    rooms.push(self.key.json(new));
                 }
                 (Some(old), Some(new)) => {
-                    let json = self.json(new);
-                    if json != self.json(old) {
+                    let json = self.key.json(new);
+                    if json != self.key.json(old) {
                         rooms.push(json);
                     }
                 }
                 (Some(old), None) => {
-                    self.count = self.count.saturating_sub(1);
-                    removed.push(old.room.room_id.as_str());
+                    self.growth -= 1;
+                    removed.push(old.room.room_id.clone());
                 }
             }
         }
         if rooms.is_empty() && removed.is_empty() {
             return;
         }
-        self.whole = None;
-        let events = event_text::changes(EventName::Change, &rooms, &removed, id);
+        let events: Vec<Bytes> =
+            Events::new(EventName::Change, rooms.into_iter(), removed, id.to_owned()).collect();
         self.send(&events);
         if self.is_too_long() {
             // They come back, and are refused with the reason.

@@ -1,13 +1,14 @@
 //! The public rooms of this game in memory, while somebody follows them.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backend_protocol::rooms::Room;
 
-use super::event_stream::EventStream;
-use super::event_text::{self, EventName, Position};
+use super::event_stream::NewFollower;
+use super::event_text::{self, Position};
 use super::group::{Group, GroupKey, Replaced};
 use super::indexed_room::IndexedRoom;
 use super::too_many_rooms;
@@ -32,7 +33,7 @@ pub struct RoomIndex {
     rooms: HashMap<String, Known>,
     /// Rooms that have left the list of all.
     gone: HashMap<String, Gone>,
-    groups: HashMap<String, Group>,
+    pub(super) groups: HashMap<String, Group>,
 }
 
 impl RoomIndex {
@@ -95,37 +96,30 @@ impl RoomIndex {
         self.gone.retain(|_, gone| gone.seen.elapsed() < retention);
     }
 
-    /// Begins a stream: with what has changed since `resumed`, or with the whole list.
-    pub fn follow(&mut self, key: GroupKey, resumed: Option<&Position>) -> ApiResult<EventStream> {
+    /// Lets a follower in, whose stream begins with what has changed since `resumed`, or with the whole list.
+    pub fn follow(&mut self, key: GroupKey, resumed: Option<&Position>) -> ApiResult<NewFollower> {
         let Self { backend_id, position, rooms, gone, groups } = self;
-        let all = || rooms.values().map(|known| &known.room);
-        let id = position.event_id(backend_id);
-        let group = groups.entry(key.text.clone()).or_insert_with(|| Group::new(key, all()));
+        groups.retain(|_, group| !group.is_empty());
+        let group = groups.entry(key.text.clone());
+        let is_new = matches!(group, Entry::Vacant(_));
+        let group = group.or_insert_with(|| Group::new(key));
         if group.is_too_long() {
             return Err(too_many_rooms());
         }
         let resumed =
             resumed.filter(|resumed| resumed.number <= position.number && resumed.is_recent(position));
-        let first = match resumed {
-            None => group.whole(all(), &id),
-            Some(resumed) => {
-                let (mut changed, mut removed) = (Vec::new(), Vec::new());
-                for known in rooms.values().filter(|known| known.change >= resumed.number) {
-                    if group.keeps(&known.room.room) {
-                        changed.push(group.json(&known.room));
-                    } else {
-                        removed.push(known.room.room.room_id.as_str());
-                    }
-                }
-                let left = gone.iter().filter(|(_, gone)| gone.change >= resumed.number);
-                removed.extend(left.map(|(room_id, _)| room_id.as_str()));
-                let mut events = event_text::changes(EventName::Change, &changed, &removed, &id);
-                if events.is_empty() {
-                    events.push(event_text::heartbeat(&id));
-                }
-                events.into()
-            }
-        };
-        Ok(EventStream { first, later: group.add_follower() })
+        let known = resumed.map(|resumed| resumed.number);
+        let is_new_to_them = |change: i64| known.is_none_or(|known| change >= known);
+        let needed = rooms.values().filter(|room| is_new || is_new_to_them(room.change));
+        let gone = gone.iter().filter(|(_, gone)| known.is_some() && is_new_to_them(gone.change));
+        Ok(NewFollower {
+            key: Arc::clone(&group.key),
+            rooms: needed.map(|known| (Arc::clone(&known.room), known.change)).collect(),
+            known,
+            gone: gone.map(|(room_id, _)| room_id.clone()).collect(),
+            id: position.event_id(backend_id),
+            count: is_new.then(|| group.count()),
+            later: group.add_follower(),
+        })
     }
 }

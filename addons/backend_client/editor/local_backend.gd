@@ -1,0 +1,160 @@
+@tool
+extends RefCounted
+## The backend on this machine: one process, with its data in a folder that git ignores.
+
+signal state_changed
+signal line_printed(text: String, is_error: bool)
+## An admin key was created, which the operator's page asks for.
+signal admin_key_created(key: String)
+
+enum State { STOPPED, STARTING, RUNNING, STOPPING, FAILED }
+
+const BackendProgram := preload("backend_program.gd")
+const ChildProcess := preload("child_process.gd")
+const FreePort := preload("free_port.gd")
+
+const DEFAULT_PORT := 8420
+const READY := "listening on "
+
+var state := State.STOPPED
+## Base URL while it runs.
+var url := ""
+## Why it failed, in one line.
+var error := ""
+var process: ChildProcess
+
+var _folder: String
+var _last_line := ""
+var _admin_key := ""
+var _admin_keys: ChildProcess
+
+
+## Keeps everything in [param folder], an absolute path.
+func _init(folder: String) -> void:
+	_folder = folder
+
+
+## File with the server key. The backend writes it when it is started for the first time.
+func server_key_file() -> String:
+	return _folder.path_join("server.key")
+
+
+func is_active() -> bool:
+	return process != null and process.is_running
+
+
+## Starts `backend-server serve` on [param port], or on another if that is taken.
+func start(port: int, arguments: PackedStringArray) -> void:
+	if is_active():
+		return
+	error = ""
+	_last_line = ""
+	var program := BackendProgram.find()
+	if program.path.is_empty():
+		_fail(program.error)
+		return
+	var made := DirAccess.make_dir_recursive_absolute(_folder)
+	if made != OK:
+		_fail("The folder %s cannot be created: %s." % [_folder, error_string(made)])
+		return
+	var free := FreePort.from(port)
+	var all: PackedStringArray = ["serve", "--listen", "127.0.0.1:%d" % free, "--log", "text"]
+	all.append_array(["--database", _database(), "--server-key-file", server_key_file()])
+	all.append_array(["--issuer", _setting("backend_client/auth/issuer", "backend_client")])
+	all.append_array(["--game", _setting("backend_client/auth/game", "default")])
+	all.append_array(arguments)
+	process = ChildProcess.new()
+	process.name = "backend"
+	process.line_printed.connect(_on_line_printed)
+	process.ended.connect(_on_ended)
+	var started := process.start(program.path, all, {})
+	if started != OK:
+		_fail("%s cannot be started: %s." % [program.path, error_string(started)])
+		return
+	_set_state(State.STARTING)
+
+
+## Ends it in order. On Windows, which has no SIGTERM, without warning: the database survives that.
+func stop() -> void:
+	if not is_active():
+		return
+	_set_state(State.STOPPING)
+	if ChildProcess.can_terminate():
+		process.terminate()
+	else:
+		process.kill()
+
+
+func poll() -> void:
+	if is_active():
+		process.poll()
+	if _admin_keys != null and _admin_keys.is_running:
+		_admin_keys.poll()
+
+
+## Creates a key for the operator's page, once for as long as the editor runs. Emits
+## [signal admin_key_created].
+func create_admin_key() -> void:
+	if not _admin_key.is_empty():
+		admin_key_created.emit(_admin_key)
+		return
+	if _admin_keys != null and _admin_keys.is_running:
+		return
+	_admin_keys = ChildProcess.new()
+	_admin_keys.line_printed.connect(_on_admin_key_line)
+	_admin_keys.start(
+		BackendProgram.find().path, ["admin-keys", "create", "--database", _database()], {}
+	)
+
+
+## Whether an admin key is being created.
+func is_busy() -> bool:
+	return _admin_keys != null and _admin_keys.is_running
+
+
+func _on_admin_key_line(text: String, is_error: bool) -> void:
+	for word: String in text.split(" ", false):
+		if word.begins_with("gak_"):
+			_admin_key = word
+			admin_key_created.emit(word)
+			return
+	if is_error:
+		line_printed.emit(text, true)
+
+
+func _on_line_printed(text: String, is_error: bool) -> void:
+	line_printed.emit(text, is_error)
+	if not text.is_empty():
+		_last_line = text
+	if state == State.STARTING and text.begins_with(READY):
+		url = text.trim_prefix(READY).strip_edges()
+		_set_state(State.RUNNING)
+
+
+func _on_ended() -> void:
+	url = ""
+	if state == State.STOPPING:
+		_set_state(State.STOPPED)
+	elif process.was_killed:
+		_set_state(State.STOPPED)
+	else:
+		_fail("It has ended with exit code %d. %s" % [process.exit_code, _last_line])
+
+
+func _fail(why: String) -> void:
+	error = why.strip_edges()
+	_set_state(State.FAILED)
+
+
+func _set_state(next: State) -> void:
+	state = next
+	state_changed.emit()
+
+
+func _database() -> String:
+	return _folder.path_join("backend.db")
+
+
+static func _setting(path: String, default: String) -> String:
+	var value: String = ProjectSettings.get_setting(path, default)
+	return default if value.is_empty() else value

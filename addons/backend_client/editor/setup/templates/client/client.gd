@@ -1,0 +1,31 @@
+extends Control
+## The client: it logs in as a guest, joins the first room, and shows what the server says.
+
+
+func _ready() -> void:
+	multiplayer.server_disconnected.connect(_show.bind("The server has ended."))
+	var login: BackendLoginResult = await $BackendSession.login_anonymous("Guest").wait()
+	if login.failed():
+		return _show("The login failed: %s" % login.error.message)
+	var page: BackendRoomPage = await $BackendRooms.list_rooms().wait()
+	if page.failed() or page.size() == 0:
+		return _show(page.error.message if page.failed() else "There is no server yet. Start one.")
+	var ticket: BackendJoinTicket = await (
+		$BackendRooms.request_ticket(page.get_room(0).room_id).wait()
+	)
+	if ticket.failed():
+		return _show("The server cannot be joined: %s" % ticket.error.message)
+	$BackendPeerAuth.use_ticket(ticket)
+	var peer := ENetMultiplayerPeer.new()
+	peer.create_client(ticket.address, ticket.port)
+	multiplayer.multiplayer_peer = peer
+
+
+@rpc("authority", "reliable")
+func show_visits(visits: int) -> void:
+	_show("Welcome. Visits: %d" % visits)
+
+
+func _show(text: String) -> void:
+	$Text.text = text
+	print(text)

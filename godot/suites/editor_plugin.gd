@@ -1,0 +1,149 @@
+## The parts of the editor plugin that need no editor: processes, their logs, ports, command lines.
+extends "res://suite.gd"
+
+const ChildProcess := preload("res://addons/backend_client/editor/child_process.gd")
+const FreePort := preload("res://addons/backend_client/editor/free_port.gd")
+const GameProcess := preload("res://addons/backend_client/editor/game_process.gd")
+const LogLines := preload("res://addons/backend_client/editor/log_lines.gd")
+
+const WAIT_TIMEOUT := 15.0
+
+
+func test_output_environment_and_exit_code_of_a_process() -> void:
+	OS.set_environment("PANEL_TEST", "before")
+	var process := ChildProcess.new()
+	var lines := record(process.line_printed)
+	var script := "printf 'one\\ntwo\\033[31m!\\033[0m\\n'; echo $PANEL_TEST >&2; printf last; exit 3"
+	check_eq(process.start("/bin/sh", ["-c", script], {"PANEL_TEST": "inside"}), OK)
+	check_eq(OS.get_environment("PANEL_TEST"), "before", "the editor's own variable")
+	OS.unset_environment("PANEL_TEST")
+	await _until_ended(process)
+	check_eq(process.exit_code, 3)
+	var printed := lines.filter(func(line: Array) -> bool: return not line[1])
+	check_eq(printed, [["one", false], ["two!", false], ["last", false]])
+	check(lines.has(["inside", true]), "no line of standard error: %s" % [lines])
+
+
+func test_a_process_ends_by_sigterm_or_is_killed() -> void:
+	var script := "trap 'exit 7' TERM; echo ready; while :; do sleep 0.02; done"
+	for is_killed: bool in [false, true]:
+		var process := ChildProcess.new()
+		var lines := record(process.line_printed)
+		check_eq(process.start("/bin/sh", ["-c", script], {}), OK)
+		await _until_printed(process, lines, "ready")
+		if is_killed:
+			process.kill()
+			check(process.was_killed and not process.is_running, "it still runs")
+			check_eq(process.exit_code, -1)
+		else:
+			process.terminate()
+			check(process.is_ending and process.is_running, "it is not ending")
+			await _until_ended(process)
+			check_eq(process.exit_code, 7)
+
+
+func test_lines_without_end_and_output_without_lines_stay_bounded() -> void:
+	var process := ChildProcess.new()
+	var lines := record(process.line_printed)
+	process.start("/bin/sh", ["-c", "head -c 300000 /dev/zero | tr '\\0' x"], {})
+	await _until_ended(process)
+	check(lines.size() > 1, "300,000 bytes were one line")
+	for line in lines:
+		check(
+			str(line[0]).length() <= ChildProcess.MAX_LINE, "a line has %d" % str(line[0]).length()
+		)
+
+
+func test_a_program_that_is_missing_has_ended() -> void:
+	var process := ChildProcess.new()
+	if process.start("/no/such/program", [], {}) == OK:
+		await _until_ended(process)
+		check(process.exit_code != 0, "exit code 0")
+
+
+func test_command_lines() -> void:
+	check_eq(
+		GameProcess.split_words('--a  "two words" --b="c d" ""'),
+		PackedStringArray(["--a", "two words", "--b=c d", ""])
+	)
+	var project := ProjectSettings.globalize_path("res://")
+	var server := GameProcess.new()
+	server.role = GameProcess.Role.SERVER
+	server.name = "server-2"
+	server.port = 7778
+	check_eq(
+		server.command_line("--server --port={port}"),
+		PackedStringArray(
+			[
+				"--path",
+				project,
+				"--headless",
+				"--",
+				"--backend-profile=server-2",
+				"--server",
+				"--port=7778",
+			]
+		)
+	)
+	var client := GameProcess.new()
+	client.role = GameProcess.Role.CLIENT
+	client.name = "client-1"
+	check_eq(
+		client.command_line("--resolution 640x360 -- --name={name}"),
+		PackedStringArray(
+			[
+				"--path",
+				project,
+				"--resolution",
+				"640x360",
+				"--",
+				"--backend-profile=client-1",
+				"--name=client-1",
+			]
+		)
+	)
+
+
+func test_the_log_keeps_the_last_lines_and_filters() -> void:
+	var log_lines := LogLines.new()
+	for number in LogLines.MAX_LINES * 2 + 10:
+		log_lines.add("server-1" if number % 2 == 0 else "client-1", "line %d" % number, false)
+	var kept := log_lines.end() - log_lines.first
+	check(kept <= LogLines.MAX_LINES + LogLines.SPARE, "%d lines are kept" % kept)
+	check_eq(log_lines.end(), LogLines.MAX_LINES * 2 + 10)
+	check_eq(log_lines.get_line(log_lines.end() - 1).text, "line 20009")
+	var begin := log_lines.find_last(3, "client-1", "LINE 2000")
+	check_eq(log_lines.get_line(begin).text, "line 20005")
+	log_lines.clear()
+	check_eq(log_lines.end(), log_lines.first)
+
+
+func test_a_port_that_is_used_is_not_given() -> void:
+	var port := FreePort.from(24_000)
+	var server := TCPServer.new()
+	check_eq(server.listen(port, "127.0.0.1"), OK)
+	check(not FreePort.is_free(port), "%d is in use" % port)
+	var next := FreePort.from(port)
+	check(next > port, "%d for %d" % [next, port])
+	check(FreePort.from(port, [next]) > next, "a port that is taken was given")
+	server.stop()
+
+
+func _until_ended(process: ChildProcess) -> void:
+	await until(
+		func() -> bool:
+			process.poll()
+			return not process.is_running,
+		WAIT_TIMEOUT,
+		"the end of the process"
+	)
+
+
+func _until_printed(process: ChildProcess, lines: Array[Array], text: String) -> void:
+	await until(
+		func() -> bool:
+			process.poll()
+			return lines.any(func(line: Array) -> bool: return line[0] == text),
+		WAIT_TIMEOUT,
+		text
+	)
