@@ -5,6 +5,7 @@ mod archive;
 mod build;
 mod notices;
 mod round;
+mod starter;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -102,8 +103,13 @@ pub fn run(options: &Options) -> Result<()> {
         package.add("LICENSE", &licence, false)?;
         package.add("THIRD_PARTY_NOTICES.txt", &server_notices, false)?;
         packages.push(package.finish()?);
+        // The editor's panel starts it. There is one name for it, so that of another Linux is a package of its own only.
+        if *target == own || *target == Platform::WindowsX86_64 {
+            addon.add(&format!("addons/backend_client/bin/{}", server.name), &server.path, true)?;
+        }
     }
-    packages.insert(0, addon.finish()?);
+    let starter = starter::write(&folder.join(format!("backend_client-starter-{version}.zip")))?;
+    packages.splice(0..0, [addon.finish()?, starter]);
     for component in ["backend-extension", "backend-server"] {
         packages.push(components(component, &folder)?);
     }
@@ -112,7 +118,11 @@ pub fn run(options: &Options) -> Result<()> {
         println!("{} ({:.1} MB)", package.display(), package.metadata()?.len() as f64 / 1e6);
     }
     if options.check {
-        round::play(&packages[0], &folder.join(format!("backend-server-{version}-{}.zip", own.name())))?;
+        round::play(
+            &packages[0],
+            &packages[1],
+            &folder.join(format!("backend-server-{version}-{}.zip", own.name())),
+        )?;
     }
     Ok(())
 }

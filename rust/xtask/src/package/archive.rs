@@ -1,7 +1,7 @@
 //! Zip files that have the same bytes whenever they are made from the same files.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -22,14 +22,23 @@ impl Archive {
 
     /// Adds a file. Neither its time nor its owner is kept.
     pub fn add(&mut self, name: &str, file: &Path, executable: bool) -> Result<()> {
+        let content = File::open(file).with_context(|| format!("no {}", file.display()))?;
+        self.write(name, content, executable)
+    }
+
+    /// Adds a file that is made here.
+    pub fn add_text(&mut self, name: &str, text: &str) -> Result<()> {
+        self.write(name, text.as_bytes(), false)
+    }
+
+    fn write(&mut self, name: &str, mut content: impl Read, executable: bool) -> Result<()> {
         let mode = if executable { 0o755 } else { 0o644 };
         let options = SimpleFileOptions::default()
             .compression_method(CompressionMethod::Deflated)
             .last_modified_time(DateTime::default())
             .unix_permissions(mode);
         self.writer.start_file(name, options)?;
-        let mut file = File::open(file).with_context(|| format!("no {}", file.display()))?;
-        io::copy(&mut file, &mut self.writer)?;
+        io::copy(&mut content, &mut self.writer)?;
         Ok(())
     }
 

@@ -1,6 +1,5 @@
 //! One round with the packages alone: the starter project, exported and played on a machine without Rust.
 
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -10,17 +9,17 @@ use anyhow::{Context, Result, ensure};
 use super::archive;
 use crate::backend::Backend;
 use crate::process::Running;
-use crate::{export, godot, process, workspace};
+use crate::{export, godot};
 
 const TIMEOUT: Duration = Duration::from_mins(2);
 /// What the compiler and its tools are called.
 const RUST: [&str; 3] = ["cargo", "rustc", "rustup"];
 
 /// Unpacks both packages into empty folders and plays: log in, join, save, SIGTERM, and once more for what was saved.
-pub fn play(addon: &Path, server: &Path) -> Result<()> {
+pub fn play(addon: &Path, starter: &Path, server: &Path) -> Result<()> {
     let folder = tempfile::Builder::new().prefix("package-").tempdir()?;
     let project = folder.path().join("starter");
-    copy_starter(&project)?;
+    archive::unpack(starter, &project)?;
     archive::unpack(addon, &project)?;
     let programs = folder.path().join("backend");
     archive::unpack(server, &programs)?;
@@ -44,8 +43,11 @@ pub fn play(addon: &Path, server: &Path) -> Result<()> {
         client.wait_for_line(TIMEOUT, |line| line == format!("Welcome. Visits: {visits}"))?;
         server.stop(TIMEOUT)?;
         client.wait_for_line(TIMEOUT, |line| line == "The server has ended.")?;
-        let complaint =
-            server.lines().into_iter().chain(client.lines()).find(|line| godot::is_complaint(line));
+        let complaint = server
+            .lines()
+            .into_iter()
+            .chain(client.lines())
+            .find(|line| godot::is_complaint(line) && !is_known(line));
         ensure!(complaint.is_none(), "{}", complaint.unwrap_or_default());
         drop(client);
     }
@@ -72,15 +74,9 @@ fn without_rust(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// The starter as it is in the repository.
-fn copy_starter(into: &Path) -> Result<()> {
-    let from = workspace::root().join("templates/starter");
-    let mut command = Command::new("git");
-    command.current_dir(&from).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
-    for file in process::output(command)?.split('\0').filter(|file| !file.is_empty()) {
-        let target = into.join(file);
-        fs::create_dir_all(target.parent().unwrap_or(into))?;
-        fs::copy(from.join(file), target)?;
-    }
-    Ok(())
+/// Whether the engine reports a fault of its own: each release export of Godot 4.6 and 4.7 does so when a connection ends over
+/// which an RPC was sent (godotengine/godot, issue 123751).
+fn is_known(line: &str) -> bool {
+    line.contains("Attempt to disconnect a nonexistent connection")
+        && line.contains("Signal: 'tree_exited', callable: ''")
 }
