@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -16,33 +16,13 @@ const TIMEOUT: Duration = Duration::from_mins(10);
 /// Exports every preset of `demo/export_presets.cfg`.
 pub fn run() -> Result<()> {
     let project = workspace::root().join("demo");
-    let file = project.join("export_presets.cfg");
-    let presets = presets(&fs::read_to_string(&file).with_context(|| format!("no {}", file.display()))?);
-    ensure!(!presets.is_empty(), "{} names no preset", file.display());
     library::build(library::Profile::Release)?.is_small()?;
     // The editor loads the debug library while it exports.
     library::build(library::Profile::Debug)?;
     let engine = godot::provide()?;
     engine.import(&project)?;
-    let home = tempfile::Builder::new().prefix("export-").tempdir()?;
-    place_templates(&engine, home.path())?;
-    let mut exported = Vec::new();
-    for (name, path) in presets {
-        let into = project.join(&path);
-        let (folder, file) = into.parent().zip(into.file_name()).context("a preset exports to no file")?;
-        fs::create_dir_all(folder)?;
-        let into = folder.canonicalize()?.join(file);
-        println!("exporting {name} to {}", into.display());
-        let mut command = engine.command(home.path());
-        command.args(["--headless", "--path"]).arg(&project).arg("--export-release").arg(&name).arg(&into);
-        let mut export = Running::start("export", command)?;
-        let status = export.wait(TIMEOUT)?;
-        let complaint = export.lines().into_iter().find(|line| godot::is_complaint(line));
-        if !status.success() || complaint.is_some() || !into.is_file() {
-            bail!("exporting {name} failed ({status}) {}\n{}", complaint.unwrap_or_default(), export.tail());
-        }
-        exported.push(folder.to_owned());
-    }
+    let files = self::project(&engine, &project, |_| Ok(()))?;
+    let exported: Vec<PathBuf> = files.iter().filter_map(|file| file.parent()).map(Path::to_owned).collect();
     let status = verifying(&engine, &exported)?.wait(TIMEOUT)?;
     ensure!(status.success(), "the exports were not found free of secrets ({status})");
     if engine.templates.is_some() {
@@ -51,6 +31,38 @@ pub fn run() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Exports every preset of an imported project, and returns the executables. `prepare` changes the engine's command.
+pub fn project(
+    engine: &Engine,
+    project: &Path,
+    prepare: impl Fn(&mut Command) -> Result<()>,
+) -> Result<Vec<PathBuf>> {
+    let file = project.join("export_presets.cfg");
+    let presets = presets(&fs::read_to_string(&file).with_context(|| format!("no {}", file.display()))?);
+    ensure!(!presets.is_empty(), "{} names no preset", file.display());
+    let home = tempfile::Builder::new().prefix("export-").tempdir()?;
+    place_templates(engine, home.path())?;
+    let mut exported = Vec::new();
+    for (name, path) in presets {
+        let into = project.join(&path);
+        let (folder, file) = into.parent().zip(into.file_name()).context("a preset exports to no file")?;
+        fs::create_dir_all(folder)?;
+        let into = folder.canonicalize()?.join(file);
+        println!("exporting {name} to {}", into.display());
+        let mut command = engine.command(home.path());
+        prepare(&mut command)?;
+        command.args(["--headless", "--path"]).arg(project).arg("--export-release").arg(&name).arg(&into);
+        let mut export = Running::start("export", command)?;
+        let status = export.wait(TIMEOUT)?;
+        let complaint = export.lines().into_iter().find(|line| godot::is_complaint(line));
+        if !status.success() || complaint.is_some() || !into.is_file() {
+            bail!("exporting {name} failed ({status}) {}\n{}", complaint.unwrap_or_default(), export.tail());
+        }
+        exported.push(into);
+    }
+    Ok(exported)
 }
 
 /// Looks for keys and secrets in `files` with the addon's own script. Exits as that does: 1 when there is one.

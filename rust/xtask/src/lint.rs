@@ -13,7 +13,7 @@ use crate::{interrupt, module_graph, process, python, settings, workspace};
 
 /// Pinned: a new release must not turn a green tree red.
 const GDTOOLKIT: &str = "gdtoolkit==4.5.0";
-const PROJECTS: [&str; 5] = ["addons", "demo", "godot", "tests/fixtures", "tests/bench"];
+const PROJECTS: [&str; 6] = ["addons", "demo", "godot", "templates", "tests/fixtures", "tests/bench"];
 
 /// Formats everything in place.
 pub fn format() -> Result<()> {

@@ -23,6 +23,7 @@ mod interrupt;
 mod library;
 mod lint;
 mod module_graph;
+mod package;
 mod packages;
 mod postgres;
 mod powercut;
@@ -88,6 +89,8 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Exports client and dedicated server of the demo into `target/export/`
     Export,
+    /// Builds what a release consists of into `target/package/`: addon and backend as zip files, components, checksums
+    Package(package::Options),
     /// Searches exported files and folders for keys and secrets; exits with 1 if there is one
     VerifyExport {
         /// Executables, packs, archives, or the folders they are in
@@ -152,6 +155,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::ServerQuery => return server_query::run(),
         Command::Fuzz(options) => fuzz::run(&options)?,
         Command::Export => export::run()?,
+        Command::Package(options) => package::run(&options)?,
         Command::VerifyExport { files } => return export::verify(&files),
         Command::Godot { arguments } => return godot::run(&arguments),
         Command::Fetch => fetch::run()?,

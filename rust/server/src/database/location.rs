@@ -54,9 +54,15 @@ fn file(location: &str) -> &str {
 }
 
 fn sqlite_url(path: &str) -> String {
+    // More slashes than one would begin a host.
+    let path = match path.strip_prefix("//") {
+        Some(rest) => format!("/{}", rest.trim_start_matches('/')),
+        None => path.to_owned(),
+    };
     // '?' would begin the URL's options, '%' an escape.
     let escaped = path.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
-    format!("sqlite://{escaped}?mode=rwc")
+    // Without `//`, behind which `C:` would be a host with a port.
+    format!("sqlite:{escaped}?mode=rwc")
 }
 
 /// Makes the SQLite file if it is not there, for its owner alone: SQLite makes the files beside it with its mode.
@@ -88,4 +94,35 @@ fn is_empty_or_sqlite(path: &Path) -> anyhow::Result<bool> {
         .and_then(|file| file.take(SQLITE.len() as u64).read_to_end(&mut begin))
         .context("the file cannot be read")?;
     Ok(begin.is_empty() || begin == SQLITE)
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::any::AnyConnectOptions;
+    use sqlx::sqlite::SqliteConnectOptions;
+
+    use super::*;
+
+    #[test]
+    fn the_file_is_the_one_that_is_named() {
+        for name in [
+            "backend.db",
+            "./data/backend.db",
+            "/var/lib/backend/backend.db",
+            "/with space/100% #1?.db",
+            "/Frosch Grün/\u{1f438}.db",
+            r"C:\backend data\b.db",
+            "C:/backend data/b.db",
+            r"\\server\share\b.db",
+        ] {
+            assert_eq!(opened(name), Path::new(name), "{name}");
+            assert_eq!(opened(&format!("sqlite://{name}")), Path::new(name), "{name}");
+        }
+        assert_eq!(opened("//var/b.db"), Path::new("/var/b.db"));
+    }
+
+    fn opened(location: &str) -> std::path::PathBuf {
+        let any: AnyConnectOptions = url(location).parse().expect("a URL");
+        SqliteConnectOptions::try_from(&any).expect("options").get_filename().to_owned()
+    }
 }

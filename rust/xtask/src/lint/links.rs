@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use crate::workspace;
 
 /// Folders whose pages are checked, beside those in the root.
-const FOLDERS: [&str; 3] = ["addons", "demo", "docs"];
+const FOLDERS: [&str; 4] = ["addons", "demo", "docs", "templates"];
 /// The classes, whose documentation names pages of the guide.
 const CLASSES: &str = "rust/extension/src";
 /// The guide: its pages are rendered without the rest of the repository.
