@@ -1,10 +1,13 @@
 extends Control
-## The client: it logs in as a guest, joins the first room, and shows what the server says.
+## The client: it logs in without a password, joins the first room, and shows what the server says.
 
 
 func _ready() -> void:
 	multiplayer.server_disconnected.connect(_show.bind("The server has ended."))
-	var login: BackendLoginResult = await $BackendSession.login_anonymous("Guest").wait()
+	multiplayer.connection_failed.connect(_show.bind("The server cannot be reached."))
+	$BackendPeerAuth.refused.connect(func(error: BackendError) -> void: _show(error.message))
+	# The account belongs to this device: the next start is the same player.
+	var login: BackendLoginResult = await $BackendSession.login_with_device().wait()
 	if login.failed():
 		return _show("The login failed: %s" % login.error.message)
 	var page: BackendRoomPage = await $BackendRooms.list_rooms().wait()
