@@ -159,8 +159,15 @@ impl Draw {
                 let kind = self.network();
                 let cut =
                     matches!(kind, NetworkFault::Refuse | NetworkFault::Blackhole | NetworkFault::Reset);
-                // Past the lease: another server may take over meanwhile.
-                let range = if cut && !paused && self.chance(0.5) { PAST_LEASE_MS } else { (100, 900) };
+                let range = match kind {
+                    // Past the lease: another server may take over meanwhile.
+                    _ if cut && !paused && self.chance(0.5) => PAST_LEASE_MS,
+                    // They strike single messages: in less time they often meet none.
+                    NetworkFault::DropReply { .. }
+                    | NetworkFault::Duplicate { .. }
+                    | NetworkFault::Truncate { .. } => (600, 1_800),
+                    _ => (100, 900),
+                };
                 Fault::Network { server, kind, for_ms: self.rng.random_range(range.0..=range.1) }
             }
         }
