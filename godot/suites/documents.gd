@@ -118,6 +118,32 @@ func test_plain_json_keeps_no_types() -> void:
 	ProjectSettings.set_setting(TYPES, true)
 
 
+func test_what_only_looks_like_a_value_of_godot_stays_a_dictionary() -> void:
+	await open_store()
+	var session := await load_new_player()
+	var document := {
+		"short": {"$godot": "Vector2", "value": [1.0]},
+		"long": {"$godot": "Vector2", "value": [1.0, 2.0, 3.0]},
+		"text": {"$godot": "Vector2", "value": "1, 2"},
+		"unknown": {"$godot": "Vector9", "value": [1.0]},
+		"object": {"$godot": "Object", "value": "RefCounted"},
+		"without": {"$godot": "Vector2"},
+		"more": {"$godot": "Vector2", "value": [1.0, 2.0], "x": 1},
+		"too large": {"$godot": "Vector2i", "value": [1, 4_294_967_296]},
+		"infinite": {"$godot": "Color", "value": [1e300, 0.0, 0.0, 0.0]},
+		"no base64": {"$godot": "PackedByteArray", "value": "*"},
+		"odd": {"$godot": "PackedVector2Array", "value": [1.0, 2.0, 3.0]},
+		"mixed": {"$godot": "PackedStringArray", "value": ["a", 1]},
+	}
+	# As another program writes it.
+	ProjectSettings.set_setting(TYPES, false)
+	await save(session, "progress", document)
+	ProjectSettings.set_setting(TYPES, true)
+	for loaded: Dictionary in await everywhere(session, "progress"):
+		for key: String in document:
+			check_eq(loaded.get(key), document[key], key)
+
+
 func godot_values() -> Dictionary:
 	return {
 		"vector2": Vector2(0.1, -2.5),

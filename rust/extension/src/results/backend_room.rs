@@ -262,7 +262,7 @@ result_class! {
             self.outcome.clone()
         }
     }
-    elements { page => |index| page.get_room(index) }
+    elements: get_room;
 }
 
 result_class! {

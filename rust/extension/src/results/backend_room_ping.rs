@@ -59,7 +59,7 @@ result_class! {
             self.outcome.as_ref().ok()?.iter().find(|ping| ping.room_id == room_id).map(object)
         }
     }
-    elements { pings => |index| pings.get_ping(index) }
+    elements: get_ping;
 }
 
 fn object(ping: &RoomPing) -> Gd<BackendRoomPing> {

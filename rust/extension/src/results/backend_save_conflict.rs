@@ -110,5 +110,5 @@ result_class! {
             Some(BackendSaveConflict::object(Arc::clone(conflict)))
         }
     }
-    elements { conflicts => |index| conflicts.get_conflict(index) }
+    elements: get_conflict;
 }

@@ -4,7 +4,7 @@
 ///
 /// Classes written in Rust cannot inherit from each other, hence a macro. `field (getter): Type = |data| expression`
 /// declares a property; it has the type's default when the call failed. Further `#[func]`s go into `methods { … }`. A list with
-/// `size()` gets `elements { list => |index| element }`, so that a script can use `for`.
+/// `size()` names the method that returns an element, `elements: get_room;`, so that a script can use `for`.
 macro_rules! result_class {
     (
         $(#[$class_meta:meta])*
@@ -12,7 +12,7 @@ macro_rules! result_class {
             $( $(#[$meta:meta])* $field:ident ($getter:ident): $Type:ty = |$data:ident| $value:expr; )*
         }
         $( methods { $($methods:tt)* } )?
-        $( elements { $list:ident => $element:expr } )?
+        $( elements: $get:ident; )?
     ) => {
         $(#[$class_meta])*
         #[derive(godot::register::GodotClass)]
@@ -88,8 +88,7 @@ macro_rules! result_class {
                 /// Called by [code]for[/code].
                 #[func]
                 fn _iter_get(&self, index: godot::prelude::Variant) -> godot::prelude::Variant {
-                    let $list = self;
-                    let element = index.try_to::<i64>().ok().and_then($element);
+                    let element = index.try_to::<i64>().ok().and_then(|index| self.$get(index));
                     godot::prelude::ToGodot::to_variant(&element)
                 }
             )?

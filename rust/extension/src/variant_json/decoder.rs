@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use godot::builtin::VariantType;
 use godot::obj::EngineEnum as _;
-use serde::de::value::BorrowedStrDeserializer;
+use serde::de::value::{BorrowedStrDeserializer, SeqDeserializer};
 use serde::de::{
     Deserialize as _, DeserializeSeed, Deserializer, IntoDeserializer as _, MapAccess, SeqAccess, Visitor,
 };
@@ -40,21 +40,6 @@ pub fn object(bytes: &[u8], encoding: Encoding) -> Result<Map<String, Value>, Js
     reader.end()?;
     Ok(object)
 }
-
-/// Types of which every value is one of JSON, and that have no flags.
-const IN_JSON: [VariantType; 11] = [
-    VariantType::NIL,
-    VariantType::BOOL,
-    VariantType::STRING,
-    VariantType::STRING_NAME,
-    VariantType::NODE_PATH,
-    VariantType::PACKED_BYTE_ARRAY,
-    VariantType::PACKED_INT32_ARRAY,
-    VariantType::PACKED_INT64_ARRAY,
-    VariantType::PACKED_FLOAT32_ARRAY,
-    VariantType::PACKED_FLOAT64_ARRAY,
-    VariantType::PACKED_STRING_ARRAY,
-];
 
 /// Reads one value.
 pub struct Reader<'de> {
@@ -215,21 +200,17 @@ impl<'de> Reader<'de> {
         Ok(value)
     }
 
-    fn list<V: Visitor<'de>>(
-        &mut self,
-        element: Element,
-        least: usize,
-        visitor: V,
-    ) -> Result<V::Value, JsonError> {
-        let count = self.count(least)?;
+    fn list<V: Visitor<'de>>(&mut self, flags: u32, visitor: V) -> Result<V::Value, JsonError> {
+        self.container_type(flags)?;
+        let count = self.count(4)?;
         self.depth += 1;
-        let value = visitor.visit_seq(Elements { reader: self, element, count, index: 0 })?;
+        let value = visitor.visit_seq(Elements { reader: self, element: Element::Any, count, index: 0 })?;
         self.depth -= 1;
         Ok(value)
     }
 
-    /// A value that JSON does not have, as an object of two members.
-    fn typed<V: Visitor<'de>>(
+    /// A value of a type that JSON does not have.
+    fn engine_value<V: Visitor<'de>>(
         &mut self,
         kind: VariantType,
         flags: u32,
@@ -238,11 +219,20 @@ impl<'de> Reader<'de> {
         let Some((name, shape)) = typed_value::of(kind) else {
             return Err(JsonError::new(format!("{kind:?} cannot be saved; convert it first")));
         };
-        // The object and the list in it.
-        if self.depth + 2 > MAX_DEPTH {
-            return Err(JsonError::too_deep());
+        match self.encoding {
+            // The object and the list in it.
+            Encoding::Typed if self.depth + 2 > MAX_DEPTH => Err(JsonError::too_deep()),
+            Encoding::Typed => {
+                visitor.visit_map(TypedMembers { reader: self, name, shape, flags, members: 0 })
+            }
+            Encoding::Plain if shape.is_plain() => {
+                TypedContent { reader: self, shape, flags }.deserialize_any(visitor)
+            }
+            Encoding::Plain => Err(JsonError::new(format!(
+                "JSON has no {kind:?}; convert it first, or turn {} on",
+                backend_settings::GODOT_TYPES.path
+            ))),
         }
-        visitor.visit_map(TypedMembers { reader: self, name, shape, flags, members: 0 })
     }
 
     fn bytes(&mut self) -> Result<&'de [u8], JsonError> {
@@ -269,34 +259,13 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
             (VariantType::INT, _) => visitor.visit_i64(self.int(flags)?),
             (VariantType::FLOAT, _) => visitor.visit_f64(finite(self.float(flags)?)?),
             (VariantType::DICTIONARY, _) => self.dictionary(flags, visitor),
-            (VariantType::ARRAY, _) => {
-                self.container_type(flags)?;
-                self.list(Element::Any, 4, visitor)
-            }
+            (VariantType::ARRAY, _) => self.list(flags, visitor),
             (VariantType::NIL, 0) => visitor.visit_unit(),
             (VariantType::BOOL, 0) => visitor.visit_bool(self.bool()?),
-            (VariantType::OBJECT | VariantType::RID | VariantType::CALLABLE | VariantType::SIGNAL, _) => {
-                Err(JsonError::new(format!("{kind:?} cannot be saved; convert it first")))
+            (VariantType::STRING | VariantType::STRING_NAME | VariantType::NIL | VariantType::BOOL, _) => {
+                Err(unknown())
             }
-            _ if self.encoding == Encoding::Typed => self.typed(kind, flags, visitor),
-            (VariantType::NODE_PATH, 0) => visitor.visit_string(self.node_path()?),
-            (VariantType::PACKED_BYTE_ARRAY, 0) => {
-                let before = self.rest.len();
-                let value = self.list(Element::Byte, 1, visitor)?;
-                let read = before - self.rest.len();
-                self.take(read.wrapping_neg() % 4)?;
-                Ok(value)
-            }
-            (VariantType::PACKED_INT32_ARRAY, 0) => self.list(Element::Int32, 4, visitor),
-            (VariantType::PACKED_INT64_ARRAY, 0) => self.list(Element::Int64, 8, visitor),
-            (VariantType::PACKED_FLOAT32_ARRAY, 0) => self.list(Element::Float32, 4, visitor),
-            (VariantType::PACKED_FLOAT64_ARRAY, 0) => self.list(Element::Float64, 8, visitor),
-            (VariantType::PACKED_STRING_ARRAY, 0) => self.list(Element::Text, 4, visitor),
-            (other, _) if IN_JSON.contains(&other) => Err(unknown()),
-            (other, _) => Err(JsonError::new(format!(
-                "JSON has no {other:?}; convert it first, or turn {} on",
-                backend_settings::GODOT_TYPES.path
-            ))),
+            _ => self.engine_value(kind, flags, visitor),
         }
     }
 
@@ -324,7 +293,6 @@ fn widened(number: f32) -> f64 {
 #[derive(Clone, Copy)]
 enum Element {
     Any,
-    Byte,
     Int32,
     Int64,
     Float32,
@@ -415,6 +383,9 @@ impl<'de> Deserializer<'de> for TypedContent<'_, 'de> {
             Shape::Float32List => (Element::Float32, reader.count(4)?),
             Shape::Float64List => (Element::Float64, reader.count(8)?),
             Shape::TextList => (Element::Text, reader.count(4)?),
+            Shape::Bytes if reader.encoding == Encoding::Plain => {
+                return visitor.visit_seq(SeqDeserializer::new(reader.bytes()?.iter().copied()));
+            }
             Shape::Bytes => return visitor.visit_string(BASE64_STANDARD.encode(reader.bytes()?)),
             Shape::Path => return visitor.visit_string(reader.node_path()?),
         };
@@ -469,7 +440,6 @@ impl<'de> Deserializer<'de> for Bare<'_, 'de> {
         let reader = self.reader;
         match self.element {
             Element::Any => reader.deserialize_any(visitor),
-            Element::Byte => visitor.visit_u8(u8::from_le_bytes(reader.array()?)),
             Element::Int32 => visitor.visit_i32(i32::from_le_bytes(reader.array()?)),
             Element::Int64 => visitor.visit_i64(i64::from_le_bytes(reader.array()?)),
             Element::Float32 => visitor.visit_f64(finite(widened(f32::from_le_bytes(reader.array()?)))?),

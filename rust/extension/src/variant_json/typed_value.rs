@@ -32,9 +32,25 @@ pub enum Shape {
     Float32List,
     Float64List,
     TextList,
-    /// Base64 in JSON.
+    /// Base64 in the typed encoding, a list of numbers in the plain one.
     Bytes,
     Path,
+}
+
+impl Shape {
+    /// Whether JSON has a value for it that does without the name of the type.
+    pub const fn is_plain(self) -> bool {
+        matches!(
+            self,
+            Self::Int32List
+                | Self::Int64List
+                | Self::Float32List
+                | Self::Float64List
+                | Self::TextList
+                | Self::Bytes
+                | Self::Path
+        )
+    }
 }
 
 /// The name and the shape of a type, if it has any here.
