@@ -1,5 +1,5 @@
-//! `cargo xtask package`: what a release consists of, in `target/package/`: the addon and the backend as zip files, a list of
-//! their components, and checksums.
+//! `cargo xtask package`: what a release consists of, in `target/package/`: the addon, a starter project and the backend as zip
+//! files, a list of their components, and checksums.
 
 mod archive;
 mod build;

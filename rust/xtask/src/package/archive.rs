@@ -56,3 +56,36 @@ pub fn unpack(archive: &Path, into: &Path) -> Result<()> {
         .extract(into)
         .with_context(|| format!("{} cannot be unpacked", archive.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, FileTimes};
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    #[test]
+    fn the_same_files_are_the_same_bytes() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let program = folder.path().join("program");
+        fs::write(&program, "content")?;
+        let pack = |name: &str| -> Result<PathBuf> {
+            let mut archive = Archive::create(&folder.path().join(name))?;
+            archive.add("bin/program", &program, true)?;
+            archive.add_text("text", "made here")?;
+            archive.finish()
+        };
+        let first = pack("first.zip")?;
+        let long_ago = SystemTime::now() - Duration::from_secs(100_000);
+        File::options().write(true).open(&program)?.set_times(FileTimes::new().set_modified(long_ago))?;
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o600))?;
+        assert_eq!(fs::read(&first)?, fs::read(pack("second.zip")?)?);
+
+        let unpacked = folder.path().join("unpacked");
+        unpack(&first, &unpacked)?;
+        assert_eq!(fs::metadata(unpacked.join("bin/program"))?.permissions().mode() & 0o777, 0o755);
+        assert_eq!(fs::read_to_string(unpacked.join("text"))?, "made here");
+        Ok(())
+    }
+}

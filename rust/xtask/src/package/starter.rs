@@ -35,3 +35,32 @@ pub fn write(path: &Path) -> Result<PathBuf> {
     }
     archive.finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::package::archive;
+
+    /// Each scene of the assistant, with no place left to fill in.
+    #[test]
+    fn the_starter_is_complete() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let project = folder.path().join("project");
+        archive::unpack(&write(&folder.path().join("starter.zip"))?, &project)?;
+        let scenes = workspace::root().join("addons/backend_client/editor/setup/templates");
+        for part in ["", "client", "server"] {
+            for entry in fs::read_dir(scenes.join(part))? {
+                let name = Path::new(part).join(entry?.file_name());
+                let is_scene = name.extension().is_some_and(|kind| kind == "gd" || kind == "tscn");
+                if is_scene {
+                    let text = fs::read_to_string(project.join(&name))
+                        .with_context(|| format!("no {} in the starter", name.display()))?;
+                    assert!(!text.contains(GAME), "{}: {GAME} was not filled in", name.display());
+                }
+            }
+        }
+        let main_scene = fs::read_to_string(project.join("project.godot"))?;
+        assert!(main_scene.contains("run/main_scene=\"res://main.tscn\""), "{main_scene}");
+        Ok(())
+    }
+}
