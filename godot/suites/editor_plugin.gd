@@ -59,6 +59,37 @@ func test_a_program_that_is_missing_has_ended() -> void:
 	if process.start("/no/such/program", [], {}) == OK:
 		await _until_ended(process)
 		check(process.exit_code != 0, "exit code 0")
+	else:
+		check(not process.is_running, "it runs")
+
+
+func test_many_lines_are_read_in_parts_and_all_arrive() -> void:
+	var process := ChildProcess.new()
+	var lines := record(process.line_printed)
+	process.start("/bin/sh", ["-c", "seq 20000; seq 20001 20002 >&2"], {})
+	while process.is_running:
+		var before := lines.size()
+		process.poll()
+		check(
+			lines.size() - before <= 2 * ChildProcess.MAX_LINES + 2,
+			"%d lines in one call" % (lines.size() - before)
+		)
+		await get_tree().process_frame
+	check_eq(lines.size(), 20_002, "lines")
+	check_eq(lines.filter(func(line: Array) -> bool: return not line[1])[-1], ["20000", false])
+
+
+func test_no_variable_for_a_backend_is_inherited() -> void:
+	OS.set_environment("BACKEND_WORLD_STORAGE", "s3://production")
+	var process := ChildProcess.new()
+	var lines := record(process.line_printed)
+	var cleared := ChildProcess.without_backend_variables()
+	check(not cleared.has("BACKEND_LOG"), "the level of the log")
+	process.start("/bin/sh", ["-c", "echo =$BACKEND_WORLD_STORAGE="], cleared)
+	await _until_ended(process)
+	check_eq(lines, [["==", false]])
+	check_eq(OS.get_environment("BACKEND_WORLD_STORAGE"), "s3://production", "the editor's own")
+	OS.unset_environment("BACKEND_WORLD_STORAGE")
 
 
 func test_command_lines() -> void:
@@ -109,7 +140,7 @@ func test_the_log_keeps_the_last_lines_and_filters() -> void:
 	for number in LogLines.MAX_LINES * 2 + 10:
 		log_lines.add("server-1" if number % 2 == 0 else "client-1", "line %d" % number, false)
 	var kept := log_lines.end() - log_lines.first
-	check(kept <= LogLines.MAX_LINES + LogLines.SPARE, "%d lines are kept" % kept)
+	check(kept <= LogLines.MAX_LINES + LogLines.REMOVED_AT_ONCE, "%d lines are kept" % kept)
 	check_eq(log_lines.end(), LogLines.MAX_LINES * 2 + 10)
 	check_eq(log_lines.get_line(log_lines.end() - 1).text, "line 20009")
 	var begin := log_lines.find_last(3, "client-1", "LINE 2000")

@@ -248,6 +248,26 @@ func test_it_ends_with_a_node_that_never_was_in_the_tree() -> void:
 	check(not follow.state_changed.has_connections(), "its handlers are let go")
 
 
+func test_who_awaits_the_list_of_a_node_outside_the_tree_goes_on() -> void:
+	var session := await new_player()
+	var rooms := BackendRooms.new()
+	rooms.session = session
+	rooms.config = session.config
+	var query := _query(unique("Nobody"))
+	var went_on: Array[String] = []
+	var wait := func() -> void:
+		var changed := rooms.follow(query).list_changed
+		# A signal does not hold its object: only the node does.
+		await changed
+		went_on.append("freed")
+	wait.call()
+	await frames(30)
+	check_eq(went_on, [] as Array[String], "nothing has changed")
+	rooms.free()
+	check_eq(went_on, [] as Array[String], "not while it is being freed")
+	await until(func() -> bool: return not went_on.is_empty(), WAIT_TIMEOUT, "freed")
+
+
 func test_it_ends_when_the_node_leaves_the_tree() -> void:
 	var word := unique("Tree")
 	await new_server(word)

@@ -26,10 +26,12 @@ const STATE_ICONS: Dictionary[LocalBackend.State, StringName] = {
 	LocalBackend.State.STOPPING: &"Timer",
 	LocalBackend.State.FAILED: &"StatusError",
 }
-const LEFT_MESSAGE := (
+const ORPHANS_MESSAGE := (
 	"The editor did not end what it had started the last time."
 	+ " %d processes were sent SIGTERM now: %s."
 )
+## Time that they have to end by themselves.
+const ORPHANS_GRACE_SECONDS := 10.0
 const MIN_HEIGHT := 260
 const MIN_LIST_WIDTH := 336
 const MAX_COUNT := 8
@@ -77,9 +79,7 @@ func _init() -> void:
 	_list.terminate_requested.connect(_on_terminate_requested)
 	_list.kill_requested.connect(_on_kill_requested)
 	_list.activated.connect(_log.show_source)
-	var left := ProcessRecord.end_left_processes()
-	if not left.is_empty():
-		_show_message(LEFT_MESSAGE % [left.size(), ", ".join(Array(left).map(str))], false)
+	_end_orphans()
 	_on_changed()
 
 
@@ -100,6 +100,15 @@ func _process(_delta: float) -> void:
 	else:
 		set_process(_log.is_behind())
 	_log.update()
+
+
+func _end_orphans() -> void:
+	var orphans := ProcessRecord.end_orphans()
+	if orphans.is_empty():
+		return
+	_show_message(ORPHANS_MESSAGE % [orphans.size(), ", ".join(Array(orphans).map(str))], false)
+	var tree: SceneTree = Engine.get_main_loop()
+	tree.create_timer(ORPHANS_GRACE_SECONDS).timeout.connect(ProcessRecord.end_orphans.bind(true))
 
 
 ## Ends all processes and waits for them.
@@ -236,7 +245,9 @@ func _on_terminate_requested(process_name: String) -> void:
 
 func _on_kill_requested(process_name: String) -> void:
 	var process := _find(process_name)
-	if process != null:
+	if process == runner.backend.process:
+		runner.kill_backend()
+	elif process != null:
 		process.kill()
 
 

@@ -4,7 +4,7 @@ extends RefCounted
 
 const SETTING := "backend_client/backend_server_program"
 const VARIABLE := "BACKEND_SERVER_PROGRAM"
-const OWN := "res://addons/backend_client/bin/backend-server"
+const OWN := "res://addons/backend_client/bin/backend-server."
 
 ## The program, or empty.
 var path := ""
@@ -30,7 +30,7 @@ static func find() -> RefCounted:
 				"%s is %s: there is no such file. Correct it or remove it." % [source, program]
 			)
 		return found
-	var own := ProjectSettings.globalize_path(OWN) + (".exe" if OS.get_name() == "Windows" else "")
+	var own := ProjectSettings.globalize_path(OWN + _platform())
 	if FileAccess.file_exists(own):
 		found.path = own
 		_make_executable(own)
@@ -54,6 +54,16 @@ static func register_editor_setting() -> void:
 	settings.add_property_info(
 		{"name": SETTING, "type": TYPE_STRING, "hint": PROPERTY_HINT_GLOBAL_FILE}
 	)
+
+
+## As the packages name it.
+static func _platform() -> String:
+	match OS.get_name():
+		"Windows":
+			return "windows-%s.exe" % Engine.get_architecture_name()
+		"macOS":
+			return "macos-universal"
+	return "linux-%s" % Engine.get_architecture_name()
 
 
 static func _from_editor_setting() -> String:

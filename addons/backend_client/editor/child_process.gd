@@ -2,7 +2,8 @@
 extends RefCounted
 ## A process that this editor has started: its output, its state, its end.
 ##
-## Nothing here waits. [method poll] reads what is there, at most [constant MAX_READ] bytes.
+## Nothing here waits. [method poll] reads what is there, at most [constant MAX_READ] bytes and
+## [constant MAX_LINES] lines of each stream.
 
 signal line_printed(text: String, is_error: bool)
 ## The process has ended, and all that it printed was read.
@@ -10,10 +11,13 @@ signal ended
 
 ## Bytes that one call reads of each of the two streams, at most.
 const MAX_READ := 32 * 1024
+const MAX_LINES := 250
 ## Longer lines are cut.
 const MAX_LINE := 4096
-## More than a pipe holds: what a process has left behind is read at once.
-const READS_AT_END := 8
+## Calls of [method poll] after the end that look for more output, at most: a process that the ended
+## one has started may go on printing.
+const MAX_READS_AT_END := 600
+const ESCAPE := "\u001b"
 
 ## Name for people, such as `server-1`.
 var name: String
@@ -28,6 +32,7 @@ var was_killed := false
 
 var _streams: Array[FileAccess] = []
 var _partial: Array[PackedByteArray] = [PackedByteArray(), PackedByteArray()]
+var _reads_at_end := 0
 var _escapes := RegEx.create_from_string("\\x1b\\[[0-9;]*[A-Za-z]")
 
 
@@ -57,10 +62,11 @@ func poll() -> void:
 	if not is_running:
 		return
 	var is_alive := OS.is_process_running(pid)
-	for _read in 1 if is_alive else READS_AT_END:
-		_read_streams()
+	var has_more := _read_streams()
 	if not is_alive:
-		_finish(OS.get_process_exit_code(pid))
+		_reads_at_end += 1
+		if not has_more or _reads_at_end > MAX_READS_AT_END:
+			_finish(OS.get_process_exit_code(pid))
 
 
 ## Whether this system has SIGTERM.
@@ -73,7 +79,11 @@ func terminate() -> void:
 	if not is_running or not can_terminate():
 		return
 	is_ending = true
-	OS.execute("/bin/sh", ["-c", "kill -TERM %d" % pid])
+	send_sigterm(pid)
+
+
+static func send_sigterm(process_id: int) -> void:
+	OS.execute("/bin/sh", ["-c", "kill -TERM %d" % process_id])
 
 
 ## Ends the process without warning.
@@ -82,8 +92,7 @@ func kill() -> void:
 		return
 	was_killed = true
 	OS.kill(pid)
-	for _read in READS_AT_END:
-		_read_streams()
+	_read_streams()
 	# The engine has no exit code of a process that it killed.
 	_finish(-1)
 
@@ -93,34 +102,67 @@ func _finish(code: int) -> void:
 	is_running = false
 	is_ending = false
 	for index in _streams.size():
-		if not _partial[index].is_empty():
-			_print(_partial[index], index)
-			_partial[index].clear()
+		var rest := _print_lines(_partial[index], index)
+		# More lines than that are left out: the process was killed in the middle of them.
+		if not rest.is_empty() and rest.find(10) < 0:
+			_print(rest, index)
+		_partial[index].clear()
 	_streams.clear()
 	ended.emit()
 
 
-func _read_streams() -> void:
+## Reads what is there, and returns whether there may be more.
+func _read_streams() -> bool:
+	var has_more := false
 	for index in _streams.size():
-		var bytes := _streams[index].get_buffer(MAX_READ)
-		if bytes.is_empty():
-			continue
-		bytes = _partial[index] + bytes
-		var begin := 0
-		var end := bytes.find(10)
-		while end >= 0:
-			_print(bytes.slice(begin, end), index)
-			begin = end + 1
-			end = bytes.find(10, begin)
-		_partial[index] = bytes.slice(begin)
-		if _partial[index].size() > MAX_LINE:
-			_print(_partial[index], index)
-			_partial[index].clear()
+		var bytes := _partial[index]
+		var read := PackedByteArray()
+		var has_lines := bytes.find(10) >= 0
+		if not has_lines:
+			read = _streams[index].get_buffer(MAX_READ)
+		has_more = has_more or has_lines or not read.is_empty()
+		_partial[index] = _print_lines(bytes + read, index)
+	return has_more
+
+
+## Prints at most [constant MAX_LINES] lines, and returns the rest.
+func _print_lines(bytes: PackedByteArray, stream: int) -> PackedByteArray:
+	var begin := 0
+	var end := bytes.find(10)
+	var printed := 0
+	while end >= 0 and printed < MAX_LINES:
+		_print(bytes.slice(begin, end), stream)
+		printed += 1
+		begin = end + 1
+		end = bytes.find(10, begin)
+	var rest := bytes.slice(begin)
+	if end < 0 and rest.size() > MAX_LINE:
+		_print(rest, stream)
+		rest.clear()
+	return rest
 
 
 func _print(bytes: PackedByteArray, stream: int) -> void:
 	var text := bytes.slice(0, MAX_LINE).get_string_from_utf8().strip_edges(false, true)
-	line_printed.emit(_escapes.sub(text, "", true), stream == 1)
+	if text.contains(ESCAPE):
+		text = _escapes.sub(text, "", true)
+	line_printed.emit(text, stream == 1)
+
+
+## The editor's variables for backends and games, without values: they are meant for others than
+## those of the panel. [code]BACKEND_LOG[/code] stays.
+static func without_backend_variables() -> Dictionary[String, String]:
+	var cleared: Dictionary[String, String] = {}
+	var output: Array = []
+	if OS.get_name() == "Windows":
+		OS.execute("cmd.exe", ["/c", "set BACKEND_"], output)
+	else:
+		OS.execute("env", [], output)
+	for line: String in "".join(output).split("\n"):
+		var variable := line.get_slice("=", 0)
+		if variable.begins_with("BACKEND_") and variable != "BACKEND_LOG":
+			cleared[variable] = ""
+	return cleared
 
 
 func _set_environment(variable: String, value: String) -> void:

@@ -4,17 +4,6 @@ extends "child_process.gd"
 
 enum Role { SERVER, CLIENT }
 
-## Variables of the editor that are not meant for a game of a local backend.
-const NOT_INHERITED: PackedStringArray = [
-	"BACKEND_ALLOCATION_ID",
-	"BACKEND_GAME",
-	"BACKEND_ISSUER",
-	"BACKEND_PROFILE",
-	"BACKEND_QUERY_PORT",
-	"BACKEND_SERVER_KEY",
-	"BACKEND_SERVER_KEY_FILE",
-]
-
 var role: Role
 ## Port for players. 0 for a client.
 var port := 0
@@ -22,9 +11,7 @@ var port := 0
 
 ## Starts it with [param words] after `--path`, see [method command_line].
 func run(words: String, backend_url: String, server_key_file: String) -> Error:
-	var environment: Dictionary[String, String] = {}
-	for variable in NOT_INHERITED:
-		environment[variable] = ""
+	var environment := without_backend_variables()
 	environment["BACKEND_URL"] = backend_url
 	environment["BACKEND_MODE"] = "server" if role == Role.SERVER else "client"
 	if role == Role.SERVER:

@@ -4,7 +4,7 @@ extends RefCounted
 
 signal state_changed
 signal line_printed(text: String, is_error: bool)
-## An admin key was created, which the operator's page asks for.
+## An admin key was created. The operator's page needs one.
 signal admin_key_created(key: String)
 
 enum State { STOPPED, STARTING, RUNNING, STOPPING, FAILED }
@@ -13,7 +13,6 @@ const BackendProgram := preload("backend_program.gd")
 const ChildProcess := preload("child_process.gd")
 const FreePort := preload("free_port.gd")
 
-const DEFAULT_PORT := 8420
 const READY := "listening on "
 
 var state := State.STOPPED
@@ -24,7 +23,10 @@ var error := ""
 var process: ChildProcess
 
 var _folder: String
+var _port := 0
 var _last_line := ""
+## The first line that begins like an error of the program.
+var _error_line := ""
 var _admin_key := ""
 var _admin_keys: ChildProcess
 
@@ -39,6 +41,11 @@ func server_key_file() -> String:
 	return _folder.path_join("server.key")
 
 
+## The address in its command line.
+func listen_address() -> String:
+	return "127.0.0.1:%d" % _port
+
+
 func is_active() -> bool:
 	return process != null and process.is_running
 
@@ -49,6 +56,9 @@ func start(port: int, arguments: PackedStringArray) -> void:
 		return
 	error = ""
 	_last_line = ""
+	_error_line = ""
+	# The folder may be another one since.
+	_admin_key = ""
 	var program := BackendProgram.find()
 	if program.path.is_empty():
 		_fail(program.error)
@@ -57,8 +67,8 @@ func start(port: int, arguments: PackedStringArray) -> void:
 	if made != OK:
 		_fail("The folder %s cannot be created: %s." % [_folder, error_string(made)])
 		return
-	var free := FreePort.from(port)
-	var all: PackedStringArray = ["serve", "--listen", "127.0.0.1:%d" % free, "--log", "text"]
+	_port = FreePort.from(port)
+	var all: PackedStringArray = ["serve", "--listen", listen_address(), "--log", "text"]
 	all.append_array(["--database", _database(), "--server-key-file", server_key_file()])
 	all.append_array(["--issuer", _setting("backend_client/auth/issuer", "backend_client")])
 	all.append_array(["--game", _setting("backend_client/auth/game", "default")])
@@ -67,7 +77,7 @@ func start(port: int, arguments: PackedStringArray) -> void:
 	process.name = "backend"
 	process.line_printed.connect(_on_line_printed)
 	process.ended.connect(_on_ended)
-	var started := process.start(program.path, all, {})
+	var started := process.start(program.path, all, ChildProcess.without_backend_variables())
 	if started != OK:
 		_fail("%s cannot be started: %s." % [program.path, error_string(started)])
 		return
@@ -102,9 +112,14 @@ func create_admin_key() -> void:
 		return
 	_admin_keys = ChildProcess.new()
 	_admin_keys.line_printed.connect(_on_admin_key_line)
-	_admin_keys.start(
-		BackendProgram.find().path, ["admin-keys", "create", "--database", _database()], {}
+	var program := BackendProgram.find()
+	var arguments: PackedStringArray = ["admin-keys", "create", "--label", "editor"]
+	arguments.append_array(["--database", _database()])
+	var started := _admin_keys.start(
+		program.path, arguments, ChildProcess.without_backend_variables()
 	)
+	if started != OK:
+		line_printed.emit("An admin key cannot be created. %s" % program.error, true)
 
 
 ## Whether an admin key is being created.
@@ -126,6 +141,9 @@ func _on_line_printed(text: String, is_error: bool) -> void:
 	line_printed.emit(text, is_error)
 	if not text.is_empty():
 		_last_line = text
+	if _error_line.is_empty() and is_error:
+		if text.begins_with("error:") or text.begins_with("backend-server:"):
+			_error_line = text
 	if state == State.STARTING and text.begins_with(READY):
 		url = text.trim_prefix(READY).strip_edges()
 		_set_state(State.RUNNING)
@@ -138,7 +156,8 @@ func _on_ended() -> void:
 	elif process.was_killed:
 		_set_state(State.STOPPED)
 	else:
-		_fail("It has ended with exit code %d. %s" % [process.exit_code, _last_line])
+		var why := _last_line if _error_line.is_empty() else _error_line
+		_fail("It has ended with exit code %d. %s" % [process.exit_code, why])
 
 
 func _fail(why: String) -> void:

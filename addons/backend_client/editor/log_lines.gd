@@ -4,7 +4,7 @@ extends RefCounted
 
 const MAX_LINES := 10_000
 ## Lines that are removed at a time.
-const SPARE := 1_000
+const REMOVED_AT_ONCE := 1_000
 
 
 class Line:
@@ -27,7 +27,7 @@ func add(source: String, text: String, is_error: bool) -> void:
 	line.text = text
 	line.is_error = is_error
 	_lines.append(line)
-	if _lines.size() > MAX_LINES + SPARE:
+	if _lines.size() > MAX_LINES + REMOVED_AT_ONCE:
 		first += _lines.size() - MAX_LINES
 		_lines = _lines.slice(-MAX_LINES)
 

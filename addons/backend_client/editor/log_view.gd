@@ -110,7 +110,7 @@ func _add(line: LogLines.Line) -> void:
 		_text.push_color(get_theme_color(&"accent_color", &"Editor"))
 		_text.add_text(line.source + "  ")
 		_text.pop()
-	if line.is_error and _is_complaint(line.text):
+	if line.is_error and _is_error(line.text):
 		_text.push_color(get_theme_color(&"error_color", &"Editor"))
 		_text.add_text(line.text)
 		_text.pop()
@@ -123,7 +123,7 @@ func _add(line: LogLines.Line) -> void:
 	_text.newline()
 
 
-func _is_complaint(text: String) -> bool:
+func _is_error(text: String) -> bool:
 	return text.contains("ERROR") or text.begins_with("   at:") or text.contains("backend-server:")
 
 

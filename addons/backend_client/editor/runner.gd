@@ -38,12 +38,28 @@ func _init() -> void:
 
 
 func start_backend() -> void:
+	var other := ProcessRecord.backend_of_another_editor()
+	if not other.is_empty():
+		_waiting.clear()
+		failed.emit(
+			(
+				"Another editor has this project open and runs its backend at %s. Stop it there."
+				% other
+			)
+		)
+		return
 	backend.start(options.backend_port, GameProcess.split_words(options.backend_arguments))
 
 
 func stop_backend() -> void:
 	_waiting.clear()
 	backend.stop()
+
+
+## Ends the backend without warning.
+func kill_backend() -> void:
+	_waiting.clear()
+	backend.process.kill()
 
 
 ## Starts [param count] processes, and before them the backend if it does not run.
@@ -109,7 +125,7 @@ func find_game(name: String) -> GameProcess:
 func _save_record() -> void:
 	var running: Dictionary[int, String] = {}
 	if backend.is_active():
-		running[backend.process.pid] = backend.server_key_file()
+		running[backend.process.pid] = ProcessRecord.LISTEN + backend.listen_address()
 	for game in _running():
 		running[game.pid] = game.profile_argument()
 	ProcessRecord.save(running)
@@ -128,8 +144,7 @@ func _start_waiting() -> void:
 		if is_server:
 			game.port = FreePort.from(options.first_port, _ports())
 		game.line_printed.connect(_on_game_line_printed.bind(game.name))
-		# Bound to a name: a game that refers to itself would never be freed.
-		game.ended.connect(_on_game_ended.bind(game.name))
+		game.ended.connect(changed.emit)
 		var words := options.server_arguments if is_server else options.client_arguments
 		var started := game.run(words, backend.url, backend.server_key_file())
 		if started == OK:
@@ -172,10 +187,6 @@ func _on_backend_line_printed(text: String, is_error: bool) -> void:
 
 func _on_game_line_printed(text: String, is_error: bool, name: String) -> void:
 	lines.add(name, text, is_error)
-
-
-func _on_game_ended(_name: String) -> void:
-	changed.emit()
 
 
 func _running() -> Array[GameProcess]:

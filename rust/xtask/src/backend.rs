@@ -34,14 +34,13 @@ pub fn build() -> Result<PathBuf> {
 impl Backend {
     /// Starts `binary` with its files in `folder`; `name` is for its log.
     pub fn start(name: &str, binary: &Path, folder: &Path) -> Result<Self> {
-        Self::start_with(name, binary, folder, &[])
+        Self::start_with(name, Command::new(binary), folder, &[])
     }
 
-    /// The same with further arguments of `backend-server serve`.
-    pub fn start_with(name: &str, binary: &Path, folder: &Path, extra: &[String]) -> Result<Self> {
+    /// The same by a prepared command, with further arguments of `backend-server serve`.
+    pub fn start_with(name: &str, mut command: Command, folder: &Path, extra: &[String]) -> Result<Self> {
         let database = folder.join("backend.db");
         let server_key_file = folder.join("server.key");
-        let mut command = Command::new(binary);
         command.current_dir(folder).args(["serve", "--listen", "127.0.0.1:0"]);
         command.arg("--database").arg(&database).arg("--server-key-file").arg(&server_key_file).args(extra);
         let mut process = Running::start(name, command)?;

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -57,7 +58,7 @@ impl Surroundings {
                 workspace::root().join("godot/matchmaking/matchmaking.json").display()
             ),
         ];
-        let backend = Backend::start_with("engine-backend", binary, folder, &arguments)?;
+        let backend = Backend::start_with("engine-backend", Command::new(binary), folder, &arguments)?;
         let environment = vec![
             ("BACKEND_URL", backend.url().to_owned()),
             ("BACKEND_SERVER_KEY_FILE", backend.server_key_file().display().to_string()),

@@ -69,8 +69,14 @@ impl Engine {
     /// Lets the engine import the project in `folder`: before that it knows neither its extensions nor its classes.
     /// Fails on any error it reports.
     pub fn import(&self, folder: &Path) -> Result<()> {
+        self.import_with(folder, |_| Ok(()))
+    }
+
+    /// The same; `prepare` changes the engine's command.
+    pub fn import_with(&self, folder: &Path, prepare: impl FnOnce(&mut Command) -> Result<()>) -> Result<()> {
         let home = tempfile::Builder::new().prefix("godot-").tempdir()?;
         let mut command = self.command(home.path());
+        prepare(&mut command)?;
         command.args(["--headless", "--import", "--path"]).arg(folder);
         let name = format!("import-{}", folder.file_name().unwrap_or_default().to_string_lossy());
         let mut import = process::Running::start(&name, command)?;

@@ -65,6 +65,12 @@ impl Platform {
             Self::WindowsX86_64 => "windows-x86_64",
         }
     }
+
+    /// Where `backend_program.gd` looks for it.
+    fn server_in_addon(self) -> String {
+        let suffix = if self == Self::WindowsX86_64 { ".exe" } else { "" };
+        format!("backend-server.{}{suffix}", self.name())
+    }
 }
 
 /// Builds the packages.
@@ -82,7 +88,9 @@ pub fn run(options: &Options) -> Result<()> {
     }
     fs::create_dir_all(&folder)?;
     let version = env!("CARGO_PKG_VERSION");
-    let (addon_notices, server_notices) = (notices::write("extension")?, notices::write("server")?);
+    let texts = tempfile::tempdir()?;
+    let addon_notices = notices::write("extension", texts.path())?;
+    let server_notices = notices::write("server", texts.path())?;
     let licence = workspace::root().join("LICENSE");
 
     let mut addon = Archive::create(&folder.join(format!("backend_client-{version}.zip")))?;
@@ -103,10 +111,8 @@ pub fn run(options: &Options) -> Result<()> {
         package.add("LICENSE", &licence, false)?;
         package.add("THIRD_PARTY_NOTICES.txt", &server_notices, false)?;
         packages.push(package.finish()?);
-        // The editor's panel starts it. There is one name for it, so that of another Linux is a package of its own only.
-        if *target == own || *target == Platform::WindowsX86_64 {
-            addon.add(&format!("addons/backend_client/bin/{}", server.name), &server.path, true)?;
-        }
+        // The editor's panel starts that of its platform.
+        addon.add(&format!("addons/backend_client/bin/{}", target.server_in_addon()), &server.path, true)?;
     }
     let starter = starter::write(&folder.join(format!("backend_client-starter-{version}.zip")))?;
     packages.splice(0..0, [addon.finish()?, starter]);
@@ -131,7 +137,7 @@ pub fn run(options: &Options) -> Result<()> {
 fn add_addon(archive: &mut Archive) -> Result<()> {
     let mut command = Command::new("git");
     command.current_dir(workspace::root()).args(["ls-files", "-z", "addons/backend_client"]);
-    let listed = process::output(command).context("which files the addon has is asked of git")?;
+    let listed = process::output(command).context("git does not list the files of the addon")?;
     let mut files: Vec<&str> = listed.split('\0').filter(|file| !file.is_empty()).collect();
     files.sort_unstable();
     ensure!(!files.is_empty(), "git knows no files in addons/backend_client");

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -20,7 +20,7 @@ const OWN_SCENE: &str = "[gd_scene format=3]\n\n[node name=\"Mine\" type=\"Node\
 
 #[test]
 fn the_panel_runs_backend_servers_and_clients_and_ends_them() -> Result<()> {
-    let folder = tempfile::tempdir()?;
+    let folder = odd_folder()?;
     let project = folder.path();
     copy_demo(project)?;
     // Far from the ports of other tests.
@@ -61,7 +61,7 @@ fn the_panel_runs_backend_servers_and_clients_and_ends_them() -> Result<()> {
     process(&editor, "process", "client-1 killed")?;
     processes.push(process(&editor, "left", "client-2 running")?);
 
-    // The key is where the backend has put it, readable by its owner, and nowhere in a file of the project.
+    // The key is where the backend has put it, readable by its owner, and nowhere else in the project.
     let key_file = project.join(".godot/backend_client/local/server.key");
     ensure!(fs::metadata(&key_file)?.permissions().mode() & 0o777 == 0o600, "the key is readable by others");
     let key = fs::read_to_string(&key_file)?;
@@ -71,15 +71,81 @@ fn the_panel_runs_backend_servers_and_clients_and_ends_them() -> Result<()> {
         until_ended(id)?;
     }
     ensure!(!editor.log().contains("PANEL disabled") && !editor.log().contains("PANEL missing"));
-    for file in ["project.godot", ".godot/backend_client/panel.cfg"] {
-        ensure!(!fs::read_to_string(project.join(file))?.contains(key.trim()), "{file} has the key");
+    let holders = files_with(project, key.trim().as_bytes())?;
+    ensure!(holders == [key_file], "the key is in {holders:?}");
+    Ok(())
+}
+
+/// A project that is not easy to name.
+fn odd_folder() -> Result<tempfile::TempDir> {
+    Ok(tempfile::Builder::new().prefix("jörg's (1) ").tempdir()?)
+}
+
+/// The files below a folder, without those of the addon, that contain these bytes.
+fn files_with(folder: &Path, wanted: &[u8]) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            found.extend(files_with(&entry.path(), wanted)?);
+        } else if kind.is_file() {
+            let content = fs::read(entry.path())?;
+            if content.windows(wanted.len()).any(|window| window == wanted) {
+                found.push(entry.path());
+            }
+        }
+    }
+    Ok(found)
+}
+
+#[test]
+fn a_second_editor_leaves_the_first_ones_processes_to_it() -> Result<()> {
+    let folder = odd_folder()?;
+    let project = folder.path();
+    copy_demo(project)?;
+    fs::create_dir_all(project.join(".godot/backend_client"))?;
+    let panel = project.join(".godot/backend_client/panel.cfg");
+    fs::write(&panel, format!("[run]\n\nbackend_port={}\nfirst_port={}\n", free_port()?, free_port()?))?;
+    let steps = |steps: &str| {
+        Launch::headless(steps, &project.to_string_lossy())
+            .engine_arg("--editor")
+            .env("PANEL_STEPS", steps)
+            .env("PANEL_BACKEND_PROGRAM", programs::backend_server()?)
+            .start()
+    };
+    let mut first = steps("abandon")?;
+    shown(&first, "abandoned")?;
+    let backend = process(&first, "process", "backend running")?;
+    let server = process(&first, "process", "server-1 running")?;
+    let mut orphans = Orphans(vec![backend, server]);
+
+    let mut second = steps("second")?;
+    let message = shown(&second, "message")?;
+    ensure!(
+        message.contains("Another editor has this project open and runs its backend at 127.0.0.1:"),
+        "{message}"
+    );
+    second.finish(0)?;
+    for id in [backend, server] {
+        ensure!(test_kill_process(pid(id)?).is_ok(), "process {id} has ended with the second editor");
+    }
+    // What the second has done does not keep the next from finding what the first leaves.
+    first.kill()?;
+    let mut third = steps("find")?;
+    let message = shown(&third, "message")?;
+    ensure!(message.contains("2 processes were sent SIGTERM"), "{message}");
+    third.finish(0)?;
+    while let Some(id) = orphans.0.last() {
+        until_ended(*id)?;
+        orphans.0.pop();
     }
     Ok(())
 }
 
 #[test]
-fn what_a_crashed_editor_has_left_is_ended_by_the_next() -> Result<()> {
-    let folder = tempfile::tempdir()?;
+fn the_orphans_of_a_crashed_editor_are_ended_by_the_next() -> Result<()> {
+    let folder = odd_folder()?;
     let project = folder.path();
     copy_demo(project)?;
     fs::create_dir_all(project.join(".godot/backend_client"))?;
@@ -98,7 +164,7 @@ fn what_a_crashed_editor_has_left_is_ended_by_the_next() -> Result<()> {
     shown(&editor, "abandoned")?;
     let backend = process(&editor, "process", "backend running")?;
     let server = process(&editor, "process", "server-1 running")?;
-    let mut left = Left(vec![backend, server]);
+    let mut orphans = Orphans(vec![backend, server]);
     editor.kill()?;
     for id in [backend, server] {
         ensure!(test_kill_process(pid(id)?).is_ok(), "process {id} has ended with the editor");
@@ -108,9 +174,9 @@ fn what_a_crashed_editor_has_left_is_ended_by_the_next() -> Result<()> {
     let message = shown(&editor, "message")?;
     ensure!(message.contains("2 processes were sent SIGTERM"), "{message}");
     editor.finish(0)?;
-    while let Some(id) = left.0.last() {
+    while let Some(id) = orphans.0.last() {
         until_ended(*id)?;
-        left.0.pop();
+        orphans.0.pop();
     }
     // Once.
     let mut editor = steps("find")?;
@@ -120,9 +186,9 @@ fn what_a_crashed_editor_has_left_is_ended_by_the_next() -> Result<()> {
 }
 
 /// Processes that a failing test must not leave behind.
-struct Left(Vec<u32>);
+struct Orphans(Vec<u32>);
 
-impl Drop for Left {
+impl Drop for Orphans {
     fn drop(&mut self) {
         for id in &self.0 {
             let _already_gone = send(*id, Signal::KILL);

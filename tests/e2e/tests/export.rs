@@ -54,7 +54,7 @@ impl Project {
             }
         }
         std::os::unix::fs::symlink(addon.join("bin/debug"), own.join("bin/debug"))?;
-        fs::write(own.join("bin/backend-server"), "the program")?;
+        fs::write(own.join("bin/backend-server.linux-x86_64"), "the program")?;
         fs::write(
             self.folder.path().join("export_presets.cfg"),
             PRESETS.replace("include_filter=\"\"", "include_filter=\"*.cfg,*.txt,*backend-server*\""),

@@ -96,6 +96,9 @@ func _on_write_pressed() -> void:
 	await _until_scanned()
 	var had_main_scene := _is_kept("application/run/main_scene")
 	var errors := plan.write()
+	var done := "Written. Press Run Servers, then Run Clients."
+	if not errors.is_empty():
+		done = "Not everything could be written."
 	if had_main_scene:
 		(
 			errors
@@ -108,7 +111,7 @@ func _on_write_pressed() -> void:
 		)
 	if _is_kept("res://export_presets.cfg"):
 		errors.append("The project has export presets: add one for a dedicated server there.")
-	_finish("Written. Press Run Servers, then Run Clients.", errors)
+	_finish(done, errors)
 
 
 func _on_remove_pressed() -> void:

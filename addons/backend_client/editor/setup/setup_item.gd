@@ -56,7 +56,13 @@ func write() -> String:
 	if file == null:
 		return "%s cannot be written: %s." % [target, error_string(FileAccess.get_open_error())]
 	file.store_string(value)
+	file.flush()
+	var stored := file.get_error()
 	file.close()
+	if stored != OK or FileAccess.get_file_as_string(target) != value:
+		# A full disk. What is cut would be taken for a change of the developer.
+		DirAccess.remove_absolute(target)
+		return "%s cannot be written completely. Is the disk full?" % target
 	state = State.WRITTEN
 	return ""
 

@@ -4,6 +4,7 @@ extends RefCounted
 ## between them, an export preset for each, and settings. It can take back what nobody has changed
 ## since.
 
+const RunOptions := preload("../run_options.gd")
 const SetupItem := preload("setup_item.gd")
 
 const TEMPLATES := "res://addons/backend_client/editor/setup/templates"
@@ -19,7 +20,7 @@ const FILES: PackedStringArray = [
 ]
 const SETTINGS: Dictionary[String, Variant] = {
 	"application/run/main_scene": "res://main.tscn",
-	"backend_client/network/base_url": "http://127.0.0.1:8420",
+	"backend_client/network/base_url": "http://127.0.0.1:{port}",
 	"backend_client/export/server_only": ["res://server/"],
 }
 ## Names of the export platforms.
@@ -44,6 +45,8 @@ func refresh() -> void:
 		items.append(SetupItem.new("res://" + file, _text(file)))
 	for setting in SETTINGS:
 		var value: Variant = SETTINGS[setting]
+		if value is String:
+			value = value.replace("{port}", str(RunOptions.new().backend_port))
 		items.append(SetupItem.new(setting, PackedStringArray(value) if value is Array else value))
 	for item in items:
 		if record.has_section(item.target):

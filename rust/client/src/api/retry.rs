@@ -41,6 +41,12 @@ pub fn pause_within(asked: Option<Duration>, attempt: u32, longest: Duration) ->
     asked.mul_f64(1.0 + 0.2 * rng::fraction()).max(least)
 }
 
+/// [`pause_within`] that is never longer than `longest`, whatever was asked for: a proxy may ask for minutes.
+pub fn pause_at_most(asked: Option<Duration>, attempt: u32, longest: Duration) -> Duration {
+    // Less by the fifth that is added.
+    pause_within(asked.map(|asked| asked.min(longest * 5 / 6)), attempt, longest)
+}
+
 /// `nominal`, or up to 20 % less, so that heartbeats of a fleet spread out. Not more: whoever waits for a server to be heard
 /// of counts on the interval.
 pub fn jittered(nominal: Duration) -> Duration {
@@ -73,6 +79,8 @@ mod tests {
     use proptest::prelude::*;
     use reqwest::header::HeaderValue;
 
+    const MINUTE: Duration = Duration::from_secs(60);
+
     fn headers(value: &str) -> HeaderMap {
         HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_str(value).expect("header"))])
     }
@@ -104,6 +112,8 @@ mod tests {
             prop_assert!(drawn <= asked.mul_f64(1.21).max(CAP));
             prop_assert!(pause(None, attempt) <= CAP);
             prop_assert!(pause_within(Some(Duration::ZERO), attempt, BASE) <= BASE);
+            prop_assert!(pause_at_most(Some(asked), attempt, MINUTE) <= MINUTE);
+            prop_assert!(pause_at_most(Some(asked), attempt, MINUTE) >= asked.min(MINUTE * 5 / 6));
         }
 
         #[test]

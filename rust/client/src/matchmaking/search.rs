@@ -205,7 +205,7 @@ impl Search {
                 }
                 Err(error) => error,
             };
-            let pause = retry::pause_within(error.retry_after, attempt, MAX_POLL_INTERVAL);
+            let pause = retry::pause_at_most(error.retry_after, attempt, MAX_POLL_INTERVAL);
             if !error.is_unanswered() || self.now() + pause >= until {
                 return Err(error);
             }

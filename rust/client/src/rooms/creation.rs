@@ -14,7 +14,7 @@ use crate::error::{ClientError, Fault};
 use crate::platform::rng;
 use crate::session::Session;
 
-/// Longest pause before a request is repeated: well below the time after which the backend gives it up.
+/// Longest pause before a request is repeated, whatever a reply asks for: well below the time after which the backend gives it up.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// A reply that took so long was waited for at the backend: the next request follows soon.
 const WAITED: Duration = Duration::from_secs(1);
@@ -113,7 +113,7 @@ impl RoomRequest {
                 Err(error) if error.retryable => error.retry_after,
                 Err(error) => return Err(error),
             };
-            sleep(retry::pause_within(asked, attempt, MAX_PAUSE)).await;
+            sleep(retry::pause_at_most(asked, attempt, MAX_PAUSE)).await;
             attempt += 1;
         }
     }

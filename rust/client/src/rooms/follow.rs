@@ -42,6 +42,7 @@ const MAX_ROOMS: usize = 2 * MAX_FOLLOWED_ROOMS;
 const STREAM_RETRY: Duration = Duration::from_secs(5 * 60);
 /// The same when the backend had no place, or failed: it is expected to have one soon.
 const PLACE_RETRY: Duration = Duration::from_secs(30);
+/// Longest pause before the backend is tried again, whatever a reply asks for.
 const MAX_PAUSE: Duration = Duration::from_secs(15);
 
 /// Why a stream, or the polling of the list, ended.
@@ -99,6 +100,7 @@ struct Follower<'a> {
     last_event_id: Option<String>,
     /// While a whole list arrives: rooms that it has not named yet.
     stale: Option<HashSet<String>>,
+    /// The pages of the list, if no event has changed it since.
     polled: Polled,
     /// Failures in a row, from which the next pause follows.
     attempt: u32,
@@ -147,7 +149,7 @@ impl Follower<'_> {
     }
 
     async fn pause(&mut self, asked: Option<Duration>) {
-        sleep(retry::pause_within(asked, self.attempt, MAX_PAUSE)).await;
+        sleep(retry::pause_at_most(asked, self.attempt, MAX_PAUSE)).await;
         self.attempt += 1;
     }
 
@@ -226,6 +228,7 @@ impl Follower<'_> {
     fn take(&mut self, event: ServerSentEvent) -> Result<(), serde_json::Error> {
         if !event.data.is_empty() {
             let RoomChanges { rooms, removed, more: _ } = serde_json::from_str(&event.data)?;
+            self.polled = Polled::default();
             if event.name == EVENT_RESET {
                 self.stale = Some(self.list.ids());
             }
@@ -245,11 +248,10 @@ impl Follower<'_> {
         Ok(())
     }
 
-    /// Reads the list again and again, for about as long as given, or until the backend is not reached.
+    /// Reads the list again and again, for at least as long as given, or until the backend is not reached. Each reading is
+    /// followed by its pause: however soon streams are tried again, the list is not read more often.
     async fn poll_for(&mut self, duration: Duration) -> Result<(), Ended> {
         let until = Instant::now() + duration;
-        // Events may have changed the list since it was polled.
-        self.polled = Polled::default();
         loop {
             let (asked, ended) = match self.polled.read(self.rooms, &self.query).await {
                 Ok(changed) => {
@@ -260,11 +262,10 @@ impl Follower<'_> {
                         self.last_event_id = None;
                     }
                     self.list.enter(FollowState::Polling);
-                    let pause = retry::jittered(self.polled.interval());
-                    if Instant::now() + pause >= until {
+                    sleep(retry::jittered(self.polled.interval())).await;
+                    if Instant::now() >= until {
                         return Ok(());
                     }
-                    sleep(pause).await;
                     continue;
                 }
                 Err(error) => (error.retry_after, ended_by(error)),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use backend_protocol::{Code, Problem, problem, routes};
 use reqwest::Method;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
@@ -208,4 +208,11 @@ pub fn refusal(code: Code) -> Answer {
 pub fn proxy_page(status: u16) -> Answer {
     let body = b"<p>proxy</p>".to_vec();
     Answer::Reply(HttpReply { status, headers: of_type("text/html"), body })
+}
+
+/// A page of a proxy that asks for a pause.
+pub fn proxy_page_asking(status: u16, retry_after: &'static str) -> Answer {
+    let Answer::Reply(mut reply) = proxy_page(status) else { unreachable!() };
+    reply.headers.insert(RETRY_AFTER, HeaderValue::from_static(retry_after));
+    Answer::Reply(reply)
 }

@@ -10,6 +10,7 @@ use backend_client::protocol::rooms::{
 };
 use backend_client::rooms::{RoomRequest, Rooms, lan_discovery, ping};
 use godot::classes::Ip;
+use godot::init::is_main_thread;
 use godot::prelude::*;
 use tokio_util::sync::CancellationToken;
 
@@ -73,14 +74,13 @@ impl Follows {
 impl Drop for Follows {
     fn drop(&mut self) {
         // A node that never was in the tree. Handlers that use it do not run while it is being freed.
-        for (follow, cancellation) in self.take() {
+        for (mut follow, cancellation) in self.take() {
             cancellation.cancel();
-            let id = follow.instance_id();
-            main_thread_queue::enqueue(move || {
-                if let Ok(follow) = Gd::try_from_instance_id(id) {
-                    BackendRoomFollow::stop(follow);
-                }
-            });
+            // From another thread nothing is called.
+            if is_main_thread() {
+                // Holds it until then: whoever awaits one of its signals does not.
+                follow.run_deferred_gd(BackendRoomFollow::stop);
+            }
         }
     }
 }

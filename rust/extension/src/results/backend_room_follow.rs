@@ -68,7 +68,7 @@ impl BackendRoomFollow {
     /// The list is not followed any more because of [member error], for example because the player logged out.
     #[constant]
     pub const STATE_FAILED: i64 = 4;
-    /// [method stop] was called, or the [BackendRooms] left the tree.
+    /// [method stop] was called, or the [BackendRooms] left the tree or was freed.
     #[constant]
     pub const STATE_STOPPED: i64 = 5;
 

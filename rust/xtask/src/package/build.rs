@@ -50,10 +50,10 @@ pub fn build(platform: Platform, kind: Kind, profile: Profile) -> Result<Built> 
     let target_folder = workspace::target().join("package-build");
     command.current_dir(workspace::root()).env("PATH", path).env("CARGO_TARGET_DIR", &target_folder);
     // Absolute paths of this machine are of no use in a backtrace from another one.
-    command.env("CARGO_INCREMENTAL", "0").env("RUSTFLAGS", remap());
+    command.env("CARGO_INCREMENTAL", "0").env("CARGO_ENCODED_RUSTFLAGS", remap());
     // The assembler that this crate needs on Windows is not part of zig; it brings assembled objects.
     command.env("AWS_LC_SYS_PREBUILT_NASM", "1");
-    command.args(["zigbuild", "--locked", "--target", &with_floor(triple)]);
+    command.args(["zigbuild", "--locked", "--target", &with_minimum_glibc(triple)]);
     let (package, file) = match kind {
         Kind::Library => ("backend-extension", library_name(platform)),
         Kind::Server => ("backend-server", server_name(platform)),
@@ -131,7 +131,7 @@ const fn triple(platform: Platform, kind: Kind) -> &'static str {
 }
 
 /// The target, with the oldest C library that it has to run with.
-fn with_floor(triple: &str) -> String {
+fn with_minimum_glibc(triple: &str) -> String {
     if triple.ends_with("-linux-gnu") {
         format!("{triple}.{}.{}", GLIBC.0, GLIBC.1)
     } else {
@@ -173,13 +173,14 @@ fn add_target(triple: &str) -> Result<()> {
     process::run("adding a target", command).with_context(|| format!("`rustup target add {triple}` failed"))
 }
 
+/// Compiler flags, separated by the character that cargo expects: a path may have spaces.
 fn remap() -> String {
     let home = std::env::var("CARGO_HOME")
         .ok()
         .or_else(|| std::env::var("HOME").ok().map(|home| format!("{home}/.cargo")));
-    let crates =
-        home.map(|home| format!(" --remap-path-prefix={home}/registry/src=crates")).unwrap_or_default();
-    format!("--remap-path-prefix={}=backend_client{crates}", workspace::root().display())
+    let mut flags = vec![format!("--remap-path-prefix={}=backend_client", workspace::root().display())];
+    flags.extend(home.map(|home| format!("--remap-path-prefix={home}/registry/src=crates")));
+    flags.join("\u{1f}")
 }
 
 fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
@@ -189,7 +190,7 @@ fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
 /// The versions of symbols that a library needs are named in it.
 fn needs_no_newer_glibc(bytes: &[u8], path: &Path) -> Result<()> {
     let newest = glibc_versions(bytes).max().with_context(|| {
-        format!("{} names no version of glibc: it cannot be told where it runs", path.display())
+        format!("{} names no version of glibc: it is not known where it runs", path.display())
     })?;
     ensure!(
         newest <= GLIBC,

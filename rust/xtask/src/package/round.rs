@@ -24,13 +24,15 @@ pub fn play(addon: &Path, starter: &Path, server: &Path) -> Result<()> {
     let programs = folder.path().join("backend");
     archive::unpack(server, &programs)?;
     let engine = godot::provide()?;
-    engine.import(&project)?;
+    engine.import_with(&project, without_rust)?;
     let exported = export::project(&engine, &project, without_rust)?;
     let [client, server] = exported.as_slice() else {
         anyhow::bail!("the starter exports a client and a server")
     };
 
-    let backend = Backend::start("package-backend", &programs.join("backend-server"), folder.path())?;
+    let mut command = Command::new(programs.join("backend-server"));
+    without_rust(&mut command)?;
+    let backend = Backend::start_with("package-backend", command, folder.path(), &[])?;
     for visits in 1..=2 {
         let mut command = Command::new(server);
         command.arg("--headless").env("BACKEND_URL", backend.url());

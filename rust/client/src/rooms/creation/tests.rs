@@ -6,7 +6,7 @@ use reqwest::Method;
 
 use super::*;
 use crate::rooms::filter::tests::room;
-use crate::rooms::scripted_network::{Answer, ScriptedNetwork, json, refusal};
+use crate::rooms::scripted_network::{Answer, ScriptedNetwork, json, proxy_page_asking, refusal};
 
 fn starting() -> Answer {
     json(&RoomCreation { status: RoomCreationStatus::Starting, ticket: None })
@@ -44,6 +44,22 @@ async fn a_backend_that_waits_is_asked_again_soon() {
         assert!(pause <= Duration::from_millis(210), "{pause:?}");
     }
     assert!(sent.len() > 100, "{} requests", sent.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_asks_for_a_long_pause_does_not_cost_the_room() {
+    let script = |sent: &crate::rooms::scripted_network::Sent| match sent.nth {
+        0 => starting(),
+        1..10 => proxy_page_asking(503, "120"),
+        _ => ready(),
+    };
+    let (rooms, network) = ScriptedNetwork::with_rooms(script).await;
+    let request = rooms.create(CreateRoom::default()).expect("a request");
+    request.run(Duration::from_secs(600)).await.expect("a room");
+    for pair in network.sent_to(routes::ROOMS).windows(2) {
+        let pause = pair[1].at.saturating_sub(pair[0].at);
+        assert!(pause <= MAX_PAUSE + Duration::from_millis(10), "{pause:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,7 +7,9 @@ use backend_protocol::routes;
 
 use super::*;
 use crate::rooms::filter::tests::room;
-use crate::rooms::scripted_network::{Answer, Part, ScriptedNetwork, Sent, json, proxy_page, refusal};
+use crate::rooms::scripted_network::{
+    Answer, Part, ScriptedNetwork, Sent, json, proxy_page, proxy_page_asking, refusal,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -81,6 +83,16 @@ fn page(ids: &[&str]) -> Answer {
     json(&RoomPage { rooms: rooms(ids), next_cursor: None })
 }
 
+/// A page that is not sent again to who has it.
+fn tagged_page(sent: &Sent, tag: &str, page: &RoomPage) -> Answer {
+    let Answer::Reply(mut reply) = json(page) else { unreachable!() };
+    if sent.header("if-none-match") == Some(tag) {
+        (reply.status, reply.body) = (304, Vec::new());
+    }
+    reply.headers.insert("etag", tag.parse().expect("a header"));
+    Answer::Reply(reply)
+}
+
 /// A stream that lasts so long, with what shows that it is alive.
 fn lasting(duration: Duration, end: Part) -> Answer {
     let beat = Duration::from_secs(EVENT_HEARTBEAT_SECONDS);
@@ -101,7 +113,7 @@ fn is_stream(sent: &Sent) -> bool {
 #[tokio::test(start_paused = true)]
 async fn events_are_back_soon_after_an_outage_of_any_length_and_kind() {
     for outage in [2, 60, 1_800] {
-        for kind in 0..4 {
+        for kind in 0..5 {
             let followed = follow(SECOND * (outage + 600), move |sent| {
                 let begun = if kind == 0 { 5 } else { 60 };
                 let (is_out, outage) = (sent.at >= SECOND * begun, SECOND * (begun + outage));
@@ -111,6 +123,7 @@ async fn events_are_back_soon_after_an_outage_of_any_length_and_kind() {
                     _ if sent.at >= outage => lasting(SECOND * 100_000, Part::End),
                     0 | 1 => Answer::Refused,
                     2 => proxy_page(502),
+                    4 => proxy_page_asking(503, "120"),
                     _ => Answer::Nothing,
                 }
             })
@@ -242,14 +255,7 @@ async fn pages_that_have_not_changed_are_not_sent_again() {
             (true, true) => (&["c", "d"], "\"three\""),
         };
         let next_cursor = (!is_second).then(|| "2".to_owned());
-        let Answer::Reply(mut reply) = json(&RoomPage { rooms: rooms(ids), next_cursor }) else {
-            unreachable!()
-        };
-        if sent.header("if-none-match") == Some(tag) {
-            (reply.status, reply.body) = (304, Vec::new());
-        }
-        reply.headers.insert("etag", tag.parse().expect("a header"));
-        Answer::Reply(reply)
+        tagged_page(sent, tag, &RoomPage { rooms: rooms(ids), next_cursor })
     })
     .await;
     assert_eq!(followed.names(), ["a", "c", "d"]);
@@ -259,6 +265,48 @@ async fn pages_that_have_not_changed_are_not_sent_again() {
     assert!(later.iter().all(|sent| sent.header("if-none-match").is_some()));
     // Two pages, every 4 to 5 s.
     assert!(sent.len() > 40 && sent.len() < 70, "{}", sent.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_follower_of_a_long_list_reads_no_more_than_a_page_a_second() {
+    const PAGES: usize = 40;
+    let followed = follow(SECOND * 600, |sent| {
+        if is_stream(sent) {
+            return refusal(Code::Unavailable);
+        }
+        let cursor = sent.query.split('&').find_map(|pair| pair.strip_prefix("cursor="));
+        let number: usize = cursor.map_or(0, |cursor| cursor.parse().expect("a number"));
+        let next_cursor = (number + 1 < PAGES).then(|| (number + 1).to_string());
+        let page = RoomPage { rooms: rooms(&[&format!("room-{number}")]), next_cursor };
+        let reply = tagged_page(sent, &format!("\"{number}\""), &page);
+        // Time passes, also for who does not pause.
+        Answer::After(Duration::from_millis(50), Box::new(reply))
+    })
+    .await;
+    assert_eq!((followed.states(), followed.names().len()), (vec![&FollowState::Polling], PAGES));
+    let sent = followed.network.sent_to(routes::ROOMS);
+    // All pages, every 32 to 40 s and the 2 s that it takes.
+    assert!(sent.len() > PAGES * 12 && sent.len() <= PAGES * 18, "{} pages", sent.len());
+    let streams = followed.network.sent_to(routes::ROOM_EVENTS).len();
+    assert!(streams > 12 && streams <= 20, "{streams} streams");
+    let (first, later) = sent.split_at(PAGES);
+    assert!(first.iter().all(|sent| sent.header("if-none-match").is_none()));
+    assert!(later.iter().all(|sent| sent.header("if-none-match").is_some()), "pages are sent again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_from_before_an_event_are_read_anew() {
+    let changes = || vec![reset(&["b"]), Part::Pause(SECOND), Part::End];
+    let followed = follow(SECOND * 100, move |sent| match sent.nth {
+        _ if !is_stream(sent) => {
+            tagged_page(sent, "\"one\"", &RoomPage { rooms: rooms(&["a"]), next_cursor: None })
+        }
+        1 => Answer::Stream(changes()),
+        _ => refusal(Code::Unavailable),
+    })
+    .await;
+    let states = [&FollowState::Polling, &FollowState::Live, &FollowState::Polling];
+    assert_eq!((followed.states(), followed.names()), (states.to_vec(), vec!["a".to_owned()]));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,5 @@
 extends Control
-## The client: it logs in without a password, joins the first room, and shows what the server says.
+## The client: it logs in without a password, joins the first room, and shows what the server sends.
 
 
 func _ready() -> void:

@@ -16,6 +16,7 @@ func _ready() -> void:
 		return get_tree().quit(1)
 	multiplayer.multiplayer_peer = peer
 	$BackendPeerAuth.peer_verified.connect(_on_peer_verified)
+	$BackendPeerAuth.peer_left.connect(_on_peer_left)
 	var result: BackendRegistrationResult = await $BackendServerRegistration.register().wait()
 	print(result.error.message if result.failed() else "The server is in the list of rooms.")
 
@@ -25,11 +26,16 @@ func _on_peer_verified(peer_id: int, player: BackendPlayer) -> void:
 		$BackendPlayerStore.load_player(player.player_id).wait()
 	)
 	if progress.failed():
-		return multiplayer.multiplayer_peer.disconnect_peer(peer_id)
+		return $BackendPeerAuth.kick(peer_id, progress.error.message)
 	var visits: int = progress.get_document("progress").get("visits", 0) + 1
 	$BackendPlayerStore.save(player.player_id, "progress", {"visits": visits})
 	if peer_id in multiplayer.get_peers():
 		show_visits.rpc_id(peer_id, visits)
+
+
+func _on_peer_left(_peer_id: int, player: BackendPlayer) -> void:
+	# Saves what is left. Then another server can load the player.
+	$BackendPlayerStore.release_player(player.player_id)
 
 
 @rpc("authority", "reliable")
