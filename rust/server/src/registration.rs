@@ -381,7 +381,7 @@ pub async fn deregister(
         leases::release_all(&state, &mut tx, &server_id).await?;
         world_store::release_all(&mut tx, &server_id).await?;
         invite_codes::remove(&mut tx, &server_id).await?;
-        seats::end_all(&mut tx, &server_id).await?;
+        seats::end_all(&state.database, &mut tx, &server_id).await?;
         changes::record(&state.database, &mut tx, std::slice::from_ref(&server_id)).await?;
     }
     tx.commit().await?;

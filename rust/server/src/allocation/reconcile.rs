@@ -1,15 +1,16 @@
 //! The task that makes what runs the same as what is stored. Each replica has one, for the servers of its own host; what a host that is
 //! gone leaves in the database is ended by whichever replica sees it first.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use backend_protocol::rooms::ABANDONED_AFTER_SECONDS;
+use sqlx::{AssertSqlSafe, Row};
 use tokio::time::Instant;
 
-use super::records::{self, OpenAllocation, Status};
+use super::records::{self, OpenAllocation, Status, json};
 use super::settings::AllocationSettings;
 use super::{Allocator, CANNOT_BE_STARTED, Sighting, StartError};
 use crate::database::Transaction;
@@ -22,22 +23,53 @@ const INTERVAL: Duration = Duration::from_millis(200);
 const FOREIGN_TOLERANCE_MS: i64 = 15_000;
 /// A spare that does not start is followed by the next one after this time.
 const SPARE_RETRY: Duration = Duration::from_secs(10);
+/// A shorter time without the database is not taken for an outage.
+const SHORTEST_OUTAGE: Duration = Duration::from_secs(2);
+/// What fails again in the same way is logged again after this time.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The condition of an allocation for which no request was repeated since `$1`.
+const ABANDONED: &str = "ended_at IS NULL AND status IN ('requested', 'starting') AND spare = 0 AND NOT EXISTS \
+     (SELECT 1 FROM room_requests WHERE room_requests.allocation_id = allocations.allocation_id AND room_requests.polled_at >= $1)";
 
 /// Runs until the task is aborted.
 pub async fn run(state: AppState, allocator: Arc<dyn Allocator>) {
     let Some(settings) = state.allocation.settings() else { return };
-    let mut task = Reconciliation { state: &state, settings, allocator, spares_after: None };
-    let mut reported: Option<String> = None;
+    let mut task = Reconciliation {
+        state: &state,
+        settings,
+        allocator,
+        spares_after: None,
+        reached_at: Instant::now(),
+        leases_hold_until: None,
+    };
+    let mut reported = Reported::default();
     loop {
         let _woken = tokio::time::timeout(INTERVAL, state.allocation.requested.notified()).await;
-        let failure = task.pass().await.err().map(|error| format!("{error:#}"));
-        // It is repeated five times a second: each kind of failure is logged once.
-        if failure != reported
-            && let Some(failure) = &failure
-        {
-            tracing::warn!("rooms on demand: what failed is tried again: {failure}");
+        match task.pass().await {
+            Ok(()) => task.reached_at = Instant::now(),
+            Err(error) => {
+                let failure = format!("{error:#}");
+                if reported.is_due(&failure, Instant::now()) {
+                    tracing::warn!("rooms on demand: what failed is tried again: {failure}");
+                }
+            }
         }
-        reported = failure;
+    }
+}
+
+/// Failures that were logged a short time ago. The task repeats them five times a second.
+#[derive(Default)]
+struct Reported(HashMap<String, Instant>);
+
+impl Reported {
+    fn is_due(&mut self, failure: &str, now: Instant) -> bool {
+        self.0.retain(|_, at| now.duration_since(*at) < REPORT_INTERVAL);
+        let is_due = !self.0.contains_key(failure);
+        if is_due {
+            self.0.insert(failure.to_owned(), now);
+        }
+        is_due
     }
 }
 
@@ -47,6 +79,10 @@ struct Reconciliation<'a> {
     allocator: Arc<dyn Allocator>,
     /// No spare is started before this time.
     spares_after: Option<Instant>,
+    /// When the database was reached last.
+    reached_at: Instant,
+    /// Leases that have expired end no room before this time.
+    leases_hold_until: Option<Instant>,
 }
 
 fn described(error: crate::http::ApiError) -> anyhow::Error {
@@ -67,6 +103,7 @@ impl Reconciliation<'_> {
         self.give_up_abandoned(&mut tx).await.map_err(described)?;
         let open = records::open(&self.state.database, &mut tx, &scope).await.map_err(described)?;
         tx.commit().await?;
+        self.note_reached(Instant::now());
         let pending = open
             .iter()
             .filter(|one| matches!(one.status, Status::Requested | Status::Starting))
@@ -87,6 +124,19 @@ impl Reconciliation<'_> {
         outcome.and(stopped).and(spares)
     }
 
+    /// Notes that the database was reached. While it was not, no heartbeat was stored: after an outage, servers get one lease to send
+    /// one, as after a start of the backend.
+    fn note_reached(&mut self, now: Instant) {
+        let config = &self.state.config;
+        let lease = Duration::from_secs(config.lease_seconds.into());
+        // A heartbeat may be late by this much.
+        let slack = lease.saturating_sub(Duration::from_secs(config.heartbeat_seconds.into()));
+        if now.duration_since(self.reached_at) > (slack / 2).max(SHORTEST_OUTAGE) {
+            self.leases_hold_until = Some(now + lease);
+        }
+        self.reached_at = now;
+    }
+
     fn is_ours(&self, allocation: &OpenAllocation) -> bool {
         allocation.host.as_deref() == Some(self.allocator.host())
     }
@@ -95,17 +145,27 @@ impl Reconciliation<'_> {
     async fn give_up_abandoned(&self, tx: &mut Transaction) -> ApiResult<()> {
         let scope = self.state.config.scope();
         let before = tx.now - i64::from(ABANDONED_AFTER_SECONDS) * 1000;
-        let ended = sqlx::query(
-            "UPDATE allocations SET status = 'failed', reason = 'nobody waits for it any more', ended_at = $1 \
-             WHERE scope = $2 AND ended_at IS NULL AND status IN ('requested', 'starting') AND spare = 0 \
-             AND NOT EXISTS (SELECT 1 FROM room_requests WHERE room_requests.allocation_id = allocations.allocation_id \
-             AND room_requests.polled_at >= $3)",
-        )
-        .bind(tx.now)
-        .bind(&scope)
-        .bind(before)
-        .execute(&mut *tx.conn)
-        .await?;
+        // Whoever joins one holds its row: it is skipped, and a later pass sees them.
+        let skip =
+            if self.state.database.is_sqlite() { "" } else { " FOR UPDATE OF allocations SKIP LOCKED" };
+        let sql = format!("SELECT allocation_id FROM allocations WHERE {ABANDONED} AND scope = $2{skip}");
+        let rows = sqlx::query(AssertSqlSafe(sql)).bind(before).bind(&scope).fetch_all(&mut *tx.conn).await?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let found = rows.iter().map(|row| row.try_get(0)).collect::<sqlx::Result<Vec<String>>>()?;
+        // A statement of its own also sees who has joined before the rows were locked.
+        let sql = format!(
+            "UPDATE allocations SET status = 'failed', reason = 'nobody waits for it any more', ended_at = $2 \
+             WHERE {ABANDONED} AND allocation_id {}",
+            self.state.database.is_in("$3")
+        );
+        let ended = sqlx::query(AssertSqlSafe(sql))
+            .bind(before)
+            .bind(tx.now)
+            .bind(json(&found)?)
+            .execute(&mut *tx.conn)
+            .await?;
         if ended.rows_affected() > 0 {
             tracing::info!(
                 count = ended.rows_affected(),
@@ -196,7 +256,7 @@ impl Reconciliation<'_> {
         }
     }
 
-    async fn look_at_ready(&self, allocation: &OpenAllocation, now: i64) -> anyhow::Result<()> {
+    async fn look_at_ready(&mut self, allocation: &OpenAllocation, now: i64) -> anyhow::Result<()> {
         let Some(server_id) = &allocation.server_id else { return Ok(()) };
         let is_ours = self.is_ours(allocation);
         let seen = if is_ours {
@@ -207,7 +267,9 @@ impl Reconciliation<'_> {
         if let Ok(Sighting::Ended { reason, log }) = &seen {
             return self.end(allocation, server_id, reason, Some(log)).await;
         }
-        if allocation.lease_until <= now {
+        let hold =
+            allocation.lease_until > 0 && self.leases_hold_until.is_some_and(|until| Instant::now() < until);
+        if allocation.lease_until <= now && !hold {
             let reason =
                 if allocation.lease_until == 0 { "it left the room list" } else { "its lease has expired" };
             self.end(allocation, server_id, reason, None).await?;
@@ -218,7 +280,7 @@ impl Reconciliation<'_> {
     }
 
     async fn end(
-        &self,
+        &mut self,
         allocation: &OpenAllocation,
         server_id: &str,
         reason: &str,
@@ -235,6 +297,10 @@ impl Reconciliation<'_> {
             records::unlist(database, &mut tx, server_id).await.map_err(described)?;
         }
         tx.commit().await?;
+        if allocation.is_spare {
+            // One that registers and then ends is not started over and over either.
+            self.spares_after = Some(Instant::now() + SPARE_RETRY);
+        }
         self.state.rooms.rooms_changed();
         let log = quoted(log.unwrap_or_default());
         tracing::info!(allocation_id, server_id, "a room has ended: {reason}{log}");
@@ -343,6 +409,21 @@ impl Reconciliation<'_> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
+    use super::{REPORT_INTERVAL, Reported};
+
+    #[test]
+    fn a_failure_is_logged_once_a_minute() {
+        let (mut reported, first) = (Reported::default(), Instant::now());
+        assert!(reported.is_due("a", first));
+        assert!(reported.is_due("b", first));
+        // Also when others came between.
+        assert!(!reported.is_due("a", first + REPORT_INTERVAL / 2));
+        assert!(reported.is_due("a", first + REPORT_INTERVAL));
+        assert!(!reported.is_due("a", first + REPORT_INTERVAL * 3 / 2));
+    }
+
     #[test]
     fn no_line_of_a_server_passes_for_one_of_the_log() {
         let printed = "loading\n2026-01-01T00:00:00Z ERROR forged";

@@ -289,7 +289,7 @@ pub async fn unlist(database: &Database, tx: &mut Transaction, server_id: &str) 
         .execute(&mut *tx.conn)
         .await?;
     invite_codes::remove(tx, server_id).await?;
-    seats::end_all(tx, server_id).await?;
+    seats::end_all(database, tx, server_id).await?;
     changes::record(database, tx, &[server_id.to_owned()]).await?;
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! What a registration and a heartbeat mean for the allocation that a server was started for.
 
+use std::collections::HashSet;
+
 use backend_protocol::Code;
 use backend_protocol::registration::RegisterServer;
 use backend_protocol::rooms::{ABANDONED_AFTER_SECONDS, RoomOptions};
@@ -9,6 +11,7 @@ use super::records::{self, Status, StoredAllocation, json};
 use crate::auth::tokens::Tokens;
 use crate::database::Transaction;
 use crate::http::{ApiError, ApiResult};
+use crate::rooms::requests;
 use crate::rooms::seats::{self, Arrival};
 use crate::state::AppState;
 
@@ -129,21 +132,34 @@ impl RegisteringAllocation {
             .await?;
         // Those whose clients are gone take no seat from others, and keep what they have elsewhere.
         let waiting = sqlx::query(
-            "SELECT player_id, seats FROM room_requests WHERE allocation_id = $1 AND polled_at >= $2 \
+            "SELECT player_id, request_id, seats FROM room_requests WHERE allocation_id = $1 AND polled_at >= $2 \
              ORDER BY polled_at DESC, player_id",
         )
         .bind(&self.stored.allocation_id)
         .bind(tx.now - i64::from(ABANDONED_AFTER_SECONDS) * 1000)
         .fetch_all(&mut *tx.conn)
         .await?;
+        let player_ids =
+            waiting.iter().map(|row| row.try_get("player_id")).collect::<sqlx::Result<Vec<String>>>()?;
+        seats::lock_reserved(&state.database, tx, &player_ids).await?;
+        let scope = state.config.scope();
+        let mut seated = HashSet::new();
         for row in waiting {
-            let player_id: String = row.try_get("player_id")?;
+            let (player_id, request_id): (String, String) =
+                (row.try_get("player_id")?, row.try_get("request_id")?);
+            // Of several requests of a player, the one that was repeated last.
+            if !seated.insert(player_id.clone()) {
+                continue;
+            }
             let seats = u32::try_from(row.try_get::<i64, _>("seats")?).unwrap_or(1);
             let ticket_id = Tokens::new_id();
             let ticket_ms = i64::from(state.config.ticket_seconds) * 1000;
             let arrival = Arrival { player_id: &player_id, ticket_id: &ticket_id, ticket_ms };
             match seats::reserve_unrecorded(&state.database, tx, server_id, &arrival, seats).await {
-                Ok((_party_code, rooms)) => changed.extend(rooms),
+                Ok((_party_code, rooms)) => {
+                    changed.extend(rooms);
+                    requests::note_ticket(tx, &scope, &player_id, &request_id, &ticket_id).await?;
+                }
                 // The server has fewer places than it was started for.
                 Err(error) if error.0.code == Code::RoomFull => {}
                 Err(error) => return Err(error),

@@ -98,12 +98,14 @@ pub async fn record_expired(state: &AppState) -> sqlx::Result<bool> {
     Ok(i64::try_from(room_ids.len()).unwrap_or(MAX_EXPIRED) >= MAX_EXPIRED)
 }
 
-/// Removes seats whose tickets have expired. Lists count them no more since then.
+/// Removes seats whose tickets have expired. Lists count them no more since then. One that another transaction is about to end is
+/// left to it, or to the next time.
 pub async fn remove_expired_seats(database: &Database, tx: &mut Transaction) -> sqlx::Result<()> {
-    let rows = sqlx::query("DELETE FROM seats WHERE expires_at <= $1 RETURNING server_id")
-        .bind(tx.now)
-        .fetch_all(&mut *tx.conn)
-        .await?;
+    let skip = if database.is_sqlite() { "" } else { " FOR UPDATE SKIP LOCKED" };
+    let sql = format!(
+        "DELETE FROM seats WHERE seat_id IN (SELECT seat_id FROM seats WHERE expires_at <= $1{skip}) RETURNING server_id"
+    );
+    let rows = sqlx::query(AssertSqlSafe(sql)).bind(tx.now).fetch_all(&mut *tx.conn).await?;
     let mut room_ids = rows.iter().map(|row| row.try_get(0)).collect::<sqlx::Result<Vec<String>>>()?;
     room_ids.sort_unstable();
     room_ids.dedup();

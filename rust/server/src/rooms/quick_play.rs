@@ -267,7 +267,8 @@ async fn find(
     Ok(None)
 }
 
-/// A room that starts for others who search the same, and has seats left that nobody waits for. Who is gone waits no more.
+/// A room that starts for others who search the same, and has seats left that nobody waits for. Who is gone waits no more, and
+/// whoever waits with several requests needs the seats of one.
 async fn starting<'c>(
     state: &AppState,
     executor: impl Executor<'c, Database = Any>,
@@ -276,8 +277,9 @@ async fn starting<'c>(
 ) -> ApiResult<Option<String>> {
     let sql = format!(
         "SELECT allocation_id FROM allocations WHERE scope = $1 AND status IN ('requested', 'starting') AND ended_at IS NULL \
-         AND quick_play_key = $2 AND max_players - (SELECT CAST(COALESCE(SUM(seats), 0) AS BIGINT) FROM room_requests \
-         WHERE room_requests.allocation_id = allocations.allocation_id AND room_requests.polled_at >= {} - $4) >= $3 \
+         AND quick_play_key = $2 AND max_players - (SELECT CAST(COALESCE(SUM(seats), 0) AS BIGINT) FROM (SELECT MAX(seats) AS seats \
+         FROM room_requests WHERE room_requests.allocation_id = allocations.allocation_id AND room_requests.polled_at >= {} - $4 \
+         AND player_id <> $5 GROUP BY player_id) AS players) >= $3 \
          ORDER BY created_at, allocation_id LIMIT 1",
         state.database.clock()
     );
@@ -286,6 +288,7 @@ async fn starting<'c>(
         .bind(&search.key)
         .bind(i64::from(request.seats))
         .bind(i64::from(ABANDONED_AFTER_SECONDS) * 1000)
+        .bind(&request.claims.sub)
         .fetch_optional(executor)
         .await?;
     Ok(row.map(|row| row.try_get("allocation_id")).transpose()?)

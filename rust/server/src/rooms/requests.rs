@@ -163,7 +163,28 @@ pub async fn reserve(
     let party_code = seats::reserve(&state.database, tx, room_id, &arrival, request.seats)
         .await
         .inspect_err(|_| counted.give_back())?;
+    note_ticket(tx, &state.config.scope(), &request.claims.sub, request.request_id, &ticket_id).await?;
     Ok(Progress::Seated { room_id: room_id.to_owned(), ticket_id, party_code })
+}
+
+/// Notes for which ticket a request has reserved a seat, so that its cancellation gives back this seat and no later one.
+pub async fn note_ticket(
+    tx: &mut Transaction,
+    scope: &str,
+    player_id: &str,
+    request_id: &str,
+    ticket_id: &str,
+) -> ApiResult<()> {
+    sqlx::query(
+        "UPDATE room_requests SET ticket_id = $1 WHERE scope = $2 AND player_id = $3 AND request_id = $4",
+    )
+    .bind(ticket_id)
+    .bind(scope)
+    .bind(player_id)
+    .bind(request_id)
+    .execute(&mut *tx.conn)
+    .await?;
+    Ok(())
 }
 
 /// Stores the request, or that it was repeated. Returns the allocation that it waits for; refuses another request under the same id.
@@ -326,17 +347,19 @@ pub async fn cancel(
     let (scope, player_id) = (state.config.scope(), &player.0.sub);
     let mut tx = state.database.begin().await?;
     let row = sqlx::query(
-        "DELETE FROM room_requests WHERE scope = $1 AND player_id = $2 AND request_id = $3 RETURNING allocation_id",
+        "DELETE FROM room_requests WHERE scope = $1 AND player_id = $2 AND request_id = $3 RETURNING allocation_id, ticket_id",
     )
     .bind(&scope)
     .bind(player_id)
     .bind(&request_id)
     .fetch_optional(&mut *tx.conn)
     .await?;
-    let allocation_id =
-        row.map(|row| row.try_get::<Option<String>, _>("allocation_id")).transpose()?.flatten();
+    let stored = |column: &str| -> sqlx::Result<Option<String>> {
+        Ok(row.as_ref().map(|row| row.try_get::<Option<String>, _>(column)).transpose()?.flatten())
+    };
+    let (allocation_id, ticket_id) = (stored("allocation_id")?, stored("ticket_id")?);
     if let Some(allocation_id) = &allocation_id {
-        give_up(&state, &mut tx, allocation_id, player_id).await?;
+        give_up(&state, &mut tx, allocation_id, player_id, ticket_id.as_deref()).await?;
     }
     tx.commit().await?;
     if let Some(allocation_id) = &allocation_id {
@@ -352,6 +375,7 @@ async fn give_up(
     tx: &mut Transaction,
     allocation_id: &str,
     player_id: &str,
+    ticket_id: Option<&str>,
 ) -> ApiResult<()> {
     let scope = state.config.scope();
     let stored = records::find_for_update(&state.database, tx, &scope, allocation_id).await?;
@@ -368,11 +392,20 @@ async fn give_up(
     // Before its seats, as everywhere.
     let sql = format!("SELECT server_id FROM servers WHERE server_id = $1{}", state.database.for_update());
     sqlx::query(AssertSqlSafe(sql)).bind(&server_id).fetch_optional(&mut *tx.conn).await?;
-    for own in [
-        "DELETE FROM seats WHERE server_id = $1 AND player_id = $2",
-        "DELETE FROM seats WHERE server_id = $1 AND leader_id = $2 AND player_id IS NULL",
-    ] {
-        sqlx::query(own).bind(&server_id).bind(player_id).execute(&mut *tx.conn).await?;
+    // A later request of the player may have a seat in the same room.
+    let given_back =
+        sqlx::query("DELETE FROM seats WHERE server_id = $1 AND player_id = $2 AND seat_id = $3")
+            .bind(&server_id)
+            .bind(player_id)
+            .bind(ticket_id)
+            .execute(&mut *tx.conn)
+            .await?;
+    if given_back.rows_affected() > 0 {
+        sqlx::query("DELETE FROM seats WHERE server_id = $1 AND leader_id = $2 AND player_id IS NULL")
+            .bind(&server_id)
+            .bind(player_id)
+            .execute(&mut *tx.conn)
+            .await?;
     }
     let is_own = stored.creator.as_deref() == Some(player_id);
     if is_last && is_own && records::is_empty(&state.database, tx, &server_id, true).await? {

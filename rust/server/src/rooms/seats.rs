@@ -2,7 +2,8 @@
 //!
 //! The row of the room is locked while seats are counted and taken, so that no two requests get the last one, whichever replica
 //! they came to. A seat ends with the heartbeat that names its ticket, in the same transaction that stores the number of players
-//! in which its player is counted; or when the ticket has expired. Transactions lock rooms before seats, and no room after a seat.
+//! in which its player is counted; or when the ticket has expired. Transactions lock rooms before seats, and no room after a seat;
+//! those that lock several seats do so in the order of their ids.
 
 use anyhow::Context;
 use backend_protocol::Code;
@@ -194,7 +195,11 @@ pub async fn end(
     if tickets.is_empty() {
         return Ok(false);
     }
-    let sql = format!("DELETE FROM seats WHERE server_id = $1 AND seat_id {}", database.is_in("$2"));
+    let sql = format!(
+        "DELETE FROM seats WHERE seat_id IN (SELECT seat_id FROM seats WHERE server_id = $1 AND seat_id {} ORDER BY seat_id{})",
+        database.is_in("$2"),
+        database.for_update()
+    );
     let ended = sqlx::query(AssertSqlSafe(sql))
         .bind(server_id)
         .bind(serde_json::to_string(tickets).map_err(anyhow::Error::from)?)
@@ -214,8 +219,30 @@ pub async fn keep_for_heartbeat(tx: &mut Transaction, ticket_id: &str) -> ApiRes
 }
 
 /// Ends all seats of a room that is gone.
-pub async fn end_all(tx: &mut Transaction, server_id: &str) -> ApiResult<()> {
-    sqlx::query("DELETE FROM seats WHERE server_id = $1").bind(server_id).execute(&mut *tx.conn).await?;
+pub async fn end_all(database: &Database, tx: &mut Transaction, server_id: &str) -> ApiResult<()> {
+    let sql = format!(
+        "DELETE FROM seats WHERE seat_id IN (SELECT seat_id FROM seats WHERE server_id = $1 ORDER BY seat_id{})",
+        database.for_update()
+    );
+    sqlx::query(AssertSqlSafe(sql)).bind(server_id).execute(&mut *tx.conn).await?;
+    Ok(())
+}
+
+/// Locks what these players have reserved, for a transaction that reserves seats for one after the other.
+pub async fn lock_reserved(
+    database: &Database,
+    tx: &mut Transaction,
+    player_ids: &[String],
+) -> ApiResult<()> {
+    let sql = format!(
+        "SELECT seat_id FROM seats WHERE player_id {0} OR (player_id IS NULL AND leader_id {0}) ORDER BY seat_id{1}",
+        database.is_in("$1"),
+        database.for_update()
+    );
+    sqlx::query(AssertSqlSafe(sql))
+        .bind(serde_json::to_string(player_ids).map_err(anyhow::Error::from)?)
+        .fetch_all(&mut *tx.conn)
+        .await?;
     Ok(())
 }
 

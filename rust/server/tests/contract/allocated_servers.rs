@@ -145,6 +145,73 @@ on_both_databases! {
         let server = id_of(register(backend, &allocation, "one", json!({"players": 1})).await);
         assert_eq!((reserved(backend, &server).await, reserved(backend, &pond).await), (json!(1), json!(1)));
     }
+
+    async fn a_late_cancellation_leaves_the_seat_of_the_next_request(backend, servers) {
+        let ada = player(backend).await;
+        play(backend, &ada).await.expect(200);
+        let allocation = starting(backend).await;
+        let server = id_of(register(backend, &allocation, "one", json!({})).await);
+        let next = json!({"request_id": "next", "query": {"map": "swamp"}, "room": {"map": "swamp"}, "wait_seconds": 0});
+        assert_eq!(backend.post(QUICK_PLAY, &ada.token, &next).await.expect(200)["status"], "ready");
+        cancel(backend, &ada.token, "play").await;
+        assert_eq!(reserved(backend, &server).await, 1);
+        assert_eq!(backend.text("SELECT status FROM allocations").await, "ready");
+        // Its own cancellation gives back all of its seats.
+        let allocation = create(backend, &ada, json!({})).await;
+        id_of(register(backend, &allocation, "two", json!({})).await);
+        cancel(backend, &ada.token, "one").await;
+        assert_eq!(backend.count("SELECT COUNT(*) FROM seats").await, 0);
+        assert_eq!(backend.text("SELECT status FROM allocations ORDER BY created_at DESC, allocation_id DESC LIMIT 1").await, "ended");
+    }
+
+    async fn many_requests_of_a_player_need_one_place_of_a_room_that_starts(backend, servers) {
+        let (ada, bob) = (player(backend).await, player(backend).await);
+        for request in 0..4 {
+            let body = json!({"request_id": request.to_string(), "query": {"map": "swamp"}, "room": {"map": "swamp", "max_players": 2}, "wait_seconds": 0});
+            backend.post(QUICK_PLAY, &ada.token, &body).await.expect(200);
+        }
+        play(backend, &bob).await.expect(200);
+        assert_eq!(backend.count("SELECT COUNT(*) FROM allocations").await, 1);
+        let allocation = starting(backend).await;
+        let server = id_of(register(backend, &allocation, "one", json!({})).await);
+        assert_eq!(reserved(backend, &server).await, 2);
+        // Each of the two has a ticket for the seat, one by one request only.
+        assert_eq!(backend.count("SELECT COUNT(*) FROM room_requests JOIN seats ON seat_id = ticket_id").await, 2);
+        assert_eq!(backend.count("SELECT COUNT(*) FROM room_requests WHERE ticket_id IS NOT NULL").await, 2);
+    }
+
+    /// While the database is not there, no heartbeat is stored.
+    async fn an_outage_of_the_database_ends_no_room(backend, |config| {
+        servers(config);
+        (config.lease_seconds, config.heartbeat_seconds) = (5, 1);
+    }) {
+        let (ada, bob, eve) = (player(backend).await, player(backend).await, player(backend).await);
+        let mut rooms = Vec::new();
+        for (player, instance) in [(&ada, "one"), (&bob, "two")] {
+            let allocation = create(backend, player, json!({})).await;
+            rooms.push(id_of(register(backend, &allocation, instance, json!({})).await));
+        }
+        backend.execute("ALTER TABLE room_requests RENAME TO room_requests_away").await;
+        let database = backend_server::database::Database::open(backend.database()).await.expect("opens");
+        let living = format!("SELECT COUNT(*) FROM servers WHERE lease_until > {}", database.clock());
+        database.close().await;
+        until(backend, 0, living.leak()).await;
+        backend.execute("ALTER TABLE room_requests_away RENAME TO room_requests").await;
+        // It is looked at again.
+        create(backend, &eve, json!({})).await;
+        // A server whose lease has expired registers again.
+        let allocation = backend.text("SELECT allocation_id FROM allocations WHERE status = 'ready' ORDER BY created_at LIMIT 1").await;
+        let here = async || id_of(register(backend, &allocation, "one", json!({})).await);
+        assert_eq!(here().await, rooms[0]);
+        assert_eq!(backend.count("SELECT COUNT(*) FROM allocations WHERE status = 'ready'").await, 2);
+        // The one that does not ends all the same.
+        while backend.count("SELECT COUNT(*) FROM allocations WHERE status = 'ended'").await == 0 {
+            here().await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        let left = backend.text("SELECT server_id FROM allocations WHERE status = 'ready'").await;
+        assert_eq!(left, rooms[0]);
+    }
 }
 
 /// Runs `request` while a transaction holds the rows that `first` locks, as another replica would. Once the request waits for it, the
@@ -224,5 +291,88 @@ async fn nobody_joins_a_start_that_fails_in_this_moment_on_postgres() {
     );
     let joined = beside(&backend, held, &[fails], play(&backend, &bob)).await.expect(200);
     assert_eq!(joined["status"], "requested");
+    backend.stop().await;
+}
+
+/// The pass that gives up what nobody waits for must not wait for whoever joins at this moment: it would not see them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_somebody_joins_in_this_moment_is_not_given_up_on_postgres() {
+    let backend = Backend::on_postgres_with(servers).await;
+    let (ada, bob, eve) = (player(&backend).await, player(&backend).await, player(&backend).await);
+    let allocation = create(&backend, &ada, json!({})).await;
+    let database = backend_server::database::Database::open(backend.database()).await.expect("opens");
+    let mut held = database.pool().begin().await.expect("begun");
+    sqlx::query("SELECT 1 FROM allocations FOR UPDATE").execute(&mut *held).await.expect("locked");
+    is_gone(&backend, &ada).await;
+    // It is looked at while the row is held.
+    let body = json!({"request_id": "one", "room": {}, "wait_seconds": 0});
+    backend.post("/v1/rooms", &bob.token, &body).await.expect(200);
+    let looked_at = "SELECT (SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock') \
+        + (SELECT COUNT(*) FROM allocations WHERE status = 'starting') - 1";
+    until(&backend, 1, looked_at).await;
+    let joins =
+        "UPDATE room_requests SET polled_at = (SELECT MAX(polled_at) FROM room_requests) WHERE polled_at = 1";
+    sqlx::query(joins).execute(&mut *held).await.expect("joined");
+    held.commit().await.expect("committed");
+    // It is looked at again.
+    backend.post("/v1/rooms", &eve.token, &body).await.expect(200);
+    until(&backend, 0, "SELECT COUNT(*) FROM allocations WHERE status = 'requested'").await;
+    let status = sqlx::query("SELECT status FROM allocations WHERE allocation_id = $1").bind(allocation);
+    let row = status.fetch_one(database.pool()).await.expect("read");
+    assert_eq!(row.try_get::<String, _>(0).expect("a text"), "starting");
+    database.close().await;
+    backend.stop().await;
+}
+
+/// Names the players' seats so that Ada's comes after Bob's in the order of ids, and before it in the order of requests.
+async fn against_the_order(backend: &Backend, ada: &Player, bob: &Player) {
+    for (sql, player) in [
+        ("UPDATE seats SET seat_id = 'second' WHERE player_id = $1", ada),
+        ("UPDATE seats SET seat_id = 'first' WHERE player_id = $1", bob),
+        ("UPDATE room_requests SET polled_at = polled_at + 1000 WHERE player_id = $1", ada),
+    ] {
+        backend.execute_with(sql, &player.id).await;
+    }
+}
+
+fn locks(seat: &str) -> String {
+    format!("SELECT 1 FROM seats WHERE seat_id = '{seat}' FOR UPDATE")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn seats_are_locked_in_the_order_of_their_ids_on_postgres() {
+    let backend = Backend::on_postgres_with(servers).await;
+    let (ada, bob) = (player(&backend).await, player(&backend).await);
+    let pond = pond(&backend, &[&ada, &bob]).await;
+    play(&backend, &ada).await.expect(200);
+    play(&backend, &bob).await.expect(200);
+    against_the_order(&backend, &ada, &bob).await;
+    let beat = json!({"sequence": 1, "players": 2, "used_tickets": ["second", "first"]});
+    let path = format!("/v1/servers/{pond}/heartbeat");
+    let keeps = "UPDATE seats SET expires_at = expires_at + 1 WHERE seat_id = 'second'".to_owned();
+    beside(&backend, locks("first"), &[keeps], backend.serve(&path, &beat)).await.expect(200);
+    backend.stop().await;
+
+    let backend = Backend::on_postgres_with(servers).await;
+    let (ada, bob) = (player(&backend).await, player(&backend).await);
+    self::pond(&backend, &[&ada, &bob]).await;
+    play(&backend, &ada).await.expect(200);
+    play(&backend, &bob).await.expect(200);
+    against_the_order(&backend, &ada, &bob).await;
+    let allocation = starting(&backend).await;
+    let registration = register(&backend, &allocation, "one", json!({}));
+    beside(&backend, locks("first"), &[locks("second")], registration).await.expect(201);
+    // Those that expire are left to whoever holds them.
+    backend.execute("UPDATE seats SET expires_at = 1").await;
+    let database = backend_server::database::Database::open(backend.database()).await.expect("opens");
+    let mut held = database.pool().begin().await.expect("begun");
+    sqlx::query("SELECT 1 FROM seats ORDER BY seat_id LIMIT 1 FOR UPDATE")
+        .execute(&mut *held)
+        .await
+        .expect("locked");
+    backend.sweep().await;
+    assert_eq!(backend.count("SELECT COUNT(*) FROM seats").await, 1);
+    held.commit().await.expect("committed");
+    database.close().await;
     backend.stop().await;
 }

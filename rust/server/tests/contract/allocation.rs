@@ -74,6 +74,18 @@ on_both_databases! {
         until_count(backend, "SELECT COUNT(*) FROM allocations WHERE status = 'ended'", 2).await;
     }
 
+    async fn a_spare_that_registers_and_ends_is_not_started_over_and_over(backend, |config| {
+        let script = SERVER.replace("while [ -e \"$BACKEND_SERVER_KEY_FILE\" ]; do sleep 0.1; done", "exit 3");
+        with_servers(config, &script, &json!({"spare_servers": 1}));
+    }) {
+        until_count(backend, "SELECT COUNT(*) FROM (SELECT 1 FROM allocations WHERE spare = 1 AND status = 'ended' LIMIT 1) AS ended", 1).await;
+        // The next one comes, later.
+        until_count(backend, "SELECT COUNT(*) FROM (SELECT 1 FROM allocations WHERE spare = 1 LIMIT 2) AS spares", 2).await;
+        let at_once = "SELECT COUNT(*) FROM allocations ended JOIN allocations next ON next.created_at >= ended.ended_at \
+            AND next.created_at < ended.ended_at + 9000 WHERE ended.spare = 1 AND next.spare = 1";
+        assert_eq!(backend.count(at_once).await, 0);
+    }
+
     async fn players_see_no_path_unless_it_is_set(backend, |config| {
         with_servers(config, "", &json!({"command": ["/nowhere/server"], "log_in_errors": false}));
     }) {
