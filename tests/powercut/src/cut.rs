@@ -1,6 +1,6 @@
 //! One cut from beginning to end.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ const WORLDS: &str = "worlds";
 pub struct Site {
     volume: Volume,
     model: Model,
+    /// Where the backend, which is on another machine, keeps the version of the world.
+    world_version: PathBuf,
 }
 
 /// What came of one cut.
@@ -37,9 +39,10 @@ pub struct Outcome {
 }
 
 impl Site {
-    /// A fresh file system with its files in `folder`.
-    pub fn make(folder: &Path) -> Result<Self> {
-        Ok(Self { volume: Volume::make(folder)?, model: Model::default() })
+    /// A fresh file system with its files in `folder`, on a machine whose boot id is in this file.
+    pub fn make(folder: &Path, boot_id: &Path) -> Result<Self> {
+        let volume = Volume::make(folder, boot_id.to_owned())?;
+        Ok(Self { volume, model: Model::default(), world_version: folder.join("world-version") })
     }
 
     /// Does as planned, with `program` as the writer.
@@ -49,6 +52,7 @@ impl Site {
             Subject::Players => JOURNALS,
             Subject::World => WORLDS,
         };
+        let world_version = self.world_version.as_path();
         let mut folder = self.volume.path().join(name);
         if matches!(plan.cut_point, CutPoint::Creation { .. }) {
             // Two folders deep: both names have to survive.
@@ -68,7 +72,8 @@ impl Site {
             for (turn, group) in killed.chunks(at_a_time).enumerate() {
                 let mut writers = Vec::new();
                 for (number, writer) in group.iter().enumerate() {
-                    writers.push(Writer::start(program, &folder, &players(turn + number + 1), writer)?);
+                    let players = players(turn + number + 1);
+                    writers.push(Writer::start(program, &folder, world_version, &players, writer)?);
                 }
                 for writer in &mut writers {
                     writer.wait_for(is_acknowledgement)?;
@@ -81,7 +86,7 @@ impl Site {
                 }
             }
         }
-        let mut writer = Writer::start(program, &folder, &players(0), &plan.writer)?;
+        let mut writer = Writer::start(program, &folder, world_version, &players(0), &plan.writer)?;
         let after = match plan.cut_point {
             CutPoint::Saving { after } | CutPoint::Creation { acknowledged: true, after } => {
                 writer.wait_for(is_acknowledgement)?;
@@ -103,7 +108,7 @@ impl Site {
         let complaints = runtime.block_on(async {
             match plan.subject {
                 Subject::Players => inspection::journals(&folder, model).await,
-                Subject::World => inspection::world(&folder, model).await,
+                Subject::World => inspection::world(&folder, world_version, model).await,
             }
         })?;
         Ok(Outcome { acknowledged, early: last == 0, complaints, said })

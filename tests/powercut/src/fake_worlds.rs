@@ -1,7 +1,11 @@
 //! A backend for worlds: takes what an earlier process left, and what its own process saves only if told to.
 
 use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -17,12 +21,37 @@ use backend_client::{ClientError, Fault, ServerKey};
 /// Told of every chunk before its commit is answered.
 pub type OnCommit = Box<dyn Fn(&str, &Content) + Send + Sync>;
 
+/// A file with the version of the world. A backend's memory outlives the power of a game server.
+pub struct WorldVersion(pub PathBuf);
+
+impl WorldVersion {
+    /// The version now; 0 before the first commit.
+    fn now(&self) -> Reply<i64> {
+        match fs::read(&self.0) {
+            Ok(bytes) => bytes.try_into().map(i64::from_le_bytes).map_err(|_| broken("half a version")),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(broken(error)),
+        }
+    }
+
+    /// The version after one more commit.
+    fn advance(&self) -> Reply<i64> {
+        let next = self.now()? + 1;
+        // In one write: the process may be killed at any moment.
+        let file = File::options().create(true).write(true).truncate(false).open(&self.0).map_err(broken)?;
+        file.write_all_at(&next.to_le_bytes(), 0).map_err(broken)?;
+        Ok(next)
+    }
+}
+
 /// Hands every world out under `epoch`, without chunks.
 pub struct FakeWorlds {
     /// Epoch of every lease.
     pub epoch: i64,
     /// Whether commits of this epoch arrive. Those of others always do: without them, no world would open.
     pub takes: bool,
+    /// What it counts commits in.
+    pub version: WorldVersion,
     /// Told what is committed.
     pub on_commit: OnCommit,
     /// Objects by hash, compressed.
@@ -45,11 +74,11 @@ impl FakeWorlds {
 #[async_trait]
 impl WorldBackend for FakeWorlds {
     async fn open_world(&self, _key: &ServerKey, _world: &str, _body: &OpenWorld) -> Reply<WorldLease> {
-        Ok(WorldLease { epoch: self.epoch, version: 0, lease_seconds: 600 })
+        Ok(WorldLease { epoch: self.epoch, version: self.version.now()?, lease_seconds: 600 })
     }
 
     async fn world_chunks(&self, _key: &ServerKey, _world: &str, _query: &ChunkQuery) -> Reply<ChunkPage> {
-        Ok(ChunkPage { version: 0, chunks: Vec::new(), next_cursor: None })
+        Ok(ChunkPage { version: self.version.now()?, chunks: Vec::new(), next_cursor: None })
     }
 
     async fn request_uploads(&self, _key: &ServerKey, _world: &str, body: &RequestUploads) -> Reply<Uploads> {
@@ -84,7 +113,7 @@ impl WorldBackend for FakeWorlds {
         for chunk in &body.chunks {
             (self.on_commit)(&chunk.name, &self.content(&chunk.hash)?);
         }
-        Ok(CommittedWorld { version: body.sequence, replayed: false })
+        Ok(CommittedWorld { version: self.version.advance()?, replayed: false })
     }
 
     async fn release_world(&self, _key: &ServerKey, _world: &str, _body: &ReleaseWorld) -> Reply<()> {

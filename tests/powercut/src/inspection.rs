@@ -12,7 +12,7 @@ use backend_client::player_store::RawJson;
 use backend_client::world_store::{Event, Setup, WorldStore};
 
 use crate::fake_backend::{FakeBackend, TIMEOUT};
-use crate::fake_worlds::FakeWorlds;
+use crate::fake_worlds::{FakeWorlds, WorldVersion};
 use crate::model::{Complaints, Model};
 use crate::protocol::{Name, WORLD, chunk_name, number_of};
 
@@ -54,9 +54,9 @@ async fn read(folder: &Path) -> Result<Opened, String> {
 
 /// Opens the world twice, with a backend that takes everything: the first time it gets what was left, the second time
 /// nothing.
-pub async fn world(folder: &Path, model: &mut Model) -> Result<Complaints> {
-    let first = open(folder).await?;
-    let second = open(folder).await?;
+pub async fn world(folder: &Path, version: &Path, model: &mut Model) -> Result<Complaints> {
+    let first = open(folder, version).await?;
+    let second = open(folder, version).await?;
     judge(first, second, model, |_, second| {
         let again = second.found.len();
         (again > 0).then(|| format!("{again} chunks are committed once more by the second opening"))
@@ -84,12 +84,13 @@ fn judge(
 }
 
 /// What the product commits when it opens the world of the folder.
-async fn open(folder: &Path) -> Result<Result<Opened, String>> {
+async fn open(folder: &Path, version: &Path) -> Result<Result<Opened, String>> {
     let found: Arc<Mutex<HashMap<Name, Record>>> = Arc::default();
     let committed = Arc::clone(&found);
     let backend = FakeWorlds {
         epoch: OWN_EPOCH,
         takes: true,
+        version: WorldVersion(version.to_owned()),
         on_commit: Box::new(move |chunk, content| {
             let name = chunk_name(chunk);
             let Name { player, key, epoch } = name.clone();

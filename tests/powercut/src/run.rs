@@ -141,6 +141,8 @@ impl Run<'_> {
     }
 
     fn cut_all(&self, folder: &Path) -> Result<()> {
+        // Before the runtime: its threads are to see it too.
+        let boot_id = volume::own_boot_id(folder)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let mut site: Option<Site> = None;
         let mut uses = 0;
@@ -154,7 +156,7 @@ impl Run<'_> {
             }
             let open = match &mut site {
                 Some(open) => open,
-                None => site.insert(Site::make(folder)?),
+                None => site.insert(Site::make(folder, &boot_id)?),
             };
             uses += 1;
             let plan = Plan {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
-use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_change, unmount};
 use rustix::thread::UnshareFlags;
 
 /// Bytes of an image.
@@ -21,14 +21,18 @@ const SIZE: u64 = 128 * 1024 * 1024;
 /// Longest time a file system stays busy after its last user was killed.
 const BUSY: Duration = Duration::from_secs(20);
 
+/// What Linux calls this run of the machine.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
 /// Why power cuts cannot be made on this machine.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Missing(String);
 
-/// A mounted file system on an image file.
+/// A mounted file system on an image file, on a machine that has been started anew after each cut.
 pub struct Volume {
     image: PathBuf,
+    boot_id: PathBuf,
     mount_point: PathBuf,
     mounted: bool,
 }
@@ -47,23 +51,46 @@ pub fn isolate() -> Result<(), Missing> {
             return Err(Missing(format!("needs {program}")));
         }
     }
-    // SAFETY: the one flag concerns mounts; file descriptors stay shared between all threads.
-    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }
+    own_mounts()
         .and_then(|()| mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC))
         .map_err(|error| Missing(format!("needs a mount name space of its own: {error}")))
 }
 
+/// What this thread and those that it starts mount, the other ones do not see.
+fn own_mounts() -> rustix::io::Result<()> {
+    // SAFETY: the one flag concerns mounts; file descriptors stay shared between all threads.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }
+}
+
+/// Gives this thread, and what it starts, a boot id that each restart of its volume changes. Returns the file that has it.
+///
+/// A process that was killed and a machine that lost its power are not the same to the product: only on the same boot does a
+/// free lock prove that the process before is dead.
+pub fn own_boot_id(folder: &Path) -> Result<PathBuf> {
+    let path = folder.join("boot-id");
+    fs::create_dir_all(folder)?;
+    renew(&path)?;
+    own_mounts().context("no mount name space for a thread")?;
+    mount_bind(&path, BOOT_ID).with_context(|| format!("cannot mount {} on {BOOT_ID}", path.display()))?;
+    Ok(path)
+}
+
+/// In place: the mount leads to this file, not to its name.
+fn renew(boot_id: &Path) -> Result<()> {
+    fs::write(boot_id, fs::read("/proc/sys/kernel/random/uuid")?).context("no boot id")
+}
+
 /// Tries once whether this machine can do it.
 pub fn probe(folder: &Path) -> Result<(), Missing> {
-    let volume =
-        Volume::make(folder).map_err(|error| Missing(format!("cannot mount an image: {error:#}")))?;
+    let volume = Volume::make(folder, folder.join("boot-id"))
+        .map_err(|error| Missing(format!("cannot mount an image: {error:#}")))?;
     volume.cut().map_err(|error| Missing(format!("the kernel cannot cut ext4 off: {error:#}")))
 }
 
 impl Volume {
     /// A fresh file system, mounted, with its files in `folder`. Blocks that an earlier one used keep their bytes, as on a
-    /// real disk.
-    pub fn make(folder: &Path) -> Result<Self> {
+    /// real disk. `boot_id` is the file that changes with each restart.
+    pub fn make(folder: &Path, boot_id: PathBuf) -> Result<Self> {
         let (image, mount_point) = (folder.join("image"), folder.join("mounted"));
         fs::create_dir_all(&mount_point)?;
         let file = File::options().create(true).write(true).truncate(false).open(&image)?;
@@ -75,7 +102,7 @@ impl Volume {
         // which punches some.
         fallocate(&file, FallocateFlags::empty(), 0, SIZE)
             .with_context(|| format!("no room for {} MiB in {}", SIZE >> 20, image.display()))?;
-        let mut volume = Self { image, mount_point, mounted: false };
+        let mut volume = Self { image, boot_id, mount_point, mounted: false };
         volume.mount()?;
         Ok(volume)
     }
@@ -104,6 +131,7 @@ impl Volume {
     /// The machine starts again: the file system is mounted from what is in the image.
     pub fn restart(&mut self) -> Result<()> {
         self.unmount()?;
+        renew(&self.boot_id)?;
         self.mount()
     }
 

@@ -13,13 +13,14 @@ use rand::rngs::Xoshiro256PlusPlus;
 
 use crate::content;
 use crate::fake_backend::{FakeBackend, TIMEOUT};
-use crate::fake_worlds::FakeWorlds;
+use crate::fake_worlds::{FakeWorlds, WorldVersion};
 use crate::protocol::{Line, WORLD, chunk_name, hash, monotonic, number_of};
 use crate::report::report;
 
 /// Saves until the process ends.
 pub async fn run(
     folder: PathBuf,
+    world_version: PathBuf,
     mut rng: Xoshiro256PlusPlus,
     chunks: &str,
     backend_takes: bool,
@@ -30,6 +31,7 @@ pub async fn run(
     let backend = FakeWorlds {
         epoch,
         takes: backend_takes,
+        version: WorldVersion(world_version),
         on_commit: Box::new(|chunk, content| {
             // Said before the reply, so that the world forgets no change earlier.
             let sequence = number_of(content).cast_signed();

@@ -26,6 +26,9 @@ struct Options {
     /// Folder of the journals or worlds
     #[arg(long)]
     folder: PathBuf,
+    /// File in which the backend keeps the version of the world
+    #[arg(long)]
+    world_version: PathBuf,
     /// Decides what is saved
     #[arg(long)]
     seed: u64,
@@ -60,7 +63,8 @@ fn main() -> Result<()> {
                 workload_store::run(options.folder, rng, &options.players, options.backend_takes).await
             }
             Workload::World => {
-                workload_world::run(options.folder, rng, &options.players, options.backend_takes).await
+                let (folder, version) = (options.folder, options.world_version);
+                workload_world::run(folder, version, rng, &options.players, options.backend_takes).await
             }
         }
     })

@@ -25,9 +25,16 @@ pub struct Writer {
 
 impl Writer {
     /// Starts `program` on the journals or worlds in `folder`.
-    pub fn start(program: &Path, folder: &Path, players: &str, plan: &WriterPlan) -> Result<Self> {
+    pub fn start(
+        program: &Path,
+        folder: &Path,
+        world_version: &Path,
+        players: &str,
+        plan: &WriterPlan,
+    ) -> Result<Self> {
         let mut command = Command::new(program);
         command.arg(plan.workload.argument()).arg("--folder").arg(folder);
+        command.arg("--world-version").arg(world_version);
         command.args(["--seed", &plan.seed.to_string(), "--players", players]);
         if plan.backend_takes {
             command.arg("--backend-takes");
