@@ -24,7 +24,8 @@ const STARTED: [&str; 2] = ["/usr/local/bin/backend-server", "/opt/game/server.x
 const UNITS: [&str; 3] = ["backend.service", "game-server@.service", "game-servers.target"];
 /// Routes that the Ingress keeps inside.
 const INSIDE: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/v1/admin"];
-const TO_JSON: &str = "import json, sys, yaml; json.dump(list(yaml.safe_load_all(open(sys.argv[1]))), sys.stdout)";
+const TO_JSON: &str =
+    "import json, sys, yaml; json.dump(list(yaml.safe_load_all(open(sys.argv[1]))), sys.stdout)";
 
 /// What a check comes to.
 enum Found {
@@ -145,7 +146,10 @@ fn graces() -> Result<Found> {
     ensure!(graces.len() > 2, "the compose file has no game servers");
     for (place, grace, limit) in graces {
         // The engine needs time to quit, and the limit begins before the process has received the signal.
-        ensure!(limit >= grace + 5, "{place}: the shutdown has {grace} s, and the process is killed after {limit} s");
+        ensure!(
+            limit >= grace + 5,
+            "{place}: the shutdown has {grace} s, and the process is killed after {limit} s"
+        );
     }
     Ok(Found::Good)
 }
@@ -196,7 +200,9 @@ fn compose() -> Result<Found> {
     let mut version = Command::new("docker");
     version.args(["compose", "version"]);
     if process::output(version).is_err() {
-        return Ok(Found::NotChecked("parsed, but there is no `docker compose` that knows its schema".to_owned()));
+        return Ok(Found::NotChecked(
+            "parsed, but there is no `docker compose` that knows its schema".to_owned(),
+        ));
     }
     let mut command = Command::new("docker");
     command.args(["compose", "--file"]).arg(&file).args(["config", "--quiet"]);
@@ -217,7 +223,8 @@ fn hadolint() -> Result<Found> {
 
 /// The objects by themselves, and the example overlay where there is a `kubectl` that renders it.
 fn kubernetes_validate() -> Result<Found> {
-    let program = python::environment("kubernetes-validate", KUBERNETES_VALIDATE)?.join("kubernetes-validate");
+    let program =
+        python::environment("kubernetes-validate", KUBERNETES_VALIDATE)?.join("kubernetes-validate");
     let objects = files(&folder("kubernetes/base"))?;
     let mut objects: Vec<_> =
         objects.into_iter().filter(|path| !path.ends_with("kustomization.yaml")).collect();
@@ -234,7 +241,9 @@ fn kubernetes_validate() -> Result<Found> {
     }
     Ok(match kubectl {
         Some(_) => Found::Good,
-        None => Found::NotChecked("the objects are good, but there is no kubectl to render the overlay".to_owned()),
+        None => Found::NotChecked(
+            "the objects are good, but there is no kubectl to render the overlay".to_owned(),
+        ),
     })
 }
 
@@ -272,7 +281,9 @@ fn checkov() -> Result<Found> {
 /// The units load, and none is more exposed than the guide says.
 fn systemd_analyze() -> Result<Found> {
     let Some(program) = workspace::on_path(&["systemd-analyze"]) else {
-        return Ok(Found::NotChecked("there is no systemd-analyze (Debian: apt-get install systemd)".to_owned()));
+        return Ok(Found::NotChecked(
+            "there is no systemd-analyze (Debian: apt-get install systemd)".to_owned(),
+        ));
     };
     let copy = tempfile::Builder::new().prefix("deploy-check-").tempdir()?;
     let mut units = Vec::new();
