@@ -10,6 +10,7 @@ mod browser;
 mod chaos;
 mod demo;
 mod demo_event;
+mod deploy;
 mod differential;
 mod display;
 mod doctor;
@@ -85,6 +86,9 @@ enum Command {
     Schemathesis(schemathesis::Options),
     /// Has clients that are not ours, python-a2s and gamedig, ask a real game server, and measures what unproven addresses get
     ServerQuery,
+    /// Checks the recipes under `deploy/` with hadolint, kubernetes-validate, checkov, systemd-analyze and `docker compose`, and
+    /// that they agree with the options of the programs and with the API
+    DeployCheck,
     /// Runs the fuzz targets: tokens, key sets, replies, handshakes, journal records and files, configuration, rule sets, queries
     Fuzz(fuzz::Options),
     /// Exports client and dedicated server of the demo into `target/export/`
@@ -153,6 +157,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Differential(options) => differential::run(&options)?,
         Command::Schemathesis(options) => return schemathesis::run(&options),
         Command::ServerQuery => return server_query::run(),
+        Command::DeployCheck => return deploy::run(),
         Command::Fuzz(options) => fuzz::run(&options)?,
         Command::Export => export::run()?,
         Command::Package(options) => package::run(&options)?,

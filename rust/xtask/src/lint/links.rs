@@ -14,7 +14,7 @@ const CLASSES: &str = "rust/extension/src";
 /// The guide: its pages are rendered without the rest of the repository.
 const GUIDE: &str = "docs/src";
 /// A code span that begins with one of these is a path.
-const PATHS: [&str; 6] = ["addons/", "demo/", "docs/", "godot/", "rust/", "tests/"];
+const PATHS: [&str; 7] = ["addons/", "demo/", "deploy/", "docs/", "godot/", "rust/", "tests/"];
 
 /// Fails on links and paths that lead nowhere.
 pub fn check() -> Result<()> {
