@@ -35,3 +35,21 @@
         hljs.highlightBlock(block);
     });
 })();
+
+// Long names in tables may break where a reader would break them: after a slash or an underscore, and before a capital.
+(function () {
+    "use strict";
+    document.querySelectorAll("td code").forEach(function (code) {
+        if (code.children.length > 0) {
+            return;
+        }
+        const pieces = code.textContent.split(/(?<=[/_=.:(])(?=\w)|(?<=[a-z])(?=[A-Z])/);
+        code.textContent = "";
+        pieces.forEach(function (piece, index) {
+            if (index > 0) {
+                code.appendChild(document.createElement("wbr"));
+            }
+            code.appendChild(document.createTextNode(piece));
+        });
+    });
+})();
