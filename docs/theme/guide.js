@@ -43,6 +43,10 @@
         if (code.children.length > 0) {
             return;
         }
+        if (code.textContent.length <= 14) {
+            code.style.whiteSpace = "nowrap";
+            return;
+        }
         const pieces = code.textContent.split(/(?<=[/_=.:(])(?=\w)|(?<=[a-z])(?=[A-Z])/);
         code.textContent = "";
         pieces.forEach(function (piece, index) {
