@@ -9,7 +9,6 @@ mod bench;
 mod browser;
 mod chaos;
 mod demo;
-mod demo_event;
 mod differential;
 mod display;
 mod doctor;
