@@ -72,7 +72,7 @@ func _init(random_seed: int) -> void:
 	_random.seed = random_seed
 
 
-## A document of types that JSON has.
+## A document of the types that JSON has and of Godot's own.
 func next() -> Dictionary:
 	return _dictionary(4)
 
@@ -119,10 +119,12 @@ func _dictionary(depth: int) -> Dictionary:
 
 
 func _value(depth: int) -> Variant:
-	var kind := _random.randi_range(0, 5 if depth <= 0 else 8)
-	if kind < 6:
-		return _scalar(kind)
-	if kind == 6:
+	var kind := _random.randi_range(0, 6 if depth <= 0 else 9)
+	if kind == 0:
+		return _godot_value()
+	if kind < 7:
+		return _scalar(kind - 1)
+	if kind == 7:
 		return _dictionary(depth)
 	var elements := []
 	for _index in _random.randi_range(0, 5):
@@ -168,3 +170,106 @@ func _text() -> String:
 		var codepoint := _random.randi_range(1, 0x10ffff - 0x800)
 		text += String.chr(codepoint if codepoint < 0xd800 else codepoint + 0x800)
 	return text
+
+
+func _godot_value() -> Variant:
+	match _random.randi_range(0, 26):
+		0:
+			return _vector2()
+		1:
+			return Vector2i(_int32(), _int32())
+		2:
+			return Rect2(_vector2(), _vector2())
+		3:
+			return Rect2i(_int32(), _int32(), _int32(), _int32())
+		4:
+			return _vector3()
+		5:
+			return Vector3i(_int32(), _int32(), _int32())
+		6:
+			return Transform2D(_vector2(), _vector2(), _vector2())
+		7:
+			return _vector4()
+		8:
+			return Vector4i(_int32(), _int32(), _int32(), _int32())
+		9:
+			return Plane(_single(), _single(), _single(), _single())
+		10:
+			return Quaternion(_single(), _single(), _single(), _single())
+		11:
+			return AABB(_vector3(), _vector3())
+		12:
+			return _basis()
+		13:
+			return Transform3D(_basis(), _vector3())
+		14:
+			return Projection(_vector4(), _vector4(), _vector4(), _vector4())
+		15:
+			return _color()
+		16:
+			return NodePath(
+				"%s/%s:%s" % [["/root", "..", "a"][_random.randi_range(0, 2)], "b", "c"]
+			)
+	return _packed_array(_random.randi_range(0, 4))
+
+
+func _packed_array(size: int) -> Variant:
+	var elements := range(size)
+	match _random.randi_range(0, 9):
+		0:
+			return PackedByteArray(elements.map(func(_i: int) -> int: return _int32() & 255))
+		1:
+			return PackedInt32Array(elements.map(func(_i: int) -> int: return _int32()))
+		2:
+			return PackedInt64Array(
+				elements.map(
+					func(_i: int) -> int: return INTS[_random.randi_range(0, INTS.size() - 1)]
+				)
+			)
+		3:
+			return PackedFloat32Array(elements.map(func(_i: int) -> float: return _single()))
+		4:
+			return PackedFloat64Array(elements.map(func(_i: int) -> float: return _float()))
+		5:
+			return PackedStringArray(elements.map(func(_i: int) -> String: return _text()))
+		6:
+			return PackedVector2Array(elements.map(func(_i: int) -> Vector2: return _vector2()))
+		7:
+			return PackedVector3Array(elements.map(func(_i: int) -> Vector3: return _vector3()))
+		8:
+			return PackedVector4Array(elements.map(func(_i: int) -> Vector4: return _vector4()))
+	return PackedColorArray(elements.map(func(_i: int) -> Color: return _color()))
+
+
+func _vector2() -> Vector2:
+	return Vector2(_single(), _single())
+
+
+func _vector3() -> Vector3:
+	return Vector3(_single(), _single(), _single())
+
+
+func _vector4() -> Vector4:
+	return Vector4(_single(), _single(), _single(), _single())
+
+
+func _basis() -> Basis:
+	return Basis(_vector3(), _vector3(), _vector3())
+
+
+func _color() -> Color:
+	return Color(_single(), _single(), _single(), _single())
+
+
+func _int32() -> int:
+	return _random.randi() - 2_147_483_648
+
+
+# A number that 32 bits hold, as Godot's vectors do.
+func _single() -> float:
+	if _random.randi_range(0, 1) == 0:
+		return _random.randi_range(-16, 16) / 8.0
+	var bytes := PackedByteArray([0, 0, 0, 0])
+	bytes.encode_u32(0, _random.randi())
+	var value := bytes.decode_float(0)
+	return value if is_finite(value) else 3.0

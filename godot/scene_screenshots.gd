@@ -202,9 +202,12 @@ func _server_browser() -> void:
 	await _shoot("browser_selected")
 	await _languages_of_browser(browser)
 	await _prompts(browser)
+	await _own_room(browser)
 	_search(browser, "no such server")
 	await _until(func() -> bool: return browser.state == BackendServerBrowser.State.NO_MATCH)
 	await _shoot("browser_no_match")
+	# The engine leaks what a coroutine awaits when its node is freed.
+	await _settled(browser)
 	_clear()
 	session.queue_free()
 	for state: String in ["empty", "offline"]:
@@ -252,6 +255,41 @@ func _prompts(browser: BackendServerBrowser) -> void:
 	await process_frame
 
 
+# The server of the room is a real one, and so is the wait for it.
+func _own_room(browser: BackendServerBrowser) -> void:
+	var suggested := BackendRoomOptions.new()
+	suggested.room_name = "Pond of Ada"
+	suggested.max_players = 8
+	browser.create_options = suggested
+	var tickets: Array[BackendJoinTicket] = []
+	browser.ticket_received.connect(func(ticket: BackendJoinTicket) -> void: tickets.append(ticket))
+	browser.create_room()
+	await _shoot("browser_create_room")
+	await _shoot_languages("browser_create_room_")
+	browser.custom_minimum_size = Vector2(560, 310)
+	await _shoot_doubled("browser_create_room_200_percent")
+	browser.custom_minimum_size = Vector2(900, 560)
+	var field: BackendFormField = browser.find_child("RoomForm", true, false).find_child("Name")
+	field.text = " "
+	_press_button(browser, "Create")
+	await _shoot("browser_room_without_a_name")
+	field.text = "Pond of Ada"
+	(browser.find_child("Unlisted", true, false) as CheckBox).button_pressed = true
+	_press_button(browser, "Create")
+	await _shoot("browser_room_starting")
+	await _until(func() -> bool: return not tickets.is_empty())
+	if tickets[0].invite_code.length() != 7 or tickets[0].room.name != "Pond of Ada":
+		print("SCENES failed: the ticket is not for an unlisted room: ", tickets[0].room.name)
+		quit(1)
+	# No listed room fits, and there is no place for another server.
+	_search(browser, "Pond of Bea")
+	browser.quick_play()
+	await _shoot("browser_quick_play")
+	_press_button(browser, "QuickPlay")
+	await _until(func() -> bool: return not browser.is_busy())
+	browser.create_options = null
+
+
 func _state_of_browser(state: String, url: String) -> void:
 	var session := _session(OS.get_environment("EMPTY_BACKEND_URL"))
 	await session.login_anonymous("Ada").wait()
@@ -266,8 +304,20 @@ func _state_of_browser(state: String, url: String) -> void:
 	)
 	await _until(func() -> bool: return browser.state == wanted)
 	await _shoot("browser_" + state)
+	if state == "empty":
+		await _refused_room(browser)
 	_clear()
 	session.queue_free()
+
+
+# This backend starts no servers.
+func _refused_room(browser: BackendServerBrowser) -> void:
+	browser.create_options = BackendRoomOptions.new()
+	browser.create_options.room_name = "Pond"
+	browser.create_room()
+	_press_button(browser, "Create")
+	await _until(func() -> bool: return not browser.is_busy())
+	await _shoot("browser_room_refused")
 
 
 ## Scrolls through all rooms of the backend and prints what a frame costs.
@@ -352,6 +402,10 @@ func _search(browser: BackendServerBrowser, text: String) -> void:
 	field.text = text
 	field.text_changed.emit(text)
 	field.text_submitted.emit(text)
+
+
+func _press_button(browser: BackendServerBrowser, button: String) -> void:
+	(browser.find_child(button, true, false) as Button).pressed.emit()
 
 
 func _answer(browser: BackendServerBrowser, text: String) -> void:

@@ -8,6 +8,8 @@ var _random := RandomNumberGenerator.new()
 var _next_hop_in := 0.0
 var _last_pads := -1
 var _progress_read := false
+# The server has left, as `--until-closed` expects.
+var _closed := false
 var _shots := Arguments.text("screenshots", "")
 
 @onready var _client: Client = get_parent()
@@ -31,32 +33,84 @@ func _play() -> void:
 	if login.failed():
 		_fail(login.error.code, login.error.message)
 		return
-	var room := await _find_room()
-	if room == null:
-		_fail("room_not_found", "no room to join")
+	if not await _enter_room():
 		return
-	await _shoot("server_browser")
-	_client.join(room.room_id)
-	while _client.race.stage != Race.Stage.RUNNING:
-		await get_tree().process_frame
-	if not _shots.is_empty():
-		while _client.race.get_own_frog().motion.pads < _client.race.length / 3:
-			await get_tree().process_frame
-		while _client.race.get_own_frog().motion.phase != FrogMotion.Phase.HOPPING:
-			await get_tree().process_frame
-		await get_tree().create_timer(0.15).timeout
-		await _shoot("race")
-	while _client.race.stage != Race.Stage.FINISHED or not _progress_read:
-		await get_tree().process_frame
-	await _shoot("results")
-	_client.left.disconnect(_on_left)
-	_client.leave()
+	for number: int in Arguments.number("races", 1):
+		if number > 0:
+			_progress_read = false
+			_client.race.request_rematch.rpc_id(1)
+		await _race(number == 0)
+		if _closed:
+			break
+	if _closed:
+		# The server has kept what was not saved yet.
+		await _client.read_progress()
+	else:
+		_client.left.disconnect(_on_left)
+		_client.leave()
 	# The browser refreshes when the race is left; a coroutine cut off by quit() would be counted as
 	# leaked.
 	while _browser.is_busy():
 		await get_tree().process_frame
 	EventLog.emit("done")
 	get_tree().quit(0)
+
+
+## Joins as the command line says: a room of one's own, whichever has a free seat, or one by its
+## name.
+func _enter_room() -> bool:
+	var own := Arguments.text("create-room", "")
+	if not own.is_empty():
+		await _shoot("server_browser")
+		EventLog.emit("creates_room", {"name": own})
+		await _create_room(own)
+		return true
+	if Arguments.has("quick-play"):
+		EventLog.emit("quick_play")
+		_browser.quick_play()
+		return true
+	var room := await _find_room()
+	if room == null:
+		_fail("room_not_found", "no room to join")
+		return false
+	await _shoot("server_browser")
+	_client.join(room.room_id)
+	return true
+
+
+## Uses the form of the browser, as a player does.
+func _create_room(room_name: String) -> void:
+	_browser.create_room()
+	var form: BackendRoomForm = _browser.find_child("RoomForm", true, false)
+	(form.find_child("Name", true, false) as BackendFormField).text = room_name
+	await _shoot("create_room")
+	(form.find_child("Create", true, false) as Button).pressed.emit()
+	while _browser.is_busy():
+		await get_tree().process_frame
+	var status: Label = form.find_child("Status", true, false)
+	if form.visible:
+		_fail("room_not_created", status.text)
+
+
+func _race(with_pictures: bool) -> void:
+	await _until_stage(Race.Stage.RUNNING)
+	if with_pictures and not _shots.is_empty() and not _closed:
+		while _client.race.get_own_frog().motion.pads < _client.race.length / 3:
+			await get_tree().process_frame
+		while _client.race.get_own_frog().motion.phase != FrogMotion.Phase.HOPPING:
+			await get_tree().process_frame
+		await get_tree().create_timer(0.15).timeout
+		await _shoot("race")
+	await _until_stage(Race.Stage.FINISHED)
+	while not _progress_read and not _closed:
+		await get_tree().process_frame
+	if with_pictures and not _closed:
+		await _shoot("results")
+
+
+func _until_stage(stage: Race.Stage) -> void:
+	while _client.race.stage != stage and not _closed:
+		await get_tree().process_frame
 
 
 func _log_in() -> BackendRequest:
@@ -123,7 +177,10 @@ func _shoot(screen: String) -> void:
 
 
 func _on_left(reason: String) -> void:
-	_fail("left", reason)
+	if Arguments.has("until-closed"):
+		_closed = true
+	else:
+		_fail("left", reason)
 
 
 func _fail(code: String, message: String) -> void:

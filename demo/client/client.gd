@@ -9,6 +9,8 @@ signal left(reason: String)
 signal progress_read(progress: Dictionary)
 
 var display_name := ""
+## By which others join the room, if it is not listed.
+var invite_code := ""
 
 var _room_id := ""
 
@@ -62,6 +64,7 @@ func join_again() -> void:
 ## Connects to the room that a ticket is for. Ends in [signal joined] or [signal left].
 func connect_with(ticket: BackendJoinTicket) -> void:
 	_room_id = ticket.room_id
+	invite_code = ticket.invite_code
 	EventLog.emit("ticket_received", {"room": ticket.room_id})
 	_peer_auth.use_ticket(ticket)
 	var peer := ENetMultiplayerPeer.new()
@@ -86,7 +89,15 @@ func read_progress() -> void:
 	var progress := documents.get_document("progress")
 	if progress.is_empty():
 		return
-	EventLog.emit("progress", {"wins": progress.wins, "xp": progress.xp, "races": progress.races})
+	EventLog.emit(
+		"progress",
+		{
+			"wins": progress.wins,
+			"xp": progress.xp,
+			"races": progress.races,
+			"hops": progress.get("hops", 0)
+		}
+	)
 	progress_read.emit(progress)
 
 

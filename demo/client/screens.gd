@@ -42,6 +42,10 @@ func _show(screen: Control) -> void:
 func _show_browser(notice: String) -> void:
 	if not _client.session.is_logged_in():
 		return
+	var room := BackendRoomOptions.new()
+	room.room_name = "Pond of %s" % _client.display_name
+	room.max_players = 2
+	_server_browser.create_options = room
 	_show(_browser)
 	_notice.text = notice
 	_server_browser.refresh()
@@ -96,6 +100,8 @@ func _process(_delta: float) -> void:
 		Race.Stage.WAITING:
 			_countdown.text = ""
 			_hint.text = "Waiting for a second frog …"
+			if not _client.invite_code.is_empty():
+				_hint.text += "\nInvite code: " + _client.invite_code
 		Race.Stage.COUNTDOWN:
 			_countdown.text = str(ceili(_client.race.countdown))
 			_hint.text = "Space or click to hop. Wait until you have landed!"

@@ -56,6 +56,8 @@ func _submit_hop(number: int) -> void:
 		return
 	judged_good = motion.hop()
 	judged = number
+	if judged_good:
+		race.hopped.emit(peer_id)
 
 
 func _physics_process(delta: float) -> void:

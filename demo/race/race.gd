@@ -8,6 +8,8 @@ signal started
 signal finished(winner_peer: int)
 ## Both ends: the stage has changed.
 signal stage_changed(stage: Stage)
+## Server: a frog has hopped from one pad towards the next.
+signal hopped(peer_id: int)
 ## Server: a player asks for another race.
 signal rematch_requested(peer_id: int)
 ## Client: the server has committed this player's progress; it can be read back.

@@ -6,9 +6,10 @@ const DOCUMENT := "progress"
 const XP_FOR_RACING := 10
 const XP_FOR_WINNING := 25
 
-## Player id → progress: {"races", "wins", "xp", "best_ms"}.
+## Player id → progress: {"races", "wins", "xp", "best_ms", "hops"}.
 var _progress: Dictionary[String, Dictionary] = {}
 var _rematch: Dictionary[int, bool] = {}
+var _told_halfway := false
 
 @onready var _registration: BackendServerRegistration = $Registration
 @onready var _peer_auth: BackendPeerAuth = $PeerAuth
@@ -25,6 +26,7 @@ func _ready() -> void:
 	_race.length = clampi(Arguments.number("race-length", 20), 1, 60)
 	_race.started.connect(_on_race_started)
 	_race.finished.connect(_on_race_finished)
+	_race.hopped.connect(_on_hopped)
 	_race.rematch_requested.connect(_on_rematch_requested)
 	_peer_auth.peer_verified.connect(_on_peer_verified)
 	_peer_auth.peer_refused.connect(_on_peer_refused)
@@ -49,6 +51,7 @@ func _ready() -> void:
 	(multiplayer as SceneMultiplayer).server_relay = false
 	EventLog.emit("server_started", {"port": port})
 
+	_registration.room_assigned.connect(_on_room_assigned)
 	_registration.server_name = Arguments.text("name", "Frog Pond")
 	_registration.port = port
 	_registration.max_players = max_players
@@ -62,13 +65,18 @@ func _ready() -> void:
 	EventLog.emit("registered", {"server_id": registered.server_id})
 
 
+## The backend has started this server for a room that a player has created.
+func _on_room_assigned(options: BackendRoomOptions) -> void:
+	EventLog.emit("room_assigned", {"name": options.room_name})
+
+
 func _on_peer_verified(peer_id: int, player: BackendPlayer) -> void:
 	EventLog.emit("player_verified", {"player": player.player_id, "name": player.display_name})
 	var loaded: BackendPlayerDocuments = await _store.load_player(player.player_id).wait()
 	if loaded.failed():
 		_peer_auth.kick(peer_id, "your progress could not be loaded: %s" % loaded.error.message)
 		return
-	var progress: Dictionary = {"races": 0, "wins": 0, "xp": 0, "best_ms": 0}
+	var progress: Dictionary = {"races": 0, "wins": 0, "xp": 0, "best_ms": 0, "hops": 0}
 	progress.merge(loaded.get_document(DOCUMENT), true)
 	_progress[player.player_id] = progress
 	EventLog.emit(
@@ -112,7 +120,19 @@ func _on_peer_left(peer_id: int, player: BackendPlayer) -> void:
 
 func _on_race_started() -> void:
 	_rematch.clear()
+	_told_halfway = false
 	EventLog.emit("race_started", {"players": _race.get_racers().size()})
+
+
+## Hops are saved with the next result, or when the player or the server leaves.
+func _on_hopped(peer_id: int) -> void:
+	var player := _peer_auth.get_player(peer_id)
+	if player == null or not _progress.has(player.player_id):
+		return
+	_progress[player.player_id].hops += 1
+	if not _told_halfway and _race.get_frog(peer_id).motion.pads * 2 >= _race.length:
+		_told_halfway = true
+		EventLog.emit("halfway", {"player": player.player_id})
 
 
 func _on_race_finished(winner_peer: int) -> void:

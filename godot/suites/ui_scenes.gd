@@ -261,6 +261,58 @@ func test_the_browser_asks_for_the_password() -> void:
 	check(not prompt.visible, "the prompt has closed")
 
 
+func test_quick_play_joins_a_room_that_fits_the_filters() -> void:
+	var word := unique("Quick")
+	var registration := new_registration(word)
+	succeeded(await registration.register().wait(), "register")
+	var browser := await _browser(word)
+	var tickets := record(browser.ticket_received)
+	var button: Button = browser.find_child("QuickPlay", true, false)
+	button.pressed.emit()
+	check_eq(button.text, "Cancel", "while it looks for a room")
+	await until(func() -> bool: return not tickets.is_empty(), WAIT_TIMEOUT, "a ticket")
+	check_eq((tickets[0][0] as BackendJoinTicket).room_id, registration.server_id, "room")
+	check_eq(button.text, "Quick play", "afterwards")
+	(browser.find_child("Search", true, false) as LineEdit).text = unique("Nobody")
+	browser.quick_play()
+	check(browser.is_busy(), "looks for a room")
+	button.pressed.emit()
+	await _settled(browser)
+	check_eq(tickets.size(), 1, "no ticket after the cancellation")
+
+
+func test_a_room_that_is_not_created_is_explained_in_its_form() -> void:
+	var browser := await _browser((await new_server(unique("Form"))).server_name)
+	var create: Button = browser.find_child("CreateRoom", true, false)
+	check(not create.visible, "without options")
+	var suggested := BackendRoomOptions.new()
+	suggested.room_name = "Pond"
+	suggested.map = "swamp"
+	suggested.max_players = 8
+	suggested.visibility = BackendServerRegistration.VISIBILITY_PRIVATE
+	browser.create_options = suggested
+	check(create.visible, "with options")
+	create.pressed.emit()
+	var form: BackendRoomForm = browser.find_child("RoomForm", true, false)
+	var submitted := record(form.submitted)
+	check(form.visible and not (browser.find_child("Main", true, false) as Control).visible, "form")
+	(form.find_child("Count", true, false) as SpinBox).value = 4
+	(form.find_child("Password", true, false) as BackendFormField).text = "tadpole"
+	(form.find_child("Create", true, false) as Button).pressed.emit()
+	check_eq(submitted.size(), 1, "submitted")
+	var options: BackendRoomOptions = submitted[0][0]
+	check_eq([options.room_name, options.map, options.max_players], ["Pond", "swamp", 4], "options")
+	check_eq(options.password, "tadpole", "password")
+	check_eq(options.visibility, BackendServerRegistration.VISIBILITY_PRIVATE, "visibility")
+	check_eq(suggested.max_players, 8, "what the game suggests is left alone")
+	# The backend of these suites starts no servers.
+	await _settled(browser)
+	var status: Label = form.find_child("Status", true, false)
+	check_eq(status.text, "You cannot create rooms here.", "why")
+	(form.find_child("Cancel", true, false) as Button).pressed.emit()
+	check(not form.visible, "closed")
+
+
 func test_the_overlay_counts_down_and_gives_up() -> void:
 	var overlay: BackendConnectionLost = ConnectionLost.instantiate()
 	overlay.retry_delays = [0.05]

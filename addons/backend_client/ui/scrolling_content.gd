@@ -22,6 +22,8 @@ func _fit() -> void:
 	var wanted := _content().get_combined_minimum_size()
 	var bar := get_v_scroll_bar().get_combined_minimum_size().x
 	custom_minimum_size.y = minf(wanted.y + OUTLINE, maxf(available, 120.0))
+	# Of content that fits, nothing is cut off: not the outlines at its sides either.
+	clip_contents = wanted.y > available
 	custom_minimum_size.x = wanted.x + (bar if wanted.y > available else 0.0)
 
 

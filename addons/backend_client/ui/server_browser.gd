@@ -1,9 +1,11 @@
 class_name BackendServerBrowser
 extends BackendScenePanel
 ## A server browser to drop into a menu: lists rooms with search, filters and sorting, keeps
-## favorites, and joins the room that the player chooses.
+## favorites, joins the room that the player chooses, finds one, or creates one.
 ##
-## After [signal ticket_received], connect with the ticket. While the browser is visible, the list
+## After [signal ticket_received], connect with the ticket. If [member create_options] is set,
+## players create rooms of their own: show them [member BackendJoinTicket.invite_code], by which
+## others join a room that is not listed. While the browser is visible, the list
 ## follows what happens, and no row moves while somebody points at one. Favorites and
 ## history are kept for each profile of the session. It takes its looks from the theme of the game.
 
@@ -13,12 +15,8 @@ signal ticket_received(ticket: BackendJoinTicket)
 
 ## What the list shows.
 enum State { NOT_LOGGED_IN, LOADING, ROOMS, EMPTY, NO_MATCH, OFFLINE, FAILED }
-## Which rooms are listed.
-enum Tab { ALL, FAVORITES, HISTORY }
-
 const CONTENT := preload("res://addons/backend_client/ui/server_browser_content.tscn")
 
-const _SEARCH_DELAY := 0.2
 const _PING_DELAY := 0.25
 const _MAX_PINGED := 500
 ## Time per frame in which a list that has arrived is read.
@@ -42,6 +40,18 @@ const _MESSAGES: Dictionary[State, String] = {
 ## of many pages, and between two searches of the local network. 0 turns all of it off: the list
 ## then changes by [method refresh] only.
 @export var refresh_seconds := 10.0
+## If [code]true[/code], there is a button that joins a room at once: one that fits the filters and
+## has a free seat, or else a new one like [member create_options], if the backend creates rooms.
+@export var show_quick_play := true
+## What the form suggests to a player who creates a room; the number of players is at most its
+## [member BackendRoomOptions.max_players]. If [code]null[/code], players create no rooms here. The
+## backend has to start rooms on demand.
+@export var create_options: BackendRoomOptions:
+	set(value):
+		create_options = value
+		if is_node_ready():
+			_update_buttons()
+			_update_state_action()
 
 ## What the list shows now.
 var state := State.LOADING
@@ -54,7 +64,6 @@ var _lan: BackendRoomPage
 var _shown_lan: BackendRoomPage
 var _query := BackendRoomQuery.new()
 var _request: BackendRequest
-var _join_request: BackendRequest
 var _lan_request: BackendRequest
 var _select_again := false
 var _select_held := true
@@ -63,21 +72,11 @@ var _age := 0.0
 var _follow: BackendRoomFollow
 # Seconds until changes are shown; negative if there are none.
 var _changes_in := -1.0
-var _search_in := -1.0
 var _ping_in := -1.0
 var _pinging := false
-# What the prompt is for: a room's id, or an invite code.
-var _prompt_room: BackendListedRoom
-var _prompt_code := ""
 
 @onready var _main: Control = _content.get_node("%Main")
-@onready var _search: LineEdit = _content.get_node("%Search")
-@onready var _tab: OptionButton = _content.get_node("%Tab")
-@onready var _map: OptionButton = _content.get_node("%Map")
-@onready var _mode: OptionButton = _content.get_node("%Mode")
-@onready var _region: OptionButton = _content.get_node("%Region")
-@onready var _not_full: CheckBox = _content.get_node("%NotFull")
-@onready var _not_empty: CheckBox = _content.get_node("%NotEmpty")
+@onready var _filters: BackendRoomFilters = _content.get_node("%Filters")
 @onready var _list: BackendRoomList = _content.get_node("%List")
 @onready var _state_box: Control = _content.get_node("%StateBox")
 @onready var _state_text: Label = _content.get_node("%StateText")
@@ -87,8 +86,10 @@ var _prompt_code := ""
 @onready var _favorite: Button = _content.get_node("%Favorite")
 @onready var _code: Button = _content.get_node("%EnterCode")
 @onready var _refresh: Button = _content.get_node("%Refresh")
+@onready var _create: Button = _content.get_node("%CreateRoom")
+@onready var _quick_play: Button = _content.get_node("%QuickPlay")
 @onready var _join: Button = _content.get_node("%Join")
-@onready var _prompt: BackendPrompt = _content.get_node("%Prompt")
+@onready var _joining: BackendRoomJoining = _content.get_node("%Joining")
 
 
 func _get_content() -> PackedScene:
@@ -108,30 +109,24 @@ func _ready() -> void:
 	_list.column_pressed.connect(_sort_by)
 	_list.released.connect(_on_list_released)
 	_list.view_changed.connect(func() -> void: _ping_in = _PING_DELAY)
-	_search.text_changed.connect(func(_text: String) -> void: _search_in = _SEARCH_DELAY)
-	_search.text_submitted.connect(func(_text: String) -> void: _select_rooms())
-	_tab.item_selected.connect(func(_index: int) -> void: _select_rooms())
-	for filter: OptionButton in [_map, _mode, _region]:
-		filter.item_selected.connect(func(_index: int) -> void: _select_rooms())
-	for toggle: CheckBox in [_not_full, _not_empty]:
-		toggle.toggled.connect(func(_on: bool) -> void: _select_rooms())
+	_filters.changed.connect(_select_rooms)
 	_refresh.pressed.connect(refresh)
 	_join.pressed.connect(join_selected)
 	_favorite.pressed.connect(func() -> void: _toggle_favorite(_list.get_selected()))
 	_code.pressed.connect(enter_invite_code)
 	_state_action.pressed.connect(_on_state_action)
-	_prompt.submitted.connect(_on_prompt_submitted)
-	_prompt.cancelled.connect(_close_prompt)
+	_create.pressed.connect(create_room)
+	_quick_play.pressed.connect(_on_quick_play_pressed)
+	_joining.ticket_received.connect(_on_ticket_received)
+	_joining.covered.connect(_on_covered)
+	_joining.status_changed.connect(_on_joining_status_changed)
+	_joining.changed.connect(_update_buttons)
 	_enter_state(State.LOADING if _is_logged_in() else State.NOT_LOGGED_IN)
 	_update_buttons()
 
 
 func _process(delta: float) -> void:
 	_model.read(_READ_BUDGET_USEC)
-	if _search_in >= 0.0:
-		_search_in -= delta
-		if _search_in < 0.0:
-			_select_rooms()
 	if not is_visible_in_tree():
 		return
 	if _ping_in >= 0.0 and not _pinging:
@@ -159,7 +154,7 @@ func refresh() -> void:
 func is_busy() -> bool:
 	if _pinging or _lan_request != null:
 		return true
-	return _request != null or _join_request != null or _selecting or _model.is_reading()
+	return _request != null or _joining.is_busy() or _selecting or _model.is_reading()
 
 
 ## The chosen room, or [code]null[/code].
@@ -171,23 +166,36 @@ func get_selected_room() -> BackendRoom:
 ## Joins the selected room, after asking for its password if it has one.
 func join_selected() -> void:
 	var listed := _list.get_selected()
-	if listed == null or not listed.is_joinable() or _join_request != null:
-		return
-	if listed.has_password():
-		_prompt_room = listed
-		_prompt_code = ""
-		_open_prompt(_ask_password.bind(listed.name))
-	else:
-		_join_room(listed, "")
+	if listed != null and listed.is_joinable() and _can_join():
+		_joining.join(listed)
 
 
 ## Asks for an invite code and joins its room.
 func enter_invite_code() -> void:
-	_prompt_room = null
-	_prompt_code = ""
-	_open_prompt(
-		func() -> void: _prompt.ask("Join with an invite code", "", "Invite code", false, 16)
-	)
+	if _can_join():
+		_joining.enter_invite_code()
+
+
+## Asks what a new room is to be like, and creates it. Needs [member create_options].
+func create_room() -> void:
+	if create_options != null and _can_join():
+		_joining.create_room(create_options)
+
+
+## Joins a room that fits the filters, or a new one if [member create_options] is set.
+func quick_play() -> void:
+	if not _can_join():
+		return
+	var query := BackendRoomQuery.new()
+	_filters.fill(query)
+	# A new room is empty, and the full ones do not count anyway.
+	query.not_empty = false
+	_joining.quick_play(query, create_options)
+
+
+func _can_join() -> bool:
+	_joining.rooms = rooms
+	return _is_logged_in() and not _joining.is_busy()
 
 
 func _is_due() -> bool:
@@ -286,7 +294,6 @@ func _on_load_failed(error: BackendError) -> void:
 
 
 func _select_rooms() -> void:
-	_search_in = -1.0
 	_list.scroll_to_top()
 	_select(false)
 
@@ -302,7 +309,7 @@ func _select(held: bool) -> void:
 	_selecting = true
 	while _select_again:
 		_select_again = false
-		_fill_query()
+		_filters.fill(_query)
 		var shown: BackendRoomPage = await rooms.select_rooms(_all, _query).wait()
 		if not is_inside_tree():
 			return
@@ -327,10 +334,10 @@ func _start_reading(held: bool) -> void:
 	if _shown == null:
 		return
 	held = held and _list.is_held()
-	match _tab.selected:
-		Tab.FAVORITES:
+	match _filters.tab:
+		BackendRoomFilters.Tab.FAVORITES:
 			_model.start_saved(_shown, _shown_lan, _saved.get_favorites(), held)
-		Tab.HISTORY:
+		BackendRoomFilters.Tab.HISTORY:
 			_model.start_saved(_shown, _shown_lan, _saved.get_history(), held)
 		_:
 			_model.start(_shown, _shown_lan, held)
@@ -339,13 +346,11 @@ func _start_reading(held: bool) -> void:
 func _on_page_read() -> void:
 	if _model.size() > 0:
 		_enter_state(State.ROOMS)
-	elif _all != null and _all.size() == 0 and _tab.selected == Tab.ALL:
+	elif _all != null and _all.size() == 0 and _filters.tab == BackendRoomFilters.Tab.ALL:
 		_enter_state(State.EMPTY)
 	else:
 		_enter_state(State.NO_MATCH)
-	_fill_options(_map, "Any map", _model.maps)
-	_fill_options(_mode, "Any mode", _model.modes)
-	_fill_options(_region, "Any region", _model.regions)
+	_filters.offer(_model)
 	_update_count()
 	_ping_in = _PING_DELAY
 
@@ -353,36 +358,6 @@ func _on_page_read() -> void:
 func _on_list_released() -> void:
 	if not is_busy():
 		_start_reading(false)
-
-
-func _fill_query() -> void:
-	_query.search = _search.text.strip_edges().left(64)
-	_query.not_full = _not_full.button_pressed
-	_query.not_empty = _not_empty.button_pressed
-	_query.map = _chosen(_map)
-	_query.mode = _chosen(_mode)
-	_query.region = _chosen(_region)
-
-
-func _chosen(options: OptionButton) -> String:
-	return options.get_item_text(options.selected) if options.selected > 0 else ""
-
-
-# The values that rooms have had so far, if there are at least two to choose from.
-func _fill_options(options: OptionButton, any: String, values: Dictionary[String, bool]) -> void:
-	options.visible = values.size() > 1
-	if options.item_count == values.size() + 1:
-		return
-	var chosen := _chosen(options)
-	options.clear()
-	options.add_item(any)
-	var sorted: Array[String] = values.keys()
-	sorted.sort()
-	for value: String in sorted:
-		options.add_item(value)
-		options.set_item_auto_translate_mode(options.item_count - 1, AUTO_TRANSLATE_MODE_DISABLED)
-		if value == chosen:
-			options.select(options.item_count - 1)
 
 
 func _sortable_columns() -> Array[BackendRoomColumns.Column]:
@@ -404,82 +379,31 @@ func _sort_by(column: BackendRoomColumns.Column) -> void:
 	_select_rooms()
 
 
-func _join_room(listed: BackendListedRoom, password: String) -> void:
-	var ticket := await _wait_for_ticket(rooms.request_ticket(listed.room.room_id, password))
-	if ticket != null:
+func _on_quick_play_pressed() -> void:
+	if _joining.is_quick_play():
+		_joining.close()
+	else:
+		quick_play()
+
+
+func _on_ticket_received(ticket: BackendJoinTicket, listed: BackendListedRoom) -> void:
+	if listed != null:
 		_saved.add_to_history(listed.key, listed.name)
-		ticket_received.emit(ticket)
+	ticket_received.emit(ticket)
 
 
-func _join_by_code(code: String, password: String) -> void:
-	var ticket := await _wait_for_ticket(rooms.join_by_code(code, password))
-	if ticket != null:
-		ticket_received.emit(ticket)
-
-
-func _wait_for_ticket(request: BackendRequest) -> BackendJoinTicket:
-	_join_request = request
-	_prompt.set_busy(true)
-	_show_status("Joining …")
-	_update_buttons()
-	var ticket: BackendJoinTicket = await request.wait()
-	if not is_inside_tree():
-		return null
-	_join_request = null
-	_prompt.set_busy(false)
-	_update_buttons()
-	if ticket.ok():
-		_close_prompt()
-		return ticket
-	_on_join_failed(ticket.error)
-	return null
-
-
-func _on_join_failed(error: BackendError) -> void:
-	if error.code == "cancelled":
+func _on_covered(is_covered: bool) -> void:
+	_main.visible = not is_covered
+	if not is_covered:
 		_update_count()
-		return
-	var message := BackendUiErrors.text_of(error)
-	if error.code == "wrong_room_password" and not _prompt_code.is_empty() and _prompt_room == null:
-		# The room of the code has a password as well.
-		if _prompt.is_secret():
-			_prompt.show_error(message)
-		else:
-			_ask_password("")
-	elif _prompt.visible:
-		_prompt.show_error(message)
+		_list.grab_focus()
+
+
+func _on_joining_status_changed(message: String, color: StringName) -> void:
+	if message.is_empty():
+		_update_count()
 	else:
-		_show_status(message, &"error_color")
-
-
-func _open_prompt(ask: Callable) -> void:
-	_main.hide()
-	ask.call()
-
-
-func _ask_password(name: String) -> void:
-	_prompt.ask("This server has a password", name, "Password", true, 128)
-
-
-func _close_prompt() -> void:
-	if _join_request != null:
-		_join_request.cancel()
-	_prompt.hide()
-	_main.show()
-	_update_count()
-	_list.grab_focus()
-
-
-func _on_prompt_submitted(text: String) -> void:
-	if _join_request != null:
-		return
-	if _prompt_room != null:
-		_join_room(_prompt_room, text)
-	elif _prompt.is_secret():
-		_join_by_code(_prompt_code, text)
-	else:
-		_prompt_code = text
-		_join_by_code(text, "")
+		_show_status(message, color)
 
 
 func _toggle_favorite(listed: BackendListedRoom) -> void:
@@ -525,13 +449,9 @@ func _discover_lan() -> void:
 
 func _on_state_action() -> void:
 	if state == State.NO_MATCH:
-		_search.text = ""
-		_not_full.button_pressed = false
-		_not_empty.button_pressed = false
-		for options: OptionButton in [_map, _mode, _region]:
-			options.select(0 if options.item_count > 0 else -1)
-		_tab.select(Tab.ALL)
-		_select_rooms()
+		_filters.clear()
+	elif state == State.EMPTY and create_options != null:
+		create_room()
 	else:
 		refresh()
 
@@ -541,13 +461,22 @@ func _enter_state(wanted: State, message: String = "") -> void:
 	_state_box.visible = state != State.ROOMS
 	_state_progress.visible = state == State.LOADING
 	_state_text.text = _MESSAGES.get(state, message)
-	if state == State.NO_MATCH and _tab.selected == Tab.FAVORITES:
+	if state == State.NO_MATCH and _filters.tab == BackendRoomFilters.Tab.FAVORITES:
 		_state_text.text = "Servers with a star are listed here."
-	elif state == State.NO_MATCH and _tab.selected == Tab.HISTORY:
+	elif state == State.NO_MATCH and _filters.tab == BackendRoomFilters.Tab.HISTORY:
 		_state_text.text = "Servers that you have joined are listed here."
 	_state_action.visible = state not in [State.ROOMS, State.LOADING, State.NOT_LOGGED_IN]
-	_state_action.text = "Show all servers" if state == State.NO_MATCH else "Try again"
+	_update_state_action()
 	_update_count()
+
+
+func _update_state_action() -> void:
+	if state == State.NO_MATCH:
+		_state_action.text = "Show all servers"
+	elif state == State.EMPTY and create_options != null:
+		_state_action.text = "Create a room"
+	else:
+		_state_action.text = "Try again"
 
 
 func _update_count() -> void:
@@ -565,12 +494,18 @@ func _show_status(message: String, color: StringName = &"secondary_color") -> vo
 
 func _update_buttons() -> void:
 	var listed := _list.get_selected()
-	var joining := _join_request != null
+	var joining := _joining.is_busy()
+	var enabled := _is_logged_in() and not joining
 	_join.disabled = listed == null or not listed.is_joinable() or listed.is_full() or joining
 	_favorite.disabled = listed == null
 	_favorite.text = "Remove favorite" if listed != null and listed.is_favorite else "Add favorite"
 	_refresh.disabled = _request != null or not _is_logged_in()
-	_code.disabled = joining or not _is_logged_in()
+	_code.disabled = not enabled
+	_create.visible = create_options != null
+	_create.disabled = not enabled
+	_quick_play.visible = show_quick_play
+	_quick_play.text = "Cancel" if _joining.is_quick_play() else "Quick play"
+	_quick_play.disabled = not enabled and not _joining.is_quick_play()
 
 
 func _exit_tree() -> void:

@@ -292,6 +292,9 @@ pub struct JoinTicket {
     /// By which the others of the party claim their seats, while these last. Absent: one seat was requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub party_code: Option<String>,
+    /// By which others join a room that is not public. Only for the player who created the room, or who came by this code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invite_code: Option<String>,
 }
 
 impl Room {

@@ -1,6 +1,9 @@
 //! `cargo xtask demo`: the whole story on real parts, told on the terminal.
 
-use std::collections::BTreeMap;
+mod event;
+mod event_log;
+mod server;
+
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,14 +13,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use crate::backend::{self, Backend};
-use crate::demo_event::Event;
 use crate::display::Display;
 use crate::godot::{self, Engine};
 use crate::process::{self, Running};
 use crate::{interrupt, library, workspace};
+use event_log::EventLog;
+use server::{RoomServer, Server};
 
 /// Bounds of single steps; a loaded machine with two cores needs a tenth of them.
 const SERVER_START: Duration = Duration::from_mins(1);
@@ -25,6 +29,10 @@ const RACE: Duration = Duration::from_mins(2);
 const SHUTDOWN: Duration = Duration::from_mins(1);
 const PLAYERS: [&str; 2] = ["Ada", "Bob"];
 const ROOM: &str = "Frog Pond";
+/// Of the server, after `--`.
+const SERVER_ARGUMENTS: [&str; 3] = ["--server", "--race-length=8", "--empty-server-timeout=300"];
+/// Whether the backend starts servers by itself here.
+const ON_DEMAND: bool = cfg!(target_os = "linux");
 
 /// Options of `cargo xtask demo`.
 #[derive(Args)]
@@ -47,11 +55,23 @@ enum Show {
     Pictures { display: Display, folder: PathBuf },
 }
 
-/// A process of the demo with its place in the telling.
-struct Actor {
+/// A client with its place in the telling.
+struct Client {
     name: &'static str,
     process: Running,
     _home: tempfile::TempDir,
+}
+
+/// Everything that runs.
+struct Story {
+    engine: Engine,
+    backend: Backend,
+    show: Show,
+    /// Where the backend keeps the output of its servers.
+    logs: PathBuf,
+    server: Option<Server>,
+    clients: Vec<Client>,
+    told: EventLog,
 }
 
 /// Tells the story and checks that it went as it should.
@@ -69,55 +89,153 @@ pub fn run(options: &Options) -> Result<()> {
     fs::create_dir_all(&stories)?;
     let folder = tempfile::Builder::new().prefix("story-").tempdir_in(&stories)?;
     println!("\n-- Frog Race: a backend, a dedicated server, two players\n");
-    let mut backend = Backend::start("demo-backend", &server_binary, folder.path())?;
-    let mut event_log = EventLog::default();
-    event_log.tell(
-        "backend",
-        &format!("listening on {} with the database {}", backend.url(), backend.database().display()),
-    );
-
-    let mut server = start_server(&engine, &backend)?;
-    event_log.follow_until(&mut server, &mut [], &mut backend, SERVER_START, |told| {
-        told.has("server", "registered")
-    })?;
-    let mut clients = Vec::new();
-    for (index, name) in PLAYERS.into_iter().enumerate() {
-        clients.push(start_client(&engine, &backend, &show, index, name)?);
-    }
-    event_log.follow_until(&mut server, &mut clients, &mut backend, RACE, |told| {
-        let saved_after_race = told.after("server", "race_finished").filter(|event| event.name == "saved");
-        let mut players: Vec<_> = saved_after_race.filter_map(|event| event.field("player")).collect();
-        players.sort_unstable();
-        players.dedup();
-        players.len() >= PLAYERS.len() && PLAYERS.iter().all(|name| told.has(name, "done"))
-    })?;
-    for client in &mut clients {
-        let status = client.process.wait(SHUTDOWN)?;
-        ensure!(status.success(), "{} ended with {status}\n{}", client.name, client.process.tail());
-    }
-
-    event_log.tell("xtask", "sends SIGTERM to the dedicated server");
-    server.process.terminate();
-    let status = server.process.wait(SHUTDOWN)?;
-    event_log.catch_up(&mut server);
-    ensure!(status.success(), "the server ended with {status} after SIGTERM\n{}", server.process.tail());
-    for event in ["draining", "flushed", "deregistered"] {
-        ensure!(
-            event_log.has("server", event),
-            "the server left without `{event}`\n{}",
-            server.process.tail()
-        );
-    }
-    event_log.tell("xtask", "the server process is gone, exit code 0");
+    let server_home = tempfile::Builder::new().prefix("frog-").tempdir()?;
+    let extra = if ON_DEMAND {
+        let file = rooms_on_demand(&engine, server_home.path(), folder.path())?;
+        vec!["--rooms-on-demand".to_owned(), file.display().to_string()]
+    } else {
+        Vec::new()
+    };
+    let backend = Backend::start_with("demo-backend", Command::new(&server_binary), folder.path(), &extra)?;
+    let logs = folder.path().join("room-servers");
+    let (clients, told) = (Vec::new(), EventLog::default());
+    let mut story = Story { engine, backend, show, logs, server: None, clients, told };
+    story.play()?;
 
     println!("\n-- what the backend holds now (backend-server players)\n");
-    read_back(&server_binary, backend.database())?;
+    let hops = read_back(&server_binary, story.backend.database())?;
+    story.check_flushed(&hops)?;
+    let Story { backend, show, .. } = story;
     backend.stop()?;
     if let Show::Pictures { folder, .. } = &show {
         list_pictures(folder)?;
     }
     println!("\nThe story is told, in {:.0} s.", begin.elapsed().as_secs_f64());
     Ok(())
+}
+
+impl Story {
+    /// A room is created, both players race in it twice, and in the middle of the second race the server has to leave.
+    fn play(&mut self) -> Result<()> {
+        let database = self.backend.database().display();
+        self.told
+            .tell("backend", &format!("listening on {} with the database {database}", self.backend.url()));
+        if !ON_DEMAND {
+            self.server = Some(start_server(&self.engine, &self.backend)?);
+            self.follow_until(SERVER_START, |told| told.has("server", "registered"))?;
+        }
+        let by_name = format!("--room={ROOM}");
+        let create = format!("--create-room={ROOM}");
+        let [first, second] = if ON_DEMAND { [&*create, "--quick-play"] } else { [&*by_name, &*by_name] };
+        self.start_client(PLAYERS[0], first)?;
+        self.follow_until(SERVER_START, |told| told.has(PLAYERS[0], "verified"))?;
+        self.start_client(PLAYERS[1], second)?;
+        self.follow_until(RACE, |told| told.count("server", "halfway") == 2)?;
+
+        self.told.tell("xtask", "sends SIGTERM to the dedicated server, in the middle of the second race");
+        let server = self.server.as_mut().context("no server")?;
+        server.terminate(SHUTDOWN)?;
+        self.catch_up()?;
+        for event in ["draining", "flushed", "deregistered"] {
+            ensure!(self.told.has("server", event), "the server left without `{event}`\n{}", self.tails());
+        }
+        self.told.tell("xtask", "the server process is gone, exit code 0");
+        for index in 0..self.clients.len() {
+            let status = self.clients[index].process.wait(SHUTDOWN)?;
+            let name = self.clients[index].name;
+            self.catch_up()?;
+            ensure!(status.success(), "{name} ended with {status}\n{}", self.tails());
+        }
+        Ok(())
+    }
+
+    /// Both players' hops of the second race were saved by the shutdown, and are what the backend has.
+    fn check_flushed(&self, hops: &[i64]) -> Result<()> {
+        let saved = self.told.number("server", "flushed", "saved").unwrap_or_default();
+        ensure!(saved >= 2, "the shutdown saved {saved} documents, not those of both players");
+        for (name, hops) in PLAYERS.into_iter().zip(hops) {
+            let shown = self.told.number(name, "progress", "hops");
+            ensure!(shown == Some(*hops), "{name} was shown {shown:?} hops, the backend has {hops}");
+        }
+        Ok(())
+    }
+
+    fn start_client(&mut self, name: &'static str, how: &str) -> Result<()> {
+        let client = start_client(self, self.clients.len(), name, how)?;
+        self.clients.push(client);
+        Ok(())
+    }
+
+    /// Tells what the processes have done since the last time. Fails when one of them has failed.
+    fn catch_up(&mut self) -> Result<()> {
+        if self.server.is_none() {
+            self.server = RoomServer::find(&self.logs).map(Server::OnDemand);
+        }
+        if let Some(server) = &mut self.server {
+            self.told.catch_up("server", ROOM, &server.new_lines());
+        }
+        for client in &mut self.clients {
+            // Its lines are whole once its end was seen.
+            let ended = client.process.ended()?;
+            self.told.catch_up(client.name, ROOM, &client.process.new_lines());
+            if let Some(status) = ended.filter(|status| !status.success()) {
+                bail!("{} ended with {status}\n{}", client.name, client.process.tail());
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells what the processes do until `enough`; fails when one of them fails, or after `timeout`.
+    fn follow_until(&mut self, timeout: Duration, enough: impl Fn(&EventLog) -> bool) -> Result<()> {
+        let end = Instant::now() + timeout;
+        loop {
+            interrupt::check()?;
+            self.backend.check()?;
+            let ended = self.server.as_mut().map(Server::ended).transpose()?.flatten();
+            self.catch_up()?;
+            if let Some(how) = ended {
+                bail!("the server ended early {how}\n{}", self.tails());
+            }
+            if enough(&self.told) {
+                return Ok(());
+            }
+            if Instant::now() >= end {
+                bail!("the story did not go on within {timeout:?}\n{}", self.tails());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn tails(&self) -> String {
+        let clients = self.clients.iter().map(|client| client.process.tail());
+        clients.chain(self.server.as_ref().map(Server::tail)).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// Writes the settings by which the backend starts the demo's servers.
+fn rooms_on_demand(engine: &Engine, home: &Path, folder: &Path) -> Result<PathBuf> {
+    let mut command = demo_command(engine, home, &["--headless"]);
+    command.args(["--", "--port={port}"]).args(SERVER_ARGUMENTS);
+    let text = |text: &std::ffi::OsStr| text.to_string_lossy().into_owned();
+    let words: Vec<String> =
+        std::iter::once(command.get_program()).chain(command.get_args()).map(text).collect();
+    let environment: Map<String, Value> = command
+        .get_envs()
+        .filter_map(|(name, value)| Some((text(name), Value::String(text(value?)))))
+        .collect();
+    let first = std::net::UdpSocket::bind(("127.0.0.1", 0))?.local_addr()?.port().min(65_000);
+    let settings = json!({
+        "command": words,
+        "environment": environment,
+        "ports": format!("{first}-{}", first + 100),
+        "max_players": PLAYERS.len(),
+        "start_timeout_seconds": SERVER_START.as_secs(),
+        "empty_timeout_seconds": 300,
+        "log_in_errors": true,
+    });
+    let file = folder.join("rooms.json");
+    fs::write(&file, settings.to_string()).with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(file)
 }
 
 fn choose(options: &Options) -> Result<Show> {
@@ -135,171 +253,88 @@ fn choose(options: &Options) -> Result<Show> {
     Ok(if has_screen && !options.headless { Show::Windows } else { Show::Headless })
 }
 
-fn start_server(engine: &Engine, backend: &Backend) -> Result<Actor> {
+fn start_server(engine: &Engine, backend: &Backend) -> Result<Server> {
     let port = std::net::UdpSocket::bind(("127.0.0.1", 0))?.local_addr()?.port();
-    let (mut command, home) = actor_command(engine, &["--headless"])?;
+    let home = tempfile::Builder::new().prefix("frog-").tempdir()?;
+    let mut command = demo_command(engine, home.path(), &["--headless"]);
     command.env("BACKEND_SERVER_KEY_FILE", backend.server_key_file());
-    command.args(["--", "--server", "--race-length=8", "--empty-server-timeout=300"]);
+    command.arg("--").args(SERVER_ARGUMENTS);
     command.arg(format!("--port={port}")).arg(format!("--name={ROOM}"));
     command.arg(format!("--backend-url={}", backend.url()));
-    Ok(Actor { name: "server", process: Running::start("demo-server", command)?, _home: home })
+    Ok(Server::ByHand { process: Running::start("demo-server", command)?, _home: home })
 }
 
-fn start_client(
-    engine: &Engine,
-    backend: &Backend,
-    show: &Show,
-    index: usize,
-    name: &'static str,
-) -> Result<Actor> {
-    let windowed = match show {
+/// Starts a client that plays by itself; `how` says how it finds its room.
+fn start_client(story: &Story, index: usize, name: &'static str, how: &str) -> Result<Client> {
+    let windowed = match story.show {
         Show::Headless => false,
         Show::Windows => true,
         Show::Pictures { .. } => index == 0,
     };
     let position = format!("{},{}", 60 + 680 * index, 120);
-    let engine_arguments: &[&str] = match show {
+    let engine_arguments: &[&str] = match story.show {
         _ if !windowed => &["--headless"],
         Show::Pictures { .. } => &["--rendering-driver", "opengl3", "--audio-driver", "Dummy"],
         _ => &["--windowed", "--resolution", "640x400", "--position", &position],
     };
-    let (mut command, home) = actor_command(engine, engine_arguments)?;
+    // A home each: two clients on one machine are two players, and a saved login of the developer stays alone.
+    let home = tempfile::Builder::new().prefix("frog-").tempdir()?;
+    let mut command = demo_command(&story.engine, home.path(), engine_arguments);
     command.arg("--").arg(if windowed { "--autoplay" } else { "--bot" });
-    command.args([
-        format!("--name={name}"),
-        format!("--room={ROOM}"),
-        format!("--backend-url={}", backend.url()),
-    ]);
-    if let (true, Show::Pictures { display, folder }) = (windowed, show) {
+    command.args([how, "--races=2", "--until-closed"]);
+    command.args([format!("--name={name}"), format!("--backend-url={}", story.backend.url())]);
+    if let (true, Show::Pictures { display, folder }) = (windowed, &story.show) {
         command.env("DISPLAY", display.name()).arg(format!("--screenshots={}", folder.display()));
     }
     let process = Running::start(&format!("demo-{}", name.to_lowercase()), command)?;
-    Ok(Actor { name, process, _home: home })
+    Ok(Client { name, process, _home: home })
 }
 
-fn actor_command(engine: &Engine, arguments: &[&str]) -> Result<(Command, tempfile::TempDir)> {
-    // A home each: two clients on one machine are two players, and a saved login of the developer stays alone.
-    let home = tempfile::Builder::new().prefix("frog-").tempdir()?;
-    let mut command = engine.command(home.path());
+fn demo_command(engine: &Engine, home: &Path, arguments: &[&str]) -> Command {
+    let mut command = engine.command(home);
     command.args(arguments).arg("--path").arg(workspace::root().join("demo"));
     for name in ["BACKEND_URL", "BACKEND_SERVER_KEY", "BACKEND_SERVER_KEY_FILE", "BACKEND_MODE"] {
         command.env_remove(name);
     }
-    Ok((command, home))
+    command
 }
 
-/// Prints the story and remembers it.
-#[derive(Default)]
-struct EventLog {
-    step: usize,
-    told: Vec<(&'static str, Event)>,
-    /// Names of players and the room by their ids: ids tell a person little.
-    names: BTreeMap<String, String>,
-}
-
-impl EventLog {
-    fn tell(&mut self, who: &str, what: &str) {
-        self.step += 1;
-        println!("{:3}. {who:8} {what}", self.step);
-    }
-
-    fn catch_up(&mut self, actor: &mut Actor) {
-        for event in actor.process.new_lines().iter().filter_map(|line| Event::parse(line)) {
-            let sentence = event.sentence();
-            let named = match event.name.as_str() {
-                "logged_in" | "registered" => sentence,
-                _ => self.names.iter().fold(sentence, |text, (id, name)| text.replace(id, name)),
-            };
-            self.tell(actor.name, &named);
-            let name = if event.name == "registered" { Some(ROOM) } else { event.field("name") };
-            if let (Some(id), Some(name)) = (event.field("player").or(event.field("server_id")), name) {
-                self.names.insert(id.to_owned(), name.to_owned());
-            }
-            self.told.push((actor.name, event));
-        }
-    }
-
-    fn has(&self, who: &str, event: &str) -> bool {
-        self.told.iter().any(|(event_log, told)| *event_log == who && told.name == event)
-    }
-
-    /// What `who` told after its first `event`.
-    fn after<'a>(&'a self, who: &'a str, event: &'a str) -> impl Iterator<Item = &'a Event> {
-        let own = self.told.iter().filter(move |(event_log, _)| *event_log == who).map(|(_, told)| told);
-        own.skip_while(move |told| told.name != event).skip(1)
-    }
-
-    /// Tells what the processes do until `enough`; fails when one of them fails, or after `timeout`.
-    fn follow_until(
-        &mut self,
-        server: &mut Actor,
-        clients: &mut [Actor],
-        backend: &mut Backend,
-        timeout: Duration,
-        enough: impl Fn(&Self) -> bool,
-    ) -> Result<()> {
-        let end = Instant::now() + timeout;
-        loop {
-            interrupt::check()?;
-            backend.check()?;
-            let server_ended = server.process.ended()?;
-            self.catch_up(server);
-            if let Some(status) = server_ended {
-                bail!("the server ended early with {status}\n{}", server.process.tail());
-            }
-            for client in &mut *clients {
-                let ended = client.process.ended()?;
-                self.catch_up(client);
-                if let Some(status) = ended.filter(|status| !status.success()) {
-                    bail!("{} ended with {status}\n{}", client.name, client.process.tail());
-                }
-            }
-            if enough(self) {
-                return Ok(());
-            }
-            if Instant::now() >= end {
-                let tails: Vec<String> =
-                    clients.iter().chain([&*server]).map(|actor| actor.process.tail()).collect();
-                bail!("the story did not go on within {timeout:?}\n{}", tails.join("\n"));
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-    }
-}
-
-/// Prints every player's progress from the database and fails unless it is that of one race.
-fn read_back(binary: &Path, database: &Path) -> Result<()> {
+/// Prints every player's progress from the database and fails unless it is that of one whole race and a part of another.
+/// Returns the hops of each.
+fn read_back(binary: &Path, database: &Path) -> Result<Vec<i64>> {
     let mut command = Command::new(binary);
     command.arg("players").arg("--database").arg(database);
     let text = process::output(command)?;
     let players: Vec<Value> =
         serde_json::from_str(&text).context("backend-server players printed no JSON list")?;
     let mut wins = 0;
+    let mut hops = Vec::new();
     for name in PLAYERS {
         let player = players
             .iter()
             .find(|player| player["display_name"] == name)
             .with_context(|| format!("the backend knows no player {name}: {text}"))?;
         let progress = &player["documents"]["progress"];
-        // Godot writes every number of a parsed document as a float.
-        let number = |key: &str| progress[key].as_f64().map(|number| number as i64).unwrap_or_default();
+        let number = |key: &str| progress[key].as_i64().unwrap_or_default();
         println!(
-            "     {name:8} races {}  wins {}  XP {}  best {:.2} s",
+            "     {name:8} races {}  wins {}  XP {}  hops {}  best {:.2} s",
             number("races"),
             number("wins"),
             number("xp"),
+            number("hops"),
             progress["best_ms"].as_f64().unwrap_or_default() / 1000.0
         );
         ensure!(number("races") == 1 && number("xp") > 0, "{name}'s race is not in the backend: {player}");
         wins += number("wins");
+        hops.push(number("hops"));
     }
     ensure!(wins == 1, "one race, but {wins} wins in the backend: {text}");
-    Ok(())
+    Ok(hops)
 }
 
 fn list_pictures(folder: &Path) -> Result<()> {
     println!();
-    for name in ["login", "server_browser", "race", "results"] {
+    for name in ["login", "server_browser", "create_room", "race", "results"] {
         let picture = folder.join(format!("{name}.png"));
         ensure!(picture.is_file(), "no picture at {}", picture.display());
         println!("picture: {}", picture.display());

@@ -9,7 +9,6 @@ mod bench;
 mod browser;
 mod chaos;
 mod demo;
-mod demo_event;
 mod deploy;
 mod differential;
 mod display;

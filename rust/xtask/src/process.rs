@@ -251,25 +251,42 @@ fn bound_to_us(command: Command) -> Command {
     }
 }
 
-#[cfg(unix)]
 fn terminate(child: &Child) {
+    if let Ok(pid) = i32::try_from(child.id()) {
+        terminate_process(pid);
+    }
+}
+
+/// Sends SIGTERM.
+#[cfg(unix)]
+pub fn terminate_process(pid: i32) {
     use rustix::process::{Pid, Signal, kill_process};
-    if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+    if let Some(pid) = Pid::from_raw(pid) {
         // Already gone is as good as told.
         let _gone = kill_process(pid, Signal::TERM);
     }
 }
 
+/// Does nothing: there is no SIGTERM here.
 #[cfg(not(unix))]
-fn terminate(_child: &Child) {}
+pub fn terminate_process(_pid: i32) {}
+
+/// Sends SIGKILL to a process and those that it has started.
+#[cfg(unix)]
+pub fn kill_process_group(pid: i32) {
+    use rustix::process::{Pid, Signal, kill_process_group};
+    if let Some(pid) = Pid::from_raw(pid) {
+        let _empty_group = kill_process_group(pid, Signal::KILL);
+    }
+}
+
+/// Does nothing: there are no process groups here.
+#[cfg(not(unix))]
+pub fn kill_process_group(_pid: i32) {}
 
 fn kill_group(child: &mut Child) {
-    #[cfg(unix)]
-    {
-        use rustix::process::{Pid, Signal, kill_process_group};
-        if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-            let _empty_group = kill_process_group(pid, Signal::KILL);
-        }
+    if let Ok(pid) = i32::try_from(child.id()) {
+        kill_process_group(pid);
     }
     #[cfg(not(unix))]
     {

@@ -1,111 +1,17 @@
 //! Rooms on demand: a real backend starts real dedicated servers, and none is left behind.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use test_harness::backend::{Backend, free_port};
+use test_harness::backend::Backend;
 use test_harness::demo;
 use test_harness::fixture::{self, Fixture};
 use test_harness::godot::Launch;
+use test_harness::room_servers::RoomServers;
 use test_harness::until;
-
-/// The settings of a backend that starts servers, and their homes.
-struct Servers {
-    folder: TempDir,
-}
-
-impl Servers {
-    /// Servers of the demo, started with the real engine.
-    fn of_the_demo(change: &Value) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("rooms-").tempdir()?;
-        let launch = Launch::headless("room", "demo").arg("--port={port}").arg("--race-length=5");
-        let command = launch.command(folder.path())?;
-        let text = |text: &std::ffi::OsStr| text.to_string_lossy().into_owned();
-        let words: Vec<String> =
-            std::iter::once(command.get_program()).chain(command.get_args()).map(text).collect();
-        let environment: serde_json::Map<String, Value> = command
-            .get_envs()
-            .filter_map(|(name, value)| Some((text(name), Value::String(text(value?)))))
-            .collect();
-        let servers = Self { folder };
-        servers.write(json!({"command": words, "environment": environment}), change)?;
-        Ok(servers)
-    }
-
-    /// Servers that are something else.
-    fn of(command: &[&str], change: &Value) -> Result<Self> {
-        let servers = Self { folder: tempfile::Builder::new().prefix("rooms-").tempdir()? };
-        servers.write(json!({ "command": command }), change)?;
-        Ok(servers)
-    }
-
-    fn write(&self, mut file: Value, change: &Value) -> Result<()> {
-        let first = free_port()?.min(65_000);
-        file["ports"] = format!("{first}-{}", first + 100).into();
-        file["log_in_errors"] = true.into();
-        file["stop_grace_seconds"] = 20.into();
-        file["start_timeout_seconds"] = 120.into();
-        for (member, value) in change.as_object().into_iter().flatten() {
-            file[member] = value.clone();
-        }
-        Ok(fs::write(self.file(), file.to_string())?)
-    }
-
-    fn file(&self) -> PathBuf {
-        self.folder.path().join("rooms.json")
-    }
-
-    fn backend(&self, extra: &[&str]) -> Result<Backend> {
-        let file = self.file().display().to_string();
-        let arguments: Vec<&str> =
-            ["--rooms-on-demand", &file].iter().copied().chain(extra.iter().copied()).collect();
-        Backend::start_with(&arguments)
-    }
-
-    fn logs(&self) -> PathBuf {
-        self.folder.path().join("room-servers")
-    }
-
-    /// The folders of servers that have not been released.
-    fn kept(&self) -> Vec<PathBuf> {
-        let entries = fs::read_dir(self.logs()).into_iter().flatten();
-        let folders = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
-        folders.filter(|folder| folder.join("port").exists()).collect()
-    }
-
-    fn wait_until_none_runs(&self) -> Result<()> {
-        until("all servers to have ended", || Ok(self.kept().is_empty().then_some(())))
-    }
-
-    /// The process id of the only server.
-    fn server_pid(&self) -> Result<i32> {
-        until("a server to run", || {
-            let kept = self.kept();
-            let Some(folder) = kept.first() else { return Ok(None) };
-            let Ok(text) = fs::read(folder.join("process.json")) else { return Ok(None) };
-            let file: Value = serde_json::from_slice(&text)?;
-            Ok(file["server"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()))
-        })
-    }
-}
-
-impl Drop for Servers {
-    /// A test that fails leaves no servers either.
-    fn drop(&mut self) {
-        for folder in self.kept() {
-            let text = fs::read(folder.join("process.json")).unwrap_or_default();
-            let file: Value = serde_json::from_slice(&text).unwrap_or_default();
-            let pid = file["server"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
-            if let Some(group) = pid.filter(|pid| *pid > 1).and_then(Pid::from_raw) {
-                let _gone = kill_process_group(group, Signal::KILL);
-            }
-        }
-    }
-}
 
 fn player(name: &str, backend: &Backend) -> Result<Fixture> {
     let mut client = fixture::client(name, &backend.url())?.start()?;
@@ -123,7 +29,7 @@ fn runs(pid: i32) -> bool {
 
 #[test]
 fn a_room_is_created_joined_by_quick_play_and_ends_when_it_is_empty() -> Result<()> {
-    let servers = Servers::of_the_demo(&json!({"empty_timeout_seconds": 3}))?;
+    let servers = RoomServers::of_the_demo(&json!({"empty_timeout_seconds": 3}))?;
     let backend = servers.backend(&["--ticket-seconds", "5"])?;
     let api = backend.api()?;
     let mut ada = player("Ada", &backend)?;
@@ -154,7 +60,7 @@ fn a_room_is_created_joined_by_quick_play_and_ends_when_it_is_empty() -> Result<
 
 #[test]
 fn a_spare_is_there_at_once_and_followed_by_another() -> Result<()> {
-    let servers = Servers::of_the_demo(&json!({}))?;
+    let servers = RoomServers::of_the_demo(&json!({}))?;
     let mut backend = servers.backend(&["--spare-servers", "1"])?;
     let api = backend.api()?;
     let mut ada = player("Ada", &backend)?;
@@ -177,7 +83,7 @@ fn a_spare_is_there_at_once_and_followed_by_another() -> Result<()> {
 
 #[test]
 fn a_server_that_cannot_start_is_reported_with_what_it_said() -> Result<()> {
-    let servers = Servers::of(&["sh", "-c", "echo loading; echo no such map >&2; exit 3"], &json!({}))?;
+    let servers = RoomServers::of(&["sh", "-c", "echo loading; echo no such map >&2; exit 3"], &json!({}))?;
     let backend = servers.backend(&[])?;
     let mut ada = player("Ada", &backend)?;
     let failed = ada.ask(&json!({"do": "create_room"}))?;
@@ -190,10 +96,10 @@ fn a_server_that_cannot_start_is_reported_with_what_it_said() -> Result<()> {
 
 #[test]
 fn cancelling_reclaims_the_server() -> Result<()> {
-    let servers = Servers::of(&["sleep", "1000"], &json!({}))?;
+    let servers = RoomServers::of(&["sleep", "1000"], &json!({}))?;
     let backend = servers.backend(&[])?;
     let mut ada = player("Ada", &backend)?;
-    let after = servers.folder.path().join("cancel");
+    let after = servers.folder().join("cancel");
     // Cancelled when the server runs.
     let cancel = after.clone();
     let pid = std::thread::scope(|scope| -> Result<i32> {
@@ -213,10 +119,10 @@ fn cancelling_reclaims_the_server() -> Result<()> {
 
 #[test]
 fn a_game_that_quits_cancels_its_request() -> Result<()> {
-    let servers = Servers::of(&["sleep", "1000"], &json!({}))?;
+    let servers = RoomServers::of(&["sleep", "1000"], &json!({}))?;
     let backend = servers.backend(&[])?;
     let mut ada = player("Ada", &backend)?;
-    let after = servers.folder.path().join("quit");
+    let after = servers.folder().join("quit");
     std::thread::scope(|scope| -> Result<()> {
         let started = scope.spawn(|| -> Result<()> {
             servers.server_pid()?;
@@ -236,7 +142,7 @@ fn a_game_that_quits_cancels_its_request() -> Result<()> {
 
 #[test]
 fn a_backend_that_is_killed_finds_its_rooms_again() -> Result<()> {
-    let servers = Servers::of_the_demo(&json!({"empty_timeout_seconds": 0}))?;
+    let servers = RoomServers::of_the_demo(&json!({"empty_timeout_seconds": 0}))?;
     let mut backend = servers.backend(&["--heartbeat-seconds", "1", "--lease-seconds", "10"])?;
     let api = backend.api()?;
     let mut ada = player("Ada", &backend)?;
@@ -257,7 +163,7 @@ fn a_backend_that_is_killed_finds_its_rooms_again() -> Result<()> {
 
 #[test]
 fn a_backend_that_is_killed_while_a_server_starts_goes_on_or_ends_it() -> Result<()> {
-    let servers = Servers::of(&["sleep", "1000"], &json!({"start_timeout_seconds": 5}))?;
+    let servers = RoomServers::of(&["sleep", "1000"], &json!({"start_timeout_seconds": 5}))?;
     let mut backend = servers.backend(&[])?;
     let player = backend.api()?.log_in("Ada")?;
     player.request_room("one")?;
@@ -273,7 +179,7 @@ fn a_backend_that_is_killed_while_a_server_starts_goes_on_or_ends_it() -> Result
 
 #[test]
 fn a_server_of_a_database_that_is_gone_is_reaped() -> Result<()> {
-    let servers = Servers::of(&["sleep", "1000"], &json!({}))?;
+    let servers = RoomServers::of(&["sleep", "1000"], &json!({}))?;
     let mut backend = servers.backend(&[])?;
     backend.api()?.log_in("Ada")?.request_room("one")?;
     let pid = servers.server_pid()?;
@@ -287,7 +193,7 @@ fn a_server_of_a_database_that_is_gone_is_reaped() -> Result<()> {
 
 #[test]
 fn a_server_that_prints_without_end_is_kept_within_bounds() -> Result<()> {
-    let servers = Servers::of(
+    let servers = RoomServers::of(
         &["yes", "a frog that never stops"],
         &json!({"log_kib": 64, "start_timeout_seconds": 3}),
     )?;
@@ -312,9 +218,9 @@ fn a_server_that_prints_without_end_is_kept_within_bounds() -> Result<()> {
 
 #[test]
 fn servers_are_started_in_another_folder_by_a_relative_path() -> Result<()> {
-    let servers = Servers::of(&["sleep", "1000"], &json!({"working_directory": "/"}))?;
+    let servers = RoomServers::of(&["sleep", "1000"], &json!({"working_directory": "/"}))?;
     let name =
-        servers.folder.path().file_name().context("a folder without a name")?.to_string_lossy().into_owned();
+        servers.folder().file_name().context("a folder without a name")?.to_string_lossy().into_owned();
     // The backend runs in a folder beside this one.
     let backend = Backend::start_with(&["--rooms-on-demand", &format!("../{name}/rooms.json")])?;
     backend.api()?.log_in("Ada")?.request_room("one")?;
@@ -325,7 +231,7 @@ fn servers_are_started_in_another_folder_by_a_relative_path() -> Result<()> {
 
 #[test]
 fn two_backends_never_share_a_folder() -> Result<()> {
-    let servers = Servers::of(&["sleep", "1000"], &json!({}))?;
+    let servers = RoomServers::of(&["sleep", "1000"], &json!({}))?;
     let mut first = servers.backend(&[])?;
     first.api()?.log_in("Ada")?.request_room("one")?;
     let pid = servers.server_pid()?;

@@ -4,12 +4,14 @@ use std::fs;
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::json;
 use test_harness::api::Api;
 use test_harness::backend::{self, Backend};
 use test_harness::display::Display;
 use test_harness::godot::Launch;
 use test_harness::picture::Picture;
 use test_harness::programs;
+use test_harness::room_servers::RoomServers;
 
 const ROOMS: usize = 10_000;
 const WORKERS: usize = 8;
@@ -58,8 +60,15 @@ const PICTURES: &[&str] = &[
     "browser_wrong_password",
     "browser_invite_code",
     "browser_unknown_code",
+    "browser_create_room",
+    "browser_create_room_de",
+    "browser_create_room_200_percent",
+    "browser_room_without_a_name",
+    "browser_room_starting",
+    "browser_quick_play",
     "browser_no_match",
     "browser_empty",
+    "browser_room_refused",
     "browser_offline",
     "browser_many_rooms",
 ];
@@ -70,7 +79,8 @@ fn each_scene_shows_each_of_its_states() -> Result<()> {
     display.check_drivers()?;
     // Servers on paper send no heartbeats.
     let matchmaking = programs::workspace().join("godot/matchmaking/matchmaking.json").display().to_string();
-    let backend = Backend::start_with(&[
+    let servers = RoomServers::of_the_demo(&json!({"max_servers": 1}))?;
+    let backend = servers.backend(&[
         "--heartbeat-seconds",
         "600",
         "--lease-seconds",

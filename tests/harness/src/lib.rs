@@ -22,6 +22,7 @@ pub mod output;
 pub mod picture;
 pub mod process;
 pub mod programs;
+pub mod room_servers;
 pub mod world;
 
 pub use deadline::{WAIT_TIMEOUT, until};

@@ -286,6 +286,10 @@ result_class! {
         /// Code by which the others of a party claim their seats with [method BackendRooms.join_party]. Empty if one seat was requested.
         party_code (get_party_code): GString =
             |ticket| ticket.party_code.as_ref().map(gstring).unwrap_or_default();
+        /// Code by which others join with [method BackendRooms.join_by_code]. Empty if the room is public, or if the ticket is neither
+        /// from [method BackendRooms.create_room] nor from [method BackendRooms.join_by_code].
+        invite_code (get_invite_code): GString =
+            |ticket| ticket.invite_code.as_ref().map(gstring).unwrap_or_default();
         /// Id of the room.
         room_id (get_room_id): GString = |ticket| gstring(&ticket.room.room_id);
         /// Host name or IP address of the server.

@@ -35,6 +35,8 @@ pub struct LiveRoom {
     /// The room, serialized.
     pub json: Bytes,
     pub certificate: Option<String>,
+    /// None for a public room.
+    pub invite_code: Option<String>,
     /// argon2id; none without a password.
     pub password_hash: Option<String>,
     /// The database's time when it was read.

@@ -40,6 +40,7 @@ pub async fn create(
         // Without the password: a plain hash of it would be easy to guess.
         hash: &sha256(json(&(redact_password(&wanted.room), seats))?.as_bytes()),
         seats,
+        is_creation: true,
     };
     // Computed when it is needed, and once for all repetitions.
     let password_hash = OnceCell::new_with(room.password.is_empty().then_some(None));

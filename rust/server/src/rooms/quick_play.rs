@@ -68,6 +68,7 @@ pub async fn quick_play(
         request_id: &wanted.request_id,
         hash: &sha256(json(&(&wanted.query, &wanted.room, seats))?.as_bytes()),
         seats,
+        is_creation: false,
     };
     let search = Search { query, key: records::quick_play_key(&(&wanted.query, &room))?, room };
     let reply = requests::wait(&state, &request, wanted.wait_seconds, |has_arrived| {

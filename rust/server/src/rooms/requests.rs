@@ -39,6 +39,8 @@ pub struct RoomRequest<'a> {
     /// Tells another request under the same id.
     pub hash: &'a str,
     pub seats: u32,
+    /// Whether the room is the player's own, who then gets its invite code.
+    pub is_creation: bool,
 }
 
 /// How far a request is.
@@ -146,7 +148,11 @@ async fn ticket(
     party_code: Option<String>,
 ) -> ApiResult<JoinTicket> {
     let live = live(state, room_id).await?;
-    tickets::signed(state, request.claims, &live, ticket_id, party_code)
+    let mut ticket = tickets::signed(state, request.claims, &live, ticket_id, party_code)?;
+    if request.is_creation {
+        ticket.invite_code.clone_from(&live.invite_code);
+    }
+    Ok(ticket)
 }
 
 /// Reserves the seats of a request.

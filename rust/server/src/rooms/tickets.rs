@@ -48,7 +48,10 @@ pub async fn by_code(
     let JoinByCode { invite_code, password, seats } = body.value;
     let room_id = invite_codes::room_id(&state, &player.0.sub, &invite_code).await?;
     let live = live(&state, room_id).await?;
-    issue(&state, &player, &live, &RequestTicket { password, seats, party_code: None }).await
+    let mut ticket =
+        issue(&state, &player, &live, &RequestTicket { password, seats, party_code: None }).await?;
+    ticket.invite_code.clone_from(&live.invite_code);
+    Ok(ticket)
 }
 
 async fn issue(
@@ -101,5 +104,6 @@ pub fn signed(
     let subject = Subject { player_id: &claims.sub, name: &claims.name, session_id: claims.sid.as_deref() };
     let room = live.room.clone();
     let ticket = state.tokens.sign(&subject, Some((&room.room_id, ticket_id)), expires_in, issued_at)?;
-    Ok(JoinTicket { ticket, expires_in, room, certificate: live.certificate.clone(), party_code })
+    let certificate = live.certificate.clone();
+    Ok(JoinTicket { ticket, expires_in, room, certificate, party_code, invite_code: None })
 }

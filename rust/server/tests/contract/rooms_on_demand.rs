@@ -123,6 +123,24 @@ on_both_databases! {
         assert_eq!(rooms(backend, &bob).await, 0);
         let path = format!("/v1/rooms/{}/ticket", text(&created["ticket"]["room"]["room_id"]));
         backend.post(&path, &bob, &json!({})).await.refused(404, "room_not_found");
+        // The creator passes the code on, as does whoever has come by it.
+        let code = &created["ticket"]["invite_code"];
+        assert_eq!(text(code).len(), 7, "{created}");
+        let joined = backend.post("/v1/rooms/by-code/ticket", &bob, &json!({"invite_code": code})).await.expect(200);
+        assert_eq!((&joined["room"]["room_id"], &joined["invite_code"]), (&created["ticket"]["room"]["room_id"], code));
+        let again = create(backend, &ada, "one", json!({"visibility": "private"})).await.expect(200);
+        assert_eq!(&again["ticket"]["invite_code"], code);
+    }
+
+    async fn only_its_creator_is_given_the_invite_code_of_an_unlisted_room(backend, servers) {
+        let (ada, bob) = (player(backend).await, player(backend).await);
+        let created = create(backend, &ada, "one", json!({"visibility": "unlisted"})).await.expect(200);
+        assert_eq!(text(&created["ticket"]["invite_code"]).len(), 7, "{created}");
+        let path = format!("/v1/rooms/{}/ticket", text(&created["ticket"]["room"]["room_id"]));
+        let joined = backend.post(&path, &bob, &json!({})).await.expect(200);
+        assert!(joined.get("invite_code").is_none(), "{joined}");
+        let listed = create(backend, &bob, "two", json!({})).await.expect(200);
+        assert!(listed["ticket"].get("invite_code").is_none(), "{listed}");
     }
 
     async fn a_party_gets_its_seats(backend, servers) {

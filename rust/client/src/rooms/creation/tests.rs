@@ -14,7 +14,14 @@ fn starting() -> Answer {
 
 fn ready() -> Answer {
     let room = room("a", "Reed", 0, "2026-01-01T00:00:00Z");
-    let ticket = JoinTicket { ticket: "t".into(), expires_in: 60, room, certificate: None, party_code: None };
+    let ticket = JoinTicket {
+        ticket: "t".into(),
+        expires_in: 60,
+        room,
+        certificate: None,
+        party_code: None,
+        invite_code: None,
+    };
     json(&RoomCreation { status: RoomCreationStatus::Ready, ticket: Some(ticket) })
 }
 

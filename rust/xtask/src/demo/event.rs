@@ -37,6 +37,9 @@ impl Event {
             "server_started" => format!("dedicated server up on port {}", field("port")),
             "registered" => format!("registered with the backend as room {}", field("server_id")),
             "logged_in" => format!("logged in as {} ({})", field("name"), field("player")),
+            "room_assigned" => format!("is the room {} now", field("name").replace('_', " ")),
+            "creates_room" => format!("creates the room {} in the server browser", field("name")),
+            "quick_play" => "presses Quick play in the server browser".to_owned(),
             "rooms_listed" => format!("asked for rooms: {} listed", field("count")),
             "ticket_received" => format!("got a join ticket for {}", field("room")),
             "connected" => "connected; not yet trusted".to_owned(),
@@ -51,14 +54,20 @@ impl Event {
                     field("xp")
                 )
             }
-
             "race_started" => "the race is on".to_owned(),
+            "halfway" => format!("{} is halfway; the hops are not saved yet", field("player")),
             "race_finished" => match self.field("place") {
                 Some(place) => format!("finished the race, place {place}; winner: {}", field("winner")),
                 None => format!("the race is over; winner: {}", field("winner")),
             },
             "progress" => {
-                format!("progress: {} races, {} wins, {} XP", field("races"), field("wins"), field("xp"))
+                format!(
+                    "progress: {} races, {} wins, {} XP, {} hops",
+                    field("races"),
+                    field("wins"),
+                    field("xp"),
+                    field("hops")
+                )
             }
             "saved" => format!(
                 "saved {} (version {}), acknowledged by the backend",
@@ -72,6 +81,7 @@ impl Event {
             "flushed" => format!("flushed: {} saved, {} unsaved", field("saved"), field("unsaved")),
             "deregistered" => "deregistered: the room is off the list".to_owned(),
             "exiting" => "leaving with exit code 0".to_owned(),
+            "failed" if self.field("code") == Some("disconnected") => field("message").replace('_', " "),
             "failed" => format!("FAILED: {} {}", field("code"), field("message")),
             other => {
                 let details = self.fields.iter().map(|(key, value)| format!(" {key}={value}"));
