@@ -173,72 +173,40 @@ func _text() -> String:
 
 
 func _godot_value() -> Variant:
-	match _random.randi_range(0, 26):
-		0:
-			return _vector2()
-		1:
-			return Vector2i(_int32(), _int32())
-		2:
-			return Rect2(_vector2(), _vector2())
-		3:
-			return Rect2i(_int32(), _int32(), _int32(), _int32())
-		4:
-			return _vector3()
-		5:
-			return Vector3i(_int32(), _int32(), _int32())
-		6:
-			return Transform2D(_vector2(), _vector2(), _vector2())
-		7:
-			return _vector4()
-		8:
-			return Vector4i(_int32(), _int32(), _int32(), _int32())
-		9:
-			return Plane(_single(), _single(), _single(), _single())
-		10:
-			return Quaternion(_single(), _single(), _single(), _single())
-		11:
-			return AABB(_vector3(), _vector3())
-		12:
-			return _basis()
-		13:
-			return Transform3D(_basis(), _vector3())
-		14:
-			return Projection(_vector4(), _vector4(), _vector4(), _vector4())
-		15:
-			return _color()
-		16:
-			return NodePath(
-				"%s/%s:%s" % [["/root", "..", "a"][_random.randi_range(0, 2)], "b", "c"]
-			)
-	return _packed_array(_random.randi_range(0, 4))
+	var kinds: Array[Callable] = [
+		_vector2,
+		func() -> Vector2i: return Vector2i(_int32(), _int32()),
+		func() -> Rect2: return Rect2(_vector2(), _vector2()),
+		func() -> Rect2i: return Rect2i(_int32(), _int32(), _int32(), _int32()),
+		_vector3,
+		func() -> Vector3i: return Vector3i(_int32(), _int32(), _int32()),
+		func() -> Transform2D: return Transform2D(_vector2(), _vector2(), _vector2()),
+		_vector4,
+		func() -> Vector4i: return Vector4i(_int32(), _int32(), _int32(), _int32()),
+		func() -> Plane: return Plane(_single(), _single(), _single(), _single()),
+		func() -> Quaternion: return Quaternion(_single(), _single(), _single(), _single()),
+		func() -> AABB: return AABB(_vector3(), _vector3()),
+		_basis,
+		func() -> Transform3D: return Transform3D(_basis(), _vector3()),
+		func() -> Projection: return Projection(_vector4(), _vector4(), _vector4(), _vector4()),
+		_color,
+		func() -> NodePath: return NodePath("../%d/b:c" % _random.randi_range(0, 9)),
+		func() -> PackedByteArray: return PackedByteArray(_some(_byte)),
+		func() -> PackedInt32Array: return PackedInt32Array(_some(_int32)),
+		func() -> PackedInt64Array: return PackedInt64Array(_some(_int64)),
+		func() -> PackedFloat32Array: return PackedFloat32Array(_some(_single)),
+		func() -> PackedFloat64Array: return PackedFloat64Array(_some(_float)),
+		func() -> PackedStringArray: return PackedStringArray(_some(_text)),
+		func() -> PackedVector2Array: return PackedVector2Array(_some(_vector2)),
+		func() -> PackedVector3Array: return PackedVector3Array(_some(_vector3)),
+		func() -> PackedVector4Array: return PackedVector4Array(_some(_vector4)),
+		func() -> PackedColorArray: return PackedColorArray(_some(_color)),
+	]
+	return kinds[_random.randi_range(0, kinds.size() - 1)].call()
 
 
-func _packed_array(size: int) -> Variant:
-	var elements := range(size)
-	match _random.randi_range(0, 9):
-		0:
-			return PackedByteArray(elements.map(func(_i: int) -> int: return _int32() & 255))
-		1:
-			return PackedInt32Array(elements.map(func(_i: int) -> int: return _int32()))
-		2:
-			return PackedInt64Array(
-				elements.map(
-					func(_i: int) -> int: return INTS[_random.randi_range(0, INTS.size() - 1)]
-				)
-			)
-		3:
-			return PackedFloat32Array(elements.map(func(_i: int) -> float: return _single()))
-		4:
-			return PackedFloat64Array(elements.map(func(_i: int) -> float: return _float()))
-		5:
-			return PackedStringArray(elements.map(func(_i: int) -> String: return _text()))
-		6:
-			return PackedVector2Array(elements.map(func(_i: int) -> Vector2: return _vector2()))
-		7:
-			return PackedVector3Array(elements.map(func(_i: int) -> Vector3: return _vector3()))
-		8:
-			return PackedVector4Array(elements.map(func(_i: int) -> Vector4: return _vector4()))
-	return PackedColorArray(elements.map(func(_i: int) -> Color: return _color()))
+func _some(element: Callable) -> Array:
+	return range(_random.randi_range(0, 4)).map(func(_i: int) -> Variant: return element.call())
 
 
 func _vector2() -> Vector2:
@@ -259,6 +227,14 @@ func _basis() -> Basis:
 
 func _color() -> Color:
 	return Color(_single(), _single(), _single(), _single())
+
+
+func _byte() -> int:
+	return _random.randi_range(0, 255)
+
+
+func _int64() -> int:
+	return INTS[_random.randi_range(0, INTS.size() - 1)]
 
 
 func _int32() -> int:

@@ -181,8 +181,8 @@ func godot_values() -> Dictionary:
 	}
 
 
-## Other documents in each run. [code]DOCUMENT_SEED[/code] repeats one, and [code]DOCUMENT_ROUNDS[/code]
-## makes it longer.
+## Other documents in each run. [code]DOCUMENT_SEED[/code] repeats one, and
+## [code]DOCUMENT_ROUNDS[/code] makes it longer.
 func test_documents_at_random_come_back_as_they_were() -> void:
 	var rounds := maxi(OS.get_environment("DOCUMENT_ROUNDS").to_int(), 1)
 	var from := OS.get_environment("DOCUMENT_SEED").to_int()

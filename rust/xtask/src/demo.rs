@@ -63,7 +63,7 @@ struct Client {
 }
 
 /// Everything that runs.
-struct Story {
+struct Demo {
     engine: Engine,
     backend: Backend,
     show: Show,
@@ -85,9 +85,9 @@ pub fn run(options: &Options) -> Result<()> {
     println!("importing the demo");
     engine.import(&workspace::root().join("demo"))?;
 
-    let stories = workspace::provisions().join("demo");
-    fs::create_dir_all(&stories)?;
-    let folder = tempfile::Builder::new().prefix("story-").tempdir_in(&stories)?;
+    let runs = workspace::provisions().join("demo");
+    fs::create_dir_all(&runs)?;
+    let folder = tempfile::Builder::new().prefix("run-").tempdir_in(&runs)?;
     println!("\n-- Frog Race: a backend, a dedicated server, two players\n");
     let server_home = tempfile::Builder::new().prefix("frog-").tempdir()?;
     let extra = if ON_DEMAND {
@@ -99,13 +99,13 @@ pub fn run(options: &Options) -> Result<()> {
     let backend = Backend::start_with("demo-backend", Command::new(&server_binary), folder.path(), &extra)?;
     let logs = folder.path().join("room-servers");
     let (clients, told) = (Vec::new(), EventLog::default());
-    let mut story = Story { engine, backend, show, logs, server: None, clients, told };
-    story.play()?;
+    let mut demo = Demo { engine, backend, show, logs, server: None, clients, told };
+    demo.play()?;
 
     println!("\n-- what the backend holds now (backend-server players)\n");
-    let hops = read_back(&server_binary, story.backend.database())?;
-    story.check_flushed(&hops)?;
-    let Story { backend, show, .. } = story;
+    let hops = read_back(&server_binary, demo.backend.database())?;
+    demo.check_flushed(&hops)?;
+    let Demo { backend, show, .. } = demo;
     backend.stop()?;
     if let Show::Pictures { folder, .. } = &show {
         list_pictures(folder)?;
@@ -114,7 +114,7 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-impl Story {
+impl Demo {
     /// A room is created, both players race in it twice, and in the middle of the second race the server has to leave.
     fn play(&mut self) -> Result<()> {
         let database = self.backend.database().display();
@@ -265,25 +265,25 @@ fn start_server(engine: &Engine, backend: &Backend) -> Result<Server> {
 }
 
 /// Starts a client that plays by itself; `how` says how it finds its room.
-fn start_client(story: &Story, index: usize, name: &'static str, how: &str) -> Result<Client> {
-    let windowed = match story.show {
+fn start_client(demo: &Demo, index: usize, name: &'static str, how: &str) -> Result<Client> {
+    let windowed = match demo.show {
         Show::Headless => false,
         Show::Windows => true,
         Show::Pictures { .. } => index == 0,
     };
     let position = format!("{},{}", 60 + 680 * index, 120);
-    let engine_arguments: &[&str] = match story.show {
+    let engine_arguments: &[&str] = match demo.show {
         _ if !windowed => &["--headless"],
         Show::Pictures { .. } => &["--rendering-driver", "opengl3", "--audio-driver", "Dummy"],
         _ => &["--windowed", "--resolution", "640x400", "--position", &position],
     };
     // A home each: two clients on one machine are two players, and a saved login of the developer stays alone.
     let home = tempfile::Builder::new().prefix("frog-").tempdir()?;
-    let mut command = demo_command(&story.engine, home.path(), engine_arguments);
+    let mut command = demo_command(&demo.engine, home.path(), engine_arguments);
     command.arg("--").arg(if windowed { "--autoplay" } else { "--bot" });
     command.args([how, "--races=2", "--until-closed"]);
-    command.args([format!("--name={name}"), format!("--backend-url={}", story.backend.url())]);
-    if let (true, Show::Pictures { display, folder }) = (windowed, &story.show) {
+    command.args([format!("--name={name}"), format!("--backend-url={}", demo.backend.url())]);
+    if let (true, Show::Pictures { display, folder }) = (windowed, &demo.show) {
         command.env("DISPLAY", display.name()).arg(format!("--screenshots={}", folder.display()));
     }
     let process = Running::start(&format!("demo-{}", name.to_lowercase()), command)?;
