@@ -35,10 +35,13 @@
 //! are harmless to repeat; but nobody's leases are touched: those of a dead server run out.
 
 pub(crate) mod commit_counter;
+mod damaged;
 mod file;
 mod folder;
 mod format;
 pub(crate) mod origin;
+mod stamp;
+mod statements;
 mod volume;
 
 use async_trait::async_trait;
@@ -130,8 +133,15 @@ pub enum JournalError {
     #[error("the journal is damaged: {0}")]
     Damaged(String),
     /// A newer version of the addon wrote it.
-    #[error("the journal has format {0}, this version reads up to {1}")]
-    Newer(i64, i64),
+    #[error("{path} has format {format}, this version of the addon reads up to {known}")]
+    Newer {
+        /// The file.
+        path: String,
+        /// Its format.
+        format: i64,
+        /// The latest format that this version reads.
+        known: i64,
+    },
     /// The file was removed or replaced while it was in use: what is written to it is lost.
     #[error("the journal was removed while it was in use: {0}")]
     Removed(String),

@@ -1,11 +1,12 @@
-//! Journals whose files were damaged: the folder opens, nothing comes out that was not put in, and saves go on.
+//! Journals whose files were damaged: the folder opens, nothing comes out that was not put in, what is lost is told, and saves
+//! go on.
 #![no_main]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use backend_client::journal::{Changes, JournalFolder, JournalSource, Record};
+use backend_client::journal::{Changes, JournalFolder, JournalSource, Record, Recovered};
 use backend_client::player_store::RawJson;
 use libfuzzer_sys::fuzz_target;
 use tokio::runtime::{Builder, Runtime};
@@ -13,6 +14,7 @@ use tokio::runtime::{Builder, Runtime};
 const FILES: [&str; 3] = ["journal-0.db", "journal-0.db-wal", "journal-0.db-count"];
 const BACKEND: Option<&str> = Some("fuzz");
 const COMMITS: i64 = 20;
+const PLAYERS: i64 = 7;
 
 /// The files of a process that was killed: half of its commits are in the log.
 struct Sound {
@@ -24,7 +26,7 @@ struct Sound {
 fn record(number: i64) -> Record {
     let value = RawJson::parse(format!("{{\"n\":{number},\"ballast\":\"{}\"}}", "x".repeat(200)));
     Record {
-        player_id: format!("player-{}", number % 7),
+        player_id: format!("player-{}", number % PLAYERS),
         key: "progress".into(),
         epoch: 3,
         sequence: number,
@@ -77,20 +79,52 @@ fn spoil(files: &mut [Vec<u8>; 3], damage: &[u8]) {
     }
 }
 
+/// How many of the players have what was saved for them last.
+fn newest_in(found: &Recovered) -> usize {
+    (COMMITS - PLAYERS + 1..=COMMITS).filter(|number| found.saves.contains(&record(*number))).count()
+}
+
+/// Whether a warning names the file, folder and all.
+fn is_told(found: &Recovered, folder: &Path, words: &str) -> bool {
+    let file = folder.join(FILES[0]).display().to_string();
+    found.warnings.iter().any(|warning| warning.contains(&file) && warning.contains(words))
+}
+
+fn is_kept_aside(folder: &Path) -> bool {
+    let mut entries =
+        fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").file_name());
+    entries.any(|name| name.to_string_lossy().starts_with("damaged-"))
+}
+
 fuzz_target!(|data: &[u8]| {
-    let Sound { runtime, folder, files } = sound();
-    let mut files = files.clone();
+    let Sound { runtime, folder, files: sound } = sound();
+    let mut files = sound.clone();
     data.chunks(5).take(64).for_each(|damage| spoil(&mut files, damage));
+    // That the end of the log is gone is known from the counter alone.
+    let is_counted = files[2] == sound[2];
+    let changed = files.iter().zip(sound).map(|(now, sound)| {
+        let bytes = now.iter().zip(sound).filter(|(now, sound)| now != sound).count();
+        bytes + sound.len().abs_diff(now.len())
+    });
+    let changed: usize = changed.sum();
     fs::remove_dir_all(folder).expect("removed");
     fs::create_dir(folder).expect("made");
     for (name, bytes) in FILES.iter().zip(files) {
         fs::write(folder.join(name), bytes).expect("written");
     }
     runtime.block_on(async {
-        let (mut journal, recovered) = JournalFolder::new(folder).open(BACKEND).await.expect("the folder opens");
+        let (mut journal, recovered) =
+            JournalFolder::new(folder).open(BACKEND).await.expect("the folder opens");
         for save in &recovered.saves {
             assert!((1..=COMMITS).contains(&save.sequence), "{save:?}");
             assert_eq!(*save, record(save.sequence));
+        }
+        let lost = usize::try_from(PLAYERS).expect("small") - newest_in(&recovered);
+        let told = is_told(&recovered, folder, "");
+        assert!(lost == 0 || told || !is_counted, "{lost} saves are lost without a word: {recovered:?}");
+        if changed <= 1 && is_counted {
+            let whole = is_kept_aside(folder) || is_told(&recovered, folder, "commits are missing");
+            assert!(lost <= 1 || whole, "one byte cost {lost} saves: {recovered:?}");
         }
         let changes = Changes { saves: vec![record(COMMITS + 1)], ..Changes::default() };
         journal.write(&changes).await.expect("saves go on");

@@ -413,8 +413,8 @@ impl JournalSource for ProcessDisk {
     async fn count_unsent(&self) -> Result<usize, JournalError> {
         self.power.on().await;
         let free = |slot: &&Slot| slot.holder.is_none();
-        // Whatever cannot be read is something.
-        let count = |slot: &Slot| if slot.damaged { 1 } else { slot.sound().count() };
+        // Whatever cannot be read, or is not there any more, is something until somebody is told.
+        let count = |slot: &Slot| slot.sound().count() + slot.damages.len();
         Ok(self.disk.lock().slots.iter().filter(free).map(count).sum())
     }
 

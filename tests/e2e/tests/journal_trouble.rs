@@ -126,7 +126,7 @@ fn a_damaged_journal_is_set_aside_and_told() -> Result<()> {
     fs::write(&damaged, &remains)?;
     let mut server = server(&backend, folder.path())?.start()?;
     hold(&mut server, &ada)?;
-    server.log().wait_for("EVENT journal_warning message=journal-0.db is damaged")?;
+    server.log().wait_for(&format!("EVENT journal_warning message={} is damaged", damaged.display()))?;
     backend.kill()?;
     save(&mut server, 2)?;
     server.log().wait_for(&format!("EVENT saved_locally player={} key=purse", ada.id()))?;
@@ -186,7 +186,9 @@ fn saves_for_one_backend_are_not_sent_to_another() -> Result<()> {
     first.godot().kill()?;
     let mut foreign = server(&other, folder.path())?.start()?;
     hold(&mut foreign, &eve)?;
-    foreign.log().wait_for("EVENT journal_warning message=journal-0.db has 1 saves for another backend")?;
+    let file = folder.path().join("journal-0.db");
+    let warning = format!("EVENT journal_warning message={} has 1 saves for another backend", file.display());
+    foreign.log().wait_for(&warning)?;
     save(&mut foreign, 5)?;
     delivered(&eve, 5)?;
     stop(foreign)?;

@@ -7,17 +7,16 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::sqlite::{
-    SqliteAutoVacuum, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteLockingMode,
-    SqliteSynchronous,
-};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
 
 use super::commit_counter::CommitCounter;
-use super::format::{self, FORMAT, ROWS, TABLES};
+use super::format::{self, FORMAT, TABLES};
 use super::origin::FileIdentity;
+use super::stamp::{FoundStamp, Stamp, format_of_tables};
+use super::statements::{begin, commit, insert, set_aside, write_changes};
 use super::{Changes, JournalError, Record};
-use crate::platform::database_check::damage;
+use crate::platform::database_check::{damage, open_with};
 use crate::platform::private_files::{prepare_database, sync_folder};
 
 /// Pages of 4 KiB in the log after which it is taken into the file: SQLite's own default. A burst of small saves gets there
@@ -31,8 +30,7 @@ const MAX_FREE_PAGES: i64 = 256;
 const COMMITS_BETWEEN_LOOKS: i64 = 1_024;
 
 /// Failpoint fault, for the tests that must notice it: commits are not synced to disk.
-const SYNCHRONOUS: SqliteSynchronous =
-    if cfg!(feature = "failpoint-no-fsync") { SqliteSynchronous::Off } else { SqliteSynchronous::Full };
+const SYNCHRONOUS: &str = if cfg!(feature = "failpoint-no-fsync") { "OFF" } else { "FULL" };
 
 /// An open file.
 pub struct JournalFile {
@@ -43,12 +41,8 @@ pub struct JournalFile {
     log_identity: Option<FileIdentity>,
     counter: CommitCounter,
     format: i64,
-    /// Whose saves it has. `None`: nobody said so yet, or a backend that does not tell.
-    pub backend: Option<String>,
-    /// What the file remembers itself by.
-    origin: Option<String>,
-    /// The number of the last commit.
-    commits: i64,
+    /// Whose saves it has, and the number of the last commit.
+    stamp: Stamp,
     /// Commits that were acknowledged and are not there.
     pub missing: i64,
     /// Its tables are those of this format, and it says whose it is.
@@ -81,18 +75,15 @@ impl JournalFile {
     pub async fn open(path: &Path) -> Result<Self, JournalError> {
         let new = prepare_database(path).map_err(|error| from_io(path, &error))?;
         let (mut connection, format) = connect(path).await?;
-        if format > FORMAT {
-            return Err(JournalError::Newer(format, FORMAT));
-        }
-        if !new {
-            let damage = damage(&mut connection).await.map_err(|error| from_sqlx(path, &error))?;
-            if let Some(damage) = damage {
-                return Err(JournalError::Damaged(format!("{}: {damage}", path.display())));
+        let stamp =
+            if new { Ok(Stamp::default()) } else { checked_stamp(&mut connection, path, format).await };
+        let stamp = match stamp {
+            Ok(stamp) => stamp,
+            Err(error) => {
+                // Whoever looks into a damaged file next needs its lock.
+                close(connection, path).await;
+                return Err(error);
             }
-        }
-        let (backend, origin, commits) = match format {
-            FORMAT => stamp(&mut connection).await.map_err(|error| from_sqlx(path, &error))?,
-            _ => (None, None, 0),
         };
         let (counter, counted) = CommitCounter::open(path);
         Ok(Self {
@@ -102,12 +93,25 @@ impl JournalFile {
             log_identity: None,
             counter,
             format,
-            backend,
-            origin,
-            commits: commits.max(counted),
-            missing: if new { 0 } else { (counted - commits).max(0) },
+            missing: if new { 0 } else { (counted - stamp.commits).max(0) },
+            stamp: Stamp { commits: stamp.commits.max(counted), ..stamp },
             claimed: false,
         })
+    }
+
+    /// Whose saves it has. `None`: nobody said so yet, or a backend that does not tell.
+    pub fn backend(&self) -> Option<&str> {
+        self.stamp.backend.as_deref()
+    }
+
+    /// What it says is proven by a checksum.
+    pub const fn has_proof(&self) -> bool {
+        self.format >= FORMAT
+    }
+
+    /// The stamp as of the next commit.
+    fn next_stamp(&self) -> Stamp {
+        Stamp { commits: self.stamp.commits + 1, ..self.stamp.clone() }
     }
 
     fn failed(&self, error: &sqlx::Error) -> JournalError {
@@ -126,7 +130,7 @@ impl JournalFile {
         }
         for row in rows {
             let rowid = row.rowid;
-            match row.record(self.format, self.backend.as_deref()) {
+            match row.record(self.format, self.stamp.backend.as_deref()) {
                 Some(record) => left.saves.push(record),
                 None => left.damaged.push(rowid),
             }
@@ -142,7 +146,7 @@ impl JournalFile {
 
     /// Whether its lock proves that whoever wrote to it is dead.
     fn is_proof(&self) -> bool {
-        self.origin.as_deref() == Some(&*self.identity.origin(&self.path))
+        self.stamp.origin.as_deref() == Some(&*self.identity.origin(&self.path))
     }
 
     /// Ids of the processes that used the file.
@@ -157,8 +161,11 @@ impl JournalFile {
     /// finds them. Ids of processes that may be running elsewhere are forgotten.
     pub async fn claim(&mut self, backend: Option<&str>) -> Result<(), JournalError> {
         let left = self.left().await?;
-        let origin = self.identity.origin(&self.path);
-        let number = self.commits + 1;
+        let stamp = Stamp {
+            backend: backend.map(str::to_owned),
+            origin: Some(self.identity.origin(&self.path)),
+            commits: self.stamp.commits + 1,
+        };
         let claimed = async {
             begin(&mut self.connection).await?;
             if self.format == 1 {
@@ -167,32 +174,31 @@ impl JournalFile {
                     sqlx::query(AssertSqlSafe(sql)).execute(&mut self.connection).await?;
                 }
             }
+            if self.format == 2 {
+                for column in ["format", "checksum"] {
+                    let sql = format!("ALTER TABLE journal ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0");
+                    sqlx::query(AssertSqlSafe(sql)).execute(&mut self.connection).await?;
+                }
+            }
             for table in TABLES {
                 sqlx::query(table).execute(&mut self.connection).await?;
             }
             set_aside(&mut self.connection, &left.damaged).await?;
-            if !left.saves.is_empty() && (self.format < FORMAT || self.backend.as_deref() != backend) {
+            if !left.saves.is_empty() && (self.format < 2 || self.stamp.backend != stamp.backend) {
                 sqlx::query("DELETE FROM saves").execute(&mut self.connection).await?;
-                insert(&mut self.connection, &left.saves, backend, number).await?;
+                insert(&mut self.connection, &left.saves, backend, stamp.commits).await?;
             }
             if !left.unproven_ids.is_empty() {
                 sqlx::query("DELETE FROM servers").execute(&mut self.connection).await?;
             }
-            sqlx::query(
-                "INSERT OR REPLACE INTO journal (id, backend, origin, commits) VALUES (1, $1, $2, $3)",
-            )
-            .bind(backend)
-            .bind(&origin)
-            .bind(number)
-            .execute(&mut self.connection)
-            .await?;
-            sqlx::query("PRAGMA user_version = 2").execute(&mut self.connection).await?;
+            stamp.write(&mut self.connection).await?;
+            let format = format!("PRAGMA user_version = {FORMAT}");
+            sqlx::query(AssertSqlSafe(format)).execute(&mut self.connection).await?;
             commit(&mut self.connection).await
         };
         let claimed = claimed.await;
-        self.ended(claimed, number).await?;
-        (self.format, self.origin, self.claimed) = (FORMAT, Some(origin), true);
-        self.backend = backend.map(str::to_owned);
+        self.ended(claimed, stamp).await?;
+        (self.format, self.claimed) = (FORMAT, true);
         self.log_identity = Some(self.log().map_err(|error| from_io(&self.path, &error))?);
         // The commit made the file durable, not its name in the folder. Also when it is not new: whoever made it may have
         // been killed before this.
@@ -214,25 +220,25 @@ impl JournalFile {
             Err(JournalError::Full(_)) if self.take_log_in().await => self.try_write(changes).await?,
             written => written?,
         }
-        if self.commits % COMMITS_BETWEEN_LOOKS == 0 {
+        if self.stamp.commits % COMMITS_BETWEEN_LOOKS == 0 {
             self.give_pages_back().await;
         }
         Ok(())
     }
 
     async fn try_write(&mut self, changes: &Changes) -> Result<(), JournalError> {
-        let number = self.commits + 1;
-        let written = write_changes(&mut self.connection, changes, self.backend.as_deref(), number).await;
-        self.ended(written, number).await?;
+        let stamp = self.next_stamp();
+        let written = write_changes(&mut self.connection, changes, &stamp).await;
+        self.ended(written, stamp).await?;
         self.check_place()
     }
 
-    /// A transaction has ended, as the one of this number if it was committed.
-    async fn ended(&mut self, outcome: sqlx::Result<()>, number: i64) -> Result<(), JournalError> {
+    /// A transaction has ended, with this stamp if it was committed.
+    async fn ended(&mut self, outcome: sqlx::Result<()>, stamp: Stamp) -> Result<(), JournalError> {
         match outcome {
             Ok(()) => {
-                self.commits = number;
-                self.counter.note(number);
+                self.counter.note(stamp.commits);
+                self.stamp = stamp;
                 Ok(())
             }
             Err(error) => {
@@ -256,19 +262,26 @@ impl JournalFile {
 
     /// Forgets everything but rows that are damaged.
     pub async fn clear(&mut self) -> Result<(), JournalError> {
-        let number = self.commits + 1;
+        let stamp = self.next_stamp();
         let cleared = async {
             begin(&mut self.connection).await?;
             for statement in ["DELETE FROM saves", "DELETE FROM servers"] {
                 sqlx::query(statement).execute(&mut self.connection).await?;
             }
-            if self.format == FORMAT {
-                note_commit(&mut self.connection, number).await?;
+            match self.format {
+                FORMAT => stamp.note_commit(&mut self.connection).await?,
+                2 => {
+                    sqlx::query("UPDATE journal SET commits = $1")
+                        .bind(stamp.commits)
+                        .execute(&mut self.connection)
+                        .await?;
+                }
+                _ => {}
             }
             commit(&mut self.connection).await
         };
         let cleared = cleared.await;
-        self.ended(cleared, number).await
+        self.ended(cleared, stamp).await
     }
 
     /// Gives disk space back, and makes the number of the last commit durable.
@@ -314,9 +327,14 @@ impl JournalFile {
         }
     }
 
-    /// Whether everything in the file is settled by `changes`, so that it could be thrown away.
+    /// Whether everything in the file is settled by `changes`, so that it could be thrown away. One with rows that are kept
+    /// for a person is not.
     pub async fn is_settled_by(&mut self, changes: &Changes, own_id: Option<&str>) -> bool {
         let Ok(left) = self.left().await else { return false };
+        let kept = sqlx::query("SELECT 1 FROM damaged LIMIT 1").fetch_optional(&mut self.connection).await;
+        if self.format >= 2 && !matches!(kept, Ok(None)) {
+            return false;
+        }
         let settled = |save: &Record| {
             changes.settled.iter().any(|settled| {
                 settled.sequence >= save.sequence
@@ -346,27 +364,50 @@ impl JournalFile {
 
     /// Lets the file go.
     pub async fn close(self) {
-        // What was committed is durable whether or not the file is closed in good order.
-        if let Err(error) = self.connection.close().await {
-            tracing::debug!(path = %self.path.display(), %error, "a journal was not closed in good order");
-        }
+        close(self.connection, &self.path).await;
     }
 }
 
-/// The saves for `backend` that can still be read in a damaged file, each of them exactly as it was written.
-pub async fn salvage(path: &Path, backend: Option<&str>) -> Result<Vec<Record>, JournalError> {
-    let (mut connection, format) = connect(path).await?;
-    // Without checksums nobody can tell.
-    let saves = if format == FORMAT {
-        let (rows, _damage) = format::rows(&mut connection, format).await;
-        rows.into_iter().filter_map(|row| row.record(format, backend)).collect()
-    } else {
-        Vec::new()
-    };
+/// What was committed is durable whether or not a file is closed in good order.
+pub async fn close(connection: SqliteConnection, path: &Path) {
     if let Err(error) = connection.close().await {
-        tracing::debug!(path = %path.display(), %error, "a damaged journal was not closed in good order");
+        tracing::debug!(path = %path.display(), %error, "a journal was not closed in good order");
     }
-    Ok(saves)
+}
+
+/// Checks a file that is there, and gives its stamp. `header`: the format that its header says.
+async fn checked_stamp(
+    connection: &mut SqliteConnection,
+    path: &Path,
+    header: i64,
+) -> Result<Stamp, JournalError> {
+    let failed = |error: sqlx::Error| from_sqlx(path, &error);
+    let damaged = |why: String| JournalError::Damaged(format!("{}: {why}", path.display()));
+    let newer = || JournalError::Newer { path: path.display().to_string(), format: header, known: FORMAT };
+    if let Some(damage) = damage(connection).await.map_err(failed)? {
+        // A later version may find nothing wrong with it.
+        return Err(if header > FORMAT { newer() } else { damaged(damage) });
+    }
+    let tables = format_of_tables(connection).await.map_err(failed)?;
+    let stamp = match tables {
+        0 | 1 => None,
+        _ => FoundStamp::read(connection, tables).await.map_err(failed)?,
+    };
+    let sound = stamp.as_ref().and_then(FoundStamp::sound);
+    let contradicts =
+        || damaged(format!("its header says format {header}, its tables are of format {tables}"));
+    match (header, sound) {
+        (header, _) if header == tables && tables < 2 => Ok(Stamp::default()),
+        (header, Some(stamp)) if header == tables => Ok(stamp),
+        (header, None) if header == tables => {
+            Err(damaged("the row that says whose saves it has was changed".into()))
+        }
+        // A later format says so in its stamp as well, so that this one's is not what was written.
+        (header, sound) if header > FORMAT && (tables == 0 || tables == FORMAT && sound.is_none()) => {
+            Err(newer())
+        }
+        _ => Err(contradicts()),
+    }
 }
 
 /// The path of a file that belongs to another one.
@@ -377,26 +418,28 @@ pub fn with_ending(path: &Path, ending: &str) -> PathBuf {
 }
 
 /// Takes the exclusive lock, because it reads: in exclusive mode the log is opened under it. Gives the format.
-async fn connect(path: &Path) -> Result<(SqliteConnection, i64), JournalError> {
+pub async fn connect(path: &Path) -> Result<(SqliteConnection, i64), JournalError> {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
-        .locking_mode(SqliteLockingMode::Exclusive)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SYNCHRONOUS)
         .busy_timeout(Duration::ZERO)
-        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
-        .pragma("journal_size_limit", LOG_BYTES)
         .disable_statement_logging();
     // Said only to a file that is made: to others it is written each time, which a full disk refuses.
     let empty = std::fs::metadata(path).map_or(true, |found| found.len() == 0);
-    let options = if empty { options.auto_vacuum(SqliteAutoVacuum::Incremental) } else { options };
-    let opened = async {
-        let mut connection = SqliteConnection::connect_with(&options).await?;
-        let format = number_of(&mut connection, "user_version").await?;
-        Ok((connection, format))
-    };
-    opened.await.map_err(|error| from_sqlx(path, &error))
+    let auto_vacuum = if empty { "PRAGMA auto_vacuum = INCREMENTAL;" } else { "" };
+    let pragmas = format!(
+        "PRAGMA locking_mode = EXCLUSIVE; {auto_vacuum} PRAGMA journal_mode = WAL; PRAGMA synchronous = {SYNCHRONOUS}; \
+         PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}; PRAGMA journal_size_limit = {LOG_BYTES};"
+    );
+    let failed = |error: sqlx::Error| from_sqlx(path, &error);
+    let mut connection = open_with(&options, pragmas).await.map_err(failed)?;
+    match number_of(&mut connection, "user_version").await {
+        Ok(format) => Ok((connection, format)),
+        Err(error) => {
+            close(connection, path).await;
+            Err(failed(error))
+        }
+    }
 }
 
 async fn number_of(connection: &mut SqliteConnection, pragma: &str) -> sqlx::Result<i64> {
@@ -404,118 +447,8 @@ async fn number_of(connection: &mut SqliteConnection, pragma: &str) -> sqlx::Res
     sqlx::query(AssertSqlSafe(sql)).fetch_one(connection).await?.try_get(0)
 }
 
-/// Whose it is, what it remembers itself by, and the number of its last commit.
-async fn stamp(connection: &mut SqliteConnection) -> sqlx::Result<(Option<String>, Option<String>, i64)> {
-    let row = sqlx::query("SELECT backend, origin, commits FROM journal").fetch_optional(connection).await?;
-    let Some(row) = row else { return Ok((None, None, 0)) };
-    Ok((row.try_get("backend")?, row.try_get("origin")?, row.try_get("commits")?))
-}
-
-async fn begin(connection: &mut SqliteConnection) -> sqlx::Result<()> {
-    sqlx::query("BEGIN IMMEDIATE").execute(connection).await.map(drop)
-}
-
-async fn commit(connection: &mut SqliteConnection) -> sqlx::Result<()> {
-    sqlx::query("COMMIT").execute(connection).await.map(drop)
-}
-
-async fn note_commit(connection: &mut SqliteConnection, number: i64) -> sqlx::Result<()> {
-    sqlx::query("UPDATE journal SET commits = $1").bind(number).execute(connection).await.map(drop)
-}
-
-async fn set_aside(connection: &mut SqliteConnection, rowids: &[i64]) -> sqlx::Result<()> {
-    for rowid in rowids {
-        for sql in [
-            "INSERT INTO damaged SELECT player_id, document_key, epoch, sequence, value, commit_number, checksum \
-             FROM saves NOT INDEXED WHERE rowid = $1",
-            "DELETE FROM saves WHERE rowid = $1",
-        ] {
-            sqlx::query(sql).bind(rowid).execute(&mut *connection).await?;
-        }
-    }
-    Ok(())
-}
-
-async fn insert(
-    connection: &mut SqliteConnection,
-    saves: &[Record],
-    backend: Option<&str>,
-    commit_number: i64,
-) -> sqlx::Result<()> {
-    for records in saves.chunks(ROWS) {
-        let sql = format!(
-            "INSERT INTO saves (player_id, document_key, epoch, sequence, value, commit_number, checksum) VALUES {} \
-             ON CONFLICT DO UPDATE SET sequence = excluded.sequence, value = excluded.value, \
-             commit_number = excluded.commit_number, checksum = excluded.checksum \
-             WHERE excluded.sequence > saves.sequence",
-            rows("(?, ?, ?, ?, ?, ?, ?)", records.len())
-        );
-        let mut insert = sqlx::query(AssertSqlSafe(sql)).persistent(is_common(records.len()));
-        for record in records {
-            insert = insert
-                .bind(&record.player_id)
-                .bind(&record.key)
-                .bind(record.epoch)
-                .bind(record.sequence)
-                .bind(record.value.as_str())
-                .bind(commit_number)
-                .bind(format::checksum(backend, record, commit_number));
-        }
-        insert.execute(&mut *connection).await?;
-    }
-    Ok(())
-}
-
-async fn write_changes(
-    connection: &mut SqliteConnection,
-    changes: &Changes,
-    backend: Option<&str>,
-    number: i64,
-) -> sqlx::Result<()> {
-    begin(connection).await?;
-    insert(connection, &changes.saves, backend, number).await?;
-    for settled in changes.settled.chunks(ROWS) {
-        // The order of the join is given, so that rows of `saves` are found by its key.
-        let sql = format!(
-            "DELETE FROM saves WHERE rowid IN (SELECT saves.rowid FROM (VALUES {}) AS settled CROSS JOIN saves \
-             ON player_id = column1 AND document_key = column2 AND epoch = column3 AND sequence <= column4)",
-            rows("(?, ?, ?, ?)", settled.len())
-        );
-        let mut delete = sqlx::query(AssertSqlSafe(sql)).persistent(is_common(settled.len()));
-        for settled in settled {
-            delete =
-                delete.bind(&settled.player_id).bind(&settled.key).bind(settled.epoch).bind(settled.sequence);
-        }
-        delete.execute(&mut *connection).await?;
-    }
-    if let Some(server_id) = &changes.server_id {
-        sqlx::query("INSERT INTO servers (server_id) VALUES ($1) ON CONFLICT DO NOTHING")
-            .bind(server_id)
-            .execute(&mut *connection)
-            .await?;
-    }
-    for server_id in &changes.retired_servers {
-        sqlx::query("DELETE FROM servers WHERE server_id = $1")
-            .bind(server_id)
-            .execute(&mut *connection)
-            .await?;
-    }
-    note_commit(connection, number).await?;
-    commit(connection).await
-}
-
-/// The values of so many rows.
-fn rows(row: &str, count: usize) -> String {
-    vec![row; count].join(", ")
-}
-
-/// Whether a statement of so many rows is worth a place in the cache: one for each number would crowd the others out.
-const fn is_common(rows: usize) -> bool {
-    matches!(rows, 1 | ROWS)
-}
-
 /// By SQLite's primary result code, the low byte of the extended one (sqlite.org/rescode.html).
-fn from_sqlx(path: &Path, error: &sqlx::Error) -> JournalError {
+pub fn from_sqlx(path: &Path, error: &sqlx::Error) -> JournalError {
     let database = error.as_database_error();
     let code = database.and_then(sqlx::error::DatabaseError::code).and_then(|code| code.parse::<u32>().ok());
     let text = database.map_or_else(|| error.to_string(), |error| error.message().to_owned());

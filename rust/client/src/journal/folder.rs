@@ -4,8 +4,8 @@
 //! the one after it). Whoever takes over what the dead left takes all of it, under a lock of the folder: a dead server's
 //! leases may be let go only by somebody who has everything that was saved under them.
 //!
-//! A damaged file is kept aside under another name, once the saves in it that can still be read are in the journal of
-//! whoever met it. One that has saves for another backend, or that cannot be opened, stays as it is.
+//! A damaged file of this backend is kept aside under another name, once the saves in it that can still be read are in the
+//! journal of whoever met it. One that has saves for another backend, or that cannot be opened, stays as it is, damaged or not.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::commit_counter::counter_path;
-use super::file::{JournalFile, Left, from_io, salvage, with_ending};
+use super::damaged::{self, keep_aside, look_aside};
+use super::file::{JournalFile, Left, from_io};
 use super::{Changes, Journal, JournalError, JournalSource, Recovered, passing_volume};
-use crate::platform::private_files::{make_folder, open_private, sync_folder};
+use crate::platform::private_files::{make_folder, open_private};
 
 /// Most processes that share a folder.
 const MAX_JOURNALS: usize = 64;
@@ -82,14 +82,14 @@ impl JournalFolder {
                     }
                     Err(error) if !new => {
                         journal.close().await;
-                        warnings.push(format!("{} is left alone: {error}", named(&path)));
+                        warnings.push(left_alone(&path, &error));
                     }
                     claimed => return claimed.map(|()| (number, *journal, left)),
                 },
                 Ok(Opened::Foreign(warning)) => warnings.push(warning),
                 Err(JournalError::InUse(_) | JournalError::Damaged(_)) => {}
                 // What is wrong with one file need not be wrong with the next.
-                Err(error) if !new => warnings.push(format!("{} is left alone: {error}", named(&path))),
+                Err(error) if !new => warnings.push(left_alone(&path, &error)),
                 Err(error) => return Err(error),
             }
         }
@@ -118,6 +118,24 @@ impl JournalFolder {
         Ok(())
     }
 
+    /// Takes what is for this backend out of the files that were kept aside. Call it under the folder's lock.
+    async fn look_aside(
+        &self,
+        own: &mut JournalFile,
+        backend: Option<&str>,
+        recovered: &mut Recovered,
+    ) -> Result<(), JournalError> {
+        look_aside(&self.folder, own, backend, recovered).await?;
+        for former in &self.former {
+            if former.is_dir()
+                && let Ok(Some(_lock)) = lock(former, Duration::ZERO).await
+            {
+                look_aside(former, own, backend, recovered).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether there was anything.
     async fn adopt_once(
         &self,
@@ -141,9 +159,8 @@ fn path_in(folder: &Path, number: usize) -> PathBuf {
     folder.join(format!("journal-{number}.db"))
 }
 
-/// The name of a file, for a person.
-fn named(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+fn left_alone(path: &Path, error: &JournalError) -> String {
+    format!("{} is left alone: {error}", path.display())
 }
 
 /// The lock of a folder; `None` when somebody else has it and does not let it go in time, as a process that was stopped. It
@@ -177,33 +194,35 @@ async fn open_for(path: &Path, backend: Option<&str>) -> Result<Opened, JournalE
             return Err(error);
         }
     };
-    if left.is_empty() || journal.backend.is_none() || journal.backend.as_deref() == backend {
+    if left.is_empty() || journal.backend().is_none() || journal.backend() == backend {
         return Ok(Opened::Ours(Box::new(journal), left));
     }
+    // What it says of the backend is proven by nothing, and none of the rows is for that one.
+    let is_doubtful = !journal.has_proof() && left.saves.is_empty() && !left.damaged.is_empty();
     let warning = format!(
         "{} has {} saves for another backend ({}): they are kept for a server of that one",
-        named(path),
+        path.display(),
         left.saves.len(),
-        journal.backend.as_deref().unwrap_or_default()
+        journal.backend().unwrap_or_default()
     );
     journal.close().await;
+    if is_doubtful {
+        let why = "none of its saves is for the backend that it names";
+        return Err(JournalError::Damaged(format!("{}: {why}", path.display())));
+    }
     Ok(Opened::Foreign(warning))
-}
-
-fn folder_of(journal: &JournalFile) -> std::path::Display<'_> {
-    journal.path.parent().unwrap_or_else(|| Path::new(".")).display()
 }
 
 /// What is wrong with what is left in a file, for a person.
 fn warn_of(journal: &JournalFile, left: &Left, warnings: &mut Vec<String>) {
-    let name = named(&journal.path);
+    let name = journal.path.display();
     if journal.missing > 0 {
         let missing = journal.missing;
         let warning = format!(
             "{missing} commits are missing at the end of {name}: its log was cut or damaged, and saves that were \
              acknowledged with them are lost unless they were sent before"
         );
-        tracing::error!(folder = %folder_of(journal), "{warning}");
+        tracing::error!("{warning}");
         warnings.push(warning);
     }
     if !left.damaged.is_empty() {
@@ -211,12 +230,12 @@ fn warn_of(journal: &JournalFile, left: &Left, warnings: &mut Vec<String>) {
         let warning = format!(
             "{count} saves in {name} are damaged: they are kept in its table `damaged`, and not sent"
         );
-        tracing::error!(folder = %folder_of(journal), "{warning}");
+        tracing::error!("{warning}");
         warnings.push(warning);
     }
     if !left.unproven_ids.is_empty() {
         tracing::info!(
-            journal = name,
+            journal = %name,
             servers = left.unproven_ids.len(),
             "a copy, or from before the machine was started: the leases of its servers run out by themselves"
         );
@@ -247,7 +266,7 @@ async fn adopt_from(
                 continue;
             }
             Err(error) => {
-                recovered.warn(format!("{} is left alone: {error}", named(&path)));
+                recovered.warn(left_alone(&path, &error));
                 continue;
             }
         };
@@ -277,7 +296,7 @@ async fn adopt_from(
         match emptied {
             Ok(()) => any = true,
             Err(JournalError::Full(why)) => return Err(JournalError::Full(why)),
-            Err(error) => recovered.warn(format!("{} cannot be emptied: {error}", named(&path))),
+            Err(error) => recovered.warn(format!("{} cannot be emptied: {error}", path.display())),
         }
     }
     Ok(any)
@@ -291,50 +310,9 @@ async fn copy_into(own: &mut JournalFile, left: &Left) -> Result<(), JournalErro
     Ok(())
 }
 
-/// Takes what can still be read of a damaged file, and gives the file another name.
-async fn keep_aside(
-    path: &Path,
-    why: &str,
-    own: &mut JournalFile,
-    backend: Option<&str>,
-    recovered: &mut Recovered,
-) -> Result<(), JournalError> {
-    let saves = match salvage(path, backend).await {
-        Ok(saves) => saves,
-        Err(JournalError::InUse(_)) => return Ok(()),
-        // Not even its first page can be read.
-        Err(_) => Vec::new(),
-    };
-    own.write(&Changes { saves: saves.clone(), ..Changes::default() }).await?;
-    let aside = path.with_file_name(format!("damaged-{}-{}", uuid::Uuid::now_v7().simple(), named(path)));
-    let renamed = std::fs::rename(path, &aside).and_then(|()| {
-        for (from, to) in [
-            (with_ending(path, "-wal"), with_ending(&aside, "-wal")),
-            (counter_path(path), counter_path(&aside)),
-        ] {
-            match std::fs::rename(from, to) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        path.parent().map_or(Ok(()), sync_folder)
-    });
-    let place = match renamed {
-        Ok(()) => format!("the file is kept as {}", named(&aside)),
-        Err(error) => format!("the file cannot be renamed ({error}) and is left alone"),
-    };
-    recovered.warn(format!(
-        "{} is damaged ({why}): {} saves in it could be read and are sent, {place}",
-        named(path),
-        saves.len()
-    ));
-    recovered.saves.extend(saves);
-    Ok(())
-}
-
 impl Recovered {
     /// Adds something for a person, once.
-    fn warn(&mut self, warning: String) {
+    pub(super) fn warn(&mut self, warning: String) {
         if !self.warnings.contains(&warning) {
             self.warnings.push(warning);
         }
@@ -362,7 +340,11 @@ impl JournalSource for JournalFolder {
             ..Recovered::default()
         };
         if own.is_claimed() && held.is_some() {
-            match self.adopt(&mut own, backend, &mut recovered).await {
+            let adopted = match self.adopt(&mut own, backend, &mut recovered).await {
+                Ok(()) => self.look_aside(&mut own, backend, &mut recovered).await,
+                failed => failed,
+            };
+            match adopted {
                 // On a full disk later, when there is room.
                 Ok(()) | Err(JournalError::Full(_)) => {}
                 Err(error) => {
@@ -391,14 +373,16 @@ impl JournalSource for JournalFolder {
             for path in numbers.filter(|path| path.exists()) {
                 match JournalFile::open(&path).await {
                     Ok(mut journal) => {
-                        // Whatever cannot be read is something.
-                        count += journal.left().await.map_or(1, |left| left.saves.len());
+                        // Whatever cannot be read, or is not there any more, is something.
+                        count += journal.left().await.map_or(1, |left| left.saves.len() + left.damaged.len());
+                        count += usize::from(journal.missing > 0);
                         journal.close().await;
                     }
                     Err(JournalError::InUse(_)) => {}
-                    Err(_) => count += 1,
+                    Err(_) => count += damaged::count(&path).await,
                 }
             }
+            count += damaged::count_aside(folder).await;
         }
         Ok(count)
     }

@@ -6,8 +6,9 @@ use sqlx::{AssertSqlSafe, Row};
 use super::Record;
 use crate::player_store::RawJson;
 
-/// Version of the tables, in the file's `user_version`. 1: without checksums, commits and the backend's identity.
-pub const FORMAT: i64 = 2;
+/// Version of the tables, in the file's `user_version` and in its stamp. 1: without checksums, commits and the backend's
+/// identity. 2: the stamp has no checksum.
+pub const FORMAT: i64 = 3;
 /// Most rows of one statement: each statement is a trip to SQLite's thread and back.
 pub const ROWS: usize = 64;
 
@@ -17,9 +18,9 @@ pub const TABLES: [&str; 4] = [
      epoch INTEGER NOT NULL, sequence INTEGER NOT NULL, value TEXT NOT NULL, \
      commit_number INTEGER NOT NULL, checksum INTEGER NOT NULL, PRIMARY KEY (player_id, document_key, epoch))",
     "CREATE TABLE IF NOT EXISTS servers (server_id TEXT PRIMARY KEY)",
-    // Whose saves these are, which file this is, and the number of the last commit.
+    // The stamp: whose saves these are, which file this is, and the number of the last commit.
     "CREATE TABLE IF NOT EXISTS journal (id INTEGER PRIMARY KEY CHECK (id = 1), backend TEXT, origin TEXT NOT NULL, \
-     commits INTEGER NOT NULL)",
+     commits INTEGER NOT NULL, format INTEGER NOT NULL DEFAULT 0, checksum INTEGER NOT NULL DEFAULT 0)",
     // Rows that are not what was written, for a person.
     "CREATE TABLE IF NOT EXISTS damaged (player_id, document_key, epoch, sequence, value, commit_number, checksum)",
 ];
@@ -72,15 +73,20 @@ impl Found {
         })
     }
 
-    /// The save, if the row is what was written for this backend. Rows of format 1 have no checksum, and only have to make
-    /// sense.
-    pub fn record(self, format: i64, backend: Option<&str>) -> Option<Record> {
+    /// Whether the row is what was written for this backend.
+    pub fn is_sound_for(&self, backend: Option<&str>) -> bool {
         let right = of_parts(
             backend,
             [&self.player_id, &self.key, &self.value],
             [self.epoch, self.sequence, self.commit_number],
         );
-        if format > 1 && self.checksum != Some(right) {
+        self.checksum == Some(right)
+    }
+
+    /// The save, if the row is what was written for this backend. Rows of format 1 have no checksum, and only have to make
+    /// sense.
+    pub fn record(self, format: i64, backend: Option<&str>) -> Option<Record> {
+        if format > 1 && !self.is_sound_for(backend) {
             return None;
         }
         Some(Record {

@@ -1,7 +1,9 @@
 //! Journals on real files.
 
+mod contradictions;
 mod damage;
 mod identity;
+mod others_damage;
 mod size;
 mod takeover;
 

@@ -53,6 +53,7 @@ impl Store for UnopenedJournal {
 /// The local copy of a world that this process does not have open.
 pub struct UnopenedWorld {
     folder: PathBuf,
+    world_id: String,
     count: Count,
 }
 
@@ -60,7 +61,7 @@ impl UnopenedWorld {
     /// The world of this id, whose local copy is below `folder`, if there is one. `None`: it cannot be the id of a world.
     pub fn new(folder: &Path, world_id: &str) -> Option<Self> {
         backend_protocol::world_store::world_id("world_id", world_id).ok()?;
-        Some(Self { folder: folder.join(world_id), count: Count::default() })
+        Some(Self { folder: folder.to_owned(), world_id: world_id.to_owned(), count: Count::default() })
     }
 }
 
@@ -73,7 +74,7 @@ impl Store for UnopenedWorld {
     fn seal(&self) {}
 
     async fn flush_local(&self, _within: Duration) -> usize {
-        self.count.find(world_store::count_left(&self.folder)).await
+        self.count.find(world_store::count_left(&self.folder, &self.world_id)).await
     }
 
     async fn flush(&self, _within: Duration) -> Flushed {

@@ -7,15 +7,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteLockingMode, SqliteSynchronous,
-};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection, Row};
 
 use super::index_format::{self, Change, FORMAT, Session, begin, write_change, write_session};
 use crate::journal::commit_counter::CommitCounter;
 use crate::journal::origin::FileIdentity;
-use crate::platform::database_check::damage;
+use crate::platform::database_check::{damage, open_with, schema_damage};
 use crate::platform::private_files::{prepare_database, sync_folder};
 
 /// Bytes that the log keeps of the disk after it was taken in.
@@ -24,8 +22,7 @@ const LOG_BYTES: &str = "4194304";
 const CHECKPOINT_WRITES: u32 = 500;
 
 /// Failpoint fault, for the tests that must notice it: commits are not synced to disk.
-const SYNCHRONOUS: SqliteSynchronous =
-    if cfg!(feature = "failpoint-no-fsync") { SqliteSynchronous::Off } else { SqliteSynchronous::Full };
+const SYNCHRONOUS: &str = if cfg!(feature = "failpoint-no-fsync") { "OFF" } else { "FULL" };
 
 /// Why the index cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,8 +34,8 @@ pub enum IndexError {
     #[error("the world's disk is full")]
     Full,
     /// A newer version of the addon wrote it.
-    #[error("the world's index has format {0}, this version reads up to {FORMAT}")]
-    Newer(i64),
+    #[error("{0} has format {1}, this version of the addon reads up to {FORMAT}")]
+    Newer(String, i64),
     /// It has changes for another backend, whose identity this is.
     #[error("the world's index has changes for another backend ({0})")]
     Foreign(String),
@@ -105,10 +102,30 @@ impl Index {
         read.map(|(recovered, _, _)| recovered)
     }
 
+    /// The other backend that the damaged index in `folder` has changes for. `None` if it has them for `backend` or for nobody,
+    /// and also if its row of `session` cannot be read: then nobody can say any more whose they are.
+    pub async fn other_owner(folder: &Path, backend: Option<&str>) -> Result<Option<String>, IndexError> {
+        let mut connection = match open_raw(&folder.join("index.db")).await {
+            Err(IndexError::InUse) => return Err(IndexError::InUse),
+            Err(_) => return Ok(None),
+            Ok(connection) => connection,
+        };
+        let read = async {
+            match schema_damage(&mut connection).await {
+                Ok(None) => index_format::session(&mut connection).await.ok().flatten(),
+                _ => None,
+            }
+        };
+        let row = read.await;
+        close(connection).await;
+        let Some(row) = row else { return Ok(None) };
+        let is_ours = row.backend.as_deref() == backend || (!row.is_sound() && row.is_sound_for(backend));
+        Ok(row.backend.filter(|_| !is_ours))
+    }
+
     async fn open_file(folder: &Path, backend: Option<&str>) -> Result<Self, IndexError> {
         let path = folder.join("index.db");
-        let (mut connection, identity) = connect(&path).await?;
-        let commits = index_format::commits(&mut connection).await.map_err(sort)?;
+        let (connection, identity, commits) = connect(&path).await?;
         let (counter, counted) = CommitCounter::open(&path);
         Ok(Self {
             path,
@@ -121,6 +138,11 @@ impl Index {
             missing: (counted - commits).max(0),
             writes: 0,
         })
+    }
+
+    /// Where the file is, for a person.
+    pub fn place(&self) -> String {
+        self.path.display().to_string()
     }
 
     /// Whether what is written here is where the next process looks for it.
@@ -146,7 +168,7 @@ impl Index {
         if let Err(error) = before.close().await {
             tracing::debug!(%error, "a failed index was not closed in good order");
         }
-        (self.connection, self.identity) = connect(&self.path).await?;
+        (self.connection, self.identity, _) = connect(&self.path).await?;
         let origin = self.identity.origin(&self.path);
         let rewritten = async {
             let mut tx = begin(&mut self.connection, self.commits + 1).await?;
@@ -260,9 +282,7 @@ impl Index {
 
     /// Lets the file go. What was committed is durable whether or not it is closed in good order.
     pub async fn close(self) {
-        if let Err(error) = self.connection.close().await {
-            tracing::debug!(%error, "a world's index was not closed in good order");
-        }
+        close(self.connection).await;
     }
 
     async fn written(&mut self) -> Result<(), IndexError> {
@@ -328,34 +348,76 @@ impl Index {
     }
 }
 
-async fn connect(path: &Path) -> Result<(SqliteConnection, FileIdentity), IndexError> {
+/// Gives the number of the last commit, too.
+async fn connect(path: &Path) -> Result<(SqliteConnection, FileIdentity, i64), IndexError> {
     let new = prepare_database(path).map_err(|error| IndexError::Failed(error.to_string()))?;
+    let mut connection = open_raw(path).await?;
+    match prepare(&mut connection, path, new).await {
+        Ok((identity, commits)) => Ok((connection, identity, commits)),
+        Err(error) => {
+            close(connection).await;
+            Err(error)
+        }
+    }
+}
+
+async fn open_raw(path: &Path) -> Result<SqliteConnection, IndexError> {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
-        .locking_mode(SqliteLockingMode::Exclusive)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SYNCHRONOUS)
         .busy_timeout(Duration::ZERO)
-        .pragma("journal_size_limit", LOG_BYTES)
         .disable_statement_logging();
-    let mut connection = SqliteConnection::connect_with(&options).await.map_err(sort)?;
-    let row = sqlx::query("PRAGMA user_version").fetch_one(&mut connection).await.map_err(sort)?;
-    let format: i64 = row.try_get(0).map_err(sort)?;
-    if format > FORMAT {
-        return Err(IndexError::Newer(format));
+    let pragmas = format!(
+        "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = {SYNCHRONOUS}; \
+         PRAGMA journal_size_limit = {LOG_BYTES};"
+    );
+    open_with(&options, pragmas).await.map_err(sort)
+}
+
+async fn close(connection: SqliteConnection) {
+    if let Err(error) = connection.close().await {
+        tracing::debug!(%error, "a world's index was not closed in good order");
     }
-    if !new && let Some(damage) = damage(&mut connection).await.map_err(sort)? {
-        return Err(IndexError::Damaged(damage));
+}
+
+/// Checks a file, and makes it one of this format.
+async fn prepare(
+    connection: &mut SqliteConnection,
+    path: &Path,
+    new: bool,
+) -> Result<(FileIdentity, i64), IndexError> {
+    let row = sqlx::query("PRAGMA user_version").fetch_one(&mut *connection).await.map_err(sort)?;
+    let header: i64 = row.try_get(0).map_err(sort)?;
+    let newer = || IndexError::Newer(path.display().to_string(), header);
+    let damaged = |why: String| IndexError::Damaged(format!("{}: {why}", path.display()));
+    if !new && let Some(damage) = damage(connection).await.map_err(sort)? {
+        // A later version may find nothing wrong with it.
+        return Err(if header > FORMAT { newer() } else { damaged(damage) });
     }
-    if format < FORMAT {
-        index_format::upgrade(&mut connection, format).await.map_err(sort)?;
+    let tables = index_format::format_of_tables(connection).await.map_err(sort)?;
+    if header != tables {
+        // A later format says so in its row of commits as well, so that this one's is not what was written.
+        let may_be_later = match tables {
+            0 => true,
+            FORMAT => index_format::commits(connection).await.map_err(sort)?.is_none(),
+            _ => false,
+        };
+        return Err(if header > FORMAT && may_be_later {
+            newer()
+        } else {
+            damaged(format!("its header says format {header}, its tables are of format {tables}"))
+        });
     }
+    if tables < FORMAT {
+        index_format::upgrade(connection, tables).await.map_err(sort)?;
+    }
+    let commits = index_format::commits(connection).await.map_err(sort)?;
+    let commits = commits.ok_or_else(|| damaged("the row of commits was changed".to_owned()))?;
     // The commit made the file durable, not its name in the folder. Also when it is not new: whoever made it may have been
     // killed before this.
     let failed = |error: std::io::Error| IndexError::Failed(error.to_string());
     path.parent().map_or(Ok(()), sync_folder).map_err(failed)?;
-    Ok((connection, FileIdentity::of(path).map_err(failed)?))
+    Ok((FileIdentity::of(path).map_err(failed)?, commits))
 }
 
 /// By SQLite's primary result code, the low byte of the extended one (sqlite.org/rescode.html).

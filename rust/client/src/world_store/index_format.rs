@@ -1,10 +1,11 @@
 //! The tables of a world's index, and how a row is told from one that was changed.
 
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{Connection, Row, Sqlite, Transaction};
+use sqlx::{AssertSqlSafe, Connection, Row, Sqlite, Transaction};
 
-/// Version of the tables, in the file's `user_version`. 1: without the backend's identity; 2: without checksums and commits.
-pub const FORMAT: i64 = 3;
+/// Version of the tables, in the file's `user_version` and in the row of `commits`. 1: without the backend's identity; 2:
+/// without checksums and commits; 3: the row of `commits` has no checksum.
+pub const FORMAT: i64 = 4;
 
 const TABLES: [&str; 3] = [
     "CREATE TABLE session (server_id TEXT NOT NULL, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL, \
@@ -14,7 +15,8 @@ const TABLES: [&str; 3] = [
      stored_bytes INTEGER, checksum INTEGER, PRIMARY KEY (name, sequence))",
     COMMITS,
 ];
-const COMMITS: &str = "CREATE TABLE commits (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL)";
+const COMMITS: &str = "CREATE TABLE commits (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL, \
+                       format INTEGER NOT NULL DEFAULT 0, checksum INTEGER NOT NULL DEFAULT 0)";
 const FROM_1: [&str; 3] = [
     "ALTER TABLE session ADD COLUMN version INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE session ADD COLUMN backend TEXT",
@@ -24,6 +26,10 @@ const FROM_2: [&str; 3] = [
     "ALTER TABLE session ADD COLUMN checksum INTEGER",
     "ALTER TABLE changes ADD COLUMN checksum INTEGER",
     COMMITS,
+];
+const FROM_3: [&str; 2] = [
+    "ALTER TABLE commits ADD COLUMN format INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE commits ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0",
 ];
 
 /// One chunk that differs from what the backend has.
@@ -77,8 +83,12 @@ pub struct ChangeRow {
 impl SessionRow {
     /// Whether the row is what was written.
     pub fn is_sound(&self) -> bool {
-        let right = session_checksum(&self.session, self.backend.as_deref(), self.origin.as_deref());
-        self.checksum == Some(right)
+        self.is_sound_for(self.backend.as_deref())
+    }
+
+    /// Whether the row is what was written, but for the backend, which was this one.
+    pub fn is_sound_for(&self, backend: Option<&str>) -> bool {
+        self.checksum == Some(session_checksum(&self.session, backend, self.origin.as_deref()))
     }
 }
 
@@ -131,39 +141,75 @@ pub async fn upgrade(connection: &mut SqliteConnection, from: i64) -> sqlx::Resu
     let statements = match from {
         0 => TABLES.to_vec(),
         1 => [FROM_1, FROM_2].concat(),
-        _ => FROM_2.to_vec(),
+        2 => FROM_2.to_vec(),
+        _ => FROM_3.to_vec(),
     };
     let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
     for statement in statements {
         sqlx::query(statement).execute(&mut *tx).await?;
     }
-    if let Some(row) = session(&mut tx).await? {
-        let (backend, origin) = (row.backend.as_deref(), row.origin.as_deref());
-        sqlx::query("UPDATE session SET checksum = $1")
-            .bind(session_checksum(&row.session, backend, origin))
-            .execute(&mut *tx)
-            .await?;
+    // Rows of format 3 have a checksum, and may be damaged.
+    if from < 3 {
+        if let Some(row) = session(&mut tx).await? {
+            let (backend, origin) = (row.backend.as_deref(), row.origin.as_deref());
+            sqlx::query("UPDATE session SET checksum = $1")
+                .bind(session_checksum(&row.session, backend, origin))
+                .execute(&mut *tx)
+                .await?;
+        }
+        for row in changes(&mut tx).await? {
+            write_change(&mut tx, &row.change, row.sequence).await?;
+        }
     }
-    for row in changes(&mut tx).await? {
-        write_change(&mut tx, &row.change, row.sequence).await?;
-    }
-    sqlx::query("PRAGMA user_version = 3").execute(&mut *tx).await?;
+    let number: Option<i64> =
+        sqlx::query_scalar("SELECT number FROM commits").fetch_optional(&mut *tx).await?;
+    write_commits(&mut tx, number.unwrap_or(0)).await?;
+    sqlx::query(AssertSqlSafe(format!("PRAGMA user_version = {FORMAT}"))).execute(&mut *tx).await?;
     tx.commit().await
 }
 
-/// The number of the last commit.
-pub async fn commits(connection: &mut SqliteConnection) -> sqlx::Result<i64> {
-    let row = sqlx::query("SELECT number FROM commits").fetch_optional(connection).await?;
-    row.map_or(Ok(0), |row| row.try_get(0))
+/// The format that the tables have, whatever the header says; 0 if there are none.
+pub async fn format_of_tables(connection: &mut SqliteConnection) -> sqlx::Result<i64> {
+    let session = columns(connection, "session").await?;
+    let commits = columns(connection, "commits").await?;
+    let has = |columns: &[String], name: &str| columns.iter().any(|column| column == name);
+    Ok(if has(&commits, "checksum") {
+        FORMAT
+    } else if has(&session, "checksum") || !commits.is_empty() {
+        3
+    } else if has(&session, "backend") {
+        2
+    } else {
+        i64::from(!session.is_empty())
+    })
+}
+
+async fn columns(connection: &mut SqliteConnection, table: &str) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar("SELECT name FROM pragma_table_info($1)").bind(table).fetch_all(connection).await
+}
+
+/// The number of the last commit; `None` if the row is not what was written.
+pub async fn commits(connection: &mut SqliteConnection) -> sqlx::Result<Option<i64>> {
+    let row = sqlx::query("SELECT number, format, checksum FROM commits").fetch_optional(connection).await?;
+    let Some(row) = row else { return Ok(None) };
+    let (number, format, found): (i64, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    Ok((format == FORMAT && found == checksum(&[], &[number, format])).then_some(number))
+}
+
+async fn write_commits(tx: &mut Transaction<'_, Sqlite>, number: i64) -> sqlx::Result<()> {
+    sqlx::query("INSERT OR REPLACE INTO commits (id, number, format, checksum) VALUES (1, $1, $2, $3)")
+        .bind(number)
+        .bind(FORMAT)
+        .bind(checksum(&[], &[number, FORMAT]))
+        .execute(&mut **tx)
+        .await
+        .map(drop)
 }
 
 /// Begins the transaction of this number.
 pub async fn begin(connection: &mut SqliteConnection, number: i64) -> sqlx::Result<Transaction<'_, Sqlite>> {
     let mut tx = connection.begin().await?;
-    sqlx::query("INSERT OR REPLACE INTO commits (id, number) VALUES (1, $1)")
-        .bind(number)
-        .execute(&mut *tx)
-        .await?;
+    write_commits(&mut tx, number).await?;
     Ok(tx)
 }
 

@@ -202,18 +202,20 @@ impl Inner {
     ) -> Result<(), ClientError> {
         let closed = || ClientError::new(Fault::Cancelled, "the world is closed");
         let index = kept.index.as_mut().ok_or_else(closed)?;
+        let place = index.place();
+        let named = |error: IndexError| storage(format!("{place}: {error}"));
         if kept.failed {
             let (session, outgoing, waiting) = {
                 let state = self.lock();
                 let waiting: Vec<Change> = state.waiting.iter().map(|(_, change)| change.clone()).collect();
                 (state.session.clone(), state.outgoing.clone(), waiting)
             };
-            index.reopen(&session, &outgoing, &waiting).await.map_err(storage)?;
+            index.reopen(&session, &outgoing, &waiting).await.map_err(named)?;
             kept.failed = false;
         }
         let done = write.to(index).await;
         kept.failed = done.is_err();
-        done.map_err(storage)
+        done.map_err(named)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Taking a world: what an earlier process left is dealt with before anybody sees the world.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -33,20 +33,57 @@ use crate::registration::BackendIdentity;
 use crate::shutdown::{Pending, Store};
 use crate::sync::Condition;
 
+/// Comes after a world's id in the name of a local copy that was put aside. `~` is in no world's id.
+const DAMAGED: &str = "~damaged-";
 /// Pause between two questions whether the world is free.
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Chunks whose change is in the local copy at `folder` and not with the backend. Nothing is made that is not there.
-pub async fn count_left(folder: &Path) -> Result<usize, String> {
-    let file = folder.join("index.db");
+/// Chunks whose change is in a local copy of the world below `folder`, for whichever backend, and not with that one. Nothing
+/// is made that is not there. A copy that was put aside because its index is damaged is an error: nobody knows what it has.
+pub async fn count_left(folder: &Path, world: &str) -> Result<usize, String> {
+    let (below, prefix) = (folder.to_owned(), format!("{world}~"));
+    let copies = tokio::task::spawn_blocking(move || copies_below(&below, &prefix));
+    let beside = copies.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    let mut count = 0;
+    for copy in std::iter::once(folder.join(world)).chain(beside) {
+        count += count_in(&copy, world).await?;
+    }
+    Ok(count)
+}
+
+async fn count_in(copy: &Path, world: &str) -> Result<usize, String> {
+    let file = copy.join("index.db");
     let is_there =
         tokio::task::spawn_blocking(move || file.try_exists()).await.map_err(|error| error.to_string())?;
     if !is_there.map_err(|error| error.to_string())? {
         return Ok(0);
     }
-    let recovered = Index::left_in(folder).await.map_err(|error| error.to_string())?;
+    let name = copy.file_name().unwrap_or_default().to_string_lossy();
+    if name.starts_with(&format!("{world}{DAMAGED}")) {
+        return Err(format!("{} was put aside because its index is damaged", copy.display()));
+    }
+    let recovered = Index::left_in(copy).await.map_err(|error| format!("{}: {error}", copy.display()))?;
+    if recovered.missing > 0 {
+        return Err(format!(
+            "{}: {} commits are missing at the end of its index",
+            copy.display(),
+            recovered.missing
+        ));
+    }
     let changes = recovered.outgoing.iter().chain(&recovered.waiting);
     Ok(changes.map(|change| &change.name).collect::<HashSet<_>>().len())
+}
+
+/// Folders whose names begin so.
+fn copies_below(folder: &Path, prefix: &str) -> std::io::Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+    let begins =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
+    paths.filter(|path| path.as_ref().map_or(true, begins)).collect()
 }
 
 /// A world that is being opened, for a shutdown: what an earlier process left of it is being sent.
@@ -156,7 +193,8 @@ pub(super) async fn open(
 }
 
 /// Opens the local copy. One whose index is damaged is put aside as it is, because nobody can say any more which of its
-/// objects were acknowledged, and another one takes its place.
+/// objects were acknowledged, and another one takes its place. One that has changes for another backend stays where it is,
+/// damaged or not.
 async fn open_cache(
     setup: &Setup,
     world: &str,
@@ -188,17 +226,32 @@ async fn open_cache(
             Err(IndexError::InUse) if setup.clock.now() + RETRY_INTERVAL < deadline => {
                 setup.clock.sleep(RETRY_INTERVAL).await;
             }
-            Err(error @ IndexError::Damaged(_)) if !damage_seen => {
-                damage_seen = true;
-                tracing::error!("{error}");
-                let from = folder.clone();
-                // `~` is in no world's id.
-                let to = setup.folder.join(format!("{world}~damaged-{}", Uuid::now_v7().simple()));
-                let aside = to.clone();
-                on_disk(move || std::fs::rename(from, to)).await?;
-                (setup.on_event)(Event::PutAside { folder: aside, names: Vec::new() });
+            Err(error @ IndexError::Damaged(_)) => match Index::other_owner(&folder, backend).await {
+                Err(_) if setup.clock.now() + RETRY_INTERVAL < deadline => {
+                    setup.clock.sleep(RETRY_INTERVAL).await;
+                }
+                // Only a server of its own backend takes it away.
+                Ok(Some(other)) if folder != beside => {
+                    tracing::warn!(
+                        folder = %folder.display(),
+                        "{error}; it has changes for another backend ({other}): this server keeps its copy beside it"
+                    );
+                    folder.clone_from(&beside);
+                }
+                Ok(_) if !damage_seen => {
+                    damage_seen = true;
+                    tracing::error!("{error}");
+                    let aside = setup.folder.join(format!("{world}{DAMAGED}{}", Uuid::now_v7().simple()));
+                    let (from, to) = (folder.clone(), aside.clone());
+                    on_disk(move || std::fs::rename(from, to)).await?;
+                    (setup.on_event)(Event::PutAside { folder: aside, names: Vec::new() });
+                }
+                _ => return Err(storage(format!("{}: {error}", folder.display()))),
+            },
+            opened => {
+                let named = |error| storage(format!("{}: {error}", folder.display()));
+                return opened.map(|(index, left)| (object_cache, index, left)).map_err(named);
             }
-            opened => return opened.map(|(index, left)| (object_cache, index, left)).map_err(storage),
         }
     }
 }

@@ -4,11 +4,11 @@ use backend_simulation::Rng;
 
 use super::*;
 
-const NAME: &str = "terrain/0,0";
+pub const NAME: &str = "terrain/0,0";
 
 /// The local copy of a process that was killed during an outage: its files as they were then. The backend has `first`,
 /// `second` is in the log alone.
-async fn killed(backend: &Arc<SimulatedWorlds>) -> TempDir {
+pub async fn killed(backend: &Arc<SimulatedWorlds>) -> TempDir {
     let (running, copied) = (folder(), folder());
     let (store, _news) = open(backend, running.path()).await;
     put(&store, NAME, b"first").await;
@@ -23,7 +23,7 @@ async fn killed(backend: &Arc<SimulatedWorlds>) -> TempDir {
     running
 }
 
-fn index(folder: &TempDir) -> PathBuf {
+pub fn index(folder: &TempDir) -> PathBuf {
     folder.path().join("overworld/index.db")
 }
 
@@ -31,12 +31,12 @@ fn log(folder: &TempDir) -> PathBuf {
     folder.path().join("overworld/index.db-wal")
 }
 
-fn is_put_aside(news: &News) -> bool {
+pub fn is_put_aside(news: &News) -> bool {
     news.lock().expect("not poisoned").iter().any(|event| matches!(event, Event::PutAside { .. }))
 }
 
 /// Moves the log into the file, and changes the row by SQL: such a row has the checksum of another.
-async fn execute(path: &Path, sql: &'static str) {
+pub async fn execute(path: &Path, sql: &'static str) {
     use sqlx::{ConnectOptions, Connection};
     let mut connection =
         sqlx::sqlite::SqliteConnectOptions::new().filename(path).connect().await.expect("opens");

@@ -1,5 +1,6 @@
 //! A world under faults: what was acknowledged is at the backend, here, or put aside; once, whatever happens.
 
+mod contradictions;
 mod damage;
 mod left_behind;
 mod rollback;

@@ -11,21 +11,27 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use super::*;
 use backend_simulation::Rng;
 
-const BACKEND: Option<&str> = Some("a");
+pub(super) const BACKEND: Option<&str> = Some("a");
 
-fn record(player: u64, sequence: i64) -> Record {
+pub(super) fn record(player: u64, sequence: i64) -> Record {
     let value =
         json!({ "n": sequence, "name": format!("the name of player {player}"), "ballast": "x".repeat(300) });
     let value = RawJson::from(value.as_object().expect("an object"));
     Record { player_id: format!("player-{player}"), key: "progress".into(), epoch: 3, sequence, value }
 }
 
-async fn open(folder: &Path) -> (Box<dyn Journal>, Recovered) {
+pub(super) async fn open(folder: &Path) -> (Box<dyn Journal>, Recovered) {
     JournalFolder::new(folder).open(BACKEND).await.expect("opens")
 }
 
+/// A folder for what has to be done thousands of times: in memory, where there is such a place.
+pub(super) fn passing_folder() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.expect("folder")
+}
+
 /// What a process found that is gone again.
-async fn found(folder: &Path) -> Recovered {
+pub(super) async fn found(folder: &Path) -> Recovered {
     let (journal, found) = open(folder).await;
     journal.close().await;
     found
@@ -33,7 +39,7 @@ async fn found(folder: &Path) -> Recovered {
 
 /// Writes as a process that is killed then: the files as they are while it runs, in a folder of their own. `rest`: after a
 /// quiet moment, in which the log is taken in.
-async fn killed(commits: i64, rest: bool) -> tempfile::TempDir {
+pub(super) async fn killed(commits: i64, rest: bool) -> tempfile::TempDir {
     let (place, after) = (tempfile::tempdir().expect("folder"), tempfile::tempdir().expect("folder"));
     let (mut journal, _) = open(place.path()).await;
     for number in 1..=commits {
@@ -51,11 +57,17 @@ async fn killed(commits: i64, rest: bool) -> tempfile::TempDir {
     after
 }
 
-fn warned(found: &Recovered, words: &str) -> bool {
+pub(super) fn warned(found: &Recovered, words: &str) -> bool {
     found.warnings.iter().any(|warning| warning.contains(words))
 }
 
-fn flip(path: &Path, at: usize) {
+/// A warning that names the file, folder and all.
+pub(super) fn warned_of(found: &Recovered, file: &Path, words: &str) -> bool {
+    let file = file.display().to_string();
+    found.warnings.iter().any(|warning| warning.contains(&file) && warning.contains(words))
+}
+
+pub(super) fn flip(path: &Path, at: usize) {
     let mut bytes = fs::read(path).expect("a file");
     bytes[at] ^= 0x10;
     fs::write(path, bytes).expect("damaged");
@@ -77,7 +89,7 @@ fn flip_in(path: &Path, words: &str) {
 }
 
 /// The same change of one file, by SQL.
-async fn execute(path: &Path, sql: &str) {
+pub(super) async fn execute(path: &Path, sql: &str) {
     let options = SqliteConnectOptions::new().filename(path).disable_statement_logging();
     let mut connection = options.connect().await.expect("opens");
     sqlx::query(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.expect("executed");
@@ -117,7 +129,7 @@ async fn one_flipped_bit_costs_one_save_and_is_told() {
     let rest = found(folder.path()).await;
     let without: Vec<Record> = all.into_iter().filter(|record| record.player_id != "player-7").collect();
     assert_eq!(sorted(rest.saves.clone()), sorted(without.clone()));
-    assert!(warned(&rest, "1 saves in journal-0.db are damaged"), "{:?}", rest.warnings);
+    assert!(warned_of(&rest, &file, "1 saves in /"), "{:?}", rest.warnings);
     // The next one has nothing to tell of it; a person finds it.
     let next = found(folder.path()).await;
     assert_eq!(sorted(next.saves.clone()), sorted(without));
@@ -131,7 +143,7 @@ async fn one_flipped_bit_costs_one_save_and_is_told() {
     assert_eq!(kept, "player-7");
 }
 
-fn sorted(mut records: Vec<Record>) -> Vec<Record> {
+pub(super) fn sorted(mut records: Vec<Record>) -> Vec<Record> {
     records.sort_by(|one, other| one.player_id.cmp(&other.player_id));
     records
 }
@@ -156,7 +168,7 @@ async fn a_damaged_file_is_kept_aside_and_what_it_has_is_sent() {
     fs::write(&file, bytes).expect("damaged");
     let rest = found(folder.path()).await;
     assert_eq!(sorted(rest.saves.clone()), sorted(all));
-    assert!(warned(&rest, "journal-0.db is damaged"), "{:?}", rest.warnings);
+    assert!(warned_of(&rest, &file, "is damaged"), "{:?}", rest.warnings);
     let names: Vec<PathBuf> = fs::read_dir(folder.path())
         .expect("a folder")
         .map(|entry| entry.expect("an entry").path())
@@ -186,7 +198,8 @@ async fn a_log_that_was_cut_or_damaged_is_told() {
             let folder = killed(40, rest).await;
             spoil(&folder.path().join("journal-0.db-wal"));
             let after = found(folder.path()).await;
-            assert!(warned(&after, "commits are missing at the end of journal-0.db"), "{case}: {after:?}");
+            let file = folder.path().join("journal-0.db");
+            assert!(warned_of(&after, &file, "commits are missing at the end of"), "{case}: {after:?}");
             assert!(!warned(&found(folder.path()).await, "missing"), "{case}: told once");
         }
     }
@@ -254,7 +267,7 @@ async fn a_file_of_the_first_format_is_read() {
         (&recovered.server_ids[..], &recovered.unproven_ids[..]),
         (&[][..], &["earlier".to_owned()][..])
     );
-    assert!(warned(&recovered, "1 saves in journal-0.db are damaged"), "{:?}", recovered.warnings);
+    assert!(warned_of(&recovered, &file, "1 saves in /"), "{:?}", recovered.warnings);
     journal.write(&Changes { saves: vec![record(1, 1)], ..Changes::default() }).await.expect("written");
     journal.rest().await.expect("rests");
     journal.close().await;
@@ -265,50 +278,106 @@ async fn a_file_of_the_first_format_is_read() {
 async fn a_file_of_a_later_format_is_left_alone() {
     let folder = killed(3, true).await;
     let file = folder.path().join("journal-0.db");
-    execute(&file, "PRAGMA user_version = 3").await;
+    // It says so in its stamp, too.
+    execute(&file, "PRAGMA user_version = 4").await;
+    execute(&file, "UPDATE journal SET format = 4, checksum = 7").await;
     let bytes = fs::read(&file).expect("a file");
     let after = found(folder.path()).await;
     assert_eq!(after.saves, []);
-    assert!(warned(&after, "journal-0.db is left alone: the journal has format 3"), "{:?}", after.warnings);
+    assert!(warned_of(&after, &file, "is left alone: /"), "{:?}", after.warnings);
+    assert!(
+        warned_of(&after, &file, "has format 4, this version of the addon reads up to 3"),
+        "{:?}",
+        after.warnings
+    );
     assert_eq!(fs::read(&file).expect("a file"), bytes);
 }
 
-/// Whatever is done to the files: the folder opens, and nothing comes out that was not put in.
+/// Whatever is done to the files: the folder opens, nothing comes out that was not put in, and what is lost is told.
 #[tokio::test]
 async fn damage_yields_nothing_that_was_not_written() {
     let sources = [killed(30, false).await, killed(30, true).await];
     let mut dice = Rng::new(13);
     for round in 0..300 {
         let from = &sources[round % 2];
-        let folder = tempfile::tempdir().expect("folder");
+        let folder = passing_folder();
+        let (mut flips, mut cut, mut counted) = (0, false, true);
         for name in ["journal-0.db", "journal-0.db-wal", "journal-0.db-count"] {
-            let mut bytes = fs::read(from.path().join(name)).expect("a file");
+            let sound = fs::read(from.path().join(name)).expect("a file");
+            let mut bytes = sound.clone();
             if dice.chance(700) {
                 for _ in 0..=dice.below(4) {
                     let at = usize::try_from(dice.below(bytes.len().max(1) as u64)).expect("small");
                     if let Some(byte) = bytes.get_mut(at) {
                         *byte ^= 1 << dice.below(8);
+                        flips += 1;
                     }
                 }
             }
             if dice.chance(200) {
                 bytes.truncate(usize::try_from(dice.below(bytes.len() as u64 + 1)).expect("small"));
+                cut = true;
             }
+            counted &= name != "journal-0.db-count" || bytes == sound;
             fs::write(folder.path().join(name), bytes).expect("written");
         }
         let (mut journal, after) = open(folder.path()).await;
-        let written: BTreeMap<String, Vec<i64>> = (1..=30).fold(BTreeMap::new(), |mut all, number: i64| {
-            all.entry(record(number.unsigned_abs() % 20, number).player_id)
-                .or_insert_with(Vec::new)
-                .push(number);
-            all
-        });
-        for save in &after.saves {
-            let numbers = written.get(&save.player_id).map(Vec::as_slice).unwrap_or_default();
-            assert!(numbers.contains(&save.sequence), "round {round}: {save:?}");
-            assert_eq!(*save, record(save.sequence.unsigned_abs() % 20, save.sequence), "round {round}");
+        check_recovered(&after, folder.path(), counted, &format!("round {round}"));
+        if flips <= 1 && !cut {
+            let kept = files_kept_aside(folder.path());
+            let lost = 20 - newest_in(&after);
+            let logged = warned(&after, "commits are missing");
+            assert!(lost <= 1 || kept == 1 || logged, "round {round}: one bit cost {lost} saves: {after:?}");
         }
         journal.write(&Changes { saves: vec![record(1, 99)], ..Changes::default() }).await.expect("goes on");
         journal.close().await;
     }
+}
+
+/// A bit of every page's head, of the log's head, and of each frame's.
+#[tokio::test]
+async fn one_bit_anywhere_costs_one_save_or_is_told() {
+    let from = killed(30, true).await;
+    for name in ["journal-0.db", "journal-0.db-wal"] {
+        let length = fs::metadata(from.path().join(name)).expect("a file").len();
+        for at in (0..usize::try_from(length).expect("small")).step_by(211) {
+            let folder = passing_folder();
+            for name in ["journal-0.db", "journal-0.db-wal", "journal-0.db-count"] {
+                fs::copy(from.path().join(name), folder.path().join(name)).expect("copied");
+            }
+            flip(&folder.path().join(name), at);
+            let after = found(folder.path()).await;
+            let case = format!("{name} at {at}");
+            check_recovered(&after, folder.path(), true, &case);
+            let told = files_kept_aside(folder.path()) == 1 || warned(&after, "commits are missing");
+            assert!(newest_in(&after) >= 19 || told, "{case}: {after:?}");
+        }
+    }
+}
+
+/// How many of the 20 documents came back as they were last.
+fn newest_in(found: &Recovered) -> usize {
+    (11..=30).filter(|number| found.saves.contains(&record(number % 20, number.cast_signed()))).count()
+}
+
+fn files_kept_aside(folder: &Path) -> usize {
+    let paths = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let is_database = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "db");
+    paths.filter(|path| is_database(path) && path.to_string_lossy().contains("damaged-")).count()
+}
+
+/// Of [`killed`] with 30 commits: nothing was made up, and what is lost was told, with the file's name. A lost log is known
+/// from the counter alone.
+fn check_recovered(after: &Recovered, folder: &Path, counted: bool, case: &str) {
+    let written: BTreeMap<String, Vec<i64>> = (1..=30).fold(BTreeMap::new(), |mut all, number: i64| {
+        all.entry(record(number.unsigned_abs() % 20, number).player_id).or_insert_with(Vec::new).push(number);
+        all
+    });
+    for save in &after.saves {
+        let numbers = written.get(&save.player_id).map(Vec::as_slice).unwrap_or_default();
+        assert!(numbers.contains(&save.sequence), "{case}: {save:?}");
+        assert_eq!(*save, record(save.sequence.unsigned_abs() % 20, save.sequence), "{case}");
+    }
+    let told = warned_of(after, &folder.join("journal-0.db"), "");
+    assert!(newest_in(after) == 20 || told || !counted, "{case}: lost without a word: {after:?}");
 }

@@ -54,7 +54,9 @@ async fn saves_for_another_backend_are_kept_for_a_server_of_that_one() {
     left(folder.path(), Some("a"), 1, "of a").await;
     let (mut other, nothing) = JournalFolder::new(folder.path()).open(Some("b")).await.expect("opens");
     assert_eq!((&nothing.saves[..], &nothing.server_ids[..]), (&[][..], &[][..]));
-    assert!(told(&nothing, "journal-0.db has 1 saves for another backend (a)"), "{:?}", nothing.warnings);
+    let file = folder.path().join("journal-0.db").display().to_string();
+    let words = format!("{file} has 1 saves for another backend (a)");
+    assert!(told(&nothing, &words), "{:?}", nothing.warnings);
     other.write(&Changes { saves: vec![record(7)], ..Changes::default() }).await.expect("written");
     let mut later = Recovered::default();
     other.adopt(&mut later).await.expect("looked");

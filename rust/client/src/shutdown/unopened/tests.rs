@@ -57,3 +57,73 @@ async fn what_cannot_be_read_is_something() {
     let pending = journal.pending();
     assert!(pending.documents > 0 || pending.may_be_more, "{pending:?}");
 }
+
+/// Changes a file by SQL.
+async fn execute(path: &Path, sql: &'static str) {
+    use sqlx::{ConnectOptions, Connection};
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+    let mut connection = options.connect().await.expect("opens");
+    sqlx::query(sql).execute(&mut connection).await.expect("executed");
+    connection.close().await.expect("closes");
+}
+
+async fn pending(folder: &Path) -> Pending {
+    let journal = journal(folder);
+    journal.flush_local(LONG).await;
+    journal.pending()
+}
+
+fn four() -> Pending {
+    Pending { documents: 4, journalled: 4, may_be_more: false }
+}
+
+/// They were acknowledged, and nobody has been told that they cannot be sent.
+#[tokio::test]
+async fn damaged_saves_count_until_somebody_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    leave(folder.path(), 4).await;
+    let file = folder.path().join("journal-0.db");
+    execute(&file, "UPDATE saves SET value = '{}'").await;
+    assert_eq!(pending(folder.path()).await, four());
+    let (opened, recovered) = JournalFolder::new(folder.path()).open(None).await.expect("opens");
+    assert!(recovered.warnings.iter().any(|warning| warning.contains("4 saves in")), "{recovered:?}");
+    opened.close().await;
+    assert_eq!(pending(folder.path()).await, Pending::default());
+}
+
+#[tokio::test]
+async fn saves_of_a_damaged_file_count() {
+    let folder = tempfile::tempdir().expect("a folder");
+    leave(folder.path(), 4).await;
+    let file = folder.path().join("journal-0.db");
+    execute(&file, "PRAGMA user_version = 0").await;
+    assert_eq!(pending(folder.path()).await, four());
+    std::fs::rename(&file, folder.path().join("damaged-1-journal-0.db")).expect("renamed");
+    assert_eq!(pending(folder.path()).await, four());
+}
+
+#[tokio::test]
+async fn a_log_that_was_cut_is_something() {
+    let folder = tempfile::tempdir().expect("a folder");
+    leave(folder.path(), 1).await;
+    // As if a later commit had been lost with the log.
+    let file = folder.path().join("journal-0.db");
+    let (mut counter, number) = crate::journal::commit_counter::CommitCounter::open(&file);
+    counter.note(number + 1);
+    drop(counter);
+    assert_eq!(pending(folder.path()).await.documents, 2);
+}
+
+#[tokio::test]
+async fn a_world_that_was_put_aside_is_something() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let aside = folder.path().join("overworld~damaged-1");
+    std::fs::create_dir(&aside).expect("made");
+    std::fs::write(aside.join("index.db"), "no index").expect("written");
+    let world = UnopenedWorld::new(folder.path(), "overworld").expect("an id");
+    world.flush_local(LONG).await;
+    assert!(world.pending().may_be_more);
+    let another = UnopenedWorld::new(folder.path(), "underworld").expect("an id");
+    another.flush_local(LONG).await;
+    assert_eq!(another.pending(), Pending::default());
+}
