@@ -137,8 +137,9 @@ pub struct SaveResult {
     pub outcome: SaveOutcome,
     /// Version of the document after this request; 0 when it does not exist.
     pub version: i64,
-    /// With [`SaveOutcome::Refused`]: `player_not_found`, `epoch_unknown` or `sequence_out_of_bounds`. With
-    /// [`SaveOutcome::Conflicted`]: `rolled_back` if the database does not know the lease, because it went back to a backup.
+    /// With [`SaveOutcome::Refused`]: `player_not_found`, `epoch_unknown`, `sequence_out_of_bounds`, `too_many_documents` or
+    /// `too_many_conflicts`. With [`SaveOutcome::Conflicted`]: `rolled_back` if the database does not know the lease, because
+    /// it went back to a backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<Code>,
 }

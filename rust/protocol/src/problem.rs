@@ -112,6 +112,11 @@ codes! {
     EpochUnknown = "epoch_unknown", 409;
     /// The sequence is further above the last one than servers count.
     SequenceOutOfBounds = "sequence_out_of_bounds", 422;
+    /// The player has as many documents as one player may have, and this would be one more.
+    TooManyDocuments = "too_many_documents", 422;
+    /// The player has as many unresolved conflicts as are kept, and this save, whose lease the database does not know, would
+    /// have to displace one.
+    TooManyConflicts = "too_many_conflicts", 409;
     /// No matchmaker of this name.
     MatchmakerNotFound = "matchmaker_not_found", 404;
     /// No such matchmaking ticket, or one of other players.

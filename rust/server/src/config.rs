@@ -141,6 +141,9 @@ pub struct Config {
     /// requests one of them
     #[arg(long, env = "BACKEND_HOLDER_HEARTBEAT_SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=600))]
     pub holder_heartbeat_seconds: u32,
+    /// Maximum number of documents of one player. A save that would create another one is refused. 0 = unlimited
+    #[arg(long, env = "BACKEND_MAX_DOCUMENTS_PER_PLAYER", default_value_t = 256)]
+    pub max_documents_per_player: u32,
     /// Lifetime of an access token, in seconds
     #[arg(long, env = "BACKEND_ACCESS_TOKEN_SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub access_token_seconds: u32,
@@ -225,6 +228,7 @@ impl Default for Config {
             lease_seconds: 60,
             heartbeat_seconds: 30,
             holder_heartbeat_seconds: 5,
+            max_documents_per_player: 256,
             access_token_seconds: 600,
             ticket_seconds: 60,
             matchmaking: None,

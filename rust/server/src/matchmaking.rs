@@ -4,7 +4,7 @@ mod bots;
 mod pass;
 mod placed;
 mod placement;
-mod proposals;
+pub(crate) mod proposals;
 pub mod settings;
 mod tickets;
 

@@ -66,6 +66,16 @@ pub async fn open(
     .fetch_optional(&mut *tx.conn)
     .await?;
     let Some(row) = row else {
+        // The clock may have been set back since: from the first that waits on, the lease lasts no longer than one given now.
+        let capped =
+            sqlx::query("UPDATE worlds SET lease_until = $1 WHERE world_id = $2 AND lease_until > $1")
+                .bind(lease_until)
+                .bind(&id)
+                .execute(&mut *tx.conn)
+                .await?;
+        if capped.rows_affected() > 0 {
+            tx.commit().await?;
+        }
         return Err(ApiError::new(Code::WorldHeld, "another server holds the world; try again"));
     };
     let lease = WorldLease {

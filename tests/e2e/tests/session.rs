@@ -184,7 +184,16 @@ fn a_second_instance_from_the_editor_is_another_player() -> Result<()> {
     // The first profile is free again, with its account.
     let mut next = window("next")?;
     ensure!(next.ask(&json!({ "do": "restore" }))?["player_id"] == ada, "{}", next.log().tail());
-    quit(next)
+    quit(next)?;
+    // The environment names a profile as well; the argument comes before it.
+    let named = fixture::client("named", &backend.url())?.with_home(home.path());
+    let mut named = named.env("BACKEND_PROFILE", "default-2").start()?;
+    ensure!(named.ask(&json!({ "do": "restore" }))?["player_id"] == bo, "{}", named.log().tail());
+    quit(named)?;
+    let both = fixture::client("both", &backend.url())?.with_home(home.path());
+    let mut both = both.env("BACKEND_PROFILE", "default-2").arg("--backend-profile=default").start()?;
+    ensure!(both.ask(&json!({ "do": "restore" }))?["player_id"] == ada, "{}", both.log().tail());
+    quit(both)
 }
 
 #[cfg(unix)]

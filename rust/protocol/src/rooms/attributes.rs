@@ -99,7 +99,7 @@ pub fn check_attributes(field: &str, attributes: &Attributes) -> Result<(), Fiel
         check_attribute_name(field, name)?;
         match value {
             AttributeValue::String(text) => {
-                limits::opaque(&format!("{field}.{name}"), text, 0, MAX_ATTRIBUTE_TEXT)?;
+                limits::text(&format!("{field}.{name}"), text, 0, MAX_ATTRIBUTE_TEXT)?;
             }
             AttributeValue::Float(number) if !number.is_finite() => {
                 return Err(FieldError::new(format!("{field}.{name}"), "must be a finite number"));

@@ -57,6 +57,8 @@ impl FromRequestParts<AppState> for PlayerAuth {
 pub struct ServerAuth {
     /// SHA-256 of the first key of this key's line: the same before and after a rotation.
     pub key_hash: String,
+    /// The key itself, for who looks it up again.
+    pub key: UnverifiedKey,
 }
 
 impl FromRequestParts<AppState> for ServerAuth {
@@ -70,6 +72,7 @@ impl FromRequestParts<AppState> for ServerAuth {
 }
 
 /// A well-formed server key that was not looked up yet, for handlers that look more up at the same time.
+#[derive(Clone)]
 pub struct UnverifiedKey {
     /// SHA-256 of the key itself.
     pub key_hash: String,
@@ -98,7 +101,7 @@ impl UnverifiedKey {
         match verify_server_key(state, &self.key_hash, snapshot).await {
             Ok(key_hash) => {
                 state.rate_limits.key_is_valid(&self.key_hash);
-                Ok(ServerAuth { key_hash })
+                Ok(ServerAuth { key_hash, key: self.clone() })
             }
             Err(error) => {
                 state.rate_limits.key_is_invalid(&self.key_hash);

@@ -55,6 +55,8 @@ pub enum Counted {
     FollowsOf(String),
     /// Room lists that players of an address have begun to follow.
     FollowsFrom(IpAddr),
+    /// Epochs that were never given to a line of server keys (hashed), and that it saved under.
+    WrongEpochsOf(String),
 }
 
 /// How often something may happen.
@@ -269,6 +271,26 @@ const PASSWORD_OF_STRANGERS: Limit = Limit { every: Duration::from_secs(72), bur
 
 /// Mails to one address: 3, then one in ten minutes.
 pub const MAILS_TO: Limit = Limit { every: Duration::from_secs(600), burst: 3 };
+
+/// Epochs that were never given to the line of server keys that saves under them: 20, then one a minute. Servers have no
+/// such epochs, unless they send what they saved with another key to a database that lost it.
+const WRONG_EPOCHS_OF: Limit = Limit { every: Duration::from_secs(60), burst: 20 };
+
+impl RateLimits {
+    /// Whether an epoch that no row knows `is_right`. Always false for a line of keys that was wrong too often: then nobody
+    /// learns whether it is.
+    pub fn judge_epoch(&self, key_hash: &str, is_right: impl FnOnce() -> bool) -> bool {
+        let counted = Counted::WrongEpochsOf(key_hash.to_owned());
+        if self.take(counted.clone(), WRONG_EPOCHS_OF, Instant::now()).is_err() {
+            return false;
+        }
+        let is_right = is_right();
+        if is_right {
+            self.give_back(&counted, WRONG_EPOCHS_OF);
+        }
+        is_right
+    }
+}
 
 /// What was counted for one attempt, by several limits.
 pub struct Taken<'a> {

@@ -7,7 +7,7 @@ use crate::auth::revocations;
 use crate::database::Transaction;
 use crate::http::idempotency;
 use crate::player_store::{conflicts, leases};
-use crate::rooms::changes;
+use crate::rooms::{changes, seats};
 use crate::state::AppState;
 
 /// A server's row is kept this long after its lease, so that one that comes back keeps its id.
@@ -58,6 +58,7 @@ pub async fn run_once(state: &AppState) -> sqlx::Result<()> {
     ] {
         sqlx::query(statement).bind(before).execute(&mut *tx.conn).await?;
     }
+    forget_unbound_epochs(&mut tx).await?;
     changes::remove_old(&mut tx).await?;
     changes::remove_expired_seats(&state.database, &mut tx).await?;
     sqlx::query(
@@ -76,6 +77,7 @@ async fn correct_future_times(state: &AppState, tx: &mut Transaction) -> sqlx::R
         sqlx::query("SELECT seen_at FROM clock_seen WHERE id = 1").fetch_optional(&mut *tx.conn).await?;
     let seen = seen.map(|row| row.try_get::<i64, _>("seen_at")).transpose()?;
     let lease_until = leases::lease_until(state, tx);
+    let ticket_ms = i64::from(state.config.ticket_seconds) * 1000;
     let refresh_until = now + i64::from(state.config.refresh_token_seconds) * 1000;
     let mut statements = vec![
         ("UPDATE servers SET lease_until = $1 WHERE lease_until > $1", lease_until),
@@ -108,6 +110,19 @@ async fn correct_future_times(state: &AppState, tx: &mut Transaction) -> sqlx::R
             ("UPDATE allocations SET empty_since = $1 WHERE empty_since > $1", now),
             ("UPDATE allocations SET ended_at = $1 WHERE ended_at > $1", now),
             ("UPDATE room_requests SET polled_at = $1 WHERE polled_at > $1", now),
+            ("UPDATE seats SET expires_at = $1 WHERE expires_at > $1", now + ticket_ms + seats::GRACE_MS),
+            (
+                "UPDATE matchmaking_tickets SET expires_at = expires_at - (created_at - $1), created_at = $1 \
+                 WHERE created_at > $1",
+                now,
+            ),
+            ("UPDATE matchmaking_tickets SET matched_at = $1 WHERE matched_at > $1", now),
+            ("UPDATE matchmaking_tickets SET ended_at = $1 WHERE ended_at > $1", now),
+            (
+                "UPDATE matchmaking_matches SET deadline = $1 WHERE deadline > $1",
+                now + state.matchmaking.longest_match_ms(),
+            ),
+            // Not `used_tickets`: a ticket's own times stay ahead of the clock, and it is good again when they are reached.
         ]);
     }
     statements.push((
@@ -116,6 +131,35 @@ async fn correct_future_times(state: &AppState, tx: &mut Transaction) -> sqlx::R
     ));
     for (statement, value) in statements {
         sqlx::query(statement).bind(value).execute(&mut *tx.conn).await?;
+    }
+    Ok(())
+}
+
+/// Takes epochs that a build before migration 17 gave, whose line of keys nobody knows, from everybody who has not used them by now.
+async fn forget_unbound_epochs(tx: &mut Transaction) -> sqlx::Result<()> {
+    let now = tx.now;
+    let row = sqlx::query("SELECT since, done FROM epochs_bound WHERE id = 1");
+    let Some(row) = row.fetch_optional(&mut *tx.conn).await? else {
+        let first = sqlx::query("INSERT INTO epochs_bound (id, since) VALUES (1, $1) ON CONFLICT DO NOTHING");
+        return first.bind(now).execute(&mut *tx.conn).await.map(drop);
+    };
+    let (since, done): (i64, i64) = (row.try_get("since")?, row.try_get("done")?);
+    if done != 0 || (since <= now && since > now - RETENTION_MS) {
+        return Ok(());
+    }
+    if since > now {
+        // The clock was set back.
+        let corrected = sqlx::query("UPDATE epochs_bound SET since = $1 WHERE id = 1");
+        return corrected.bind(now).execute(&mut *tx.conn).await.map(drop);
+    }
+    for statement in [
+        "UPDATE player_leases SET unbound_until = 0 WHERE unbound_until > 0",
+        // A hash that no key has.
+        "UPDATE player_leases SET key_hash = '' WHERE key_hash IS NULL",
+        "UPDATE worlds SET key_hash = '' WHERE key_hash IS NULL",
+        "UPDATE epochs_bound SET done = 1 WHERE id = 1",
+    ] {
+        sqlx::query(statement).execute(&mut *tx.conn).await?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use crate::http::ApiResult;
 use crate::state::AppState;
 
 /// Seats are held this long for players who are on their way.
-const SEAT_MS: i64 = 60_000;
+pub const SEAT_MS: i64 = 60_000;
 
 /// Moves the matches of a matchmaker on.
 pub async fn advance(state: &AppState, tx: &mut Transaction, matchmaker: &Matchmaker) -> ApiResult<()> {

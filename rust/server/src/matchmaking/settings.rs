@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::config::InvalidSetting;
 use crate::http::{ApiError, ApiResult};
+use crate::matchmaking::proposals::SEAT_MS;
 
 /// The rooms that matches are placed in.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -110,6 +111,12 @@ pub struct Matchmaking {
 }
 
 impl Matchmaking {
+    /// No match lasts longer from now on: until its players accept, it has a room, or they are there.
+    pub fn longest_match_ms(&self) -> i64 {
+        let of = |one: &Matchmaker| one.acceptance_timeout_ms().max(one.placement_timeout_ms());
+        self.matchmakers.iter().map(of).fold(SEAT_MS, i64::max)
+    }
+
     /// Reads the file and the rule sets that it names, beside it.
     pub fn load(file: Option<&Path>) -> Result<Self, InvalidSetting> {
         let Some(path) = file else { return Ok(Self::default()) };

@@ -9,29 +9,44 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, AssertSqlSafe, Executor, Row};
 use uuid::Uuid;
 
+use super::saves::Sender;
 use super::{leases, object};
 use crate::auth::extractors::ServerAuth;
 use crate::database::{Transaction, rfc3339};
 use crate::http::{ApiError, ApiResult, JsonBody};
 use crate::state::AppState;
 
-/// Most unresolved conflicts that are kept of one player. Beyond it, the oldest goes.
+/// Most unresolved conflicts that are kept of one player. Beyond it, the oldest goes; see [`store`] for who displaces none.
 pub const MAX_CONFLICTS: i64 = 100;
 
-/// Keeps a save that cannot be applied. It replaces an older one of the same document and epoch, which it covers.
+/// Keeps a save that cannot be applied, or gives the code with which it is refused. It replaces an older one of the same
+/// document and epoch, which it covers. One of which no row says that its line of keys had the epoch (`is_unproven`) displaces
+/// nobody's.
 pub async fn store(
     tx: &mut Transaction,
-    server_id: &str,
+    sender: &Sender<'_>,
     item: &SaveItem,
     value: &str,
-) -> ApiResult<SaveOutcome> {
+    is_unproven: bool,
+) -> ApiResult<Result<SaveOutcome, Code>> {
+    if is_unproven && has_no_place_for(tx, item).await? {
+        return Ok(match kept_sequence(tx, sender, item).await? {
+            // A repetition gets the first answer again.
+            Some(Ok(sequence)) if item.sequence <= sequence => Ok(outcome_beside(sequence, item)),
+            Some(Err(code)) => Err(code),
+            Some(Ok(_)) | None => Err(Code::TooManyConflicts),
+        });
+    }
+    let server_id = sender.server_id;
     let kept = sqlx::query(
-        "INSERT INTO save_conflicts (conflict_id, player_id, document_key, epoch, sequence, server_id, value, received_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+        "INSERT INTO save_conflicts (conflict_id, player_id, document_key, epoch, sequence, server_id, value, received_at, \
+         key_hash, unrecorded) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
          ON CONFLICT (player_id, document_key, epoch) DO UPDATE SET \
          conflict_id = excluded.conflict_id, sequence = excluded.sequence, server_id = excluded.server_id, \
-         value = excluded.value, received_at = excluded.received_at, resolved_at = NULL \
-         WHERE save_conflicts.sequence < excluded.sequence RETURNING conflict_id",
+         value = excluded.value, received_at = excluded.received_at, resolved_at = NULL, \
+         key_hash = excluded.key_hash, unrecorded = excluded.unrecorded \
+         WHERE save_conflicts.sequence < excluded.sequence \
+         AND (save_conflicts.key_hash = excluded.key_hash OR save_conflicts.key_hash IS NULL) RETURNING conflict_id",
     )
     // A new id for each content: a server that has merged the former one has not seen this.
     .bind(Uuid::now_v7().to_string())
@@ -42,6 +57,8 @@ pub async fn store(
     .bind(server_id)
     .bind(value)
     .bind(tx.now)
+    .bind(sender.key_hash)
+    .bind(i64::from(is_unproven))
     .fetch_optional(&mut *tx.conn)
     .await?;
     if kept.is_some() {
@@ -49,26 +66,59 @@ pub async fn store(
         tracing::warn!(player_id, key, epoch, sequence, server_id, "a save came too late and was kept");
         metrics::counter!("backend_save_conflicts_total").increment(1);
         drop_oldest(tx, player_id).await?;
-        return Ok(SaveOutcome::Conflicted);
+        return Ok(Ok(SaveOutcome::Conflicted));
     }
-    let sequence: i64 = sqlx::query(
-        "SELECT sequence FROM save_conflicts WHERE player_id = $1 AND document_key = $2 AND epoch = $3",
+    let kept = kept_sequence(tx, sender, item).await?;
+    let kept = kept.ok_or_else(|| anyhow::anyhow!("a conflict was not kept, and there is none"))?;
+    Ok(kept.map(|sequence| outcome_beside(sequence, item)))
+}
+
+/// The outcome of a save beside a kept one of this sequence. A repetition gets the first answer again, also after the conflict
+/// was resolved.
+fn outcome_beside(sequence: i64, item: &SaveItem) -> SaveOutcome {
+    if sequence == item.sequence { SaveOutcome::Conflicted } else { SaveOutcome::Superseded }
+}
+
+/// Whether the player has as many unresolved conflicts as are kept, beside one of the item's document and epoch.
+async fn has_no_place_for(tx: &mut Transaction, item: &SaveItem) -> ApiResult<bool> {
+    let others: i64 = sqlx::query(
+        "SELECT COUNT(*) FROM save_conflicts WHERE player_id = $1 AND resolved_at IS NULL \
+         AND NOT (document_key = $2 AND epoch = $3)",
     )
     .bind(&item.player_id)
     .bind(&item.key)
     .bind(item.epoch)
     .fetch_one(&mut *tx.conn)
     .await?
-    .try_get("sequence")?;
-    // A repetition gets the first answer again, also after the conflict was resolved.
-    Ok(if sequence == item.sequence { SaveOutcome::Conflicted } else { SaveOutcome::Superseded })
+    .try_get(0)?;
+    Ok(others >= MAX_CONFLICTS)
 }
 
-/// Makes room for the newest [`MAX_CONFLICTS`] of a player.
+/// The sequence of what was kept of the item's document and epoch, also if it was resolved. A code: another line of keys sent it.
+async fn kept_sequence(
+    tx: &mut Transaction,
+    sender: &Sender<'_>,
+    item: &SaveItem,
+) -> ApiResult<Option<Result<i64, Code>>> {
+    let row = sqlx::query(
+        "SELECT sequence, key_hash FROM save_conflicts WHERE player_id = $1 AND document_key = $2 AND epoch = $3",
+    )
+    .bind(&item.player_id)
+    .bind(&item.key)
+    .bind(item.epoch)
+    .fetch_optional(&mut *tx.conn)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let owner: Option<String> = row.try_get("key_hash")?;
+    let is_ours = owner.is_none_or(|owner| owner == sender.key_hash);
+    Ok(Some(if is_ours { Ok(row.try_get("sequence")?) } else { Err(Code::EpochUnknown) }))
+}
+
+/// Makes room for the newest [`MAX_CONFLICTS`] of a player. Those of unproven epochs go first.
 async fn drop_oldest(tx: &mut Transaction, player_id: &str) -> sqlx::Result<()> {
     let dropped = sqlx::query(
         "DELETE FROM save_conflicts WHERE conflict_id IN (SELECT conflict_id FROM save_conflicts \
-         WHERE player_id = $1 AND resolved_at IS NULL ORDER BY received_at DESC, conflict_id DESC LIMIT 1000 OFFSET $2) \
+         WHERE player_id = $1 AND resolved_at IS NULL ORDER BY unrecorded, received_at DESC, conflict_id DESC LIMIT 1000 OFFSET $2) \
          RETURNING player_id, document_key, epoch, sequence",
     )
     .bind(player_id)

@@ -43,11 +43,10 @@ impl Epochs {
         self.at(subject, key_hash, (former >> SEAL_BITS) + 1)
     }
 
-    /// Whether `epoch` was given to the line of keys `key_hash` before `now`, though no row says so.
+    /// Whether `epoch` was given to the line of keys `key_hash` before `now`, though no row says so. One guess in 2,048 is
+    /// taken for such an epoch: whoever guesses must be slowed down.
     pub fn is_sealed_for(&self, subject: &Subject<'_>, key_hash: &str, epoch: i64, now: i64) -> bool {
-        let at = epoch >> SEAL_BITS;
-        (EARLIEST_MS..now + LATEST_AHEAD_MS).contains(&at)
-            && epoch & SEAL_MASK == self.seal(subject, key_hash, at)
+        may_have_seal(epoch, now) && epoch & SEAL_MASK == self.seal(subject, key_hash, epoch >> SEAL_BITS)
     }
 
     fn seal(&self, subject: &Subject<'_>, key_hash: &str, at: i64) -> i64 {
@@ -59,6 +58,11 @@ impl Epochs {
         let bytes = tag.as_ref();
         i64::from(u16::from_be_bytes([bytes[0], bytes[1]])) & SEAL_MASK
     }
+}
+
+/// Whether the time in `epoch` is one at which epochs with a seal were given.
+pub fn may_have_seal(epoch: i64, now: i64) -> bool {
+    (EARLIEST_MS..now + LATEST_AHEAD_MS).contains(&(epoch >> SEAL_BITS))
 }
 
 /// What is leased.

@@ -11,7 +11,7 @@ use sqlx::{Any, AssertSqlSafe, Executor, Row};
 use crate::auth::extractors::ServerAuth;
 use crate::database::Transaction;
 use crate::http::{ApiError, ApiResult, JsonBody};
-use crate::player_store::epochs::Subject;
+use crate::player_store::epochs::{self, Subject};
 use crate::state::AppState;
 
 /// A waiting server repeats its request; one that has not for this long has given up.
@@ -135,7 +135,8 @@ pub async fn acquire(
         return Ok(Acquisition::Granted { epoch, taken_from: row.try_get("taken_from")? });
     }
     let held = sqlx::query(
-        "UPDATE player_leases SET wanted_by = $2, wanted_at = $3 WHERE player_id = $1 AND EXISTS \
+        "UPDATE player_leases SET wanted_by = $2, wanted_at = $3, \
+         lease_until = CASE WHEN lease_until > $5 THEN $5 ELSE lease_until END WHERE player_id = $1 AND EXISTS \
          (SELECT 1 FROM players p WHERE p.player_id = $1 AND (p.scope = $4 OR p.scope IS NULL)) \
          RETURNING server_id, lease_until",
     )
@@ -143,11 +144,12 @@ pub async fn acquire(
     .bind(server_id)
     .bind(tx.now)
     .bind(state.config.scope())
+    // The clock may have been set back since: from the first that waits on, the lease lasts no longer than one given now.
+    .bind(until)
     .fetch_optional(&mut *tx.conn)
     .await?;
     let Some(row) = held else { return Ok(Acquisition::NoSuchPlayer) };
-    // The clock may have been set back since: no lease lasts longer than one given now.
-    let ends = row.try_get::<i64, _>("lease_until")?.min(until);
+    let ends: i64 = row.try_get("lease_until")?;
     Ok(Acquisition::Held(HeldPlayer {
         player_id: player_id.to_owned(),
         server_id: row.try_get("server_id")?,
@@ -186,6 +188,8 @@ pub enum EpochStatus {
     Current,
     /// The epoch was this line's, and is over.
     Former,
+    /// The epoch is over. An earlier build gave it, and did not note to whom: it may have been this line's.
+    Unbound,
     /// The epoch was this line's, by its seal, and the database has never seen it, or not for 90 days: it went back.
     Unrecorded,
 }
@@ -215,11 +219,15 @@ pub async fn epoch_status(
         let ours = owner("key_hash")?.is_none_or(|owner| owner == key_hash);
         return Ok(if ours { EpochStatus::Current } else { EpochStatus::Foreign });
     }
-    let is_sealed = || state.epochs.is_sealed_for(&Subject::Player(player_id), key_hash, epoch, tx.now);
+    let subject = Subject::Player(player_id);
+    let is_sealed = || {
+        let is_right = || state.epochs.is_sealed_for(&subject, key_hash, epoch, tx.now);
+        epochs::may_have_seal(epoch, tx.now) && state.rate_limits.judge_epoch(key_hash, is_right)
+    };
     Ok(match owner("former_key_hash")? {
         Some(owner) if owner == key_hash => EpochStatus::Former,
         None if row.try_get::<Option<i64>, _>("unbound_until")?.is_some_and(|last| epoch <= last) => {
-            EpochStatus::Former
+            EpochStatus::Unbound
         }
         None if is_sealed() => EpochStatus::Unrecorded,
         Some(_) | None => EpochStatus::Foreign,

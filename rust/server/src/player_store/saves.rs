@@ -60,6 +60,7 @@ pub async fn save(
     order.retain(|&index| results[index].is_none());
     for some in batches(&order, &items) {
         apply(&mut tx, &server.key_hash, &items, &values, some, &mut results).await?;
+        limit_documents(&state, &mut tx, &items, some, &mut results).await?;
         for &index in some {
             if results[index].is_none() {
                 let sender = Sender { key_hash: &server.key_hash, server_id: &server_id };
@@ -98,10 +99,10 @@ fn batches<'a>(order: &'a [usize], items: &[SaveItem]) -> Vec<&'a [usize]> {
 const BATCH_SIZES: [usize; 4] = [100, 25, 5, 1];
 
 /// The sender of a batch.
-struct Sender<'a> {
+pub(crate) struct Sender<'a> {
     /// The line of its key.
-    key_hash: &'a str,
-    server_id: &'a str,
+    pub key_hash: &'a str,
+    pub server_id: &'a str,
 }
 
 /// Applies those whose epoch is current and whose sequence is new, in one statement. Which server of the line of keys that
@@ -145,6 +146,52 @@ async fn apply(
     Ok(())
 }
 
+/// Takes back what was created in `part` beyond the number of documents that a player may have. Only where something was created
+/// is anything counted: most saves change documents that exist.
+async fn limit_documents(
+    state: &AppState,
+    tx: &mut Transaction,
+    items: &[SaveItem],
+    part: &[usize],
+    results: &mut [Option<SaveResult>],
+) -> ApiResult<()> {
+    let most = i64::from(state.config.max_documents_per_player);
+    let is_new = |index: &usize| {
+        let result = results[*index].as_ref();
+        result.is_some_and(|result| result.outcome == SaveOutcome::Applied && result.version == 1)
+    };
+    let created: Vec<usize> = part.iter().copied().filter(is_new).collect();
+    if most == 0 || created.is_empty() {
+        return Ok(());
+    }
+    // A batch is in the order of its players.
+    for of_player in created.chunk_by(|one, next| items[*one].player_id == items[*next].player_id) {
+        let player_id = &items[of_player[0]].player_id;
+        let count: i64 = sqlx::query("SELECT COUNT(*) FROM documents WHERE player_id = $1")
+            .bind(player_id)
+            .fetch_one(&mut *tx.conn)
+            .await?
+            .try_get(0)?;
+        let excess = usize::try_from(count - most).unwrap_or(0);
+        for &index in of_player.iter().rev().take(excess) {
+            let item = &items[index];
+            sqlx::query("DELETE FROM documents WHERE player_id = $1 AND document_key = $2")
+                .bind(player_id)
+                .bind(&item.key)
+                .execute(&mut *tx.conn)
+                .await?;
+            tracing::warn!(
+                player_id,
+                key = item.key,
+                most,
+                "a save was refused: the player has too many documents"
+            );
+            results[index] = Some(refused(item, Code::TooManyDocuments));
+        }
+    }
+    Ok(())
+}
+
 /// What becomes of an item that its server has only loaded, if the database has that version or a later one.
 async fn unchanged(
     state: &AppState,
@@ -154,7 +201,7 @@ async fn unchanged(
 ) -> ApiResult<Option<SaveResult>> {
     let Some(loaded) = item.loaded_version else { return Ok(None) };
     let status = leases::epoch_status(state, tx, key_hash, &item.player_id, item.epoch).await?;
-    if !matches!(status, EpochStatus::Current | EpochStatus::Former | EpochStatus::Unrecorded) {
+    if matches!(status, EpochStatus::NoPlayer | EpochStatus::Foreign) {
         return Ok(None);
     }
     let row = sqlx::query(
@@ -222,15 +269,15 @@ async fn classify(
 ) -> ApiResult<SaveResult> {
     let SaveItem { player_id, key, epoch, sequence, .. } = item;
     let status = leases::epoch_status(state, tx, sender.key_hash, player_id, *epoch).await?;
-    let code = match status {
-        EpochStatus::NoPlayer => Some(Code::PlayerNotFound),
-        EpochStatus::Foreign => Some(Code::EpochUnknown),
-        EpochStatus::Current | EpochStatus::Former | EpochStatus::Unrecorded => None,
-    };
-    if let Some(code) = code {
+    let refuse = |code: Code| {
         let (server_id, code_text) = (sender.server_id, code.as_str());
         tracing::warn!(player_id, key, epoch, sequence, server_id, code = code_text, "a save was refused");
-        return Ok(refused(item, code));
+        Ok(refused(item, code))
+    };
+    match status {
+        EpochStatus::NoPlayer => return refuse(Code::PlayerNotFound),
+        EpochStatus::Foreign => return refuse(Code::EpochUnknown),
+        EpochStatus::Current | EpochStatus::Former | EpochStatus::Unbound | EpochStatus::Unrecorded => {}
     }
     let stored = sqlx::query(
         "SELECT version, value, epoch, sequence FROM documents WHERE player_id = $1 AND document_key = $2",
@@ -262,19 +309,17 @@ async fn classify(
         last_of_epoch = last_of_epoch.max(last);
     }
     if item.sequence - last_of_epoch > MAX_SEQUENCE_STEP {
-        tracing::warn!(
-            player_id,
-            key,
-            epoch,
-            sequence,
-            server_id = sender.server_id,
-            "a save's sequence is out of bounds"
-        );
-        return Ok(refused(item, Code::SequenceOutOfBounds));
+        return refuse(Code::SequenceOutOfBounds);
     }
-    let outcome = conflicts::store(tx, sender.server_id, item, value).await?;
-    let code = (status == EpochStatus::Unrecorded).then_some(Code::RolledBack);
-    Ok(SaveResult { code, ..result(item, outcome, version) })
+    let is_unrecorded = status == EpochStatus::Unrecorded;
+    let is_unproven = is_unrecorded || status == EpochStatus::Unbound;
+    match conflicts::store(tx, sender, item, value, is_unproven).await? {
+        Ok(outcome) => {
+            let code = is_unrecorded.then_some(Code::RolledBack);
+            Ok(SaveResult { code, ..result(item, outcome, version) })
+        }
+        Err(code) => refuse(code),
+    }
 }
 
 /// Notes how far a document's former epoch had come.

@@ -4,6 +4,7 @@
 //! ([`room_index`]), and sends each follower what concerns its query. Followers of the same query share the events. A follower
 //! that comes back with the id of the last event, to this replica or another, gets what has changed since.
 
+mod access;
 mod admission;
 mod event_body;
 mod event_stream;
@@ -27,6 +28,7 @@ use backend_protocol::rooms::{MAX_FOLLOWED_ROOMS, RoomChanges, RoomQuery};
 use backend_protocol::{Code, Problem};
 use tokio::time::Instant;
 
+use self::access::Access;
 use self::event_body::EventBody;
 use self::event_text::Position;
 use self::group::GroupKey;
@@ -80,10 +82,11 @@ pub async fn events(
     if let Caller::Player(player) = &caller {
         let now = state.database.now().await? / 1000;
         let left = i64::try_from(player.0.exp).unwrap_or(i64::MAX).saturating_sub(now);
-        // Who follows shows a new token in time, and is refused if banned since.
+        // Who follows shows a new token in time.
         ends_at = ends_at.min(Instant::now() + Duration::from_secs(u64::try_from(left).unwrap_or(0)));
     }
-    let mut response = Response::new(Body::new(EventBody::new(stream, place, ends_at)));
+    let body = EventBody::new(stream, place, ends_at, Access::of(caller).lost(state.clone()));
+    let mut response = Response::new(Body::new(body));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -21,7 +21,7 @@ use crate::http::{ApiError, ApiResult};
 use crate::registration::status_of;
 
 /// A server may take a ticket this much later than it expires: the leeway for its clock, and the time until its heartbeat.
-const GRACE_MS: i64 = 10_000;
+pub const GRACE_MS: i64 = 10_000;
 
 /// Who wants to come.
 pub struct Arrival<'a> {

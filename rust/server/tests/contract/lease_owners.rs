@@ -8,14 +8,14 @@ use crate::harness::{Backend, on_both_databases, text};
 use crate::player_store::{item, load, release, save_one};
 
 /// A game server with a key of its own.
-struct Stranger {
-    key: String,
-    server_id: String,
+pub struct Stranger {
+    pub key: String,
+    pub server_id: String,
 }
 
 impl Stranger {
     /// Of the same game and environment as `backend`.
-    async fn of(backend: &Backend) -> Self {
+    pub async fn of(backend: &Backend) -> Self {
         let database = Database::open(backend.database()).await.expect("opens");
         let new = NewKey { game: "default".into(), environment: "live".into(), label: "stranger".into() };
         let key = server_keys::create(&database, &new).await.expect("made").key;
@@ -31,7 +31,7 @@ impl Stranger {
     }
 
     /// Result and code of one save under an epoch as it stands on the wire.
-    async fn saves(&self, backend: &Backend, player: &str, epoch: i64, sequence: i64) -> (String, Value) {
+    pub async fn saves(&self, backend: &Backend, player: &str, epoch: i64, sequence: i64) -> (String, Value) {
         let value = json!({"by": "a stranger"});
         let body = json!({"server_id": self.server_id, "items": [item(player, epoch, sequence, &value)]});
         let result =

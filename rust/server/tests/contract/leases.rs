@@ -275,6 +275,23 @@ on_both_databases! {
         backend.serve("/v1/worlds/w/open", &json!({"server_id": c, "opening": 1})).await.expect(200);
     }
 
+    /// The sweep, once a minute, has not come yet.
+    async fn whoever_waits_shortens_a_lease_that_is_ahead_of_the_clock(backend) {
+        let (player, a, b) = three(backend).await;
+        load(backend, &a, &player).await;
+        backend.serve("/v1/worlds/w/open", &json!({"server_id": a, "opening": 1})).await.expect(200);
+        backend.execute("UPDATE player_leases SET lease_until = lease_until + 3600000").await;
+        backend.execute("UPDATE worlds SET lease_until = lease_until + 3600000").await;
+        assert!(lasts(backend, &b, &player).await <= 60_000);
+        let open = async || backend.serve("/v1/worlds/w/open", &json!({"server_id": b, "opening": 1})).await;
+        open().await.refused(409, "world_held");
+        // A minute later.
+        backend.execute("UPDATE player_leases SET lease_until = lease_until - 60000").await;
+        backend.execute("UPDATE worlds SET lease_until = lease_until - 60000").await;
+        assert_eq!(load(backend, &b, &player).await["epoch"], 2);
+        open().await.expect(200);
+    }
+
     async fn a_clock_that_was_set_back_keeps_nothing_else_alive(backend) {
         let guest = backend.guest("Ada").await;
         let (player, a, b) = (text(&guest["player_id"]), backend.server("A", json!({})).await, backend.server("B", json!({})).await);
@@ -286,6 +303,12 @@ on_both_databases! {
             "UPDATE player_leases SET wanted_at = wanted_at + 3600000",
             "UPDATE refresh_tokens SET expires_at = expires_at + 3600000, used_at = expires_at",
             "INSERT INTO idempotency_keys (key_hash, request_hash, player_id, created_at) SELECT 'k', 'r', 'p', seen_at FROM clock_seen",
+            "INSERT INTO seats (seat_id, server_id, expires_at) SELECT server_id, server_id, seen_at + 70000 FROM servers CROSS JOIN clock_seen",
+            "INSERT INTO matchmaking_tickets (ticket_id, scope, matchmaker, status, creator, party_size, players, created_at, expires_at, matched_at, ended_at) \
+             SELECT 't', 's', 'm', 'queued', 'c', 1, '[]', seen_at, seen_at + 120000, seen_at, seen_at FROM clock_seen",
+            "INSERT INTO matchmaking_matches (match_id, scope, matchmaker, status, details, tickets, seats, deadline) \
+             SELECT 'm', 's', 'm', 'placed', '{}', 1, 1, seen_at + 60000 FROM clock_seen",
+            "INSERT INTO used_tickets (jti, idempotency_key, expires_at) SELECT 'j', 'k', seen_at + 60000 FROM clock_seen",
         ] {
             backend.execute(moved).await;
         }
@@ -295,9 +318,21 @@ on_both_databases! {
             "SELECT COUNT(*) FROM refresh_tokens WHERE used_at > (SELECT seen_at FROM clock_seen)",
             "SELECT COUNT(*) FROM refresh_tokens WHERE expires_at > (SELECT seen_at FROM clock_seen) + 2592000000",
             "SELECT COUNT(*) FROM idempotency_keys WHERE created_at > (SELECT seen_at FROM clock_seen)",
+            "SELECT COUNT(*) FROM seats WHERE expires_at > (SELECT seen_at FROM clock_seen) + 70000",
+            "SELECT COUNT(*) FROM matchmaking_tickets WHERE expires_at > (SELECT seen_at FROM clock_seen) + 120000",
+            "SELECT COUNT(*) FROM matchmaking_tickets WHERE created_at > (SELECT seen_at FROM clock_seen)",
+            "SELECT COUNT(*) FROM matchmaking_tickets WHERE matched_at > (SELECT seen_at FROM clock_seen)",
+            "SELECT COUNT(*) FROM matchmaking_tickets WHERE ended_at > (SELECT seen_at FROM clock_seen)",
+            "SELECT COUNT(*) FROM matchmaking_matches WHERE deadline > (SELECT seen_at FROM clock_seen) + 60000",
         ] {
             assert_eq!(backend.count(ahead).await, 0, "{ahead}");
         }
+        for rows in ["SELECT COUNT(*) FROM seats", "SELECT COUNT(*) FROM matchmaking_tickets", "SELECT COUNT(*) FROM matchmaking_matches"] {
+            assert!(backend.count(rows).await > 0, "{rows}: shortened, not removed");
+        }
+        // A ticket of before can be used once the clock is there again, and only once.
+        let used = "SELECT COUNT(*) FROM used_tickets WHERE expires_at > (SELECT seen_at FROM clock_seen) + 3000000";
+        assert_eq!(backend.count(used).await, 1);
     }
 
     async fn of_eight_servers_one_is_given_the_player(backend) {

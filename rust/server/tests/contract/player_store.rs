@@ -93,6 +93,33 @@ on_both_databases! {
         assert_eq!(load(backend, &b, &player).await["documents"][0]["value"], json!({"at": "b"}));
     }
 
+    async fn a_player_has_so_many_documents(backend, |config| config.max_documents_per_player = 3) {
+        let (one, two) = (text(&backend.guest("1").await["player_id"]), text(&backend.guest("2").await["player_id"]));
+        let server = backend.server("Pond", json!({})).await;
+        load(backend, &server, &one).await;
+        load(backend, &server, &two).await;
+        let send = async |items: &[(&String, &str, i64)]| {
+            let item = |(player, key, sequence): &(&String, &str, i64)| {
+                let mut item = item(player, backend.epoch(player, 1), *sequence, &json!({"n": sequence}));
+                item["key"] = (*key).into();
+                item
+            };
+            let body = json!({"server_id": server, "items": items.iter().map(item).collect::<Vec<_>>()});
+            let saved = backend.serve("/v1/players/save", &body).await.expect(200);
+            let word = |result: &Value| text(result.get("code").unwrap_or(&result["outcome"]));
+            saved["results"].as_array().expect("list").iter().map(word).collect::<Vec<_>>()
+        };
+        let (fits, full) = ("applied", "too_many_documents");
+        // In one batch, in several, and beside another player who has room.
+        assert_eq!(send(&[(&one, "a", 1), (&one, "b", 2)]).await, [fits, fits]);
+        let batch = [(&two, "a", 1), (&one, "d", 3), (&one, "c", 4), (&one, "e", 5), (&one, "a", 6), (&one, "e", 7), (&two, "b", 2)];
+        assert_eq!(send(&batch).await, [fits, full, fits, full, fits, full, fits]);
+        assert_eq!(send(&[(&one, "d", 8)]).await, [full]);
+        assert_eq!(send(&[(&one, "c", 9), (&two, "c", 3), (&two, "d", 4)]).await, [fits, fits, full]);
+        assert_eq!(load(backend, &server, &one).await["documents"].as_array().expect("list").len(), 3);
+        assert_eq!(backend.count("SELECT COUNT(*) FROM documents").await, 6);
+    }
+
     async fn a_batch_is_judged_item_by_item(backend) {
         let (one, two) = (text(&backend.guest("1").await["player_id"]), text(&backend.guest("2").await["player_id"]));
         let server = backend.server("Pond", json!({})).await;

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use backend_server::database::Database;
+use backend_server::server_keys::{self, NewKey};
 use serde_json::{Value, json};
 
-use crate::harness::{Backend, on_both_databases, text};
+use crate::harness::{Backend, at_once, on_both_databases, text};
 use crate::room_follower::{Follower, listed, open, refusal};
 
 async fn beat(backend: &Backend, room_id: &str, sequence: u64, change: Value) {
@@ -254,6 +256,28 @@ on_both_databases! {
         assert_eq!(response.status(), 200);
         while response.chunk().await.expect("ends well").is_some() {}
         open(backend, "", &token, None).await.error_for_status().expect_err("the token has expired");
+    }
+
+    async fn a_stream_ends_when_its_follower_may_not_read_any_more(backend) {
+        let (ada, bea, cleo) = (backend.guest("Ada").await, backend.guest("Bea").await, backend.guest("Cleo").await);
+        let database = Database::open(backend.database()).await.expect("opens");
+        let new = NewKey { game: "default".into(), environment: "live".into(), label: "revoked".into() };
+        let made = server_keys::create(&database, &new).await.expect("made");
+        let mut streams = Vec::new();
+        for token in [text(&ada["access_token"]), text(&bea["access_token"]), made.key.clone(), text(&cleo["access_token"]), backend.key.clone()] {
+            let response = open(backend, "", &token, None).await;
+            assert_eq!(response.status(), 200);
+            streams.push(response);
+        }
+        backend.post("/v1/auth/logout-everywhere", "", &json!({"refresh_token": ada["refresh_token"]})).await.expect(204);
+        backend.execute_with("UPDATE players SET banned_at = 1 WHERE player_id = $1", &text(&bea["player_id"])).await;
+        server_keys::revoke(&database, &made.key_id).await.expect("revoked");
+        database.close().await;
+        let ends = streams.into_iter().map(|mut stream| async move {
+            let end = async { while stream.chunk().await.expect("ends well").is_some() {} };
+            tokio::time::timeout(Duration::from_secs(20), end).await.is_ok()
+        });
+        assert_eq!(at_once(ends).await, [true, true, true, false, false]);
     }
 }
 

@@ -187,6 +187,11 @@ on_both_databases! {
             assert_eq!(refused.field(), "display_name", "{name:?}");
             let server = json!({"instance_id": "i", "name": name, "address": "a", "port": 1, "max_players": 1});
             assert_eq!(backend.serve("/v1/servers", &server).await.field(), "name", "{name:?}");
+            // A game shows these in its list of rooms.
+            if name.chars().any(|letter| letter != '\u{2800}') {
+                let server = json!({"instance_id": "i", "name": "Pond", "address": "a", "port": 1, "max_players": 1, "attributes": {"motd": name}});
+                assert_eq!(backend.serve("/v1/servers", &server).await.field(), "attributes.motd", "{name:?}");
+            }
         }
         assert_eq!(backend.guest("Zoe\u{308}").await["display_name"], "Zo\u{eb}");
         let room = backend.server("Caf\u{65}\u{301}", json!({})).await;

@@ -68,6 +68,31 @@ fn the_store_of_a_freed_node_is_part_of_the_shutdown() -> Result<()> {
 }
 
 #[test]
+fn the_world_of_a_freed_node_is_part_of_the_shutdown() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut backend = Backend::start()?;
+    let launch = world::launch("Keeper", &backend.url(), &backend, folder.path())?;
+    let mut server = launch.env("BACKEND_SHUTDOWN_GRACE_SECONDS", "4").start()?;
+    server.ask(&json!({ "do": "register" }))?;
+    world::open(&mut server)?;
+    world::flush(&mut server)?;
+    backend.kill()?;
+    world::save(&mut server, "stone")?;
+    server.ask(&json!({ "do": "free_world" }))?;
+    server.godot().signal(Signal::TERM)?;
+    ends_with(&mut server, 75)?;
+    summary(&server)?.has_all(&[("left_in_journal", "3"), ("unsaved", "0"), ("exit_code", "75")])?;
+
+    backend.resume()?;
+    let mut next = world::start("Keeper", &backend, folder.path())?;
+    world::open(&mut next)?;
+    for name in world::NAMES {
+        ensure!(world::load(&mut next, name)?["text"] == "stone", "{name} is not what was acknowledged");
+    }
+    world::stop(next)
+}
+
+#[test]
 fn a_world_that_is_not_open_yet_owes_what_an_earlier_run_left() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let mut backend = Backend::start()?;

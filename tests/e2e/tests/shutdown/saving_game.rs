@@ -58,6 +58,13 @@ fn a_game_that_saves_at_each_frame_leaves_in_good_order() -> Result<()> {
         ("deregistered", "true"),
     ])?;
 
+    // What was saved after the last collection, all players at each frame. The game was told about each, and goes on while the line
+    // is written.
+    let refused: usize = summary.1.get("refused").context("no refused=")?.parse()?;
+    let told = server.log().lines().iter().filter(|line| line.contains("EVENT save_failed")).count();
+    ensure!(refused >= players.len(), "too little was refused: {}", summary.0);
+    ensure!(refused <= told, "{refused} were refused, and the game was told about {told}");
+
     let line = server.log().wait_for("EVENT collected round=")?;
     let collected: i64 = line.rsplit('=').next().context("no round")?.parse()?;
     let api = backend.api()?;
@@ -95,4 +102,27 @@ fn flush_and_release_end_while_the_game_goes_on_saving() -> Result<()> {
     ensure!(taken.held.is_empty(), "still leased: {taken:?}");
     server.godot().signal(Signal::TERM)?;
     server.godot().finish(0)
+}
+
+#[test]
+fn a_refused_save_is_logged_where_nobody_listens() -> Result<()> {
+    let backend = Backend::start()?;
+    let launch = fixture::server("Deaf", &backend.url(), &backend.server_key_file())?;
+    let mut server = launch.arg("--save-failed=ignored").start()?;
+    server.ask(&json!({ "do": "register" }))?;
+    let player = backend.api()?.log_in("Ada")?;
+    // Never loaded.
+    server.ask(&json!({ "do": "save_unloaded", "player_id": player.id(), "value": { "n": 1 } }))?;
+    let line = server.log().wait_for("a save was refused")?;
+    ensure!(line.contains("not_loaded") && line.contains(player.id()), "{line}");
+    // A node is no document. Another one: of each, there is a line a minute.
+    server.ask(&json!({ "do": "load_players", "player_ids": [player.id()] }))?;
+    let seen = server.log().len();
+    server.ask(&json!({ "do": "save_node" }))?;
+    let line = server.log().wait_after(seen, "a save was refused")?;
+    ensure!(line.contains("invalid_field") && line.contains(player.id()), "{line}");
+    ensure!(!server.log().contains("EVENT save_failed"), "somebody listens");
+    server.godot().signal(Signal::TERM)?;
+    server.godot().finish(0)?;
+    summary(&server)?.has_all(&[("refused", "2"), ("unsaved", "0"), ("exit_code", "0")])
 }

@@ -8,8 +8,9 @@ use std::task::{Context, Poll};
 use axum::body::{Bytes, HttpBody};
 use http_body::Frame;
 use tokio::sync::mpsc::Receiver;
+use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::admission::Place;
 use super::event_stream::EventStream;
@@ -17,8 +18,9 @@ use super::event_stream::EventStream;
 /// The events of one follower. Written here rather than with axum's `Sse`, which copies each event for each follower.
 pub struct EventBody {
     unsent: Arc<Mutex<Option<Unsent>>>,
-    ends_at: Pin<Box<Sleep>>,
-    /// Ends the stream of a follower that takes nothing.
+    /// Completes when the stream ends.
+    ended: oneshot::Receiver<()>,
+    /// Ends the stream, also of a follower that takes nothing.
     end: AbortHandle,
 }
 
@@ -31,18 +33,30 @@ struct Unsent {
 }
 
 impl EventBody {
-    pub fn new(stream: EventStream, place: Place, ends_at: Instant) -> Self {
+    /// Ends at `ends_at`, or earlier when `is_lost` completes: the follower may not read the list any more.
+    pub fn new(
+        stream: EventStream,
+        place: Place,
+        ends_at: Instant,
+        is_lost: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
         let EventStream { first, later } = stream;
         let unsent = Arc::new(Mutex::new(Some(Unsent { first: Some(first), later, _place: place })));
         let held = Arc::downgrade(&unsent);
         // Of a follower that takes nothing, the body is neither polled nor dropped: in HTTP/2, other streams keep its connection.
+        let (ending, ended) = oneshot::channel();
         let end = tokio::spawn(async move {
-            sleep_until(ends_at).await;
+            tokio::select! {
+                () = sleep_until(ends_at) => {}
+                () = is_lost => {}
+            }
             if let Some(held) = held.upgrade() {
                 lock(&held).take();
             }
+            // Wakes who waits for the next event.
+            drop(ending);
         });
-        Self { unsent, ends_at: Box::pin(sleep_until(ends_at)), end: end.abort_handle() }
+        Self { unsent, ended, end: end.abort_handle() }
     }
 }
 
@@ -60,9 +74,10 @@ impl HttpBody for EventBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let has_ended = self.ends_at.as_mut().poll(context).is_ready();
-        let mut unsent = lock(&self.unsent);
-        if has_ended {
+        let Self { unsent, ended, .. } = &mut *self;
+        let mut unsent = lock(unsent);
+        // Not after it has completed: then nothing is left to send.
+        if unsent.is_some() && Pin::new(ended).poll(context).is_ready() {
             unsent.take();
         }
         let Some(Unsent { first: begin, later, .. }) = unsent.as_mut() else { return Poll::Ready(None) };
@@ -102,7 +117,8 @@ mod tests {
         let (sender, later) = channel(1);
         let first = Box::new(std::iter::repeat(Bytes::from_static(b"room")));
         let place = followers.admit(&Config::default()).expect("a place");
-        (EventBody::new(EventStream { first, later }, place, Instant::now() + lasts), sender)
+        let is_lost = std::future::pending();
+        (EventBody::new(EventStream { first, later }, place, Instant::now() + lasts, is_lost), sender)
     }
 
     fn next(body: &mut EventBody) -> Poll<bool> {
