@@ -8,6 +8,8 @@ pub enum Failpoint {
     EarlyAck,
     /// A save is repeated under a new number.
     FreshSequence,
+    /// Nothing is sent again when the backend's database went back.
+    NoResend,
 }
 
 impl Failpoint {
@@ -16,6 +18,8 @@ impl Failpoint {
         let built = match self {
             Self::EarlyAck => cfg!(feature = "failpoint-early-ack"),
             Self::FreshSequence => cfg!(feature = "failpoint-fresh-sequence"),
+            // Simulations only.
+            Self::NoResend => false,
         };
         #[cfg(feature = "test-util")]
         let built = built || ACTIVE.get() == Some(self);

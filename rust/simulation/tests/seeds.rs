@@ -14,7 +14,7 @@ const FEW: u64 = 50;
 /// Of many seeds every so many is played twice.
 const TWICE: u64 = 16;
 /// Seeds within which an active failpoint has to be noticed.
-const CONTROL: u64 = 500;
+const CONTROL: u64 = 2_000;
 /// Stack of a thread that plays: unoptimised futures are large.
 const STACK: usize = 8 * 1024 * 1024;
 
@@ -189,4 +189,9 @@ fn an_early_acknowledgement_is_noticed() {
 #[test]
 fn a_repetition_under_a_fresh_number_is_noticed() {
     noticed_within(Failpoint::FreshSequence);
+}
+
+#[test]
+fn a_database_that_went_back_for_good_is_noticed() {
+    noticed_within(Failpoint::NoResend);
 }

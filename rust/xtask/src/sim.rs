@@ -14,8 +14,11 @@ use crate::workspace;
 /// The test that plays what the environment says.
 const TEST: &str = "every_seed_keeps_the_promises_and_is_repeatable";
 /// The tests that the failpoints are noticed.
-const CONTROLS: [&str; 2] =
-    ["an_early_acknowledgement_is_noticed", "a_repetition_under_a_fresh_number_is_noticed"];
+const CONTROLS: [&str; 3] = [
+    "an_early_acknowledgement_is_noticed",
+    "a_repetition_under_a_fresh_number_is_noticed",
+    "a_database_that_went_back_for_good_is_noticed",
+];
 /// Seeds of one run of all tests.
 const STAGE_SEEDS: u64 = 6_000;
 /// Bounds for a build and for a run that hang.

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::player::{Dirty, Document, Player, RecoveredSave, Revision};
 use super::state::{Release, StoreState};
 use super::uploader::Sent;
+use crate::failpoints::Failpoint;
 
 /// Everything is sent again once for all that is noticed within this time.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
@@ -25,6 +26,9 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 impl StoreState {
     /// Sends again what the backend said it has of a player's present lease, under the same numbers.
     pub fn resend(&mut self, player_id: &str, now: Instant) {
+        if Failpoint::NoResend.is_active() {
+            return;
+        }
         let Some(player) = self.players.get_mut(player_id).filter(|player| !player.lost) else { return };
         for (key, document) in &mut player.documents {
             if document.dirty.is_some() || document.committed_sequence == 0 {
@@ -119,6 +123,9 @@ impl StoreState {
     /// The backend lacks what it had confirmed of a player who is being released: it is sent again, and the lease stays until
     /// that has arrived. False if nothing is known of it, or it was sent again already.
     pub fn keep_for_resending(&mut self, player_id: &str) -> bool {
+        if Failpoint::NoResend.is_active() {
+            return false;
+        }
         let Some((id, release)) = self.releases.remove_entry(player_id) else { return false };
         let Release { epoch, player } = release;
         let has_player = player.is_some();
