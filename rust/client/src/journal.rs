@@ -40,7 +40,7 @@ mod file;
 mod folder;
 mod format;
 pub(crate) mod origin;
-mod stamp;
+mod ownership;
 mod statements;
 mod volume;
 

@@ -20,6 +20,13 @@ use crate::database::{Database, Transaction, rfc3339};
 use crate::http::{ApiResult, JsonBody};
 use crate::state::AppState;
 
+/// Who sends saves.
+pub(crate) struct Sender<'a> {
+    /// The line of its key.
+    pub key_hash: &'a str,
+    pub server_id: &'a str,
+}
+
 /// Acquires the leases of players, unless another server holds them, and returns their documents.
 #[utoipa::path(post, path = "/v1/players/load", operation_id = "players_load", tag = "player store", request_body = LoadPlayers, security(("server_key" = [])),
     responses((status = 200, body = LoadedPlayers), (status = 404, body = Problem), (status = "4XX", body = Problem)))]

@@ -3,12 +3,12 @@
 //! Only a server of its own backend takes a damaged file away, once the saves in it that can still be read are in its own
 //! journal. The file of another backend stays where it is. Whose it is, is known
 //!
-//! 1. from its stamp, if that is proven by its checksum, or would be if it named us;
+//! 1. from its ownership, if that is proven by its checksum, or would be if it named us;
 //! 2. from its rows: each has a checksum over the backend, and all rows of a file are of one backend;
-//! 3. if there is no row, from the name in a stamp that is not proven;
+//! 3. if there is no row, from the name in an ownership that is not proven;
 //! 4. otherwise it has rows that are none of ours, and is taken for another one's.
 //!
-//! Where there is neither a stamp nor a row that can be read, nobody will ever know. Such a file is kept aside by whoever
+//! Where there is neither an ownership nor a row that can be read, nobody will ever know. Such a file is kept aside by whoever
 //! meets it first: nobody loses a save that could be sent, and a person learns of it.
 //!
 //! What is kept aside and was not read as a whole may have saves that were acknowledged: a server that is not listed counts it
@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use super::commit_counter::counter_path;
 use super::file::{JournalFile, close, connect, from_sqlx, with_ending};
 use super::format::{self, Found};
-use super::stamp::{FoundStamp, format_of_tables};
+use super::ownership::{FoundOwnership, format_of_tables};
 use super::{Changes, JournalError, Record, Recovered};
 use crate::platform::database_check::schema_damage;
 use crate::platform::private_files::sync_folder;
@@ -35,7 +35,7 @@ const SALVAGED: &str = "damaged-salvaged-";
 struct Remains {
     /// The format of the tables.
     format: i64,
-    stamp: Option<FoundStamp>,
+    ownership: Option<FoundOwnership>,
     rows: Vec<Found>,
     /// No row is where it cannot be read.
     is_complete: bool,
@@ -54,7 +54,7 @@ enum Owner {
 
 impl Remains {
     const fn unreadable() -> Self {
-        Self { format: 0, stamp: None, rows: Vec::new(), is_complete: false }
+        Self { format: 0, ownership: None, rows: Vec::new(), is_complete: false }
     }
 
     /// Reads on past whatever is damaged.
@@ -67,13 +67,13 @@ impl Remains {
                 return Ok(Self::unreadable());
             }
             let format = format_of_tables(connection).await?;
-            let stamp = match format {
+            let ownership = match format {
                 0 | 1 => None,
                 // One that cannot be read proves nothing.
-                _ => FoundStamp::read(connection, format).await.ok().flatten(),
+                _ => FoundOwnership::read(connection, format).await.ok().flatten(),
             };
             let (rows, damage) = format::rows(connection, format).await;
-            Ok(Self { format, stamp, rows, is_complete: damage.is_none() })
+            Ok(Self { format, ownership, rows, is_complete: damage.is_none() })
         };
         let read = read.await;
         close(connection, path).await;
@@ -81,7 +81,7 @@ impl Remains {
     }
 
     fn owner(&self, backend: Option<&str>) -> Owner {
-        let named = self.stamp.as_ref().map(FoundStamp::backend);
+        let named = self.ownership.as_ref().map(FoundOwnership::backend);
         // What nobody claims is whoever's comes first.
         let is_ours = |named: Option<&[u8]>| named.is_none() || named == backend.map(str::as_bytes);
         let another = || {
@@ -89,18 +89,18 @@ impl Remains {
             Owner::Another(name.unwrap_or_else(|| "its name cannot be read".to_owned()))
         };
         let is_named_ours = named.is_some_and(is_ours);
-        if let Some(stamp) = &self.stamp {
-            if stamp.is_proven() {
+        if let Some(ownership) = &self.ownership {
+            if ownership.is_proven() {
                 return if is_named_ours { Owner::Us } else { another() };
             }
-            if stamp.is_sound_for(backend.map(str::as_bytes)) {
+            if ownership.is_sound_for(backend.map(str::as_bytes)) {
                 return Owner::Us;
             }
         }
         if self.format == 1 || self.rows.iter().any(|row| is_saved_for(row, backend)) {
             return Owner::Us;
         }
-        match &self.stamp {
+        match &self.ownership {
             None if self.rows.is_empty() => Owner::Unknown,
             Some(_) if self.rows.is_empty() && is_named_ours => Owner::Us,
             _ => another(),
@@ -124,8 +124,11 @@ impl Remains {
 
     /// How many saves there are that may be sent one day, for whichever backend.
     fn count(&self) -> usize {
-        let named =
-            self.stamp.as_ref().and_then(FoundStamp::backend).and_then(|name| str::from_utf8(name).ok());
+        let named = self
+            .ownership
+            .as_ref()
+            .and_then(FoundOwnership::backend)
+            .and_then(|name| str::from_utf8(name).ok());
         let counts = |row: &&Found| named.is_none() || is_saved_for(row, named);
         self.rows.iter().filter(counts).count()
     }

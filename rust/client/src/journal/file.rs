@@ -13,7 +13,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
 use super::commit_counter::CommitCounter;
 use super::format::{self, FORMAT, TABLES};
 use super::origin::FileIdentity;
-use super::stamp::{FoundStamp, Stamp, format_of_tables};
+use super::ownership::{FoundOwnership, Ownership, format_of_tables};
 use super::statements::{begin, commit, insert, set_aside, write_changes};
 use super::{Changes, JournalError, Record};
 use crate::platform::database_check::{damage, open_with};
@@ -42,7 +42,7 @@ pub struct JournalFile {
     counter: CommitCounter,
     format: i64,
     /// Whose saves it has, and the number of the last commit.
-    stamp: Stamp,
+    ownership: Ownership,
     /// Commits that were acknowledged and are not there.
     pub missing: i64,
     /// Its tables are those of this format, and it says whose it is.
@@ -75,10 +75,13 @@ impl JournalFile {
     pub async fn open(path: &Path) -> Result<Self, JournalError> {
         let new = prepare_database(path).map_err(|error| from_io(path, &error))?;
         let (mut connection, format) = connect(path).await?;
-        let stamp =
-            if new { Ok(Stamp::default()) } else { checked_stamp(&mut connection, path, format).await };
-        let stamp = match stamp {
-            Ok(stamp) => stamp,
+        let ownership = if new {
+            Ok(Ownership::default())
+        } else {
+            checked_ownership(&mut connection, path, format).await
+        };
+        let ownership = match ownership {
+            Ok(ownership) => ownership,
             Err(error) => {
                 // Whoever looks into a damaged file next needs its lock.
                 close(connection, path).await;
@@ -93,15 +96,15 @@ impl JournalFile {
             log_identity: None,
             counter,
             format,
-            missing: if new { 0 } else { (counted - stamp.commits).max(0) },
-            stamp: Stamp { commits: stamp.commits.max(counted), ..stamp },
+            missing: if new { 0 } else { (counted - ownership.commits).max(0) },
+            ownership: Ownership { commits: ownership.commits.max(counted), ..ownership },
             claimed: false,
         })
     }
 
     /// Whose saves it has. `None`: nobody said so yet, or a backend that does not tell.
     pub fn backend(&self) -> Option<&str> {
-        self.stamp.backend.as_deref()
+        self.ownership.backend.as_deref()
     }
 
     /// What it says is proven by a checksum.
@@ -109,9 +112,9 @@ impl JournalFile {
         self.format >= FORMAT
     }
 
-    /// The stamp as of the next commit.
-    fn next_stamp(&self) -> Stamp {
-        Stamp { commits: self.stamp.commits + 1, ..self.stamp.clone() }
+    /// The ownership as of the next commit.
+    fn next_ownership(&self) -> Ownership {
+        Ownership { commits: self.ownership.commits + 1, ..self.ownership.clone() }
     }
 
     fn failed(&self, error: &sqlx::Error) -> JournalError {
@@ -130,7 +133,7 @@ impl JournalFile {
         }
         for row in rows {
             let rowid = row.rowid;
-            match row.record(self.format, self.stamp.backend.as_deref()) {
+            match row.record(self.format, self.ownership.backend.as_deref()) {
                 Some(record) => left.saves.push(record),
                 None => left.damaged.push(rowid),
             }
@@ -146,7 +149,7 @@ impl JournalFile {
 
     /// Whether its lock proves that whoever wrote to it is dead.
     fn is_proof(&self) -> bool {
-        self.stamp.origin.as_deref() == Some(&*self.identity.origin(&self.path))
+        self.ownership.origin.as_deref() == Some(&*self.identity.origin(&self.path))
     }
 
     /// Ids of the processes that used the file.
@@ -161,10 +164,10 @@ impl JournalFile {
     /// finds them. Ids of processes that may be running elsewhere are forgotten.
     pub async fn claim(&mut self, backend: Option<&str>) -> Result<(), JournalError> {
         let left = self.left().await?;
-        let stamp = Stamp {
+        let ownership = Ownership {
             backend: backend.map(str::to_owned),
             origin: Some(self.identity.origin(&self.path)),
-            commits: self.stamp.commits + 1,
+            commits: self.ownership.commits + 1,
         };
         let claimed = async {
             begin(&mut self.connection).await?;
@@ -184,20 +187,20 @@ impl JournalFile {
                 sqlx::query(table).execute(&mut self.connection).await?;
             }
             set_aside(&mut self.connection, &left.damaged).await?;
-            if !left.saves.is_empty() && (self.format < 2 || self.stamp.backend != stamp.backend) {
+            if !left.saves.is_empty() && (self.format < 2 || self.ownership.backend != ownership.backend) {
                 sqlx::query("DELETE FROM saves").execute(&mut self.connection).await?;
-                insert(&mut self.connection, &left.saves, backend, stamp.commits).await?;
+                insert(&mut self.connection, &left.saves, backend, ownership.commits).await?;
             }
             if !left.unproven_ids.is_empty() {
                 sqlx::query("DELETE FROM servers").execute(&mut self.connection).await?;
             }
-            stamp.write(&mut self.connection).await?;
+            ownership.write(&mut self.connection).await?;
             let format = format!("PRAGMA user_version = {FORMAT}");
             sqlx::query(AssertSqlSafe(format)).execute(&mut self.connection).await?;
             commit(&mut self.connection).await
         };
         let claimed = claimed.await;
-        self.ended(claimed, stamp).await?;
+        self.ended(claimed, ownership).await?;
         (self.format, self.claimed) = (FORMAT, true);
         self.log_identity = Some(self.log().map_err(|error| from_io(&self.path, &error))?);
         // The commit made the file durable, not its name in the folder. Also when it is not new: whoever made it may have
@@ -220,25 +223,25 @@ impl JournalFile {
             Err(JournalError::Full(_)) if self.take_log_in().await => self.try_write(changes).await?,
             written => written?,
         }
-        if self.stamp.commits % COMMITS_BETWEEN_LOOKS == 0 {
+        if self.ownership.commits % COMMITS_BETWEEN_LOOKS == 0 {
             self.give_pages_back().await;
         }
         Ok(())
     }
 
     async fn try_write(&mut self, changes: &Changes) -> Result<(), JournalError> {
-        let stamp = self.next_stamp();
-        let written = write_changes(&mut self.connection, changes, &stamp).await;
-        self.ended(written, stamp).await?;
+        let ownership = self.next_ownership();
+        let written = write_changes(&mut self.connection, changes, &ownership).await;
+        self.ended(written, ownership).await?;
         self.check_place()
     }
 
-    /// A transaction has ended, with this stamp if it was committed.
-    async fn ended(&mut self, outcome: sqlx::Result<()>, stamp: Stamp) -> Result<(), JournalError> {
+    /// A transaction has ended, with this ownership if it was committed.
+    async fn ended(&mut self, outcome: sqlx::Result<()>, ownership: Ownership) -> Result<(), JournalError> {
         match outcome {
             Ok(()) => {
-                self.counter.note(stamp.commits);
-                self.stamp = stamp;
+                self.counter.note(ownership.commits);
+                self.ownership = ownership;
                 Ok(())
             }
             Err(error) => {
@@ -262,17 +265,17 @@ impl JournalFile {
 
     /// Forgets everything but rows that are damaged.
     pub async fn clear(&mut self) -> Result<(), JournalError> {
-        let stamp = self.next_stamp();
+        let ownership = self.next_ownership();
         let cleared = async {
             begin(&mut self.connection).await?;
             for statement in ["DELETE FROM saves", "DELETE FROM servers"] {
                 sqlx::query(statement).execute(&mut self.connection).await?;
             }
             match self.format {
-                FORMAT => stamp.note_commit(&mut self.connection).await?,
+                FORMAT => ownership.note_commit(&mut self.connection).await?,
                 2 => {
                     sqlx::query("UPDATE journal SET commits = $1")
-                        .bind(stamp.commits)
+                        .bind(ownership.commits)
                         .execute(&mut self.connection)
                         .await?;
                 }
@@ -281,7 +284,7 @@ impl JournalFile {
             commit(&mut self.connection).await
         };
         let cleared = cleared.await;
-        self.ended(cleared, stamp).await
+        self.ended(cleared, ownership).await
     }
 
     /// Gives disk space back, and makes the number of the last commit durable.
@@ -375,12 +378,12 @@ pub async fn close(connection: SqliteConnection, path: &Path) {
     }
 }
 
-/// Checks a file that is there, and gives its stamp. `header`: the format that its header says.
-async fn checked_stamp(
+/// Checks a file that is there, and gives its ownership. `header`: the format that its header says.
+async fn checked_ownership(
     connection: &mut SqliteConnection,
     path: &Path,
     header: i64,
-) -> Result<Stamp, JournalError> {
+) -> Result<Ownership, JournalError> {
     let failed = |error: sqlx::Error| from_sqlx(path, &error);
     let damaged = |why: String| JournalError::Damaged(format!("{}: {why}", path.display()));
     let newer = || JournalError::Newer { path: path.display().to_string(), format: header, known: FORMAT };
@@ -389,20 +392,20 @@ async fn checked_stamp(
         return Err(if header > FORMAT { newer() } else { damaged(damage) });
     }
     let tables = format_of_tables(connection).await.map_err(failed)?;
-    let stamp = match tables {
+    let ownership = match tables {
         0 | 1 => None,
-        _ => FoundStamp::read(connection, tables).await.map_err(failed)?,
+        _ => FoundOwnership::read(connection, tables).await.map_err(failed)?,
     };
-    let sound = stamp.as_ref().and_then(FoundStamp::sound);
+    let sound = ownership.as_ref().and_then(FoundOwnership::sound);
     let contradicts =
         || damaged(format!("its header says format {header}, its tables are of format {tables}"));
     match (header, sound) {
-        (header, _) if header == tables && tables < 2 => Ok(Stamp::default()),
-        (header, Some(stamp)) if header == tables => Ok(stamp),
+        (header, _) if header == tables && tables < 2 => Ok(Ownership::default()),
+        (header, Some(ownership)) if header == tables => Ok(ownership),
         (header, None) if header == tables => {
             Err(damaged("the row that says whose saves it has was changed".into()))
         }
-        // A later format says so in its stamp as well, so that this one's is not what was written.
+        // A later format says so in its ownership as well, so that this one's is not what was written.
         (header, sound) if header > FORMAT && (tables == 0 || tables == FORMAT && sound.is_none()) => {
             Err(newer())
         }

@@ -6,8 +6,8 @@ use sqlx::{AssertSqlSafe, Row};
 use super::Record;
 use crate::player_store::RawJson;
 
-/// Version of the tables, in the file's `user_version` and in its stamp. 1: without checksums, commits and the backend's
-/// identity. 2: the stamp has no checksum.
+/// Version of the tables, in the file's `user_version` and in its ownership. 1: without checksums, commits and the backend's
+/// identity. 2: the ownership has no checksum.
 pub const FORMAT: i64 = 3;
 /// Most rows of one statement: each statement is a trip to SQLite's thread and back.
 pub const ROWS: usize = 64;
@@ -18,7 +18,7 @@ pub const TABLES: [&str; 4] = [
      epoch INTEGER NOT NULL, sequence INTEGER NOT NULL, value TEXT NOT NULL, \
      commit_number INTEGER NOT NULL, checksum INTEGER NOT NULL, PRIMARY KEY (player_id, document_key, epoch))",
     "CREATE TABLE IF NOT EXISTS servers (server_id TEXT PRIMARY KEY)",
-    // The stamp: whose saves these are, which file this is, and the number of the last commit.
+    // The ownership: whose saves these are, which file this is, and the number of the last commit.
     "CREATE TABLE IF NOT EXISTS journal (id INTEGER PRIMARY KEY CHECK (id = 1), backend TEXT, origin TEXT NOT NULL, \
      commits INTEGER NOT NULL, format INTEGER NOT NULL DEFAULT 0, checksum INTEGER NOT NULL DEFAULT 0)",
     // Rows that are not what was written, for a person.

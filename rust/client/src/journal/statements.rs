@@ -4,7 +4,7 @@ use sqlx::AssertSqlSafe;
 use sqlx::sqlite::SqliteConnection;
 
 use super::format::{self, ROWS};
-use super::stamp::Stamp;
+use super::ownership::Ownership;
 use super::{Changes, Record};
 
 pub async fn begin(connection: &mut SqliteConnection) -> sqlx::Result<()> {
@@ -60,14 +60,14 @@ pub async fn insert(
     Ok(())
 }
 
-/// Does all of `changes`, as the commit that `stamp` counts.
+/// Does all of `changes`, as the commit that `ownership` counts.
 pub async fn write_changes(
     connection: &mut SqliteConnection,
     changes: &Changes,
-    stamp: &Stamp,
+    ownership: &Ownership,
 ) -> sqlx::Result<()> {
     begin(connection).await?;
-    insert(connection, &changes.saves, stamp.backend.as_deref(), stamp.commits).await?;
+    insert(connection, &changes.saves, ownership.backend.as_deref(), ownership.commits).await?;
     for settled in changes.settled.chunks(ROWS) {
         // The order of the join is given, so that rows of `saves` are found by its key.
         let sql = format!(
@@ -94,7 +94,7 @@ pub async fn write_changes(
             .execute(&mut *connection)
             .await?;
     }
-    stamp.note_commit(connection).await?;
+    ownership.note_commit(connection).await?;
     commit(connection).await
 }
 

@@ -4,14 +4,11 @@ use backend_matchmaking::Match;
 use backend_protocol::matchmaking::MatchmakingStatus;
 use sqlx::{AssertSqlSafe, Row};
 
-use super::settings::Matchmaker;
+use super::settings::{Matchmaker, SEAT_MS};
 use super::{optional, placement, tickets};
 use crate::database::Transaction;
 use crate::http::ApiResult;
 use crate::state::AppState;
-
-/// Seats are held this long for players who are on their way.
-pub const SEAT_MS: i64 = 60_000;
 
 /// Moves the matches of a matchmaker on.
 pub async fn advance(state: &AppState, tx: &mut Transaction, matchmaker: &Matchmaker) -> ApiResult<()> {

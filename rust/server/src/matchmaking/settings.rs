@@ -9,7 +9,9 @@ use serde::Deserialize;
 
 use crate::config::InvalidSetting;
 use crate::http::{ApiError, ApiResult};
-use crate::matchmaking::proposals::SEAT_MS;
+
+/// Seats are held this long for players who are on their way.
+pub const SEAT_MS: i64 = 60_000;
 
 /// The rooms that matches are placed in.
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -9,8 +9,7 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, AssertSqlSafe, Executor, Row};
 use uuid::Uuid;
 
-use super::saves::Sender;
-use super::{leases, object};
+use super::{Sender, leases, object};
 use crate::auth::extractors::ServerAuth;
 use crate::database::{Transaction, rfc3339};
 use crate::http::{ApiError, ApiResult, JsonBody};

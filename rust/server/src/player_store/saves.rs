@@ -11,7 +11,7 @@ use backend_protocol::{Code, MAX_SAVE_BODY_BYTES, Problem};
 use sqlx::{AssertSqlSafe, Row};
 
 use super::leases::EpochStatus;
-use super::{conflicts, leases};
+use super::{Sender, conflicts, leases};
 use crate::auth::extractors::ServerAuth;
 use crate::database::Transaction;
 use crate::http::{ApiResult, JsonBody};
@@ -97,13 +97,6 @@ fn batches<'a>(order: &'a [usize], items: &[SaveItem]) -> Vec<&'a [usize]> {
 
 /// How many items a statement takes: few numbers, so that each of the statements stays prepared.
 const BATCH_SIZES: [usize; 4] = [100, 25, 5, 1];
-
-/// The sender of a batch.
-pub(crate) struct Sender<'a> {
-    /// The line of its key.
-    pub key_hash: &'a str,
-    pub server_id: &'a str,
-}
 
 /// Applies those whose epoch is current and whose sequence is new, in one statement. Which server of the line of keys that
 /// holds the player sends them does not matter: an epoch is given to one holder only, and what that one could not deliver

@@ -1,4 +1,4 @@
-//! A header and a stamp that are not what was written.
+//! A header and an ownership that are not what was written.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -98,7 +98,7 @@ async fn a_flipped_bit_of_the_header_deletes_nothing() {
 }
 
 #[tokio::test]
-async fn a_flipped_bit_of_the_stamp_costs_nothing() {
+async fn a_flipped_bit_of_the_ownership_costs_nothing() {
     let (place, sound) = journal().await;
     let file = place.path().join("journal-0.db");
     let mut connection = SqliteConnectOptions::new().filename(&file).connect().await.expect("opens");
@@ -162,7 +162,7 @@ async fn a_damaged_file_of_the_second_format_is_told_from_a_later_one_too() {
             assert!(is_recovered(&bytes, beside, &case).await, "{case}");
         }
     }
-    // Nothing proves its stamp, but its rows do.
+    // Nothing proves its ownership, but its rows do.
     execute(&file, "UPDATE journal SET backend = 'q'").await;
     let bytes = fs::read(&file).expect("a file");
     for beside in [false, true] {

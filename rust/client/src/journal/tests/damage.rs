@@ -278,7 +278,7 @@ async fn a_file_of_the_first_format_is_read() {
 async fn a_file_of_a_later_format_is_left_alone() {
     let folder = killed(3, true).await;
     let file = folder.path().join("journal-0.db");
-    // It says so in its stamp, too.
+    // It says so in its ownership, too.
     execute(&file, "PRAGMA user_version = 4").await;
     execute(&file, "UPDATE journal SET format = 4, checksum = 7").await;
     let bytes = fs::read(&file).expect("a file");

@@ -75,7 +75,7 @@ async fn a_damaged_journal_of_another_backend_waits_for_its_own() {
 }
 
 #[tokio::test]
-async fn a_changed_stamp_makes_nobody_the_owner() {
+async fn a_changed_ownership_makes_nobody_the_owner() {
     let (folder, file) = journal().await;
     // To the very name of the other one.
     execute(&file, "UPDATE journal SET backend = 'b'").await;

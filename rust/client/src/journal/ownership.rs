@@ -11,7 +11,7 @@ use super::format::FORMAT;
 
 /// Whose saves a file has, which file it is, and how many commits it has seen.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Stamp {
+pub struct Ownership {
     /// `None`: nobody said so yet, or a backend that does not tell.
     pub backend: Option<String>,
     /// What the file remembers itself by.
@@ -22,7 +22,7 @@ pub struct Stamp {
 
 /// The row as it was found.
 #[derive(Debug)]
-pub struct FoundStamp {
+pub struct FoundOwnership {
     backend: Option<Vec<u8>>,
     origin: Option<Vec<u8>>,
     commits: i64,
@@ -30,7 +30,7 @@ pub struct FoundStamp {
     proof: Option<(i64, i64)>,
 }
 
-impl Stamp {
+impl Ownership {
     /// Writes the row.
     pub async fn write(&self, connection: &mut SqliteConnection) -> sqlx::Result<()> {
         sqlx::query(
@@ -81,7 +81,7 @@ fn checksum(backend: Option<&[u8]>, origin: &[u8], commits: i64) -> i64 {
     hasher.finalize().into()
 }
 
-impl FoundStamp {
+impl FoundOwnership {
     /// Reads the row; `None` if there is none. `tables` is the format of the tables.
     pub async fn read(connection: &mut SqliteConnection, tables: i64) -> sqlx::Result<Option<Self>> {
         let proof = if tables >= FORMAT { "format, checksum" } else { "NULL, NULL" };
@@ -100,12 +100,12 @@ impl FoundStamp {
     }
 
     /// What the row says, if it is what was written. In a file of format 2, it only has to make sense.
-    pub fn sound(&self) -> Option<Stamp> {
+    pub fn sound(&self) -> Option<Ownership> {
         if self.proof.is_some() && !self.is_sound_for(self.backend.as_deref()) {
             return None;
         }
         let text = |bytes: &Option<Vec<u8>>| bytes.clone().map(String::from_utf8).transpose().ok();
-        Some(Stamp { backend: text(&self.backend)?, origin: text(&self.origin)?, commits: self.commits })
+        Some(Ownership { backend: text(&self.backend)?, origin: text(&self.origin)?, commits: self.commits })
     }
 
     /// Whether the row is what was written, but for the backend, which was this one.
