@@ -71,7 +71,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let tokens = Tokens::load(&database, &config).await?;
     let epochs = Epochs::load(&database).await?;
     let objects = Arc::new(Objects::open(&config, &database).await?);
-    let new_server_key = server_keys::ensure_first(&database, &config).await?;
+    server_keys::prepare(&database, &config).await?;
     registration::fold_names(&database).await?;
     let listener = TcpListener::bind(config.listen)
         .await
@@ -105,6 +105,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     }));
     let allocator = allocator(&state, address)?;
     expiry::extend_leases_after_start(&state).await?;
+    // The last that can fail: a key of a start that failed would be shown to nobody.
+    let new_server_key = server_keys::create_first(&state.database, &state.config).await?;
 
     let (stop, mut stopped) = watch::channel(false);
     let app = router::app(state.clone());
