@@ -90,6 +90,7 @@ impl Database {
         if sqlite {
             location::create_file(location).with_context(named)?;
         } else {
+            location::check_certificates(location).with_context(named)?;
             for parameter in location::postgres_url(location).1 {
                 tracing::warn!("--database: {parameter} is not used");
             }

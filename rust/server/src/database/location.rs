@@ -13,6 +13,8 @@ use crate::private_files;
 
 /// What a SQLite file begins with, unless it is empty.
 const SQLITE: &[u8] = b"SQLite format 3\0";
+/// What a certificate in PEM begins with.
+const BEGIN_CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
 /// The parameters of a PostgreSQL URL that are used.
 const USED: [&str; 18] = [
     "application_name",
@@ -90,6 +92,23 @@ pub fn postgres_url(location: &str) -> (String, Vec<&'static str>) {
     let names =
         unused.iter().map(|(name, _)| parameter_name(name).unwrap_or("a parameter of an unknown name"));
     (url.into(), names.collect())
+}
+
+/// Refuses files of certificates and keys that cannot be read: the error of a connection would not say which.
+pub fn check_certificates(location: &str) -> anyhow::Result<()> {
+    let Ok(url) = Url::parse(location) else { return Ok(()) };
+    for (name, value) in url.query_pairs() {
+        let is_root = matches!(&*name, "ssl-ca" | "ssl-root-cert" | "sslrootcert");
+        let is_file = is_root || matches!(&*name, "ssl-cert" | "ssl-key" | "sslcert" | "sslkey");
+        // The text itself may stand there as well.
+        if !is_file || value.trim_start().starts_with("-----BEGIN") {
+            continue;
+        }
+        let text = std::fs::read(&*value).with_context(|| format!("{name} {value} cannot be read"))?;
+        let has_certificate = text.windows(BEGIN_CERTIFICATE.len()).any(|part| part == BEGIN_CERTIFICATE);
+        ensure!(!is_root || has_certificate, "{name} {value} holds no certificate in PEM");
+    }
+    Ok(())
 }
 
 /// The name of a SQLite file.
