@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use backend_server::{Config, Running, start};
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
@@ -224,6 +225,15 @@ impl Backend {
         self.restart_with(|_| {}).await
     }
 
+    /// Stops and starts again on the same database, after this time.
+    pub async fn restart_after(self, pause: Duration) -> Self {
+        let Self { running, config, http, key, folder, epochs } = self;
+        running.stop().await.expect("stops cleanly");
+        tokio::time::sleep(pause).await;
+        let running = start(config.clone()).await.expect("backend starts again");
+        Self { running, config, http, key, folder, epochs }
+    }
+
     /// Stops and starts again on the same database with other settings.
     pub async fn restart_with(self, change: impl FnOnce(&mut Config)) -> Self {
         let Self { running, mut config, http, key, folder, epochs } = self;
@@ -278,7 +288,7 @@ impl Backend {
             if let Some(mail) = self.mails().get(number - 1) {
                 return mail.clone();
             }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 

@@ -174,8 +174,7 @@ async fn help_and_usage_show_no_password() {
         command.env("BACKEND_MAIL", "smtps://ada:hunter2@mail.example.org");
         command.env("BACKEND_IDENTITY_HOOK_SECRET", "hunter2");
         let output = timeout(ENDS_WITHIN, command.output()).await.expect("it ends").expect("it runs");
-        let words = [output.stdout, output.stderr].concat();
-        let words = String::from_utf8_lossy(&words);
+        let words = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {words}");
         assert!(!words.contains("hunter2"), "{arguments:?}: {words}");
     }
@@ -327,14 +326,7 @@ async fn a_start_that_fails_leaves_no_key_that_nobody_knows() {
         vec!["--listen", address.as_str()],
         vec!["--listen", "127.0.0.1:0", "--mail", "smtps://mail.example.org"],
         vec!["--listen", "127.0.0.1:0", "--mail", "file:/proc/mails"],
-        vec![
-            "--listen",
-            "127.0.0.1:0",
-            "--identity-provider",
-            "steam=https://a.example.org",
-            "--identity-provider",
-            "steam=https://b.example.org",
-        ],
+        vec!["--listen", "127.0.0.1:0", "--identity-provider", "a=https://a.org,a=https://b.org"],
     ] {
         let folder = tempfile::tempdir().expect("folder");
         let (mut child, shown) = started(folder.path(), &wrong).await;
