@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
-use std::time::Duration;
 
 use backend_server::{Config, Running, start};
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
@@ -225,11 +224,19 @@ impl Backend {
         self.restart_with(|_| {}).await
     }
 
-    /// Stops and starts again on the same database, after this time.
-    pub async fn restart_after(self, pause: Duration) -> Self {
+    /// Stops, lets the leases end right after that, as in a longer pause, and starts again on the same database.
+    pub async fn restart_after_leases(self) -> Self {
         let Self { running, config, http, key, folder, epochs } = self;
         running.stop().await.expect("stops cleanly");
-        tokio::time::sleep(pause).await;
+        let database = backend_server::database::Database::open(&config.database).await.expect("opens");
+        for table in ["servers", "player_leases", "worlds"] {
+            let sql = format!(
+                "UPDATE {table} SET lease_until = (SELECT served_at + 1 FROM backend_served) \
+                 WHERE lease_until > (SELECT served_at FROM backend_served)"
+            );
+            sqlx::query(AssertSqlSafe(sql)).execute(database.pool()).await.expect("executed");
+        }
+        database.close().await;
         let running = start(config.clone()).await.expect("backend starts again");
         Self { running, config, http, key, folder, epochs }
     }
@@ -288,7 +295,7 @@ impl Backend {
             if let Some(mail) = self.mails().get(number - 1) {
                 return mail.clone();
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
     }
 
