@@ -10,6 +10,10 @@ use secrecy::SecretString;
 use crate::accounts::mail::target::MailTarget;
 use crate::auth::identity_providers::IdentityProvider;
 
+pub use redaction::redact_secrets;
+
+pub(crate) mod redaction;
+
 fn secret(text: &str) -> Result<SecretString, &'static str> {
     if text.is_empty() { Err("must not be empty") } else { Ok(text.into()) }
 }
@@ -27,21 +31,6 @@ fn path(text: &str) -> Result<PathBuf, &'static str> {
 #[error("{0}")]
 pub struct InvalidSetting(pub String);
 
-/// `text` as it may be logged: a URL without its user name and password.
-pub fn redact_password(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
-    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    // A password may hold a slash that should have been escaped.
-    match rest.rfind('@') {
-        Some(at) if at >= authority.len() => format!("{scheme}://***@{}", &rest[at + 1..]),
-        Some(_) => match authority.rsplit_once('@') {
-            Some((_, host)) => format!("{scheme}://***@{host}{path}"),
-            None => text.to_owned(),
-        },
-        None => text.to_owned(),
-    }
-}
-
 /// Which accounts an e-mail address makes; see `--email-accounts`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum EmailAccounts {
@@ -52,7 +41,9 @@ pub enum EmailAccounts {
 }
 
 /// Settings of `backend-server serve`. Each has an environment variable of the same meaning.
-#[derive(Debug, Clone, Args)]
+///
+/// It is not `Debug`: a database's URL and a hook's hold secrets.
+#[derive(Clone, Args)]
 pub struct Config {
     /// Address to listen on. Port 0 takes a free port
     #[arg(long, env = "BACKEND_LISTEN", default_value = "127.0.0.1:8420")]
@@ -62,7 +53,7 @@ pub struct Config {
     pub database: String,
     /// Storage of world chunks: a folder, `s3://bucket/prefix` or `az://container/prefix`, with credentials from `AWS_…` or
     /// `AZURE_…` variables. Default: a folder `worlds` beside the SQLite file
-    #[arg(long, env = "BACKEND_WORLD_STORAGE", value_parser = not_empty)]
+    #[arg(long, env = "BACKEND_WORLD_STORAGE", hide_env_values = true, value_parser = not_empty)]
     pub world_storage: Option<String>,
     /// Issuer of the tokens (their `iss` claim)
     #[arg(long, env = "BACKEND_ISSUER", default_value = "backend_client", value_parser = not_empty)]
@@ -123,7 +114,7 @@ pub struct Config {
     #[arg(long, env = "BACKEND_EMAIL_ACCOUNTS", value_enum)]
     pub email_accounts: Option<EmailAccounts>,
     /// `NAME=URL` of a hook that verifies the login tokens of another platform. Can be given several times
-    #[arg(long = "identity-provider", env = "BACKEND_IDENTITY_PROVIDERS", value_delimiter = ',', value_parser = crate::auth::identity_providers::provider)]
+    #[arg(long = "identity-provider", env = "BACKEND_IDENTITY_PROVIDERS", hide_env_values = true, value_delimiter = ',', value_parser = crate::auth::identity_providers::provider)]
     pub identity_providers: Vec<IdentityProvider>,
     /// Secret that is sent to the hooks as `Authorization: Bearer`
     #[arg(long, env = "BACKEND_IDENTITY_HOOK_SECRET", hide_env_values = true, value_parser = secret)]

@@ -2,7 +2,7 @@
 
 pub(crate) mod batch_loader;
 mod group_commit;
-mod location;
+pub(crate) mod location;
 mod migrations;
 pub(crate) mod secrets;
 #[cfg(test)]
@@ -20,7 +20,7 @@ pub use group_commit::WriteGuard;
 use group_commit::Writer;
 use migrations::MIGRATIONS;
 
-use crate::config::redact_password;
+use crate::config::redact_secrets;
 
 /// A transaction, with the database's time at its beginning. What was done is undone unless it is committed.
 pub struct Transaction {
@@ -86,9 +86,14 @@ impl Database {
         location::check(location)?;
         let url = location::url(location);
         let sqlite = url.starts_with("sqlite:");
-        let named = || format!("--database {}", redact_password(location));
+        let named = || format!("--database {}", redact_secrets(location));
         if sqlite {
             location::create_file(location).with_context(named)?;
+        } else {
+            location::check_certificates(location).with_context(named)?;
+            for parameter in location::postgres_url(location).1 {
+                tracing::warn!("--database: {parameter} is not used");
+            }
         }
         let pool = AnyPoolOptions::new()
             .max_connections(if sqlite { 8 } else { 16 })

@@ -1,6 +1,7 @@
 //! Jobs that run beside the requests: expired rows and unreferenced objects are removed.
 
 pub mod expiry;
+pub mod served;
 pub mod world_objects;
 
 use std::time::Duration;

@@ -26,6 +26,7 @@ use crate::database::Database;
 use crate::http::connection_limit::ConnectionLimit;
 use crate::http::listener;
 use crate::http::rate_limit::RateLimits;
+use crate::jobs::served::{self, Served};
 use crate::jobs::{self, expiry};
 use crate::matchmaking::settings::Matchmaking;
 use crate::player_store::epochs::Epochs;
@@ -50,7 +51,7 @@ pub struct Running {
     state: AppState,
     stop: watch::Sender<bool>,
     serving: JoinHandle<()>,
-    jobs: JoinHandle<()>,
+    jobs: [JoinHandle<()>; 2],
     reloading_keys: JoinHandle<()>,
     mailing: JoinHandle<()>,
     matching: JoinHandle<()>,
@@ -71,7 +72,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let tokens = Tokens::load(&database, &config).await?;
     let epochs = Epochs::load(&database).await?;
     let objects = Arc::new(Objects::open(&config, &database).await?);
-    let new_server_key = server_keys::ensure_first(&database, &config).await?;
+    server_keys::prepare(&database, &config).await?;
     registration::fold_names(&database).await?;
     let listener = TcpListener::bind(config.listen)
         .await
@@ -101,10 +102,13 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         rooms: RoomCaches::default(),
         key_uses: KeyUses::default(),
         objects,
+        served: Served::default(),
         stopping,
     }));
     let allocator = allocator(&state, address)?;
     expiry::extend_leases_after_start(&state).await?;
+    // The last that can fail: a key of a start that failed would be shown to nobody.
+    let new_server_key = server_keys::create_first(&state.database, &state.config).await?;
 
     let (stop, mut stopped) = watch::channel(false);
     let app = router::app(state.clone());
@@ -116,7 +120,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         };
         listener::serve(listener, app, limit, timeout, signal).await;
     });
-    let jobs = tokio::spawn(jobs::run(state.clone()));
+    let jobs = [tokio::spawn(jobs::run(state.clone())), tokio::spawn(served::run(state.clone()))];
     let followed = state.clone();
     let reloading_keys = tokio::spawn(async move { followed.tokens.reload_keys(&followed.database).await });
     let mailing = mail::run(state.clone(), transport, mail_jobs);
@@ -169,7 +173,9 @@ impl Running {
     pub async fn stop(mut self) -> anyhow::Result<()> {
         self.state.stopping.store(true, Ordering::Relaxed);
         self.stop.send_replace(true);
-        self.jobs.abort();
+        for job in &self.jobs {
+            job.abort();
+        }
         self.reloading_keys.abort();
         // Matches that are half formed are undone by the database; the next replica goes on.
         self.matching.abort();
@@ -192,6 +198,7 @@ impl Running {
         }
         // Players can request a queued mail again.
         self.mailing.abort();
+        served::finish(&self.state).await;
         self.state.database.close().await;
         match finished {
             Ok(served) => Ok(served?),

@@ -13,6 +13,7 @@ use crate::auth::tokens::Tokens;
 use crate::config::{Config, EmailAccounts};
 use crate::database::Database;
 use crate::http::rate_limit::RateLimits;
+use crate::jobs::served::Served;
 use crate::matchmaking::settings::Matchmaking;
 use crate::player_store::epochs::Epochs;
 use crate::rooms::caches::RoomCaches;
@@ -39,6 +40,8 @@ pub struct Shared {
     pub email_accounts: EmailAccounts,
     /// The store of worlds' chunks.
     pub objects: Arc<Objects>,
+    /// When the database was last reached.
+    pub served: Served,
     /// Set while the process stops: it is not ready any more.
     pub stopping: AtomicBool,
 }

@@ -27,6 +27,8 @@ const INSIDE: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/v1/admin"];
 const TO_JSON: &str =
     "import json, sys, yaml; json.dump(list(yaml.safe_load_all(open(sys.argv[1]))), sys.stdout)";
 
+type Check = fn() -> Result<Found>;
+
 /// What a check comes to.
 enum Found {
     Good,
@@ -36,7 +38,7 @@ enum Found {
 
 /// Runs all checks; fails if one finds something.
 pub fn run() -> Result<ExitCode> {
-    let checks: [(&str, fn() -> Result<Found>); 8] = [
+    let checks: [(&str, Check); 8] = [
         ("variables", variables),
         ("graces", graces),
         ("routes of the Ingress", routes),

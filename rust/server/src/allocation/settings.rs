@@ -26,7 +26,7 @@ pub enum Creators {
     Nobody,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     command: Vec<String>,
@@ -108,7 +108,7 @@ const fn logs_kept() -> u32 {
 }
 
 /// Rooms on demand.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct AllocationSettings {
     /// Program and arguments of a server, with [`PLACEHOLDERS`].
     pub command: Vec<String>,
@@ -148,6 +148,13 @@ pub struct AllocationSettings {
     pub supervisor: PathBuf,
 }
 
+/// Without what may hold secrets: the arguments and the environment of servers.
+impl std::fmt::Debug for AllocationSettings {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("AllocationSettings").field("ports", &self.ports).finish_non_exhaustive()
+    }
+}
+
 impl AllocationSettings {
     /// Reads the file. Relative paths in it begin at its folder.
     pub fn load(
@@ -168,8 +175,14 @@ impl AllocationSettings {
         let text =
             std::fs::read_to_string(path).map_err(|error| invalid(&format!("cannot be read: {error}")))?;
         let mut deserializer = serde_json::Deserializer::from_str(&text);
-        let file: File = serde_path_to_error::deserialize(&mut deserializer)
-            .map_err(|error| invalid(&error.to_string()))?;
+        let file: File = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+            let path = error.path().to_string();
+            // serde's text repeats the value, which may be a password of a server's.
+            if path.starts_with("environment") && error.inner().is_data() {
+                return invalid(&format!("{path}: must be an object of strings"));
+            }
+            invalid(&error.to_string())
+        })?;
         // Servers are started in another folder than the backend.
         let absolute = |path: &Path| {
             std::path::absolute(path).map_err(|error| invalid(&format!("{}: {error}", path.display())))

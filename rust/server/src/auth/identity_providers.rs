@@ -22,10 +22,17 @@ const MAX_REPLY_BYTES: usize = 16 * 1024;
 const MAX_SUBJECT: usize = 128;
 
 /// A provider of identities and its hook, as the operator writes it: `steam=https://verify.example.org/steam`.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct IdentityProvider {
     name: String,
     hook: String,
+}
+
+/// Without the hook, whose URL may hold a password.
+impl std::fmt::Debug for IdentityProvider {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("IdentityProvider").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// Reads `NAME=URL`. Plain HTTP only to this machine.

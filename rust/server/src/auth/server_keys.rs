@@ -74,28 +74,34 @@ impl KeyUses {
     }
 }
 
-/// Makes sure there is a key for this game and environment. With a key file, the key is the file's: written if absent,
-/// accepted if present. Returns a key that was made and must be shown, because nothing keeps it.
-pub(crate) async fn ensure_first(database: &Database, config: &Config) -> anyhow::Result<Option<String>> {
+/// Before the start: keys from before keys had a scope get this one, and the key of a key file is written if absent, accepted
+/// if present.
+pub(crate) async fn prepare(database: &Database, config: &Config) -> anyhow::Result<()> {
     records::adopt_unscoped_keys(database, config).await?;
-    if let Some(path) = config.server_key_file.as_deref() {
-        let key = read_or_write(path, || generate(&config.environment))?;
-        if !is_well_formed(&key) {
-            bail!(
-                "--server-key-file {} does not hold a server key: name another file, or remove it to have a key made",
-                path.display()
-            );
-        }
-        let named = environment_of(&key);
-        if named != config.environment {
-            bail!(
-                "{} holds a key of the environment {named:?}; this is {:?}",
-                path.display(),
-                config.environment
-            );
-        }
-        private_files::check_secret(path).with_context(|| format!("--server-key-file {}", path.display()))?;
-        records::accept_key_file(database, config, &key).await?;
+    let Some(path) = config.server_key_file.as_deref() else { return Ok(()) };
+    let key = read_or_write(path, || generate(&config.environment))?;
+    if !is_well_formed(&key) {
+        bail!(
+            "--server-key-file {} does not hold a server key: name another file, or remove it to have a key made",
+            path.display()
+        );
+    }
+    let named = environment_of(&key);
+    if named != config.environment {
+        bail!(
+            "{} holds a key of the environment {named:?}; this is {:?}",
+            path.display(),
+            config.environment
+        );
+    }
+    private_files::check_secret(path).with_context(|| format!("--server-key-file {}", path.display()))?;
+    records::accept_key_file(database, config, &key).await
+}
+
+/// Creates the first key of this game and environment and returns it. It must be shown, because nothing keeps it: called when
+/// nothing of the start can fail any more. With a key file, no key is created here.
+pub(crate) async fn create_first(database: &Database, config: &Config) -> anyhow::Result<Option<String>> {
+    if config.server_key_file.is_some() {
         return Ok(None);
     }
     let count: i64 = sqlx::query("SELECT COUNT(*) FROM server_keys WHERE game = $1 AND environment = $2")

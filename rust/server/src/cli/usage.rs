@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use backend_server::config::redact_password;
+use backend_server::config::redact_secrets;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, CommandFactory, Parser};
 
@@ -12,7 +12,7 @@ const USAGE: u8 = 2;
 
 /// The command line and the environment, or the exit code after an explanation.
 pub fn parse<C: Parser + CommandFactory>() -> Result<C, ExitCode> {
-    C::try_parse().map_err(|error| {
+    C::try_parse().map_err(|mut error| {
         let mut command = C::command();
         // Only then its arguments can be shown.
         command.build();
@@ -20,10 +20,21 @@ pub fn parse<C: Parser + CommandFactory>() -> Result<C, ExitCode> {
             print_error(&line);
             return ExitCode::from(USAGE);
         }
+        redact(&mut error);
         // Err: standard error is closed.
         let _closed = error.print();
         ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE))
     })
+}
+
+/// clap repeats what it did not expect, which may be a URL with a password in the wrong place.
+fn redact(error: &mut clap::Error) {
+    for kind in [ContextKind::InvalidArg, ContextKind::InvalidSubcommand, ContextKind::InvalidValue] {
+        if let Some(ContextValue::String(text)) = error.get(kind) {
+            let shown = redact_secrets(text);
+            error.insert(kind, ContextValue::String(shown));
+        }
+    }
 }
 
 /// The exit code for what `run` returned, after an explanation.
@@ -55,7 +66,7 @@ fn explain(command: &Command, error: &clap::Error) -> Option<String> {
         _ => None,
     };
     let argument = text(ContextKind::InvalidArg)?;
-    let value = redact_password(text(ContextKind::InvalidValue).unwrap_or_default());
+    let value = redact_secrets(text(ContextKind::InvalidValue).unwrap_or_default());
     let option = argument.split(' ').next().unwrap_or(argument);
     let variable = variable_of(command, argument);
     let or_variable = variable.as_ref().map(|name| format!(" (or {name})")).unwrap_or_default();

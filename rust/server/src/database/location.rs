@@ -4,18 +4,43 @@ use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
+use reqwest::Url;
 use sqlx::postgres::PgConnectOptions;
 
-use crate::config::{InvalidSetting, redact_password};
+use crate::config::redaction::parameter_name;
+use crate::config::{InvalidSetting, redact_secrets};
 use crate::private_files;
 
 /// What a SQLite file begins with, unless it is empty.
 const SQLITE: &[u8] = b"SQLite format 3\0";
+/// What a certificate in PEM begins with.
+const BEGIN_CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
+/// The parameters of a PostgreSQL URL that are used.
+const USED: [&str; 18] = [
+    "application_name",
+    "dbname",
+    "host",
+    "hostaddr",
+    "options",
+    "password",
+    "port",
+    "ssl-ca",
+    "ssl-cert",
+    "ssl-key",
+    "ssl-mode",
+    "ssl-root-cert",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+    "statement-cache-capacity",
+    "user",
+];
 
 /// Refuses what cannot be a database.
 pub fn check(location: &str) -> Result<(), InvalidSetting> {
     let refused = |why: &str| {
-        let shown = redact_password(location);
+        let shown = redact_secrets(location);
         Err(InvalidSetting(format!("--database (or BACKEND_DATABASE) {shown:?}: {why}")))
     };
     if location.is_empty() {
@@ -24,7 +49,7 @@ pub fn check(location: &str) -> Result<(), InvalidSetting> {
         );
     }
     match location.split_once("://") {
-        Some(("postgres" | "postgresql", _)) => match location.parse::<PgConnectOptions>() {
+        Some(("postgres" | "postgresql", _)) => match postgres_url(location).0.parse::<PgConnectOptions>() {
             Ok(_) => Ok(()),
             Err(_) => refused("is not a PostgreSQL URL; write postgres://USER:PASSWORD@HOST:PORT/NAME"),
         },
@@ -42,10 +67,48 @@ fn is_in_memory(file: &str) -> bool {
 /// Of a file's name or a URL.
 pub fn url(location: &str) -> String {
     if location.starts_with("postgres://") || location.starts_with("postgresql://") {
-        location.to_owned()
+        postgres_url(location).0
     } else {
         sqlite_url(file(location))
     }
+}
+
+/// A PostgreSQL URL with the parameters that are used, and what is said about the others: sqlx would log them with their values,
+/// which may be passwords.
+pub fn postgres_url(location: &str) -> (String, Vec<&'static str>) {
+    // One that cannot be parsed is refused.
+    let Ok(mut url) = Url::parse(location) else { return (location.to_owned(), Vec::new()) };
+    let pairs = url.query_pairs().into_owned();
+    let (used, unused): (Vec<_>, Vec<_>) =
+        pairs.partition(|(name, _)| USED.contains(&name.as_str()) || name.starts_with("options["));
+    if unused.is_empty() {
+        return (location.to_owned(), Vec::new());
+    }
+    if used.is_empty() {
+        url.set_query(None);
+    } else {
+        url.query_pairs_mut().clear().extend_pairs(used);
+    }
+    let names =
+        unused.iter().map(|(name, _)| parameter_name(name).unwrap_or("a parameter of an unknown name"));
+    (url.into(), names.collect())
+}
+
+/// Refuses files of certificates and keys that cannot be read: the error of a connection would not say which.
+pub fn check_certificates(location: &str) -> anyhow::Result<()> {
+    let Ok(url) = Url::parse(location) else { return Ok(()) };
+    for (name, value) in url.query_pairs() {
+        let is_root = matches!(&*name, "ssl-ca" | "ssl-root-cert" | "sslrootcert");
+        let is_file = is_root || matches!(&*name, "ssl-cert" | "ssl-key" | "sslcert" | "sslkey");
+        // The text itself may stand there as well.
+        if !is_file || value.trim_start().starts_with("-----BEGIN") {
+            continue;
+        }
+        let text = std::fs::read(&*value).with_context(|| format!("{name} {value} cannot be read"))?;
+        let has_certificate = text.windows(BEGIN_CERTIFICATE.len()).any(|part| part == BEGIN_CERTIFICATE);
+        ensure!(!is_root || has_certificate, "{name} {value} holds no certificate in PEM");
+    }
+    Ok(())
 }
 
 /// The name of a SQLite file.
@@ -72,14 +135,17 @@ pub fn create_file(location: &str) -> anyhow::Result<()> {
     if let Some(folder) = path.parent()
         && !folder.as_os_str().is_empty()
     {
-        ensure!(folder.is_dir(), "there is no folder {}: make it, or name another file", folder.display());
+        // It may be a URL whose scheme was forgotten.
+        let shown = redact_secrets(&folder.display().to_string());
+        ensure!(folder.is_dir(), "there is no folder {shown}: make it, or name another file");
     }
     // A file that is something else is left as it is.
     ensure!(is_empty_or_sqlite(path)?, "the file is no SQLite database: name another one");
     private_files::create_file(path).context("the file cannot be used")?;
     for beside in ["-wal", "-shm", "-journal"] {
         let beside = format!("{file}{beside}");
-        private_files::check_file(Path::new(&beside)).with_context(|| format!("{beside} cannot be used"))?;
+        private_files::check_file(Path::new(&beside))
+            .with_context(|| format!("{} cannot be used", redact_secrets(&beside)))?;
     }
     Ok(())
 }

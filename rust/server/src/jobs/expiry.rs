@@ -6,6 +6,7 @@ use crate::accounts::mail::{RESET_MS, VERIFICATION_MS};
 use crate::auth::revocations;
 use crate::database::Transaction;
 use crate::http::idempotency;
+use crate::jobs::served;
 use crate::player_store::{conflicts, leases};
 use crate::rooms::{changes, seats};
 use crate::state::AppState;
@@ -164,21 +165,19 @@ async fn forget_unbound_epochs(tx: &mut Transaction) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Extends leases after a start. A backend that was down received no heartbeats: servers listed when it stopped, and the holders of players, get one
-/// lease to send one again.
+/// Extends leases after a start. While no backend was there, or none reached the database, no heartbeat was stored: servers that had
+/// a lease until then, and the holders of players and worlds, get one lease to send one again.
 pub async fn extend_leases_after_start(state: &AppState) -> sqlx::Result<()> {
     let mut tx = state.database.begin().await?;
     let lease_until = leases::lease_until(state, &tx);
+    let served_at = served::begin(state, &mut tx).await?.unwrap_or_default();
+    let before = served_at.max(tx.now - SERVER_RETENTION_MS);
     // Only those that would have lived had the backend been there: deregistered and released ones are at 0.
     for table in ["servers", "player_leases", "worlds"] {
         let sql = format!(
             "UPDATE {table} SET lease_until = $1 WHERE lease_until > 0 AND lease_until < $1 AND lease_until > $2"
         );
-        sqlx::query(AssertSqlSafe(sql))
-            .bind(lease_until)
-            .bind(tx.now - SERVER_RETENTION_MS)
-            .execute(&mut *tx.conn)
-            .await?;
+        sqlx::query(AssertSqlSafe(sql)).bind(lease_until).bind(before).execute(&mut *tx.conn).await?;
     }
     changes::renumber_foreign(&state.database, &mut tx).await?;
     changes::record_revived(&state.database, &mut tx).await?;

@@ -20,7 +20,7 @@ use object_store::{Error, GetOptions, GetRange, GetResult, ObjectStore, ObjectSt
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::config::{Config, InvalidSetting, redact_password};
+use crate::config::{Config, InvalidSetting, redact_secrets};
 use crate::database::Database;
 use crate::database::secrets::shared_secret;
 use crate::private_files;
@@ -72,7 +72,7 @@ impl Objects {
                 (azure.clone(), Some(azure), prefix)
             }
             Some(_) => {
-                let shown = redact_password(&location);
+                let shown = redact_secrets(&location);
                 bail!(InvalidSetting(format!(
                     "--world-storage {shown}: is none of a folder, s3://… and az://…"
                 )))

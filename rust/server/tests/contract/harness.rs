@@ -224,6 +224,23 @@ impl Backend {
         self.restart_with(|_| {}).await
     }
 
+    /// Stops, lets the leases end right after that, as in a longer pause, and starts again on the same database.
+    pub async fn restart_after_leases(self) -> Self {
+        let Self { running, config, http, key, folder, epochs } = self;
+        running.stop().await.expect("stops cleanly");
+        let database = backend_server::database::Database::open(&config.database).await.expect("opens");
+        for table in ["servers", "player_leases", "worlds"] {
+            let sql = format!(
+                "UPDATE {table} SET lease_until = (SELECT served_at + 1 FROM backend_served) \
+                 WHERE lease_until > (SELECT served_at FROM backend_served)"
+            );
+            sqlx::query(AssertSqlSafe(sql)).execute(database.pool()).await.expect("executed");
+        }
+        database.close().await;
+        let running = start(config.clone()).await.expect("backend starts again");
+        Self { running, config, http, key, folder, epochs }
+    }
+
     /// Stops and starts again on the same database with other settings.
     pub async fn restart_with(self, change: impl FnOnce(&mut Config)) -> Self {
         let Self { running, mut config, http, key, folder, epochs } = self;

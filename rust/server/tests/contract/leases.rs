@@ -430,3 +430,40 @@ on_both_databases! {
         }
     }
 }
+
+/// Servers that died while the backend was there were listed again for one lease, and kept what they held.
+async fn only_what_had_a_lease_at_the_stop_gets_another(backend: Backend) {
+    let (dead, player) =
+        (backend.server("Dead", json!({})).await, text(&backend.guest("Ada").await["player_id"]));
+    load(&backend, &dead, &player).await;
+    backend.serve("/v1/worlds/w/open", &json!({"server_id": dead, "opening": 1})).await.expect(200);
+    for ended in [
+        "UPDATE servers SET lease_until = lease_until - 60000",
+        "UPDATE player_leases SET lease_until = lease_until - 60000",
+        "UPDATE worlds SET lease_until = lease_until - 60000",
+    ] {
+        backend.execute(ended).await;
+    }
+    let (living, other) =
+        (backend.server("Living", json!({})).await, text(&backend.guest("Bea").await["player_id"]));
+    load(&backend, &living, &other).await;
+    let backend = backend.restart_after_leases().await;
+    let rooms = backend.get("/v1/rooms", &backend.key).await.expect(200)["rooms"].clone();
+    let names: Vec<&Value> = rooms.as_array().expect("a list").iter().map(|room| &room["name"]).collect();
+    assert_eq!(names, ["Living"]);
+    let new = backend.server("New", json!({})).await;
+    assert_eq!(load(&backend, &new, &player).await["epoch"], 2, "nobody holds what the dead one held");
+    backend.serve("/v1/worlds/w/open", &json!({"server_id": new, "opening": 1})).await.expect(200);
+    assert_eq!(ask(&backend, &new, &other).await["held"][0]["server_id"], json!(living));
+    backend.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_what_had_a_lease_at_the_stop_gets_another_on_sqlite() {
+    only_what_had_a_lease_at_the_stop_gets_another(Backend::on_sqlite().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_what_had_a_lease_at_the_stop_gets_another_on_postgres() {
+    only_what_had_a_lease_at_the_stop_gets_another(Backend::on_postgres_with(|_| {}).await).await;
+}

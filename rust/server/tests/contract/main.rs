@@ -17,6 +17,7 @@ mod mail;
 mod matchmaking;
 mod openapi;
 mod player_store;
+mod postgres_tls;
 mod program;
 mod quick_play;
 mod registration;

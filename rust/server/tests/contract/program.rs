@@ -118,7 +118,66 @@ fn databases() -> Vec<Refused> {
             &["serve", "--database", "postgres://game:hunter2@127.0.0.1:1/game"],
             &["--database postgres://***@127.0.0.1:1/game", "cannot be opened"],
         ),
+        Refused::new(
+            1,
+            &["serve", "--database", "postgres://game@127.0.0.1:1/game?password=hunter2&sslmode=disable"],
+            &["--database postgres://***@127.0.0.1:1/game?password=***&sslmode=disable", "cannot be opened"],
+        ),
+        Refused::new(
+            1,
+            &["keys", "list", "--database", "postgres://127.0.0.1:1/game?pass%77ord=hunter2"],
+            &["--database postgres://127.0.0.1:1/game?password=***", "cannot be opened"],
+        ),
+        // What begins like a file's name, because the scheme was forgotten.
+        Refused::new(
+            1,
+            &["serve", "--database", "game:hunter2@127.0.0.1/game"],
+            &["--database ***@127.0.0.1/game"],
+        ),
     ]
+}
+
+/// A parameter that is not used is named in a warning, without its value.
+#[tokio::test]
+async fn what_a_parameter_holds_is_not_logged() {
+    let folder = tempfile::tempdir().expect("folder");
+    let url = "postgres://game@127.0.0.1:1/game?sslpassword=hunter2&connect_timeout=5&hunter2=1";
+    let output = backend_server(folder.path()).args(["serve", "--database", url]).output();
+    let output = timeout(ENDS_WITHIN, output).await.expect("it ends").expect("it runs");
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{words}");
+    assert!(!words.contains("hunter2"), "{words}");
+    for name in ["sslpassword", "connect_timeout"] {
+        let told = words.lines().any(|line| line.contains(" WARN ") && line.contains(name));
+        assert!(told, "{name}: {words}");
+    }
+}
+
+/// Nor is what stands in the wrong place, or in the environment while help is shown.
+#[tokio::test]
+async fn help_and_usage_show_no_password() {
+    let folder = tempfile::tempdir().expect("folder");
+    let url = "postgres://game:hunter2@host/game?password=hunter2";
+    let hook = "steam=https://ada:hunter2@verify.example.org/?code=hunter2";
+    for (arguments, code) in [
+        (vec!["serve", url], 2),
+        (vec![url], 2),
+        (vec!["keys", url], 2),
+        (vec!["serve", "--databse", url], 2),
+        (vec!["serve", "--identity-hook-sercet=hunter2"], 2),
+        (vec!["serve", "--listen", url], 2),
+        (vec!["serve", "--help"], 0),
+    ] {
+        let mut command = backend_server(folder.path());
+        command.args(&arguments).env("BACKEND_DATABASE", url).env("BACKEND_IDENTITY_PROVIDERS", hook);
+        command.env("BACKEND_WORLD_STORAGE", "s3://key:hunter2@bucket");
+        command.env("BACKEND_MAIL", "smtps://ada:hunter2@mail.example.org");
+        command.env("BACKEND_IDENTITY_HOOK_SECRET", "hunter2");
+        let output = timeout(ENDS_WITHIN, command.output()).await.expect("it ends").expect("it runs");
+        let words = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {words}");
+        assert!(!words.contains("hunter2"), "{arguments:?}: {words}");
+    }
 }
 
 /// The other settings; `taken` is an address that somebody listens on.
@@ -163,6 +222,17 @@ fn settings(taken: &str) -> Vec<Refused> {
             &["--mail-from", "BACKEND_MAIL_FROM"],
         ),
         Refused::new(1, &["serve", "--mail", "file:/proc/mails"], &["--mail file:/proc/mails"]),
+        Refused::new(
+            2,
+            &["serve", "--mail", "ada:hunter2@mail.example.org"],
+            &["--mail", "***@mail.example.org", "smtps://"],
+        ),
+        Refused::new(
+            2,
+            &["serve", "--identity-provider", "steam=http://verify.example.org/?code=hunter2"],
+            &["--identity-provider", "steam=http://verify.example.org/?***", "must be https"],
+        ),
+        Refused::new(2, &["serve", "--rooms-on-demand", "secret.json"], &["secret.json: environment"]),
         Refused::new(1, &["serve", "--world-storage", "/proc/worlds"], &["--world-storage /proc/worlds"]),
         Refused::new(
             2,
@@ -221,12 +291,53 @@ async fn what_cannot_be_used_is_explained_in_one_line() {
     std::fs::write(folder.path().join("garbage.db"), "this is a letter, not a database").expect("written");
     std::fs::write(folder.path().join("garbage.key"), "gsk_live_nonsense\n").expect("written");
     std::fs::create_dir(folder.path().join("folder.db")).expect("made");
+    let rooms = r#"{"command": ["game"], "ports": "27000-27099", "environment": "TOKEN=hunter2"}"#;
+    std::fs::write(folder.path().join("secret.json"), rooms).expect("written");
     for one in databases().into_iter().chain(settings(&taken.1)).chain(empty()) {
         one.check(folder.path()).await;
     }
     let made: Vec<_> =
         std::fs::read_dir(folder.path()).expect("folder").flatten().map(|entry| entry.file_name()).collect();
     assert!(!made.iter().any(|name| name == ":memory:"), "{made:?}");
+}
+
+/// Starts it with `arguments`; what it wrote to standard output until it listened or ended.
+async fn started(folder: &Path, arguments: &[&str]) -> (Child, Vec<String>) {
+    let mut command = backend_server(folder);
+    command.arg("serve").args(arguments).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().expect("it starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut shown = Vec::new();
+    while let Some(line) = timeout(ENDS_WITHIN, lines.next_line()).await.expect("in time").expect("text") {
+        shown.push(line);
+        if shown.last().is_some_and(|line| line.starts_with("listening on ")) {
+            break;
+        }
+    }
+    (child, shown)
+}
+
+/// The key was made by the start that failed, and shown by none.
+#[tokio::test]
+async fn a_start_that_fails_leaves_no_key_that_nobody_knows() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    for wrong in [
+        vec!["--listen", address.as_str()],
+        vec!["--listen", "127.0.0.1:0", "--mail", "smtps://mail.example.org"],
+        vec!["--listen", "127.0.0.1:0", "--mail", "file:/proc/mails"],
+        vec!["--listen", "127.0.0.1:0", "--identity-provider", "a=https://a.org,a=https://b.org"],
+    ] {
+        let folder = tempfile::tempdir().expect("folder");
+        let (mut child, shown) = started(folder.path(), &wrong).await;
+        assert_eq!(shown, Vec::<String>::new(), "{wrong:?}");
+        assert!(!child.wait().await.expect("it ends").success(), "{wrong:?}");
+        let (mut child, shown) = started(folder.path(), &["--listen", "127.0.0.1:0"]).await;
+        let [key, listening] = &shown[..] else { panic!("{wrong:?}: {shown:?}") };
+        assert!(key.starts_with("server key (shown once): gsk_live_"), "{key}");
+        assert!(listening.starts_with("listening on "), "{listening}");
+        child.kill().await.expect("killed");
+    }
 }
 
 #[cfg(unix)]

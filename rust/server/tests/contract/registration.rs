@@ -106,7 +106,7 @@ on_both_databases! {
 #[tokio::test]
 async fn a_silent_server_expires_and_a_restart_gives_grace() {
     let backend = Backend::on_sqlite_with(|config| config.lease_seconds = 1).await;
-    let other = backend.server("Lake", json!({})).await;
+    backend.server("Lake", json!({})).await;
     let player = text(&backend.guest("Ada").await["player_id"]);
     let id = backend.server("Pond", json!({})).await;
     assert!(listed(&backend).await.iter().any(|room| room["name"] == "Pond"));
@@ -116,8 +116,14 @@ async fn a_silent_server_expires_and_a_restart_gives_grace() {
     }
     let beat = json!({"sequence": 1, "players": 0});
     backend.serve(&format!("/v1/servers/{id}/heartbeat"), &beat).await.refused(404, "server_unknown");
-    // Whoever was listed when the backend went away gets a lease to be heard again, and keeps its players meanwhile.
+    // It was not listed any more when the backend went away.
     let backend = backend.restart_with(|config| config.lease_seconds = 60).await;
+    assert!(listed(&backend).await.is_empty());
+    backend.serve(&format!("/v1/servers/{id}/heartbeat"), &beat).await.refused(404, "server_unknown");
+    // Whoever was gets a lease to be heard again, and keeps its players meanwhile.
+    let (id, other) = (backend.server("Pond", json!({})).await, backend.server("Lake", json!({})).await);
+    load(&backend, &id, &player).await;
+    let backend = backend.restart_after_leases().await;
     assert_eq!(ask(&backend, &other, &player).await["held"][0]["server_id"], id.as_str());
     let reply = backend.serve(&format!("/v1/servers/{id}/heartbeat"), &beat).await.expect(200);
     assert_eq!(reply["wanted"], json!([player]));

@@ -5,6 +5,7 @@ use std::time::Duration;
 use sqlx::postgres::PgListener;
 use tokio::time::Instant;
 
+use crate::database::location;
 use crate::state::AppState;
 
 const CHANNEL: &str = "backend_room_changes";
@@ -37,7 +38,7 @@ pub struct Notifications {
 
 impl Notifications {
     pub fn new(state: &AppState) -> Self {
-        let url = (!state.database.is_sqlite()).then(|| state.config.database.clone());
+        let url = (!state.database.is_sqlite()).then(|| location::url(&state.config.database));
         Self { url, listener: None, retry_at: Instant::now() }
     }
 
