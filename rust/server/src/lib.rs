@@ -19,6 +19,7 @@ pub mod private_files;
 mod registration;
 mod rooms;
 mod router;
+mod served_time;
 mod server;
 mod session;
 mod state;

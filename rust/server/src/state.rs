@@ -13,10 +13,10 @@ use crate::auth::tokens::Tokens;
 use crate::config::{Config, EmailAccounts};
 use crate::database::Database;
 use crate::http::rate_limit::RateLimits;
-use crate::jobs::served::Served;
 use crate::matchmaking::settings::Matchmaking;
 use crate::player_store::epochs::Epochs;
 use crate::rooms::caches::RoomCaches;
+use crate::served_time::Served;
 use crate::world_store::objects::Objects;
 
 /// Shared by all requests. Cheap to clone.
