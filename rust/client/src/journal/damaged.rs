@@ -12,7 +12,8 @@
 //! meets it first: nobody loses a save that could be sent, and a person learns of it.
 //!
 //! What is kept aside and was not read as a whole may have saves that were acknowledged: a server that is not listed counts it
-//! as unsent, and every opening looks whether it can be read by now, as after somebody has repaired it.
+//! as unsent, until somebody has looked at it. Nothing is sent from it by itself: by then the backend may have forgotten what it
+//! has of these saves.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -23,7 +24,7 @@ use super::file::{JournalFile, close, connect, from_sqlx, with_ending};
 use super::format::{self, Found};
 use super::ownership::{FoundOwnership, format_of_tables};
 use super::{Changes, JournalError, Record, Recovered};
-use crate::platform::database_check::schema_damage;
+use crate::platform::database_check::{damage, schema_damage};
 use crate::platform::private_files::sync_folder;
 
 /// Begins the names of files that are kept aside.
@@ -37,7 +38,7 @@ struct Remains {
     format: i64,
     ownership: Option<FoundOwnership>,
     rows: Vec<Found>,
-    /// No row is where it cannot be read.
+    /// All rows that were ever written are among these.
     is_complete: bool,
 }
 
@@ -72,8 +73,10 @@ impl Remains {
                 // One that cannot be read proves nothing.
                 _ => FoundOwnership::read(connection, format).await.ok().flatten(),
             };
-            let (rows, damage) = format::rows(connection, format).await;
-            Ok(Self { format, ownership, rows, is_complete: damage.is_none() })
+            let (rows, unread) = format::rows(connection, format).await;
+            // Pages that are not what was written may hide rows without an error, and rows without checksums prove nothing.
+            let is_whole = damage(connection).await?.is_none() && (format > 1 || rows.is_empty());
+            Ok(Self { format, ownership, rows, is_complete: unread.is_none() && is_whole })
         };
         let read = read.await;
         close(connection, path).await;
@@ -180,40 +183,6 @@ pub async fn keep_aside(
         saves.len()
     ));
     recovered.saves.extend(saves);
-    Ok(())
-}
-
-/// Takes the saves for `backend` out of the files of `folder` that were kept aside by somebody who did not know whose they
-/// are, as earlier versions did.
-pub async fn look_aside(
-    folder: &Path,
-    own: &mut JournalFile,
-    backend: Option<&str>,
-    recovered: &mut Recovered,
-) -> Result<(), JournalError> {
-    for path in kept_aside(folder) {
-        let Ok(remains) = Remains::read(&path).await else { continue };
-        // Of one that still cannot be read as a whole, the rest was sent when it was kept aside.
-        if remains.owner(backend) != Owner::Us || !remains.is_complete {
-            continue;
-        }
-        let saves = remains.saves(backend);
-        own.write(&Changes { saves: saves.clone(), ..Changes::default() }).await?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let salvaged = path.with_file_name(name.replacen(ASIDE, SALVAGED, 1));
-        if let Err(error) = rename(&path, &salvaged) {
-            tracing::warn!(path = %path.display(), %error, "not renamed");
-        }
-        if !saves.is_empty() {
-            recovered.warn(format!(
-                "{}, which was kept aside, has {} saves for this backend, which are sent: the file is kept as {}",
-                path.display(),
-                saves.len(),
-                salvaged.display()
-            ));
-        }
-        recovered.saves.extend(saves);
-    }
     Ok(())
 }
 

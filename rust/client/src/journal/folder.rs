@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::damaged::{self, keep_aside, look_aside};
+use super::damaged::{self, keep_aside};
 use super::file::{JournalFile, Left, from_io};
 use super::{Changes, Journal, JournalError, JournalSource, Recovered, passing_volume};
 use crate::platform::private_files::{make_folder, open_private};
@@ -115,24 +115,6 @@ impl JournalFolder {
             }
         }
         recovered.server_ids = own.server_ids().await?;
-        Ok(())
-    }
-
-    /// Takes what is for this backend out of the files that were kept aside. Call it under the folder's lock.
-    async fn look_aside(
-        &self,
-        own: &mut JournalFile,
-        backend: Option<&str>,
-        recovered: &mut Recovered,
-    ) -> Result<(), JournalError> {
-        look_aside(&self.folder, own, backend, recovered).await?;
-        for former in &self.former {
-            if former.is_dir()
-                && let Ok(Some(_lock)) = lock(former, Duration::ZERO).await
-            {
-                look_aside(former, own, backend, recovered).await?;
-            }
-        }
         Ok(())
     }
 
@@ -340,11 +322,7 @@ impl JournalSource for JournalFolder {
             ..Recovered::default()
         };
         if own.is_claimed() && held.is_some() {
-            let adopted = match self.adopt(&mut own, backend, &mut recovered).await {
-                Ok(()) => self.look_aside(&mut own, backend, &mut recovered).await,
-                failed => failed,
-            };
-            match adopted {
+            match self.adopt(&mut own, backend, &mut recovered).await {
                 // On a full disk later, when there is room.
                 Ok(()) | Err(JournalError::Full(_)) => {}
                 Err(error) => {

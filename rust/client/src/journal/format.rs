@@ -138,7 +138,7 @@ async fn read_on(
                 let Some(last) = page.last() else { return Ok(()) };
                 // What does not go on could go round in a circle.
                 if (last.rowid > from) != forward {
-                    return Ok(());
+                    return Err(sqlx::Error::Protocol("the rows are not in their order".to_owned()));
                 }
                 from = last.rowid;
                 found.extend(page);
