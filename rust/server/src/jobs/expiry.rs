@@ -8,7 +8,7 @@ use crate::database::Transaction;
 use crate::http::idempotency;
 use crate::jobs::served;
 use crate::player_store::{conflicts, leases};
-use crate::rooms::{changes, seats};
+use crate::rooms::{changes, of_scope, seats};
 use crate::state::AppState;
 
 /// A server's row is kept this long after its lease, so that one that comes back keeps its id.
@@ -173,11 +173,20 @@ pub async fn extend_leases_after_start(state: &AppState) -> sqlx::Result<()> {
     let served_at = served::begin(state, &mut tx).await?.unwrap_or_default();
     let before = served_at.max(tx.now - SERVER_RETENTION_MS);
     // Only those that would have lived had the backend been there: deregistered and released ones are at 0.
-    for table in ["servers", "player_leases", "worlds"] {
+    // Backends of other games and environments may have been there all the time.
+    let own = of_scope(&state.database, "$3", "$4");
+    let held = format!("server_id IN (SELECT server_id FROM servers WHERE {own})");
+    for (table, whose) in [("servers", &own), ("player_leases", &held), ("worlds", &held)] {
         let sql = format!(
-            "UPDATE {table} SET lease_until = $1 WHERE lease_until > 0 AND lease_until < $1 AND lease_until > $2"
+            "UPDATE {table} SET lease_until = $1 WHERE lease_until > 0 AND lease_until < $1 AND lease_until > $2 AND {whose}"
         );
-        sqlx::query(AssertSqlSafe(sql)).bind(lease_until).bind(before).execute(&mut *tx.conn).await?;
+        sqlx::query(AssertSqlSafe(sql))
+            .bind(lease_until)
+            .bind(before)
+            .bind(&state.config.game)
+            .bind(&state.config.environment)
+            .execute(&mut *tx.conn)
+            .await?;
     }
     changes::renumber_foreign(&state.database, &mut tx).await?;
     changes::record_revived(&state.database, &mut tx).await?;

@@ -41,7 +41,7 @@ const RELEASED: [(i64, &str); 30] = [
     (30, "ddee0546a59048a1"),
     (31, "27da8cbb7d9f898b"),
     (32, "0839cc1952f38d7a"),
-    (33, "5487ef1bf7a2b168"),
+    (33, "3b75839dc87a0d6b"),
 ];
 
 /// The last migration of the earlier build.
