@@ -41,9 +41,11 @@ impl StoreState {
                 }
                 news.push(Event::Conflicted { player_id, key, epoch, sequence });
             } else if result.outcome == SaveOutcome::Refused {
-                // For good: the backend does not keep it, and sending it again changes nothing.
+                // For good: the backend does not keep it, and sending it again changes nothing. Who has one document too many
+                // still has the player.
                 let state = self.players.get(&sent.name.0);
-                if state.is_some_and(|player| player.epoch == epoch && !player.lost) {
+                let is_lost = result.code != Some(Code::TooManyDocuments);
+                if is_lost && state.is_some_and(|player| player.epoch == epoch && !player.lost) {
                     self.lose(&player_id);
                     news.push(Event::LeaseLost { player_id: player_id.clone() });
                 }

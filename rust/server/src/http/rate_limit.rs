@@ -55,8 +55,8 @@ pub enum Counted {
     FollowsOf(String),
     /// Room lists that players of an address have begun to follow.
     FollowsFrom(IpAddr),
-    /// Epochs that were never given to a line of server keys (hashed), and that it saved under.
-    WrongEpochsOf(String),
+    /// Epochs that were never given to a line of server keys (hashed), and that it saved under: of one player, and of all.
+    WrongEpochsOf { key_hash: String, player_id: Option<String> },
 }
 
 /// How often something may happen.
@@ -272,21 +272,28 @@ const PASSWORD_OF_STRANGERS: Limit = Limit { every: Duration::from_secs(72), bur
 /// Mails to one address: 3, then one in ten minutes.
 pub const MAILS_TO: Limit = Limit { every: Duration::from_secs(600), burst: 3 };
 
-/// Epochs that were never given to the line of server keys that saves under them: 20, then one a minute. Servers have no
-/// such epochs, unless they send what they saved with another key to a database that lost it.
-const WRONG_EPOCHS_OF: Limit = Limit { every: Duration::from_secs(60), burst: 20 };
+/// Epochs of one player that were never given to the line of server keys that saves under them: 20, then one a minute. Servers
+/// have no such epochs, unless they send what they saved with another key to a database that lost it: then what they have of
+/// other players must not suffer from it.
+const WRONG_EPOCHS_OF_PLAYER: Limit = Limit { every: Duration::from_secs(60), burst: 20 };
+/// The same of all players: 5,000, then one a second. Of 2,048 guesses, one is right.
+const WRONG_EPOCHS_OF: Limit = Limit { every: Duration::from_secs(1), burst: 5_000 };
 
 impl RateLimits {
-    /// Whether an epoch that no row knows `is_right`. Always false for a line of keys that was wrong too often: then nobody
-    /// learns whether it is.
-    pub fn judge_epoch(&self, key_hash: &str, is_right: impl FnOnce() -> bool) -> bool {
-        let counted = Counted::WrongEpochsOf(key_hash.to_owned());
-        if self.take(counted.clone(), WRONG_EPOCHS_OF, Instant::now()).is_err() {
+    /// Whether an epoch of a player that no row knows `is_right`. Always false for a line of keys that was wrong too often: then
+    /// nobody learns whether it is.
+    pub fn judge_epoch(&self, key_hash: &str, player_id: &str, is_right: impl FnOnce() -> bool) -> bool {
+        let counted = |player_id| Counted::WrongEpochsOf { key_hash: key_hash.to_owned(), player_id };
+        let limits =
+            [(counted(Some(player_id.to_owned())), WRONG_EPOCHS_OF_PLAYER), (counted(None), WRONG_EPOCHS_OF)];
+        let mut taken = Taken::new(self);
+        let now = Instant::now();
+        if limits.into_iter().any(|(counted, limit)| taken.take(counted, limit, now).is_err()) {
             return false;
         }
         let is_right = is_right();
         if is_right {
-            self.give_back(&counted, WRONG_EPOCHS_OF);
+            taken.give_back();
         }
         is_right
     }

@@ -116,6 +116,15 @@ on_both_databases! {
         send(backend, &backend.key, &a, &guesses).await;
         assert_eq!(save_one(backend, &b, &player, (3, 1), json!({})).await, "applied");
         assert_eq!(send(backend, &backend.key, &a, &under(ours, 1)).await, all(1, "refused", "epoch_unknown"));
+        // What it has of other players does not suffer from it.
+        let other = text(&backend.guest("Bea").await["player_id"]);
+        load(backend, &a, &other).await;
+        release(backend, &a, &other, 1).await;
+        load(backend, &b, &other).await;
+        let lost = backend.epoch(&other, 1);
+        backend.execute("DELETE FROM former_leases").await;
+        let under_lost = [keyed(&other, lost, 1, "lost")];
+        assert_eq!(send(backend, &backend.key, &a, &under_lost).await, all(1, "conflicted", "rolled_back"));
     }
 
     async fn a_save_of_an_unknown_lease_displaces_no_conflict(backend) {
