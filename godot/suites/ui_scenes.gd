@@ -273,12 +273,24 @@ func test_quick_play_joins_a_room_that_fits_the_filters() -> void:
 	await until(func() -> bool: return not tickets.is_empty(), WAIT_TIMEOUT, "a ticket")
 	check_eq((tickets[0][0] as BackendJoinTicket).room_id, registration.server_id, "room")
 	check_eq(button.text, "Quick play", "afterwards")
+	# A room of one's own may be for friends only; quick play is for everybody.
+	browser.create_options = BackendRoomOptions.new()
+	browser.create_options.visibility = BackendServerRegistration.VISIBILITY_UNLISTED
+	button.pressed.emit()
+	await until(func() -> bool: return tickets.size() == 2, WAIT_TIMEOUT, "a second ticket")
+	browser.create_options = null
 	(browser.find_child("Search", true, false) as LineEdit).text = unique("Nobody")
 	browser.quick_play()
 	check(browser.is_busy(), "looks for a room")
 	button.pressed.emit()
 	await _settled(browser)
-	check_eq(tickets.size(), 1, "no ticket after the cancellation")
+	check_eq(tickets.size(), 2, "no ticket after the cancellation")
+	browser.quick_play()
+	browser.hide()
+	await until(
+		func() -> bool: return not browser.is_busy(), WAIT_TIMEOUT, "who leaves searches no more"
+	)
+	check_eq(tickets.size(), 2, "no ticket for a hidden browser")
 
 
 func test_a_room_that_is_not_created_is_explained_in_its_form() -> void:

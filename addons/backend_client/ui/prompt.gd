@@ -39,8 +39,8 @@ func _init() -> void:
 	hide()
 
 
-func _unhandled_key_input(event: InputEvent) -> void:
-	if visible and event.is_action_pressed("ui_cancel"):
+func _unhandled_input(event: InputEvent) -> void:
+	if is_visible_in_tree() and event.is_action_pressed("ui_cancel"):
 		get_viewport().set_input_as_handled()
 		cancelled.emit()
 
@@ -59,6 +59,12 @@ func ask(
 	_field.show_error("")
 	show()
 	_field.edit.grab_focus()
+
+
+## Hides the question, and forgets the answer.
+func close() -> void:
+	hide()
+	_field.text = ""
 
 
 ## Whether what is entered is hidden.
@@ -80,7 +86,8 @@ func set_busy(busy: bool) -> void:
 
 
 func _submit() -> void:
-	if _field.text.strip_edges().is_empty():
+	if _field.text.is_empty() or not _field.secret and _field.text.strip_edges().is_empty():
 		show_error("Enter something.")
 	elif not _ok.disabled:
-		submitted.emit(_field.text.strip_edges())
+		# A password may begin or end with a blank.
+		submitted.emit(_field.text if _field.secret else _field.text.strip_edges())

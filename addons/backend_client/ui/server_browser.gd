@@ -190,7 +190,12 @@ func quick_play() -> void:
 	_filters.fill(query)
 	# A new room is empty, and the full ones do not count anyway.
 	query.not_empty = false
-	_joining.quick_play(query, create_options)
+	var options: BackendRoomOptions = null
+	if create_options != null:
+		# Strangers play together: the room is for everybody.
+		options = create_options.duplicate()
+		options.visibility = BackendServerRegistration.VISIBILITY_PUBLIC
+	_joining.quick_play(query, options)
 
 
 func _can_join() -> bool:
@@ -269,9 +274,9 @@ func _load(quietly: bool) -> void:
 	_request = rooms.list_all_rooms()
 	_update_buttons()
 	var page: BackendRoomPage = await _request.wait()
+	_request = null
 	if not is_inside_tree():
 		return
-	_request = null
 	_age = 0.0
 	if page.failed():
 		_on_load_failed(page.error)
@@ -312,6 +317,7 @@ func _select(held: bool) -> void:
 		_filters.fill(_query)
 		var shown: BackendRoomPage = await rooms.select_rooms(_all, _query).wait()
 		if not is_inside_tree():
+			_selecting = false
 			return
 		if shown.failed():
 			_show_status(BackendUiErrors.text_of(shown.error), &"error_color")
@@ -322,6 +328,7 @@ func _select(held: bool) -> void:
 		# The same filters: a server of both lists would come back by its second one.
 		var shown_lan: BackendRoomPage = await rooms.select_rooms(_lan, _query).wait()
 		if not is_inside_tree():
+			_selecting = false
 			return
 		if shown_lan.ok() and not _select_again:
 			_shown_lan = shown_lan
@@ -423,9 +430,9 @@ func _ping() -> void:
 		return
 	_pinging = true
 	var pings: BackendRoomPings = await rooms.ping_rooms(_shown).wait()
+	_pinging = false
 	if not is_inside_tree():
 		return
-	_pinging = false
 	for row: int in _model.size():
 		var id := _model.id_at(row)
 		var ping := pings.find_ping(id)
@@ -438,9 +445,9 @@ func _discover_lan() -> void:
 		return
 	_lan_request = rooms.discover_lan()
 	var page: BackendRoomPage = await _lan_request.wait()
+	_lan_request = null
 	if not is_inside_tree():
 		return
-	_lan_request = null
 	if not page.failed():
 		_lan = page
 		if _shown != null:
@@ -515,6 +522,8 @@ func _exit_tree() -> void:
 func _notification(what: int) -> void:
 	if what == NOTIFICATION_VISIBILITY_CHANGED and is_node_ready() and not is_visible_in_tree():
 		_stop_following()
+		# Who has left the menu does not want to be taken into a game later.
+		_joining.stop()
 	if what == NOTIFICATION_TRANSLATION_CHANGED and is_node_ready():
 		_update_count()
 

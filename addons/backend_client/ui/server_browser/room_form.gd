@@ -34,7 +34,7 @@ func _ready() -> void:
 	hide()
 
 
-func _unhandled_key_input(event: InputEvent) -> void:
+func _unhandled_input(event: InputEvent) -> void:
 	if is_visible_in_tree() and event.is_action_pressed("ui_cancel"):
 		get_viewport().set_input_as_handled()
 		cancelled.emit()
@@ -49,13 +49,20 @@ func ask(suggested: BackendRoomOptions) -> void:
 	_count.min_value = 2
 	_count.max_value = maxi(suggested.max_players, 2)
 	_count.value = _count.max_value
-	_password.text = ""
+	_password.text = suggested.password
 	_unlisted.button_pressed = suggested.visibility != BackendServerRegistration.VISIBILITY_PUBLIC
 	set_busy(false)
 	show_error("")
 	show()
 	_name.edit.grab_focus()
 	_name.edit.select_all()
+
+
+## Hides the form, and forgets what was entered.
+func close() -> void:
+	hide()
+	_options = null
+	_password.text = ""
 
 
 ## While busy, the server of the room is starting.

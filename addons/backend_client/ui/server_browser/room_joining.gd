@@ -17,6 +17,7 @@ var rooms: BackendRooms
 
 var _request: BackendRequest
 var _is_quick_play := false
+var _is_covering := false
 # What the prompt is for: a room, or an invite code.
 var _listed: BackendListedRoom
 var _code := ""
@@ -32,10 +33,8 @@ func _ready() -> void:
 	_form.cancelled.connect(close)
 
 
-func _notification(what: int) -> void:
-	# Nobody waits for the room any more: its server need not start.
-	if what == NOTIFICATION_PREDELETE and _request != null:
-		_request.cancel()
+func _exit_tree() -> void:
+	stop()
 
 
 ## Whether a ticket is requested.
@@ -81,16 +80,24 @@ func quick_play(query: BackendRoomQuery, options: BackendRoomOptions) -> void:
 	_wait("Looking for a free place …", rooms.quick_play(query, options))
 
 
-## Requests no ticket any more, and shows the list.
-func close() -> void:
+## Requests no ticket any more: nobody waits for it, and no server need start for it.
+func stop() -> void:
 	if _request != null:
 		_request.cancel()
-	_prompt.hide()
-	_form.hide()
-	covered.emit(false)
+
+
+## Requests no ticket any more, and shows the list.
+func close() -> void:
+	stop()
+	_prompt.close()
+	_form.close()
+	if _is_covering:
+		_is_covering = false
+		covered.emit(false)
 
 
 func _cover(ask: Callable) -> void:
+	_is_covering = true
 	covered.emit(true)
 	ask.call()
 
@@ -129,10 +136,10 @@ func _wait(message: String, request: BackendRequest) -> void:
 	status_changed.emit(message, &"secondary_color")
 	changed.emit()
 	var ticket: BackendJoinTicket = await request.wait()
-	if not is_inside_tree():
-		return
 	_request = null
 	_is_quick_play = false
+	if not is_inside_tree():
+		return
 	_prompt.set_busy(false)
 	_form.set_busy(false)
 	if ticket.ok():
