@@ -73,6 +73,10 @@ pub fn redact_secrets(text: &str) -> String {
 
 /// A file's name, unless it looks like a URL whose scheme was forgotten.
 fn redact_path(text: &str) -> String {
+    // libpq's own way of writing a database.
+    if text.split_whitespace().any(|word| word.starts_with("password=") || word.starts_with("sslpassword=")) {
+        return "***".to_owned();
+    }
     let (path, query) = match text.split_once('?') {
         Some((path, query)) if query.contains('=') => (path, query),
         _ => (text, ""),

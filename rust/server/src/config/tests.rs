@@ -4,6 +4,7 @@ use super::*;
 fn no_password_is_shown() {
     for (url, shown) in [
         ("postgres://host/game", "postgres://host/game"),
+        ("host=db password=hunter2 dbname=game", "***"),
         (
             "postgres://game:hunter2@host:5432/game?sslmode=require",
             "postgres://***@host:5432/game?sslmode=require",

@@ -54,10 +54,20 @@ pub fn check(location: &str) -> Result<(), InvalidSetting> {
             Err(_) => refused("is not a PostgreSQL URL; write postgres://USER:PASSWORD@HOST:PORT/NAME"),
         },
         Some(("sqlite", "")) => refused("names no file; write sqlite://FILE or the file alone"),
+        None if is_key_value_text(location) => {
+            refused("is a list of parameters; write postgres://USER:PASSWORD@HOST:PORT/NAME")
+        }
         None | Some(("sqlite", _)) if is_in_memory(file(location)) => refused("keeps nothing; name a file"),
         None | Some(("sqlite", _)) => Ok(()),
         Some(_) => refused("is neither a file nor a URL that begins with postgres://"),
     }
+}
+
+/// Whether it is what libpq takes beside URLs, such as `host=db dbname=game`, and no name of a file.
+fn is_key_value_text(location: &str) -> bool {
+    ["host=", "hostaddr=", "dbname=", "password=", "user="]
+        .into_iter()
+        .any(|name| location.split_whitespace().any(|word| word.starts_with(name)))
 }
 
 fn is_in_memory(file: &str) -> bool {

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use backend_protocol::Problem;
 use backend_protocol::registration::ServerStatus;
-use backend_protocol::rooms::{JoinByCode, JoinTicket, RequestTicket};
+use backend_protocol::rooms::{JoinByCode, JoinTicket, RequestTicket, normal_invite_code};
 use backend_protocol::validation::Claims;
 
 use super::caches::LiveRoom;
@@ -48,6 +48,10 @@ pub async fn by_code(
     let JoinByCode { invite_code, password, seats } = body.value;
     let room_id = invite_codes::room_id(&state, &player.0.sub, &invite_code).await?;
     let live = live(&state, room_id).await?;
+    if live.invite_code.as_deref() != Some(&*normal_invite_code("invite_code", &invite_code)?) {
+        // It got another one in this moment, which is not for those who had this one.
+        return Err(invite_codes::unknown());
+    }
     let mut ticket =
         issue(&state, &player, &live, &RequestTicket { password, seats, party_code: None }).await?;
     ticket.invite_code.clone_from(&live.invite_code);

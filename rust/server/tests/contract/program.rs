@@ -90,6 +90,11 @@ fn databases() -> Vec<Refused> {
             &["serve", "--database", "postgres://game:hunter2@host:port/x"],
             &["is not a PostgreSQL URL"],
         ),
+        Refused::new(
+            2,
+            &["serve", "--database", "host=db user=game dbname=game"],
+            &["is a list of parameters; write postgres://"],
+        ),
         Refused::new(2, &["serve", "--database", ":memory:"], &[":memory:", "keeps nothing"]),
         Refused::new(
             1,
