@@ -25,6 +25,8 @@ pub(crate) struct Sender<'a> {
     /// The line of its key.
     pub key_hash: &'a str,
     pub server_id: &'a str,
+    /// How many unresolved conflicts of a player are kept.
+    pub max_conflicts: i64,
 }
 
 /// Acquires the leases of players, unless another server holds them, and returns their documents.

@@ -11,12 +11,19 @@ use uuid::Uuid;
 
 use super::{Sender, leases, object};
 use crate::auth::extractors::ServerAuth;
+use crate::config::Config;
 use crate::database::{Transaction, rfc3339};
 use crate::http::{ApiError, ApiResult, JsonBody};
 use crate::state::AppState;
 
-/// Most unresolved conflicts that are kept of one player. Beyond it, the oldest goes; see [`store`] for who displaces none.
-pub const MAX_CONFLICTS: i64 = 100;
+/// Unresolved conflicts that are kept of one player, or as many as it may have documents: what a server had of a player when it died
+/// is delivered at once. Beyond it, the oldest goes; see [`store`] for who displaces none.
+const MAX_CONFLICTS: u32 = 256;
+
+/// [`MAX_CONFLICTS`] with these settings.
+pub fn max_conflicts(config: &Config) -> i64 {
+    config.max_documents_per_player.max(MAX_CONFLICTS).into()
+}
 
 /// Keeps a save that cannot be applied, or gives the code with which it is refused. It replaces an older one of the same
 /// document and epoch, which it covers. One of which no row says that its line of keys had the epoch (`is_unproven`) displaces
@@ -28,7 +35,7 @@ pub async fn store(
     value: &str,
     is_unproven: bool,
 ) -> ApiResult<Result<SaveOutcome, Code>> {
-    if is_unproven && has_no_place_for(tx, item).await? {
+    if is_unproven && has_no_place_for(tx, sender, item).await? {
         return Ok(match kept_sequence(tx, sender, item).await? {
             // A repetition gets the first answer again.
             Some(Ok(sequence)) if item.sequence <= sequence => Ok(outcome_beside(sequence, item)),
@@ -64,7 +71,7 @@ pub async fn store(
         let SaveItem { player_id, key, epoch, sequence, .. } = item;
         tracing::warn!(player_id, key, epoch, sequence, server_id, "a save came too late and was kept");
         metrics::counter!("backend_save_conflicts_total").increment(1);
-        drop_oldest(tx, player_id).await?;
+        drop_oldest(tx, sender, player_id).await?;
         return Ok(Ok(SaveOutcome::Conflicted));
     }
     let kept = kept_sequence(tx, sender, item).await?;
@@ -79,7 +86,7 @@ fn outcome_beside(sequence: i64, item: &SaveItem) -> SaveOutcome {
 }
 
 /// Whether the player has as many unresolved conflicts as are kept, beside one of the item's document and epoch.
-async fn has_no_place_for(tx: &mut Transaction, item: &SaveItem) -> ApiResult<bool> {
+async fn has_no_place_for(tx: &mut Transaction, sender: &Sender<'_>, item: &SaveItem) -> ApiResult<bool> {
     let others: i64 = sqlx::query(
         "SELECT COUNT(*) FROM save_conflicts WHERE player_id = $1 AND resolved_at IS NULL \
          AND NOT (document_key = $2 AND epoch = $3)",
@@ -90,7 +97,7 @@ async fn has_no_place_for(tx: &mut Transaction, item: &SaveItem) -> ApiResult<bo
     .fetch_one(&mut *tx.conn)
     .await?
     .try_get(0)?;
-    Ok(others >= MAX_CONFLICTS)
+    Ok(others >= sender.max_conflicts)
 }
 
 /// The sequence of what was kept of the item's document and epoch, also if it was resolved. A code: another line of keys sent it.
@@ -113,15 +120,15 @@ async fn kept_sequence(
     Ok(Some(if is_ours { Ok(row.try_get("sequence")?) } else { Err(Code::EpochUnknown) }))
 }
 
-/// Makes room for the newest [`MAX_CONFLICTS`] of a player. Those of unproven epochs go first.
-async fn drop_oldest(tx: &mut Transaction, player_id: &str) -> sqlx::Result<()> {
+/// Makes room for the newest of a player. Those of unproven epochs go first.
+async fn drop_oldest(tx: &mut Transaction, sender: &Sender<'_>, player_id: &str) -> sqlx::Result<()> {
     let dropped = sqlx::query(
         "DELETE FROM save_conflicts WHERE conflict_id IN (SELECT conflict_id FROM save_conflicts \
          WHERE player_id = $1 AND resolved_at IS NULL ORDER BY unrecorded, received_at DESC, conflict_id DESC LIMIT 1000 OFFSET $2) \
          RETURNING player_id, document_key, epoch, sequence",
     )
     .bind(player_id)
-    .bind(MAX_CONFLICTS)
+    .bind(sender.max_conflicts)
     .fetch_all(&mut *tx.conn)
     .await?;
     log_dropped(&dropped, "the player has too many unresolved ones")

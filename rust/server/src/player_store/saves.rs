@@ -63,7 +63,8 @@ pub async fn save(
         limit_documents(&state, &mut tx, &items, some, &mut results).await?;
         for &index in some {
             if results[index].is_none() {
-                let sender = Sender { key_hash: &server.key_hash, server_id: &server_id };
+                let max_conflicts = conflicts::max_conflicts(&state.config);
+                let sender = Sender { key_hash: &server.key_hash, server_id: &server_id, max_conflicts };
                 let classified = classify(&state, &mut tx, &sender, &items[index], &values[index]);
                 results[index] = Some(classified.await?);
             }

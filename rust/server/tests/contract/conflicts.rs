@@ -94,15 +94,26 @@ on_both_databases! {
         assert_eq!(backend.count("SELECT COUNT(*) FROM save_conflicts").await, 0);
     }
 
-    async fn the_newest_hundred_conflicts_of_a_player_are_kept(backend) {
+    async fn the_newest_256_conflicts_of_a_player_are_kept(backend) {
         let (player, a, b) = lost(backend).await;
-        for number in 0..105 {
+        let late = |number: i64| {
             let mut late = item(&player, 1, 4 + number, &json!({"n": number}));
-            late["key"] = format!("k{number}").into();
-            assert_eq!(save(backend, &a, vec![late]).await[0].0, "conflicted");
+            late["key"] = format!("k{number:03}").into();
+            late
+        };
+        for batch in [0..100, 100..200, 200..256] {
+            let count = batch.clone().count();
+            let outcomes = save(backend, &a, batch.map(late).collect()).await;
+            assert_eq!(outcomes.iter().filter(|(outcome, _)| outcome == "conflicted").count(), count);
         }
+        // All that a server had of a player that may have 256 documents, and nothing is lost yet.
+        assert_eq!(backend.count("SELECT COUNT(*) FROM save_conflicts WHERE resolved_at IS NULL").await, 256);
+        for number in 256..261 {
+            assert_eq!(save(backend, &a, vec![late(number)]).await[0].0, "conflicted");
+        }
+        assert_eq!(backend.count("SELECT COUNT(*) FROM save_conflicts WHERE resolved_at IS NULL").await, 256);
         let conflicts = kept(backend, &player).await;
-        assert_eq!((conflicts.len(), &conflicts[0]["key"], &conflicts[99]["key"]), (100, &json!("k5"), &json!("k104")));
+        assert_eq!((conflicts.len(), &conflicts[0]["key"], &conflicts[99]["key"]), (100, &json!("k005"), &json!("k104")));
         let metrics = text(&backend.get("/metrics", "").await.expect(200));
         assert!(metrics.contains("backend_save_conflicts_dropped_total "), "{metrics}");
         // Of any age, but not for ever.

@@ -3,20 +3,23 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use sqlx::Row as _;
 
 use crate::harness::{Backend, on_both_databases, text};
 use crate::lease_owners::Stranger;
 use crate::player_store::{item, load, release, save, save_one};
 
-/// A player with a hundred conflicts that somebody has yet to resolve. Gives its id, the server that lost it and the holder.
+/// A player with as many conflicts as are kept, that somebody has yet to resolve. Gives its id, the server that lost it and the holder.
 async fn with_conflicts(backend: &Backend) -> (String, String, String) {
     let player = text(&backend.guest("Ada").await["player_id"]);
     let (a, b) = (backend.server("A", json!({})).await, backend.server("B", json!({})).await);
     load(backend, &a, &player).await;
     release(backend, &a, &player, 1).await;
     load(backend, &b, &player).await;
-    let late = (0..100).map(|number| keyed(&player, 1, number + 1, &format!("k{number}"))).collect();
-    assert!(save(backend, &a, late).await.iter().all(|(outcome, _)| outcome == "conflicted"));
+    for batch in [0..100, 100..200, 200..256] {
+        let late = batch.map(|number| keyed(&player, 1, number + 1, &format!("k{number}"))).collect();
+        assert!(save(backend, &a, late).await.iter().all(|(outcome, _)| outcome == "conflicted"));
+    }
     (player, a, b)
 }
 
@@ -26,14 +29,18 @@ fn keyed(player: &str, epoch: i64, sequence: i64, key: &str) -> Value {
     item
 }
 
-/// The ids of the unresolved conflicts of a player that a server of the backend's key holds, by document and sequence.
+/// The ids of the unresolved conflicts of a player, by document and sequence: of all, where the API lists a hundred.
 async fn kept(backend: &Backend, player: &str) -> BTreeMap<(String, i64), String> {
-    let path = format!("/v1/players/{player}/conflicts");
-    let conflicts = backend.get(&path, &backend.key).await.expect(200)["conflicts"].clone();
-    let of = |one: &Value| {
-        ((text(&one["key"]), one["sequence"].as_i64().expect("a number")), text(&one["conflict_id"]))
-    };
-    conflicts.as_array().expect("list").iter().map(of).collect()
+    let database = backend_server::database::Database::open(backend.database()).await.expect("opens");
+    let rows = sqlx::query("SELECT document_key, sequence, conflict_id FROM save_conflicts WHERE player_id = $1 AND resolved_at IS NULL")
+        .bind(player)
+        .fetch_all(database.pool())
+        .await
+        .expect("read");
+    database.close().await;
+    let of =
+        |row: &sqlx::any::AnyRow| ((row.get("document_key"), row.get("sequence")), row.get("conflict_id"));
+    rows.iter().map(of).collect()
 }
 
 /// How often each outcome and code came of a batch as it stands on the wire.
@@ -63,7 +70,7 @@ on_both_databases! {
         let empty = text(&backend.guest("Bea").await["player_id"]);
         load(backend, &holder, &empty).await;
         let before = kept(backend, &full).await;
-        assert_eq!(before.len(), 100);
+        assert_eq!(before.len(), 256);
         let stranger = Stranger::of(backend).await;
         // One in 2,048 guesses is right: four thousand find two epochs, unless nobody looks at them.
         for player in [&full, &empty] {
@@ -141,7 +148,7 @@ on_both_databases! {
         assert_eq!(send(backend, &backend.key, &a, &under_lost).await, all(1, "refused", "too_many_conflicts"));
         assert_eq!(kept(backend, &player).await, before);
         // With a place, it is kept, and a repetition has the same answer.
-        let (_, first) = before.iter().next().expect("a hundred");
+        let (_, first) = before.iter().next().expect("as many as are kept");
         let resolve = json!({"server_id": b, "conflict_ids": [first]});
         backend.serve("/v1/players/conflicts/resolve", &resolve).await.expect(204);
         for _ in 0..2 {
@@ -151,7 +158,7 @@ on_both_databases! {
         // It is the first to go.
         assert_eq!(save(backend, &a, vec![keyed(&player, 1, 900, "real")]).await[0].0, "conflicted");
         let after = kept(backend, &player).await;
-        assert_eq!((after.len(), after.contains_key(&("lost".to_owned(), 1)), after.contains_key(&("real".to_owned(), 900))), (100, false, true));
+        assert_eq!((after.len(), after.contains_key(&("lost".to_owned(), 1)), after.contains_key(&("real".to_owned(), 900))), (256, false, true));
         assert_eq!(before.iter().filter(|(of, id)| after.get(of) != Some(id)).count(), 1, "only what was resolved is gone");
     }
 
