@@ -33,6 +33,8 @@ pub enum Trouble {
 
 /// The backend's memory. Public fields are for tests to look at and to turn.
 pub struct State {
+    /// How many documents a player may have; `None`: any number.
+    pub max_documents: Option<usize>,
     /// Faults of the next calls, in order; `None` is a call that goes well.
     pub troubles: VecDeque<Option<Trouble>>,
     /// Every call fails with this until it is taken away.
@@ -171,6 +173,7 @@ pub enum Fact {
 impl Default for State {
     fn default() -> Self {
         Self {
+            max_documents: None,
             troubles: VecDeque::new(),
             outage: None,
             largest_batch: None,
@@ -386,6 +389,10 @@ impl State {
             let outcome = self.keep(server_id, item);
             let code = is_unrecorded.then_some(Code::RolledBack);
             return SaveResult { code, ..result(outcome, version) };
+        }
+        let of_player = self.documents.keys().filter(|(player, _)| *player == player_id).count();
+        if version == 0 && self.max_documents.is_some_and(|most| of_player >= most) {
+            return SaveResult { code: Some(Code::TooManyDocuments), ..result(SaveOutcome::Refused, 0) };
         }
         let version = version + 1;
         let updated_at = String::new();

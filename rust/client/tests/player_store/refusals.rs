@@ -41,3 +41,18 @@ async fn however_much_is_refused_little_is_remembered() {
     server.store.save("p4999", "progress", content(1)).expect_err("not loaded");
     assert_eq!(server.store.save_now("p4999", LONG).await.expect_err("not loaded").code(), "not_loaded");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_document_too_many_costs_nothing_but_itself() {
+    let backend = SimulatedBackend::new();
+    backend.state.lock().expect("not poisoned").max_documents = Some(1);
+    let server = Server::start(&backend, &disk()).await;
+    server.load("ada").await;
+    server.save("ada", 1);
+    assert_eq!(server.store.flush(None, LONG).await, all_saved(1));
+    server.store.save("ada", "another", content(1)).expect("taken");
+    assert_eq!(server.store.save_now("ada", LONG).await.expect_err("refused").code(), "too_many_documents");
+    // The player is still held, and what there is is saved.
+    server.save("ada", 2);
+    assert_eq!(server.store.flush(None, LONG).await.saved, 1);
+}
