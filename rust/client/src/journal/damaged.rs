@@ -159,7 +159,10 @@ pub async fn keep_aside(
     let place = path.display();
     let why = why.strip_prefix(&format!("{place}: ")).unwrap_or(why);
     let (name, more) = match remains.owner(backend) {
-        Owner::Us if remains.is_complete => (SALVAGED, ""),
+        // A row that is not what was written was a save that somebody may have acknowledged.
+        Owner::Us if remains.is_complete && remains.rows.iter().all(|row| is_saved_for(row, backend)) => {
+            (SALVAGED, "")
+        }
         Owner::Us => (ASIDE, ", others cannot be read"),
         Owner::Unknown => (ASIDE, ", nothing in it says for which backend it is"),
         Owner::Another(other) => {

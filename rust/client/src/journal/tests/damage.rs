@@ -360,10 +360,15 @@ fn newest_in(found: &Recovered) -> usize {
     (11..=30).filter(|number| found.saves.contains(&record(number % 20, number.cast_signed()))).count()
 }
 
+/// Those of which nobody says that everything was read.
 fn files_kept_aside(folder: &Path) -> usize {
     let paths = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
     let is_database = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "db");
-    paths.filter(|path| is_database(path) && path.to_string_lossy().contains("damaged-")).count()
+    let is_aside = |path: &PathBuf| {
+        let path = path.to_string_lossy();
+        path.contains("damaged-") && !path.contains("damaged-salvaged-")
+    };
+    paths.filter(|path| is_database(path) && is_aside(path)).count()
 }
 
 /// Of [`killed`] with 30 commits: nothing was made up, and what is lost was told, with the file's name. A lost log is known
