@@ -14,8 +14,9 @@ use crate::{interrupt, workspace};
 
 /// Pause between two looks at a child.
 const PAUSE: Duration = Duration::from_millis(20);
-/// How long a child may take to obey SIGTERM before it is killed.
-const OBEY: Duration = Duration::from_secs(5);
+/// How long a child may take to obey SIGTERM before it is killed. Chaos ends what its trials have started first: killed
+/// before that, it leaves backends and mounts behind.
+const OBEY: Duration = Duration::from_secs(30);
 /// Lines of a log shown when something fails.
 const TAIL: usize = 40;
 
