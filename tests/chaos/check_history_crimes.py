@@ -289,6 +289,7 @@ def self_test():
     assert not too_rare(LEAST, 200), "as much as is asked for"
     assert len(too_rare(LEAST, 400)) == len(LEAST), "half of what is asked for"
     assert len(too_rare(LEAST, 200, 10)) == len(LEAST_WITH_GODOT), "nothing of what only the engine shows"
+    assert len(too_rare({}, 160, 8)) == len(LEAST) + len(LEAST_WITH_GODOT), "nothing is rounded to nothing"
     without = LEAST | dict.fromkeys(NEEDS_VOLUMES, 0)
     assert len(too_rare(without, 200)) == len(NEEDS_VOLUMES)
     assert not too_rare(without | {"not_run_small_volume": 1}, 200), "a machine that cannot mount"

@@ -125,8 +125,9 @@ def summarize(path, seed, with_coverage, least_godot):
 
 def too_rare(sums, trials, godot=0):
     """What happened less often than it has to in so many trials, of which so many were with the real engine."""
-    least = {name: count * trials // COVERED_TRIALS for name, count in LEAST.items()}
-    least.update({name: count * godot // 10 for name, count in LEAST_WITH_GODOT.items()})
+    # Rounded up: something of each kind has to happen in however few trials.
+    least = {name: -(-count * trials // COVERED_TRIALS) for name, count in LEAST.items()}
+    least.update({name: -(-count * godot // 10) for name, count in LEAST_WITH_GODOT.items()})
     if sums.get("not_run_small_volume"):
         least.update(dict.fromkeys(NEEDS_VOLUMES, 0))
     return [f"{name} {sums.get(name, 0)} of {count}" for name, count in least.items() if sums.get(name, 0) < count]

@@ -198,3 +198,40 @@ fn saves_for_one_backend_are_not_sent_to_another() -> Result<()> {
     delivered(&ada, 1)?;
     stop(last)
 }
+
+/// A backup of the folder, or the snapshot of a volume: what it holds is sent, but the server that wrote it may be running.
+#[test]
+fn a_copied_journal_does_not_end_the_server_it_was_copied_from() -> Result<()> {
+    let mut backend = Backend::start()?;
+    let api = backend.api()?;
+    let (ada, bob) = (api.log_in("Ada")?, api.log_in("Bob")?);
+    let (folder, copied) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let mut original = server(&backend, folder.path())?.start()?;
+    hold(&mut original, &ada)?;
+    backend.kill()?;
+    save(&mut original, 1)?;
+    original.log().wait_for(&format!("EVENT saved_locally player={} key=purse", ada.id()))?;
+    original.godot().signal(Signal::STOP)?;
+    for entry in fs::read_dir(folder.path())? {
+        let file = entry?;
+        fs::copy(file.path(), copied.path().join(file.file_name()))?;
+    }
+    backend.resume()?;
+
+    let mut other = server(&backend, copied.path())?.start()?;
+    hold(&mut other, &bob)?;
+    delivered(&ada, 1)?;
+    save(&mut other, 5)?;
+    delivered(&bob, 5)?;
+    ensure!(api.rooms()?.len() == 2, "both are listed: {:?}", api.rooms()?);
+    stop(other)?;
+
+    let since = original.log().len();
+    original.godot().signal(Signal::CONT)?;
+    save(&mut original, 2)?;
+    delivered(&ada, 2)?;
+    original.log().wait_after(since, &format!("EVENT saved player={} key=purse version=2", ada.id()))?;
+    ensure!(!original.log().contains("EVENT lease_lost"), "{}", original.log().tail());
+    ensure!(api.rooms()?.len() == 1, "the original is listed: {:?}", api.rooms()?);
+    stop(original)
+}

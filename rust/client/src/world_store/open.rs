@@ -311,7 +311,9 @@ impl Inner {
                 }
                 // Objects that are damaged were given up, and told. The rest goes on.
                 Err(_) if self.lock().change_count() < before => {}
-                Err(error) if error.is(Code::ObjectMissing) => self.setup.clock.sleep(RETRY_INTERVAL).await,
+                Err(error) if error.is(Code::ObjectMissing) || error.is(Code::WorldHeld) => {
+                    self.setup.clock.sleep(RETRY_INTERVAL).await;
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -60,10 +60,11 @@ pub(super) async fn run(inner: Arc<Inner>) {
                     "the world's changes stay here for now: {error}"
                 );
                 failures = failures.saturating_add(1);
-                // An outage passes by itself. A refusal, be it by the object store, is told once, for somebody has to do
-                // something.
+                // An outage passes by itself, and so does the lease of a server that is gone. A refusal, be it by the object
+                // store, is told once, for somebody has to do something.
                 let refused = error.http_status.is_some_and(|status| (400..500).contains(&status));
-                if (refused || !error.is_unanswered()) && told != Some(error.code()) {
+                let held = error.is(Code::WorldHeld);
+                if !held && (refused || !error.is_unanswered()) && told != Some(error.code()) {
                     told = Some(error.code());
                     inner.tell_refused(&error);
                 }

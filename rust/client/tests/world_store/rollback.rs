@@ -68,3 +68,60 @@ async fn a_world_that_another_server_has_changed_since_is_left_alone() {
     store.compare().await.expect("compared");
     assert_eq!(store.dirty_count(), 0);
 }
+
+#[tokio::test]
+async fn a_world_that_was_opened_after_the_backup_stays_open() {
+    let (backend, folder) = (SimulatedWorlds::new(), folder());
+    let backup = backend.back_up();
+    let (store, news) = open(&backend, folder.path()).await;
+    put(&store, "a", b"one").await;
+    put(&store, "b", b"one").await;
+    assert_eq!(store.flush(TIMEOUT).await.unsaved, 0);
+    backend.restore(backup);
+    put(&store, "a", b"two").await;
+    assert_eq!(store.flush(TIMEOUT).await.unsaved, 0);
+    until(|| backend.content("b").as_deref() == Some(b"one")).await;
+    assert_eq!(backend.content("a").as_deref(), Some(b"two".as_slice()));
+    assert!(!store.is_lost(), "{news:?}");
+    assert_eq!(store.close(TIMEOUT).await.unsaved, 0);
+    assert!(backend.is_free(), "released");
+}
+
+#[tokio::test]
+async fn a_world_whose_former_holder_comes_back_with_the_backup_is_waited_for() {
+    let (backend, folder) = (SimulatedWorlds::new(), folder());
+    backend.taken_by("former");
+    let backup = backend.back_up();
+    backend.released();
+    let (store, news) = open(&backend, folder.path()).await;
+    put(&store, "a", b"one").await;
+    assert_eq!(store.flush(TIMEOUT).await.unsaved, 0);
+    backend.restore(backup);
+    put(&store, "a", b"two").await;
+    let asked = backend.calls("commit_world");
+    until(|| backend.calls("commit_world") > asked + 1).await;
+    assert!(!store.is_lost(), "{news:?}");
+    assert!(
+        !news.lock().expect("not poisoned").iter().any(|event| matches!(event, Event::SaveFailed { .. }))
+    );
+    backend.released();
+    assert_eq!(store.flush(TIMEOUT).await.unsaved, 0);
+    assert_eq!(backend.content("a").as_deref(), Some(b"two".as_slice()));
+}
+
+#[tokio::test]
+async fn a_world_that_was_taken_after_the_restore_is_lost() {
+    let (backend, folder) = (SimulatedWorlds::new(), folder());
+    let backup = backend.back_up();
+    let (store, news) = open(&backend, folder.path()).await;
+    put(&store, "a", b"one").await;
+    assert_eq!(store.flush(TIMEOUT).await.unsaved, 0);
+    backend.restore(backup);
+    // Epochs never recur: that of the next holder is above all before.
+    backend.taken_by("another");
+    backend.taken_by("another");
+    put(&store, "a", b"two").await;
+    assert_eq!(store.flush(TIMEOUT).await.unsaved, 1);
+    assert!(store.is_lost(), "{news:?}");
+    assert_eq!(backend.content("a"), None);
+}

@@ -10,6 +10,7 @@ use backend_protocol::world_store::{
 };
 use backend_protocol::{Code, Problem};
 use sqlx::Row;
+use sqlx::any::AnyRow;
 
 use super::in_scope;
 use super::objects::new_upload;
@@ -17,6 +18,7 @@ use crate::auth::extractors::ServerAuth;
 use crate::database::{Database, Transaction};
 use crate::digest::sha256;
 use crate::http::{ApiError, ApiResult, JsonBody};
+use crate::player_store::epochs::Subject;
 use crate::player_store::leases;
 use crate::state::AppState;
 
@@ -56,11 +58,9 @@ pub async fn commit(
         tx.commit().await?;
         return Ok(Json(CommittedWorld { version, replayed: true }));
     }
-    let Some(world) = world else {
-        return Err(ApiError::new(
-            Code::LeaseLost,
-            "another server has taken the world since; nothing was changed",
-        ));
+    let world = match world {
+        Some(world) => world,
+        None => give_back(&state, &mut tx, &server, &id, &commit).await?,
     };
     let last = world.try_get::<i64, _>("sequence")?;
     if commit.sequence <= last {
@@ -93,6 +93,62 @@ pub async fn commit(
     tx.commit().await?;
     metrics::counter!("backend_world_commits_total").increment(1);
     Ok(Json(CommittedWorld { version, replayed: false }))
+}
+
+/// Gives a lease back that a database which was restored from an older copy has lost: the epoch shows that it was given to this
+/// line of keys, and that nobody has taken the world since. Fails with `lease_lost` if another server has, and with
+/// `world_held` as long as the server that had the world when the copy was made may still be running.
+async fn give_back(
+    state: &AppState,
+    tx: &mut Transaction,
+    server: &ServerAuth,
+    id: &str,
+    commit: &CommitWorld,
+) -> ApiResult<AnyRow> {
+    let lost =
+        || ApiError::new(Code::LeaseLost, "another server has taken the world since; nothing was changed");
+    if !state.epochs.is_sealed_for(&Subject::World(id), &server.key_hash, commit.epoch, tx.now) {
+        return Err(lost());
+    }
+    leases::require_listed_server(state, tx, server, &commit.server_id).await?;
+    // Numbers go on where they were: the commits before this one are lost, and come again under further numbers.
+    let given = sqlx::query(
+        "INSERT INTO worlds (world_id, server_id, opening, epoch, sequence, lease_until, version, created_at, key_hash, scope) \
+         VALUES ($1, $2, 0, $3, $4, $5, 0, $6, $7, $8) ON CONFLICT (world_id) DO UPDATE SET server_id = excluded.server_id, \
+         opening = excluded.opening, epoch = excluded.epoch, sequence = excluded.sequence, \
+         lease_until = excluded.lease_until, key_hash = excluded.key_hash \
+         WHERE worlds.epoch < excluded.epoch AND (worlds.scope = excluded.scope OR worlds.scope IS NULL) \
+         AND (worlds.server_id IS NULL OR worlds.server_id = excluded.server_id OR worlds.lease_until <= $6) \
+         RETURNING sequence, version",
+    )
+    .bind(id)
+    .bind(&commit.server_id)
+    .bind(commit.epoch)
+    .bind(commit.sequence - 1)
+    .bind(leases::lease_until(state, tx))
+    .bind(tx.now)
+    .bind(&server.key_hash)
+    .bind(state.config.scope())
+    .fetch_optional(&mut *tx.conn)
+    .await?;
+    if let Some(row) = given {
+        tracing::warn!(
+            world_id = id,
+            epoch = commit.epoch,
+            server_id = commit.server_id,
+            "the database did not know the lease of this world: it went back; the lease is given back"
+        );
+        return Ok(row);
+    }
+    let row =
+        sqlx::query("SELECT epoch FROM worlds WHERE world_id = $1").bind(id).fetch_one(&mut *tx.conn).await?;
+    if row.try_get::<i64, _>("epoch")? < commit.epoch {
+        return Err(ApiError::new(
+            Code::WorldHeld,
+            "another server held the world when the database was copied; try again",
+        ));
+    }
+    Err(lost())
 }
 
 /// The version a commit of this number made before. Refuses the number when it came with another content.

@@ -298,6 +298,23 @@ on_both_databases! {
         backend.serve("/v1/worlds/w/release", &release(3)).await.expect(204);
         open(&b).await.expect(200);
     }
+
+    async fn a_lease_that_the_database_has_lost_is_given_back(backend) {
+        let (a, b) = (backend.server("A", json!({})).await, backend.server("B", json!({})).await);
+        let open = json!({"server_id": a, "opening": 1});
+        let epoch = backend.serve("/v1/worlds/w/open", &open).await.expect(200)["epoch"].clone();
+        let commit = |server: &str, sequence: i64| json!({"server_id": server, "epoch": epoch, "sequence": sequence, "removed": ["c"]});
+        for lost in ["DELETE FROM worlds", "UPDATE worlds SET epoch = 1, server_id = NULL, lease_until = 0, sequence = 9"] {
+            backend.execute("DELETE FROM world_commits").await;
+            backend.execute("DELETE FROM world_chunks").await;
+            backend.execute(lost).await;
+            let first = backend.serve("/v1/worlds/w/commit", &commit(&a, 3)).await.expect(200)["version"].as_i64();
+            assert_eq!(backend.serve("/v1/worlds/w/commit", &commit(&a, 4)).await.expect(200)["version"].as_i64(), first.map(|version| version + 1));
+            backend.serve("/v1/worlds/w/open", &json!({"server_id": b, "opening": 1})).await.refused(409, "world_held");
+        }
+        backend.execute(&format!("UPDATE worlds SET epoch = 1, server_id = '{b}'")).await;
+        backend.serve("/v1/worlds/w/commit", &commit(&a, 5)).await.refused(409, "world_held");
+    }
 }
 
 /// A database that is restored from an older copy: nothing that was given since comes again, and what was saved under it is kept.
@@ -355,6 +372,60 @@ async fn epochs_never_come_again_after_the_database_went_back() {
     assert_eq!(load(&backend, &a, &player).await["documents"][0]["value"], json!({"n": 5}));
     worlds.push(world(&backend, &b, 20).await);
     assert!(worlds.is_sorted_by(|one, next| one < next), "{worlds:?}");
+    backend.stop().await;
+}
+
+/// A world that was taken after the backup: its holder gets the lease back with its next commit, unless somebody else has the world.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_world_that_was_opened_after_the_backup_is_given_back() {
+    let backend = Backend::on_sqlite().await;
+    let (a, b) = (backend.server("A", json!({})).await, backend.server("B", json!({})).await);
+    let open = async |backend: &Backend, world: &str, server: &str, opening: u64| {
+        let path = format!("/v1/worlds/{world}/open");
+        backend.serve(&path, &json!({"server_id": server, "opening": opening})).await
+    };
+    let commit = async |backend: &Backend, world: &str, server: &str, epoch: &Value, sequence: i64| {
+        let body = json!({"server_id": server, "epoch": epoch, "sequence": sequence, "removed": ["none"]});
+        backend.serve(&format!("/v1/worlds/{world}/commit"), &body).await
+    };
+    // In the copy, A has "held", and nobody the others.
+    open(&backend, "held", &a, 1).await.expect(200);
+    let copy = backend.copy_database();
+    backend.execute("UPDATE worlds SET server_id = NULL, lease_until = 0").await;
+    let mut epochs = Vec::new();
+    for world in ["new", "held", "taken"] {
+        let epoch = open(&backend, world, &b, 2).await.expect(200)["epoch"].clone();
+        for sequence in 1..=3 {
+            commit(&backend, world, &b, &epoch, sequence).await.expect(200);
+        }
+        epochs.push(epoch);
+    }
+    let backend = backend.restart_on(&copy).await;
+
+    // Nobody knows whether A has it still: as long as it may, B waits.
+    commit(&backend, "held", &b, &epochs[1], 4).await.refused(409, "world_held");
+    backend.execute("UPDATE worlds SET lease_until = 1 WHERE world_id = 'held'").await;
+    for (world, epoch) in [("new", &epochs[0]), ("held", &epochs[1])] {
+        let committed = commit(&backend, world, &b, epoch, 4).await.expect(200);
+        assert_eq!((&committed["version"], &committed["replayed"]), (&json!(1), &json!(false)));
+        assert_eq!(commit(&backend, world, &b, epoch, 5).await.expect(200)["version"], 2);
+        open(&backend, world, &a, 3).await.refused(409, "world_held");
+        // As any other lease, it goes by an orderly release, and the next epoch is above it.
+        backend
+            .serve(&format!("/v1/worlds/{world}/release"), &json!({"server_id": b, "epoch": epoch}))
+            .await
+            .expect(204);
+        let next = open(&backend, world, &a, 4).await.expect(200)["epoch"].as_i64();
+        assert!(next > epoch.as_i64(), "{next:?} {epoch}");
+        commit(&backend, world, &b, epoch, 6).await.refused(409, "lease_lost");
+    }
+    // A took it after the restore: whatever B saved since the backup, A's state counts.
+    open(&backend, "taken", &a, 5).await.expect(200);
+    commit(&backend, "taken", &b, &epochs[2], 4).await.refused(409, "lease_lost");
+    // Nor does a guess, another world's epoch or another line of keys give anything.
+    let guess = json!(epochs[0].as_i64().expect("number") + (1 << 11));
+    commit(&backend, "fresh", &b, &guess, 1).await.refused(409, "lease_lost");
+    commit(&backend, "fresh", &b, &epochs[0], 1).await.refused(409, "lease_lost");
     backend.stop().await;
 }
 

@@ -156,7 +156,6 @@ impl Draw {
 
     /// Nobody dies: what was delivered and is gone with the database is held by servers only.
     fn restored_backup(&mut self, plan: &mut Plan) {
-        plan.worlds.clear();
         plan.ending = Ending::Deliver;
         plan.faults.retain(|timed| {
             matches!(timed.fault, Fault::Network { .. }) && !timed.fault.outlives_the_lease()
