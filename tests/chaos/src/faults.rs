@@ -58,7 +58,10 @@ impl Stage<'_> {
         match *fault {
             Fault::Kill { server, restart_after_ms } => {
                 let struck = self.servers[server].kill()?;
-                self.restart(server, restart_after_ms)?;
+                // One that is being stopped is started again by whoever stops it.
+                if struck {
+                    self.restart(server, restart_after_ms)?;
+                }
                 Ok(struck)
             }
             Fault::KillOnAck { server, acks, restart_after_ms } => {
@@ -114,7 +117,9 @@ impl Stage<'_> {
             }
             Fault::StopUnlisted { server, after_ms } => {
                 let proxy = self.servers[server].proxy();
-                self.servers[server].kill()?;
+                if !self.servers[server].kill()? {
+                    return Ok(false);
+                }
                 proxy.set(fault_proxy::Fault::Refuse);
                 self.servers[server].start()?;
                 thread::sleep(Duration::from_millis(after_ms));
