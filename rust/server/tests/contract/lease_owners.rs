@@ -312,7 +312,9 @@ on_both_databases! {
             assert_eq!(backend.serve("/v1/worlds/w/commit", &commit(&a, 4)).await.expect(200)["version"].as_i64(), first.map(|version| version + 1));
             backend.serve("/v1/worlds/w/open", &json!({"server_id": b, "opening": 1})).await.refused(409, "world_held");
         }
-        backend.execute(&format!("UPDATE worlds SET epoch = 1, server_id = '{b}'")).await;
+        backend
+            .execute("UPDATE worlds SET epoch = 1, server_id = (SELECT server_id FROM servers WHERE server_id <> worlds.server_id)")
+            .await;
         backend.serve("/v1/worlds/w/commit", &commit(&a, 5)).await.refused(409, "world_held");
     }
 }
