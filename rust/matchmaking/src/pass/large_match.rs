@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
+use super::Context;
 use crate::draft::{Draft, Member, OWN_TEAMS};
 use crate::evaluate::{Evaluation, RuleMetric};
 use crate::formed_match::Match;
 use crate::order::Order;
-use crate::pass::Context;
 use crate::pool::{Entry, Pool};
 use crate::rule_set::{AttributeKind, Batching, RuleKind, RuleSet, Stage};
 

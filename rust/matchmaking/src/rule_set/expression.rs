@@ -1,6 +1,6 @@
 //! Property expressions: which values of which players a rule looks at, such as `avg(teams[*].players.attributes[skill])`.
 
-use crate::rule_set::{Attribute, AttributeKind, TeamInstance};
+use super::{Attribute, AttributeKind, TeamInstance};
 
 /// The longest expression, in bytes.
 const MAX_LENGTH: usize = 1_000;
