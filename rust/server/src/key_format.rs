@@ -4,6 +4,21 @@ use anyhow::Context;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+/// Every server key begins with this, so that a scanner finds one that leaked.
+pub const SERVER_KEY_PREFIX: &str = "gsk_";
+/// The same of admin keys.
+pub const ADMIN_KEY_PREFIX: &str = "gak_";
+
+/// Whether `key` is a server key at all: a mistyped one is found without a query.
+pub fn is_server_key(key: &str) -> bool {
+    is_well_formed(SERVER_KEY_PREFIX, key)
+}
+
+/// Whether `key` is an admin key at all.
+pub fn is_admin_key(key: &str) -> bool {
+    is_well_formed(ADMIN_KEY_PREFIX, key)
+}
+
 /// A new key of any kind: `<prefix><environment>_` + 43 random characters + 6 characters of checksum.
 pub fn generate(prefix: &str, environment: &str) -> anyhow::Result<String> {
     let mut bytes = [0_u8; 32];
@@ -18,22 +33,12 @@ fn checksum(body: &str) -> String {
 }
 
 /// Whether `key` is a key with this prefix whose checksum fits.
-pub fn is_well_formed(prefix: &str, key: &str) -> bool {
+fn is_well_formed(prefix: &str, key: &str) -> bool {
     key.starts_with(prefix) && key.is_ascii() && key.len() > prefix.len() + 6 && key.len() <= 256 && {
         let (body, told) = key.split_at(key.len() - 6);
         // As `checksum` writes it, and no other way.
         let lower_case = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
         told.bytes().all(lower_case)
             && u32::from_str_radix(told, 16) == Ok(crc32fast::hash(body.as_bytes()) & 0x00ff_ffff)
-    }
-}
-
-/// The name of an environment: 1 to 16 of `[a-z0-9-]`. It stands in every key, between underscores.
-pub fn environment(text: &str) -> Result<String, String> {
-    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    if (1..=16).contains(&text.len()) && text.bytes().all(allowed) {
-        Ok(text.to_owned())
-    } else {
-        Err("must have 1 to 16 characters of a-z, 0-9 and '-'".to_owned())
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use crate::allocation::Allocation;
+use super::Allocation;
 
 /// Who has no room yet, and is not waiting for one that starts, looks again this often.
 const SEARCH_INTERVAL: Duration = Duration::from_secs(1);

@@ -6,13 +6,13 @@ use backend_protocol::rooms::{CreateRoom, RoomCreation, RoomCreationStatus, Room
 use backend_protocol::{Code, Problem};
 use tokio::sync::OnceCell;
 
-use super::password;
 use super::requests::{self, Progress, RoomRequest};
 use crate::allocation::records::{NewRoom, Status, json, redact_password};
 use crate::allocation::settings::{AllocationSettings, Creators};
 use crate::auth::extractors::PlayerAuth;
 use crate::digest::sha256;
 use crate::http::{ApiError, ApiResult, JsonBody};
+use crate::rooms::password;
 use crate::state::AppState;
 
 /// Creates a room on a server of its own, reserves a seat in it, and waits until it is ready. Repeat the request until the reply has a

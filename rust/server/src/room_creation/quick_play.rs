@@ -14,16 +14,16 @@ use backend_protocol::rooms::{
 use backend_protocol::{Code, Problem};
 use sqlx::{Any, AssertSqlSafe, Executor, Row};
 
-use super::growing_statement::Bind;
-use super::list::conditions::statement;
 use super::requests::{self, Progress, RoomRequest};
-use super::room;
 use crate::allocation::records::{self, NewRoom, Status, json};
 use crate::allocation::settings::AllocationSettings;
 use crate::auth::extractors::PlayerAuth;
 use crate::database::Transaction;
 use crate::digest::sha256;
 use crate::http::{ApiResult, JsonBody};
+use crate::rooms::growing_statement::Bind;
+use crate::rooms::list::conditions::statement;
+use crate::rooms::room;
 use crate::state::AppState;
 
 /// Rooms that are tried. One that others fill at this moment is followed by the next.

@@ -16,17 +16,17 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 use tokio::time::Instant;
 
-use super::live::live;
-use super::seats::{self, Arrival};
-use super::tickets;
-use super::{attempt_limits, changes};
 use crate::allocation::records::{self, NewRoom, Status, StoredAllocation};
+use crate::allocation::registration::note_ticket;
 use crate::allocation::settings::{AllocationSettings, Creators};
 use crate::allocation::spares;
 use crate::auth::extractors::PlayerAuth;
 use crate::auth::tokens::Tokens;
 use crate::database::Transaction;
 use crate::http::{ApiError, ApiResult};
+use crate::rooms::live::live;
+use crate::rooms::seats::{self, Arrival};
+use crate::rooms::{attempt_limits, changes, tickets};
 use crate::state::AppState;
 
 /// Repetitions are noted this often while a request waits. Well below the time after which it counts as given up.
@@ -171,26 +171,6 @@ pub async fn reserve(
         .inspect_err(|_| counted.give_back())?;
     note_ticket(tx, &state.config.scope(), &request.claims.sub, request.request_id, &ticket_id).await?;
     Ok(Progress::Seated { room_id: room_id.to_owned(), ticket_id, party_code })
-}
-
-/// Notes for which ticket a request has reserved a seat, so that its cancellation gives back this seat and no later one.
-pub async fn note_ticket(
-    tx: &mut Transaction,
-    scope: &str,
-    player_id: &str,
-    request_id: &str,
-    ticket_id: &str,
-) -> ApiResult<()> {
-    sqlx::query(
-        "UPDATE room_requests SET ticket_id = $1 WHERE scope = $2 AND player_id = $3 AND request_id = $4",
-    )
-    .bind(ticket_id)
-    .bind(scope)
-    .bind(player_id)
-    .bind(request_id)
-    .execute(&mut *tx.conn)
-    .await?;
-    Ok(())
 }
 
 /// Stores the request, or that it was repeated. Returns the allocation that it waits for; refuses another request under the same id.
