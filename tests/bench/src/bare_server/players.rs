@@ -19,7 +19,7 @@ use backend_client::protocol::routes;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::bare_server::{SERVER, shows_key};
+use super::{SERVER, shows_key};
 
 /// Where it tells how many documents it has counted.
 pub const DOCUMENTS: &str = "/documents";
