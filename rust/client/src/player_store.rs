@@ -5,10 +5,12 @@
 //! for as long as it takes, and books what the backend made of it. What a dead process left in its journal is sent
 //! before its players are loaded again.
 
+mod conflicts;
 mod document_source;
 mod ended_leases;
 mod equality;
 mod flush;
+mod handover;
 mod journal_writer;
 mod lease;
 mod merge;
@@ -224,7 +226,7 @@ impl PlayerStore {
             journalling.await;
         });
         tokio::spawn(uploader::run(Arc::downgrade(&inner), Arc::clone(&inner.wake_sender)));
-        tokio::spawn(lease::listen(Arc::downgrade(&inner), notices));
+        tokio::spawn(handover::listen(Arc::downgrade(&inner), notices));
         Self(inner)
     }
 

@@ -7,6 +7,7 @@
 mod entry;
 mod heartbeats;
 mod retrying;
+pub mod revocations;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -23,14 +24,13 @@ use tokio::task::JoinHandle;
 
 use self::entry::Entry;
 use self::heartbeats::run_heartbeats;
+use self::revocations::Revocations;
 use crate::api::backend::Backend;
 use crate::error::{ClientError, Fault};
 use crate::host::StallDetector;
 use crate::platform::clock::Clock;
 use crate::platform::rng;
 use crate::platform::secret::ServerKey;
-use crate::validation::jwks::ActiveKids;
-use crate::validation::revocations::Revocations;
 
 pub use self::entry::ServerDescription;
 
@@ -44,6 +44,9 @@ const NOTICES: usize = 64;
 const MAX_UNTOLD_TICKETS: usize = 1_000;
 /// Longest time between two looks at the main loop.
 const STALL_POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The names of the keys that are good now, as heartbeat replies tell them; `None` until the first one did.
+pub type ActiveKids = Option<Arc<[String]>>;
 
 /// News of a registration, told on a worker thread.
 #[derive(Debug, Clone, PartialEq)]

@@ -14,6 +14,7 @@ mod open;
 mod queue;
 mod read;
 mod rollback;
+mod shutdown;
 mod state;
 #[cfg(feature = "test-util")]
 mod test_util;
@@ -28,14 +29,14 @@ use std::time::Duration;
 use backend_protocol::world_store::{MAX_CHUNK_BYTES, ReleaseWorld, chunk_name};
 use backend_protocol::{Code, Problem};
 use tokio::sync::{Notify, Semaphore, oneshot};
-use tokio::task::AbortHandle;
+use tokio::task::JoinSet;
 
 use self::index::Index;
 use self::object_cache::ObjectCache;
 use self::rollback::Doubt;
 use self::state::{Incoming, State};
+use crate::api::backend::worlds::WorldBackend;
 use crate::api::retry;
-use crate::api::worlds::WorldBackend;
 use crate::error::{ClientError, Fault};
 use crate::platform::clock::Clock;
 use crate::registration::Registration;
@@ -43,6 +44,7 @@ use crate::shutdown::Store;
 use crate::sync::Condition;
 
 pub use self::open::count_left;
+pub use self::shutdown::UnopenedWorld;
 
 /// Most raw bytes of chunks that wait to be written to local disk.
 pub const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
@@ -182,7 +184,7 @@ struct Inner {
     reading_budget: Semaphore,
     /// Downloads in progress, by hash: two of the same object would write the same file.
     downloads: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
-    tasks: Mutex<Vec<AbortHandle>>,
+    tasks: Mutex<JoinSet<()>>,
 }
 
 struct KeptIndex {
@@ -487,8 +489,7 @@ impl Inner {
     }
 
     fn stop(&self) {
-        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        tasks.iter().for_each(AbortHandle::abort);
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
     }
 }
 

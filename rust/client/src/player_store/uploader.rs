@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::document_source::DocumentBody;
 use super::player::{Dirty, Document, Player, Revision};
 use super::state::{JournalState, MAX_BATCH_BYTES, MIN_BATCH_BYTES, Name, Release, StoreState};
-use super::{Batch, BatchItem, Event, Inner, Pace, lease};
+use super::{Batch, BatchItem, Event, Inner, Pace, handover};
 use crate::api::retry;
 use crate::error::{Cause, ClientError, Fault};
 use crate::failpoints::Failpoint;
@@ -229,7 +229,7 @@ impl Inner {
         self.tell(news);
         self.wake_journal.notify_one();
         self.progressed();
-        lease::wanted(self, wanted);
+        handover::wanted(self, wanted);
         Ok(())
     }
 

@@ -183,12 +183,11 @@ pub(super) async fn open(
         return Err(error);
     }
     inner.sweep().await?;
-    let tasks = [
-        tokio::spawn(local_writer::run(Arc::clone(&inner))).abort_handle(),
-        tokio::spawn(uploader::run(Arc::clone(&inner))).abort_handle(),
-        tokio::spawn(rollback::listen(Arc::downgrade(&inner), notices)).abort_handle(),
-    ];
-    inner.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(tasks);
+    let mut tasks = inner.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    tasks.spawn(local_writer::run(Arc::clone(&inner)));
+    tasks.spawn(uploader::run(Arc::clone(&inner)));
+    tasks.spawn(rollback::listen(Arc::downgrade(&inner), notices));
+    drop(tasks);
     Ok(inner)
 }
 

@@ -7,7 +7,7 @@ use godot::prelude::*;
 use tokio_util::sync::CancellationToken;
 
 use crate::results::backend_error::Failure;
-use crate::results::backend_request::BackendRequest;
+use crate::results::backend_request::{BackendRequest, Slot};
 use crate::runtime::main_thread_queue::{self, Outcome, OwnerId, RequestId, cancelled};
 use crate::runtime::worker_threads;
 
@@ -34,9 +34,14 @@ impl Calls {
         work: impl Future<Output = Result<T, ClientError>> + Send + 'static,
         to_result: impl FnOnce(Result<T, Failure>) -> Variant + 'static,
     ) -> Gd<BackendRequest> {
-        let to_result = move |outcome: Outcome| to_result(typed(outcome).map_err(Failure::from));
-        let cancellation = CancellationToken::new();
-        let (id, request) = main_thread_queue::register(self.0, Box::new(to_result), cancellation.clone());
+        let (cancellation, slot) = (CancellationToken::new(), Slot::default());
+        let request = BackendRequest::pending(cancellation.clone(), Slot::clone(&slot));
+        let completed = request.clone();
+        let complete = move |outcome: Outcome| {
+            let result = to_result(typed(outcome).map_err(Failure::from));
+            BackendRequest::finish(completed, &slot, result);
+        };
+        let id = main_thread_queue::register(self.0, cancellation.clone(), Box::new(complete));
         let completion = Completion { id, completed: false };
         // Boxed by itself: a future that holds another one holds it twice.
         let work = Box::pin(work);

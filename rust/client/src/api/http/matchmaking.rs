@@ -1,7 +1,5 @@
 //! The matchmaking calls over our own protocol, for players and for game servers.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use backend_protocol::matchmaking::{
     AnswerProposal, CreateMatchmakingTicket, JoinParty, MatchmakingTicket, PlacedMatches,
@@ -10,40 +8,9 @@ use backend_protocol::routes;
 use reqwest::Method;
 use uuid::Uuid;
 
-use super::backend::Reply;
-use super::http::{Call, HttpBackend, checked_id};
+use super::{Call, HttpBackend, Reply, checked_id};
+use crate::api::backend::matchmaking::MatchmakingBackend;
 use crate::platform::secret::ServerKey;
-
-/// A backend with matchmaking. `bearer` is an access token or a server key.
-#[async_trait]
-#[allow(
-    missing_docs,
-    reason = "each method is the route of the same name, documented in backend_protocol::routes"
-)]
-pub trait MatchmakingBackend: Send + Sync {
-    /// With the same `key`, a repetition is answered with the ticket that the first attempt made.
-    async fn create_matchmaking_ticket(
-        &self,
-        bearer: &str,
-        key: Uuid,
-        body: &CreateMatchmakingTicket,
-    ) -> Reply<MatchmakingTicket>;
-    async fn matchmaking_ticket(&self, bearer: &str, ticket_id: &str) -> Reply<MatchmakingTicket>;
-    async fn cancel_matchmaking_ticket(&self, bearer: &str, ticket_id: &str) -> Reply<MatchmakingTicket>;
-    async fn join_matchmaking_party(
-        &self,
-        access_token: &str,
-        ticket_id: &str,
-        body: &JoinParty,
-    ) -> Reply<MatchmakingTicket>;
-    async fn answer_proposal(
-        &self,
-        access_token: &str,
-        ticket_id: &str,
-        body: &AnswerProposal,
-    ) -> Reply<MatchmakingTicket>;
-    async fn matches_of_server(&self, key: &ServerKey, server_id: &str) -> Reply<PlacedMatches>;
-}
 
 fn of_ticket(route: &str, ticket_id: &str) -> Reply<String> {
     Ok(routes::of_matchmaking_ticket(route, &checked_id("ticket_id", ticket_id)?))
@@ -98,9 +65,4 @@ impl MatchmakingBackend for HttpBackend {
         let path = routes::server_matches(&checked_id("server_id", server_id)?);
         self.call(Call::get(path).with(key.expose())).await
     }
-}
-
-/// `backend` as one with matchmaking.
-pub(super) fn of(backend: Arc<HttpBackend>) -> Arc<dyn MatchmakingBackend> {
-    backend
 }

@@ -1,31 +1,12 @@
 //! The calls that create rooms and find seats, over our own protocol.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use backend_protocol::rooms::{CreateRoom, MAX_WAIT_SECONDS, QuickPlay, RoomCreation};
 use backend_protocol::routes;
 use reqwest::Method;
 
-use super::backend::Reply;
-use super::http::{Call, HttpBackend, checked_id};
-
-/// A backend that creates rooms.
-#[async_trait]
-#[allow(
-    missing_docs,
-    reason = "each method is the route of the same name, documented in backend_protocol::routes"
-)]
-pub trait RoomCreationBackend: Send + Sync {
-    async fn create_room(&self, access_token: &str, body: &CreateRoom) -> Reply<RoomCreation>;
-    async fn quick_play(&self, access_token: &str, body: &QuickPlay) -> Reply<RoomCreation>;
-    async fn cancel_room_request(&self, access_token: &str, request_id: &str) -> Reply<()>;
-}
-
-/// `backend` as one that creates rooms.
-pub(super) fn of(backend: Arc<HttpBackend>) -> Arc<dyn RoomCreationBackend> {
-    backend
-}
+use super::{Call, HttpBackend, Reply, checked_id};
+use crate::api::backend::room_creation::RoomCreationBackend;
 
 impl HttpBackend {
     /// The backend answers well before the call times out.

@@ -7,17 +7,14 @@ use reqwest::Url;
 use reqwest::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
 use uuid::Uuid;
 
-use super::backend::{Reply, TaggedPage};
-use super::diagnosis;
-use super::http::{Call, HttpBackend, MAX_ETAG, bad_reply, refusal};
-use super::retry;
-use super::transport::{self, HttpReply, ReplyBody, StreamedReply, TransportError};
+use super::{Call, HttpBackend, MAX_ETAG, Reply, bad_reply, refusal};
+use crate::api::backend::TaggedPage;
+use crate::api::transport::{self, HttpReply, ReplyBody, StreamedReply, TransportError};
+use crate::api::{diagnosis, retry};
 use crate::error::{ClientError, Fault};
 use crate::platform::rng;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-/// Longest id of an event that is sent back, in bytes.
-pub(crate) const MAX_EVENT_ID: usize = 128;
 /// Most bytes of the body of a reply that refuses.
 const MAX_REFUSAL_BYTES: usize = 64 * 1024;
 

@@ -3,7 +3,6 @@
 
 use std::net::IpAddr;
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,66 +16,16 @@ use reqwest::header::{
 };
 use reqwest::{Method, Url};
 
-use super::backend::Reply;
-use super::http::{Call, HttpBackend, bad_reply, refusal};
-use super::transport::{self, HttpReply, HttpRequest};
-use super::{diagnosis, retry};
+use super::{Call, HttpBackend, Reply, bad_reply, refusal};
+use crate::api::backend::worlds::{ObjectPart, WorldBackend};
+use crate::api::transport::{self, HttpReply, HttpRequest};
+use crate::api::{diagnosis, retry};
 use crate::error::{ClientError, Fault};
 use crate::platform::rng;
 use crate::platform::secret::ServerKey;
 
 /// Slowest line an object is given time for, in bytes per second.
-const SLOWEST: u64 = 64 * 1024;
-
-/// A backend that keeps worlds. Calls that carry an object are one attempt each; the others end within the configured
-/// total deadline, retries included.
-#[async_trait]
-#[allow(
-    missing_docs,
-    reason = "each method is the route of the same name, documented in backend_protocol::routes"
-)]
-pub trait WorldBackend: Send + Sync {
-    async fn open_world(&self, key: &ServerKey, world: &str, body: &OpenWorld) -> Reply<WorldLease>;
-    async fn world_chunks(&self, key: &ServerKey, world: &str, query: &ChunkQuery) -> Reply<ChunkPage>;
-    async fn request_uploads(&self, key: &ServerKey, world: &str, body: &RequestUploads) -> Reply<Uploads>;
-    async fn request_downloads(
-        &self,
-        key: &ServerKey,
-        world: &str,
-        body: &RequestDownloads,
-    ) -> Reply<Downloads>;
-    async fn commit_world(&self, key: &ServerKey, world: &str, body: &CommitWorld) -> Reply<CommittedWorld>;
-    async fn release_world(&self, key: &ServerKey, world: &str, body: &ReleaseWorld) -> Reply<()>;
-    /// Sends an object, compressed, to `address` or to the backend itself.
-    async fn send_object(
-        &self,
-        key: &ServerKey,
-        world: &str,
-        hash: &str,
-        address: Option<&ObjectAddress>,
-        stored: Vec<u8>,
-    ) -> Reply<()>;
-    /// Reads part of an object, compressed, from `address` or from the backend itself.
-    async fn receive_object(
-        &self,
-        key: &ServerKey,
-        world: &str,
-        hash: &str,
-        address: Option<&ObjectAddress>,
-        range: Range<u64>,
-    ) -> Reply<ObjectPart>;
-}
-
-/// Part of an object.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ObjectPart {
-    /// Where in the object it begins.
-    pub start: u64,
-    /// The bytes.
-    pub bytes: Vec<u8>,
-    /// Size of the whole object.
-    pub total: u64,
-}
+const MIN_BYTES_PER_SECOND: u64 = 64 * 1024;
 
 fn of_world(route: &str, world: &str) -> Reply<String> {
     world_id("world_id", world)?;
@@ -216,7 +165,7 @@ impl HttpBackend {
 
     /// One attempt, with time for `bytes` on a slow line.
     async fn exchange(&self, mut request: HttpRequest, bytes: u64, signed: bool) -> Reply<HttpReply> {
-        request.timeout = Some(self.config.timeout + Duration::from_secs(bytes / SLOWEST));
+        request.timeout = Some(self.config.timeout + Duration::from_secs(bytes / MIN_BYTES_PER_SECOND));
         let Ok(_place) = self.in_flight.acquire().await else {
             return Err(ClientError::new(Fault::Cancelled, "the client is closing"));
         };
@@ -252,11 +201,6 @@ fn content_range(reply: &HttpReply) -> Option<(u64, u64)> {
     let text = reply.headers.get(CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes ")?;
     let (range, total) = text.split_once('/')?;
     Some((range.split_once('-')?.0.parse().ok()?, total.parse().ok()?))
-}
-
-/// The capability, for [`super::backend::Backend::worlds`].
-pub(super) fn of(backend: Arc<HttpBackend>) -> Arc<dyn WorldBackend> {
-    backend
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::BackendPlayerStore;
 use super::journal_source::JournalLocation;
 use super::store_handle::Connected;
 use crate::nodes::backend_player_store::backlog_monitors;
-use crate::shutdown::background_tasks;
+use crate::runtime::background_tasks;
 use crate::shutdown::registry;
 
 /// Time a freed store goes on sending.

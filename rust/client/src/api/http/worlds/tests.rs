@@ -1,7 +1,7 @@
 //! Where objects go, and what goes along.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::api::transport::{Transport, TransportError};

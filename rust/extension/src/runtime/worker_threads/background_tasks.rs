@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
-use crate::runtime::worker_threads;
+use super::handle;
 
 /// Longest wait of a server's deregistration for the documents of its players.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
@@ -50,7 +50,7 @@ pub fn spawn_deregistration(work: impl Future<Output = ()> + Send + 'static) {
 /// Runs a task that the process waits for, such as the closing of a journal: it belongs to a thread of the database
 /// library's, which has to end before the library is unmapped.
 pub fn spawn(task: impl Future<Output = ()> + Send + 'static) {
-    if let Ok(handle) = worker_threads::handle() {
+    if let Ok(handle) = handle() {
         TASKS.spawn_on(task, &handle);
     }
 }
