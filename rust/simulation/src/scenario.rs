@@ -16,7 +16,7 @@ use backend_client::test_util;
 /// Longest time until all is at rest once nothing goes wrong any more.
 const QUIET_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// Looks between which nothing may get lost.
-const LOOK: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_secs(10);
 
 thread_local! {
     /// Panics in this thread: the runtime keeps those of its tasks to itself.
@@ -96,7 +96,7 @@ async fn run(cluster: &Arc<Cluster>) {
     tokio::spawn(faults::happen(Arc::clone(cluster)));
     let look = async {
         loop {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
             cluster.judge.nothing_acknowledged_is_lost();
         }
     };
