@@ -1,7 +1,7 @@
 //! Makes changed tokens and says of each whether it is accepted: one half of `cargo xtask differential`.
 //!
 //! `differential SEED COUNT` prints a line of JSON with the key and what is expected, then one for each token. The other half,
-//! `tests/differential_tokens.py`, asks a library that is not ours. The same seed changes tokens in the same way.
+//! `rust/token/tests/differential_tokens.py`, asks a library that is not ours. The same seed changes tokens in the same way.
 
 use std::io::{BufWriter, Write};
 
