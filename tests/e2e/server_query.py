@@ -17,7 +17,7 @@ import urllib.request
 
 import a2s
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 NAME = "Lily Pad Ω"
 MODE = "race"
 INFO = b"\xff\xff\xff\xff\x54Source Engine Query\x00"
@@ -29,7 +29,7 @@ class Game:
 
     def __init__(self, home, *arguments):
         control = socket.create_server(("127.0.0.1", 0))
-        control.settimeout(PATIENCE)
+        control.settimeout(TIMEOUT)
         environment = dict(os.environ, HOME=str(home))
         for name in ("DATA", "CONFIG", "CACHE"):
             environment[f"XDG_{name}_HOME"] = str(home / name)
@@ -38,7 +38,7 @@ class Game:
         command += ["--server", "--role=server", f"--control={control.getsockname()[1]}", *arguments]
         self.process = subprocess.Popen(command, env=environment, stdout=self.log, stderr=self.log)
         self.line, _ = control.accept()
-        self.line.settimeout(PATIENCE)
+        self.line.settimeout(TIMEOUT)
         self.answers = self.line.makefile("r", encoding="utf-8")
 
     def send(self, **command):
@@ -57,7 +57,7 @@ class Game:
     def end(self):
         self.process.terminate()
         try:
-            self.process.wait(PATIENCE)
+            self.process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise
@@ -65,13 +65,13 @@ class Game:
 
 def until(what, condition):
     """The first value of `condition` that is true."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:
         value = condition()
         if value:
             return value
         time.sleep(0.05)
-    raise AssertionError(f"{what}: not within {PATIENCE} s")
+    raise AssertionError(f"{what}: not within {TIMEOUT} s")
 
 
 def equal(actual, expected, what):
@@ -87,7 +87,7 @@ def free_port():
 
 def check_python_a2s(address, registered):
     """python-a2s reads what the server says of itself."""
-    info = a2s.info(address, timeout=PATIENCE)
+    info = a2s.info(address, timeout=TIMEOUT)
     expected = {
         "server_name": NAME,
         "map_name": "lily",
@@ -99,10 +99,10 @@ def check_python_a2s(address, registered):
         "version": "1.2.3",
     }
     equal({name: getattr(info, name) for name in expected}, expected, "A2S_INFO")
-    rules = a2s.rules(address, timeout=PATIENCE)
+    rules = a2s.rules(address, timeout=TIMEOUT)
     equal(rules["room_id"], registered["server_id"], "room_id")
     equal((rules["mode"], rules["region"], rules["status"]), (MODE, "eu", "ready"), "A2S_RULES")
-    equal(a2s.players(address, timeout=PATIENCE), [], "A2S_PLAYER without BackendPeerAuth's players")
+    equal(a2s.players(address, timeout=TIMEOUT), [], "A2S_PLAYER without BackendPeerAuth's players")
 
 
 def check_gamedig(address, registered):
@@ -115,7 +115,7 @@ def check_gamedig(address, registered):
         "console.log(JSON.stringify(state));"
     )
     command = ["node", "--input-type=module", "--eval", script]
-    run = subprocess.run(command, cwd=modules, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    run = subprocess.run(command, cwd=modules, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     equal(run.returncode, 0, f"gamedig's exit code ({run.stderr})")
     state = json.loads(run.stdout)
     found = [state["name"], state["map"], state["numplayers"], state["maxplayers"], state["password"]]
@@ -128,7 +128,7 @@ def check_room_list(address, registered):
     request = urllib.request.Request(os.environ["BACKEND_URL"] + "/v1/rooms")
     key = pathlib.Path(os.environ["BACKEND_SERVER_KEY_FILE"]).read_text(encoding="utf-8").strip()
     request.add_header("authorization", f"Bearer {key}")
-    with urllib.request.urlopen(request, timeout=PATIENCE) as reply:
+    with urllib.request.urlopen(request, timeout=TIMEOUT) as reply:
         rooms = json.load(reply)["rooms"]
     ports = {room["room_id"]: room.get("query_port") for room in rooms}
     equal(ports[registered["server_id"]], address[1], "query_port of the room")
@@ -161,7 +161,7 @@ def check_amplification(address, _registered):
             received = 0
             # A ping behind it: what comes before its answer is all that the question brought.
             nonce = os.urandom(8)
-            client.settimeout(PATIENCE)
+            client.settimeout(TIMEOUT)
             client.send(b"\xff\xff\xff\xffpbcq1" + nonce + bytes(15))
             while True:
                 answer = client.recv(65_536)
@@ -183,12 +183,12 @@ def check_hang(game, address, _registered):
         game.ask(do="hang", until=str(release))
 
         def status():
-            return a2s.rules(address, timeout=PATIENCE)["status"]
+            return a2s.rules(address, timeout=TIMEOUT)["status"]
 
         until("an unhealthy status", lambda: status() == "unhealthy")
         if "EVENT unhung" in game.text():
             raise AssertionError("the game did not hang for long enough")
-        keywords = a2s.info(address, timeout=PATIENCE).keywords
+        keywords = a2s.info(address, timeout=TIMEOUT).keywords
         equal(keywords, "status:unhealthy,calm,ranked", "keywords")
         release.touch()
         until("a status that is well again", lambda: status() == "ready")

@@ -312,8 +312,8 @@ impl WorldStore {
     }
 
     /// Chunks whose change the backend has not committed yet.
-    pub fn dirty_count(&self) -> usize {
-        self.0.lock().dirty_count()
+    pub fn pending_count(&self) -> usize {
+        self.0.lock().pending_count()
     }
 
     /// Chunks whose change is not durable on local disk yet.
@@ -347,12 +347,12 @@ impl WorldStore {
             (state.targets(), (state.aside, state.failed))
         };
         let _all_due = FlushGuard::begin(&self.0);
-        let is_done = |state: &State| state.lost || targets.are_all(|name| !targets.is_dirty(state, name));
+        let is_done = |state: &State| state.lost || targets.are_all(|name| !targets.is_pending(state, name));
         self.0.wait_until(within, is_done).await;
         let state = self.0.lock();
         let (aside, failed) = (state.aside - gone.0, state.failed - gone.1);
-        let dirty = targets.names.iter().filter(|name| targets.is_dirty(&state, name));
-        let (left, unkept) = dirty.fold((0, 0), |(left, unkept), name| {
+        let pending = targets.names.iter().filter(|name| targets.is_pending(&state, name));
+        let (left, unkept) = pending.fold((0, 0), |(left, unkept), name| {
             (left + 1, unkept + usize::from(targets.is_unkept(&state, name)))
         });
         let unsaved = left + aside + failed;
@@ -458,9 +458,9 @@ impl Inner {
                 Err(error) if error.is(Code::RolledBack) => match self.commit_again(Doubt::Certain).await {
                     Ok(()) => {
                         let _all_due = FlushGuard::begin(self);
-                        self.wait_until(within, |state| state.lost || state.dirty_count() == 0).await;
+                        self.wait_until(within, |state| state.lost || state.pending_count() == 0).await;
                         // What could not be committed in time is for the next process, under this lease.
-                        if self.lock().lost || self.lock().dirty_count() > 0 {
+                        if self.lock().lost || self.lock().pending_count() > 0 {
                             return;
                         }
                         body.saved_version = None;

@@ -36,7 +36,7 @@ pub struct Folder {
     pub roughness: u64,
     pub write_takes: (u64, u64),
     pub writes: usize,
-    pub dice: Rng,
+    pub rng: Rng,
     /// Writes that failed.
     pub failed: u64,
     /// So many states of each journal are remembered, so that its log can be cut.
@@ -71,7 +71,7 @@ pub struct Slot {
 }
 
 impl SimulatedDisk {
-    pub fn new(dice: Rng) -> Self {
+    pub fn new(rng: Rng) -> Self {
         Self(Arc::new(Mutex::new(Folder {
             slots: Vec::new(),
             trouble: None,
@@ -79,7 +79,7 @@ impl SimulatedDisk {
             roughness: 0,
             write_takes: (1, 4),
             writes: 0,
-            dice,
+            rng,
             failed: 0,
             remembered: 0,
             found: BTreeMap::new(),
@@ -153,8 +153,8 @@ impl Folder {
                 return Some(done);
             }
         }
-        let broken = self.trouble == Some(DiskTrouble::Io) || self.dice.chance(self.roughness);
-        broken.then(|| self.dice.chance(500))
+        let broken = self.trouble == Some(DiskTrouble::Io) || self.rng.chance(self.roughness);
+        broken.then(|| self.rng.chance(500))
     }
 }
 

@@ -152,7 +152,7 @@ pub enum Fact {
         server_id: String,
         epoch: i64,
     },
-    LetGo {
+    Released {
         player_id: String,
         server_id: String,
         epoch: i64,
@@ -313,7 +313,8 @@ impl State {
     fn wanted(&self, server_id: &str) -> Vec<String> {
         let now = self.now();
         let wanted = self.leases.iter().filter(|(_, lease)| {
-            lease.holder.as_deref() == Some(server_id) && lease.wanted_at.is_some_and(|at| at + WANTED_TIMEOUT > now)
+            lease.holder.as_deref() == Some(server_id)
+                && lease.wanted_at.is_some_and(|at| at + WANTED_TIMEOUT > now)
         });
         wanted.map(|(id, _)| id.clone()).collect()
     }

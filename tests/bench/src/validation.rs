@@ -11,7 +11,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::Options;
 use crate::machine::Machine;
 use crate::results::{Report, ratios};
-use crate::tokens::{self, Case, CHECKS_PER_TURN, Way};
+use crate::tokens::{self, CHECKS_PER_TURN, Case, Way};
 
 /// Processor time, not the clock's: what other processes do on the machine is not in it.
 const MEASURE: &str = "us_per_token";

@@ -189,7 +189,10 @@ impl Arena {
             server.start()?;
         }
         for (index, server) in servers.iter().enumerate() {
-            ensure!(server.wait_for_registration(START_TIMEOUT), "game server {index} does not register again");
+            ensure!(
+                server.wait_for_registration(START_TIMEOUT),
+                "game server {index} does not register again"
+            );
         }
         deliver(servers, history)?;
         worlds::visit(plan, servers, history);

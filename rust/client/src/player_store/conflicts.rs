@@ -48,14 +48,14 @@ impl PlayerStore {
 
     async fn settle_once(&self, conflict: &Conflict, merged: Option<u64>) -> Result<(), ClientError> {
         let (player_id, key) = (conflict.player_id.as_str(), conflict.key.as_str());
-        if let Some(generation) = merged {
+        if let Some(revision) = merged {
             let _hurry = FlushGuard::begin(&self.0);
             // The conflict goes only when what was made of it is committed.
             let committed = |player: &Player| {
                 player
                     .documents
                     .get(key)
-                    .is_some_and(|document| document.committed >= generation || document.dirty.is_none())
+                    .is_some_and(|document| document.committed >= revision || document.pending.is_none())
             };
             let settled = self.0.wait_until(MERGE_TIMEOUT, |state| {
                 state.players.get(player_id).is_none_or(|player| player.lost || committed(player))

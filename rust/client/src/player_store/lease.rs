@@ -20,7 +20,7 @@ const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 impl PlayerStore {
     /// Takes a player over and reads the documents. Waits, at most `within` in all, until what an earlier run saved of the
-    /// player is with the backend, and until another server has let the player go. What is dirty here stays as it is: it
+    /// player is with the backend, and until another server has let the player go. What is pending here stays as it is: it
     /// is newer.
     pub async fn load(
         &self,
@@ -270,7 +270,7 @@ impl Inner {
             for fresh in documents {
                 let document = player.documents.entry(fresh.key.into()).or_default();
                 // A reply can be older than a save that was committed while it was on its way.
-                if document.dirty.is_none() && fresh.version >= document.version {
+                if document.pending.is_none() && fresh.version >= document.version {
                     document.body = Arc::new(fresh.value).into();
                 }
                 document.version = document.version.max(fresh.version);

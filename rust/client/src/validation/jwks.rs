@@ -235,7 +235,8 @@ impl KeyCache {
         let held = self.0.read();
         let fetched = held.fetched?;
         let age = fetched.age + self.0.clock.now().saturating_duration_since(fetched.at);
-        (age < MAX_STALE_TIME && !held.keys.is_empty()).then(|| (Arc::clone(&held.keys), age < fetched.fresh_for))
+        (age < MAX_STALE_TIME && !held.keys.is_empty())
+            .then(|| (Arc::clone(&held.keys), age < fetched.fresh_for))
     }
 
     /// One fetch at a time, and none within 30 s of the last unless there are no keys at all or the backend says so.
@@ -280,7 +281,8 @@ impl KeyCache {
     async fn fetch_now(&self, unless_unchanged: bool) -> Result<(), ClientError> {
         let etag = if unless_unchanged { self.0.read().etag.clone() } else { None };
         let published = self.0.backend.key_set(etag.as_deref()).await?;
-        let fresh_for = published.fresh_for.unwrap_or(DEFAULT_FRESH_TIME).clamp(MIN_FRESH_TIME, MAX_STALE_TIME);
+        let fresh_for =
+            published.fresh_for.unwrap_or(DEFAULT_FRESH_TIME).clamp(MIN_FRESH_TIME, MAX_STALE_TIME);
         match published.document {
             Some(document) => self.0.hold(document, published.etag, Duration::ZERO, fresh_for)?,
             None if etag.is_some() => self.0.still_good(fresh_for),

@@ -94,7 +94,7 @@ impl Store for Opening {
     fn pending(&self) -> Pending {
         // Whoever opened it has been told that it failed, and looks at the local copy instead.
         let Some(inner) = self.0.upgrade() else { return Pending::default() };
-        let documents = inner.lock().dirty_count();
+        let documents = inner.lock().pending_count();
         Pending { documents, journalled: documents, may_be_more: false }
     }
 
@@ -107,7 +107,7 @@ impl Store for Opening {
     async fn flush(&self, within: Duration) -> Flushed {
         let before = self.pending().documents;
         if let Some(inner) = self.0.upgrade() {
-            inner.wait_until(within, |state| state.dirty_count() == 0).await;
+            inner.wait_until(within, |state| state.pending_count() == 0).await;
         }
         // One that could not be opened has sent nothing that anybody knows of.
         let unsaved = if self.0.strong_count() > 0 { self.pending().documents } else { before };

@@ -21,7 +21,7 @@ impl Store for WorldStore {
     }
 
     fn pending(&self) -> Pending {
-        let (documents, unkept) = (self.dirty_count(), self.unkept_count());
+        let (documents, unkept) = (self.pending_count(), self.unkept_count());
         Pending { documents, journalled: documents.saturating_sub(unkept), may_be_more: false }
     }
 

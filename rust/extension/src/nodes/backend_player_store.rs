@@ -395,7 +395,7 @@ impl BackendPlayerStore {
     /// Returns the number of documents that the backend has not committed yet.
     #[func]
     fn get_unsaved_count(&self) -> i64 {
-        self.handle().map_or(0, |store| store.dirty_count() as i64)
+        self.handle().map_or(0, |store| store.pending_count() as i64)
     }
 
     /// Returns the number of documents that are neither durable on the local disk nor committed by the backend.

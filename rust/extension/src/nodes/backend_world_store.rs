@@ -299,7 +299,7 @@ impl BackendWorldStore {
     fn flush_local(&self) -> Gd<BackendRequest> {
         self.flushing(async move |store: WorldStore, within| {
             let at_risk = store.flush_local(within).await;
-            let (unsaved, refused) = (store.dirty_count().max(at_risk), store.refused_names());
+            let (unsaved, refused) = (store.pending_count().max(at_risk), store.refused_names());
             Flushed { unsaved, local: unsaved - at_risk, refused, ..Flushed::default() }
         })
     }
@@ -339,7 +339,7 @@ impl BackendWorldStore {
     /// Returns the number of chunks with a change that the backend has not committed yet.
     #[func]
     fn get_unsaved_count(&self) -> i64 {
-        self.handle().map_or(0, |store| store.dirty_count() as i64)
+        self.handle().map_or(0, |store| store.pending_count() as i64)
     }
 
     /// Returns the number of chunks with a change that is not durable on the local disk yet.

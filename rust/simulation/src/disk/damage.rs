@@ -42,10 +42,10 @@ impl SimulatedDisk {
             let is_free = |slot: &Slot| slot.holder.is_none() && !slot.damaged && !slot.saves.is_empty();
             let free: Vec<usize> =
                 (0..folder.slots.len()).filter(|slot| is_free(&folder.slots[*slot])).collect();
-            let number = folder.dice.one_of(&free).copied()?;
+            let number = folder.rng.one_of(&free).copied()?;
             let kinds = [Damaged::Rows, Damaged::File, Damaged::Log];
             let kinds = if folder.slots[number].earlier.is_empty() { &kinds[..2] } else { &kinds };
-            (number, folder.dice.one_of(kinds).copied()?)
+            (number, folder.rng.one_of(kinds).copied()?)
         };
         Some(self.damage_journal(number, what))
     }
@@ -85,7 +85,7 @@ impl SimulatedDisk {
 impl Folder {
     /// The last commits are gone from a journal.
     fn cut_log(&mut self, number: usize) {
-        let commits = self.dice.between(1, 3);
+        let commits = self.rng.between(1, 3);
         let slot = &mut self.slots[number];
         for _ in 0..commits {
             if let Some((saves, server_ids)) = slot.earlier.pop_back() {
@@ -96,11 +96,11 @@ impl Folder {
 
     /// Bits of some rows are flipped: what they say is not what was saved, and their checksums tell.
     fn flip_rows(&mut self, number: usize) {
-        let some = self.dice.between(100, 1_000);
+        let some = self.rng.between(100, 1_000);
         let slot = &mut self.slots[number];
         for (name, record) in &mut slot.saves {
-            if self.dice.chance(some) && slot.flipped.insert(name.clone()) {
-                record.sequence ^= 1 << self.dice.below(8);
+            if self.rng.chance(some) && slot.flipped.insert(name.clone()) {
+                record.sequence ^= 1 << self.rng.below(8);
                 record.value = RawJson::from(&Content::new());
             }
         }

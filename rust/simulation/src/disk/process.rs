@@ -95,7 +95,7 @@ impl ProcessDisk {
         let pause = {
             let mut folder = self.disk.lock();
             let (least, most) = folder.write_takes;
-            folder.dice.milliseconds(least, most)
+            folder.rng.milliseconds(least, most)
         };
         tokio::time::sleep(pause).await;
         self.power.on().await;
@@ -184,7 +184,7 @@ impl SimulatedJournal {
         let mut folder = self.disk.disk.lock();
         assert_eq!(folder.slots[self.slot].holder, Some(self.disk.process), "written without holding it");
         let sound = !matches!(folder.trouble, Some(DiskTrouble::Full | DiskTrouble::ReadOnly));
-        let early = folder.dice.chance(500);
+        let early = folder.rng.chance(500);
         let failed = folder.next_write();
         let done = sound && failed.unwrap_or(early);
         let remembered = folder.remembered;

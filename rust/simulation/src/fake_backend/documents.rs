@@ -174,7 +174,7 @@ impl State {
                 lease.holder = None;
                 lease.wanted_at = None;
                 let (player_id, server_id) = (player_id.clone(), server_id.to_owned());
-                self.facts.push(Fact::LetGo { player_id, server_id, epoch: lease.epoch });
+                self.facts.push(Fact::Released { player_id, server_id, epoch: lease.epoch });
             }
         }
     }

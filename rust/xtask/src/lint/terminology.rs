@@ -57,7 +57,8 @@ fn search(root: &Path, folder: &Path, words: &[Word<'_>], findings: &mut Vec<Str
             if !path.file_name().is_some_and(|name| SKIPPED.iter().any(|skipped| name == *skipped)) {
                 search(root, &path, words, findings)?;
             }
-        } else if path.extension().is_some_and(|extension| ENDINGS.iter().any(|ending| extension == *ending)) {
+        } else if path.extension().is_some_and(|extension| ENDINGS.iter().any(|ending| extension == *ending))
+        {
             let text = fs::read_to_string(&path)?;
             let path = path.strip_prefix(root).unwrap_or(&path);
             if path == Path::new(OWN_TESTS) {
