@@ -6,6 +6,7 @@
 //! applies nothing twice. What was not committed when the process ended is committed by the next one that opens the world,
 //! under the epoch it was made under; if another server has taken the world since, it is put aside on disk, never dropped.
 
+mod flush;
 mod index;
 mod index_format;
 mod local_writer;
@@ -31,6 +32,7 @@ use backend_protocol::{Code, Problem};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::JoinSet;
 
+use self::flush::FlushGuard;
 use self::index::Index;
 use self::object_cache::ObjectCache;
 use self::rollback::Doubt;
@@ -331,39 +333,6 @@ impl WorldStore {
         self.0.lock().lost
     }
 
-    /// Waits until every change made so far is durable on local disk, at most `within`. Gives how many are not.
-    pub async fn flush_local(&self, within: Duration) -> usize {
-        let targets = self.0.lock().targets();
-        self.0.wait_until(within, |state| targets.are_all(|name| !targets.is_unkept(state, name))).await;
-        let state = self.0.lock();
-        targets.names.iter().filter(|name| targets.is_unkept(&state, name)).count()
-    }
-
-    /// Sends every change made so far and waits until all are committed, at most `within`. What is left goes on being sent;
-    /// what is changed meanwhile is for the next call. Changes that are put aside meanwhile count as unsaved.
-    pub async fn flush(&self, within: Duration) -> Flushed {
-        let (targets, gone) = {
-            let state = self.0.lock();
-            (state.targets(), (state.aside, state.failed))
-        };
-        let _all_due = FlushGuard::begin(&self.0);
-        let is_done = |state: &State| state.lost || targets.are_all(|name| !targets.is_pending(state, name));
-        self.0.wait_until(within, is_done).await;
-        let state = self.0.lock();
-        let (aside, failed) = (state.aside - gone.0, state.failed - gone.1);
-        let pending = targets.names.iter().filter(|name| targets.is_pending(&state, name));
-        let (left, unkept) = pending.fold((0, 0), |(left, unkept), name| {
-            (left + 1, unkept + usize::from(targets.is_unkept(&state, name)))
-        });
-        let unsaved = left + aside + failed;
-        Flushed {
-            saved: targets.names.len().saturating_sub(unsaved),
-            unsaved,
-            local: unsaved.saturating_sub(unkept + failed),
-            refused: state.refusals.count(None),
-        }
-    }
-
     /// The final state is in, because the process ends: later changes are refused.
     pub fn seal(&self) {
         self.0.lock().sealed = true;
@@ -398,23 +367,6 @@ impl WorldStore {
             index.close().await;
         }
         flushed
-    }
-}
-
-/// While this lives, nothing waits for company.
-struct FlushGuard<'a>(&'a Inner);
-
-impl<'a> FlushGuard<'a> {
-    fn begin(inner: &'a Inner) -> Self {
-        inner.lock().flushing += 1;
-        inner.wake_sender.notify_one();
-        Self(inner)
-    }
-}
-
-impl Drop for FlushGuard<'_> {
-    fn drop(&mut self) {
-        self.0.lock().flushing -= 1;
     }
 }
 

@@ -242,7 +242,7 @@ impl Inner {
 
     async fn open_journal(&self) -> Result<(Box<dyn Journal>, Recovered), JournalError> {
         let backend = self.backend();
-        self.journal.open(backend.as_ref().and_then(BackendIdentity::told)).await
+        self.journal.open(backend.as_ref().and_then(BackendIdentity::known)).await
     }
 
     /// Whose saves this store keeps: the backend that it was first registered at. `None`: it was at none yet.

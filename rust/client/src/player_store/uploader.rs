@@ -185,7 +185,7 @@ impl Inner {
             let mut state = self.lock();
             // A backend that does not tell is taken for the same one: replicas of two versions are one backend.
             let other = match (&state.backend, &now) {
-                (Some(BackendIdentity::Told(own)), Some(BackendIdentity::Told(now))) => own != now,
+                (Some(BackendIdentity::Known(own)), Some(BackendIdentity::Known(now))) => own != now,
                 _ => false,
             };
             (std::mem::replace(&mut state.at_another_backend, other), other)

@@ -203,7 +203,7 @@ async fn open_cache(
         tracing::warn!(folder = %setup.folder.display(), "unsent chunks do not survive the container: {why}");
     }
     let backend = setup.registration.backend();
-    let backend = backend.as_ref().and_then(BackendIdentity::told);
+    let backend = backend.as_ref().and_then(BackendIdentity::known);
     let mut folder = setup.folder.join(world);
     take_from_former(setup, world, &folder, backend).await?;
     // `~` is in no world's id.
