@@ -16,7 +16,7 @@ class Trial:
         for event in events:
             named.setdefault(event["event"], []).append(event)
         self.named = named
-        # What a backend knows of players who are not its own is not part of their story.
+        # What a backend knows of players who are not its own is not part of their history.
         homes = homes_of(events)
         rows = sorted(self.of("log"), key=lambda row: row["id"])
         stored = rows + self.of("document") + self.of("conflict")

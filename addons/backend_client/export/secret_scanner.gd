@@ -8,9 +8,9 @@ const KEY: String = "g[a-z]k_[a-z0-9-]{1,16}_[A-Za-z0-9_-]{43}[0-9a-f]{6}"
 ## A header alone stands in many TLS libraries; a key has a body.
 const PRIVATE_KEY: String = "-----BEGIN [A-Z ]*PRIVATE KEY-----\\s+[A-Za-z0-9+/=\\s]{60}"
 const KEY_BEGIN: String = "k_"
-const LONGEST: int = 512
+const MAX_KEY_BYTES: int = 512
 ## No file of a game unpacks to more.
-const MOST_UNPACKED: int = 256 * 1024 * 1024
+const MAX_UNPACKED_BYTES: int = 256 * 1024 * 1024
 const ZSTD: int = 2
 const ZSTD_MAGIC: int = 0xFD2FB528
 const CRC_POLYNOMIAL: int = 0xEDB88320
@@ -79,7 +79,7 @@ func _add(found: PackedStringArray, what: String) -> void:
 ## The Latin-1 text from [param at] on: every byte is one character.
 func _text(bytes: PackedByteArray, at: int) -> String:
 	var text: String = ""
-	for byte: int in bytes.slice(maxi(at, 0), maxi(at, 0) + LONGEST):
+	for byte: int in bytes.slice(maxi(at, 0), maxi(at, 0) + MAX_KEY_BYTES):
 		text += String.chr(byte) if byte > 0 else " "
 	return text
 
@@ -99,7 +99,7 @@ func _unpacked_script(bytes: PackedByteArray, at: int) -> PackedByteArray:
 	if at + 12 >= bytes.size():
 		return []
 	var size: int = bytes.decode_u32(at + 8)
-	if size == 0 or size > MOST_UNPACKED:
+	if size == 0 or size > MAX_UNPACKED_BYTES:
 		return []
 	return _unpacked(bytes, at + 12, bytes.size() - at - 12, size)
 
@@ -111,7 +111,7 @@ func _unpacked_resource(bytes: PackedByteArray, at: int) -> PackedByteArray:
 		return []
 	var block: int = bytes.decode_u32(at + 8)
 	var total: int = bytes.decode_u32(at + 12)
-	if block == 0 or total > MOST_UNPACKED:
+	if block == 0 or total > MAX_UNPACKED_BYTES:
 		return []
 	var count: int = total / block + 1
 	var data: int = at + 16 + 4 * count

@@ -1,18 +1,13 @@
 //! The backend as the client calls it: one trait, its implementation over HTTP, retries and transports.
 
-pub mod accounts;
 pub mod backend;
 pub mod batch;
 pub(crate) mod clock_difference;
 pub(crate) mod diagnosis;
 pub mod http;
 pub mod lazy_transport;
-pub mod matchmaking;
 pub mod retry;
-pub mod room_creation;
-pub(crate) mod room_lists;
 pub mod transport;
-pub mod worlds;
 
 use crate::error::ClientError;
 

@@ -12,7 +12,7 @@ use backend_protocol::rooms::JoinTicket;
 use tokio::time::Instant;
 
 use crate::api::backend::Backend;
-use crate::api::matchmaking::MatchmakingBackend;
+use crate::api::backend::matchmaking::MatchmakingBackend;
 use crate::error::{ClientError, Fault};
 use crate::platform::clock::Clock;
 use crate::platform::rng;

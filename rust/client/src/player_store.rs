@@ -5,10 +5,12 @@
 //! for as long as it takes, and books what the backend made of it. What a dead process left in its journal is sent
 //! before its players are loaded again.
 
+mod conflicts;
 mod document_source;
 mod ended_leases;
 mod equality;
 mod flush;
+mod handover;
 mod journal_writer;
 mod lease;
 mod merge;
@@ -58,13 +60,13 @@ pub enum Event {
         /// Its version at the backend.
         version: i64,
         /// The change that is committed. See [`PlayerStore::save`]. 0: one of a server process before this one.
-        generation: u64,
+        revision: u64,
         /// Epoch it was saved under.
         epoch: i64,
         /// Its number within the epoch.
         sequence: i64,
     },
-    /// The backend refused the document. It stays dirty and is sent again, unless the error is not retryable and names a
+    /// The backend refused the document. It stays pending and is sent again, unless the error is not retryable and names a
     /// result of its own (`player_not_found`, `epoch_unknown`, `sequence_out_of_bounds`): such a save is given up.
     SaveFailed {
         /// Whose document.
@@ -119,7 +121,7 @@ pub struct LocalSave {
     /// Name of the document.
     pub key: String,
     /// The change that is durable. See [`PlayerStore::save`].
-    pub generation: u64,
+    pub revision: u64,
     /// Epoch it was saved under.
     pub epoch: i64,
     /// Its number within the epoch.
@@ -224,7 +226,7 @@ impl PlayerStore {
             journalling.await;
         });
         tokio::spawn(uploader::run(Arc::downgrade(&inner), Arc::clone(&inner.wake_sender)));
-        tokio::spawn(lease::listen(Arc::downgrade(&inner), notices));
+        tokio::spawn(handover::listen(Arc::downgrade(&inner), notices));
         Self(inner)
     }
 
@@ -247,8 +249,8 @@ impl PlayerStore {
     /// Replaces a document. Costs microseconds, never blocks on disk or network, never waits. The number returned is
     /// that of the change; it grows with every change of the store. [`Event::Journalled`] and [`Event::Saved`] name the one
     /// they cover, and with it all earlier ones of the document since the player was loaded.
-    pub fn save(&self, player_id: &str, key: &str, draft: impl DocumentSource) -> Result<u64, ClientError> {
-        self.try_save(player_id, key, draft).inspect_err(|error| self.note_refused(player_id, key, error))
+    pub fn save(&self, player_id: &str, key: &str, source: impl DocumentSource) -> Result<u64, ClientError> {
+        self.try_save(player_id, key, source).inspect_err(|error| self.note_refused(player_id, key, error))
     }
 
     /// Counts a save that the game made, and that was refused before it came to [`Self::save`], and logs it. The next flush
@@ -263,15 +265,15 @@ impl PlayerStore {
         self.0.lock().refusals.total()
     }
 
-    fn try_save(&self, player_id: &str, key: &str, draft: impl DocumentSource) -> Result<u64, ClientError> {
+    fn try_save(&self, player_id: &str, key: &str, source: impl DocumentSource) -> Result<u64, ClientError> {
         limits::identifier("key", key, limits::MAX_DOCUMENT_KEY)?;
-        let bytes = draft.bytes()?;
+        let bytes = source.bytes()?;
         let now = self.0.clock.now();
-        let generation = self.0.lock().save(player_id, key, draft, bytes, now)?;
+        let revision = self.0.lock().save(player_id, key, source, bytes, now)?;
         // Which wakes the sender once there is something that may be sent: before, it would look through all that waits,
         // under the lock, at every save of a burst.
         self.0.wake_journal.notify_one();
-        Ok(generation)
+        Ok(revision)
     }
 
     /// Changes a document by a merge patch (RFC 7396): members that are null are removed, objects are merged, anything else
@@ -288,8 +290,8 @@ impl PlayerStore {
     }
 
     /// Documents that the backend has not committed yet.
-    pub fn dirty_count(&self) -> usize {
-        self.0.lock().dirty(None)
+    pub fn pending_count(&self) -> usize {
+        self.0.lock().pending(None)
     }
 
     /// Documents that are neither durable on local disk nor at the backend.

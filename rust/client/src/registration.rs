@@ -5,8 +5,10 @@
 //! allowed: the server is then reported unhealthy until it turns again.
 
 mod entry;
+mod events;
 mod heartbeats;
 mod retrying;
+pub mod revocations;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -23,16 +25,17 @@ use tokio::task::JoinHandle;
 
 use self::entry::Entry;
 use self::heartbeats::run_heartbeats;
+use self::revocations::Revocations;
 use crate::api::backend::Backend;
 use crate::error::{ClientError, Fault};
 use crate::host::StallDetector;
 use crate::platform::clock::Clock;
 use crate::platform::rng;
 use crate::platform::secret::ServerKey;
-use crate::validation::jwks::ActiveKids;
-use crate::validation::revocations::Revocations;
 
 pub use self::entry::ServerDescription;
+pub(crate) use self::events::BackendIdentity;
+pub use self::events::{ActiveKids, Event, Notice, OnEvent};
 
 /// Shortest time between two heartbeats, however much changes.
 const MIN_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
@@ -44,73 +47,6 @@ const NOTICES: usize = 64;
 const MAX_UNTOLD_TICKETS: usize = 1_000;
 /// Longest time between two looks at the main loop.
 const STALL_POLL_INTERVAL: Duration = Duration::from_secs(1);
-
-/// News of a registration, told on a worker thread.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Event {
-    /// Listed under this id.
-    Registered(String),
-    /// An attempt to register failed. It is repeated in the background if [`ClientError::retryable`]; each kind of failure is
-    /// told once until the server is listed.
-    RegistrationFailed(ClientError),
-    /// The backend forgot the server; it is registering again.
-    Lost(ClientError),
-    /// A heartbeat did not get through; the next one follows.
-    HeartbeatFailed(ClientError),
-    /// The operator wants this server to drain and leave.
-    DrainRequested,
-    /// The room has another invite code than before, or none.
-    InviteCodeChanged(Option<String>),
-    /// The backend started this server for a room like this: the game takes it over, see [`Registration::take_room_over`].
-    RoomAssigned(RoomOptions),
-    /// No longer listed.
-    Deregistered,
-}
-
-/// What the player store has to know from a heartbeat.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Notice {
-    /// Another server waits for these players.
-    Wanted(Vec<String>),
-    /// These players have conflicts to merge.
-    Conflicts(Vec<String>),
-    /// The backend answers again, after heartbeats that failed.
-    Answers,
-    /// The server is listed, perhaps at another backend than before.
-    Listed,
-    /// The backend's database is older than what it had confirmed: a backup was restored.
-    RolledBack,
-    /// The backend had forgotten the server, which is listed again, under another id if it was known by this one.
-    ListedAgain(Option<String>),
-}
-
-/// Which backend a server is registered at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum BackendIdentity {
-    /// The one with this identity.
-    Told(String),
-    /// One that does not tell: an earlier version.
-    Untold,
-}
-
-impl BackendIdentity {
-    /// The identity, if it is told.
-    pub(crate) fn told(&self) -> Option<&str> {
-        match self {
-            Self::Told(identity) => Some(identity),
-            Self::Untold => None,
-        }
-    }
-}
-
-impl From<Option<String>> for BackendIdentity {
-    fn from(told: Option<String>) -> Self {
-        told.map_or(Self::Untold, Self::Told)
-    }
-}
-
-/// Told about [`Event`]s, on a worker thread.
-pub type OnEvent = Arc<dyn Fn(Event) + Send + Sync>;
 
 /// A server's place in the registry. Cheap to clone.
 #[derive(Clone)]

@@ -23,16 +23,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::platform::clock::{Alarm, Clock};
 use crate::player_store::Flushed;
 
 pub use outcome::{EXIT_UNSAVED, Ending, Summary};
 pub use store::{Pending, Store};
-pub use unopened::{UnopenedJournal, UnopenedWorld};
+pub(crate) use unopened::Count;
+pub use unopened::UnopenedJournal;
 
 /// Longest wait for the main thread to hand in final state, and the part of the grace it may take.
 const COLLECT: Duration = Duration::from_secs(2);
@@ -100,8 +101,8 @@ struct Inner {
     on_phase: OnPhase,
     exit: Exit,
     requested: AtomicBool,
-    collected: Notify,
-    leaving: Notify,
+    collected: CancellationToken,
+    leaving: CancellationToken,
     /// Nobody is left on the main thread.
     abandoned: AtomicBool,
     /// Where the stores do their work: known once the shutdown has begun.
@@ -161,8 +162,8 @@ impl Shutdown {
             on_phase,
             exit,
             requested: AtomicBool::new(false),
-            collected: Notify::new(),
-            leaving: Notify::new(),
+            collected: CancellationToken::new(),
+            leaving: CancellationToken::new(),
             abandoned: AtomicBool::new(false),
             runtime: OnceLock::new(),
             so_far: Mutex::default(),
@@ -217,19 +218,19 @@ impl Shutdown {
 
     /// The game has handed in its final state.
     pub fn collected(&self) {
-        self.0.collected.notify_one();
+        self.0.collected.cancel();
     }
 
     /// The main thread is on its way out; the process is not ended from under it before the deadline.
     pub fn leaving(&self) {
-        self.0.leaving.notify_one();
+        self.0.leaving.cancel();
     }
 
     /// The main thread has left before the end: the plan goes on without it, and ends the process by itself.
     pub fn abandoned(&self) {
         self.0.abandoned.store(true, Ordering::SeqCst);
-        self.0.collected.notify_one();
-        self.0.leaving.notify_one();
+        self.0.collected.cancel();
+        self.0.leaving.cancel();
     }
 
     /// All is done, and nobody ends the process any more: it is to go on, or about to end by itself. Not for a worker
@@ -237,7 +238,7 @@ impl Shutdown {
     pub fn stay(&self) {
         self.0.participants.stores().iter().for_each(|store| store.unseal());
         self.0.so_far().stayed = true;
-        self.0.leaving.notify_one();
+        self.0.leaving.cancel();
         let alarms = std::mem::take(&mut *self.0.alarms());
         drop(alarms);
     }
@@ -296,7 +297,7 @@ impl Inner {
         let stores = self.participants.stores();
         self.so_far().summary.players = stores.iter().map(|store| store.players()).sum();
         let in_time = self
-            .at_most(COLLECT.min(grace.mul_f64(COLLECT_SHARE)), self.collected.notified())
+            .at_most(COLLECT.min(grace.mul_f64(COLLECT_SHARE)), self.collected.cancelled())
             .await
             .is_some();
         let not_collected = if in_time { 0 } else { self.so_far().summary.players };
@@ -354,7 +355,7 @@ impl Inner {
 
         (self.on_phase)(Phase::Releasing);
         // A game that did not hand in its final state in time had until now.
-        if !in_time && self.at_most(Duration::ZERO, self.collected.notified()).await.is_some() {
+        if !in_time && self.collected.is_cancelled() {
             let mut so_far = self.so_far();
             so_far.summary.not_collected = Some(0);
             so_far.lost_state = false;
@@ -386,7 +387,7 @@ impl Inner {
             so_far.summary.clone()
         };
         (self.on_phase)(Phase::Completed(summary.clone()));
-        let answered = self.at_most(LEAVE, self.leaving.notified()).await.is_some();
+        let answered = self.at_most(LEAVE, self.leaving.cancelled()).await.is_some();
         if !answered {
             tracing::warn!("the main thread does not answer; ending the process without it");
         }

@@ -1,4 +1,5 @@
-//! State that tasks change while others wait for a change of it.
+//! State that tasks change while others wait for a change of it. Not a `tokio::sync::watch`: that sends copies of its value or
+//! lends it under a read lock, and the stores' state is changed in place by both sides.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

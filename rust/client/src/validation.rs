@@ -1,7 +1,6 @@
 //! Who is this player: tokens and tickets judged on the game server.
 
 pub mod jwks;
-pub mod revocations;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,8 +16,8 @@ use crate::platform::clock::Clock;
 use crate::platform::secret::ServerKey;
 use crate::platform::storage::Storage;
 use crate::registration::Registration;
+use crate::registration::revocations::Revocations;
 use crate::validation::jwks::KeyCache;
-use crate::validation::revocations::Revocations;
 
 /// Most tickets remembered as used while the backend is away.
 pub const MAX_REMEMBERED: usize = 10_000;

@@ -6,6 +6,7 @@
 //! applies nothing twice. What was not committed when the process ended is committed by the next one that opens the world,
 //! under the epoch it was made under; if another server has taken the world since, it is put aside on disk, never dropped.
 
+mod flush;
 mod index;
 mod index_format;
 mod local_writer;
@@ -14,6 +15,7 @@ mod open;
 mod queue;
 mod read;
 mod rollback;
+mod shutdown;
 mod state;
 #[cfg(feature = "test-util")]
 mod test_util;
@@ -28,14 +30,15 @@ use std::time::Duration;
 use backend_protocol::world_store::{MAX_CHUNK_BYTES, ReleaseWorld, chunk_name};
 use backend_protocol::{Code, Problem};
 use tokio::sync::{Notify, Semaphore, oneshot};
-use tokio::task::AbortHandle;
+use tokio::task::JoinSet;
 
+use self::flush::FlushGuard;
 use self::index::Index;
 use self::object_cache::ObjectCache;
 use self::rollback::Doubt;
 use self::state::{Incoming, State};
+use crate::api::backend::worlds::WorldBackend;
 use crate::api::retry;
-use crate::api::worlds::WorldBackend;
 use crate::error::{ClientError, Fault};
 use crate::platform::clock::Clock;
 use crate::registration::Registration;
@@ -43,6 +46,7 @@ use crate::shutdown::Store;
 use crate::sync::Condition;
 
 pub use self::open::count_left;
+pub use self::shutdown::UnopenedWorld;
 
 /// Most raw bytes of chunks that wait to be written to local disk.
 pub const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
@@ -182,7 +186,7 @@ struct Inner {
     reading_budget: Semaphore,
     /// Downloads in progress, by hash: two of the same object would write the same file.
     downloads: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
-    tasks: Mutex<Vec<AbortHandle>>,
+    tasks: Mutex<JoinSet<()>>,
 }
 
 struct KeptIndex {
@@ -310,8 +314,8 @@ impl WorldStore {
     }
 
     /// Chunks whose change the backend has not committed yet.
-    pub fn dirty_count(&self) -> usize {
-        self.0.lock().dirty_count()
+    pub fn pending_count(&self) -> usize {
+        self.0.lock().pending_count()
     }
 
     /// Chunks whose change is not durable on local disk yet.
@@ -327,39 +331,6 @@ impl WorldStore {
     /// Whether another server has taken the world.
     pub fn is_lost(&self) -> bool {
         self.0.lock().lost
-    }
-
-    /// Waits until every change made so far is durable on local disk, at most `within`. Gives how many are not.
-    pub async fn flush_local(&self, within: Duration) -> usize {
-        let targets = self.0.lock().targets();
-        self.0.wait_until(within, |state| targets.are_all(|name| !targets.is_unkept(state, name))).await;
-        let state = self.0.lock();
-        targets.names.iter().filter(|name| targets.is_unkept(&state, name)).count()
-    }
-
-    /// Sends every change made so far and waits until all are committed, at most `within`. What is left goes on being sent;
-    /// what is changed meanwhile is for the next call. Changes that are put aside meanwhile count as unsaved.
-    pub async fn flush(&self, within: Duration) -> Flushed {
-        let (targets, gone) = {
-            let state = self.0.lock();
-            (state.targets(), (state.aside, state.failed))
-        };
-        let _all_due = FlushGuard::begin(&self.0);
-        let is_done = |state: &State| state.lost || targets.are_all(|name| !targets.is_dirty(state, name));
-        self.0.wait_until(within, is_done).await;
-        let state = self.0.lock();
-        let (aside, failed) = (state.aside - gone.0, state.failed - gone.1);
-        let dirty = targets.names.iter().filter(|name| targets.is_dirty(&state, name));
-        let (left, unkept) = dirty.fold((0, 0), |(left, unkept), name| {
-            (left + 1, unkept + usize::from(targets.is_unkept(&state, name)))
-        });
-        let unsaved = left + aside + failed;
-        Flushed {
-            saved: targets.names.len().saturating_sub(unsaved),
-            unsaved,
-            local: unsaved.saturating_sub(unkept + failed),
-            refused: state.refusals.count(None),
-        }
     }
 
     /// The final state is in, because the process ends: later changes are refused.
@@ -396,23 +367,6 @@ impl WorldStore {
             index.close().await;
         }
         flushed
-    }
-}
-
-/// While this lives, nothing waits for company.
-struct FlushGuard<'a>(&'a Inner);
-
-impl<'a> FlushGuard<'a> {
-    fn begin(inner: &'a Inner) -> Self {
-        inner.lock().flushing += 1;
-        inner.wake_sender.notify_one();
-        Self(inner)
-    }
-}
-
-impl Drop for FlushGuard<'_> {
-    fn drop(&mut self) {
-        self.0.lock().flushing -= 1;
     }
 }
 
@@ -456,9 +410,9 @@ impl Inner {
                 Err(error) if error.is(Code::RolledBack) => match self.commit_again(Doubt::Certain).await {
                     Ok(()) => {
                         let _all_due = FlushGuard::begin(self);
-                        self.wait_until(within, |state| state.lost || state.dirty_count() == 0).await;
+                        self.wait_until(within, |state| state.lost || state.pending_count() == 0).await;
                         // What could not be committed in time is for the next process, under this lease.
-                        if self.lock().lost || self.lock().dirty_count() > 0 {
+                        if self.lock().lost || self.lock().pending_count() > 0 {
                             return;
                         }
                         body.saved_version = None;
@@ -487,8 +441,7 @@ impl Inner {
     }
 
     fn stop(&self) {
-        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        tasks.iter().for_each(AbortHandle::abort);
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
     }
 }
 

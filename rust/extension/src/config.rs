@@ -3,6 +3,7 @@
 mod connections;
 mod local_folders;
 mod overrides;
+mod own_settings;
 pub mod project_settings;
 mod resolve;
 mod server_process;
@@ -10,6 +11,7 @@ mod server_process;
 pub use connections::{clock, connect};
 pub use local_folders::{LocalFolder, globalized, journal_folder, storage, worlds_folder};
 pub use overrides::override_for;
+pub use own_settings::{OwnSettings, Values};
 pub use resolve::{ProfileChoice, profile, resolve};
 pub use server_process::{
     allocation_id, host, is_dedicated_server, is_development_run, query_port, server_key,

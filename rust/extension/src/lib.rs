@@ -3,6 +3,7 @@
 //! Threads: everything in this crate runs on Godot's main thread, except where a comment says "worker". Workers
 //! reach the main thread through [`runtime::main_thread_queue`] and nothing else.
 
+mod class_enum;
 mod config;
 mod editor;
 mod entry;
@@ -17,7 +18,16 @@ mod variant_json;
 use godot::prelude::*;
 
 use crate::config::project_settings;
-use crate::nodes::backend_player_store::backlog_monitors;
+use crate::nodes::backend_matchmaker::BackendMatchmaker;
+use crate::nodes::backend_player_store::{BackendPlayerStore, backlog_monitors};
+use crate::nodes::backend_server_registration::BackendServerRegistration;
+use crate::nodes::backend_shutdown::BackendShutdown;
+use crate::nodes::backend_token_validator::BackendTokenValidator;
+use crate::resources::backend_room_query::BackendRoomQuery;
+use crate::results::backend_player::BackendPlayer;
+use crate::results::backend_request;
+use crate::results::backend_room::BackendRoom;
+use crate::results::backend_room_follow::BackendRoomFollow;
 use crate::runtime::{
     frame_hook, log_bridge, main_thread_queue, standard_streams, thread_check, worker_threads,
 };
@@ -41,6 +51,7 @@ unsafe impl ExtensionLibrary for BackendExtension {
         }
         if stage == InitStage::Scene {
             project_settings::register();
+            register_enums();
             log_bridge::install();
             worker_threads::open();
         }
@@ -61,6 +72,7 @@ unsafe impl ExtensionLibrary for BackendExtension {
                 coordinator::check_on_quit();
                 backlog_monitors::close();
                 main_thread_queue::close();
+                backend_request::close();
             }
             // No thread of ours may outlive this call: the library may be unmapped after it.
             InitStage::Scene => {
@@ -70,5 +82,23 @@ unsafe impl ExtensionLibrary for BackendExtension {
             InitStage::Core => entry::unloaded(),
             _ => {}
         }
+    }
+}
+
+/// The classes are registered by now, without their enums.
+fn register_enums() {
+    for class_enum in [
+        BackendMatchmaker::STATUS,
+        BackendPlayer::TOKEN_KIND,
+        BackendPlayerStore::CONFLICT_RESOLUTION,
+        BackendRoom::STATUS,
+        BackendRoom::VISIBILITY,
+        BackendRoomFollow::STATE,
+        BackendRoomQuery::SORT_ORDER,
+        BackendServerRegistration::VISIBILITY,
+        BackendShutdown::PHASE,
+        BackendTokenValidator::POLICY,
+    ] {
+        class_enum.register();
     }
 }

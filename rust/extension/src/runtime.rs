@@ -1,6 +1,5 @@
-//! The process: worker threads, calls, the queue back to the main thread, work per frame, logging, standard streams.
+//! The process: worker threads, the queue back to the main thread, work per frame, logging, standard streams.
 
-pub mod calls;
 pub mod frame_hook;
 pub mod log_bridge;
 pub mod main_thread_queue;
@@ -8,3 +7,5 @@ pub mod optional_object;
 pub mod standard_streams;
 pub mod thread_check;
 pub mod worker_threads;
+
+pub use worker_threads::background_tasks;

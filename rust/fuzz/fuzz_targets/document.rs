@@ -30,6 +30,6 @@ fuzz_target!(|data: &[u8]| {
     let stored = serde_json::to_string(received).expect("the backend stores JSON");
     let loaded: Content = serde_json::from_str(&stored).expect("the backend reads what it stored");
     assert!(is_identical(&loaded, &document));
-    assert!(loaded.says(&document) && document.says_as(&loaded) == Some(true), "loaded and saved again is no change");
+    assert!(loaded.is_same_as(&document) && document.is_same_source(&loaded) == Some(true), "loaded and saved again is no change");
     assert!(is_identical(&merge_patch(&document, &Content::new()), &document), "a patch of nothing changes nothing");
 });

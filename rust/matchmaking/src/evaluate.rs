@@ -5,8 +5,8 @@ mod latency;
 mod value;
 
 use crate::draft::Draft;
-use crate::expression::Expression;
 use crate::pool::Pool;
+use crate::rule_set::expression::Expression;
 use crate::rule_set::{
     AttributeKind, Comparison, Parameters, PartyAggregation, Reference, Rule, RuleKind, RuleSet,
 };

@@ -3,10 +3,8 @@
 
 mod draft;
 mod evaluate;
-mod expression;
 mod formed_match;
 mod json_comments;
-mod large_match;
 mod order;
 mod pass;
 mod pool;

@@ -1,11 +1,12 @@
 //! One pass over the pool, which forms the matches that can be formed now.
 
+mod large_match;
+
 use std::cmp::Ordering;
 
 use crate::draft::OWN_TEAMS;
 use crate::evaluate::RuleMetric;
 use crate::formed_match::Match;
-use crate::large_match;
 use crate::order::{self, Order};
 use crate::pool::Pool;
 use crate::random::Random;

@@ -1,6 +1,7 @@
 //! Rule sets: which tickets may be in one match. The JSON is that of FlexMatch; `docs/src/matchmaking.md` states the subset.
 
 mod compound;
+pub(crate) mod expression;
 mod members;
 mod read;
 mod read_rules;
@@ -8,7 +9,7 @@ mod stages;
 
 pub use compound::Statement;
 
-use crate::expression::{Expression, Growth};
+use self::expression::{Expression, Growth};
 use crate::ticket::AttributeValue;
 
 /// The longest rule set, in bytes.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::limits::{self, Check, FieldError};
+pub use crate::rooms::ServerStatus;
 use crate::rooms::{Attributes, RoomOptions, RoomPassword, RoomVisibility, check_attributes};
 use crate::world_store;
 
@@ -85,19 +86,6 @@ pub struct ServerLease {
     /// What this server was started for, see [`HeartbeatReply::room`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub room: Option<RoomOptions>,
-}
-
-/// The state a server reports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ServerStatus {
-    /// Takes players.
-    #[default]
-    Ready,
-    /// Draining; accepts no players. Listed only on request.
-    Draining,
-    /// Alive, but its main loop does not turn. Not listed.
-    Unhealthy,
 }
 
 /// Keeps the lease and refreshes the listing.

@@ -7,12 +7,12 @@ mod filter;
 mod invite_code;
 mod password;
 mod room_filter;
+mod server_status;
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::limits::{self, Check, FieldError};
-use crate::registration::ServerStatus;
 
 pub use attributes::{
     AttributeValue, Attributes, MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTE_NAME, MAX_ATTRIBUTE_TEXT, MAX_ATTRIBUTES,
@@ -32,6 +32,7 @@ pub use filter::{
 pub use invite_code::{INVITE_ALPHABET, INVITE_LENGTH, normal_invite_code};
 pub use password::{MAX_ROOM_PASSWORD, RoomPassword};
 pub use room_filter::RoomFilter;
+pub use server_status::ServerStatus;
 
 /// Most seats that one ticket reserves.
 pub const MAX_PARTY: u32 = 16;

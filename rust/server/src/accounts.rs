@@ -13,23 +13,12 @@ use backend_protocol::{Code, Problem, unicode};
 use sqlx::Row;
 use uuid::Uuid;
 
-use crate::auth::audit::Event;
-use crate::auth::authorization::is_banned;
+use crate::auth::active_account::Account;
 use crate::auth::extractors::PlayerAuth;
 use crate::database::Transaction;
 use crate::http::idempotency;
 use crate::http::{ApiError, ApiResult};
 use crate::state::AppState;
-
-/// An account that may log in.
-pub struct Account {
-    pub player_id: String,
-    pub display_name: String,
-    /// See the column of this name.
-    pub tokens_before: i64,
-    /// Made just now.
-    pub created: bool,
-}
 
 /// What an account begins with.
 #[derive(Default)]
@@ -39,27 +28,6 @@ pub struct NewAccount {
     pub pending_email: Option<String>,
     pub password_hash: Option<String>,
     pub device_hash: Option<String>,
-}
-
-/// The account, unless it is banned.
-pub async fn require_active(tx: &mut Transaction, player_id: &str) -> ApiResult<Account> {
-    let row = sqlx::query(
-        "SELECT display_name, tokens_before, banned_at, banned_until FROM players WHERE player_id = $1",
-    )
-    .bind(player_id)
-    .fetch_optional(&mut *tx.conn)
-    .await?;
-    let row = row.ok_or_else(|| ApiError::new(Code::PlayerNotFound, "the account is gone"))?;
-    if is_banned(row.try_get("banned_at")?, row.try_get("banned_until")?, tx.now) {
-        Event::new("login").player(player_id).refused("banned");
-        return Err(ApiError::new(Code::Banned, "this account may not log in"));
-    }
-    Ok(Account {
-        player_id: player_id.to_owned(),
-        display_name: unicode::clean(&row.try_get::<String, _>("display_name")?).into_owned(),
-        tokens_before: row.try_get("tokens_before")?,
-        created: false,
-    })
 }
 
 pub async fn create(state: &AppState, tx: &mut Transaction, new: NewAccount) -> ApiResult<Account> {

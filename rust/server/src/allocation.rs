@@ -10,6 +10,7 @@ pub mod records;
 pub mod registration;
 pub mod settings;
 pub mod spares;
+pub mod waiting;
 
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -19,8 +20,8 @@ use backend_protocol::Code;
 use tokio::sync::{Mutex, Notify, watch};
 
 use self::settings::AllocationSettings;
+use self::waiting::WaitingRequests;
 use crate::http::{ApiError, ApiResult};
-use crate::rooms::waiting::WaitingRequests;
 
 pub use self::reconcile::run;
 

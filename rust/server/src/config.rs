@@ -7,24 +7,16 @@ use std::time::Duration;
 use clap::Args;
 use secrecy::SecretString;
 
-use crate::accounts::mail::target::MailTarget;
-use crate::auth::identity_providers::IdentityProvider;
+use self::identity_provider::IdentityProvider;
+use self::mail_target::MailTarget;
+use self::parsers::{not_empty, path, secret};
 
 pub use redaction::redact_secrets;
 
+pub mod identity_provider;
+pub mod mail_target;
+pub(crate) mod parsers;
 pub(crate) mod redaction;
-
-fn secret(text: &str) -> Result<SecretString, &'static str> {
-    if text.is_empty() { Err("must not be empty") } else { Ok(text.into()) }
-}
-
-fn not_empty(text: &str) -> Result<String, &'static str> {
-    if text.is_empty() { Err("must not be empty") } else { Ok(text.to_owned()) }
-}
-
-fn path(text: &str) -> Result<PathBuf, &'static str> {
-    not_empty(text).map(PathBuf::from)
-}
 
 /// A setting that cannot be used. The text names the setting and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -62,10 +54,10 @@ pub struct Config {
     #[arg(long, env = "BACKEND_GAME", default_value = "default", value_parser = not_empty)]
     pub game: String,
     /// Environment, such as `live` or `staging`. Server keys of other environments are rejected
-    #[arg(long, env = "BACKEND_ENVIRONMENT", default_value = "live", value_parser = crate::auth::key_format::environment)]
+    #[arg(long, env = "BACKEND_ENVIRONMENT", default_value = "live", value_parser = parsers::environment)]
     pub environment: String,
     /// Network or address of a proxy whose `X-Forwarded-For` header is trusted. Can be given several times
-    #[arg(long = "trusted-proxy", env = "BACKEND_TRUSTED_PROXIES", value_delimiter = ',', value_parser = crate::http::client_ip::network)]
+    #[arg(long = "trusted-proxy", env = "BACKEND_TRUSTED_PROXIES", value_delimiter = ',', value_parser = parsers::network)]
     pub trusted_proxies: Vec<ipnet::IpNet>,
     /// Requests per minute and IP address (burst: half of it). 0 = unlimited. Requests from loopback or with a valid key are
     /// not counted
@@ -98,10 +90,10 @@ pub struct Config {
     pub slow_client_seconds: u32,
     /// Origin of a web client that may call the API, such as `https://play.example.org`. Can be given several times. `*` = any
     /// origin
-    #[arg(long = "allowed-origin", env = "BACKEND_ALLOWED_ORIGINS", value_delimiter = ',', value_parser = crate::http::cors::origin)]
+    #[arg(long = "allowed-origin", env = "BACKEND_ALLOWED_ORIGINS", value_delimiter = ',', value_parser = parsers::origin)]
     pub allowed_origins: Vec<axum::http::HeaderValue>,
     /// Mail transport: `none`, `console`, `file:FOLDER`, `smtps://USER:PASSWORD@HOST` or `smtp://…?tls=required`
-    #[arg(long, env = "BACKEND_MAIL", default_value = "none", hide_env_values = true, value_parser = crate::accounts::mail::target::target)]
+    #[arg(long, env = "BACKEND_MAIL", default_value = "none", hide_env_values = true, value_parser = mail_target::target)]
     pub mail: MailTarget,
     /// Sender of the mails, such as `Game <noreply@example.org>`
     #[arg(long, env = "BACKEND_MAIL_FROM", value_parser = not_empty)]
@@ -114,7 +106,7 @@ pub struct Config {
     #[arg(long, env = "BACKEND_EMAIL_ACCOUNTS", value_enum)]
     pub email_accounts: Option<EmailAccounts>,
     /// `NAME=URL` of a hook that verifies the login tokens of another platform. Can be given several times
-    #[arg(long = "identity-provider", env = "BACKEND_IDENTITY_PROVIDERS", hide_env_values = true, value_delimiter = ',', value_parser = crate::auth::identity_providers::provider)]
+    #[arg(long = "identity-provider", env = "BACKEND_IDENTITY_PROVIDERS", hide_env_values = true, value_delimiter = ',', value_parser = identity_provider::provider)]
     pub identity_providers: Vec<IdentityProvider>,
     /// Secret that is sent to the hooks as `Authorization: Bearer`
     #[arg(long, env = "BACKEND_IDENTITY_HOOK_SECRET", hide_env_values = true, value_parser = secret)]

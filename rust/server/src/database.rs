@@ -5,8 +5,6 @@ mod group_commit;
 pub(crate) mod location;
 mod migrations;
 pub(crate) mod secrets;
-#[cfg(test)]
-pub(crate) mod test_database;
 
 use std::sync::Arc;
 use std::time::Duration;

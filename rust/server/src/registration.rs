@@ -1,13 +1,14 @@
 //! The registry of game servers.
 
+pub mod key_revocation;
+
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use backend_protocol::registration::{Heartbeat, HeartbeatReply, RegisterServer, ServerLease, ServerStatus};
+use backend_protocol::registration::{Heartbeat, HeartbeatReply, RegisterServer, ServerLease};
 use backend_protocol::{Code, Problem, limits, unicode};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
-use unicode_normalization::UnicodeNormalization;
 use uuid::Uuid;
 
 use crate::allocation;
@@ -20,40 +21,10 @@ use crate::database::{Database, Transaction};
 use crate::http::idempotency::IdempotencyKey;
 use crate::http::{ApiError, ApiResult, JsonBody};
 use crate::player_store::{conflicts, leases};
-use crate::rooms::{
-    attributes as room_attributes, changes, invite_codes, password, seats, visibility_of, visibility_text,
-};
+use crate::rooms::columns::{folded, list_players, status_text, tags_text, visibility_of, visibility_text};
+use crate::rooms::{attributes as room_attributes, changes, invite_codes, password, seats};
 use crate::state::AppState;
 use crate::world_store;
-
-pub const fn status_text(status: ServerStatus) -> &'static str {
-    match status {
-        ServerStatus::Ready => "ready",
-        ServerStatus::Draining => "draining",
-        ServerStatus::Unhealthy => "unhealthy",
-    }
-}
-
-pub fn status_of(text: &str) -> ServerStatus {
-    match text {
-        "ready" => ServerStatus::Ready,
-        "draining" => ServerStatus::Draining,
-        _ => ServerStatus::Unhealthy,
-    }
-}
-
-/// Tags as one column, in which `,tag,` can be searched.
-pub fn tags_text(tags: &[String]) -> ApiResult<String> {
-    if tags.iter().any(|tag| tag.contains(',')) {
-        return Err(ApiError::field("tags", "must not contain commas"));
-    }
-    Ok(if tags.is_empty() { String::new() } else { format!(",{},", tags.join(",")) })
-}
-
-/// `text` as it is searched: what differs only in case, or in how its characters are put together, is the same.
-pub fn folded(text: &str) -> String {
-    text.nfkc().collect::<String>().to_lowercase().nfkc().collect()
-}
 
 /// Folds the names that an earlier build has written.
 pub async fn fold_names(database: &Database) -> sqlx::Result<()> {
@@ -67,19 +38,6 @@ pub async fn fold_names(database: &Database) -> sqlx::Result<()> {
             .execute(database.pool())
             .await?;
     }
-    Ok(())
-}
-
-/// Puts a server where it belongs in lists by players.
-pub async fn list_players(tx: &mut Transaction, server_id: &str, players: i64) -> sqlx::Result<()> {
-    sqlx::query(
-        "INSERT INTO server_players (listed_id, player_count) VALUES ($1, $2) \
-         ON CONFLICT (listed_id) DO UPDATE SET player_count = excluded.player_count",
-    )
-    .bind(server_id)
-    .bind(players)
-    .execute(&mut *tx.conn)
-    .await?;
     Ok(())
 }
 

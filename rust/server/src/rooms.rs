@@ -1,30 +1,27 @@
 //! Rooms: registered servers as players see them.
 
-mod attempt_limits;
+pub mod attempt_limits;
 pub mod attributes;
 pub mod caches;
 pub mod changes;
-pub mod create;
+pub mod columns;
 pub mod follow;
-mod growing_statement;
+pub mod growing_statement;
 pub mod invite_codes;
 pub mod list;
 pub mod live;
 mod page_cache;
 pub mod password;
-pub mod quick_play;
-pub mod requests;
 pub mod seats;
 pub mod tickets;
-pub mod waiting;
 
-use backend_protocol::rooms::{Room, RoomVisibility};
+use backend_protocol::rooms::Room;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
+use self::columns::{status_of, visibility_of};
 use crate::database::{Database, rfc3339, unsigned};
 use crate::http::ApiResult;
-use crate::registration::status_of;
 
 const COLUMNS: &str = "server_id, name, address, port, query_port, map, mode, region, version, tags, players, max_players, \
                        status, created_at, visibility, \
@@ -51,24 +48,7 @@ pub(crate) fn live_rooms(database: &Database) -> String {
     format!("+lease_until > {}", database.clock())
 }
 
-pub const fn visibility_text(visibility: RoomVisibility) -> &'static str {
-    match visibility {
-        RoomVisibility::Public => "public",
-        RoomVisibility::Unlisted => "unlisted",
-        RoomVisibility::Private => "private",
-    }
-}
-
-/// What this build does not know is shown to nobody.
-pub fn visibility_of(text: &str) -> RoomVisibility {
-    match text {
-        "public" => RoomVisibility::Public,
-        "unlisted" => RoomVisibility::Unlisted,
-        _ => RoomVisibility::Private,
-    }
-}
-
-fn room(row: &AnyRow) -> ApiResult<Room> {
+pub fn room(row: &AnyRow) -> ApiResult<Room> {
     let tags: String = row.try_get("tags")?;
     let status: String = row.try_get("status")?;
     let visibility: String = row.try_get("visibility")?;

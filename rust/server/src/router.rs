@@ -15,7 +15,8 @@ use crate::http::{ApiError, ApiResult, middleware};
 use crate::session::{self, refresh};
 use crate::state::AppState;
 use crate::{
-    admin, health, matchmaking, openapi, player_store, registration, rooms, validation, world_store,
+    admin, health, matchmaking, openapi, player_store, registration, room_creation, rooms, validation,
+    world_store,
 };
 
 fn api() -> OpenApiRouter<AppState> {
@@ -52,10 +53,10 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(registration::register))
         .routes(routes!(registration::deregister))
         .routes(routes!(registration::heartbeat))
-        .routes(routes!(rooms::list::list, rooms::create::create))
+        .routes(routes!(rooms::list::list, room_creation::create::create))
         .routes(routes!(rooms::follow::events))
-        .routes(routes!(rooms::quick_play::quick_play))
-        .routes(routes!(rooms::requests::cancel))
+        .routes(routes!(room_creation::quick_play::quick_play))
+        .routes(routes!(room_creation::requests::cancel))
         .routes(routes!(rooms::live::get))
         .routes(routes!(rooms::tickets::by_code))
         .routes(routes!(rooms::tickets::create))

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::config::Config;
 
 /// A shorter time without the database is not taken for an outage. Checks that are late are not, either.
-const SHORTEST_OUTAGE_MS: i64 = 12_000;
+const MIN_OUTAGE_MS: i64 = 12_000;
 
 /// When this process last reached the database, by the database's clock.
 #[derive(Default)]
@@ -30,7 +30,7 @@ impl Served {
         let lease = i64::from(config.lease_seconds) * 1_000;
         // A heartbeat may be late by this much.
         let slack = lease - i64::from(config.heartbeat_seconds) * 1_000;
-        if now - reached.at > (slack / 2).max(SHORTEST_OUTAGE_MS) {
+        if now - reached.at > (slack / 2).max(MIN_OUTAGE_MS) {
             reached.held_until = now + lease;
         }
         reached.at = now;

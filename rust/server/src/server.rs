@@ -2,13 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
 
 use crate::accounts::mail;
 #[cfg(target_os = "linux")]
@@ -49,13 +48,10 @@ pub struct Running {
     /// A server key that was made just now and is nowhere else.
     pub new_server_key: Option<String>,
     state: AppState,
-    stop: watch::Sender<bool>,
     serving: JoinHandle<()>,
-    jobs: [JoinHandle<()>; 2],
-    reloading_keys: JoinHandle<()>,
+    /// What can be aborted at any time: the next start goes on with it.
+    background: JoinSet<()>,
     mailing: JoinHandle<()>,
-    matching: JoinHandle<()>,
-    following: [JoinHandle<()>; 2],
     allocating: Option<JoinHandle<()>>,
 }
 
@@ -80,7 +76,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let address = listener.local_addr()?;
     let passwords = PasswordHashes::new()?;
     let rate_limits = RateLimits::new(&config);
-    let stopping = AtomicBool::new(false);
+    let stopping = CancellationToken::new();
     let identity_providers =
         IdentityProviders::new(&config.identity_providers, config.identity_hook_secret.clone())?;
     let transport = mail::MailTransport::new(&config)?;
@@ -110,37 +106,21 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     // The last that can fail: a key of a start that failed would be shown to nobody.
     let new_server_key = server_keys::create_first(&state.database, &state.config).await?;
 
-    let (stop, mut stopped) = watch::channel(false);
     let app = router::app(state.clone());
     let (limit, timeout) = (ConnectionLimit::new(&state.config), state.config.slow_client_timeout());
-    let serving = tokio::spawn(async move {
-        let signal = async move {
-            // Err: the sender is gone, which is a stop as well.
-            let _sender_gone = stopped.wait_for(|stop| *stop).await;
-        };
-        listener::serve(listener, app, limit, timeout, signal).await;
-    });
-    let jobs = [tokio::spawn(jobs::run(state.clone())), tokio::spawn(served::run(state.clone()))];
-    let followed = state.clone();
-    let reloading_keys = tokio::spawn(async move { followed.tokens.reload_keys(&followed.database).await });
+    let serving = tokio::spawn(listener::serve(listener, app, limit, timeout, state.stopping.clone()));
+    let mut background = JoinSet::new();
+    background.spawn(jobs::run(state.clone()));
+    background.spawn(served::run(state.clone()));
+    let with_keys = state.clone();
+    background.spawn(async move { with_keys.tokens.reload_keys(&with_keys.database).await });
+    // Matches that are half formed are undone by the database; the next replica goes on.
+    background.spawn(matchmaking::run(state.clone()));
+    background.spawn(follow::run(state.clone()));
+    background.spawn(follow::notify_replicas(state.clone()));
     let mailing = mail::run(state.clone(), transport, mail_jobs);
-    let matching = tokio::spawn(matchmaking::run(state.clone()));
-    let following =
-        [tokio::spawn(follow::run(state.clone())), tokio::spawn(follow::notify_replicas(state.clone()))];
     let allocating = allocator.map(|allocator| tokio::spawn(allocation::run(state.clone(), allocator)));
-    Ok(Running {
-        address,
-        new_server_key,
-        state,
-        stop,
-        serving,
-        jobs,
-        reloading_keys,
-        mailing,
-        matching,
-        following,
-        allocating,
-    })
+    Ok(Running { address, new_server_key, state, serving, background, mailing, allocating })
 }
 
 /// What starts servers, if the settings have it.
@@ -171,19 +151,10 @@ impl Running {
 
     /// Stops taking requests, finishes those in progress within ten seconds, and closes the database.
     pub async fn stop(mut self) -> anyhow::Result<()> {
-        self.state.stopping.store(true, Ordering::Relaxed);
-        self.stop.send_replace(true);
-        for job in &self.jobs {
-            job.abort();
-        }
-        self.reloading_keys.abort();
-        // Matches that are half formed are undone by the database; the next replica goes on.
-        self.matching.abort();
+        self.state.stopping.cancel();
+        self.background.abort_all();
         // Streams would go on for ever. Followers go on at another replica.
         self.state.rooms.followers.close();
-        for task in &self.following {
-            task.abort();
-        }
         // Servers go on: the next start of the backend finds them.
         if let Some(allocating) = self.allocating.take() {
             allocating.abort();

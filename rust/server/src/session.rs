@@ -12,16 +12,17 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use crate::accounts::mail::MailJob;
-use crate::accounts::{self, Account, NewAccount, address, link, passwords};
+use crate::accounts::{self, NewAccount, address, link, passwords};
+use crate::auth::active_account::{Account, require_active};
 use crate::auth::audit::Event;
-use crate::auth::known_login_ips;
+use crate::auth::password_check::check_password;
 use crate::auth::password_hash::Form;
 use crate::auth::tokens::{Subject, new_refresh_token};
+use crate::auth::{known_login_ips, refresh_tokens};
 use crate::config::EmailAccounts;
 use crate::database::Transaction;
 use crate::digest::sha256;
 use crate::http::idempotency::{self, IdempotencyKey, PreviousResult};
-use crate::http::rate_limit::PasswordAttempt;
 use crate::http::{ApiError, ApiResult, JsonBody};
 use crate::state::AppState;
 
@@ -58,7 +59,7 @@ pub async fn login_device(
         .fetch_optional(&mut *tx.conn)
         .await?;
     let account = match row {
-        Some(row) => accounts::require_active(&mut tx, &row.try_get::<String, _>("player_id")?).await?,
+        Some(row) => require_active(&mut tx, &row.try_get::<String, _>("player_id")?).await?,
         None => {
             let display_name = body.value.display_name;
             let new = NewAccount { display_name, device_hash: Some(device_hash), ..NewAccount::default() };
@@ -81,7 +82,7 @@ pub async fn login_custom(
     let identity = state.identity_providers.verify(&provider, &token).await?;
     let mut tx = state.database.begin().await?;
     let account = match link::owner(&mut tx, &provider, &identity.subject).await? {
-        Some(player_id) => accounts::require_active(&mut tx, &player_id).await?,
+        Some(player_id) => require_active(&mut tx, &player_id).await?,
         None => {
             let display_name = display_name.or(identity.display_name);
             let new = NewAccount { display_name, ..NewAccount::default() };
@@ -122,35 +123,9 @@ pub async fn login_password(
     if let (Some(renewed), Some(stored)) = (renewed, stored) {
         passwords::renew(&mut tx, &player_id, &stored, &renewed).await?;
     }
-    let account = accounts::require_active(&mut tx, &player_id).await?;
+    let account = require_active(&mut tx, &player_id).await?;
     known_login_ips::insert(&mut tx, &player_id).await?;
     start_session(&state, tx, account, "password").await
-}
-
-/// Refuses a wrong password, or too many. Takes as long for accounts that do not exist.
-pub async fn check_password(
-    state: &AppState,
-    subject: &str,
-    player_id: &str,
-    password: String,
-    stored: Option<String>,
-) -> ApiResult<Form> {
-    let known_ip = known_login_ips::contains(&state.database, player_id).await?;
-    let attempt = PasswordAttempt::begin(&state.rate_limits, &sha256(subject.as_bytes()), known_ip)?;
-    match state.passwords.matches(password, stored).await {
-        Ok(Some(form)) => {
-            attempt.succeed();
-            Ok(form)
-        }
-        Ok(None) => {
-            Event::new("password").player(player_id).refused("wrong password");
-            Err(ApiError::new(Code::InvalidCredentials, "the e-mail address or the password is wrong"))
-        }
-        Err(error) => {
-            attempt.cancel();
-            Err(error)
-        }
-    }
 }
 
 /// Creates an account with e-mail address and password, and logs it in.
@@ -192,10 +167,10 @@ async fn repeat(
 ) -> ApiResult<Json<Session>> {
     let PreviousResult { player_id, session_id } = repeated;
     let refresh_token = first_refresh_token(state, key, &session_id)?;
-    if !refresh::is_unused(state, &mut tx, &refresh_token).await? {
+    if !refresh_tokens::is_unused(state, &mut tx, &refresh_token).await? {
         return Err(idempotency::key_spent());
     }
-    let account = Account { created: true, ..accounts::require_active(&mut tx, &player_id).await? };
+    let account = Account { created: true, ..require_active(&mut tx, &player_id).await? };
     let session = issue(state, account, &session_id, refresh_token, tx.now)?;
     tx.commit().await?;
     Ok(Json(session))
@@ -247,7 +222,7 @@ async fn start_session_under(
         .execute(&mut *tx.conn)
         .await?;
     let refresh_token = first_refresh_token(state, key, &session_id)?;
-    refresh::store(state, &mut tx, &session_id, &refresh_token).await?;
+    refresh_tokens::store(state, &mut tx, &session_id, &refresh_token).await?;
     idempotency::complete(&mut tx, key, &account.player_id, &session_id).await?;
     let session = issue(state, account, &session_id, refresh_token, tx.now)?;
     tx.commit().await?;

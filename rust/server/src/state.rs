@@ -1,7 +1,8 @@
 //! What every handler can reach.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio_util::sync::CancellationToken;
 
 use crate::accounts::mail::queue::MailQueue;
 use crate::allocation::Allocation;
@@ -42,13 +43,13 @@ pub struct Shared {
     pub objects: Arc<Objects>,
     /// When the database was last reached.
     pub served: Served,
-    /// Set while the process stops: it is not ready any more.
-    pub stopping: AtomicBool,
+    /// Cancelled when the process stops: it is not ready any more, and connections end after the requests in progress.
+    pub stopping: CancellationToken,
 }
 
 impl Shared {
     pub fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Relaxed)
+        self.stopping.is_cancelled()
     }
 }
 

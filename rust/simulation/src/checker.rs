@@ -56,7 +56,7 @@ struct Ledger {
     /// Damage to journals, and whether it was told.
     damages: BTreeMap<u64, bool>,
     /// Leases that were let go, as player and epoch.
-    let_go: BTreeSet<(String, i64)>,
+    released: BTreeSet<(String, i64)>,
     /// Server id → process.
     servers: BTreeMap<String, usize>,
     dead: BTreeSet<usize>,
@@ -72,7 +72,7 @@ struct Save {
     /// Nothing, before the store has taken it.
     place: Option<Place>,
     process: usize,
-    generation: u64,
+    revision: u64,
     sequence: Option<i64>,
     at_backend: bool,
 }

@@ -25,14 +25,14 @@ const SLACK: Duration = Duration::from_secs(90);
 /// All of one run.
 pub struct Cluster {
     pub trace: Arc<Trace>,
-    pub judge: Arc<Checker>,
+    pub checker: Arc<Checker>,
     pub backend: Arc<SimulatedBackend>,
     pub weather: Arc<Mutex<NetworkConditions>>,
     pub disks: Vec<SimulatedDisk>,
     pub setbacks: Setbacks,
     /// Living processes by number.
     living: Mutex<BTreeMap<usize, Arc<Process>>>,
-    dice: Mutex<Rng>,
+    rng: Mutex<Rng>,
     processes: AtomicUsize,
     over: AtomicBool,
 }
@@ -67,50 +67,50 @@ pub struct Process {
 
 impl Cluster {
     pub fn new(seed: u64, trace: Arc<Trace>) -> Arc<Self> {
-        let mut dice = Rng::new(seed);
-        let machines = dice.between(1, 3);
+        let mut rng = Rng::new(seed);
+        let machines = rng.between(1, 3);
         let setbacks =
-            Setbacks { database: dice.chance(300), clock: dice.chance(300), journals: dice.chance(300) };
-        let disks: Vec<SimulatedDisk> = (0..machines).map(|_| SimulatedDisk::new(dice.another())).collect();
+            Setbacks { database: rng.chance(300), clock: rng.chance(300), journals: rng.chance(300) };
+        let disks: Vec<SimulatedDisk> = (0..machines).map(|_| SimulatedDisk::new(rng.another())).collect();
         for (first, disk) in (0..).step_by(1_000_000).zip(&disks) {
             let mut folder = disk.lock();
             folder.damages = first;
             folder.remembered = if setbacks.journals { 3 } else { 0 };
-            folder.roughness = if dice.chance(400) { dice.between(1, 60) } else { 0 };
-            let slowest = if dice.chance(200) { 800 } else { 12 };
-            folder.write_takes = (1, dice.between(2, slowest));
+            folder.roughness = if rng.chance(400) { rng.between(1, 60) } else { 0 };
+            let slowest = if rng.chance(200) { 800 } else { 12 };
+            folder.write_takes = (1, rng.between(2, slowest));
         }
         let backend = SimulatedBackend::new();
         {
             let mut state = backend.state.lock().expect("not poisoned");
             // Far enough from where it began to be set back.
             state.clock_ahead = Duration::from_secs(30 * 24 * 3_600);
-            state.lease = Duration::from_secs(dice.between(10, 60));
-            state.heartbeat_seconds = u32::try_from(dice.between(3, 9)).unwrap_or(5);
+            state.lease = Duration::from_secs(rng.between(10, 60));
+            state.heartbeat_seconds = u32::try_from(rng.between(3, 9)).unwrap_or(5);
         }
         let weather = NetworkConditions {
-            dice: dice.another(),
-            roughness: if dice.chance(800) { dice.between(1, 300) } else { 0 },
+            rng: rng.another(),
+            roughness: if rng.chance(800) { rng.between(1, 300) } else { 0 },
             cut_off: std::collections::BTreeSet::new(),
             backend_is_up: true,
             backend_run: 0,
         };
         Arc::new(Self {
-            judge: Checker::new(Arc::clone(&trace), disks.clone()),
+            checker: Checker::new(Arc::clone(&trace), disks.clone()),
             trace,
             backend,
             weather: Arc::new(Mutex::new(weather)),
             disks,
             setbacks,
             living: Mutex::default(),
-            dice: Mutex::new(dice),
+            rng: Mutex::new(rng),
             processes: AtomicUsize::new(0),
             over: AtomicBool::new(false),
         })
     }
 
-    pub fn dice(&self) -> MutexGuard<'_, Rng> {
-        self.dice.lock().expect("not poisoned")
+    pub fn rng(&self) -> MutexGuard<'_, Rng> {
+        self.rng.lock().expect("not poisoned")
     }
 
     pub fn weather(&self) -> MutexGuard<'_, NetworkConditions> {
@@ -125,13 +125,13 @@ impl Cluster {
     pub fn any_open(&self) -> Option<Arc<Process>> {
         let open: Vec<Arc<Process>> =
             self.living().into_iter().filter(|process| !process.leaving.load(Ordering::Relaxed)).collect();
-        self.dice().one_of(&open).cloned()
+        self.rng().one_of(&open).cloned()
     }
 
     /// A copy of the backend's database.
     pub fn copy_database(&self) -> (Backup, Copied) {
         let state = self.backend.state.lock().expect("not poisoned");
-        (state.back_up(), self.judge.copy())
+        (state.back_up(), self.checker.copy())
     }
 
     /// The database is what it was when it was copied: a backup is restored, or, while the backend goes on, another copy takes
@@ -146,7 +146,7 @@ impl Cluster {
         } else {
             state.go_back(backup);
         }
-        self.judge.went_back(&copied, &state);
+        self.checker.went_back(&copied, &state);
     }
 
     /// From now on nothing new is begun.
@@ -169,13 +169,13 @@ impl Cluster {
             power: Arc::clone(&power),
             weather: Arc::clone(&self.weather),
             trace: Arc::clone(&self.trace),
-            judge: Arc::clone(&self.judge),
+            checker: Arc::clone(&self.checker),
         };
         let backend: Arc<dyn Backend> = self.backend.through(line);
-        let judge = Arc::clone(&self.judge);
+        let checker = Arc::clone(&self.checker);
         let listed = Arc::new(move |event| {
             if let registration::Event::Registered(server_id) = event {
-                judge.registered(number, &server_id);
+                checker.registered(number, &server_id);
             }
         });
         let registration =
@@ -217,13 +217,13 @@ impl Cluster {
         power: &Arc<Power>,
         conflicts: &Arc<Mutex<Vec<Conflict>>>,
     ) -> OnEvent {
-        let (judge, disk) = (Arc::clone(&self.judge), self.disks[machine].clone());
+        let (checker, disk) = (Arc::clone(&self.checker), self.disks[machine].clone());
         let (power, conflicts) = (Arc::clone(power), Arc::clone(conflicts));
         Arc::new(move |event| {
             if power.is_cut() {
                 return;
             }
-            judge.told(number, &disk, &event);
+            checker.reported(number, &disk, &event);
             if let Event::ConflictFound(conflict) = event {
                 conflicts.lock().expect("not poisoned").push(conflict);
             }
@@ -271,5 +271,5 @@ async fn retire_server(cluster: Arc<Cluster>, process: Arc<Process>) {
     process.registration.stop();
     cluster.disks[process.machine].died(&process.files);
     cluster.living.lock().expect("not poisoned").remove(&process.number);
-    cluster.judge.died(process.number);
+    cluster.checker.died(process.number);
 }

@@ -17,15 +17,15 @@ pub async fn supervise(cluster: Arc<Cluster>, machine: usize) {
         let process = running.unwrap_or_else(|| cluster.start(machine));
         process.power.off().await;
         let pause = {
-            let mut dice = cluster.dice();
+            let mut rng = cluster.rng();
             let longest = if cluster.is_over() {
                 10
-            } else if dice.chance(200) {
+            } else if rng.chance(200) {
                 100_000
             } else {
                 3_000
             };
-            dice.milliseconds(1, longest)
+            rng.milliseconds(1, longest)
         };
         tokio::time::sleep(pause).await;
     }
@@ -34,11 +34,11 @@ pub async fn supervise(cluster: Arc<Cluster>, machine: usize) {
 /// Faults until the run is over. Each heals by itself.
 pub async fn happen(cluster: Arc<Cluster>) {
     let longest = {
-        let mut dice = cluster.dice();
-        if dice.chance(100) { 1_000_000 } else { dice.between(2_000, 30_000) }
+        let mut rng = cluster.rng();
+        if rng.chance(100) { 1_000_000 } else { rng.between(2_000, 30_000) }
     };
     loop {
-        let pause = cluster.dice().milliseconds(10, longest);
+        let pause = cluster.rng().milliseconds(10, longest);
         tokio::time::sleep(pause).await;
         if cluster.is_over() {
             return;
@@ -49,14 +49,14 @@ pub async fn happen(cluster: Arc<Cluster>) {
 
 fn one(cluster: &Arc<Cluster>) {
     let (kind, machine, short, long) = {
-        let mut dice = cluster.dice();
-        let machine = dice.below(u64::try_from(cluster.disks.len()).unwrap_or(1));
+        let mut rng = cluster.rng();
+        let machine = rng.below(u64::try_from(cluster.disks.len()).unwrap_or(1));
         let machine = usize::try_from(machine).unwrap_or(0);
-        (dice.below(15), machine, dice.milliseconds(10, 5_000), dice.milliseconds(1_000, 150_000))
+        (rng.below(15), machine, rng.milliseconds(10, 5_000), rng.milliseconds(1_000, 150_000))
     };
     let living: Vec<Arc<Process>> =
         cluster.living().into_iter().filter(|process| process.machine == machine).collect();
-    let Some(process) = cluster.dice().one_of(&living).cloned() else { return };
+    let Some(process) = cluster.rng().one_of(&living).cloned() else { return };
     let fault = |what| cluster.trace.fault(what, process.number, "");
     match kind {
         0 | 1 => {
@@ -107,7 +107,7 @@ fn one(cluster: &Arc<Cluster>) {
             tokio::spawn(leaving::leave(Arc::clone(cluster), process));
         }
         10 => {
-            let trouble = match cluster.dice().below(3) {
+            let trouble = match cluster.rng().below(3) {
                 0 => DiskTrouble::Full,
                 1 => DiskTrouble::ReadOnly,
                 _ => DiskTrouble::Io,
@@ -118,15 +118,15 @@ fn one(cluster: &Arc<Cluster>) {
                 DiskTrouble::Io => "disk errors",
             });
             cluster.disks[machine].lock().trouble = Some(trouble);
-            let lasts = if cluster.dice().chance(700) { short } else { long };
+            let lasts = if cluster.rng().chance(700) { short } else { long };
             heal(cluster, lasts, move |cluster| cluster.disks[machine].lock().trouble = None);
         }
         12..=14 => setback(cluster, kind, &process, (short, long)),
         _ => {
             fault("failed sync");
             let (writes, done) = {
-                let mut dice = cluster.dice();
-                (dice.between(1, 10), dice.chance(500))
+                let mut rng = cluster.rng();
+                (rng.between(1, 10), rng.chance(500))
             };
             cluster.disks[machine].lock().fail_write = Some((usize::try_from(writes).unwrap_or(1), done));
         }
@@ -141,8 +141,8 @@ fn setback(cluster: &Arc<Cluster>, kind: u64, process: &Process, (short, long): 
         12 if cluster.setbacks.database => {
             fault("database copied");
             let copy = cluster.copy_database();
-            let restarts = cluster.dice().chance(500);
-            let later = if cluster.dice().chance(500) { short } else { long };
+            let restarts = cluster.rng().chance(500);
+            let later = if cluster.rng().chance(500) { short } else { long };
             heal(cluster, later, move |cluster| {
                 if !cluster.is_over() {
                     let what = if restarts { "database restored" } else { "older database takes over" };
@@ -158,7 +158,7 @@ fn setback(cluster: &Arc<Cluster>, kind: u64, process: &Process, (short, long): 
             heal(cluster, Duration::from_millis(1), move |cluster| {
                 if let Some(damage) = cluster.disks[machine].damage() {
                     cluster.trace.fault(damage.what.name(), machine, "");
-                    cluster.judge.damaged(&damage);
+                    cluster.checker.damaged(&damage);
                 }
             });
         }
@@ -169,9 +169,9 @@ fn setback(cluster: &Arc<Cluster>, kind: u64, process: &Process, (short, long): 
 /// The backend's clock is set forwards or back. A sweep mends what then lasts too long.
 fn set_clock(cluster: &Arc<Cluster>) {
     let (forwards, by) = {
-        let mut dice = cluster.dice();
-        let longest = if dice.chance(500) { 60_000 } else { 7_200_000 };
-        (dice.chance(500), dice.milliseconds(500, longest))
+        let mut rng = cluster.rng();
+        let longest = if rng.chance(500) { 60_000 } else { 7_200_000 };
+        (rng.chance(500), rng.milliseconds(500, longest))
     };
     cluster.trace.fault(if forwards { "clock set forwards" } else { "clock set back" }, 0, "");
     {

@@ -33,18 +33,18 @@ impl Participants for Server {
 /// SIGTERM. The process is gone when its grace is over at the latest.
 pub async fn leave(cluster: Arc<Cluster>, process: Arc<Process>) {
     let (grace, thinks, answers) = {
-        let mut dice = cluster.dice();
-        let longest = if dice.chance(300) { 4_000 } else { 60_000 };
-        (dice.milliseconds(200, longest), dice.milliseconds(0, 3_000), dice.chance(900))
+        let mut rng = cluster.rng();
+        let longest = if rng.chance(300) { 4_000 } else { 60_000 };
+        (rng.milliseconds(200, longest), rng.milliseconds(0, 3_000), rng.chance(900))
     };
     let (completed, has_completed) = oneshot::channel::<(Summary, usize)>();
-    let (completed, judging) = (Mutex::new(Some(completed)), Arc::clone(&cluster.judge));
+    let (completed, checking) = (Mutex::new(Some(completed)), Arc::clone(&cluster.checker));
     let on_phase = Arc::new(move |phase| {
         if let Phase::Completed(summary) = phase
             && let Some(completed) = completed.lock().expect("not poisoned").take()
         {
             // Gone with its process.
-            let _gone = completed.send((summary, judging.newest()));
+            let _gone = completed.send((summary, checking.newest()));
         }
     });
     let power = Arc::clone(&process.power);
@@ -55,13 +55,13 @@ pub async fn leave(cluster: Arc<Cluster>, process: Arc<Process>) {
         Arc::new(move |_, _| power.cut()),
     );
     let begun = process.power.resumed();
-    cluster.judge.leaving(process.number);
+    cluster.checker.leaving(process.number);
     if !shutdown.request("SIGTERM", grace) {
         return;
     }
     if answers {
         process.clock.sleep(thinks).await;
-        let players = cluster.dice().between(1, 4);
+        let players = cluster.rng().between(1, 4);
         for number in 1..=players {
             players::save(&cluster, &process, &format!("p{number}"));
         }
@@ -71,7 +71,7 @@ pub async fn leave(cluster: Arc<Cluster>, process: Arc<Process>) {
         biased;
         summary = has_completed => {
             if let Ok((summary, newest)) = summary {
-                judge(&cluster, &process, &summary, newest);
+                check_summary(&cluster, &process, &summary, newest);
             }
             process.power.cut();
         }
@@ -86,7 +86,7 @@ pub async fn leave(cluster: Arc<Cluster>, process: Arc<Process>) {
 }
 
 /// The last line of the log says the truth about all saves up to the newest it speaks of.
-fn judge(cluster: &Cluster, process: &Process, summary: &Summary, newest: usize) {
+fn check_summary(cluster: &Cluster, process: &Process, summary: &Summary, newest: usize) {
     let left = summary.left_in_journal;
     let noted = left.map_or(-1, |left| i64::try_from(left).unwrap_or(i64::MAX));
     cluster.trace.note("completed", process.number, "", &[noted]);
@@ -96,8 +96,8 @@ fn judge(cluster: &Cluster, process: &Process, summary: &Summary, newest: usize)
         _ => Invariant::Nothing,
     };
     let disk = &cluster.disks[process.machine];
-    cluster.judge.flushed(process.number, None, disk, (promise, newest));
+    cluster.checker.flushed(process.number, None, disk, (promise, newest));
     if promise == Invariant::Arrived {
-        cluster.judge.ended_in_order(process.number);
+        cluster.checker.ended_in_order(process.number);
     }
 }

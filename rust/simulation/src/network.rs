@@ -17,7 +17,7 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 
 /// What the network does, and whether the backend is there.
 pub struct NetworkConditions {
-    pub dice: Rng,
+    pub rng: Rng,
     /// Calls of a thousand with which something goes wrong.
     pub roughness: u64,
     /// Processes that are cut off.
@@ -34,7 +34,7 @@ pub struct Network {
     pub weather: Arc<Mutex<NetworkConditions>>,
     pub trace: Arc<Trace>,
     /// Looks at everything the backend does.
-    pub judge: Arc<Checker>,
+    pub checker: Arc<Checker>,
 }
 
 /// What becomes of one call.
@@ -50,26 +50,26 @@ struct MessageFate {
 
 impl NetworkConditions {
     fn fate(&mut self, number: usize) -> MessageFate {
-        let dice = &mut self.dice;
+        let rng = &mut self.rng;
         let mut fate = MessageFate {
-            there: dice.milliseconds(1, 20),
-            back: dice.milliseconds(1, 20),
+            there: rng.milliseconds(1, 20),
+            back: rng.milliseconds(1, 20),
             lost: self.cut_off.contains(&number),
             answer_lost: false,
             refused: false,
             again: None,
         };
-        if dice.chance(self.roughness) {
-            match dice.below(8) {
+        if rng.chance(self.roughness) {
+            match rng.below(8) {
                 0 => fate.lost = true,
                 1 => fate.answer_lost = true,
                 2 => fate.refused = true,
-                3 => fate.again = Some(dice.milliseconds(1, 60_000)),
-                4 => fate.again = Some(dice.milliseconds(1, 300)),
+                3 => fate.again = Some(rng.milliseconds(1, 60_000)),
+                4 => fate.again = Some(rng.milliseconds(1, 300)),
                 // Later than the caller waits.
-                5 => fate.there = dice.milliseconds(10_000, 90_000),
-                6 => fate.there = dice.milliseconds(100, 9_000),
-                _ => fate.back = dice.milliseconds(100, 12_000),
+                5 => fate.there = rng.milliseconds(10_000, 90_000),
+                6 => fate.there = rng.milliseconds(100, 9_000),
+                _ => fate.back = rng.milliseconds(100, 12_000),
             }
         }
         fate
@@ -91,7 +91,7 @@ impl Network {
             call,
             weather: Arc::clone(&self.weather),
             trace: Arc::clone(&self.trace),
-            judge: Arc::clone(&self.judge),
+            checker: Arc::clone(&self.checker),
             state: Arc::clone(state),
         };
         // A task of the network's own: what is on its way gets there whatever becomes of the sender.
@@ -111,7 +111,7 @@ struct Way {
     call: &'static str,
     weather: Arc<Mutex<NetworkConditions>>,
     trace: Arc<Trace>,
-    judge: Arc<Checker>,
+    checker: Arc<Checker>,
     state: Arc<Mutex<State>>,
 }
 
@@ -163,7 +163,7 @@ impl Way {
     fn execute<T>(&self, work: &impl Fn(&mut State) -> Reply<T>) -> Reply<T> {
         let mut state = self.state.lock().expect("not poisoned");
         let reply = work(&mut state);
-        self.judge.observe(&mut state);
+        self.checker.observe(&mut state);
         reply
     }
 

@@ -18,13 +18,13 @@ const KEYS: [&str; 2] = ["progress", "inventory"];
 /// One person, until the run is over: joins some server, plays, goes, joins the next.
 pub async fn live(cluster: Arc<Cluster>, player_id: String) {
     while !cluster.is_over() {
-        let pause = cluster.dice().milliseconds(0, 4_000);
+        let pause = cluster.rng().milliseconds(0, 4_000);
         tokio::time::sleep(pause).await;
         let Some(process) = cluster.any_open().filter(|_| !cluster.is_over()) else { continue };
         let (gone, timeout_ms) = {
-            let mut dice = cluster.dice();
-            let timeout_ms = if dice.chance(300) { 3_000 } else { 60_000 };
-            (Arc::new(AtomicBool::new(false)), dice.milliseconds(500, timeout_ms))
+            let mut rng = cluster.rng();
+            let timeout_ms = if rng.chance(300) { 3_000 } else { 60_000 };
+            (Arc::new(AtomicBool::new(false)), rng.milliseconds(500, timeout_ms))
         };
         let (left, has_left) = oneshot::channel::<()>();
         let session = Session {
@@ -59,7 +59,7 @@ struct Session {
 impl Session {
     async fn play(self, left: oneshot::Sender<()>) {
         if self.load().await {
-            let rounds = self.cluster.dice().between(1, 12);
+            let rounds = self.cluster.rng().between(1, 12);
             for _ in 0..rounds {
                 if !self.round().await || self.is_told_to_go() {
                     break;
@@ -73,12 +73,12 @@ impl Session {
     }
 
     async fn load(&self) -> bool {
-        let within = self.cluster.dice().milliseconds(100, 40_000);
+        let within = self.cluster.rng().milliseconds(100, 40_000);
         let store = &self.process.store;
         let loaded = self.process.bounded("load", within, store.load(&self.player_id, within)).await;
         match (loaded, epoch_of(store, &self.player_id)) {
             (Ok(snapshots), Some(epoch)) => {
-                self.cluster.judge.loaded(self.process.number, &self.player_id, epoch, &snapshots);
+                self.cluster.checker.loaded(self.process.number, &self.player_id, epoch, &snapshots);
                 true
             }
             // Let go again by another visit before this one could look.
@@ -93,28 +93,28 @@ impl Session {
     /// A while of play, and a save. False when the player is not held here any more.
     async fn round(&self) -> bool {
         let pause = {
-            let mut dice = self.cluster.dice();
-            let longest = if dice.chance(500) { 50 } else { 5_000 };
-            dice.milliseconds(0, longest)
+            let mut rng = self.cluster.rng();
+            let longest = if rng.chance(500) { 50 } else { 5_000 };
+            rng.milliseconds(0, longest)
         };
         self.process.clock.sleep(pause).await;
         self.merge().await;
-        let saves = self.cluster.dice().between(1, 3);
+        let saves = self.cluster.rng().between(1, 3);
         for _ in 0..saves {
             if !save(&self.cluster, &self.process, &self.player_id) {
                 return false;
             }
         }
         let (what, within) = {
-            let mut dice = self.cluster.dice();
-            (dice.below(10), dice.milliseconds(1, 20_000))
+            let mut rng = self.cluster.rng();
+            (rng.below(10), rng.milliseconds(1, 20_000))
         };
         match what {
             0 => self.flush(Some(&self.player_id), within).await,
             1 => self.flush(None, within).await,
             2 => {
                 // What is saved while it waits is none of its business.
-                let newest = self.cluster.judge.newest();
+                let newest = self.cluster.checker.newest();
                 let flush = self.process.store.flush_local(within);
                 let left = self.process.bounded("flush_local", within, flush).await;
                 let promise = if left == 0 { Invariant::Durable } else { Invariant::Nothing };
@@ -126,7 +126,7 @@ impl Session {
     }
 
     async fn flush(&self, player_id: Option<&str>, within: Duration) {
-        let newest = self.cluster.judge.newest();
+        let newest = self.cluster.checker.newest();
         let flush = self.process.store.flush(player_id, within);
         let Flushed { unsaved, journalled, .. } = self.process.bounded("flush", within, flush).await;
         self.promised(player_id, Invariant::of(unsaved, journalled), newest);
@@ -134,22 +134,22 @@ impl Session {
 
     fn promised(&self, player_id: Option<&str>, promise: Invariant, newest: usize) {
         let disk = &self.cluster.disks[self.process.machine];
-        self.cluster.judge.flushed(self.process.number, player_id, disk, (promise, newest));
+        self.cluster.checker.flushed(self.process.number, player_id, disk, (promise, newest));
     }
 
     fn is_told_to_go(&self) -> bool {
-        let noticed = self.gone.load(Ordering::Relaxed) && self.cluster.dice().chance(500);
+        let noticed = self.gone.load(Ordering::Relaxed) && self.cluster.rng().chance(500);
         noticed || self.process.is_leaving() || self.cluster.is_over()
     }
 
     /// Mostly the server knows that somebody leaves; else it holds the player until somebody asks.
     async fn leave(&self) {
         let (orderly, within) = {
-            let mut dice = self.cluster.dice();
-            (dice.chance(750), dice.milliseconds(1, 20_000))
+            let mut rng = self.cluster.rng();
+            (rng.chance(750), rng.milliseconds(1, 20_000))
         };
         if orderly {
-            let newest = self.cluster.judge.newest();
+            let newest = self.cluster.checker.newest();
             let release = self.process.store.release(&self.player_id, within);
             let Flushed { unsaved, journalled, .. } = self.process.bounded("release", within, release).await;
             self.promised(Some(&self.player_id), Invariant::of(unsaved, journalled), newest);
@@ -164,7 +164,7 @@ impl Session {
             mine.map(|at| told.remove(at))
         };
         let Some(conflict) = mine else { return };
-        if self.cluster.dice().chance(300) {
+        if self.cluster.rng().chance(300) {
             // Dropped: it is told again with the next load.
             return;
         }
@@ -179,17 +179,17 @@ impl Session {
 
 /// The game's answer to a conflict: the change it made, if it made one. `Err` when the player is not held any more.
 fn merge_one(cluster: &Cluster, process: &Process, conflict: &Conflict) -> Result<Option<u64>, ClientError> {
-    if cluster.dice().chance(300) {
-        cluster.judge.merging(conflict, None);
+    if cluster.rng().chance(300) {
+        cluster.checker.merging(conflict, None);
         return process.store.merge(conflict, Resolution::Ours);
     }
     let epoch = epoch_of(&process.store, &conflict.player_id);
-    let (number, content) = cluster.judge.content();
+    let (number, content) = cluster.checker.content();
     let merged = process.store.merge(conflict, Resolution::Value(content))?;
-    if let (Some(epoch), Some(generation)) = (epoch, merged) {
+    if let (Some(epoch), Some(revision)) = (epoch, merged) {
         let Conflict { player_id, key, .. } = conflict;
-        cluster.judge.accepted(process.number, player_id, key, epoch, (generation, number));
-        cluster.judge.merging(conflict, Some(number));
+        cluster.checker.accepted(process.number, player_id, key, epoch, (revision, number));
+        cluster.checker.merging(conflict, Some(number));
     }
     Ok(merged)
 }
@@ -197,9 +197,9 @@ fn merge_one(cluster: &Cluster, process: &Process, conflict: &Conflict) -> Resul
 /// Saves one document of a player; false if the store does not take it.
 pub fn save(cluster: &Cluster, process: &Process, player_id: &str) -> bool {
     let Some(epoch) = epoch_of(&process.store, player_id) else { return false };
-    let Some(key) = cluster.dice().one_of(&KEYS).copied() else { return false };
-    let (number, content) = cluster.judge.content();
-    let Ok(generation) = process.store.save(player_id, key, content) else { return false };
-    cluster.judge.accepted(process.number, player_id, key, epoch, (generation, number));
+    let Some(key) = cluster.rng().one_of(&KEYS).copied() else { return false };
+    let (number, content) = cluster.checker.content();
+    let Ok(revision) = process.store.save(player_id, key, content) else { return false };
+    cluster.checker.accepted(process.number, player_id, key, epoch, (revision, number));
     true
 }

@@ -16,7 +16,7 @@ use backend_client::test_util;
 /// Longest time until all is at rest once nothing goes wrong any more.
 const QUIET_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// Looks between which nothing may get lost.
-const LOOK: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_secs(10);
 
 thread_local! {
     /// Panics in this thread: the runtime keeps those of its tasks to itself.
@@ -38,8 +38,8 @@ pub struct RunResult {
 /// Plays a seed. `with_lines` keeps its trace for a person, `aloud` prints it as it comes.
 pub fn play(seed: u64, with_lines: bool, aloud: bool) -> RunResult {
     count_panics();
-    let mut dice = Rng::new(!seed);
-    test_util::draw_from(Some(Box::new(move || dice.draw())));
+    let mut rng = Rng::new(!seed);
+    test_util::draw_from(Some(Box::new(move || rng.draw())));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -57,7 +57,7 @@ pub fn play(seed: u64, with_lines: bool, aloud: bool) -> RunResult {
             events: trace.events(),
             simulated: trace.elapsed(),
             faults,
-            tally: cluster.judge.tally(),
+            tally: cluster.checker.tally(),
             failure: trace.failure(),
             lines: trace.lines(),
         }
@@ -84,8 +84,8 @@ fn count_panics() {
 
 async fn run(cluster: &Arc<Cluster>) {
     let (players, lasts) = {
-        let mut dice = cluster.dice();
-        (dice.between(1, 4), dice.milliseconds(5_000, 120_000))
+        let mut rng = cluster.rng();
+        (rng.between(1, 4), rng.milliseconds(5_000, 120_000))
     };
     for machine in 0..cluster.disks.len() {
         tokio::spawn(faults::supervise(Arc::clone(cluster), machine));
@@ -96,8 +96,8 @@ async fn run(cluster: &Arc<Cluster>) {
     tokio::spawn(faults::happen(Arc::clone(cluster)));
     let look = async {
         loop {
-            tokio::time::sleep(LOOK).await;
-            cluster.judge.nothing_acknowledged_is_lost();
+            tokio::time::sleep(POLL_INTERVAL).await;
+            cluster.checker.nothing_acknowledged_is_lost();
         }
     };
     tokio::select! {
@@ -107,9 +107,9 @@ async fn run(cluster: &Arc<Cluster>) {
     }
     cluster.end();
     settle(cluster, players).await;
-    cluster.judge.nothing_acknowledged_is_lost();
-    cluster.judge.everything_arrived();
-    cluster.judge.everything_was_brought_back();
+    cluster.checker.nothing_acknowledged_is_lost();
+    cluster.checker.everything_arrived();
+    cluster.checker.everything_was_brought_back();
 }
 
 /// Nothing goes wrong any more: everything arrives, every player can be loaded, and everybody is let go.
@@ -142,7 +142,7 @@ async fn settle(cluster: &Arc<Cluster>, players: u64) {
         match loaded {
             Ok(snapshots) => {
                 let epoch = test_util::epoch_of(&process.store, &player_id).unwrap_or(0);
-                cluster.judge.loaded(process.number, &player_id, epoch, &snapshots);
+                cluster.checker.loaded(process.number, &player_id, epoch, &snapshots);
             }
             Err(error) => cluster.trace.fail(|| format!("{player_id} cannot be loaded: {error}")),
         }
@@ -169,11 +169,11 @@ fn unrest(cluster: &Cluster) -> Option<String> {
     if let Some(saves) = cluster.disks.iter().map(SimulatedDisk::saves).find(|saves| !saves.is_empty()) {
         return Some(format!("a journal still has {saves:?}"));
     }
-    if let Some(damage) = cluster.judge.untold() {
+    if let Some(damage) = cluster.checker.unreported() {
         return Some(format!("nobody was told of damage {damage}"));
     }
     living.iter().find_map(|process| {
-        let (visits, unsent) = (process.visits.load(Ordering::Relaxed), process.store.dirty_count());
+        let (visits, unsent) = (process.visits.load(Ordering::Relaxed), process.store.pending_count());
         let settled = process.registration.server_id().is_some() && !process.store.is_recovering();
         let busy = visits > 0 || unsent > 0 || process.is_leaving() || !settled;
         busy.then(|| {

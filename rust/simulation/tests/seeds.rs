@@ -10,7 +10,7 @@ use backend_client::test_util::{Failpoint, set_failpoint};
 use backend_simulation::{Faults, RunResult, mixed, play};
 
 /// Seeds of a plain run of the tests; each of them is played twice.
-const FEW: u64 = 50;
+const DEFAULT_SEEDS: u64 = 50;
 /// Of many seeds every so many is played twice.
 const TWICE: u64 = 16;
 /// Seeds within which an active failpoint has to be noticed.
@@ -149,7 +149,7 @@ fn every_seed_keeps_the_promises_and_is_repeatable() {
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
     let order = Order {
         first: given("SIM_SEED").unwrap_or(0),
-        seeds: seeds.unwrap_or(FEW),
+        seeds: seeds.unwrap_or(DEFAULT_SEEDS),
         jobs: given("SIM_JOBS").unwrap_or(cores),
         twice: if seeds.is_some() { TWICE } else { 1 },
         failpoint: None,

@@ -1,7 +1,7 @@
 //! Makes changed tokens and says of each whether it is accepted: one half of `cargo xtask differential`.
 //!
 //! `differential SEED COUNT` prints a line of JSON with the key and what is expected, then one for each token. The other half,
-//! `tests/differential_tokens.py`, asks a library that is not ours. The same seed changes tokens in the same way.
+//! `rust/token/tests/differential_tokens.py`, asks a library that is not ours. The same seed changes tokens in the same way.
 
 use std::io::{BufWriter, Write};
 
@@ -39,7 +39,7 @@ fn main() -> Result<()> {
     let mut number =
         || -> Result<u64> { Ok(arguments.next().context("usage: differential SEED COUNT")?.parse()?) };
     let (seed, count) = (number()?, number()?);
-    let mut dice = Dice(seed);
+    let mut rng = Dice(seed);
     let key = SigningKey::generate()?;
     let document = json!({ "keys": [key.jwk()] }).to_string();
     let keys = KeySet::from_json("us", document.as_bytes(), &[Algorithm::EdDSA])?;
@@ -50,7 +50,7 @@ fn main() -> Result<()> {
         "leeway": leeway.seconds(), "typ": "access+jwt"});
     writeln!(out, "{told}")?;
     for _ in 0..count {
-        let token = changed_token(&mut dice, &key)?;
+        let token = changed_token(&mut rng, &key)?;
         let verdict = verify(&token, &keys, &expected);
         let why = verdict.as_ref().err().map(ToString::to_string);
         writeln!(out, "{}", json!({"token": token, "accepted": verdict.is_ok(), "why": why}))?;
@@ -59,44 +59,44 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn changed_token(dice: &mut Dice, key: &SigningKey) -> Result<String> {
+fn changed_token(rng: &mut Dice, key: &SigningKey) -> Result<String> {
     let mut header = json!({"alg": "EdDSA", "typ": "access+jwt", "kid": key.kid()});
     let mut claims = json!({"iss": "us", "sub": "ada", "aud": "game:default", "exp": NOW + 600, "iat": NOW,
         "jti": "1", "name": "Ada"});
-    match dice.below(8) {
-        0 => change(dice, &mut header, &["alg", "typ", "kid", "crit", "b64", "jwk", "jku", "cty"]),
-        1 => shift_time(dice, &mut claims),
+    match rng.below(8) {
+        0 => change(rng, &mut header, &["alg", "typ", "kid", "crit", "b64", "jwk", "jku", "cty"]),
+        1 => shift_time(rng, &mut claims),
         2 | 3 => {
-            change(dice, &mut claims, &["iss", "sub", "aud", "exp", "iat", "nbf", "jti", "name", "other"]);
+            change(rng, &mut claims, &["iss", "sub", "aud", "exp", "iat", "nbf", "jti", "name", "other"]);
         }
         _ => {}
     }
     let (mut header, mut claims) = (header.to_string(), claims.to_string());
-    match dice.below(6) {
-        0 => header = respell(dice, &header),
-        1 => claims = respell(dice, &claims),
+    match rng.below(6) {
+        0 => header = respell(rng, &header),
+        1 => claims = respell(rng, &claims),
         _ => {}
     }
     let token = key.sign_parts(header.as_bytes(), claims.as_bytes())?;
-    Ok(if dice.below(3) == 0 { damage(dice, token) } else { token })
+    Ok(if rng.below(3) == 0 { damage(rng, token) } else { token })
 }
 
-fn change(dice: &mut Dice, object: &mut Value, names: &[&str]) {
+fn change(rng: &mut Dice, object: &mut Value, names: &[&str]) {
     let Some(members) = object.as_object_mut() else { return };
-    for _ in 0..=dice.below(2) {
-        let name = *dice.one_of(names);
-        if dice.below(5) == 0 {
+    for _ in 0..=rng.below(2) {
+        let name = *rng.one_of(names);
+        if rng.below(5) == 0 {
             members.remove(name);
         } else {
-            let value = odd_value(dice, members, name);
+            let value = odd_value(rng, members, name);
             members.insert(name.to_owned(), value);
         }
     }
 }
 
-fn odd_value(dice: &mut Dice, members: &Map<String, Value>, name: &str) -> Value {
+fn odd_value(rng: &mut Dice, members: &Map<String, Value>, name: &str) -> Value {
     let own = members.get(name).cloned().unwrap_or(json!(NOW));
-    match dice.below(20) {
+    match rng.below(20) {
         0 => json!(null),
         1 => json!(true),
         2 => json!(""),
@@ -112,37 +112,30 @@ fn odd_value(dice: &mut Dice, members: &Map<String, Value>, name: &str) -> Value
         12 => json!(NOW as f64 + 100.5),
         13 => json!(own.as_str().map(|text| format!("{text} "))),
         14 => json!(own.as_str().map(str::to_uppercase)),
-        15 => json!(dice.one_of(&[
-            "none",
-            "HS256",
-            "RS256",
-            "Ed25519",
-            "JWT",
-            "join+jwt",
-            "game:other",
-            "them"
-        ])),
+        15 => {
+            json!(rng.one_of(&["none", "HS256", "RS256", "Ed25519", "JWT", "join+jwt", "game:other", "them"]))
+        }
         16 => json!(["exp"]),
         17 => json!([]),
-        18 => json!("x".repeat(dice.below(300))),
+        18 => json!("x".repeat(rng.below(300))),
         _ => own,
     }
 }
 
-fn shift_time(dice: &mut Dice, claims: &mut Value) {
+fn shift_time(rng: &mut Dice, claims: &mut Value) {
     const OFFSETS: [i64; 15] = [-4_000, -3_600, -601, -61, -31, -6, -5, -4, -1, 0, 1, 5, 6, 31, 4_000];
     for name in ["exp", "iat", "nbf"] {
-        if dice.below(2) == 0 {
-            let base = if name == "exp" && dice.below(2) == 0 { NOW + 600 } else { NOW };
-            claims[name] = json!(base.saturating_add_signed(*dice.one_of(&OFFSETS)));
+        if rng.below(2) == 0 {
+            let base = if name == "exp" && rng.below(2) == 0 { NOW + 600 } else { NOW };
+            claims[name] = json!(base.saturating_add_signed(*rng.one_of(&OFFSETS)));
         }
     }
 }
 
 /// The same or nearly the same JSON in other bytes.
-fn respell(dice: &mut Dice, text: &str) -> String {
+fn respell(rng: &mut Dice, text: &str) -> String {
     let doubled = |member: &str| text.replacen('{', &format!("{{{member},"), 1);
-    match dice.below(14) {
+    match rng.below(14) {
         0 => format!(" \n\t{text}\r\n "),
         1 => text.replace(':', " : "),
         2 => format!("\u{feff}{text}"),
@@ -161,12 +154,12 @@ fn respell(dice: &mut Dice, text: &str) -> String {
 }
 
 /// Changes the text of a token after it was signed.
-fn damage(dice: &mut Dice, token: String) -> String {
+fn damage(rng: &mut Dice, token: String) -> String {
     const CHARACTERS: &[u8] = b"ABab09-_+/=. \n\t.?\0";
     let mut bytes = token.clone().into_bytes();
-    let place = dice.below(bytes.len());
-    let other = *dice.one_of(CHARACTERS);
-    match dice.below(12) {
+    let place = rng.below(bytes.len());
+    let other = *rng.one_of(CHARACTERS);
+    match rng.below(12) {
         0 => bytes[place] = other,
         1 => bytes.insert(place, other),
         2 => drop(bytes.remove(place)),
@@ -178,7 +171,7 @@ fn damage(dice: &mut Dice, token: String) -> String {
         8 => {
             // The last character of the signature has bits that mean nothing.
             let last = bytes.len() - 1;
-            bytes[last] = *dice.one_of(b"ABCDEFGHQgw");
+            bytes[last] = *rng.one_of(b"ABCDEFGHQgw");
         }
         9 => bytes.extend_from_slice(b"=="),
         10 => return token.replace('.', ".."),

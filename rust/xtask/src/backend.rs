@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use crate::process::{self, Running};
 use crate::workspace;
 
-const START: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// The line it prints when it is ready, before its URL.
 const READY: &str = "listening on ";
 const STOP: Duration = Duration::from_secs(30);
@@ -44,7 +44,7 @@ impl Backend {
         command.current_dir(folder).args(["serve", "--listen", "127.0.0.1:0"]);
         command.arg("--database").arg(&database).arg("--server-key-file").arg(&server_key_file).args(extra);
         let mut process = Running::start(name, command)?;
-        let line = process.wait_for_line(START, |line| line.starts_with(READY))?;
+        let line = process.wait_for_line(START_TIMEOUT, |line| line.starts_with(READY))?;
         let url = line.strip_prefix(READY).context("no URL")?.to_owned();
         Ok(Self { process, url, database, server_key_file })
     }

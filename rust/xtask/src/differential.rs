@@ -54,7 +54,7 @@ fn compare(options: &Options) -> Result<Counts> {
     let made = maker.stdout(tokens.reopen()?).status().context("cannot run cargo")?;
     ensure!(made.success(), "the maker of tokens failed ({made})");
     let mut judge = Command::new(python);
-    judge.arg(workspace::root().join("tests/differential_tokens.py")).arg(tokens.path());
+    judge.arg(workspace::root().join("rust/token/tests/differential_tokens.py")).arg(tokens.path());
     let mut run = Running::start_echoing("differential", judge, |_| true)?;
     let status = run.wait(TIMEOUT)?;
     match Counts::of_engine(&run.lines()) {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use crate::{process, workspace};
 
 /// Most bytes that a release library may have, stripped, where that is known: on Linux, x86-64.
-const MOST_BYTES: u64 = 9_000_000;
+const MAX_BYTES: u64 = 9_000_000;
 
 /// How the library is compiled.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,8 +42,8 @@ impl Built {
     pub fn is_small(&self) -> Result<()> {
         let known = cfg!(all(target_os = "linux", target_arch = "x86_64"));
         ensure!(
-            !known || self.bytes <= MOST_BYTES,
-            "the release library has {} bytes, at most {MOST_BYTES} are promised: see \"Size\" in docs/performance.md",
+            !known || self.bytes <= MAX_BYTES,
+            "the release library has {} bytes, at most {MAX_BYTES} are promised: see \"Size\" in docs/performance.md",
             self.bytes
         );
         Ok(())

@@ -25,6 +25,9 @@ const LEFT_OUT: [&str; 4] = ["test", "bench", "example", "custom-build"];
 /// Crate → its levels. A package with several programs has one entry for each.
 type Crates = BTreeMap<String, Levels>;
 
+/// In the list: whatever the module depends on.
+const ALL: &str = "*";
+
 /// An edge that may close a circle.
 #[derive(Debug, PartialEq, Eq)]
 struct Allowed {
@@ -67,7 +70,11 @@ fn findings(crates: &Crates, allowed: &[Allowed]) -> Vec<String> {
             let at = [std::slice::from_ref(name), parent.as_slice()].concat().join("::");
             let mut level = level.clone();
             for (index, edge) in allowed.iter().enumerate().filter(|(_, edge)| edge.level == at) {
-                needed[index] |= level.get_mut(&edge.from).is_some_and(|targets| targets.remove(&edge.to));
+                let Some(targets) = level.get_mut(&edge.from) else { continue };
+                needed[index] |= match edge.to.as_str() {
+                    ALL => !std::mem::take(targets).is_empty(),
+                    one => targets.remove(one),
+                };
             }
             if let Some(circle) = circle(&level) {
                 let first = circle.first().cloned().unwrap_or_default();

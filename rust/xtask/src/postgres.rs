@@ -18,7 +18,7 @@ use crate::workspace;
 pub const HOW_TO_GET: &str =
     "install PostgreSQL (Debian: apt-get install postgresql); only `initdb` and `postgres` are used";
 
-const START: Duration = Duration::from_mins(1);
+const START_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The programs of one PostgreSQL version.
 pub struct Programs {
@@ -61,7 +61,7 @@ impl Postgres {
         command.args(["-c", "max_connections=300"]).args(settings);
         command.current_dir(folder.path());
         let mut server = Running::start("postgres", command)?;
-        server.wait_for_line(START, |line| line.contains("ready to accept connections"))?;
+        server.wait_for_line(START_TIMEOUT, |line| line.contains("ready to accept connections"))?;
         let url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
         Ok(Self { _server: server, _folder: folder, url })
     }

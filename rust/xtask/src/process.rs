@@ -16,7 +16,7 @@ use crate::{interrupt, workspace};
 const PAUSE: Duration = Duration::from_millis(20);
 /// How long a child may take to obey SIGTERM before it is killed. Chaos ends what its trials have started first: killed
 /// before that, it leaves backends and mounts behind.
-const OBEY: Duration = Duration::from_secs(30);
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 /// Lines of a log shown when something fails.
 const TAIL: usize = 40;
 
@@ -155,7 +155,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         if !self.reaped && matches!(self.child.try_wait(), Ok(None)) {
             terminate(&self.child);
-            let end = Instant::now() + OBEY;
+            let end = Instant::now() + STOP_TIMEOUT;
             while Instant::now() < end && matches!(self.child.try_wait(), Ok(None)) {
                 thread::sleep(PAUSE);
             }

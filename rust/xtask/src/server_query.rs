@@ -43,7 +43,7 @@ fn ask(engine: &Engine, backend: &Path, bin: &Path, modules: &Path) -> Result<Co
     let folder = tempfile::Builder::new().prefix("server-query-").tempdir()?;
     let backend = Backend::start("server-query-backend", backend, folder.path())?;
     let mut command = Command::new(bin.join("python"));
-    command.arg(workspace::root().join("tests/server_query.py"));
+    command.arg(workspace::root().join("tests/e2e/server_query.py"));
     command
         .env("GODOT4_BIN", &engine.binary)
         .env("FIXTURE_GAME", &game)

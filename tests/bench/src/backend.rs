@@ -41,7 +41,7 @@ pub fn run(options: &Options) -> Result<bool> {
     let bare = BareServer::start()?;
     let mut subjects = Vec::new();
     for base in [Base::Sqlite, Base::Postgres] {
-        let mut subject = Subject::start(&runtime, base, "bench_backend")?;
+        let mut subject = Subject::start(base, "bench_backend")?;
         subject.grow(&runtime, population)?;
         let saved = Askers::saved(population);
         runtime.block_on(population::hold(

@@ -1,5 +1,8 @@
 //! The backend's API as far as contestants call it, without a database behind it: what is measured is the caller.
 
+mod players;
+mod rooms;
+
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,7 +22,6 @@ use test_harness::process::Process;
 use tokio::net::TcpListener;
 
 use crate::cpu_affinity::{Side, pinned};
-use crate::{bare_players, bare_rooms};
 
 /// What servers show to it.
 pub const KEY: &str = "gsk_bench_0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -70,7 +72,7 @@ impl BareServer {
     /// Documents of players that it has answered as applied so far.
     pub fn documents(&self) -> Result<usize> {
         let client = reqwest::blocking::Client::builder().no_proxy().build()?;
-        Ok(client.get(format!("{}{}", self.url, bare_players::DOCUMENTS)).send()?.json()?)
+        Ok(client.get(format!("{}{}", self.url, players::DOCUMENTS)).send()?.json()?)
     }
 }
 
@@ -100,8 +102,8 @@ pub fn run() -> Result<()> {
             .route(EMPTY, get(|| async {}))
             .route(COUNTS, get(counts))
             .with_state(Arc::clone(&seen))
-            .merge(bare_rooms::routes())
-            .merge(bare_players::routes());
+            .merge(rooms::routes())
+            .merge(players::routes());
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         println!("{LISTENING}http://{}", listener.local_addr()?);
         let listener = listener.tap_io(move |stream| {

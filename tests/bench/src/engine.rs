@@ -17,11 +17,6 @@ use crate::cpu_affinity::{Side, pinned};
 /// Before what was measured, on a line of its own.
 pub const FIGURES: &str = "FIGURES ";
 
-/// Figure of a whole run of the addon: results and events that crossed to the main thread.
-pub const CROSSINGS: &str = "crossings";
-/// Before it in the log.
-const MESSAGES: &str = "messages run on the main thread=";
-
 /// One scenario's figures by name, and its name as `run`.
 pub type Figures = Map<String, Value>;
 
@@ -83,20 +78,16 @@ impl Project {
     pub fn measure(&self, way: &str, url: &str, runs: &str) -> Result<Vec<Figures>> {
         let arguments = [format!("--way={way}"), format!("--url={url}"), format!("--runs={runs}")];
         let mut command = self.command(&arguments)?;
-        command.env("BACKEND_URL", url).env("BACKEND_SERVER_KEY", KEY).env("BACKEND_LOG", "debug");
+        command.env("BACKEND_URL", url).env("BACKEND_SERVER_KEY", KEY);
         let mut process = Process::start(way, command)?;
         process.wait_for_exit(0)?;
         process.log().check_clean(&[])?;
-        let mut figures = figures_of(process.log())?;
+        let figures = figures_of(process.log())?;
         ensure!(
             figures.len() == runs.split(',').count(),
             "{way} left out a scenario\n{}",
             process.log().tail()
         );
-        let said = |line: String| line.split_once(MESSAGES)?.1.trim().parse::<u64>().ok();
-        if let Some(messages) = process.log().lines().into_iter().find_map(said) {
-            figures.push(Map::from_iter([(CROSSINGS.to_owned(), messages.into())]));
-        }
         Ok(figures)
     }
 

@@ -31,7 +31,7 @@ pub fn run(options: &Options) -> Result<bool> {
     let sizes: &[Population] = if options.quick { &QUICK } else { &FULL };
     let mut report = Report::new("growth", Machine::this()?);
     for base in [Base::Sqlite, Base::Postgres] {
-        let mut subject = Subject::start(&runtime, base, "bench_growth")?;
+        let mut subject = Subject::start(base, "bench_growth")?;
         for (index, size) in sizes.iter().enumerate() {
             test_harness::print_line!("{}: {} servers, {} players", base.name(), size.servers, size.players);
             one_size(options, &runtime, &mut subject, *size, index as u64, &mut report)?;

@@ -2,8 +2,6 @@
 //! what else runs on the machine disturbs all contestants alike, so that ratios hold where absolute figures do not.
 
 mod backend;
-mod bare_players;
-mod bare_rooms;
 mod bare_server;
 mod calls;
 mod cpu_affinity;

@@ -98,7 +98,7 @@ fn one(
     report: &mut Report,
 ) -> Result<()> {
     let fleet = size.fleet;
-    let mut subject = Subject::start_program(program, runtime, base, "bench_mixed")?;
+    let mut subject = Subject::start_program(program, base, "bench_mixed")?;
     let players = fleet.holders * PLAYERS_PER_HOLDER;
     subject.grow(runtime, Population { servers: fleet.servers, players, document: fleet.document })?;
     for holder in 0..fleet.holders {

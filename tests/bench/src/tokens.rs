@@ -29,7 +29,7 @@ const ISSUER: &str = "backend_client";
 const AUDIENCE: &str = "game:default";
 const PLAYER: &str = "0190f5fe-7c00-7a00-8000-00000000ada1";
 /// Tokens in a turn.
-pub const TURN: u32 = 50;
+pub const CHECKS_PER_TURN: u32 = 50;
 
 /// How a token is judged.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -112,19 +112,19 @@ impl Case {
         }
     }
 
-    /// Judges the token [`TURN`] times.
+    /// Judges the token [`CHECKS_PER_TURN`] times.
     pub fn turn(&self, way: Way) -> Result<()> {
         match way {
             Way::Bare => {
                 let (signed, _) = self.token.rsplit_once('.').context("no token")?;
-                for _ in 0..TURN {
+                for _ in 0..CHECKS_PER_TURN {
                     self.bare.verify_sig(black_box(signed.as_bytes()), black_box(&self.signature))?;
                 }
             }
             Way::Strict => {
                 let (kind, leeway) = (TokenKind::Access, Leeway::default());
                 let expected = Validation { kind, audience: AUDIENCE, now: self.now, leeway };
-                for _ in 0..TURN {
+                for _ in 0..CHECKS_PER_TURN {
                     let claims = verify(black_box(&self.token), &self.keys, &expected)?;
                     ensure!(claims.sub == PLAYER, "somebody else");
                 }
@@ -132,7 +132,7 @@ impl Case {
             Way::GameServer => {
                 let server = self.game_server.as_ref().context("game servers do not take it")?;
                 server.runtime.block_on(async {
-                    for _ in 0..TURN {
+                    for _ in 0..CHECKS_PER_TURN {
                         let player = server.validator.validate(black_box(&self.token), None).await?;
                         ensure!(player.player_id == PLAYER, "somebody else");
                     }

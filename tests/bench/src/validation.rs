@@ -11,7 +11,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::Options;
 use crate::machine::Machine;
 use crate::results::{Report, ratios};
-use crate::tokens::{self, Case, TURN, Way};
+use crate::tokens::{self, CHECKS_PER_TURN, Case, Way};
 
 /// Processor time, not the clock's: what other processes do on the machine is not in it.
 const MEASURE: &str = "us_per_token";
@@ -92,7 +92,7 @@ fn one_core(case: &Case, size: &Size, report: &mut Report) -> Result<()> {
         }
     }
     for (way, took) in ways.iter().zip(took) {
-        let each = took.as_secs_f64() * 1e6 / f64::from(size.turns * TURN);
+        let each = took.as_secs_f64() * 1e6 / f64::from(size.turns * CHECKS_PER_TURN);
         report.add(case.algorithm.name(), MEASURE, way.name(), each);
     }
     Ok(())
@@ -133,7 +133,7 @@ fn together(case: &Case, way: Way, cores: usize, slice: Duration) -> Result<Vec<
         let mut judged = 0;
         while judged == 0 || begin.elapsed() < slice {
             case.turn(way)?;
-            judged += TURN;
+            judged += CHECKS_PER_TURN;
         }
         let processor = processor_time().saturating_sub(processor);
         let judged = f64::from(judged);

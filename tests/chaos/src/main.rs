@@ -29,6 +29,7 @@ use std::thread;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Parser;
 use serde::Deserialize;
+use test_database::TestDatabase;
 use test_harness::backend::Backend;
 use test_harness::programs;
 
@@ -38,7 +39,7 @@ use plan::{Database, Plan, TrialKind};
 use trial::Arena;
 
 /// Most trials at a time unless asked for: each may take a dozen connections of PostgreSQL.
-const MOST_JOBS: usize = 12;
+const MAX_JOBS: usize = 12;
 
 /// Exit code of the checker when the rule that was to be broken is.
 const WANTED_RULE_BROKEN: i32 = 3;
@@ -134,7 +135,7 @@ fn run(options: Options) -> Result<bool> {
     )?;
     let cores = thread::available_parallelism().map_or(2, usize::from);
     // Trials mostly wait; each of them runs a backend and two or three servers.
-    let jobs = options.jobs.unwrap_or((cores * 2).min(MOST_JOBS));
+    let jobs = options.jobs.unwrap_or((cores * 2).min(MAX_JOBS));
     let jobs = jobs.clamp(1, usize::try_from(options.trials.max(1))?);
     let run = Run { options, folder, replayed, next: AtomicU64::new(0), stop };
     let run = &run;
@@ -156,11 +157,6 @@ fn read_plan(path: &Path) -> Result<Plan> {
     Ok(first.plan)
 }
 
-/// The database of one worker of this run.
-fn database_name(number: usize) -> String {
-    format!("chaos_{}_{number}", std::process::id())
-}
-
 /// A backend on the database at this URL; `None`: a file of its own.
 fn home(url: Option<String>) -> Result<Home> {
     let lease = plan::LEASE_SECONDS.to_string();
@@ -179,11 +175,6 @@ impl Run {
         if result.is_err() {
             // The others need not go on: a broken harness proves nothing.
             self.stop.store(true, Ordering::Relaxed);
-        }
-        if postgres.take().is_some() {
-            let name = database_name(number);
-            GroundTruth::new(&self.options.postgres_url)?
-                .execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))?;
         }
         result
     }
@@ -224,20 +215,16 @@ impl Run {
     }
 
     fn arena(&self, database: Database, number: usize) -> Result<Arena> {
-        let url = match database {
+        // The backend has a file of SQLite's in its own folder.
+        let on_server = match database {
             Database::Sqlite => None,
-            Database::Postgres => Some(self.make_database(number)?),
+            Database::Postgres => {
+                let name = format!("chaos_{}_{number}", std::process::id());
+                Some(TestDatabase::postgres_on(&self.options.postgres_url, &name)?)
+            }
         };
-        Ok(Arena { homes: vec![home(url)?], server_program: self.options.server.clone() })
-    }
-
-    /// A database of its own for one worker.
-    fn make_database(&self, number: usize) -> Result<String> {
-        let url = &self.options.postgres_url;
-        let name = database_name(number);
-        GroundTruth::new(url)?.execute(&format!("CREATE DATABASE {name}"))?;
-        let (server, _) = url.rsplit_once('/').context("the URL of PostgreSQL names no database")?;
-        Ok(format!("{server}/{name}"))
+        let url = on_server.as_ref().map(|database| database.location().to_owned());
+        Ok(Arena::new(home(url)?, self.options.server.clone(), on_server))
     }
 
     /// Has the trial in `folder` judged. Of one that passed nothing is kept but the verdict.

@@ -17,7 +17,7 @@ use test_harness::godot;
 use crate::plan::Kind;
 
 /// Pause between two looks whether Godot has connected.
-const LOOK: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// A program of a game server.
 pub enum Program {
@@ -168,7 +168,7 @@ fn accept(listener: &TcpListener, to_tell: &Receiver<String>) -> Option<(TcpStre
         }
         match to_tell.try_recv() {
             Ok(line) => waiting.push(line),
-            Err(TryRecvError::Empty) => thread::sleep(LOOK),
+            Err(TryRecvError::Empty) => thread::sleep(POLL_INTERVAL),
             Err(TryRecvError::Disconnected) => return None,
         }
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
+use test_database::TestDatabase;
 use test_harness::fault_proxy::{Fault, FaultProxy};
 
 use crate::aftermath::Aftermath;
@@ -24,9 +25,9 @@ use crate::volume::Volume;
 use crate::worlds;
 
 /// How long the servers may take to be registered.
-const START: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long everything may take to be delivered once all is healed: far above what backing off costs.
-const DELIVERY: Duration = Duration::from_mins(1);
+const DELIVERY_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a player may take to get on a server once all is healed. As with all bounds here, only a failure takes so long.
 const VISIT_MS: u64 = 20_000;
 /// What one request of a game server may take.
@@ -42,9 +43,16 @@ pub struct Arena {
     pub homes: Vec<Home>,
     /// The program of the game servers.
     pub server_program: PathBuf,
+    /// The database of the backend, dropped after it.
+    _on_server: Option<TestDatabase>,
 }
 
 impl Arena {
+    /// With one backend, on this database of PostgreSQL's if it is not on SQLite.
+    pub fn new(home: Home, server_program: PathBuf, on_server: Option<TestDatabase>) -> Self {
+        Self { homes: vec![home], server_program, _on_server: on_server }
+    }
+
     /// Plays `plan` and leaves its history in `folder`. An error is a failure of the harness, not a verdict.
     pub fn play(&self, plan: &Plan, folder: &Path, stop: &AtomicBool) -> Result<()> {
         let history = Arc::new(History::create(folder)?);
@@ -57,7 +65,7 @@ impl Arena {
             server.start()?;
         }
         for (index, server) in servers.iter().enumerate() {
-            ensure!(server.wait_for_registration(START), "game server {index} does not register");
+            ensure!(server.wait_for_registration(START_TIMEOUT), "game server {index} does not register");
         }
         let aftermath = Aftermath { plan, players: &players, homes: &self.homes, folder, history: &history };
         let last = act(&aftermath, &servers, volume.as_ref().map(|_| journal.as_path()), stop)?;
@@ -181,7 +189,10 @@ impl Arena {
             server.start()?;
         }
         for (index, server) in servers.iter().enumerate() {
-            ensure!(server.wait_for_registration(START), "game server {index} does not register again");
+            ensure!(
+                server.wait_for_registration(START_TIMEOUT),
+                "game server {index} does not register again"
+            );
         }
         deliver(servers, history)?;
         worlds::visit(plan, servers, history);
@@ -264,7 +275,7 @@ fn in_parallel(servers: &[GameServer], work: impl Fn(&GameServer) -> Result<()> 
 
 /// Waits until no server has anything left to send.
 fn deliver(servers: &[GameServer], history: &History) -> Result<()> {
-    let end = Instant::now() + DELIVERY;
+    let end = Instant::now() + DELIVERY_TIMEOUT;
     for (index, server) in servers.iter().enumerate() {
         loop {
             let answer = server.ask(json!({ "do": "flush", "within_ms": 2_000 }), Duration::from_secs(6));

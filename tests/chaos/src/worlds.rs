@@ -13,7 +13,7 @@ use crate::players::SLACK;
 /// How long a world may take to be let go or taken. Only a failure takes so long.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Pause between two looks at a server that does not have its world yet.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Id of the world that server number `index` builds; `None` if it builds none.
 pub fn id_of(plan: &Plan, history: &History, index: usize) -> Option<String> {
@@ -63,6 +63,6 @@ fn ask(server: &GameServer, command: &Value, wanted: &str) -> bool {
         if Instant::now() >= end {
             return false;
         }
-        thread::sleep(LOOK);
+        thread::sleep(POLL_INTERVAL);
     }
 }

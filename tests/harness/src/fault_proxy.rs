@@ -20,10 +20,10 @@ use crate::backend::free_port;
 use crate::{http_message, until};
 
 /// How often a closed or silent proxy looks whether the fault has changed.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How long a connection listens to one side before it turns to the other; the delay a reply can suffer.
-const TURN: Duration = Duration::from_millis(2);
+const READ_TIMEOUT: Duration = Duration::from_millis(2);
 
 /// Ports tried before it is given up.
 const ATTEMPTS: u32 = 20;
@@ -184,12 +184,12 @@ fn accept(state: &Arc<State>, address: SocketAddr, listener: TcpListener) {
     while !state.closing() {
         if state.fault() == Fault::Refuse {
             listener = None;
-            thread::sleep(LOOK);
+            thread::sleep(POLL_INTERVAL);
             continue;
         }
         let Some(open) = &listener else {
             listener = listen(address).ok();
-            thread::sleep(LOOK);
+            thread::sleep(POLL_INTERVAL);
             continue;
         };
         match open.accept() {
@@ -198,7 +198,7 @@ fn accept(state: &Arc<State>, address: SocketAddr, listener: TcpListener) {
                 // An I/O error ends one connection, which is what connections do here.
                 thread::spawn(move || drop(serve(&state, game)));
             }
-            Err(_) => thread::sleep(TURN),
+            Err(_) => thread::sleep(READ_TIMEOUT),
         }
     }
 }
@@ -207,7 +207,7 @@ fn accept(state: &Arc<State>, address: SocketAddr, listener: TcpListener) {
 fn serve(state: &State, mut game: TcpStream) -> Result<()> {
     // Accepted sockets inherit nothing on Linux, elsewhere they may.
     game.set_nonblocking(false)?;
-    game.set_read_timeout(Some(TURN))?;
+    game.set_read_timeout(Some(READ_TIMEOUT))?;
     let mut backend: Option<TcpStream> = None;
     let mut fate = ReplyFate::Forwarded;
     let mut buffer = vec![0; 64 * 1024];
@@ -259,7 +259,7 @@ fn serve(state: &State, mut game: TcpStream) -> Result<()> {
                     // Closed with unread bytes, it resets what still comes: now, while the end is still on its way to
                     // the game, or once the game has seen the end.
                     if !together {
-                        thread::sleep(LOOK);
+                        thread::sleep(POLL_INTERVAL);
                     }
                     return Ok(());
                 }
@@ -331,7 +331,7 @@ fn send_twice(
 
 fn connect(upstream: SocketAddr) -> Result<TcpStream> {
     let stream = TcpStream::connect(upstream)?;
-    stream.set_read_timeout(Some(TURN))?;
+    stream.set_read_timeout(Some(READ_TIMEOUT))?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
@@ -340,7 +340,7 @@ fn connect(upstream: SocketAddr) -> Result<TcpStream> {
 /// nowhere.
 fn swallow(state: &State, game: TcpStream) -> Result<()> {
     while state.fault() == Fault::Blackhole && !state.closing() {
-        thread::sleep(LOOK);
+        thread::sleep(POLL_INTERVAL);
     }
     reset(&game)
 }

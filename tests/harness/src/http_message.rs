@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use anyhow::{Result, bail};
 
 /// Largest message a proxy holds.
-const MOST_BYTES: usize = 64 * 1024 * 1024;
+const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// Where the body of the message in `bytes` begins; `None` until the head is complete.
 pub fn body_start(bytes: &[u8]) -> Option<usize> {
@@ -35,7 +35,7 @@ pub fn complete(stream: &mut TcpStream, bytes: &mut Vec<u8>, goes_on: impl Fn() 
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
             Err(error) => return Err(error.into()),
         }
-        if !goes_on() || bytes.len() > MOST_BYTES {
+        if !goes_on() || bytes.len() > MAX_BYTES {
             bail!("the message is not awaited any longer");
         }
     }

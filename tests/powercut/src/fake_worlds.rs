@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use backend_client::api::backend::Reply;
-use backend_client::api::worlds::{ObjectPart, WorldBackend};
+use backend_client::api::backend::worlds::{ObjectPart, WorldBackend};
 use backend_client::player_store::Content;
 use backend_client::protocol::world_store::{
     ChunkPage, ChunkQuery, CommitWorld, CommittedWorld, Downloads, ObjectAddress, OpenWorld, ReleaseWorld,

@@ -49,8 +49,8 @@ pub async fn run(
             number += 1;
             let value = content::draw(&mut rng, number);
             report(&[Line::Try { name: name.clone(), number, hash: hash(&value)? }]);
-            let generation = store.save(&name.player, &name.key, value)?;
-            ensure!(generation == number, "{name}: generation {generation} for content {number}");
+            let revision = store.save(&name.player, &name.key, value)?;
+            ensure!(revision == number, "{name}: revision {revision} for content {number}");
         }
         match rng.random_range(0..4) {
             0 => {}
@@ -71,7 +71,7 @@ fn report_event(event: Event) {
                 at,
                 name: Name { player: save.player_id, key: save.key, epoch: save.epoch },
                 sequence: save.sequence,
-                number: save.generation,
+                number: save.revision,
             };
             report(&saves.into_iter().map(line).collect::<Vec<_>>());
         }

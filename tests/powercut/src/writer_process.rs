@@ -13,7 +13,7 @@ use crate::plan::WriterPlan;
 use crate::protocol::Line;
 
 /// Longest time a writer takes to get going.
-const START: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running `powercut-writer`. Dropping it kills it.
 pub struct Writer {
@@ -67,7 +67,7 @@ impl Writer {
 
     /// Waits for a line that satisfies `wanted`; with what the writer complained about when it ends before.
     pub fn wait_for(&mut self, wanted: impl Fn(&Line) -> bool) -> Result<()> {
-        let end = Instant::now() + START;
+        let end = Instant::now() + START_TIMEOUT;
         loop {
             match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
@@ -78,7 +78,7 @@ impl Writer {
                         return Ok(());
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => bail!("the writer is not ready within {START:?}"),
+                Err(RecvTimeoutError::Timeout) => bail!("the writer is not ready within {START_TIMEOUT:?}"),
                 Err(RecvTimeoutError::Disconnected) => {
                     let status = self.child.wait()?;
                     return Err(anyhow!("{}", self.complaint()))

@@ -108,7 +108,7 @@ async fn soak(rate: u64, folder: PathBuf, length: Duration, every: Duration) -> 
         pace: Pace::default(),
         on_event: Arc::new(move |event| match event {
             Event::Journalled(saves) => {
-                let last = saves.iter().map(|save| save.generation).max().unwrap_or(0);
+                let last = saves.iter().map(|save| save.revision).max().unwrap_or(0);
                 newest.fetch_max(last, Ordering::Relaxed);
             }
             Event::JournalFailed(error) => {

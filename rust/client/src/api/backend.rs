@@ -1,4 +1,10 @@
-//! What a backend can do: one method for each request that a game makes.
+//! What a backend can do: one method for each request that a game makes. What a backend may lack is a trait of its own, in a
+//! file of its own.
+
+pub mod accounts;
+pub mod matchmaking;
+pub mod room_creation;
+pub mod worlds;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,16 +22,19 @@ use backend_protocol::session::{
 use backend_protocol::validation::{Validate, Validated};
 use backend_token::Algorithm;
 
-use super::accounts::AccountBackend;
+use self::accounts::AccountBackend;
+use self::matchmaking::MatchmakingBackend;
+use self::room_creation::RoomCreationBackend;
+use self::worlds::WorldBackend;
 use super::batch::Batch;
-use super::matchmaking::MatchmakingBackend;
-use super::room_creation::RoomCreationBackend;
 use super::transport::ReplyBody;
-use super::worlds::WorldBackend;
 use crate::error::{ClientError, Fault};
 use crate::platform::secret::ServerKey;
 
 pub use super::Reply;
+
+/// Longest id of an event that is sent back, in bytes.
+pub(crate) const MAX_EVENT_ID: usize = 128;
 
 /// The issuer's public keys as it publishes them (RFC 7517 §5).
 #[derive(Debug, Clone, PartialEq, Eq)]

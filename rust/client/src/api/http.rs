@@ -1,4 +1,10 @@
-//! [`Backend`] over our own protocol.
+//! [`Backend`] over our own protocol. The calls of a capability that has a trait of its own are in a file of its own.
+
+mod accounts;
+mod matchmaking;
+mod room_creation;
+mod room_lists;
+mod worlds;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,17 +29,16 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::accounts::{self, AccountBackend};
+use super::backend::accounts::AccountBackend;
+use super::backend::matchmaking::MatchmakingBackend;
+use super::backend::room_creation::RoomCreationBackend;
+use super::backend::worlds::WorldBackend;
 use super::backend::{Backend, PublishedKeys, Reply, TaggedPage};
 use super::batch::Batch;
 use super::clock_difference::ClockDifference;
 use super::diagnosis;
-use super::matchmaking::{self, MatchmakingBackend};
 use super::retry;
-use super::room_creation::{self, RoomCreationBackend};
-use super::room_lists;
 use super::transport::{self, HttpReply, HttpRequest, ReplyBody, Transport, TransportError};
-use super::worlds::{self, WorldBackend};
 use crate::config::Config;
 use crate::error::{ClientError, Fault};
 use crate::platform::clock::Clock;
@@ -41,7 +46,7 @@ use crate::platform::rng;
 use crate::platform::secret::ServerKey;
 
 /// Longest entity tag that is sent back, in bytes.
-pub(super) const MAX_ETAG: usize = 128;
+const MAX_ETAG: usize = 128;
 
 const ACCEPTED: HeaderValue = HeaderValue::from_static("application/json, application/problem+json");
 /// As many as a call has, with those that the transport adds: the map never grows.
@@ -49,31 +54,31 @@ const HEADERS: usize = 8;
 
 /// Our own backend over HTTP.
 pub struct HttpBackend {
-    pub(super) config: Config,
+    config: Config,
     base: Url,
-    pub(super) transport: Arc<dyn Transport>,
+    transport: Arc<dyn Transport>,
     clock: Arc<dyn Clock>,
-    pub(super) in_flight: Semaphore,
+    in_flight: Semaphore,
     clock_difference: ClockDifference,
 }
 
 /// One call: what [`HttpBackend::run`] needs to know to send it, repeat it and read it.
-pub(super) struct Call<'a> {
-    pub(super) method: Method,
-    pub(super) path: String,
-    pub(super) query: Option<String>,
-    pub(super) credential: Option<&'a str>,
-    pub(super) body: Option<Vec<u8>>,
+struct Call<'a> {
+    method: Method,
+    path: String,
+    query: Option<String>,
+    credential: Option<&'a str>,
+    body: Option<Vec<u8>>,
     /// Whether executing it twice is as good as once.
-    pub(super) repeatable: bool,
+    repeatable: bool,
     /// Makes a call repeatable that is not so by itself.
-    pub(super) idempotency_key: Option<Uuid>,
+    idempotency_key: Option<Uuid>,
     /// The entity tag of what is known already: its reply may be 304.
-    pub(super) known: Option<&'a str>,
+    known: Option<&'a str>,
 }
 
 impl<'a> Call<'a> {
-    pub(super) fn get(path: impl Into<String>) -> Self {
+    fn get(path: impl Into<String>) -> Self {
         Self {
             method: Method::GET,
             path: path.into(),
@@ -86,7 +91,7 @@ impl<'a> Call<'a> {
         }
     }
 
-    pub(super) fn post(path: impl Into<String>, body: &(impl Serialize + Check)) -> Reply<Self> {
+    fn post(path: impl Into<String>, body: &(impl Serialize + Check)) -> Reply<Self> {
         body.check()?;
         let body = serde_json::to_vec(body)
             .map_err(|error| ClientError::new(Fault::Internal, format!("request: {error}")))?;
@@ -94,23 +99,23 @@ impl<'a> Call<'a> {
     }
 
     /// With a body that is checked and written already.
-    pub(super) fn post_json(path: impl Into<String>, body: Vec<u8>) -> Self {
+    fn post_json(path: impl Into<String>, body: Vec<u8>) -> Self {
         Self { method: Method::POST, body: Some(body), repeatable: false, ..Self::get(path) }
     }
 
     /// For calls that the protocol itself makes harmless twice.
-    pub(super) const fn repeated(mut self) -> Self {
+    const fn repeated(mut self) -> Self {
         self.repeatable = true;
         self
     }
 
     /// For calls that make something: a repetition with the same key gets the first reply.
-    pub(super) fn once(mut self) -> Self {
+    fn once(mut self) -> Self {
         self.idempotency_key = Some(rng::random_uuid());
         self
     }
 
-    pub(super) fn with(mut self, credential: &'a str) -> Self {
+    fn with(mut self, credential: &'a str) -> Self {
         self.credential = Some(credential);
         self
     }
@@ -132,17 +137,12 @@ impl HttpBackend {
         &self.config
     }
 
-    pub(super) async fn call<T: DeserializeOwned>(&self, call: Call<'_>) -> Reply<T> {
+    async fn call<T: DeserializeOwned>(&self, call: Call<'_>) -> Reply<T> {
         let (reply, request_id) = self.run(&call).await?;
         self.parsed(&call, &reply, &request_id)
     }
 
-    pub(super) fn parsed<T: DeserializeOwned>(
-        &self,
-        call: &Call<'_>,
-        reply: &HttpReply,
-        request_id: &str,
-    ) -> Reply<T> {
+    fn parsed<T: DeserializeOwned>(&self, call: &Call<'_>, reply: &HttpReply, request_id: &str) -> Reply<T> {
         serde_json::from_slice(&reply.body).map_err(|error| {
             let url = self.url(call);
             let what = if diagnosis::is_json(reply) {
@@ -157,7 +157,7 @@ impl HttpBackend {
         })
     }
 
-    pub(super) async fn call_without_reply(&self, call: Call<'_>) -> Reply<()> {
+    async fn call_without_reply(&self, call: Call<'_>) -> Reply<()> {
         let (reply, request_id) = self.run(&call).await?;
         // The page of a captive portal or of a proxy is no consent, whatever its status.
         if reply.body.is_empty() || diagnosis::is_json(&reply) {
@@ -168,7 +168,7 @@ impl HttpBackend {
     }
 
     /// Sends until there is a reply that settles it, the attempts are used up, or the deadline is near.
-    pub(super) async fn run(&self, call: &Call<'_>) -> Reply<(HttpReply, String)> {
+    async fn run(&self, call: &Call<'_>) -> Reply<(HttpReply, String)> {
         let request_id = rng::random_uuid().simple().encode_lower(&mut Uuid::encode_buffer()).to_owned();
         let deadline = self.clock.now() + self.config.timeout;
         let work = async {
@@ -229,12 +229,12 @@ impl HttpBackend {
         }
     }
 
-    pub(super) fn timed_out(&self, call: &Call<'_>) -> ClientError {
+    fn timed_out(&self, call: &Call<'_>) -> ClientError {
         let (shown, seconds) = (diagnosis::shown(&self.url(call)), self.config.timeout.as_secs_f64());
         ClientError::new(Fault::Timeout, format!("no reply from {shown} within {seconds:.1} s"))
     }
 
-    pub(super) fn url(&self, call: &Call<'_>) -> Url {
+    fn url(&self, call: &Call<'_>) -> Url {
         // Not joined: that would take the host apart for every call.
         let mut url = self.base.clone();
         url.set_path(&[url.path(), call.path.trim_start_matches('/')].concat());
@@ -244,7 +244,7 @@ impl HttpBackend {
         url
     }
 
-    pub(super) fn request(&self, call: &Call<'_>, request_id: &str) -> Reply<HttpRequest> {
+    fn request(&self, call: &Call<'_>, request_id: &str) -> Reply<HttpRequest> {
         let url = self.url(call);
         let mut headers = HeaderMap::with_capacity(HEADERS);
         headers.insert(ACCEPT, ACCEPTED);
@@ -273,7 +273,7 @@ impl Call<'_> {
     }
 }
 
-pub(super) fn bad_reply(status: u16, what: impl std::fmt::Display) -> ClientError {
+fn bad_reply(status: u16, what: impl std::fmt::Display) -> ClientError {
     let mut error =
         ClientError::new(Fault::BadReply, format!("the backend's reply is not understood: {what}"));
     error.http_status = Some(status);
@@ -281,7 +281,7 @@ pub(super) fn bad_reply(status: u16, what: impl std::fmt::Display) -> ClientErro
 }
 
 /// Turns an error reply into a typed error; whatever is not a problem document keeps its status.
-pub(super) fn refusal(url: &Url, reply: &HttpReply, asked: Option<Duration>) -> ClientError {
+fn refusal(url: &Url, reply: &HttpReply, asked: Option<Duration>) -> ClientError {
     let media_type = reply.headers.get(reqwest::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let is_problem = media_type.is_some_and(|value| value.starts_with(problem::MEDIA_TYPE));
     let parsed = is_problem.then(|| serde_json::from_slice::<Problem>(&reply.body).ok()).flatten();
@@ -302,7 +302,7 @@ fn max_age(cache_control: &str) -> Option<Duration> {
 }
 
 /// Ids become path segments, so nothing but an identifier may pass.
-pub(super) fn checked_id(field: &str, id: &str) -> Reply<String> {
+fn checked_id(field: &str, id: &str) -> Reply<String> {
     backend_protocol::limits::identifier(field, id, 64)?;
     Ok(id.to_owned())
 }
@@ -438,19 +438,19 @@ impl Backend for HttpBackend {
     }
 
     fn accounts(self: Arc<Self>) -> Option<Arc<dyn AccountBackend>> {
-        Some(accounts::of(self))
+        Some(self)
     }
 
     fn room_creation(self: Arc<Self>) -> Option<Arc<dyn RoomCreationBackend>> {
-        Some(room_creation::of(self))
+        Some(self)
     }
 
     fn matchmaking(self: Arc<Self>) -> Option<Arc<dyn MatchmakingBackend>> {
-        Some(matchmaking::of(self))
+        Some(self)
     }
 
     fn worlds(self: Arc<Self>) -> Option<Arc<dyn WorldBackend>> {
-        Some(worlds::of(self))
+        Some(self)
     }
 }
 

@@ -6,15 +6,15 @@ use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 
 use crate::platform::rng;
 
-const BASE: Duration = Duration::from_millis(200);
-const CAP: Duration = Duration::from_secs(30);
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
+const MIN_INTERVAL: Duration = Duration::from_millis(200);
+const MAX_INTERVAL: Duration = Duration::from_secs(30);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// Exponential backoff with full jitter: a random time up to 200 ms · 2ⁿ, at most 30 s. `attempt` counts from 0.
 ///
 /// Full jitter, because servers that lost the same backend at the same moment must not come back at the same moment.
 pub fn backoff(attempt: u32) -> Duration {
-    backoff_within(attempt, CAP)
+    backoff_within(attempt, MAX_INTERVAL)
 }
 
 /// The same with another longest time. Cutting what [`backoff`] gives would give that very time again and again.
@@ -23,12 +23,12 @@ pub fn backoff_within(attempt: u32, longest: Duration) -> Duration {
 }
 
 fn ceiling(attempt: u32, longest: Duration) -> Duration {
-    BASE.saturating_mul(1 << attempt.min(16)).min(longest)
+    MIN_INTERVAL.saturating_mul(1 << attempt.min(16)).min(longest)
 }
 
 /// How long to wait before the attempt that follows `attempt`, if the reply asked for `asked`.
 pub fn pause(asked: Option<Duration>, attempt: u32) -> Duration {
-    pause_within(asked, attempt, CAP)
+    pause_within(asked, attempt, MAX_INTERVAL)
 }
 
 /// The same with another longest time, for when nothing was asked for.
@@ -65,7 +65,7 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
             until.duration_since(date.unwrap_or_else(SystemTime::now)).unwrap_or_default()
         }
     };
-    Some(asked.min(LONGEST_RETRY_AFTER))
+    Some(asked.min(MAX_RETRY_AFTER))
 }
 
 /// Statuses that say "not now" rather than "no".
@@ -88,9 +88,9 @@ mod tests {
     #[test]
     fn retry_after_reads_seconds_and_dates_and_is_clamped() {
         assert_eq!(retry_after(&headers("7")), Some(Duration::from_secs(7)));
-        assert_eq!(retry_after(&headers("86400")), Some(LONGEST_RETRY_AFTER));
+        assert_eq!(retry_after(&headers("86400")), Some(MAX_RETRY_AFTER));
         assert_eq!(retry_after(&headers("Thu, 01 Jan 1970 00:00:00 GMT")), Some(Duration::ZERO));
-        assert_eq!(retry_after(&headers("Fri, 31 Dec 9999 00:00:00 GMT")), Some(LONGEST_RETRY_AFTER));
+        assert_eq!(retry_after(&headers("Fri, 31 Dec 9999 00:00:00 GMT")), Some(MAX_RETRY_AFTER));
         assert_eq!(retry_after(&headers("-1")), None);
         assert_eq!(retry_after(&headers("soon")), None);
     }
@@ -108,19 +108,19 @@ mod tests {
         fn what_is_asked_for_is_kept_but_never_shorter_than_the_backoff(asked in 0u64..300, attempt in 0u32..100) {
             let asked = Duration::from_secs(asked);
             let drawn = pause(Some(asked), attempt);
-            prop_assert!(drawn >= asked && drawn >= ceiling(attempt, CAP) / 2);
-            prop_assert!(drawn <= asked.mul_f64(1.21).max(CAP));
-            prop_assert!(pause(None, attempt) <= CAP);
-            prop_assert!(pause_within(Some(Duration::ZERO), attempt, BASE) <= BASE);
+            prop_assert!(drawn >= asked && drawn >= ceiling(attempt, MAX_INTERVAL) / 2);
+            prop_assert!(drawn <= asked.mul_f64(1.21).max(MAX_INTERVAL));
+            prop_assert!(pause(None, attempt) <= MAX_INTERVAL);
+            prop_assert!(pause_within(Some(Duration::ZERO), attempt, MIN_INTERVAL) <= MIN_INTERVAL);
             prop_assert!(pause_at_most(Some(asked), attempt, MINUTE) <= MINUTE);
             prop_assert!(pause_at_most(Some(asked), attempt, MINUTE) >= asked.min(MINUTE * 5 / 6));
         }
 
         #[test]
         fn backoff_stays_under_its_ceiling(attempt in 0u32..1_000) {
-            prop_assert!(backoff(attempt) <= CAP);
-            prop_assert!(backoff(0) <= BASE);
-            prop_assert!(backoff_within(attempt, BASE / 2) < BASE / 2, "not that very time");
+            prop_assert!(backoff(attempt) <= MAX_INTERVAL);
+            prop_assert!(backoff(0) <= MIN_INTERVAL);
+            prop_assert!(backoff_within(attempt, MIN_INTERVAL / 2) < MIN_INTERVAL / 2, "not that very time");
         }
 
         #[test]

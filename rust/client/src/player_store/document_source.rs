@@ -16,10 +16,10 @@ pub trait DocumentSource: Send + Sync + 'static {
     fn bytes(&self) -> Result<usize, ClientError>;
 
     /// Whether it says the same as `known`. Called on the game's thread.
-    fn says(&self, known: &Content) -> bool;
+    fn is_same_as(&self, known: &Content) -> bool;
 
-    /// The same of an earlier draft, if that can be told without looking at the contents. Called on the game's thread.
-    fn says_as(&self, earlier: &Self) -> Option<bool>;
+    /// The same of an earlier source, if that can be told without looking at the contents. Called on the game's thread.
+    fn is_same_source(&self, earlier: &Self) -> Option<bool>;
 
     /// The document as JSON. Called once at most, on any thread.
     fn text(&self) -> String;
@@ -33,11 +33,11 @@ impl DocumentSource for Content {
         Ok(document("value", self)?)
     }
 
-    fn says(&self, known: &Content) -> bool {
+    fn is_same_as(&self, known: &Content) -> bool {
         is_identical(self, known)
     }
 
-    fn says_as(&self, earlier: &Self) -> Option<bool> {
+    fn is_same_source(&self, earlier: &Self) -> Option<bool> {
         Some(is_identical(self, earlier))
     }
 
@@ -62,7 +62,7 @@ trait Source: Any + Send + Sync {
 
 /// Handed in by the game.
 struct Saved<D> {
-    draft: D,
+    source: D,
     text: OnceLock<RawJson>,
     content: OnceLock<Arc<Content>>,
 }
@@ -80,8 +80,8 @@ struct Found {
 }
 
 impl DocumentBody {
-    pub fn new(draft: impl DocumentSource) -> Self {
-        Self(Arc::new(Saved { draft, text: OnceLock::new(), content: OnceLock::new() }))
+    pub fn new(source: impl DocumentSource) -> Self {
+        Self(Arc::new(Saved { source, text: OnceLock::new(), content: OnceLock::new() }))
     }
 
     /// What is kept in the journal and sent.
@@ -94,24 +94,24 @@ impl DocumentBody {
         self.0.content()
     }
 
-    /// Whether `draft` says what this does.
-    pub fn is_said_by<D: DocumentSource>(&self, draft: &D) -> bool {
+    /// Whether `given` has the same content.
+    pub fn is_same_as_source<D: DocumentSource>(&self, given: &D) -> bool {
         let source: &dyn Any = &*self.0;
         let earlier = source.downcast_ref::<Saved<D>>();
-        let told = earlier.and_then(|earlier| draft.says_as(&earlier.draft));
-        told.unwrap_or_else(|| draft.says(self.content()))
+        let told = earlier.and_then(|earlier| given.is_same_source(&earlier.source));
+        told.unwrap_or_else(|| given.is_same_as(self.content()))
     }
 }
 
 impl<D: DocumentSource> Source for Saved<D> {
     fn text(&self) -> &RawJson {
         self.text.get_or_init(|| {
-            RawJson::trusted(self.draft.text()).unwrap_or_else(|_| RawJson::from(&**self.content()))
+            RawJson::trusted(self.source.text()).unwrap_or_else(|_| RawJson::from(&**self.content()))
         })
     }
 
     fn content(&self) -> &Arc<Content> {
-        self.content.get_or_init(|| Arc::new(self.draft.content()))
+        self.content.get_or_init(|| Arc::new(self.source.content()))
     }
 }
 

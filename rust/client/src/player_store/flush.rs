@@ -28,7 +28,7 @@ pub struct Flushed {
 struct Target {
     name: Epoched,
     /// The newest change at the call; 0 for a save that was left over.
-    generation: u64,
+    revision: u64,
 }
 
 impl Target {
@@ -41,7 +41,7 @@ impl Target {
         let living = state.players.get(player_id).filter(|player| player.epoch == *epoch && !player.lost);
         living
             .and_then(|player| player.documents.get(key))
-            .is_none_or(|document| document.dirty.is_none() || document.committed >= self.generation)
+            .is_none_or(|document| document.pending.is_none() || document.committed >= self.revision)
     }
 
     fn is_durable(&self, state: &StoreState) -> bool {
@@ -51,7 +51,7 @@ impl Target {
         let (player_id, key, _) = &self.name;
         let document = state.players.get(player_id).and_then(|player| player.documents.get(key));
         let durable = document.and_then(|document| document.durable.as_ref());
-        durable.is_some_and(|revision| revision.generation >= self.generation)
+        durable.is_some_and(|revision| revision.number >= self.revision)
     }
 }
 
@@ -68,10 +68,10 @@ impl Targets {
         let living = state.unsent.iter().filter(|name| wanted(&name.0)).filter_map(|name| {
             let (player, document) = state.document(name)?;
             let name = (Arc::clone(&name.0), Arc::clone(&name.1), player.epoch);
-            Some(Target { name, generation: document.generation })
+            Some(Target { name, revision: document.revision })
         });
         let left = state.recovered.keys().filter(|name| wanted(&name.0));
-        let left = left.map(|name| Target { name: name.clone(), generation: 0 });
+        let left = left.map(|name| Target { name: name.clone(), revision: 0 });
         Self { all: living.chain(left).collect(), done: AtomicUsize::new(0) }
     }
 
@@ -100,7 +100,7 @@ impl PlayerStore {
     }
 
     /// Sends everything that is unsaved now, of one player or of all, and waits until it is committed or `within` is over.
-    /// What is left stays dirty and goes on being sent. While it is unknown what an earlier run left in the journal, that
+    /// What is left stays pending and goes on being sent. While it is unknown what an earlier run left in the journal, that
     /// counts as one unsaved document.
     pub async fn flush(&self, player_id: Option<&str>, within: Duration) -> Flushed {
         let until = self.0.clock.now() + within;

@@ -242,7 +242,7 @@ impl Inner {
 
     async fn open_journal(&self) -> Result<(Box<dyn Journal>, Recovered), JournalError> {
         let backend = self.backend();
-        self.journal.open(backend.as_ref().and_then(BackendIdentity::told)).await
+        self.journal.open(backend.as_ref().and_then(BackendIdentity::known)).await
     }
 
     /// Whose saves this store keeps: the backend that it was first registered at. `None`: it was at none yet.
@@ -319,7 +319,7 @@ impl Inner {
         let local_save = |(name, epoch, revision): &(Name, i64, Revision)| LocalSave {
             player_id: name.0.to_string(),
             key: name.1.to_string(),
-            generation: revision.generation,
+            revision: revision.number,
             epoch: *epoch,
             sequence: revision.sequence,
         };
@@ -411,7 +411,7 @@ impl StoreState {
         let unsent = self.unsent.iter().filter_map(|name| {
             let (player, document) = self.document(name)?;
             let revision =
-                document.numbered.as_ref().filter(|revision| revision.generation > document.committed)?;
+                document.numbered.as_ref().filter(|revision| revision.number > document.committed)?;
             Some((name.clone(), player.epoch, revision.clone()))
         });
         unsent.collect()
@@ -430,7 +430,7 @@ impl StoreState {
             return;
         };
         let Some(document) = player.documents.get_mut(&name.1) else { return };
-        if document.dirty.is_some() {
+        if document.pending.is_some() {
             document.durable = Some(revision.clone());
         }
     }

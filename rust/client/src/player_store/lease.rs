@@ -1,37 +1,26 @@
-//! Who holds a player: taking players over, letting them go, and what becomes of saves that came too late.
+//! Who holds a player: taking players over, and letting them go.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
-use backend_protocol::player_store::{Conflict, LoadPlayers, LoadedPlayer, ResolveConflicts};
+use backend_protocol::player_store::{LoadPlayers, LoadedPlayer};
 use backend_protocol::{Code, Problem, limits};
-use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 
 use super::flush::{FlushGuard, Flushed};
 use super::player::Player;
 use super::state::{JournalState, Release};
-use super::{Event, Inner, PlayerStore, Resolution, Snapshot};
+use super::{Event, Inner, PlayerStore, Snapshot};
 use crate::error::{ClientError, Fault};
-use crate::registration::Notice;
 
 /// First and longest time between two questions whether another server has let a player go.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// Time the game has to save the final state of a player that another server waits for.
-const FINAL_SAVE_DELAY: Duration = Duration::from_secs(2);
-/// Longest time such a player is flushed before the attempt is given up; the lease is let go when it succeeds later.
-const HANDOVER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Longest time a merged document may take to reach the backend.
-const MERGE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Conflicts remembered as announced.
-const MAX_ANNOUNCED: usize = 10_000;
 
 impl PlayerStore {
     /// Takes a player over and reads the documents. Waits, at most `within` in all, until what an earlier run saved of the
-    /// player is with the backend, and until another server has let the player go. What is dirty here stays as it is: it
+    /// player is with the backend, and until another server has let the player go. What is pending here stays as it is: it
     /// is newer.
     pub async fn load(
         &self,
@@ -176,73 +165,6 @@ impl PlayerStore {
             tracing::warn!("leases were not released in time; they expire by themselves");
         }
     }
-
-    /// Saves of this player that came too late and wait to be merged.
-    pub async fn conflicts(&self, player_id: &str) -> Result<Vec<Conflict>, ClientError> {
-        let reply = self.0.backend.player_conflicts(self.0.registration.key(), player_id).await?;
-        Ok(reply.conflicts)
-    }
-
-    /// Makes one document of two states, and then takes the conflict off the backend's list. The player must be loaded here.
-    pub async fn resolve(&self, conflict: &Conflict, resolution: Resolution) -> Result<(), ClientError> {
-        let merged = self.merge(conflict, resolution)?;
-        self.settle(conflict, merged).await
-    }
-
-    /// The first half of [`Self::resolve`]: changes the document at once, and returns the change, if it made one. Called by
-    /// the thread that saves, it cannot overwrite what that thread saves meanwhile.
-    pub fn merge(&self, conflict: &Conflict, resolution: Resolution) -> Result<Option<u64>, ClientError> {
-        let (player_id, key) = (conflict.player_id.as_str(), conflict.key.as_str());
-        let merged = match resolution {
-            Resolution::Ours => Ok(None),
-            Resolution::Theirs => self.save(player_id, key, conflict.value.clone()).map(Some),
-            Resolution::MergePatch => self.merge_patch(player_id, key, &conflict.value).map(Some),
-            Resolution::Value(merged) => self.save(player_id, key, merged).map(Some),
-        };
-        merged.inspect_err(|_| self.announce_again(conflict))
-    }
-
-    /// The second half of [`Self::resolve`]: takes a conflict off the backend's list once the change that covers it is
-    /// committed. When it fails, the conflict is announced again.
-    pub async fn settle(&self, conflict: &Conflict, merged: Option<u64>) -> Result<(), ClientError> {
-        self.settle_once(conflict, merged).await.inspect_err(|_| self.announce_again(conflict))
-    }
-
-    async fn settle_once(&self, conflict: &Conflict, merged: Option<u64>) -> Result<(), ClientError> {
-        let (player_id, key) = (conflict.player_id.as_str(), conflict.key.as_str());
-        if let Some(generation) = merged {
-            let _hurry = FlushGuard::begin(&self.0);
-            // The conflict goes only when what was made of it is committed.
-            let committed = |player: &Player| {
-                player
-                    .documents
-                    .get(key)
-                    .is_some_and(|document| document.committed >= generation || document.dirty.is_none())
-            };
-            let settled = self.0.wait_until(MERGE_TIMEOUT, |state| {
-                state.players.get(player_id).is_none_or(|player| player.lost || committed(player))
-            });
-            let settled = settled.await;
-            let state = self.0.lock();
-            if !settled || state.players.get(player_id).is_none_or(|player| player.lost || !committed(player))
-            {
-                return Err(ClientError::new(
-                    Fault::Timeout,
-                    "the merged document is not at the backend yet",
-                ));
-            }
-        }
-        let body = ResolveConflicts {
-            server_id: self.0.server_id()?,
-            conflict_ids: vec![conflict.conflict_id.clone()],
-        };
-        self.0.backend.resolve_conflicts(self.0.registration.key(), &body).await
-    }
-
-    /// The next heartbeat tells of it again.
-    fn announce_again(&self, conflict: &Conflict) {
-        self.0.lock().announced_conflicts.remove(&conflict.conflict_id);
-    }
 }
 
 /// While this lives, all players are being let go: nobody is loaded, and loads under way are too late.
@@ -348,7 +270,7 @@ impl Inner {
             for fresh in documents {
                 let document = player.documents.entry(fresh.key.into()).or_default();
                 // A reply can be older than a save that was committed while it was on its way.
-                if document.dirty.is_none() && fresh.version >= document.version {
+                if document.pending.is_none() && fresh.version >= document.version {
                     document.body = Arc::new(fresh.value).into();
                 }
                 document.version = document.version.max(fresh.version);
@@ -365,138 +287,4 @@ impl Inner {
         self.announce(conflicts);
         Ok(Some(snapshots))
     }
-
-    fn announce(&self, conflicts: Vec<Conflict>) {
-        let fresh: Vec<Conflict> = {
-            let mut state = self.lock();
-            if state.announced_conflicts.len() > MAX_ANNOUNCED {
-                state.announced_conflicts.clear();
-            }
-            let new = |conflict: &Conflict| state.announced_conflicts.insert(conflict.conflict_id.clone());
-            conflicts.into_iter().filter(new).collect()
-        };
-        self.tell(fresh.into_iter().map(Event::ConflictFound));
-    }
-}
-
-/// Follows what heartbeats ask of the store.
-pub(super) async fn listen(store: Weak<Inner>, mut notices: broadcast::Receiver<Notice>) {
-    loop {
-        let notice = match notices.recv().await {
-            Ok(notice) => notice,
-            // The next heartbeat says it again.
-            Err(RecvError::Lagged(_)) => continue,
-            Err(RecvError::Closed) => return,
-        };
-        let Some(inner) = store.upgrade() else { return };
-        match notice {
-            Notice::Wanted(players) => wanted(&inner, players),
-            Notice::Listed => {
-                inner.wake_journal.notify_one();
-                inner.wake_sender.notify_one();
-            }
-            Notice::Answers => {
-                inner.lock().answers = true;
-                inner.wake_sender.notify_one();
-            }
-            Notice::RolledBack => {
-                if inner.is_at_its_backend() {
-                    let is_news = inner.lock().reported_rollback(inner.clock.now());
-                    inner.tell(is_news.then_some(Event::RollbackDetected));
-                    inner.wake_journal.notify_one();
-                    inner.wake_sender.notify_one();
-                }
-            }
-            Notice::ListedAgain(before) => {
-                let is_ours = inner.is_at_its_backend();
-                // A backend keeps the id of a server that holds players: it has lost it, and with it what it had confirmed.
-                let has_lost = before.is_some() && is_ours && !inner.lock().players.is_empty();
-                let is_news = has_lost && inner.lock().reported_rollback(inner.clock.now());
-                inner.tell(is_news.then_some(Event::RollbackDetected));
-                {
-                    let mut state = inner.lock();
-                    // Its leases are of no use to anybody, once all that was saved under them has arrived.
-                    state.predecessors.extend(before);
-                    if is_ours {
-                        state.resend_all(inner.clock.now());
-                    }
-                }
-                inner.wake_journal.notify_one();
-                inner.wake_sender.notify_one();
-            }
-            Notice::Conflicts(players) => {
-                for player_id in players {
-                    let ours = inner.lock().players.get(&*player_id).is_some_and(|player| !player.lost);
-                    if !ours {
-                        continue;
-                    }
-                    match inner.backend.player_conflicts(inner.registration.key(), &player_id).await {
-                        Ok(reply) => inner.announce(reply.conflicts),
-                        // The next heartbeat says it again.
-                        Err(error) => tracing::debug!(code = error.code(), "conflicts not read: {error}"),
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Another server waits for these players.
-pub(super) fn wanted(inner: &Arc<Inner>, players: Vec<String>) {
-    for player_id in players {
-        let known = {
-            let mut state = inner.lock();
-            let on_its_way = state.loading.contains_key(&*player_id)
-                || state.releases.contains_key(&*player_id)
-                || state.releasing.contains(&*player_id);
-            if on_its_way || !state.wanted.insert(player_id.as_str().into()) {
-                continue;
-            }
-            state.players.get(&*player_id).is_some_and(|player| !player.lost)
-        };
-        let store = Arc::downgrade(inner);
-        if known {
-            inner.tell([Event::PlayerWanted { player_id: player_id.clone() }]);
-            tokio::spawn(hand_over(store, player_id));
-        } else {
-            tokio::spawn(release_unknown(store, player_id));
-        }
-    }
-}
-
-async fn hand_over(store: Weak<Inner>, player_id: String) {
-    let Some(clock) = store.upgrade().map(|inner| Arc::clone(&inner.clock)) else { return };
-    clock.sleep(FINAL_SAVE_DELAY).await;
-    let Some(inner) = store.upgrade() else { return };
-    let still = inner.lock().wanted.contains(&*player_id);
-    if still {
-        PlayerStore(inner).release(&player_id, HANDOVER_TIMEOUT).await;
-    }
-}
-
-/// The backend thinks that this server holds the player: the reply to a load was lost. Asking again tells the epoch.
-async fn release_unknown(store: Weak<Inner>, player_id: String) {
-    let Some(inner) = store.upgrade() else { return };
-    let Ok(server_id) = inner.server_id() else { return };
-    let body = LoadPlayers { server_id, player_ids: vec![player_id.clone()] };
-    let reply = inner.backend.load_players(inner.registration.key(), &body).await;
-    {
-        let mut state = inner.lock();
-        let found = reply
-            .ok()
-            .and_then(|reply| reply.players.into_iter().find(|player| player.player_id == player_id));
-        // One that was lost is held under an epoch that nobody here knows of.
-        let known = state.players.get(&*player_id).is_some_and(|player| !player.lost);
-        let ours = known || state.loading.contains_key(&*player_id);
-        match found {
-            Some(found) if !ours => {
-                let release = Release { epoch: found.epoch, player: None };
-                state.releases.insert(player_id.as_str().into(), release);
-            }
-            _ => {
-                state.wanted.remove(&*player_id);
-            }
-        }
-    }
-    inner.wake_sender.notify_one();
 }

@@ -23,7 +23,7 @@ pub(super) struct Document {
     pub bytes: usize,
     pub version: i64,
     /// The newest change.
-    pub generation: u64,
+    pub revision: u64,
     /// The change the backend has.
     pub committed: u64,
     /// The newest change that has a number.
@@ -31,7 +31,7 @@ pub(super) struct Document {
     /// The newest change that is in the journal.
     pub durable: Option<Revision>,
     /// When it changed; `None` when the backend has all.
-    pub dirty: Option<Dirty>,
+    pub pending: Option<PendingSince>,
     /// Number of the newest change that the backend said it has of this lease; 0: of none.
     pub committed_sequence: i64,
     /// Largest number that was sent under this lease.
@@ -44,7 +44,7 @@ pub(super) struct Document {
 #[derive(Clone)]
 pub(super) struct Revision {
     pub sequence: i64,
-    pub generation: u64,
+    pub number: u64,
     pub body: DocumentBody,
     pub bytes: usize,
     /// [`Document::loaded_version`].
@@ -52,7 +52,7 @@ pub(super) struct Revision {
 }
 
 #[derive(Clone, Copy)]
-pub(super) struct Dirty {
+pub(super) struct PendingSince {
     pub first: Instant,
     pub last: Instant,
 }
@@ -71,9 +71,8 @@ pub(super) struct RecoveredSave {
 impl Document {
     /// Whether its newest change has no number yet.
     pub fn waits_for_number(&self) -> bool {
-        let has_number =
-            self.numbered.as_ref().is_some_and(|revision| revision.generation >= self.generation);
-        self.dirty.is_some() && !has_number
+        let has_number = self.numbered.as_ref().is_some_and(|revision| revision.number >= self.revision);
+        self.pending.is_some() && !has_number
     }
 }
 
@@ -87,7 +86,7 @@ impl Player {
         let document = self.documents.get_mut(key).filter(|document| document.waits_for_number())?;
         let revision = Revision {
             sequence: self.next_sequence,
-            generation: document.generation,
+            number: document.revision,
             body: document.body.clone(),
             bytes: document.bytes,
             loaded_version: document.loaded_version,

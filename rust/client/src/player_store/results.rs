@@ -17,7 +17,7 @@ impl StoreState {
         let mut rolled_back = false;
         for (sent, result) in sent.iter().zip(results) {
             let (player_id, key) = (sent.name.0.to_string(), sent.name.1.to_string());
-            let &Sent { epoch, sequence, generation, is_repeated, .. } = sent;
+            let &Sent { epoch, sequence, revision, is_repeated, .. } = sent;
             rolled_back |= Self::shows_rollback(sent, &result);
             if self.is_superseded_by_others(sent, &result) {
                 // Nobody else has this lease. It is not saved, and not said to be.
@@ -58,7 +58,7 @@ impl StoreState {
                 || result.outcome == SaveOutcome::Applied
             {
                 let version = result.version;
-                news.push(Event::Saved { player_id, key, version, generation, epoch, sequence });
+                news.push(Event::Saved { player_id, key, version, revision, epoch, sequence });
             }
         }
         if rolled_back && self.rolled_back(now) {
@@ -78,7 +78,7 @@ impl StoreState {
         };
         // A backend that went back counts from where it is.
         document.version = if result.version > 0 { result.version } else { document.version };
-        document.committed = document.committed.max(sent.generation);
+        document.committed = document.committed.max(sent.revision);
         document.committed_sequence =
             if matches!(result.outcome, SaveOutcome::Conflicted | SaveOutcome::Refused) {
                 // The conflict covers what was committed before, whose content is not here any more.
@@ -92,19 +92,19 @@ impl StoreState {
         if result.outcome == SaveOutcome::Conflicted {
             document.loaded_version = None;
         }
-        if let Some(dirty) = document.dirty {
-            self.last_flush = now.saturating_duration_since(dirty.first);
+        if let Some(pending) = document.pending {
+            self.last_flush = now.saturating_duration_since(pending.first);
         }
-        if document.generation == document.committed {
-            if document.dirty.take().is_some() {
+        if document.revision == document.committed {
+            if document.pending.take().is_some() {
                 self.bytes = self.bytes.saturating_sub(document.bytes);
             }
             document.numbered = None;
             document.durable = None;
             self.unsent.remove(&sent.name);
-        } else if let Some(dirty) = &mut document.dirty {
+        } else if let Some(pending) = &mut document.pending {
             // Changed while it was on its way: what waits now is younger.
-            dirty.first = dirty.last;
+            pending.first = pending.last;
         }
         let name = (Arc::clone(&sent.name.0), Arc::clone(&sent.name.1), sent.epoch);
         self.settle_in_journal(name, sent.sequence);

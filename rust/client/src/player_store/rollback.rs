@@ -15,7 +15,7 @@ use backend_protocol::Code;
 use backend_protocol::player_store::{SaveOutcome, SaveResult};
 use tokio::time::Instant;
 
-use super::player::{Dirty, Document, Player, RecoveredSave, Revision};
+use super::player::{Document, PendingSince, Player, RecoveredSave, Revision};
 use super::state::{Release, StoreState};
 use super::uploader::Sent;
 use crate::failpoints::Failpoint;
@@ -31,20 +31,20 @@ impl StoreState {
         }
         let Some(player) = self.players.get_mut(player_id).filter(|player| !player.lost) else { return };
         for (key, document) in &mut player.documents {
-            if document.dirty.is_some() || document.committed_sequence == 0 {
+            if document.pending.is_some() || document.committed_sequence == 0 {
                 continue;
             }
             let revision = Revision {
                 sequence: document.committed_sequence,
-                generation: document.generation,
+                number: document.revision,
                 body: document.body.clone(),
                 bytes: document.bytes,
                 loaded_version: None,
             };
             let name = (Arc::clone(&player.id), Arc::clone(key));
-            document.committed = document.generation.saturating_sub(1);
+            document.committed = document.revision.saturating_sub(1);
             document.numbered = Some(revision.clone());
-            document.dirty = Some(Dirty { first: now, last: now });
+            document.pending = Some(PendingSince { first: now, last: now });
             self.bytes += document.bytes;
             // The journal is to keep it again.
             self.settled.remove(&(Arc::clone(&name.0), Arc::clone(&name.1), player.epoch));
@@ -95,9 +95,9 @@ impl StoreState {
         let id = Arc::clone(&player.id);
         // What this server changed and the backend kept as a conflict is not one of them: it would be kept twice.
         let is_loaded = |document: &Document| {
-            let is_unchanged = document.generation == 0 || document.loaded_version.is_some();
+            let is_unchanged = document.revision == 0 || document.loaded_version.is_some();
             let is_there = document.committed_sequence == 0 && document.version > 0;
-            document.dirty.is_none() && is_there && is_unchanged
+            document.pending.is_none() && is_there && is_unchanged
         };
         let loaded = player.documents.iter().filter(|(_, document)| is_loaded(document));
         let loaded: Vec<Arc<str>> = loaded.map(|(key, _)| Arc::clone(key)).collect();
@@ -108,10 +108,10 @@ impl StoreState {
                 self.recovered.insert((Arc::clone(&id), key, player.epoch), left);
             } else if let Some(document) = player.documents.get_mut(&key) {
                 self.changes += 1;
-                document.generation = self.changes;
+                document.revision = self.changes;
                 document.loaded_version = Some(document.version);
                 document.bytes = document.body.text().as_str().len();
-                document.dirty = Some(Dirty { first: now, last: now });
+                document.pending = Some(PendingSince { first: now, last: now });
                 self.bytes += document.bytes;
                 let name = (Arc::clone(&id), key);
                 self.unsent.insert(name.clone());

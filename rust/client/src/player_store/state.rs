@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::document_source::{DocumentBody, DocumentSource};
 use super::ended_leases::EndedLeases;
-use super::player::{Dirty, Document, Player, RecoveredSave, Revision};
+use super::player::{Document, PendingSince, Player, RecoveredSave, Revision};
 use super::refusals::Refusals;
 use super::{Backlog, MAX_BACKLOG_BYTES, Pace, lease_lost};
 use crate::error::{ClientError, Fault};
@@ -94,7 +94,7 @@ pub(super) struct StoreState {
     pub was_saving: bool,
     /// Counts the changes of all documents: a number never stands for two, whoever holds the player meanwhile.
     pub changes: u64,
-    /// Flushes and loads in progress: while there are any, everything dirty is due.
+    /// Flushes and loads in progress: while there are any, everything pending is due.
     pub flushing: usize,
     /// The backend answers again: the pause before the next attempt is over.
     pub answers: bool,
@@ -179,7 +179,7 @@ impl StoreState {
         &mut self,
         player_id: &str,
         key: &str,
-        draft: impl DocumentSource,
+        source: impl DocumentSource,
         bytes: usize,
         now: Instant,
     ) -> Result<u64, ClientError> {
@@ -194,11 +194,12 @@ impl StoreState {
         }
         let before = player.documents.get(key);
         // Autosave hands in everything: what is known already is neither journalled nor sent again.
-        let is_known =
-            |known: &&Document| (known.generation > 0 || known.version > 0) && known.body.is_said_by(&draft);
+        let is_known = |known: &&Document| {
+            (known.revision > 0 || known.version > 0) && known.body.is_same_as_source(&source)
+        };
         if let Some(known) = before.filter(is_known) {
             self.refusals.clear(player_id, key);
-            return Ok(known.generation);
+            return Ok(known.revision);
         }
         if self.sealed {
             return Err(shutting_down());
@@ -207,7 +208,7 @@ impl StoreState {
             let message = "the player is being released: save before, or load the player again";
             return Err(ClientError::new(Fault::NotLoaded, message));
         }
-        let freed = before.filter(|document| document.dirty.is_some()).map_or(0, |document| document.bytes);
+        let freed = before.filter(|document| document.pending.is_some()).map_or(0, |document| document.bytes);
         let sum = self.bytes - freed + bytes;
         if sum > MAX_BACKLOG_BYTES {
             let message = format!("more than {MAX_BACKLOG_BYTES} bytes are waiting for the backend");
@@ -218,7 +219,7 @@ impl StoreState {
             None => (Arc::clone(&player.id), key.into()),
         };
         let document = player.documents.entry(Arc::clone(&name.1)).or_default();
-        let before = std::mem::replace(&mut document.body, DocumentBody::new(draft));
+        let before = std::mem::replace(&mut document.body, DocumentBody::new(source));
         if self.outdated.len() < MAX_OUTDATED {
             self.outdated.push(before);
         }
@@ -228,14 +229,14 @@ impl StoreState {
             self.unnumbered.push(name.clone());
         }
         self.changes += 1;
-        document.generation = self.changes;
-        let first = document.dirty.map_or(now, |dirty| dirty.first);
-        document.dirty = Some(Dirty { first, last: now });
-        let generation = document.generation;
+        document.revision = self.changes;
+        let first = document.pending.map_or(now, |pending| pending.first);
+        document.pending = Some(PendingSince { first, last: now });
+        let revision = document.revision;
         self.bytes = sum;
         self.unsent.insert(name);
         self.refusals.clear(player_id, key);
-        Ok(generation)
+        Ok(revision)
     }
 
     /// Whether saves of the player are accepted.
@@ -266,7 +267,7 @@ impl StoreState {
     }
 
     /// Documents of one player or of all that the backend does not have.
-    pub fn dirty(&self, player_id: Option<&str>) -> usize {
+    pub fn pending(&self, player_id: Option<&str>) -> usize {
         match player_id {
             None => self.unsent.len() + self.recovered.len(),
             Some(id) => {
@@ -276,12 +277,12 @@ impl StoreState {
         }
     }
 
-    /// Those of the dirty documents that are not in the journal.
+    /// Those of the pending documents that are not in the journal.
     pub fn unjournalled(&self, player_id: Option<&str>) -> usize {
         let wanted = |id: &str| player_id.is_none_or(|wanted| wanted == id);
         let durable = |name: &&Name| {
             self.document(name).is_none_or(|(_, document)| {
-                document.durable.as_ref().is_some_and(|revision| revision.generation == document.generation)
+                document.durable.as_ref().is_some_and(|revision| revision.number == document.revision)
             })
         };
         let living = self.unsent.iter().filter(|name| wanted(&name.0)).filter(|name| !durable(name)).count();
@@ -294,9 +295,9 @@ impl StoreState {
     }
 
     pub fn backlog(&self, now: Instant) -> Backlog {
-        let first = |name: &Name| self.document(name)?.1.dirty.map(|dirty| dirty.first);
+        let first = |name: &Name| self.document(name)?.1.pending.map(|pending| pending.first);
         let oldest = self.unsent.iter().filter_map(first).min();
-        let documents = self.dirty(None);
+        let documents = self.pending(None);
         Backlog {
             documents,
             journalled: documents - self.unjournalled(None),
@@ -335,7 +336,7 @@ impl StoreState {
             if !self.unsent.remove(&name) {
                 continue;
             }
-            document.dirty = None;
+            document.pending = None;
             self.bytes = self.bytes.saturating_sub(document.bytes);
             let Some(revision) = document.numbered.take() else { continue };
             let journalled =
@@ -432,7 +433,7 @@ impl StoreState {
             player.lost && self.recovered.keys().any(|name| name.0 == *id && name.2 == player.epoch)
         };
         let has_all_sent = |player: &Player| {
-            player.documents.values().all(|document| document.dirty.is_none()) && !is_asking(player)
+            player.documents.values().all(|document| document.pending.is_none()) && !is_asking(player)
         };
         let done: Vec<Arc<str>> = self
             .releasing
@@ -453,7 +454,7 @@ impl StoreState {
     pub fn release_unjournalled(&mut self) {
         for id in &self.releasing {
             let Some(player) = self.players.get(id).filter(|player| !player.lost) else { continue };
-            let is_kept = |document: &Document| document.dirty.is_some() && document.durable.is_some();
+            let is_kept = |document: &Document| document.pending.is_some() && document.durable.is_some();
             if !player.documents.values().any(is_kept) {
                 self.releases.insert(Arc::clone(id), Release { epoch: player.epoch, player: None });
             }

@@ -12,9 +12,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::document_source::DocumentBody;
-use super::player::{Dirty, Document, Player, Revision};
+use super::player::{Document, PendingSince, Player, Revision};
 use super::state::{JournalState, MAX_BATCH_BYTES, MIN_BATCH_BYTES, Name, Release, StoreState};
-use super::{Batch, BatchItem, Event, Inner, Pace, lease};
+use super::{Batch, BatchItem, Event, Inner, Pace, handover};
 use crate::api::retry;
 use crate::error::{Cause, ClientError, Fault};
 use crate::failpoints::Failpoint;
@@ -46,7 +46,7 @@ pub(super) struct Sent {
     pub name: Name,
     pub epoch: i64,
     pub sequence: i64,
-    pub generation: u64,
+    pub revision: u64,
     pub body: DocumentBody,
     /// The document's version at the backend, as it was known when this was sent.
     pub known_version: i64,
@@ -173,7 +173,7 @@ impl Inner {
             state.predecessors.retain(|dead| *dead != server_id);
             state.next_work(now)
         } else {
-            Work::Idle(if state.dirty(None) > 0 { REGISTRATION_POLL_INTERVAL } else { IDLE_INTERVAL })
+            Work::Idle(if state.pending(None) > 0 { REGISTRATION_POLL_INTERVAL } else { IDLE_INTERVAL })
         };
         (work, hurry)
     }
@@ -185,7 +185,7 @@ impl Inner {
             let mut state = self.lock();
             // A backend that does not tell is taken for the same one: replicas of two versions are one backend.
             let other = match (&state.backend, &now) {
-                (Some(BackendIdentity::Told(own)), Some(BackendIdentity::Told(now))) => own != now,
+                (Some(BackendIdentity::Known(own)), Some(BackendIdentity::Known(now))) => own != now,
                 _ => false,
             };
             (std::mem::replace(&mut state.at_another_backend, other), other)
@@ -229,11 +229,11 @@ impl Inner {
         self.tell(news);
         self.wake_journal.notify_one();
         self.progressed();
-        lease::wanted(self, wanted);
+        handover::wanted(self, wanted);
         Ok(())
     }
 
-    /// A whole batch that did not go through. Everything stays dirty; only what will not mend itself is told.
+    /// A whole batch that did not go through. Everything stays pending; only what will not mend itself is told.
     fn refused(&self, sent: &[Sent], error: &ClientError) {
         if error.is_unanswered() || error.is(Code::ServerUnknown) {
             return;
@@ -350,11 +350,11 @@ impl StoreState {
         self.next_due.filter(|until| calm && *until > now).map(|until| until - now)
     }
 
-    fn is_due(&self, dirty: Dirty, leaving: bool, now: Instant) -> bool {
+    fn is_due(&self, pending: PendingSince, leaving: bool, now: Instant) -> bool {
         leaving
             || self.flushing > 0
-            || now >= dirty.last + self.pace.debounce
-            || now >= dirty.first + self.pace.max_delay
+            || now >= pending.last + self.pace.debounce
+            || now >= pending.first + self.pace.max_delay
     }
 
     /// The newest change that may be sent: one that is in the journal, or any while there is no journal.
@@ -363,7 +363,7 @@ impl StoreState {
             JournalState::Failed => document.numbered.as_ref(),
             JournalState::Opening | JournalState::Good => document.durable.as_ref(),
         };
-        revision.filter(|revision| revision.generation > document.committed)
+        revision.filter(|revision| revision.number > document.committed)
     }
 
     /// Up to one batch of what is due, left-over saves first.
@@ -387,7 +387,7 @@ impl StoreState {
                 name: (Arc::clone(&name.0), Arc::clone(&name.1)),
                 epoch: name.2,
                 sequence: left.sequence,
-                generation: 0,
+                revision: 0,
                 body: left.body.clone(),
                 known_version: 0,
                 is_repeated: left.is_repeated,
@@ -405,14 +405,16 @@ impl StoreState {
         let in_turn = in_turn.chain(last.into_iter().flat_map(|last| self.unsent.range::<Name, _>(last)));
         for name in in_turn {
             let Some((player, document)) = self.document(name) else { continue };
-            let (Some(dirty), Some(revision)) = (document.dirty, self.sendable(document)) else { continue };
+            let (Some(pending), Some(revision)) = (document.pending, self.sendable(document)) else {
+                continue;
+            };
             let leaving = !self.releasing.is_empty() && self.releasing.contains(&name.0);
-            let due = self.is_due(dirty, leaving, now);
+            let due = self.is_due(pending, leaving, now);
             let sent = || Sent {
                 name: name.clone(),
                 epoch: player.epoch,
                 sequence: revision.sequence,
-                generation: revision.generation,
+                revision: revision.number,
                 body: revision.body.clone(),
                 known_version: document.version,
                 is_repeated: revision.sequence <= document.committed_sequence,
@@ -456,8 +458,8 @@ impl StoreState {
         let mut next_due = now + debounce.min(max_delay);
         for name in &self.unsent {
             let Some((_, document)) = self.document(name) else { continue };
-            let Some(dirty) = document.dirty else { continue };
-            let at = (dirty.last + debounce).min(dirty.first + max_delay);
+            let Some(pending) = document.pending else { continue };
+            let at = (pending.last + debounce).min(pending.first + max_delay);
             // Also what cannot be sent yet: it can be as soon as it is journalled.
             next_due = next_due.min(at);
             if self.sendable(document).is_some() {

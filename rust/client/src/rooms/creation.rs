@@ -8,8 +8,8 @@ use backend_protocol::rooms::{CreateRoom, JoinTicket, QuickPlay, RoomCreation};
 use tokio::time::{Instant, sleep};
 
 use super::Rooms;
+use crate::api::backend::room_creation::RoomCreationBackend;
 use crate::api::retry;
-use crate::api::room_creation::RoomCreationBackend;
 use crate::error::{ClientError, Fault};
 use crate::platform::rng;
 use crate::session::Session;

@@ -1,4 +1,5 @@
-//! Rate limits of answers, by address and overall, in memory that does not grow.
+//! Rate limits of answers, by address and overall, in memory that does not grow. Written here rather than taken from the `governor`
+//! crate, whose table of addresses grows with every forged sender until somebody sweeps it.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};

@@ -10,7 +10,7 @@ use backend_protocol::session::Logout;
 use secrecy::ExposeSecret;
 
 use super::{Account, Event, Session};
-use crate::api::accounts::AccountBackend;
+use crate::api::backend::accounts::AccountBackend;
 use crate::error::{ClientError, Fault};
 
 impl Session {

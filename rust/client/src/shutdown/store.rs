@@ -6,7 +6,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::player_store::{Flushed, PlayerStore};
-use crate::world_store::WorldStore;
 
 /// What the backend does not have yet, in documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -107,38 +106,5 @@ impl Store for PlayerStore {
 
     async fn release(&self, within: Duration) -> Flushed {
         self.release_all(within).await
-    }
-}
-
-/// Chunks count as documents.
-#[async_trait]
-impl Store for WorldStore {
-    fn awaits_state(&self) -> bool {
-        !self.is_closed()
-    }
-
-    fn refused(&self) -> usize {
-        self.refused_count()
-    }
-
-    fn pending(&self) -> Pending {
-        let (documents, unkept) = (self.dirty_count(), self.unkept_count());
-        Pending { documents, journalled: documents.saturating_sub(unkept), may_be_more: false }
-    }
-
-    fn seal(&self) {
-        Self::seal(self);
-    }
-
-    async fn flush_local(&self, within: Duration) -> usize {
-        Self::flush_local(self, within).await
-    }
-
-    async fn flush(&self, within: Duration) -> Flushed {
-        Self::flush(self, within).await.into()
-    }
-
-    async fn release(&self, within: Duration) -> Flushed {
-        self.close(within).await.into()
     }
 }

@@ -1,6 +1,5 @@
 //! What an earlier run left on local disk, where nothing has opened it: a shutdown counts it.
 
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +8,6 @@ use async_trait::async_trait;
 use super::{Pending, Store};
 use crate::journal::JournalSource;
 use crate::player_store::Flushed;
-use crate::world_store;
 
 /// A journal that this process has not opened, because its server was never listed, or does not have open any more. It
 /// is looked into without a change.
@@ -50,45 +48,9 @@ impl Store for UnopenedJournal {
     }
 }
 
-/// The local copy of a world that this process does not have open.
-pub struct UnopenedWorld {
-    folder: PathBuf,
-    world_id: String,
-    count: Count,
-}
-
-impl UnopenedWorld {
-    /// The world of this id, whose local copy is below `folder`, if there is one. `None`: it cannot be the id of a world.
-    pub fn new(folder: &Path, world_id: &str) -> Option<Self> {
-        backend_protocol::world_store::world_id("world_id", world_id).ok()?;
-        Some(Self { folder: folder.to_owned(), world_id: world_id.to_owned(), count: Count::default() })
-    }
-}
-
-#[async_trait]
-impl Store for UnopenedWorld {
-    fn pending(&self) -> Pending {
-        self.count.pending()
-    }
-
-    fn seal(&self) {}
-
-    async fn flush_local(&self, _within: Duration) -> usize {
-        self.count.find(world_store::count_left(&self.folder, &self.world_id)).await
-    }
-
-    async fn flush(&self, _within: Duration) -> Flushed {
-        self.count.flushed()
-    }
-
-    async fn release(&self, _within: Duration) -> Flushed {
-        self.count.flushed()
-    }
-}
-
 /// How many documents there are, once somebody has looked. `None`: nobody has, or it failed.
 #[derive(Default)]
-struct Count {
+pub(crate) struct Count {
     found: Mutex<Option<usize>>,
     /// Held while somebody looks.
     looking: tokio::sync::Mutex<()>,
@@ -96,7 +58,7 @@ struct Count {
 
 impl Count {
     /// All of it is on local disk.
-    async fn find(&self, look: impl Future<Output = Result<usize, String>>) -> usize {
+    pub(crate) async fn find(&self, look: impl Future<Output = Result<usize, String>>) -> usize {
         let _turn = self.looking.lock().await;
         if self.get().is_some() {
             return 0;
@@ -114,12 +76,12 @@ impl Count {
         *self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn pending(&self) -> Pending {
+    pub(crate) fn pending(&self) -> Pending {
         let documents = self.get().unwrap_or(0);
         Pending { documents, journalled: documents, may_be_more: self.get().is_none() }
     }
 
-    fn flushed(&self) -> Flushed {
+    pub(crate) fn flushed(&self) -> Flushed {
         let Pending { documents, journalled, .. } = self.pending();
         Flushed { unsaved: documents, journalled, ..Flushed::default() }
     }

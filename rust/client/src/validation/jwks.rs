@@ -23,24 +23,22 @@ use crate::platform::clock::Clock;
 use crate::platform::rng;
 use crate::platform::secret::ServerKey;
 use crate::platform::storage::Storage;
+use crate::registration::ActiveKids;
 
 /// How long keys are fresh when the issuer does not say.
-const FRESH: Duration = Duration::from_secs(600);
+const DEFAULT_FRESH_TIME: Duration = Duration::from_secs(600);
 /// Bounds on what the issuer says.
-const SHORTEST_FRESH: Duration = Duration::from_secs(60);
+const MIN_FRESH_TIME: Duration = Duration::from_secs(60);
 /// How old keys may become while the backend is away: also the longest that an issuer can ask for.
-const USABLE: Duration = Duration::from_secs(24 * 3_600);
+const MAX_STALE_TIME: Duration = Duration::from_secs(24 * 3_600);
 /// Between two fetches, however many unknown names are shown.
-const BETWEEN_FETCHES: Duration = Duration::from_secs(30);
+const MIN_FETCH_INTERVAL: Duration = Duration::from_secs(30);
 /// Between two fetches while there is no key at all.
-const BETWEEN_FIRST_FETCHES: Duration = Duration::from_secs(1);
+const MIN_FIRST_FETCH_INTERVAL: Duration = Duration::from_secs(1);
 /// Most names remembered as unknown to the issuer.
 const MAX_UNKNOWN: usize = 1_000;
 /// Most names remembered as withdrawn.
 const MAX_WITHDRAWN: usize = 256;
-
-/// The names of the keys that are good now, as heartbeat replies tell them; `None` until the first one did.
-pub type ActiveKids = Option<Arc<[String]>>;
 
 /// A cache of one issuer's keys. Cheap to clone.
 #[derive(Clone)]
@@ -237,7 +235,8 @@ impl KeyCache {
         let held = self.0.read();
         let fetched = held.fetched?;
         let age = fetched.age + self.0.clock.now().saturating_duration_since(fetched.at);
-        (age < USABLE && !held.keys.is_empty()).then(|| (Arc::clone(&held.keys), age < fetched.fresh_for))
+        (age < MAX_STALE_TIME && !held.keys.is_empty())
+            .then(|| (Arc::clone(&held.keys), age < fetched.fresh_for))
     }
 
     /// One fetch at a time, and none within 30 s of the last unless there are no keys at all or the backend says so.
@@ -254,8 +253,8 @@ impl KeyCache {
             }
         }
         let pause = match (reason, &usable) {
-            (_, None) | (Reason::Told, _) => BETWEEN_FIRST_FETCHES,
-            _ => BETWEEN_FETCHES,
+            (_, None) | (Reason::Told, _) => MIN_FIRST_FETCH_INTERVAL,
+            _ => MIN_FETCH_INTERVAL,
         };
         if since.is_some_and(|since| since < pause) {
             return match (&fetching.last_failure, &usable) {
@@ -273,7 +272,7 @@ impl KeyCache {
             let now = self.0.clock.now();
             fetching.unknown.retain(|_, until| *until > now);
             if fetching.unknown.len() < MAX_UNKNOWN {
-                fetching.unknown.insert(kid.to_owned(), now + FRESH);
+                fetching.unknown.insert(kid.to_owned(), now + DEFAULT_FRESH_TIME);
             }
         }
         Ok(())
@@ -282,7 +281,8 @@ impl KeyCache {
     async fn fetch_now(&self, unless_unchanged: bool) -> Result<(), ClientError> {
         let etag = if unless_unchanged { self.0.read().etag.clone() } else { None };
         let published = self.0.backend.key_set(etag.as_deref()).await?;
-        let fresh_for = published.fresh_for.unwrap_or(FRESH).clamp(SHORTEST_FRESH, USABLE);
+        let fresh_for =
+            published.fresh_for.unwrap_or(DEFAULT_FRESH_TIME).clamp(MIN_FRESH_TIME, MAX_STALE_TIME);
         match published.document {
             Some(document) => self.0.hold(document, published.etag, Duration::ZERO, fresh_for)?,
             None if etag.is_some() => self.0.still_good(fresh_for),

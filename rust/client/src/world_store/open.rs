@@ -94,7 +94,7 @@ impl Store for Opening {
     fn pending(&self) -> Pending {
         // Whoever opened it has been told that it failed, and looks at the local copy instead.
         let Some(inner) = self.0.upgrade() else { return Pending::default() };
-        let documents = inner.lock().dirty_count();
+        let documents = inner.lock().pending_count();
         Pending { documents, journalled: documents, may_be_more: false }
     }
 
@@ -107,7 +107,7 @@ impl Store for Opening {
     async fn flush(&self, within: Duration) -> Flushed {
         let before = self.pending().documents;
         if let Some(inner) = self.0.upgrade() {
-            inner.wait_until(within, |state| state.dirty_count() == 0).await;
+            inner.wait_until(within, |state| state.pending_count() == 0).await;
         }
         // One that could not be opened has sent nothing that anybody knows of.
         let unsaved = if self.0.strong_count() > 0 { self.pending().documents } else { before };
@@ -183,12 +183,11 @@ pub(super) async fn open(
         return Err(error);
     }
     inner.sweep().await?;
-    let tasks = [
-        tokio::spawn(local_writer::run(Arc::clone(&inner))).abort_handle(),
-        tokio::spawn(uploader::run(Arc::clone(&inner))).abort_handle(),
-        tokio::spawn(rollback::listen(Arc::downgrade(&inner), notices)).abort_handle(),
-    ];
-    inner.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(tasks);
+    let mut tasks = inner.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    tasks.spawn(local_writer::run(Arc::clone(&inner)));
+    tasks.spawn(uploader::run(Arc::clone(&inner)));
+    tasks.spawn(rollback::listen(Arc::downgrade(&inner), notices));
+    drop(tasks);
     Ok(inner)
 }
 
@@ -204,7 +203,7 @@ async fn open_cache(
         tracing::warn!(folder = %setup.folder.display(), "unsent chunks do not survive the container: {why}");
     }
     let backend = setup.registration.backend();
-    let backend = backend.as_ref().and_then(BackendIdentity::told);
+    let backend = backend.as_ref().and_then(BackendIdentity::known);
     let mut folder = setup.folder.join(world);
     take_from_former(setup, world, &folder, backend).await?;
     // `~` is in no world's id.

@@ -151,7 +151,7 @@ impl State {
         self.incoming.len() + self.keeping.keys().filter(|name| !self.incoming.contains(name)).count()
     }
 
-    pub fn dirty_count(&self) -> usize {
+    pub fn pending_count(&self) -> usize {
         let unkept = |name: &str| self.incoming.contains(name) || self.keeping.contains_key(name);
         let waiting = self.waiting.iter().filter(|(name, _)| !unkept(name)).count();
         let outgoing = self
@@ -169,7 +169,7 @@ impl State {
     }
 
     /// The oldest of all changes of a chunk that is not committed.
-    pub fn dirty_since(&self, name: &str) -> Option<u64> {
+    pub fn pending_since(&self, name: &str) -> Option<u64> {
         let outgoing = self.outgoing.iter().filter(|change| change.name == name);
         let durable = outgoing.chain(self.waiting.get(name)).map(|change| change.since);
         durable.chain(self.unkept_since(name)).min()
@@ -241,8 +241,8 @@ impl Targets {
         state.unkept_since(name).is_some_and(|since| since <= self.newest)
     }
 
-    pub fn is_dirty(&self, state: &State, name: &str) -> bool {
-        state.dirty_since(name).is_some_and(|since| since <= self.newest)
+    pub fn is_pending(&self, state: &State, name: &str) -> bool {
+        state.pending_since(name).is_some_and(|since| since <= self.newest)
     }
 
     /// Looks on from where it has come to.

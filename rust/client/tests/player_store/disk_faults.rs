@@ -11,12 +11,12 @@ async fn nothing_is_acknowledged_before_it_is_in_the_journal() {
     let server = Server::start(&backend, &disk).await;
     server.load("ada").await;
     disk.lock().write_takes = (10_000, 10_000);
-    let generation = server.save("ada", 1);
+    let revision = server.save("ada", 1);
     tokio::time::sleep(Duration::from_secs(9)).await;
     assert_eq!((server.store.unjournalled_count(), server.journalled()), (1, vec![]));
     assert_eq!(stored(&backend, "ada", "progress"), None, "not sent before it is journalled either");
     assert_eq!(server.store.flush_local(LONG).await, 0);
-    assert_eq!(server.journalled(), [generation]);
+    assert_eq!(server.journalled(), [revision]);
     assert_eq!(disk.newest("ada", "progress", 1), Some(1));
 }
 
@@ -148,7 +148,7 @@ async fn a_reply_lost_in_a_crash_is_no_second_save_and_no_conflict() {
     other.store.flush(None, LONG).await;
     let heir = Server::start(&backend, &disk).await;
     until(|| disk.saves().is_empty()).await;
-    assert_eq!(heir.store.dirty_count(), 0);
+    assert_eq!(heir.store.pending_count(), 0);
     assert_eq!(stored(&backend, "ada", "progress"), Some(content(2)));
     assert!(backend.state.lock().expect("not poisoned").conflicts.is_empty());
 }
@@ -197,7 +197,7 @@ async fn crash_after_crash_with_the_backend_away_loses_nothing() {
     }
     let heir = Server::start(&backend, &disk).await;
     until(|| disk.saves().is_empty()).await;
-    assert_eq!(heir.store.dirty_count(), 0);
+    assert_eq!(heir.store.pending_count(), 0);
     for round in 1..=4 {
         assert_eq!(stored(&backend, &format!("p{round}"), "progress"), Some(content(round)));
     }

@@ -142,7 +142,7 @@ async fn a_save_that_comes_too_late_is_kept_and_both_are_told() {
     assert!(one.heard(|event| matches!(event, Event::LeaseLost { .. })));
     assert_eq!(stored(&backend, "ada", "progress"), Some(content(1)), "nothing was overwritten");
     assert_eq!(one.store.save("ada", "progress", content(3)).expect_err("lost").code(), "lease_lost");
-    assert_eq!((one.store.dirty_count(), one.store.backlog().bytes), (0, 0));
+    assert_eq!((one.store.pending_count(), one.store.backlog().bytes), (0, 0));
     until(|| {
         other.heard(|event| matches!(event, Event::ConflictFound(conflict) if conflict.value == content(2)))
     })
@@ -304,7 +304,7 @@ async fn a_late_acknowledgement_covers_no_change_of_a_later_lease() {
     let late = |event: &Event| matches!(event, Event::Saved { epoch: 1, .. });
     until(|| one.heard(late)).await;
     let told = one.news().into_iter().find(|event| late(event));
-    assert!(matches!(told, Some(Event::Saved { generation, .. }) if generation < newer), "{told:?}");
+    assert!(matches!(told, Some(Event::Saved { revision, .. }) if revision < newer), "{told:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -100,7 +100,7 @@ impl Server {
             Event::Journalled(saves) => saves,
             _ => Vec::new(),
         };
-        self.news().into_iter().flat_map(saves).map(|save| save.generation).collect()
+        self.news().into_iter().flat_map(saves).map(|save| save.revision).collect()
     }
 }
 

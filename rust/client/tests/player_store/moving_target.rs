@@ -122,7 +122,7 @@ async fn after_the_last_collect_everybody_is_final_and_let_go() {
     assert_eq!(server.store.flush(None, LONG).await.unsaved, 0);
     assert_eq!(server.store.release_all(LONG).await.unsaved, 0);
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
-    assert_eq!((server.store.player_count(), server.store.dirty_count(), holders(&backend)), (0, 0, 0));
+    assert_eq!((server.store.player_count(), server.store.pending_count(), holders(&backend)), (0, 0, 0));
     for player in &players {
         assert_eq!(stored_number(&backend, player), before, "{player}");
     }

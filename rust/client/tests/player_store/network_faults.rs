@@ -15,13 +15,13 @@ async fn changes_close_together_travel_once() {
     for number in 1..=50 {
         assert_eq!(server.save("ada", number), u64::try_from(number).expect("positive"));
     }
-    assert_eq!(server.store.dirty_count(), 1);
+    assert_eq!(server.store.pending_count(), 1);
     assert_eq!(server.store.flush(None, LONG).await, all_saved(1));
     assert_eq!(stored(&backend, "ada", "progress"), Some(content(50)));
     let (player_id, key) = ("ada".to_owned(), "progress".to_owned());
     let local =
-        LocalSave { player_id: player_id.clone(), key: key.clone(), generation: 50, epoch: 1, sequence: 1 };
-    let saved = Event::Saved { player_id, key, version: 1, generation: 50, epoch: 1, sequence: 1 };
+        LocalSave { player_id: player_id.clone(), key: key.clone(), revision: 50, epoch: 1, sequence: 1 };
+    let saved = Event::Saved { player_id, key, version: 1, revision: 50, epoch: 1, sequence: 1 };
     assert_eq!(server.news(), [Event::Journalled(vec![local]), saved], "local first, then remote");
 }
 
@@ -31,7 +31,7 @@ async fn a_document_is_sent_without_being_asked_for() {
     let server = Server::start(&backend, &disk()).await;
     server.load("ada").await;
     server.save("ada", 1);
-    until(|| server.store.dirty_count() == 0).await;
+    until(|| server.store.pending_count() == 0).await;
     assert_eq!(stored(&backend, "ada", "progress"), Some(content(1)));
 }
 
@@ -43,7 +43,7 @@ async fn what_has_not_changed_is_not_sent_again() {
     let first = server.save("ada", 1);
     server.store.flush(None, LONG).await;
     assert_eq!(server.save("ada", 1), first);
-    assert_eq!(server.store.dirty_count(), 0);
+    assert_eq!(server.store.pending_count(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -102,7 +102,7 @@ async fn what_waits_goes_with_the_first_heartbeat_that_is_answered() {
         backend.set_outage(Some(Trouble::Unavailable));
         server.save("ada", round);
         tokio::time::sleep(Duration::from_secs(40)).await;
-        assert_eq!(server.store.dirty_count(), 1);
+        assert_eq!(server.store.pending_count(), 1);
         backend.set_outage(None);
         let before = beats();
         // Tells the backend within a second.
@@ -110,7 +110,7 @@ async fn what_waits_goes_with_the_first_heartbeat_that_is_answered() {
         until(|| beats() > before).await;
         // Far less than the pause between two attempts.
         tokio::time::sleep(Duration::from_millis(20)).await;
-        assert_eq!(server.store.dirty_count(), 0, "round {round}");
+        assert_eq!(server.store.pending_count(), 0, "round {round}");
     }
 }
 

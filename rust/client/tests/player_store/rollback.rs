@@ -43,7 +43,7 @@ async fn everything_of_a_lease_that_is_older_than_the_backup_is_saved_again() {
     // One save of one document is enough to notice.
     save(&server, "progress", 5);
     server.store.flush(None, LONG).await;
-    until(|| server.store.dirty_count() == 0).await;
+    until(|| server.store.pending_count() == 0).await;
     assert_eq!(detections(&server), 1);
     for (key, number) in [("progress", 5), ("inventory", 2), ("untouched", 1)] {
         assert!(is_there(&backend, key, &content(number)), "{key}");
@@ -67,7 +67,7 @@ async fn a_document_that_went_back_by_a_single_version_is_noticed() {
     backend.state.lock().expect("not poisoned").restore(backup);
     save(&server, "progress", 3);
     server.store.flush(None, LONG).await;
-    until(|| server.store.dirty_count() == 0).await;
+    until(|| server.store.pending_count() == 0).await;
     assert_eq!(detections(&server), 1);
     assert!(is_there(&backend, "inventory", &content(2)));
 }
@@ -89,7 +89,7 @@ async fn everything_of_a_lease_that_the_backend_never_heard_of_is_kept_as_a_conf
     backend.state.lock().expect("not poisoned").restore(backup);
     save(&server, "progress", 2);
     until(|| server.heard(|event| matches!(event, Event::LeaseLost { .. }))).await;
-    until(|| server.store.dirty_count() == 0).await;
+    until(|| server.store.pending_count() == 0).await;
     assert_eq!(detections(&server), 1);
     for (key, number) in [("progress", 2), ("inventory", 1), ("loaded", 7)] {
         assert!(is_there(&backend, key, &content(number)), "{key}");
@@ -169,7 +169,7 @@ async fn a_server_that_was_away_for_longer_than_its_lease_asks_again_and_conflic
     one.power.resume();
     // Listed again, it sends what it had saved: the backend has it all.
     tokio::time::sleep(Duration::from_secs(60)).await;
-    until(|| one.store.dirty_count() == 0).await;
+    until(|| one.store.pending_count() == 0).await;
     assert_eq!((detections(&one), detections(&other)), (0, 0));
     assert_eq!(backend.state.lock().expect("not poisoned").open_conflicts("ada").count(), 0);
     assert_eq!(stored(&backend, "ada", "progress"), Some(content(2)));
@@ -323,7 +323,7 @@ async fn what_was_only_loaded_of_a_player_who_is_leaving_is_kept_too() {
     save(&server, "progress", 1);
     // The last save tells that the lease is lost, and then the player is forgotten.
     server.store.release("ada", LONG).await;
-    until(|| server.store.dirty_count() == 0).await;
+    until(|| server.store.pending_count() == 0).await;
     for (key, number) in [("progress", 1), ("loaded", 7)] {
         assert!(is_there(&backend, key, &content(number)), "{key}");
     }

@@ -201,7 +201,7 @@ async fn what_a_dead_process_left_is_committed_under_its_epoch() {
     assert!(backend.applied().iter().all(|(epoch, _)| *epoch == 1), "{:?}", backend.applied());
     assert_eq!((backend.content("a"), backend.content("b")), (Some(b"one".to_vec()), Some(b"two".to_vec())));
     assert_eq!(second.names(), ["a", "b"]);
-    assert_eq!(second.dirty_count(), 0);
+    assert_eq!(second.pending_count(), 0);
     assert_eq!(second.close(TIMEOUT).await.unsaved, 0);
     let (third, _news) = open(&backend, folder.path()).await;
     assert_eq!((backend.epoch(), read(&third, "b").await), (3, b"two".to_vec()));
@@ -231,7 +231,7 @@ async fn what_cannot_be_committed_any_more_is_put_aside() {
     assert_eq!(raw_of(&stored), b"one");
     backend.released();
     let (second, _news) = open(&backend, folder.path()).await;
-    assert_eq!((second.names(), second.dirty_count()), (Vec::new(), 0));
+    assert_eq!((second.names(), second.pending_count()), (Vec::new(), 0));
 }
 
 #[tokio::test]
@@ -462,7 +462,7 @@ async fn an_index_that_failed_is_written_anew() {
         backend.contents(),
         HashMap::from([("a".into(), b"one".to_vec()), ("b".into(), b"two".to_vec())])
     );
-    assert_eq!(second.dirty_count(), 0);
+    assert_eq!(second.pending_count(), 0);
 }
 
 #[derive(Debug, Clone)]

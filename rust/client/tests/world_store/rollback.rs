@@ -66,7 +66,7 @@ async fn a_world_that_another_server_has_changed_since_is_left_alone() {
     backend.taken_by("another");
     backend.changed_by_another("a");
     store.compare().await.expect("compared");
-    assert_eq!(store.dirty_count(), 0);
+    assert_eq!(store.pending_count(), 0);
 }
 
 #[tokio::test]

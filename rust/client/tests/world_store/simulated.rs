@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backend_client::api::backend::Reply;
-use backend_client::api::worlds::{ObjectPart, WorldBackend};
+use backend_client::api::backend::worlds::{ObjectPart, WorldBackend};
 use backend_client::error::{ClientError, Fault};
 use backend_client::platform::secret::ServerKey;
 use backend_protocol::world_store::{

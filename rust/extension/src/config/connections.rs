@@ -10,10 +10,8 @@ use backend_client::api::http::HttpBackend;
 use backend_client::api::lazy_transport::LazyTransport;
 use backend_client::api::transport::{HttpTransport, Transport};
 use backend_client::config::TlsRoots;
-use backend_client::error::ClientError;
+use backend_client::error::{ClientError, Fault};
 use backend_client::platform::clock::{Clock, SystemClock};
-
-use crate::results::backend_error::not_configured;
 
 thread_local! {
     // Used on the main thread only.
@@ -23,7 +21,7 @@ thread_local! {
 /// The backend for `config`. Equal configurations share one, with its connections.
 pub fn connect(config: Config) -> Result<Arc<dyn Backend>, ClientError> {
     if godot::init::is_editor_hint() {
-        return Err(not_configured("nothing is sent from inside the editor"));
+        return Err(ClientError::new(Fault::NotConfigured, "nothing is sent from inside the editor"));
     }
     let known = CONNECTIONS.with_borrow(|table| table.get(&config).and_then(Weak::upgrade));
     if let Some(backend) = known {

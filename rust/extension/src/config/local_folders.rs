@@ -11,8 +11,8 @@ use godot::classes::ProjectSettings;
 use godot::prelude::*;
 
 use crate::config::overrides::override_for;
+use crate::config::own_settings::OwnSettings;
 use crate::config::project_settings;
-use crate::resources::backend_config::BackendConfig;
 
 /// Where the engine keeps what belongs to this game on this machine.
 const STORAGE_FOLDER: &str = "user://backend_client";
@@ -33,13 +33,13 @@ pub fn storage(config: &Config) -> Arc<dyn Storage> {
 
 /// Folder of the journal of a node whose `config` is `own`; `config` is what it resolves to. By default, each backend has a
 /// folder of its own: no backend receives what was saved for another one.
-pub fn journal_folder(own: Option<&Gd<BackendConfig>>, config: &Config) -> Result<LocalFolder, ClientError> {
+pub fn journal_folder(own: Option<&impl OwnSettings>, config: &Config) -> Result<LocalFolder, ClientError> {
     let journal = FolderSetting { setting: &JOURNAL_FOLDER, own_folder: "journal", field: "journal_folder" };
     journal.folder(own, config)
 }
 
 /// Folder of the local copies of worlds, like [`journal_folder`].
-pub fn worlds_folder(own: Option<&Gd<BackendConfig>>, config: &Config) -> Result<LocalFolder, ClientError> {
+pub fn worlds_folder(own: Option<&impl OwnSettings>, config: &Config) -> Result<LocalFolder, ClientError> {
     let worlds = FolderSetting { setting: &WORLDS_FOLDER, own_folder: "worlds", field: "worlds_folder" };
     worlds.folder(own, config)
 }
@@ -52,8 +52,8 @@ struct FolderSetting {
 }
 
 impl FolderSetting {
-    fn folder(&self, own: Option<&Gd<BackendConfig>>, config: &Config) -> Result<LocalFolder, ClientError> {
-        let overrides = own.is_none_or(|own| own.bind().values().use_overrides);
+    fn folder(&self, own: Option<&impl OwnSettings>, config: &Config) -> Result<LocalFolder, ClientError> {
+        let overrides = own.is_none_or(|own| own.values().use_overrides);
         let outside = || override_for(&self.setting.overrides);
         let named = if overrides { outside() } else { None };
         let named = named.unwrap_or_else(|| project_settings::text(self.setting));

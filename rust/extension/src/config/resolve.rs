@@ -6,20 +6,19 @@ use std::time::Duration;
 use backend_client::Config;
 use backend_client::config::TlsRoots;
 use backend_client::error::{ClientError, Fault};
-use godot::prelude::*;
 
 use crate::config::local_folders::globalized;
 use crate::config::overrides::override_for;
+use crate::config::own_settings::OwnSettings;
 use crate::config::project_settings;
-use crate::resources::backend_config::BackendConfig;
 use backend_settings::{
     ALLOW_INSECURE_HTTP, BASE_URL, GAME, ISSUER, MAX_IN_FLIGHT, Override, PROFILE, ProjectSetting,
     RETRY_ATTEMPTS, TIMEOUT_SECONDS, TLS_ROOTS,
 };
 
 /// What applies to a node whose `config` is `own`.
-pub fn resolve(own: Option<&Gd<BackendConfig>>) -> Result<Config, ClientError> {
-    let own = own.map(|config| config.bind().values());
+pub fn resolve(own: Option<&impl OwnSettings>) -> Result<Config, ClientError> {
+    let own = own.map(OwnSettings::values);
     let overrides = own.as_ref().is_none_or(|own| own.use_overrides);
     let own = own.unwrap_or_default();
     let outside = |setting: &Override| if overrides { override_for(setting) } else { None };
@@ -52,8 +51,8 @@ fn tls_roots(text: &str) -> TlsRoots {
 }
 
 /// The profile that a node whose `config` and property are `own` and `named` keeps its session under.
-pub fn profile(own: Option<&Gd<BackendConfig>>, named: &str) -> (String, ProfileChoice) {
-    let overrides = own.is_none_or(|own| own.bind().values().use_overrides);
+pub fn profile(own: Option<&impl OwnSettings>, named: &str) -> (String, ProfileChoice) {
+    let overrides = own.is_none_or(|own| own.values().use_overrides);
     let outside = if overrides { override_for(&PROFILE.overrides) } else { None };
     match outside {
         Some(profile) => (profile, ProfileChoice::Explicit),

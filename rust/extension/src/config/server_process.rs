@@ -7,7 +7,7 @@ use std::sync::Once;
 use std::time::Duration;
 
 use backend_client::ServerKey;
-use backend_client::error::ClientError;
+use backend_client::error::{ClientError, Fault};
 #[cfg(target_os = "linux")]
 use backend_client::host::Systemd;
 use backend_client::host::{Host, PlainHost};
@@ -19,7 +19,6 @@ use godot::obj::Singleton;
 
 use crate::config::overrides::{argument, environment, has_flag, override_for};
 use crate::config::project_settings;
-use crate::results::backend_error::not_configured;
 
 /// The server key: from the environment or a file, and from nowhere else.
 pub fn server_key() -> Result<ServerKey, ClientError> {
@@ -31,7 +30,8 @@ pub fn server_key() -> Result<ServerKey, ClientError> {
     }
     match override_for(&SERVER_KEY_FILE.overrides) {
         Some(path) => ServerKey::read(Path::new(&path)),
-        None => Err(not_configured(
+        None => Err(ClientError::new(
+            Fault::NotConfigured,
             "no server key: set BACKEND_SERVER_KEY or BACKEND_SERVER_KEY_FILE in the server's environment",
         )),
     }

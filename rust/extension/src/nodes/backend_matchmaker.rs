@@ -1,26 +1,27 @@
 //! `BackendMatchmaker`: a player's search for a match, and a game server's for more players.
 
+mod search;
+
 use std::cell::{Cell, RefCell};
-use std::sync::Arc;
-use std::time::Instant;
 
 use backend_client::error::{ClientError, Fault};
-use backend_client::matchmaking::{Caller, Matchmaking, Progress, ReadyMatch, Request, Search, Stage};
+use backend_client::matchmaking::{Caller, Matchmaking, Progress, Request, Search};
 use godot::prelude::*;
 
+use self::search::{CancelOnDrop, Running, estimated_wait, proposal};
+use crate::class_enum::class_enum;
 use crate::config;
 use crate::nodes::backend_server_registration::BackendServerRegistration;
 use crate::nodes::backend_session::BackendSession;
+use crate::nodes::calls::Calls;
 use crate::resources::backend_config::BackendConfig;
 use crate::resources::backend_match_options::BackendMatchOptions;
-use crate::results::backend_error::{BackendError, Failure, not_configured};
+use crate::results::backend_error::{BackendError, not_configured};
 use crate::results::backend_match::{BackendMatch, BackendPlacedMatches};
 use crate::results::backend_request::BackendRequest;
 use crate::results::backend_result::BackendResult;
-use crate::runtime::calls::Calls;
 use crate::runtime::main_thread_queue;
 use crate::runtime::optional_object::OptionalObject;
-use crate::shutdown::background_tasks;
 use crate::variant_json::gstring;
 
 /// Finds a match for a player, and players for a running match.
@@ -53,23 +54,23 @@ pub struct BackendMatchmaker {
     #[export]
     #[var(set = set_session)]
     session: Option<Gd<BackendSession>>,
-    /// The registered server that asks for more players with [method find_players]. Required in a game server.
+    /// The registered server that searches for more players with [method find_players]. Required in a game server.
     #[export]
     #[var(set = set_registration)]
     registration: Option<Gd<BackendServerRegistration>>,
     /// Name of the matchmaker, as the backend's matchmaking file has it.
     #[export]
     matchmaker: GString,
-    /// Where the search is, one of the [code]STATUS_*[/code] constants.
+    /// Status of the search, one of [enum Status].
     #[var(get = get_status, no_set)]
     status: PhantomVar<i64>,
     /// Id of the search, or empty. The others of a party pass it to [method join_party].
     #[var(get = get_ticket_id, no_set)]
     ticket_id: PhantomVar<GString>,
-    /// What searches lasted lately, in seconds; -1 if unknown.
+    /// Duration of recent searches in seconds, or -1 if unknown.
     #[var(get = get_estimated_wait_seconds, no_set)]
     estimated_wait_seconds: PhantomVar<f64>,
-    /// How long this search has lasted, in seconds; 0 without a search.
+    /// Duration of this search in seconds, or 0 without a search.
     #[var(get = get_waited_seconds, no_set)]
     waited_seconds: PhantomVar<f64>,
     /// Seconds in which the proposed match has to be accepted; 0 without one.
@@ -95,32 +96,6 @@ pub struct BackendMatchmaker {
     base: Base<Node>,
 }
 
-/// A search under way.
-struct Running {
-    /// Tells late news of an earlier search apart.
-    number: u64,
-    search: Search,
-    started: Instant,
-    progress: Option<Progress>,
-}
-
-/// Takes a search back that nobody waits for any more.
-struct CancelOnDrop(Search);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        if !self.0.is_cancellable() {
-            return;
-        }
-        let search = self.0.clone();
-        background_tasks::spawn(async move {
-            if let Err(error) = search.cancel().await {
-                tracing::debug!(code = error.code(), "a search for a match was not cancelled at the backend");
-            }
-        });
-    }
-}
-
 #[godot_api]
 impl INode for BackendMatchmaker {
     fn exit_tree(&mut self) {
@@ -142,34 +117,30 @@ impl INode for BackendMatchmaker {
     }
 }
 
+class_enum! {
+    BackendMatchmaker::STATUS: "Status" {
+        /// There is no search.
+        STATUS_IDLE = 0;
+        /// Players of the party are still to join.
+        STATUS_PARTY = 1;
+        /// The search waits for a match.
+        STATUS_SEARCHING = 2;
+        /// There is a match, which this player has to accept or to decline.
+        STATUS_PROPOSED = 3;
+        /// This player has accepted the match; others have not yet.
+        STATUS_ACCEPTED = 4;
+        /// All have accepted the match, which waits for a room.
+        STATUS_PLACING = 5;
+        /// The match has a room, and this player a ticket to it.
+        STATUS_READY = 6;
+        /// The search has failed or was cancelled.
+        STATUS_FAILED = 7;
+    }
+}
+
 #[godot_api]
 impl BackendMatchmaker {
-    /// There is no search.
-    #[constant]
-    pub const STATUS_IDLE: i64 = 0;
-    /// Players of the party are still to join.
-    #[constant]
-    pub const STATUS_PARTY: i64 = 1;
-    /// The search waits for a match.
-    #[constant]
-    pub const STATUS_SEARCHING: i64 = 2;
-    /// There is a match, which this player has to accept or to decline.
-    #[constant]
-    pub const STATUS_PROPOSED: i64 = 3;
-    /// This player has accepted the match; others have not yet.
-    #[constant]
-    pub const STATUS_ACCEPTED: i64 = 4;
-    /// All have accepted the match, which waits for a room.
-    #[constant]
-    pub const STATUS_PLACING: i64 = 5;
-    /// The match has a room, and this player a ticket to it.
-    #[constant]
-    pub const STATUS_READY: i64 = 6;
-    /// The search has failed or was cancelled.
-    #[constant]
-    pub const STATUS_FAILED: i64 = 7;
-
-    /// Emitted when [member status] has changed.
+    /// Emitted when [member status] has changed. [param status] is one of [enum Status].
     #[signal]
     pub fn status_changed(status: i64);
 
@@ -418,133 +389,4 @@ impl BackendMatchmaker {
         let caller = Caller::Server(config::server_key()?);
         Ok((Matchmaking::new(config::connect(config)?, caller, config::clock())?, server_id))
     }
-
-    fn start(&self, prepared: Result<(Matchmaking, Request), ClientError>) -> Gd<BackendRequest> {
-        let busy =
-            || ClientError::new(Fault::AlreadySearching, "this node searches already; cancel that first");
-        let prepared =
-            prepared.and_then(|prepared| if self.is_searching() { Err(busy()) } else { Ok(prepared) });
-        let (matchmaking, request) = match prepared {
-            Ok(prepared) => prepared,
-            Err(error) => return self.calls.start(std::future::ready(Err(error)), BackendMatch::answer),
-        };
-        let id = self.base().instance_id();
-        let number = self.next_number.get() + 1;
-        self.next_number.set(number);
-        let on_progress = Arc::new(move |progress| {
-            main_thread_queue::enqueue(move || Self::note(id, number, progress));
-        });
-        let search = matchmaking.search(request, on_progress);
-        let running = Running { number, search: search.clone(), started: Instant::now(), progress: None };
-        self.running.replace(Some(running));
-        main_thread_queue::enqueue(move || Self::announce_start(id, number));
-        let open = CancelOnDrop(search);
-        let work = async move { open.0.run().await };
-        self.calls.start(work, move |outcome| {
-            Self::finish(id, number, &outcome);
-            BackendMatch::answer(outcome)
-        })
-    }
-
-    fn announce_start(id: InstanceId, number: u64) {
-        if let Some((node, ())) = Self::of_search(id, number, |_running| ()) {
-            node.signals().status_changed().emit(Self::STATUS_SEARCHING);
-        }
-    }
-
-    /// The node, and what `read` returns, if the node still has this search.
-    fn of_search<T>(
-        id: InstanceId,
-        number: u64,
-        read: impl FnOnce(&mut Running) -> T,
-    ) -> Option<(Gd<Self>, T)> {
-        // The node may have been freed.
-        let node = Gd::<Self>::try_from_instance_id(id).ok()?;
-        let value = {
-            let this = node.bind();
-            let mut running = this.running.borrow_mut();
-            read(running.as_mut().filter(|running| running.number == number)?)
-        };
-        Some((node, value))
-    }
-
-    /// Takes over what a search has reached, and tells the script what of it is new.
-    fn note(id: InstanceId, number: u64, progress: Progress) {
-        let taken_over = Self::of_search(id, number, |running| {
-            let status_before = running.status();
-            let before = running.progress.replace(progress.clone());
-            (status_before, before, running.status())
-        });
-        let Some((node, (status_before, before, status))) = taken_over else { return };
-        let before = before.as_ref();
-        // Handlers may end the search, but not take back what was reached.
-        if before.is_some_and(|before| before.connected != progress.connected)
-            || (before.is_none() && !progress.connected)
-        {
-            node.signals().connection_changed().emit(progress.connected);
-        }
-        if status != status_before {
-            node.signals().status_changed().emit(status);
-        }
-        let wait = estimated_wait(&progress);
-        if wait != before.and_then(estimated_wait) {
-            node.signals().estimated_wait_changed().emit(wait.unwrap_or(-1.0));
-        }
-        if players(&progress) != before.map_or((0, 0), players) {
-            node.signals().players_changed().emit();
-        }
-        if status == Self::STATUS_PROPOSED
-            && match_id(&progress) != before.and_then(match_id)
-            && let Some(proposal) = proposal(&progress)
-        {
-            node.signals().match_proposed().emit(&proposal);
-        }
-    }
-
-    fn finish(id: InstanceId, number: u64, outcome: &Result<ReadyMatch, Failure>) {
-        let Some((node, ())) = Self::of_search(id, number, |_running| ()) else { return };
-        let status = if outcome.is_ok() { Self::STATUS_READY } else { Self::STATUS_FAILED };
-        {
-            let this = node.bind();
-            this.running.replace(None);
-            this.ended.set(status);
-        }
-        node.signals().status_changed().emit(status);
-        match outcome {
-            Ok(ready) => node.signals().match_ready().emit(&BackendMatch::object(Ok(ready.clone()))),
-            Err(failure) => node.signals().search_failed().emit(&failure.clone().into_object()),
-        }
-    }
-}
-
-impl Running {
-    fn status(&self) -> i64 {
-        match self.progress.as_ref().map(|progress| progress.stage) {
-            Some(Stage::Party) => BackendMatchmaker::STATUS_PARTY,
-            None | Some(Stage::Searching) => BackendMatchmaker::STATUS_SEARCHING,
-            Some(Stage::Proposed) => BackendMatchmaker::STATUS_PROPOSED,
-            Some(Stage::Accepted) => BackendMatchmaker::STATUS_ACCEPTED,
-            Some(Stage::Placing) => BackendMatchmaker::STATUS_PLACING,
-        }
-    }
-}
-
-fn estimated_wait(progress: &Progress) -> Option<f64> {
-    progress.ticket.as_ref()?.estimated_wait_seconds.map(f64::from)
-}
-
-/// Players of the party, and players who have accepted.
-fn players(progress: &Progress) -> (usize, u32) {
-    let Some(ticket) = &progress.ticket else { return (0, 0) };
-    let accepted = ticket.r#match.as_ref().and_then(|formed| formed.accepted);
-    (ticket.player_ids.len(), accepted.unwrap_or_default())
-}
-
-fn match_id(progress: &Progress) -> Option<&str> {
-    Some(&progress.ticket.as_ref()?.r#match.as_ref()?.match_id)
-}
-
-fn proposal(progress: &Progress) -> Option<Gd<BackendMatch>> {
-    let formed = progress.ticket.as_ref()?.r#match.clone()?;
-    Some(BackendMatch::object(Ok(ReadyMatch { formed, ticket: None })))
 }

@@ -21,18 +21,19 @@ use godot::prelude::*;
 use store_handle::{Connected, duration};
 use tokio::sync::oneshot;
 
+use crate::class_enum::class_enum;
 use crate::config;
 use crate::nodes::autosave_timer::AutosaveTimer;
 use crate::nodes::backend_server_registration::BackendServerRegistration;
+use crate::nodes::calls::Calls;
 use crate::resources::backend_config::BackendConfig;
 use crate::results::backend_error::BackendError;
 use crate::results::backend_player::{BackendPlayerDocuments, Documents};
 use crate::results::backend_request::BackendRequest;
 use crate::results::backend_save_conflict::{BackendConflictList, BackendSaveConflict};
-use crate::runtime::calls::Calls;
+use crate::runtime::background_tasks;
 use crate::runtime::frame_hook::{FrameHook, POLL_INTERVAL};
 use crate::runtime::main_thread_queue;
-use crate::shutdown::background_tasks;
 use crate::shutdown::registry;
 use crate::variant_json;
 
@@ -96,8 +97,8 @@ pub struct BackendPlayerStore {
     #[export_group(name = "Handover")]
     #[init(val = 30.0)]
     handover_timeout: f64,
-    /// How conflicts of players that this server holds are resolved: [constant KEEP_HELD], [constant KEEP_LATE],
-    /// [constant MERGE_PATCH] or [constant MANUAL]. A valid [member merge_hook] takes precedence.
+    /// Resolution of conflicts of players that this server holds, one of [enum ConflictResolution]. A valid [member merge_hook] takes
+    /// precedence.
     #[export]
     conflict_resolution: ConflictResolution,
     /// Function that merges a held and a late document. It receives the player id, the key, the document that this server holds and the
@@ -193,22 +194,22 @@ impl INode for BackendPlayerStore {
     }
 }
 
+class_enum! {
+    BackendPlayerStore::CONFLICT_RESOLUTION: "ConflictResolution" {
+        /// The document that this server holds stays; the late save is dropped.
+        KEEP_HELD = ConflictResolution::KeepHeld as i64;
+        /// The late save replaces the document that this server holds.
+        KEEP_LATE = ConflictResolution::KeepLate as i64;
+        /// The late save is applied to the held document as a merge patch (RFC 7396): members of the late save replace those of the held
+        /// document, other members stay.
+        MERGE_PATCH = ConflictResolution::MergePatch as i64;
+        /// Only [signal conflict_found] is emitted. The game resolves the conflict with [method resolve_conflict].
+        MANUAL = ConflictResolution::Manual as i64;
+    }
+}
+
 #[godot_api]
 impl BackendPlayerStore {
-    /// The document that this server holds stays; the late save is dropped.
-    #[constant]
-    pub const KEEP_HELD: i64 = ConflictResolution::KeepHeld as i64;
-    /// The late save replaces the document that this server holds.
-    #[constant]
-    pub const KEEP_LATE: i64 = ConflictResolution::KeepLate as i64;
-    /// The late save is applied to the held document as a merge patch (RFC 7396): members of the late save replace those of the held
-    /// document, other members stay.
-    #[constant]
-    pub const MERGE_PATCH: i64 = ConflictResolution::MergePatch as i64;
-    /// Only [signal conflict_found] is emitted. The game resolves the conflict with [method resolve_conflict].
-    #[constant]
-    pub const MANUAL: i64 = ConflictResolution::Manual as i64;
-
     /// Emitted when a document is durable on the local disk: it reaches the backend even if this process or machine crashes. Covers all
     /// saves under [param key] up to [param revision], the number that [method save] returned.
     #[signal]
@@ -394,7 +395,7 @@ impl BackendPlayerStore {
     /// Returns the number of documents that the backend has not committed yet.
     #[func]
     fn get_unsaved_count(&self) -> i64 {
-        self.handle().map_or(0, |store| store.dirty_count() as i64)
+        self.handle().map_or(0, |store| store.pending_count() as i64)
     }
 
     /// Returns the number of documents that are neither durable on the local disk nor committed by the backend.

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config;
 use crate::nodes::backend_session::BackendSession;
+use crate::nodes::calls::Calls;
 use crate::resources::backend_config::BackendConfig;
 use crate::resources::backend_room_options::BackendRoomOptions;
 use crate::resources::backend_room_query::BackendRoomQuery;
@@ -24,10 +25,9 @@ use crate::results::backend_request::BackendRequest;
 use crate::results::backend_room::{BackendJoinTicket, BackendRoomPage, BackendRoomResult, RoomList};
 use crate::results::backend_room_follow::BackendRoomFollow;
 use crate::results::backend_room_ping::BackendRoomPings;
-use crate::runtime::calls::Calls;
+use crate::runtime::background_tasks;
 use crate::runtime::main_thread_queue;
 use crate::runtime::optional_object::OptionalObject;
-use crate::shutdown::background_tasks;
 
 const NO_SESSION: &str = "assign \"Session\": rooms are listed for a logged-in player";
 

@@ -19,8 +19,9 @@ use backend_client::server_query::Participant;
 use godot::prelude::*;
 
 use self::failure_log::{log_if_unused, log_registration_failure};
+use crate::class_enum::class_enum;
 use crate::config;
-use crate::nodes::backend_shutdown;
+use crate::nodes::calls::Calls;
 use crate::resources::backend_config::BackendConfig;
 use crate::resources::backend_room_options::BackendRoomOptions;
 use crate::resources::visibility::Visibility;
@@ -28,12 +29,12 @@ use crate::results::backend_error::{BackendError, Failure};
 use crate::results::backend_request::BackendRequest;
 use crate::results::backend_result::BackendResult;
 use crate::results::result_class::result_class;
-use crate::runtime::calls::Calls;
+use crate::runtime::background_tasks;
 use crate::runtime::frame_hook::FrameHook;
 use crate::runtime::main_thread_queue;
-use crate::shutdown::background_tasks;
 use crate::shutdown::host_notifier;
 use crate::shutdown::registry;
+use crate::shutdown::requests;
 use crate::variant_json::gstring;
 
 /// Group by which [BackendShutdown] finds the registrations.
@@ -101,7 +102,7 @@ pub struct BackendServerRegistration {
     #[export]
     #[var(set = set_tags)]
     tags: PackedStringArray,
-    /// Who finds the room, one of the [code]VISIBILITY_*[/code] constants. Unlisted and private rooms get an
+    /// Visibility of the room, one of [enum Visibility]. Unlisted and private rooms get an
     /// [member invite_code]. Can be changed while registered.
     #[export]
     #[var(set = set_visibility)]
@@ -273,18 +274,19 @@ impl Drop for BackendServerRegistration {
     }
 }
 
+class_enum! {
+    BackendServerRegistration::VISIBILITY: "Visibility" {
+        /// The room is listed, and joined by its id.
+        VISIBILITY_PUBLIC = Visibility::Public as i64;
+        /// The room is not listed. It is joined by its id or its invite code.
+        VISIBILITY_UNLISTED = Visibility::Unlisted as i64;
+        /// The room is not listed, and only its invite code lets players in.
+        VISIBILITY_PRIVATE = Visibility::Private as i64;
+    }
+}
+
 #[godot_api]
 impl BackendServerRegistration {
-    /// The room is listed, and joined by its id.
-    #[constant]
-    pub const VISIBILITY_PUBLIC: i64 = Visibility::Public as i64;
-    /// The room is not listed. It is joined by its id or its invite code.
-    #[constant]
-    pub const VISIBILITY_UNLISTED: i64 = Visibility::Unlisted as i64;
-    /// The room is not listed, and only its invite code lets players in.
-    #[constant]
-    pub const VISIBILITY_PRIVATE: i64 = Visibility::Private as i64;
-
     /// Emitted when the server is registered, also when it is registered again after the backend lost it.
     #[signal]
     pub fn registered(server_id: GString);
@@ -636,7 +638,7 @@ fn announce(id: InstanceId, event: Event) {
         Event::HeartbeatFailed(error) => node.signals().heartbeat_failed().emit(&object(error)),
         Event::DrainRequested => {
             node.signals().drain_requested().emit();
-            backend_shutdown::trigger("drain_requested");
+            requests::request("drain_requested");
         }
         Event::InviteCodeChanged(code) => {
             let code = code.as_ref().map(gstring).unwrap_or_default();

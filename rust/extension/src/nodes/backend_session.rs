@@ -16,13 +16,13 @@ use godot::prelude::*;
 
 use crate::config;
 use crate::config::ProfileChoice;
+use crate::nodes::calls::Calls;
 use crate::resources::backend_config::BackendConfig;
 use crate::results::backend_error::Failure;
 use crate::results::backend_player::{BackendPlayerDocuments, Documents};
 use crate::results::backend_request::BackendRequest;
 use crate::results::backend_result::BackendResult;
 use crate::results::result_class::result_class;
-use crate::runtime::calls::Calls;
 use crate::runtime::main_thread_queue;
 use crate::variant_json::gstring;
 

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use backend_client::shutdown::{EXIT_UNSAVED, Phase, Response, Summary};
 use backend_settings::EMPTY_SERVER_TIMEOUT;
 use godot::classes::notify::NodeNotification;
-use godot::classes::{Engine, SceneTree};
 use godot::prelude::*;
 
+use crate::class_enum::class_enum;
 use crate::config;
 use crate::nodes::backend_peer_auth::{self, BackendPeerAuth};
 use crate::nodes::backend_player_store::{self, BackendPlayerStore};
@@ -22,16 +22,12 @@ use crate::runtime::main_thread_queue;
 use crate::shutdown::coordinator;
 use crate::shutdown::coordinator::Coordinator;
 use crate::shutdown::host_notifier;
+use crate::shutdown::requests::{self, quit};
 use crate::shutdown::signals;
 use crate::variant_json::gstring;
 
 /// Interval of the check for players and nodes.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
-
-thread_local! {
-    // Used on the main thread only: the node that answers requests from elsewhere.
-    static ACTIVE: RefCell<Option<InstanceId>> = const { RefCell::new(None) };
-}
 
 result_class! {
     /// The outcome of a shutdown.
@@ -158,7 +154,11 @@ impl INode for BackendShutdown {
         let id = self.base().instance_id();
         self.checking = Some(FrameHook::every(CHECK_INTERVAL, move || check(id)));
         host_notifier::start();
-        ACTIVE.set(Some(id));
+        requests::set_handler(id, move |reason| {
+            if let Ok(mut node) = Gd::<Self>::try_from_instance_id(id) {
+                node.bind_mut().request_shutdown(GString::from(reason));
+            }
+        });
         let mut tree = self.base().get_tree();
         if tree.is_auto_accept_quit() {
             tree.set_auto_accept_quit(false);
@@ -176,12 +176,9 @@ impl INode for BackendShutdown {
     fn exit_tree(&mut self) {
         self.checking = None;
         let id = self.base().instance_id();
-        if ACTIVE.with_borrow(|active| *active == Some(id)) {
-            ACTIVE.set(None);
-            // A shutdown under way goes on, and so does its answer to a second signal.
-            if !self.is_shutting_down() {
-                signals::uninstall();
-            }
+        // A shutdown under way goes on, and so does its answer to a second signal.
+        if requests::remove_handler(id) && !self.is_shutting_down() {
+            signals::uninstall();
         }
         if std::mem::take(&mut self.handles_close_request) {
             self.base().get_tree().set_auto_accept_quit(true);
@@ -211,27 +208,25 @@ impl INode for BackendShutdown {
     }
 }
 
+class_enum! {
+    BackendShutdown::PHASE: "Phase" {
+        /// No new players are accepted; [signal draining] was emitted.
+        PHASE_DRAINING = 0;
+        /// The game hands in its final state.
+        PHASE_COLLECTING = 1;
+        /// Saves are written to the local disk.
+        PHASE_JOURNALLING = 2;
+        /// Saves are sent to the backend.
+        PHASE_SENDING = 3;
+        /// Players are released and the server is deregistered.
+        PHASE_RELEASING = 4;
+        /// The shutdown has completed.
+        PHASE_COMPLETED = 5;
+    }
+}
+
 #[godot_api]
 impl BackendShutdown {
-    /// No new players are accepted; [signal draining] was emitted.
-    #[constant]
-    pub const PHASE_DRAINING: i64 = 0;
-    /// The game hands in its final state.
-    #[constant]
-    pub const PHASE_COLLECTING: i64 = 1;
-    /// Saves are written to the local disk.
-    #[constant]
-    pub const PHASE_JOURNALLING: i64 = 2;
-    /// Saves are sent to the backend.
-    #[constant]
-    pub const PHASE_SENDING: i64 = 3;
-    /// Players are released and the server is deregistered.
-    #[constant]
-    pub const PHASE_RELEASING: i64 = 4;
-    /// The shutdown has completed.
-    #[constant]
-    pub const PHASE_COMPLETED: i64 = 5;
-
     /// Emitted first. Announce the shutdown to the players in the handler; no new ones are accepted. The process ends within
     /// [param deadline_seconds].
     #[signal]
@@ -243,7 +238,7 @@ impl BackendShutdown {
     #[signal]
     pub fn collect_saves();
 
-    /// Emitted when a phase begins. [param phase] is one of the [code]PHASE_*[/code] constants.
+    /// Emitted when a phase begins. [param phase] is one of [enum Phase].
     #[signal]
     pub fn progress(phase: i64);
 
@@ -370,14 +365,6 @@ impl BackendShutdown {
     }
 }
 
-/// Begins the shutdown of the active node, if there is one.
-pub fn trigger(reason: &str) {
-    let active = ACTIVE.with_borrow(|active| *active);
-    if let Some(mut node) = active.and_then(|id| Gd::<BackendShutdown>::try_from_instance_id(id).ok()) {
-        node.bind_mut().request_shutdown(GString::from(reason));
-    }
-}
-
 /// Worker: the host is notified also when the main thread is stuck.
 fn notify_host(phase: &Phase) {
     match phase {
@@ -489,13 +476,5 @@ fn complete(mut node: Gd<BackendShutdown>, summary: Summary) {
     }
     if quits {
         quit(code);
-    }
-}
-
-/// Also when the node has left the tree meanwhile.
-pub fn quit(code: i32) {
-    let main_loop = Engine::singleton().get_main_loop();
-    if let Some(mut tree) = main_loop.and_then(|main_loop| main_loop.try_cast::<SceneTree>().ok()) {
-        tree.quit_ex().exit_code(code).done();
     }
 }

@@ -8,12 +8,13 @@ use backend_client::registration::Registration;
 use backend_client::validation::{Policy, TokenValidator, ValidatorConfig};
 use godot::prelude::*;
 
+use crate::class_enum::class_enum;
 use crate::config;
 use crate::nodes::backend_server_registration::BackendServerRegistration;
+use crate::nodes::calls::Calls;
 use crate::resources::backend_config::BackendConfig;
 use crate::results::backend_player::BackendValidationResult;
 use crate::results::backend_request::BackendRequest;
-use crate::runtime::calls::Calls;
 use crate::runtime::main_thread_queue;
 use crate::runtime::worker_threads;
 
@@ -35,7 +36,7 @@ pub struct BackendTokenValidator {
     #[export]
     #[var(set = set_config)]
     config: Option<Gd<BackendConfig>>,
-    /// Where tokens are validated: [constant LOCAL_FIRST], [constant LOCAL_ONLY] or [constant REMOTE_ONLY].
+    /// Place where tokens are validated, one of [enum Policy].
     #[export]
     #[var(set = set_policy)]
     policy: ValidationPolicy,
@@ -48,7 +49,7 @@ pub struct BackendTokenValidator {
     base: Base<Node>,
 }
 
-/// The values of [`BackendTokenValidator::policy`]. gdext registers no enums yet, so scripts use the class's constants.
+/// The values of [`BackendTokenValidator::policy`], for the Inspector.
 #[derive(GodotConvert, Var, Export, Debug, Default, Clone, Copy, PartialEq, Eq)]
 #[godot(via = i64)]
 pub enum ValidationPolicy {
@@ -95,19 +96,20 @@ impl INode for BackendTokenValidator {
     }
 }
 
+class_enum! {
+    BackendTokenValidator::POLICY: "Policy" {
+        /// Tokens are validated on this server; the backend then marks join tickets as used. While the backend is unreachable, the local
+        /// result counts.
+        LOCAL_FIRST = ValidationPolicy::LocalFirst as i64;
+        /// Tokens are validated on this server only. A join ticket is then single-use on this server only.
+        LOCAL_ONLY = ValidationPolicy::LocalOnly as i64;
+        /// Tokens are validated by the backend only.
+        REMOTE_ONLY = ValidationPolicy::RemoteOnly as i64;
+    }
+}
+
 #[godot_api]
 impl BackendTokenValidator {
-    /// Tokens are validated on this server; the backend then marks join tickets as used. While the backend is unreachable, the local
-    /// result counts.
-    #[constant]
-    pub const LOCAL_FIRST: i64 = ValidationPolicy::LocalFirst as i64;
-    /// Tokens are validated on this server only. A join ticket is then single-use on this server only.
-    #[constant]
-    pub const LOCAL_ONLY: i64 = ValidationPolicy::LocalOnly as i64;
-    /// Tokens are validated by the backend only.
-    #[constant]
-    pub const REMOTE_ONLY: i64 = ValidationPolicy::RemoteOnly as i64;
-
     /// Validates an access token or a join ticket. Returns a [BackendRequest] that completes with a [BackendValidationResult].
     #[func]
     fn validate(&self, token: GString) -> Gd<BackendRequest> {

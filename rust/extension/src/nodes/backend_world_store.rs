@@ -1,33 +1,33 @@
 //! `BackendWorldStore`: a world's chunks on a server.
 
 mod events;
+mod location;
 
 use std::cell::{Cell, RefCell};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use backend_client::Config;
 use backend_client::error::ClientError;
 use backend_client::player_store;
-use backend_client::shutdown::{Store, UnopenedWorld};
 use backend_client::world_store::{Event, Flushed, LocalAck, Setup, WorldStore};
 use godot::prelude::*;
 use tokio::sync::oneshot;
 
+use self::location::{OpenedWorld, WorldLocation, report};
 use crate::config;
 use crate::nodes::autosave_timer::AutosaveTimer;
 use crate::nodes::backend_server_registration::BackendServerRegistration;
+use crate::nodes::calls::Calls;
 use crate::resources::backend_config::BackendConfig;
 use crate::results::backend_error::{BackendError, Failure, not_configured};
 use crate::results::backend_flush_result::BackendFlushResult;
 use crate::results::backend_request::BackendRequest;
 use crate::results::backend_result::BackendResult;
 use crate::results::backend_world_chunk::{BackendWorldChunk, NamedChunk};
-use crate::runtime::calls::Calls;
+use crate::runtime::background_tasks;
 use crate::runtime::frame_hook::{FrameHook, POLL_INTERVAL};
 use crate::runtime::main_thread_queue;
-use crate::shutdown::background_tasks;
 use crate::shutdown::registry;
 use crate::variant_json::gstring;
 
@@ -175,62 +175,6 @@ struct OpenWorld {
     store: WorldStore,
 }
 
-/// Where a world is on local disk.
-#[derive(Clone)]
-struct WorldLocation {
-    /// Id of the node, which may have been freed.
-    node: InstanceId,
-    folder: PathBuf,
-    world_id: String,
-}
-
-impl WorldLocation {
-    fn path(&self) -> PathBuf {
-        self.folder.join(&self.world_id)
-    }
-
-    fn unopened(&self) -> Option<(PathBuf, Arc<dyn Store>)> {
-        let world = UnopenedWorld::new(&self.folder, &self.world_id)?;
-        Some((self.path(), Arc::new(world)))
-    }
-
-    /// Any thread. For a shutdown: what an earlier run left of the world, as long as it is not open.
-    fn count_unopened(&self) {
-        if let Some((path, unopened)) = self.unopened() {
-            registry::add_unopened(path, unopened);
-        }
-    }
-
-    /// Any thread. The local copy is open: `store` counts what is in it.
-    fn count(&self, store: Arc<dyn Store>) {
-        registry::add_store(self.node, store);
-        registry::remove_unopened(&self.path());
-    }
-
-    /// Worker. The node is freed: sends what it left.
-    async fn close_freed(self, store: WorldStore) {
-        let flushed = store.close(DROP_FLUSH_TIMEOUT).await;
-        report(flushed);
-        drop(store);
-        registry::remove_freed(self.node, (flushed.unsaved > 0).then(|| self.unopened()).flatten());
-    }
-}
-
-/// An opened world on its way to its node. Without a node, it is released.
-struct OpenedWorld {
-    store: Option<WorldStore>,
-    location: WorldLocation,
-}
-
-impl Drop for OpenedWorld {
-    fn drop(&mut self) {
-        if let Some(store) = self.store.take() {
-            registry::add_freed(self.location.node, Arc::new(store.clone()));
-            background_tasks::spawn_flush(self.location.clone().close_freed(store));
-        }
-    }
-}
-
 #[godot_api]
 impl BackendWorldStore {
     /// Emitted when a changed chunk is durable on the local disk: it reaches the backend even if this process or machine crashes. Covers
@@ -308,7 +252,9 @@ impl BackendWorldStore {
         self.changing(&chunk_name, |store, name| store.put(name, data.to_vec()))
     }
 
-    /// Deletes a chunk. Otherwise like [method save_chunk]. Deleting a chunk that does not exist has no effect.
+    /// Deletes a chunk. Returns a [BackendRequest] that completes with a [BackendResult] when the deletion is durable on the local disk;
+    /// [signal saved_locally] and [signal saved], or [signal save_failed], are emitted as well. Deleting a chunk that does not exist has
+    /// no effect.
     #[func]
     fn delete_chunk(&self, chunk_name: GString) -> Gd<BackendRequest> {
         self.changing(&chunk_name, WorldStore::remove)
@@ -353,7 +299,7 @@ impl BackendWorldStore {
     fn flush_local(&self) -> Gd<BackendRequest> {
         self.flushing(async move |store: WorldStore, within| {
             let at_risk = store.flush_local(within).await;
-            let (unsaved, refused) = (store.dirty_count().max(at_risk), store.refused_names());
+            let (unsaved, refused) = (store.pending_count().max(at_risk), store.refused_names());
             Flushed { unsaved, local: unsaved - at_risk, refused, ..Flushed::default() }
         })
     }
@@ -393,7 +339,7 @@ impl BackendWorldStore {
     /// Returns the number of chunks with a change that the backend has not committed yet.
     #[func]
     fn get_unsaved_count(&self) -> i64 {
-        self.handle().map_or(0, |store| store.dirty_count() as i64)
+        self.handle().map_or(0, |store| store.pending_count() as i64)
     }
 
     /// Returns the number of chunks with a change that is not durable on the local disk yet.
@@ -521,13 +467,4 @@ fn poll(id: InstanceId) {
 
 fn duration(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds.clamp(0.0, 86_400.0)).unwrap_or_default()
-}
-
-/// Any thread. What a freed node could not do any more.
-fn report(Flushed { unsaved, local, .. }: Flushed) {
-    if unsaved > local {
-        tracing::error!(unsaved, local, "chunks of a freed world store are lost");
-    } else if unsaved > 0 {
-        tracing::warn!(unsaved, "chunks of a freed world store wait on local disk for the next one");
-    }
 }

@@ -2,7 +2,7 @@
 
 use godot::prelude::*;
 
-use crate::config;
+use crate::config::{self, OwnSettings, Values};
 
 /// Connection settings: base URL, timeout, retries, TLS roots.
 ///
@@ -58,36 +58,6 @@ pub struct BackendConfig {
     use_overrides: bool,
 }
 
-/// The values of a `BackendConfig`; `None` where Project Settings apply.
-#[derive(Debug)]
-pub struct Values {
-    pub base_url: Option<String>,
-    pub timeout_seconds: Option<f64>,
-    pub retry_attempts: Option<i64>,
-    pub max_in_flight: Option<i64>,
-    pub allow_insecure_http: bool,
-    pub tls_roots: Option<String>,
-    pub issuer: Option<String>,
-    pub game: Option<String>,
-    pub use_overrides: bool,
-}
-
-impl Default for Values {
-    fn default() -> Self {
-        Self {
-            base_url: None,
-            timeout_seconds: None,
-            retry_attempts: None,
-            max_in_flight: None,
-            allow_insecure_http: false,
-            tls_roots: None,
-            issuer: None,
-            game: None,
-            use_overrides: true,
-        }
-    }
-}
-
 #[godot_api]
 impl BackendConfig {
     /// Returns [code]true[/code] if this process is a dedicated server: exported as one, or started with [code]--server[/code].
@@ -96,20 +66,23 @@ impl BackendConfig {
     fn is_dedicated_server() -> bool {
         config::is_dedicated_server()
     }
+}
 
-    pub fn values(&self) -> Values {
+impl OwnSettings for Gd<BackendConfig> {
+    fn values(&self) -> Values {
+        let config = self.bind();
         let text = |text: &GString| (!text.is_empty()).then(|| text.to_string());
         Values {
-            base_url: text(&self.base_url),
+            base_url: text(&config.base_url),
             // A negative number is a mistake, which is reported and not replaced.
-            timeout_seconds: (self.timeout_seconds != 0.0).then_some(self.timeout_seconds),
-            retry_attempts: (self.retry_attempts != -1).then_some(self.retry_attempts),
-            max_in_flight: (self.max_in_flight != 0).then_some(self.max_in_flight),
-            allow_insecure_http: self.allow_insecure_http,
-            tls_roots: text(&self.tls_roots),
-            issuer: text(&self.issuer),
-            game: text(&self.game),
-            use_overrides: self.use_overrides,
+            timeout_seconds: (config.timeout_seconds != 0.0).then_some(config.timeout_seconds),
+            retry_attempts: (config.retry_attempts != -1).then_some(config.retry_attempts),
+            max_in_flight: (config.max_in_flight != 0).then_some(config.max_in_flight),
+            allow_insecure_http: config.allow_insecure_http,
+            tls_roots: text(&config.tls_roots),
+            issuer: text(&config.issuer),
+            game: text(&config.game),
+            use_overrides: config.use_overrides,
         }
     }
 }

@@ -9,7 +9,7 @@ use backend_client::protocol::matchmaking::{
 use godot::builtin::VariantType;
 use godot::prelude::*;
 
-/// What a player searches a match with: attributes, latencies and the size of the party.
+/// Settings of a search for a match: attributes, latencies and the size of the party.
 ///
 /// ```gdscript
 /// var options := BackendMatchOptions.new()

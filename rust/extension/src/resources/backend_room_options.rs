@@ -33,7 +33,7 @@ pub struct BackendRoomOptions {
     /// Maximum number of players. If 0, the backend's limit.
     #[export(range = (0.0, 64.0, or_greater))]
     max_players: i64,
-    /// Who finds the room, one of the [code]BackendServerRegistration.VISIBILITY_*[/code] constants.
+    /// Visibility of the room, one of [enum BackendServerRegistration.Visibility].
     #[export]
     visibility: Visibility,
     /// Password that other players need for a ticket, at most 64 characters. If empty, none is needed. The backend stores a hash of it;

@@ -7,6 +7,7 @@ use backend_client::protocol::rooms::{
 use godot::builtin::VariantType;
 use godot::prelude::*;
 
+use crate::class_enum::class_enum;
 use crate::variant_json::attribute;
 
 /// Filter and sort order for [method BackendRooms.list_rooms].
@@ -62,7 +63,7 @@ pub struct BackendRoomQuery {
     /// all fields are returned.
     #[export]
     fields: PackedStringArray,
-    /// Sort order, one of the [code]SORT_*[/code] constants.
+    /// Sort order, one of [enum SortOrder].
     #[export]
     #[export_group(name = "Order")]
     sort: SortOrder,
@@ -80,7 +81,7 @@ pub struct BackendRoomQuery {
     cursor: GString,
 }
 
-/// The values of [`BackendRoomQuery::sort`]. gdext registers no enums yet, so scripts use the class's constants.
+/// The values of [`BackendRoomQuery::sort`], for the Inspector.
 #[derive(GodotConvert, Var, Export, Debug, Default, Clone, Copy, PartialEq, Eq)]
 #[godot(via = i64)]
 pub enum SortOrder {
@@ -95,33 +96,29 @@ pub enum SortOrder {
     Version = 7,
 }
 
+class_enum! {
+    BackendRoomQuery::SORT_ORDER: "SortOrder" {
+        /// Sorts by name, A to Z.
+        SORT_NAME = SortOrder::Name as i64;
+        /// Sorts by number of players, fewest first.
+        SORT_PLAYERS = SortOrder::Players as i64;
+        /// Sorts by age, newest first.
+        SORT_NEWEST = SortOrder::Newest as i64;
+        /// Sorts by maximum number of players, smallest first.
+        SORT_MAX_PLAYERS = SortOrder::MaxPlayers as i64;
+        /// Sorts by map, A to Z, then by name.
+        SORT_MAP = SortOrder::Map as i64;
+        /// Sorts by game mode, A to Z, then by name.
+        SORT_MODE = SortOrder::Mode as i64;
+        /// Sorts by region, A to Z, then by name.
+        SORT_REGION = SortOrder::Region as i64;
+        /// Sorts by version, A to Z, then by name.
+        SORT_VERSION = SortOrder::Version as i64;
+    }
+}
+
 #[godot_api]
 impl BackendRoomQuery {
-    /// Sorts by name, A to Z.
-    #[constant]
-    pub const SORT_NAME: i64 = SortOrder::Name as i64;
-    /// Sorts by number of players, fewest first.
-    #[constant]
-    pub const SORT_PLAYERS: i64 = SortOrder::Players as i64;
-    /// Sorts by age, newest first.
-    #[constant]
-    pub const SORT_NEWEST: i64 = SortOrder::Newest as i64;
-    /// Sorts by maximum number of players, smallest first.
-    #[constant]
-    pub const SORT_MAX_PLAYERS: i64 = SortOrder::MaxPlayers as i64;
-    /// Sorts by map, A to Z, then by name.
-    #[constant]
-    pub const SORT_MAP: i64 = SortOrder::Map as i64;
-    /// Sorts by game mode, A to Z, then by name.
-    #[constant]
-    pub const SORT_MODE: i64 = SortOrder::Mode as i64;
-    /// Sorts by region, A to Z, then by name.
-    #[constant]
-    pub const SORT_REGION: i64 = SortOrder::Region as i64;
-    /// Sorts by version, A to Z, then by name.
-    #[constant]
-    pub const SORT_VERSION: i64 = SortOrder::Version as i64;
-
     /// Adds a condition to [member attributes].
     /// ```gdscript
     /// query.where("round", ">=", 3)

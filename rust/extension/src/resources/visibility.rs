@@ -3,7 +3,7 @@
 use backend_client::protocol::rooms::RoomVisibility;
 use godot::prelude::*;
 
-/// The values of the property `visibility`. gdext registers no enums yet, so scripts use the class's constants.
+/// The values of the property `visibility`, for the Inspector.
 #[derive(GodotConvert, Var, Export, Debug, Default, Clone, Copy, PartialEq, Eq)]
 #[godot(via = i64)]
 pub enum Visibility {

@@ -9,6 +9,7 @@ use backend_client::protocol::validation::TokenKind;
 use backend_client::validation::Player;
 use godot::prelude::*;
 
+use crate::class_enum::class_enum;
 use crate::results::result_class::result_class;
 use crate::variant_json;
 use crate::variant_json::gstring;
@@ -20,19 +21,20 @@ result_class! {
         player_id (get_player_id): GString = |player| gstring(&player.player_id);
         /// Name that other players see.
         display_name (get_display_name): GString = |player| gstring(&player.display_name);
-        /// Kind of the validated token, one of the [code]KIND_*[/code] constants.
+        /// Kind of the validated token, one of [enum TokenKind].
         token_kind (get_token_kind): i64 = |player| match player.kind {
             TokenKind::Access => Self::KIND_ACCESS_TOKEN,
             TokenKind::Join => Self::KIND_JOIN_TICKET,
         };
     }
-    methods {
+}
+
+class_enum! {
+    BackendPlayer::TOKEN_KIND: "TokenKind" {
         /// An access token, which is valid on every server of the game.
-        #[constant]
-        pub const KIND_ACCESS_TOKEN: i64 = 0;
+        KIND_ACCESS_TOKEN = 0;
         /// A join ticket, which is valid once and for one server.
-        #[constant]
-        pub const KIND_JOIN_TICKET: i64 = 1;
+        KIND_JOIN_TICKET = 1;
     }
 }
 

@@ -4,16 +4,15 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use godot::prelude::*;
-
-use crate::runtime::main_thread_queue::{self, RequestId};
+use tokio_util::sync::CancellationToken;
 
 thread_local! {
     // Used on the main thread only. A name that is kept costs nothing to emit.
     static COMPLETED: RefCell<Option<StringName>> = const { RefCell::new(None) };
 }
 
-/// A request's result, once it is there. Shared with the table of what is pending: to bind a Godot object costs more than
-/// all else there is to do for a result.
+/// A request's result, once it is there. Shared with what completes it: to bind a Godot object costs more than all else there
+/// is to do for a result.
 pub(crate) type Slot = Rc<RefCell<Option<Variant>>>;
 
 /// A call to the backend, pending or completed.
@@ -29,7 +28,7 @@ pub(crate) type Slot = Rc<RefCell<Option<Variant>>>;
 #[derive(GodotClass)]
 #[class(no_init)]
 pub struct BackendRequest {
-    id: RequestId,
+    cancellation: CancellationToken,
     outcome: Slot,
     /// The result, or [code]null[/code] while the call is pending.
     #[var(get = get_result, no_set)]
@@ -63,7 +62,7 @@ impl BackendRequest {
     /// has made by then are not undone. Does nothing if the call has completed.
     #[func]
     fn cancel(&self) {
-        main_thread_queue::cancel(self.id);
+        self.cancellation.cancel();
     }
 
     #[func]
@@ -71,8 +70,9 @@ impl BackendRequest {
         self.outcome.borrow().clone().unwrap_or_default()
     }
 
-    pub(crate) fn pending(id: RequestId, outcome: Slot) -> Gd<Self> {
-        Gd::from_init_fn(|base| Self { id, outcome, result: PhantomVar::default(), base })
+    /// A request that `cancellation` stops.
+    pub(crate) fn pending(cancellation: CancellationToken, outcome: Slot) -> Gd<Self> {
+        Gd::from_init_fn(|base| Self { cancellation, outcome, result: PhantomVar::default(), base })
     }
 
     // By value, and bound by nobody: handlers may call back into the request.

@@ -9,6 +9,7 @@ use backend_client::rooms::ping::Target;
 use backend_client::rooms::select;
 use godot::prelude::*;
 
+use crate::class_enum::class_enum;
 use crate::results::backend_error::Failure;
 use crate::results::result_class::result_class;
 use crate::runtime::worker_threads;
@@ -146,7 +147,7 @@ impl Entry {
     }
 }
 
-/// The value of the `VISIBILITY_*` constants.
+/// A value of `BackendRoom.Visibility`.
 pub const fn visibility_number(visibility: RoomVisibility) -> i64 {
     match visibility {
         RoomVisibility::Public => 0,
@@ -189,13 +190,13 @@ result_class! {
         max_players (get_max_players): i64 = |entry| entry.room().max_players.into();
         /// Tags of the server.
         tags (get_tags): PackedStringArray = |entry| entry.room().tags.iter().map(gstring).collect();
-        /// State of the server, one of the [code]STATUS_*[/code] constants.
+        /// Status of the server, one of [enum Status].
         status (get_status): i64 = |entry| match entry.room().status {
             ServerStatus::Ready => Self::STATUS_READY,
             ServerStatus::Draining => Self::STATUS_DRAINING,
             ServerStatus::Unhealthy => Self::STATUS_UNHEALTHY,
         };
-        /// Who finds the room, one of the [code]VISIBILITY_*[/code] constants. Lists have public rooms only.
+        /// Visibility of the room, one of [enum Visibility]. Lists contain public rooms only.
         visibility (get_visibility): i64 = |entry| visibility_number(entry.room().visibility);
         /// If [code]true[/code], [method BackendRooms.request_ticket] needs the room's password.
         has_password (get_has_password): bool = |entry| entry.room().has_password;
@@ -204,25 +205,27 @@ result_class! {
         /// If [code]true[/code], the room has no free seat.
         is_full (get_is_full): bool = |entry| entry.room().free_seats() == 0;
     }
-    methods {
+}
+
+class_enum! {
+    BackendRoom::STATUS: "Status" {
         /// The server accepts players.
-        #[constant]
-        pub const STATUS_READY: i64 = 0;
+        STATUS_READY = 0;
         /// The server finishes its match and accepts no new players.
-        #[constant]
-        pub const STATUS_DRAINING: i64 = 1;
+        STATUS_DRAINING = 1;
         /// The main loop of the server has stalled.
-        #[constant]
-        pub const STATUS_UNHEALTHY: i64 = 2;
+        STATUS_UNHEALTHY = 2;
+    }
+}
+
+class_enum! {
+    BackendRoom::VISIBILITY: "Visibility" {
         /// The room is listed, and joined by its id.
-        #[constant]
-        pub const VISIBILITY_PUBLIC: i64 = 0;
+        VISIBILITY_PUBLIC = 0;
         /// The room is not listed. It is joined by its id or its invite code.
-        #[constant]
-        pub const VISIBILITY_UNLISTED: i64 = 1;
+        VISIBILITY_UNLISTED = 1;
         /// The room is not listed, and only its invite code lets players in.
-        #[constant]
-        pub const VISIBILITY_PRIVATE: i64 = 2;
+        VISIBILITY_PRIVATE = 2;
     }
 }
 

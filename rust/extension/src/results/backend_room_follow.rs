@@ -11,6 +11,7 @@ use backend_client::rooms::follow::{FollowState, FollowedRooms, RoomUpdate};
 use godot::prelude::*;
 use tokio_util::sync::CancellationToken;
 
+use crate::class_enum::class_enum;
 use crate::results::backend_error::{BackendError, Failure};
 use crate::results::backend_room::{BackendRoom, BackendRoomPage, Entry, RoomList};
 use crate::runtime::{main_thread_queue, worker_threads};
@@ -41,7 +42,7 @@ pub struct BackendRoomFollow {
     /// Updates were emitted since the last [signal list_changed].
     has_changed: Cell<bool>,
     failure: RefCell<Option<Failure>>,
-    /// How up to date the list is, one of the [code]STATE_*[/code] constants.
+    /// State of the connection that keeps the list up to date, one of [enum State].
     #[var(get = get_state, no_set)]
     state: PhantomVar<i64>,
     /// The reason of [constant STATE_FAILED], otherwise [code]null[/code].
@@ -50,28 +51,26 @@ pub struct BackendRoomFollow {
     base: Base<RefCounted>,
 }
 
+class_enum! {
+    BackendRoomFollow::STATE: "State" {
+        /// The list has not arrived yet.
+        STATE_LOADING = 0;
+        /// The backend sends each change, which arrives within a second.
+        STATE_LIVE = 1;
+        /// The list is read again every few seconds, because the backend can be reached but no events arrive, or more than ten thousand
+        /// rooms match.
+        STATE_POLLING = 2;
+        /// The backend cannot be reached. The list stays as it was, and is updated within about 15 seconds of the backend being back.
+        STATE_RECONNECTING = 3;
+        /// The list is not followed any more because of [member error], for example because the player logged out.
+        STATE_FAILED = 4;
+        /// [method stop] was called, or the [BackendRooms] left the tree or was freed.
+        STATE_STOPPED = 5;
+    }
+}
+
 #[godot_api]
 impl BackendRoomFollow {
-    /// The list has not arrived yet.
-    #[constant]
-    pub const STATE_LOADING: i64 = 0;
-    /// The backend sends each change, which arrives within a second.
-    #[constant]
-    pub const STATE_LIVE: i64 = 1;
-    /// The list is read again every few seconds, because the backend can be reached but no events arrive, or more than ten thousand
-    /// rooms match.
-    #[constant]
-    pub const STATE_POLLING: i64 = 2;
-    /// The backend cannot be reached. The list stays as it was, and is updated within about 15 seconds of the backend being back.
-    #[constant]
-    pub const STATE_RECONNECTING: i64 = 3;
-    /// The list is not followed any more because of [member error], for example because the player logged out.
-    #[constant]
-    pub const STATE_FAILED: i64 = 4;
-    /// [method stop] was called, or the [BackendRooms] left the tree or was freed.
-    #[constant]
-    pub const STATE_STOPPED: i64 = 5;
-
     /// Emitted for each room that is on the list now and was not before; at the beginning for all, spread over frames.
     #[signal]
     pub fn room_added(room: Gd<BackendRoom>);
@@ -91,7 +90,7 @@ impl BackendRoomFollow {
     #[signal]
     pub fn list_changed();
 
-    /// Emitted when [member state] changes.
+    /// Emitted when [member state] changes. [param state] is one of [enum State].
     #[signal]
     pub fn state_changed(state: i64);
 

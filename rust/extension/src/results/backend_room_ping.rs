@@ -26,8 +26,7 @@ result_class! {
         players (get_players): i64 = |measured| measured.players.into();
         /// Maximum number of players.
         max_players (get_max_players): i64 = |measured| measured.max_players.into();
-        /// State of the server, one of the [code]STATUS_*[/code] constants of [BackendRoom]. A server whose main loop has stalled reports
-        /// it here before the room list does.
+        /// Status of the server, one of [enum BackendRoom.Status]. A stalled main loop is reported here before it is in the room list.
         status (get_status): i64 = |measured| match measured.status {
             ServerStatus::Ready => BackendRoom::STATUS_READY,
             ServerStatus::Draining => BackendRoom::STATUS_DRAINING,

@@ -9,11 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use backend_client::error::{ClientError, Fault};
-use godot::builtin::Variant;
-use godot::obj::Gd;
 use tokio_util::sync::CancellationToken;
-
-use crate::results::backend_request::{self, BackendRequest, Slot};
 
 /// Main-thread time one frame may spend on messages, the last of them not counted: half of the millisecond that is ours, as
 /// frames that read results make calls as well.
@@ -39,8 +35,8 @@ pub enum Outcome {
     Aborted(ClientError),
 }
 
-/// Turns an outcome into a request's result.
-pub type ToResult = Box<dyn FnOnce(Outcome) -> Variant>;
+/// Completes a request with an outcome. It holds the request, also when the script has dropped it.
+pub type Complete = Box<dyn FnOnce(Outcome)>;
 
 enum Message {
     /// Work for the main thread.
@@ -51,10 +47,7 @@ enum Message {
 
 /// A request on its way.
 struct Pending {
-    /// Keeps the request alive when the script dropped it.
-    request: Gd<BackendRequest>,
-    slot: Slot,
-    to_result: ToResult,
+    complete: Complete,
     owner: OwnerId,
     cancellation: CancellationToken,
 }
@@ -66,8 +59,6 @@ thread_local! {
     // Used on the main thread only.
     static PENDING: RefCell<HashMap<RequestId, Pending>> = RefCell::default();
     static NEXT_ID: Cell<u64> = const { Cell::new(1) };
-    /// Messages run so far.
-    static RUN: Cell<u64> = const { Cell::new(0) };
     /// Messages that were taken and not run yet.
     static BATCH: RefCell<VecDeque<Message>> = const { RefCell::new(VecDeque::new()) };
 }
@@ -97,29 +88,15 @@ pub fn new_owner() -> OwnerId {
     OwnerId(next_id())
 }
 
-/// Main thread. Keeps a new request until it is completed, and returns it with its id. `cancellation` stops its work.
-pub fn register(
-    owner: OwnerId,
-    to_result: ToResult,
-    cancellation: CancellationToken,
-) -> (RequestId, Gd<BackendRequest>) {
-    let (id, slot) = (RequestId(next_id()), Slot::default());
-    let request = BackendRequest::pending(id, Slot::clone(&slot));
-    let pending = Pending { request: request.clone(), slot, to_result, owner, cancellation };
-    PENDING.with_borrow_mut(|table| table.insert(id, pending));
-    (id, request)
+/// Main thread. Keeps a new request until it is completed, and returns its id. `cancellation` stops its work: the request then
+/// completes with `cancelled` in a later frame.
+pub fn register(owner: OwnerId, cancellation: CancellationToken, complete: Complete) -> RequestId {
+    let id = RequestId(next_id());
+    PENDING.with_borrow_mut(|table| table.insert(id, Pending { complete, owner, cancellation }));
+    id
 }
 
-/// Main thread. Stops the work; the request completes with `cancelled` in a later frame.
-pub fn cancel(id: RequestId) {
-    PENDING.with_borrow(|table| {
-        if let Some(pending) = table.get(&id) {
-            pending.cancellation.cancel();
-        }
-    });
-}
-
-/// Main thread. [`cancel`] for all requests of `owner`.
+/// Main thread. Stops the work of all requests of `owner`.
 pub fn cancel_all(owner: OwnerId) {
     PENDING.with_borrow(|table| {
         table
@@ -153,7 +130,6 @@ pub fn drain() {
             None if take_batch() => continue,
             None => return,
         };
-        RUN.set(RUN.get() + 1);
         // Nothing is borrowed while it runs: handlers make calls, and may end the process.
         match message {
             Message::Work(work) => work(),
@@ -185,9 +161,6 @@ fn take_batch() -> bool {
 pub fn close() {
     let dropped = PENDING.with_borrow_mut(std::mem::take);
     drop(dropped);
-    // The benchmark checks that a call crosses once.
-    tracing::debug!("messages run on the main thread={}", RUN.get());
-    backend_request::close();
 }
 
 /// The error of every cancelled request.
@@ -200,8 +173,7 @@ impl Pending {
         // Whatever the work returned meanwhile, a cancelled request has one result.
         let is_cancelled = self.cancellation.is_cancelled();
         let outcome = if is_cancelled { Outcome::Aborted(cancelled()) } else { outcome };
-        let result = (self.to_result)(outcome);
-        BackendRequest::finish(self.request, &self.slot, result);
+        (self.complete)(outcome);
     }
 }
 

@@ -1,5 +1,7 @@
 //! The worker threads: started on first use, joined before the library is unmapped.
 
+pub mod background_tasks;
+
 use std::future::Future;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,7 +10,6 @@ use backend_client::error::{ClientError, Fault};
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::runtime::main_thread_queue;
-use crate::shutdown::background_tasks;
 
 /// Network work is waiting, not computing: two threads serve thousands of requests.
 const WORKERS: usize = 2;

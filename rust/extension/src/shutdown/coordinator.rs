@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use backend_client::shutdown::{EXIT_UNSAVED, Ending, Pending, Phase, Response, Shutdown, Summary};
 
 use crate::config;
+use crate::runtime::background_tasks;
 use crate::runtime::worker_threads;
-use crate::shutdown::background_tasks;
 use crate::shutdown::host_notifier;
 use crate::shutdown::registry;
 use crate::shutdown::registry::Targets;
+use crate::shutdown::requests;
 use crate::shutdown::summary_log::SummaryLog;
 
 /// How far beyond the deadline the main thread waits for its enforcement.
@@ -147,7 +148,7 @@ pub fn run_to_end() {
     std::thread::sleep(worker_threads::time_left().unwrap_or_default() + OVERRUN);
 }
 
-/// Main thread, when the engine quits. A game with a [`crate::nodes::backend_shutdown::BackendShutdown`] promises by exit code 0
+/// Main thread, when the engine quits. A game with a `BackendShutdown` promises by exit code 0
 /// that everything is at the backend, also when it ends without a shutdown: background tasks of freed nodes are waited for,
 /// and the exit code is changed if something is left.
 pub fn check_on_quit() {
@@ -166,7 +167,7 @@ pub fn check_on_quit() {
         may_be_more,
         "the game quit without a shutdown, and not everything is at the backend: the exit code is {EXIT_UNSAVED}"
     );
-    crate::nodes::backend_shutdown::quit(EXIT_UNSAVED);
+    requests::quit(EXIT_UNSAVED);
 }
 
 /// Main thread. From now on, the exit code of this process reports whether everything is at the backend.

@@ -65,11 +65,11 @@ impl DocumentSource for DictionarySnapshot {
         Ok(document_size("value", self.size)?)
     }
 
-    fn says(&self, known: &Content) -> bool {
+    fn is_same_as(&self, known: &Content) -> bool {
         equality::equals(&self.encoded, self.encoding, known)
     }
 
-    fn says_as(&self, earlier: &Self) -> Option<bool> {
+    fn is_same_source(&self, earlier: &Self) -> Option<bool> {
         // If the setting changed in between, equal values can differ in JSON.
         if self.encoding != earlier.encoding {
             return None;

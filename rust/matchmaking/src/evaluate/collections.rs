@@ -1,7 +1,7 @@
 //! Collection rules.
 
 use super::{Evaluation, Value};
-use crate::expression::Expression;
+use crate::rule_set::expression::Expression;
 use crate::rule_set::{CollectionOperation, Parameters, Rule};
 
 pub(super) fn violation(

@@ -1,8 +1,8 @@
 //! Values of expressions.
 
 use super::Evaluation;
-use crate::expression::{Expression, Field, Function};
 use crate::rule_set::PartyAggregation;
+use crate::rule_set::expression::{Expression, Field, Function};
 
 /// A value of an expression.
 #[derive(Debug, Clone, PartialEq)]

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{MAX_NAME, RuleSetError};
+use crate::ticket::{MAX_TEXT, MAX_VALUES_PER_ATTRIBUTE};
 
 /// An object whose members are taken one by one, so that what is left over can be rejected.
 pub struct Members<'a> {
@@ -143,5 +144,29 @@ pub fn kind(value: &Value) -> String {
         Value::String(text) => format!("`{}`", text.chars().take(40).collect::<String>()),
         Value::Array(_) => "a list".to_owned(),
         Value::Object(_) => "an object".to_owned(),
+    }
+}
+
+/// A text of at most [`MAX_TEXT`] characters.
+pub fn text_value(path: &str, value: &Value) -> Result<String, RuleSetError> {
+    match value {
+        Value::String(text) if text.chars().count() <= MAX_TEXT => Ok(text.clone()),
+        Value::String(_) => Err(RuleSetError::new(path, format!("may have {MAX_TEXT} characters"))),
+        other => Err(RuleSetError::new(path, format!("has to be a string, not {}", kind(other)))),
+    }
+}
+
+/// A list of texts; a text is a list of one.
+pub fn texts(path: &str, value: &Value) -> Result<Vec<String>, RuleSetError> {
+    match value {
+        Value::Array(elements) if elements.len() > MAX_VALUES_PER_ATTRIBUTE => {
+            Err(RuleSetError::new(path, format!("may have {MAX_VALUES_PER_ATTRIBUTE} elements")))
+        }
+        Value::Array(elements) => elements
+            .iter()
+            .enumerate()
+            .map(|(index, element)| text_value(&format!("{path}[{index}]"), element))
+            .collect(),
+        one => Ok(vec![text_value(path, one)?]),
     }
 }

@@ -10,7 +10,7 @@ use super::{
     MAX_SMALL_MATCH, RuleSet, RuleSetError, Stage, TeamInstance, TeamSize, read_rules, stages,
 };
 use crate::json_comments;
-use crate::ticket::{AttributeValue, MAX_TEXT, MAX_VALUES_PER_ATTRIBUTE};
+use crate::ticket::{AttributeValue, MAX_VALUES_PER_ATTRIBUTE};
 
 pub fn rule_set(text: &str) -> Result<RuleSet, RuleSetError> {
     if text.len() > MAX_BYTES {
@@ -129,8 +129,8 @@ fn attributes(members: &mut Members<'_>) -> Result<Vec<Attribute>, RuleSetError>
 fn default_value(path: &str, kind: AttributeKind, value: &Value) -> Result<AttributeValue, RuleSetError> {
     match kind {
         AttributeKind::Number => members::number(path, value).map(AttributeValue::Number),
-        AttributeKind::Text => text_value(path, value).map(AttributeValue::Text),
-        AttributeKind::TextList => texts(path, value).map(AttributeValue::TextList),
+        AttributeKind::Text => members::text_value(path, value).map(AttributeValue::Text),
+        AttributeKind::TextList => members::texts(path, value).map(AttributeValue::TextList),
         AttributeKind::NumberMap => {
             let Value::Object(entries) = value else {
                 return Err(RuleSetError::new(path, "has to be an object of numbers"));
@@ -144,29 +144,6 @@ fn default_value(path: &str, kind: AttributeKind, value: &Value) -> Result<Attri
             }
             Ok(AttributeValue::NumberMap(map))
         }
-    }
-}
-
-fn text_value(path: &str, value: &Value) -> Result<String, RuleSetError> {
-    match value {
-        Value::String(text) if text.chars().count() <= MAX_TEXT => Ok(text.clone()),
-        Value::String(_) => Err(RuleSetError::new(path, format!("may have {MAX_TEXT} characters"))),
-        other => Err(RuleSetError::new(path, format!("has to be a string, not {}", kind(other)))),
-    }
-}
-
-/// A list of texts; a text is a list of one.
-pub fn texts(path: &str, value: &Value) -> Result<Vec<String>, RuleSetError> {
-    match value {
-        Value::Array(elements) if elements.len() > MAX_VALUES_PER_ATTRIBUTE => {
-            Err(RuleSetError::new(path, format!("may have {MAX_VALUES_PER_ATTRIBUTE} elements")))
-        }
-        Value::Array(elements) => elements
-            .iter()
-            .enumerate()
-            .map(|(index, element)| text_value(&format!("{path}[{index}]"), element))
-            .collect(),
-        one => Ok(vec![text_value(path, one)?]),
     }
 }
 

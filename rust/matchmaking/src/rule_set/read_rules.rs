@@ -6,9 +6,9 @@ use super::members::{self, Members, kind};
 use super::{
     AttributeKind, CollectionOperation, Comparison, LatencyReference, MAX_MEASUREMENTS, MAX_RULES, MapKey,
     Parameters, PartyAggregation, Reference, Rule, RuleKind, RuleSet, RuleSetError, SortRule, Statement,
-    is_final_when_violated, read,
+    is_final_when_violated,
 };
-use crate::expression::{self, Element, Expression, Names, Type};
+use crate::rule_set::expression::{self, Element, Expression, Names, Type};
 
 #[derive(Clone, Copy, PartialEq)]
 enum RuleType {
@@ -363,7 +363,7 @@ pub fn reference(
         return members::number(path, value).map(Reference::Number);
     }
     let mut texts: Vec<u32> =
-        read::texts(path, value)?.into_iter().map(|text| text_number(&mut rule_set.texts, text)).collect();
+        members::texts(path, value)?.into_iter().map(|text| text_number(&mut rule_set.texts, text)).collect();
     match (depth, texts.as_slice()) {
         (0, [text]) => Ok(Reference::Text(*text)),
         (0, _) => Err(RuleSetError::new(path, "has to be a single string")),

@@ -7,7 +7,7 @@ use super::{
     CollectionOperation, MAX_EXPANSIONS, MAX_MATCH, Parameters, RuleKind, RuleSet, RuleSetError, TeamSize,
     read_rules,
 };
-use crate::expression::{Element, Expression};
+use crate::rule_set::expression::{Element, Expression};
 
 /// The longest waiting time of a step, in seconds: the longest time-out of a request.
 const MAX_WAIT_SECONDS: u32 = 43_200;
@@ -176,7 +176,7 @@ fn reference_type(kind: &RuleKind) -> (Element, usize) {
 
 impl Expression {
     fn element(&self) -> Element {
-        use crate::expression::{Field, Function};
+        use crate::rule_set::expression::{Field, Function};
         match self {
             Self::Call(Function::Flatten | Function::SetIntersection, inner) => inner.element(),
             Self::Call(..) | Self::Players { field: Field::Number(_) | Field::Player, .. } => Element::Number,

@@ -1,8 +1,7 @@
 //! Which rooms meet a query, without a database.
 
-use super::{AttributeFilter, Room, RoomQuery};
+use super::{AttributeFilter, Room, RoomQuery, ServerStatus};
 use crate::limits::FieldError;
-use crate::registration::ServerStatus;
 
 /// The conditions of a query, taken apart once for many rooms.
 #[derive(Debug, Clone)]

@@ -3,7 +3,6 @@
 
 pub mod codes;
 pub mod queue;
-pub mod target;
 mod transport;
 
 use std::time::{Duration, Instant};

@@ -11,10 +11,11 @@ use crate::accounts::mail::{MailJob, codes};
 use crate::auth::audit::Event;
 use crate::auth::extractors::PlayerAuth;
 use crate::auth::known_login_ips;
+use crate::auth::password_check::check_password;
+use crate::auth::refresh_tokens;
 use crate::auth::revocations;
 use crate::digest::sha256;
 use crate::http::{ApiError, ApiResult, JsonBody};
-use crate::session::{check_password, refresh};
 use crate::state::AppState;
 
 /// Changes the password of the caller's account and ends its other sessions.
@@ -43,7 +44,7 @@ pub async fn change(
     let password_hash = state.passwords.hash(new_password).await?;
     let mut tx = state.database.begin().await?;
     let kept = match &refresh_token {
-        Some(token) => Some(refresh::session_of(&state, &mut tx, token, &player_id).await?),
+        Some(token) => Some(refresh_tokens::session_of(&state, &mut tx, token, &player_id).await?),
         None => None,
     };
     set(&mut tx, &player_id, &password_hash).await?;

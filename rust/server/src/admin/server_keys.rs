@@ -9,6 +9,7 @@ use backend_protocol::{Code, Problem, limits};
 use crate::auth::extractors::AdminAuth;
 use crate::auth::server_keys::{self, MadeKey, NewKey};
 use crate::http::{ApiError, ApiResult, JsonBody};
+use crate::registration::key_revocation::revoke_server_key;
 use crate::state::AppState;
 
 fn unknown() -> ApiError {
@@ -74,7 +75,7 @@ pub async fn revoke(
     Path(key_id): Path<String>,
 ) -> ApiResult<StatusCode> {
     limits::identifier("key_id", &key_id, 64)?;
-    if server_keys::revoke(&state.database, &key_id).await? {
+    if revoke_server_key(&state.database, &key_id).await? {
         state.rooms.rooms_changed();
         Ok(StatusCode::NO_CONTENT)
     } else {

@@ -24,7 +24,7 @@ const FOREIGN_TOLERANCE_MS: i64 = 15_000;
 /// A spare that does not start is followed by the next one after this time.
 const SPARE_RETRY: Duration = Duration::from_secs(10);
 /// A shorter time without the database is not taken for an outage.
-const SHORTEST_OUTAGE: Duration = Duration::from_secs(2);
+const MIN_OUTAGE: Duration = Duration::from_secs(2);
 /// What fails again in the same way is logged again after this time.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -131,7 +131,7 @@ impl Reconciliation<'_> {
         let lease = Duration::from_secs(config.lease_seconds.into());
         // A heartbeat may be late by this much.
         let slack = lease.saturating_sub(Duration::from_secs(config.heartbeat_seconds.into()));
-        if now.duration_since(self.reached_at) > (slack / 2).max(SHORTEST_OUTAGE) {
+        if now.duration_since(self.reached_at) > (slack / 2).max(MIN_OUTAGE) {
             self.leases_hold_until = Some(now + lease);
         }
         self.reached_at = now;

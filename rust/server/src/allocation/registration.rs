@@ -11,7 +11,6 @@ use super::records::{self, Status, StoredAllocation, json};
 use crate::auth::tokens::Tokens;
 use crate::database::Transaction;
 use crate::http::{ApiError, ApiResult};
-use crate::rooms::requests;
 use crate::rooms::seats::{self, Arrival};
 use crate::state::AppState;
 
@@ -158,7 +157,7 @@ impl RegisteringAllocation {
             match seats::reserve_unrecorded(&state.database, tx, server_id, &arrival, seats).await {
                 Ok((_party_code, rooms)) => {
                     changed.extend(rooms);
-                    requests::note_ticket(tx, &scope, &player_id, &request_id, &ticket_id).await?;
+                    note_ticket(tx, &scope, &player_id, &request_id, &ticket_id).await?;
                 }
                 // The server has fewer places than it was started for.
                 Err(error) if error.0.code == Code::RoomFull => {}
@@ -172,4 +171,24 @@ impl RegisteringAllocation {
     pub fn notify(&self, state: &AppState) {
         state.allocation.note_settled(&self.stored.allocation_id);
     }
+}
+
+/// Notes for which ticket a request has reserved a seat, so that its cancellation gives back this seat and no later one.
+pub async fn note_ticket(
+    tx: &mut Transaction,
+    scope: &str,
+    player_id: &str,
+    request_id: &str,
+    ticket_id: &str,
+) -> ApiResult<()> {
+    sqlx::query(
+        "UPDATE room_requests SET ticket_id = $1 WHERE scope = $2 AND player_id = $3 AND request_id = $4",
+    )
+    .bind(ticket_id)
+    .bind(scope)
+    .bind(player_id)
+    .bind(request_id)
+    .execute(&mut *tx.conn)
+    .await?;
+    Ok(())
 }

@@ -5,8 +5,8 @@ use sqlx::{AssertSqlSafe, Row};
 use super::records::{NewRoom, json, redact_password};
 use crate::database::Transaction;
 use crate::http::ApiResult;
-use crate::registration::{folded, list_players, tags_text};
-use crate::rooms::{attributes, invite_codes, visibility_text};
+use crate::rooms::columns::{folded, list_players, tags_text, visibility_text};
+use crate::rooms::{attributes, invite_codes};
 use crate::state::AppState;
 
 /// Makes a spare the room that was requested. The server learns of it with its next heartbeat, and is joinable at once. The change is

@@ -2,16 +2,14 @@
 
 use sqlx::Row;
 
-use super::key_format;
 use crate::auth::audit::Event;
 use crate::auth::server_keys::MadeKey;
 use crate::database::{Database, rfc3339};
 use crate::digest::sha256;
 use crate::http::{ApiError, ApiResult};
+use crate::key_format::{self, ADMIN_KEY_PREFIX};
 use backend_protocol::Code;
 
-/// Every admin key begins with this, so that a scanner finds one that leaked.
-pub const PREFIX: &str = "gak_";
 const LAST_USED_INTERVAL_MS: i64 = 60_000;
 
 /// An admin key as it may be shown.
@@ -29,14 +27,9 @@ pub struct AdminKeyRecord {
     pub revoked_at: Option<String>,
 }
 
-/// Whether `key` is an admin key at all.
-pub(crate) fn is_well_formed(key: &str) -> bool {
-    key_format::is_well_formed(PREFIX, key)
-}
-
 /// Creates a key.
 pub async fn create(database: &Database, label: &str) -> anyhow::Result<MadeKey> {
-    let key = key_format::generate(PREFIX, "admin")?;
+    let key = key_format::generate(ADMIN_KEY_PREFIX, "admin")?;
     let key_hash = sha256(key.as_bytes());
     let key_id = format!("key_{}", &key_hash[..12]);
     let mut tx = database.begin().await?;
@@ -88,10 +81,10 @@ pub async fn revoke(database: &Database, key_id: &str) -> sqlx::Result<bool> {
 /// Returns the id of a valid key.
 pub(crate) async fn verify(database: &Database, key: &str) -> ApiResult<String> {
     let invalid = || ApiError::new(Code::AdminKeyInvalid, "the admin key is unknown or revoked");
-    if !key.starts_with(PREFIX) {
+    if !key.starts_with(ADMIN_KEY_PREFIX) {
         return Err(ApiError::new(Code::Unauthorized, "this needs an admin key"));
     }
-    if !is_well_formed(key) {
+    if !key_format::is_admin_key(key) {
         return Err(invalid());
     }
     let key_hash = sha256(key.as_bytes());

@@ -74,7 +74,7 @@ pub struct SessionRow {
 pub struct AuthorizationLoader {
     /// Players of another game or environment are not found.
     scope: Arc<str>,
-    loader: BatchLoader<(), OwnedLookup, AuthSnapshot>,
+    loader: BatchLoader<(), OwnedLookup, AuthSnapshot, ApiError>,
 }
 
 impl AuthorizationLoader {

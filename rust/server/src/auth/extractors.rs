@@ -13,6 +13,7 @@ use super::authorization::{AuthSnapshot, Lookup};
 use super::{admin_keys, server_keys};
 use crate::digest::sha256;
 use crate::http::{ApiError, ApiResult};
+use crate::key_format::SERVER_KEY_PREFIX;
 use crate::state::AppState;
 
 fn bearer(parts: &Parts) -> ApiResult<&str> {
@@ -30,7 +31,7 @@ impl FromRequestParts<AppState> for PlayerAuth {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> ApiResult<Self> {
         let token = bearer(parts)?;
-        if token.starts_with(server_keys::PREFIX) {
+        if token.starts_with(SERVER_KEY_PREFIX) {
             return Err(ApiError::new(
                 Code::Unauthorized,
                 "this needs a player's access token, not a server key",
@@ -170,7 +171,7 @@ impl FromRequestParts<AppState> for PlayerOrServer {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> ApiResult<Self> {
-        if bearer(parts)?.starts_with(server_keys::PREFIX) {
+        if bearer(parts)?.starts_with(SERVER_KEY_PREFIX) {
             let key = UnverifiedKey::from_request_parts(parts, state).await?;
             let snapshot = key.look_up(state).await?;
             key.verify(state, &snapshot).await.map(|_| Self)
@@ -192,7 +193,7 @@ impl FromRequestParts<AppState> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> ApiResult<Self> {
-        if bearer(parts)?.starts_with(server_keys::PREFIX) {
+        if bearer(parts)?.starts_with(SERVER_KEY_PREFIX) {
             ServerAuth::from_request_parts(parts, state).await.map(Self::Server)
         } else {
             PlayerAuth::from_request_parts(parts, state).await.map(Self::Player)

@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use axum::http::Uri;
 use backend_protocol::{Code, limits};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
 use crate::auth::audit::Event;
+use crate::config::identity_provider::IdentityProvider;
 use crate::http::{ApiError, ApiResult};
 
 const HOOK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -20,35 +20,6 @@ const MAX_CONCURRENT_REQUESTS: usize = 64;
 const MAX_REPLY_BYTES: usize = 16 * 1024;
 /// Longest name of a player at a platform, in characters.
 const MAX_SUBJECT: usize = 128;
-
-/// A provider of identities and its hook, as the operator writes it: `steam=https://verify.example.org/steam`.
-#[derive(Clone)]
-pub struct IdentityProvider {
-    name: String,
-    hook: String,
-}
-
-/// Without the hook, whose URL may hold a password.
-impl std::fmt::Debug for IdentityProvider {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("IdentityProvider").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-/// Reads `NAME=URL`. Plain HTTP only to this machine.
-pub fn provider(text: &str) -> Result<IdentityProvider, String> {
-    let (name, hook) = text.split_once('=').ok_or("must be NAME=URL")?;
-    limits::identifier("name", name, limits::MAX_PROVIDER).map_err(|error| error.to_string())?;
-    let uri: Uri = hook.parse().map_err(|_| "the hook must be a URL")?;
-    let host = uri.host().ok_or("the hook must be a URL with a host")?.trim_matches(['[', ']']);
-    let local = host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
-    match uri.scheme_str() {
-        Some("https") => {}
-        Some("http") if local => {}
-        _ => return Err("the hook must be https, or http on this machine".to_owned()),
-    }
-    Ok(IdentityProvider { name: name.to_owned(), hook: hook.to_owned() })
-}
 
 /// A player's identity at a platform.
 pub struct Identity {
@@ -138,6 +109,3 @@ impl IdentityProviders {
         Ok(Identity { subject: identity.subject, display_name: identity.display_name.filter(fits) })
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -14,30 +14,24 @@ use crate::config::Config;
 use crate::database::Database;
 use crate::digest::sha256;
 use crate::http::{ApiError, ApiResult};
+use crate::key_format::{self, SERVER_KEY_PREFIX, is_server_key};
 use crate::private_files;
 
-use super::key_format;
-pub use super::key_format::environment;
-pub use records::{KeyRecord, MadeKey, NewKey, create, list, revoke, rotate};
+pub use crate::config::parsers::environment;
+pub(crate) use records::mark_revoked;
+pub use records::{KeyRecord, MadeKey, NewKey, create, list, rotate};
 
-/// Every key begins with this, so that a scanner finds one that leaked.
-pub const PREFIX: &str = "gsk_";
 /// The use of a key is recorded at most this often.
 pub(super) const LAST_USED_INTERVAL_MS: i64 = 60_000;
 
 /// A new key: `gsk_<environment>_` + 43 random characters + 6 characters of checksum.
 pub fn generate(environment: &str) -> anyhow::Result<String> {
-    key_format::generate(PREFIX, environment)
-}
-
-/// Whether `key` is a server key at all: a mistyped one is found without a query.
-pub fn is_well_formed(key: &str) -> bool {
-    key_format::is_well_formed(PREFIX, key)
+    key_format::generate(SERVER_KEY_PREFIX, environment)
 }
 
 /// The environment that a well-formed key names.
 fn environment_of(key: &str) -> &str {
-    key.strip_prefix(PREFIX).and_then(|rest| rest.split('_').next()).unwrap_or_default()
+    key.strip_prefix(SERVER_KEY_PREFIX).and_then(|rest| rest.split('_').next()).unwrap_or_default()
 }
 
 pub(super) const FOREIGN: &str = "the server key is not one of this backend's";
@@ -48,10 +42,10 @@ pub(super) fn invalid_key(words: &str) -> ApiError {
 
 /// What a key is known by, if it is one at all.
 pub(crate) fn hash_of(key: &str) -> ApiResult<String> {
-    if is_well_formed(key) {
+    if is_server_key(key) {
         return Ok(sha256(key.as_bytes()));
     }
-    Err(if key.starts_with(PREFIX) {
+    Err(if key.starts_with(SERVER_KEY_PREFIX) {
         invalid_key(FOREIGN)
     } else {
         ApiError::new(Code::Unauthorized, "this needs a server key, not a player's token")
@@ -80,7 +74,7 @@ pub(crate) async fn prepare(database: &Database, config: &Config) -> anyhow::Res
     records::adopt_unscoped_keys(database, config).await?;
     let Some(path) = config.server_key_file.as_deref() else { return Ok(()) };
     let key = read_or_write(path, || generate(&config.environment))?;
-    if !is_well_formed(&key) {
+    if !is_server_key(&key) {
         bail!(
             "--server-key-file {} does not hold a server key: name another file, or remove it to have a key made",
             path.display()

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use backend_protocol::limits;
 use backend_server::database::Database;
+use backend_server::revoke_server_key;
 use backend_server::server_keys::{self, KeyRecord, MadeKey, NewKey};
 use clap::{Args, Subcommand};
 
@@ -94,7 +95,7 @@ pub async fn run(commands: KeyCommands) -> anyhow::Result<()> {
         }
         KeyCommand::Revoke { database, key_id } => {
             let database = Database::open(&database.database).await?;
-            if !server_keys::revoke(&database, &key_id).await? {
+            if !revoke_server_key(&database, &key_id).await? {
                 bail!("there is no key {key_id}; `keys list` shows them");
             }
             output::line(format_args!("revoked {key_id}"))

@@ -1,6 +1,9 @@
 //! Look-ups that share a statement. While one runs, further ones wait, and the next statement answers all of them: under
 //! load a few thousand statements run per second, whatever the number of requests.
 //!
+//! Written here rather than taken from a crate such as `async-graphql`'s `DataLoader`, which waits a fixed time for each batch and
+//! answers all waiters of a key from one value: here a batch begins at once, and what waits meanwhile is the next.
+//!
 //! Nothing is cached between statements, and a statement serves only requests that came before it began. So a result is never
 //! older than its request, also when another replica or the operator's tool changed the row.
 
@@ -11,34 +14,38 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use crate::http::{ApiError, ApiResult};
-
 /// Most look-ups that share a statement.
 const MAX_BATCH: usize = 256;
 
-type Waiter<Q, A> = (Q, oneshot::Sender<ApiResult<A>>);
-type Waiting<K, Q, A> = Arc<Mutex<HashMap<K, Vec<Waiter<Q, A>>>>>;
+/// The task of a shared read ended, by a defect, before it had a result.
+#[derive(Debug, thiserror::Error)]
+#[error("a shared read ended without an answer")]
+pub struct ReadEnded;
+
+type Waiter<Q, A, E> = (Q, oneshot::Sender<Result<A, E>>);
+type Waiting<K, Q, A, E> = Arc<Mutex<HashMap<K, Vec<Waiter<Q, A, E>>>>>;
 
 /// Look-ups that wait, by key. A key is present while a statement for it runs.
-pub struct BatchLoader<K, Q, A>(Waiting<K, Q, A>);
+pub struct BatchLoader<K, Q, A, E>(Waiting<K, Q, A, E>);
 
-impl<K, Q, A> Default for BatchLoader<K, Q, A> {
+impl<K, Q, A, E> Default for BatchLoader<K, Q, A, E> {
     fn default() -> Self {
         Self(Arc::default())
     }
 }
 
-impl<K, Q, A> BatchLoader<K, Q, A>
+impl<K, Q, A, E> BatchLoader<K, Q, A, E>
 where
     K: Clone + Eq + Hash + Send + 'static,
     Q: Send + 'static,
     A: Send + 'static,
+    E: Clone + From<ReadEnded> + Send + 'static,
 {
     /// Loads one item. `read` returns as many results as it gets items, in the same order, all of `key`.
-    pub async fn load<R, F>(&self, key: K, question: Q, read: R) -> ApiResult<A>
+    pub async fn load<R, F>(&self, key: K, question: Q, read: R) -> Result<A, E>
     where
         R: Fn(K, Vec<Q>) -> F + Send + 'static,
-        F: Future<Output = ApiResult<Vec<A>>> + Send + 'static,
+        F: Future<Output = Result<Vec<A>, E>> + Send + 'static,
     {
         let (sender, answer) = oneshot::channel();
         let waiter = (question, sender);
@@ -57,7 +64,7 @@ where
             // A task of its own: the first caller may be cancelled while the others still wait.
             tokio::spawn(batches.run(vec![first], read));
         }
-        answer.await.map_err(|_| ApiError::from(anyhow::anyhow!("a shared read ended without an answer")))?
+        answer.await.map_err(|_| E::from(ReadEnded))?
     }
 }
 
@@ -66,16 +73,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Statements for one key, one after the other, while look-ups wait.
-struct Batches<K: Eq + Hash, Q, A> {
+struct Batches<K: Eq + Hash, Q, A, E> {
     key: K,
-    all: Waiting<K, Q, A>,
+    all: Waiting<K, Q, A, E>,
 }
 
-impl<K: Clone + Eq + Hash, Q, A> Batches<K, Q, A> {
-    async fn run<R, F>(self, mut waiters: Vec<Waiter<Q, A>>, read: R)
+impl<K: Clone + Eq + Hash, Q, A, E: Clone> Batches<K, Q, A, E> {
+    async fn run<R, F>(self, mut waiters: Vec<Waiter<Q, A, E>>, read: R)
     where
         R: Fn(K, Vec<Q>) -> F,
-        F: Future<Output = ApiResult<Vec<A>>>,
+        F: Future<Output = Result<Vec<A>, E>>,
     {
         loop {
             // Requests that are ready join first: on an idle server this takes no time, on a busy one it makes one
@@ -105,7 +112,7 @@ impl<K: Clone + Eq + Hash, Q, A> Batches<K, Q, A> {
     }
 
     /// At most `most` of those that wait.
-    fn next_waiters(&self, most: usize) -> Vec<Waiter<Q, A>> {
+    fn next_waiters(&self, most: usize) -> Vec<Waiter<Q, A, E>> {
         let mut all = lock(&self.all);
         let Some(waiting) = all.get_mut(&self.key) else { return Vec::new() };
         let later = waiting.split_off(waiting.len().min(most));
@@ -123,7 +130,7 @@ impl<K: Clone + Eq + Hash, Q, A> Batches<K, Q, A> {
     }
 }
 
-impl<K: Eq + Hash, Q, A> Drop for Batches<K, Q, A> {
+impl<K: Eq + Hash, Q, A, E> Drop for Batches<K, Q, A, E> {
     fn drop(&mut self) {
         // Idle already, unless a read panicked: then the waiting requests fail rather than wait for ever.
         if std::thread::panicking() {

@@ -1,7 +1,7 @@
-//! The IP address of the client: the peer of the connection, or the one that a trusted proxy forwards.
+//! The IP address of the client: the peer of the connection, or the one that a trusted proxy forwards. Written here because
+//! crates for it trust a number of proxies or a header, not a list of networks.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::str::FromStr;
 
 use axum::extract::{ConnectInfo, Request};
 use ipnet::IpNet;
@@ -9,14 +9,6 @@ use ipnet::IpNet;
 const FORWARDED_FOR: &str = "x-forwarded-for";
 /// Addresses of a proxy chain that are looked at.
 const MAX_FORWARDED_HOPS: usize = 16;
-
-/// A network as the operator writes it: `10.0.0.0/8`, `fd00::/8`, or one address.
-pub fn network(text: &str) -> Result<IpNet, String> {
-    let one = || IpAddr::from_str(text).map(IpNet::from);
-    IpNet::from_str(text)
-        .or_else(|_| one())
-        .map_err(|_| "must be an address or a network such as 10.0.0.0/8".to_owned())
-}
 
 /// The address of the client that sent `request`.
 pub fn of(request: &Request, trusted_proxies: &[IpNet]) -> Option<IpAddr> {

@@ -185,7 +185,7 @@ impl ConnectionPermit {
     }
 
     /// Completes when another connection needs the place. Called until it has completed.
-    pub async fn asked_to_close(&mut self) {
+    pub async fn close_requested(&mut self) {
         match (&mut self.close).await {
             Ok(permit) => self.closing = Some(permit),
             Err(_) => std::future::pending().await,

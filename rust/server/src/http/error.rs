@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use backend_protocol::{Code, FieldError, Problem, problem};
 
 use super::context;
+use crate::database::batch_loader::ReadEnded;
 
 /// A reply that refuses.
 #[derive(Debug, Clone)]
@@ -68,6 +69,12 @@ impl From<anyhow::Error> for ApiError {
     fn from(error: anyhow::Error) -> Self {
         tracing::error!(error = format!("{error:#}"), "a defect");
         Self::new(Code::Internal, "a defect of the backend; the request id finds it in the log")
+    }
+}
+
+impl From<ReadEnded> for ApiError {
+    fn from(error: ReadEnded) -> Self {
+        anyhow::Error::from(error).into()
     }
 }
 

@@ -1,4 +1,5 @@
-//! Replies with an ETag: serialized once, and not sent again to clients that have them.
+//! Replies with an ETag: serialized once, and not sent again to clients that have them. `tower-http` has no layer for tags of
+//! replies; one around the router would also have to serialize and hash each reply again, which this does once for many requests.
 
 use std::convert::Infallible;
 

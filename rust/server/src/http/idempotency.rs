@@ -5,6 +5,9 @@
 //! lost, and never a credential: it is bound to the request's body, lasts for minutes, and ends as soon as the session is
 //! refreshed or ended, or a credential of the account changes.
 //!
+//! Written here because the record is part of the transaction that makes the account: a middleware in front of the handler could
+//! commit only one of the two.
+//!
 //! Requests that are harmless twice by themselves (a server under its instance id, a device under its id, a ticket) need no
 //! record.
 

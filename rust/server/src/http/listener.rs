@@ -15,8 +15,9 @@ use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::{Builder, Connection};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use super::connection_limit::{ConnectionLimit, ConnectionPermit};
@@ -33,17 +34,15 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// How long a connection may take to end that makes room for another.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Accepts connections until `stop` completes, then finishes the requests in progress.
+/// Accepts connections until `stop` is cancelled, then finishes the requests in progress.
 pub async fn serve(
     listener: TcpListener,
     app: Router,
     limit: ConnectionLimit,
     timeout: Duration,
-    stop: impl Future<Output = ()>,
+    stop: CancellationToken,
 ) {
-    let mut stop = std::pin::pin!(stop);
-    // Each connection has a receiver: when there is none left, all have ended.
-    let (stopping, _) = watch::channel(false);
+    let connections = TaskTracker::new();
     let builder = Arc::new(builder());
     loop {
         let (stream, peer) = tokio::select! {
@@ -56,14 +55,14 @@ pub async fn serve(
                     continue;
                 }
             },
-            () = &mut stop => break,
+            () = stop.cancelled() => break,
         };
         let Some(mut permit) = limit.acquire(peer.ip().to_canonical()) else {
             metrics::counter!("backend_connections_refused_total").increment(1);
             continue;
         };
-        let (builder, app, stopping) = (Arc::clone(&builder), app.clone(), stopping.subscribe());
-        tokio::spawn(async move {
+        let (builder, app, stop) = (Arc::clone(&builder), app.clone(), stop.clone());
+        connections.spawn(async move {
             // Small replies must not wait for the acknowledgement of the one before.
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "a connection without TCP_NODELAY");
@@ -73,19 +72,19 @@ pub async fn serve(
             let service =
                 hyper::service::service_fn(move |request| respond(app.clone(), request, peer, &activity));
             let connection = builder.serve_connection(io, service).into_owned();
-            drive(connection, &mut permit, stopping).await;
+            drive(connection, &mut permit, &stop).await;
         });
     }
     drop(listener);
-    stopping.send_replace(true);
-    stopping.closed().await;
+    connections.close();
+    connections.wait().await;
 }
 
 /// Serves a connection until it ends by itself, or is to be closed and has no request in progress.
 async fn drive<S>(
     connection: Connection<'static, TokioIo<TimeoutStream<TcpStream>>, S, TokioExecutor>,
     permit: &mut ConnectionPermit,
-    mut stopping: watch::Receiver<bool>,
+    stop: &CancellationToken,
 ) where
     S: Service<Request<Incoming>, Response = Response<TrackedBody>, Error = Infallible> + 'static,
     S::Future: Send + 'static,
@@ -108,7 +107,7 @@ async fn drive<S>(
                 }
                 return;
             }
-            () = permit.asked_to_close(), if closing.is_none() => {
+            () = permit.close_requested(), if closing.is_none() => {
                 closing = Some(Instant::now() + CLOSE_TIMEOUT);
                 connection.as_mut().graceful_shutdown();
             }
@@ -118,8 +117,7 @@ async fn drive<S>(
                 }
                 closing = Some(Instant::now() + CLOSE_TIMEOUT);
             }
-            // Err: the sender is gone, which is a stop as well.
-            _ = stopping.wait_for(|stop| *stop), if !ending => {
+            () = stop.cancelled(), if !ending => {
                 ending = true;
                 connection.as_mut().graceful_shutdown();
             }

@@ -12,10 +12,9 @@ use backend_protocol::{Code, routes};
 use super::client_ip::{network_of as network, subscriber};
 use super::context;
 use super::error::{ApiError, ApiResult};
-use crate::auth::admin_keys;
-use crate::auth::server_keys;
 use crate::config::Config;
 use crate::digest::sha256;
+use crate::key_format::{is_admin_key, is_server_key};
 
 /// Most counters at a time: some 15 MB. Beyond it, the counters that are needed least are dropped.
 const MAX_COUNTED: usize = 100_000;
@@ -256,7 +255,7 @@ impl RateLimits {
 fn key_hash_in(request: &Request) -> Option<String> {
     let value = request.headers().get(AUTHORIZATION)?.to_str().ok()?;
     let key = value.strip_prefix("Bearer ")?;
-    (server_keys::is_well_formed(key) || admin_keys::is_well_formed(key)).then(|| sha256(key.as_bytes()))
+    (is_server_key(key) || is_admin_key(key)).then(|| sha256(key.as_bytes()))
 }
 
 /// Wrong passwords from one address: 10, then one a minute.
@@ -282,7 +281,7 @@ const WRONG_EPOCHS_OF: Limit = Limit { every: Duration::from_secs(1), burst: 5_0
 impl RateLimits {
     /// Whether an epoch of a player that no row knows `is_right`. Always false for a line of keys that was wrong too often: then
     /// nobody learns whether it is.
-    pub fn judge_epoch(&self, key_hash: &str, player_id: &str, is_right: impl FnOnce() -> bool) -> bool {
+    pub fn verify_epoch(&self, key_hash: &str, player_id: &str, is_right: impl FnOnce() -> bool) -> bool {
         let counted = |player_id| Counted::WrongEpochsOf { key_hash: key_hash.to_owned(), player_id };
         let limits =
             [(counted(Some(player_id.to_owned())), WRONG_EPOCHS_OF_PLAYER), (counted(None), WRONG_EPOCHS_OF)];

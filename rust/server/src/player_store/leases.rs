@@ -222,7 +222,7 @@ pub async fn epoch_status(
     let subject = Subject::Player(player_id);
     let is_sealed = || {
         let is_right = || state.epochs.is_sealed_for(&subject, key_hash, epoch, tx.now);
-        epochs::may_have_seal(epoch, tx.now) && state.rate_limits.judge_epoch(key_hash, player_id, is_right)
+        epochs::may_have_seal(epoch, tx.now) && state.rate_limits.verify_epoch(key_hash, player_id, is_right)
     };
     Ok(match owner("former_key_hash")? {
         Some(owner) if owner == key_hash => EpochStatus::Former,

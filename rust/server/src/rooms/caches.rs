@@ -8,17 +8,18 @@ use backend_protocol::rooms::Room;
 use super::follow::Followers;
 use super::page_cache::PageCache;
 use crate::database::batch_loader::BatchLoader;
+use crate::http::ApiError;
 use crate::http::etag::EtaggedJson;
 
 /// Loaders and caches of rooms. Requests for the same page, or for single rooms, share a statement.
 #[derive(Default)]
 pub struct RoomCaches {
-    pub page_loader: BatchLoader<String, (), EtaggedJson>,
+    pub page_loader: BatchLoader<String, (), EtaggedJson, ApiError>,
     pub page_cache: PageCache,
     pub followers: Followers,
     /// The most free seats of a room that quick play would take.
-    pub free_seats_loader: BatchLoader<String, (), u32>,
-    pub room_loader: BatchLoader<(), String, Option<Arc<LiveRoom>>>,
+    pub free_seats_loader: BatchLoader<String, (), u32, ApiError>,
+    pub room_loader: BatchLoader<(), String, Option<Arc<LiveRoom>>, ApiError>,
 }
 
 impl RoomCaches {

@@ -18,7 +18,7 @@ use super::live::not_found;
 use crate::database::{Database, Transaction};
 use crate::digest::sha256;
 use crate::http::{ApiError, ApiResult};
-use crate::registration::status_of;
+use crate::rooms::columns::status_of;
 
 /// A server may take a ticket this much later than it expires: the leeway for its clock, and the time until its heartbeat.
 pub const GRACE_MS: i64 = 10_000;

@@ -1,4 +1,4 @@
-//! Staying logged in, and logging out. Of refresh tokens only hashes are stored (RFC 9700 §4.14.2).
+//! Staying logged in, and logging out.
 
 use axum::Json;
 use axum::extract::State;
@@ -9,9 +9,10 @@ use sqlx::Row;
 
 use super::issue;
 use crate::accounts;
+use crate::auth::active_account::require_active;
 use crate::auth::audit::Event;
+use crate::auth::refresh_tokens::{find, is_used, store};
 use crate::auth::revocations;
-use crate::database::Transaction;
 use crate::digest::sha256;
 use crate::http::idempotency;
 use crate::http::{ApiError, ApiResult, JsonBody};
@@ -19,58 +20,6 @@ use crate::state::AppState;
 
 /// Time within which the last used refresh token may be replayed: its reply may have been lost.
 const REPLAY_MS: i64 = 60_000;
-
-fn session_over() -> ApiError {
-    ApiError::new(Code::RefreshTokenInvalid, "the session is over; log in again")
-}
-
-/// A refresh token as it is stored, of a session that is not over.
-struct StoredToken {
-    session_id: String,
-    player_id: String,
-    used_at: Option<i64>,
-}
-
-async fn find(state: &AppState, tx: &mut Transaction, token: &str) -> ApiResult<StoredToken> {
-    let select = "SELECT r.session_id, r.expires_at, r.used_at, s.player_id, s.revoked_at FROM refresh_tokens r \
-                  JOIN sessions s ON s.session_id = r.session_id WHERE r.token_hash = $1";
-    let select = sqlx::AssertSqlSafe(format!("{select}{}", state.database.for_update()));
-    let row = sqlx::query(select).bind(sha256(token.as_bytes())).fetch_optional(&mut *tx.conn).await?;
-    let row = row.ok_or_else(session_over)?;
-    if row.try_get::<Option<i64>, _>("revoked_at")?.is_some() {
-        // A ban has ended it, too; the reply shows the player that logging in again is of no use.
-        accounts::require_active(tx, &row.try_get::<String, _>("player_id")?).await?;
-        return Err(session_over());
-    }
-    if row.try_get::<i64, _>("expires_at")? <= tx.now {
-        return Err(session_over());
-    }
-    Ok(StoredToken {
-        session_id: row.try_get("session_id")?,
-        player_id: row.try_get("player_id")?,
-        used_at: row.try_get("used_at")?,
-    })
-}
-
-/// The session of `token`, if it is one of `player_id` and not over.
-pub async fn session_of(
-    state: &AppState,
-    tx: &mut Transaction,
-    token: &str,
-    player_id: &str,
-) -> ApiResult<String> {
-    let stored = find(state, tx, token).await?;
-    if stored.player_id == player_id { Ok(stored.session_id) } else { Err(session_over()) }
-}
-
-/// Whether `token` is the newest of a session that is not over.
-pub async fn is_unused(state: &AppState, tx: &mut Transaction, token: &str) -> ApiResult<bool> {
-    match find(state, tx, token).await {
-        Ok(stored) => Ok(stored.used_at.is_none()),
-        Err(error) if error.0.code == Code::RefreshTokenInvalid => Ok(false),
-        Err(error) => Err(error),
-    }
-}
 
 /// Exchanges a refresh token for new tokens of its session.
 #[utoipa::path(post, path = "/v1/auth/refresh", operation_id = "auth_refresh", tag = "session", request_body = Refresh,
@@ -108,7 +57,7 @@ pub async fn refresh(State(state): State<AppState>, body: JsonBody<Refresh>) -> 
             ));
         }
     }
-    let account = accounts::require_active(&mut tx, &stored.player_id).await?;
+    let account = require_active(&mut tx, &stored.player_id).await?;
     let session = issue(&state, account, &stored.session_id, successor, tx.now)?;
     tx.commit().await?;
     Ok(Json(session))
@@ -152,26 +101,4 @@ pub async fn logout_everywhere(
     tx.commit().await?;
     Event::new("logout_everywhere").player(&stored.player_id).ok();
     Ok(StatusCode::NO_CONTENT)
-}
-
-async fn is_used(tx: &mut Transaction, refresh_token: &str) -> ApiResult<bool> {
-    let row = sqlx::query("SELECT used_at FROM refresh_tokens WHERE token_hash = $1")
-        .bind(sha256(refresh_token.as_bytes()))
-        .fetch_optional(&mut *tx.conn)
-        .await?;
-    Ok(match row {
-        Some(row) => row.try_get::<Option<i64>, _>("used_at")?.is_some(),
-        None => true,
-    })
-}
-
-pub async fn store(state: &AppState, tx: &mut Transaction, session_id: &str, token: &str) -> ApiResult<()> {
-    let expires_at = tx.now + i64::from(state.config.refresh_token_seconds) * 1000;
-    sqlx::query("INSERT INTO refresh_tokens (token_hash, session_id, expires_at) VALUES ($1, $2, $3)")
-        .bind(sha256(token.as_bytes()))
-        .bind(session_id)
-        .bind(expires_at)
-        .execute(&mut *tx.conn)
-        .await?;
-    Ok(())
 }

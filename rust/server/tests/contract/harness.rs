@@ -1,13 +1,15 @@
 //! A running backend with a database of its own, and a client that says what it expects.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Mutex;
 
 use backend_server::{Config, Running, start};
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
+use sqlx::{AssertSqlSafe, Row};
 use tempfile::TempDir;
+use test_database::TestDatabase;
 use uuid::Uuid;
 
 /// Declares each `async fn name(backend: Backend)` as two tests: `name::sqlite` and `name::postgres`. A second argument
@@ -45,10 +47,27 @@ pub struct Backend {
     config: Config,
     pub http: Client,
     pub key: String,
-    /// Holds the database; gone with the backend.
-    folder: TempDir,
+    /// Gone with the backend.
+    folder: Files,
     /// The epochs that each player's leases, and the world's, were given, in order.
     epochs: Mutex<HashMap<String, Vec<i64>>>,
+}
+
+/// Where a backend has its files.
+enum Files {
+    /// With its database.
+    OfDatabase(TestDatabase),
+    /// In a folder of its own, because the database is another backend's.
+    Beside(TempDir),
+}
+
+impl Files {
+    fn path(&self) -> &Path {
+        match self {
+            Self::OfDatabase(database) => database.folder(),
+            Self::Beside(folder) => folder.path(),
+        }
+    }
 }
 
 /// A reply, read whole.
@@ -88,26 +107,19 @@ impl Backend {
     }
 
     pub async fn on_sqlite_with(change: impl FnOnce(&mut Config)) -> Self {
-        let folder = tempfile::tempdir().expect("folder");
-        let database = folder.path().join("backend.db").display().to_string();
-        Self::begin(database, folder, change).await
+        Self::on(TestDatabase::sqlite().expect("SQLite"), change).await
     }
 
     /// A new database in the server that `TEST_POSTGRES_URL` names.
     pub async fn on_postgres_with(change: impl FnOnce(&mut Config)) -> Self {
-        let admin = std::env::var("TEST_POSTGRES_URL")
-            .expect("TEST_POSTGRES_URL is not set: run `cargo xtask test`, which provides PostgreSQL");
-        let name = format!("test_{}", Uuid::new_v4().simple());
-        let mut connection = PgConnection::connect(&admin).await.expect("PostgreSQL answers");
-        sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}")))
-            .execute(&mut connection)
-            .await
-            .expect("database made");
-        let (base, _) = admin.rsplit_once('/').expect("URL with a database");
-        Self::begin(format!("{base}/{name}"), tempfile::tempdir().expect("folder"), change).await
+        Self::on(TestDatabase::postgres().expect("PostgreSQL"), change).await
     }
 
-    async fn begin(database: String, folder: TempDir, change: impl FnOnce(&mut Config)) -> Self {
+    async fn on(database: TestDatabase, change: impl FnOnce(&mut Config)) -> Self {
+        Self::begin(database.location().to_owned(), Files::OfDatabase(database), change).await
+    }
+
+    async fn begin(database: String, folder: Files, change: impl FnOnce(&mut Config)) -> Self {
         let key_file = folder.path().join("server.key");
         let mut config = Config {
             listen: ([127, 0, 0, 1], 0).into(),
@@ -147,7 +159,7 @@ impl Backend {
     }
 
     /// The folder of its files.
-    pub fn folder(&self) -> &std::path::Path {
+    pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
@@ -165,7 +177,7 @@ impl Backend {
 
     /// A second backend on the same database, with other settings and a key file of its own.
     pub async fn beside(&self, change: impl FnOnce(&mut Config)) -> Self {
-        let folder = tempfile::tempdir().expect("folder");
+        let folder = Files::Beside(tempfile::tempdir().expect("folder"));
         Self::begin(self.config.database.clone(), folder, change).await
     }
 
@@ -255,7 +267,7 @@ impl Backend {
         let copy = self.folder.path().join("copy.db");
         for ending in ["", "-wal"] {
             let of = |path: &str| format!("{path}{ending}");
-            let log = std::path::Path::new(&of(&self.config.database)).exists();
+            let log = Path::new(&of(&self.config.database)).exists();
             if log {
                 std::fs::copy(of(&self.config.database), of(&copy.display().to_string())).expect("copied");
             }
@@ -264,13 +276,13 @@ impl Backend {
     }
 
     /// Stops, puts an older copy of the SQLite file in place of it, and starts again.
-    pub async fn restart_on(self, copy: &std::path::Path) -> Self {
+    pub async fn restart_on(self, copy: &Path) -> Self {
         let Self { running, config, http, key, folder, epochs } = self;
         running.stop().await.expect("stops cleanly");
         for ending in ["", "-wal", "-shm"] {
             let (from, to) = (format!("{}{ending}", copy.display()), format!("{}{ending}", config.database));
             let _absent = std::fs::remove_file(&to);
-            if std::path::Path::new(&from).exists() {
+            if Path::new(&from).exists() {
                 std::fs::copy(from, to).expect("copied");
             }
         }

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
-use uuid::Uuid;
+use test_database::TestDatabase;
 
 const WAIT: Duration = Duration::from_secs(30);
 
@@ -133,13 +133,11 @@ async fn two_replicas(admin: &mut PgConnection, folder: &Path, url: &str, name: 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_is_reached_through_tls() {
-    let url = std::env::var("TEST_POSTGRES_URL")
-        .expect("TEST_POSTGRES_URL is not set: run `cargo xtask test`, which provides PostgreSQL");
-    let mut admin =
-        PgConnection::connect(&format!("{url}?sslmode=disable")).await.expect("PostgreSQL answers");
-    let name = format!("test_{}", Uuid::new_v4().simple());
-    run(&mut admin, format!("CREATE DATABASE {name}")).await;
-    let (base, _) = url.rsplit_once('/').expect("URL with a database");
+    let database = TestDatabase::postgres().expect("PostgreSQL");
+    let (base, name) = database.location().rsplit_once('/').expect("URL with a database");
+    let mut admin = PgConnection::connect(&format!("{}?sslmode=disable", database.location()))
+        .await
+        .expect("PostgreSQL answers");
     let (user, address) = base.rsplit_once('@').expect("a user");
     let (_, port) = address.rsplit_once(':').expect("a port");
     let at = |host: &str, parameters: &str| format!("{user}@{host}:{port}/{name}?{parameters}");
@@ -164,7 +162,7 @@ async fn postgres_is_reached_through_tls() {
     tokio::time::timeout(WAIT, required).await.expect("PostgreSQL speaks TLS");
 
     let full = at("localhost", &format!("sslmode=verify-full&sslrootcert={root}"));
-    two_replicas(&mut admin, folder.path(), &full, &name).await;
+    two_replicas(&mut admin, folder.path(), &full, name).await;
 
     // By its address it is not who its certificate names.
     for (host, parameters, says) in [
@@ -197,5 +195,4 @@ async fn postgres_is_reached_through_tls() {
     }
 
     set_tls(&mut admin, None).await;
-    run(&mut admin, format!("DROP DATABASE {name} WITH (FORCE)")).await;
 }

@@ -271,7 +271,7 @@ on_both_databases! {
         }
         backend.post("/v1/auth/logout-everywhere", "", &json!({"refresh_token": ada["refresh_token"]})).await.expect(204);
         backend.execute_with("UPDATE players SET banned_at = 1 WHERE player_id = $1", &text(&bea["player_id"])).await;
-        server_keys::revoke(&database, &made.key_id).await.expect("revoked");
+        backend_server::revoke_server_key(&database, &made.key_id).await.expect("revoked");
         database.close().await;
         let ends = streams.into_iter().map(|mut stream| async move {
             let end = async { while stream.chunk().await.expect("ends well").is_some() {} };

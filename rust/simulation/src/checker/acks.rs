@@ -13,13 +13,13 @@ impl Checker {
         }
         let mut book = self.book();
         for fact in std::mem::take(&mut state.facts) {
-            book.judge(fact, &self.trace);
+            book.check_fact(fact, &self.trace);
         }
     }
 }
 
 impl Ledger {
-    fn judge(&mut self, fact: Fact, trace: &Trace) {
+    fn check_fact(&mut self, fact: Fact, trace: &Trace) {
         match fact {
             Fact::Received { player_id, key, epoch, sequence, value } => {
                 self.received(&(player_id, key, epoch), sequence, number_of(&value), trace);
@@ -64,7 +64,9 @@ impl Ledger {
                 let process = self.servers.get(&server_id).copied().unwrap_or(0);
                 self.owed.retain(|owed| owed.process() != process);
             }
-            Fact::LetGo { player_id, server_id, epoch } => self.let_go(&player_id, &server_id, epoch, trace),
+            Fact::Released { player_id, server_id, epoch } => {
+                self.released(&player_id, &server_id, epoch, trace);
+            }
         }
     }
 
@@ -122,10 +124,10 @@ impl Ledger {
 
     /// Who lets a player go has brought in everything; who does it for a dead process, or at its own end, everything that was
     /// acknowledged.
-    fn let_go(&mut self, player_id: &str, server_id: &str, epoch: i64, trace: &Trace) {
+    fn released(&mut self, player_id: &str, server_id: &str, epoch: i64, trace: &Trace) {
         let process = self.servers.get(server_id).copied().unwrap_or(0);
         trace.note("let go", process, player_id, &[epoch]);
-        self.let_go.insert((player_id.to_owned(), epoch));
+        self.released.insert((player_id.to_owned(), epoch));
         let dead = self.dead.contains(&process) || self.leaving.contains(&process);
         for (place, known) in self.places.iter().filter(|(place, _)| place.0 == player_id && place.2 == epoch)
         {

@@ -56,12 +56,12 @@ impl Checker {
         player_id: &str,
         key: &str,
         epoch: i64,
-        (generation, number): (u64, usize),
+        (revision, number): (u64, usize),
     ) {
         self.trace.note("saved", process, player_id, &[epoch, i64::try_from(number).unwrap_or(0)]);
         let mut book = self.book();
         // A release that comes very late ends a lease that is there again because the database went back.
-        let is_over = book.let_go.contains(&(player_id.to_owned(), epoch)) && book.restores == 0;
+        let is_over = book.released.contains(&(player_id.to_owned(), epoch)) && book.restores == 0;
         self.trace.check(!is_over, || {
             format!("{player_id}/{key}: save {number} was taken under the lease {epoch}, which was let go")
         });
@@ -72,24 +72,24 @@ impl Checker {
         });
         (known.accepted, known.process) = (number, process);
         let save = &mut book.saves[number];
-        (save.place, save.process, save.generation) = (Some(place), process, generation);
+        (save.place, save.process, save.revision) = (Some(place), process, revision);
     }
 
-    pub fn told(&self, process: usize, disk: &SimulatedDisk, event: &Event) {
+    pub fn reported(&self, process: usize, disk: &SimulatedDisk, event: &Event) {
         match event {
             Event::Journalled(saves) => saves.iter().for_each(|save| self.journalled(process, disk, save)),
-            Event::Saved { player_id, key, generation, epoch, sequence, version } => {
+            Event::Saved { player_id, key, revision, epoch, sequence, version } => {
                 self.trace.note("told saved", process, player_id, &[*epoch, *sequence, *version]);
                 let place = (player_id.clone(), key.clone(), *epoch);
                 let book = self.book();
                 let arrived = book.places.get(&place).is_some_and(|known| known.largest >= *sequence);
                 self.trace.check(arrived, || format!("{place:?} {sequence} is told as saved and is not"));
-                if *generation > 0
+                if *revision > 0
                     && let Some(number) = book.sequences.get(&(place, *sequence))
                 {
-                    let said = book.saves[*number].generation;
-                    self.trace.check(said == *generation, || {
-                        format!("save {number} is change {said} and was told as change {generation}")
+                    let said = book.saves[*number].revision;
+                    self.trace.check(said == *revision, || {
+                        format!("save {number} is change {said} and was told as change {revision}")
                     });
                 }
             }
@@ -123,7 +123,7 @@ impl Checker {
     }
 
     fn journalled(&self, process: usize, disk: &SimulatedDisk, save: &LocalSave) {
-        let LocalSave { player_id, key, generation, epoch, sequence } = save;
+        let LocalSave { player_id, key, revision, epoch, sequence } = save;
         self.trace.note("told journalled", process, player_id, &[*epoch, *sequence]);
         let place = (player_id.clone(), key.clone(), *epoch);
         let recorded = {
@@ -140,13 +140,13 @@ impl Checker {
         let Some(number) = number else {
             return self.trace.fail(|| format!("{place:?} {sequence} is acknowledged and nowhere durable"));
         };
-        let said = book.saves[number].generation;
+        let said = book.saves[number].revision;
         // What was only loaded becomes a change of its own.
         let is_loaded = book.is_loaded_again(&place, number);
-        self.trace.check(said == *generation || is_loaded, || {
-            format!("save {number} is change {said} and was acknowledged as change {generation}")
+        self.trace.check(said == *revision || is_loaded, || {
+            format!("save {number} is change {said} and was acknowledged as change {revision}")
         });
-        if is_loaded && said != *generation {
+        if is_loaded && said != *revision {
             // A backend that has it as another save does not take it.
             return;
         }

@@ -73,7 +73,7 @@ impl Checker {
             let process = held(lease).and_then(|server_id| book.servers.get(&server_id).copied());
             book.holders.insert(player_id.clone(), process.unwrap_or(0));
             let known = (player_id.clone(), lease.epoch);
-            if lease.holder.is_some() && book.let_go.remove(&known) {
+            if lease.holder.is_some() && book.released.remove(&known) {
                 book.revived.insert(known);
             }
         }
@@ -107,7 +107,7 @@ impl Checker {
     }
 
     /// A damage that nobody was told of, though whoever found it lives.
-    pub fn untold(&self) -> Option<u64> {
+    pub fn unreported(&self) -> Option<u64> {
         let book = self.book();
         let mut untold = book.damages.iter().filter(|(_, told)| !**told).map(|(number, _)| *number);
         untold.find(|number| !self.disks.iter().any(|disk| disk.died_with(*number)))
@@ -129,7 +129,7 @@ impl Ledger {
             let Some(epoch) = self.epochs.get(&name.0).copied() else { continue };
             let process = self.holders.get(&name.0).copied().unwrap_or(0);
             let lease = (name.0.clone(), epoch);
-            let is_over = self.let_go.contains(&lease) || self.revived.contains(&lease);
+            let is_over = self.released.contains(&lease) || self.revived.contains(&lease);
             let is_held = !is_over && !self.dead.contains(&process);
             let place = (name.0.clone(), name.1.clone(), epoch);
             let is_own = self.saves[*number].place.as_ref() == Some(&place);

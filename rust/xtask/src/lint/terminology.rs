@@ -9,21 +9,12 @@ use crate::workspace;
 
 /// The words, each with the standard term.
 const WORDS: &str = include_str!("../../terminology.txt");
-/// Folders whose Rust and GDScript files are checked.
-const CONVERTED: [&str; 10] = [
-    "demo",
-    "godot",
-    "rust/client",
-    "rust/extension",
-    "rust/protocol",
-    "rust/server",
-    "rust/simulation",
-    "rust/token",
-    "rust/xtask",
-    "tests",
-];
-/// Folders in them that are not ours, or not of this check: links to the addon, and what Godot imports.
-const SKIPPED: [&str; 2] = ["addons", ".godot"];
+/// Folders whose files are checked.
+const CONVERTED: [&str; 6] = ["addons", "demo", "godot", "rust", "templates", "tests"];
+/// What the names of these files end with.
+const ENDINGS: [&str; 3] = ["rs", "gd", "py"];
+/// Folders in them that are not ours, or not of this check: links to the addon, what Godot imports, what cargo and fuzzers write.
+const SKIPPED: [&str; 4] = ["addons", ".godot", "target", "corpus"];
 /// Its own tests name the words.
 const OWN_TESTS: &str = "rust/xtask/src/lint/terminology/tests.rs";
 
@@ -66,7 +57,8 @@ fn search(root: &Path, folder: &Path, words: &[Word<'_>], findings: &mut Vec<Str
             if !path.file_name().is_some_and(|name| SKIPPED.iter().any(|skipped| name == *skipped)) {
                 search(root, &path, words, findings)?;
             }
-        } else if path.extension().is_some_and(|extension| extension == "rs" || extension == "gd") {
+        } else if path.extension().is_some_and(|extension| ENDINGS.iter().any(|ending| extension == *ending))
+        {
             let text = fs::read_to_string(&path)?;
             let path = path.strip_prefix(root).unwrap_or(&path);
             if path == Path::new(OWN_TESTS) {
@@ -85,12 +77,14 @@ fn search(root: &Path, folder: &Path, words: &[Word<'_>], findings: &mut Vec<Str
     Ok(())
 }
 
-/// Whether `line` has `word` as a word of its own, not as a part of a longer identifier.
+/// Whether `line` has `word` as a word of its own, not as a part of a longer identifier. With `*` at its end, `word` is what an
+/// identifier begins with.
 fn holds(line: &str, word: &str) -> bool {
     let is_part = |character: char| character.is_alphanumeric() || character == '_';
+    let (word, is_beginning) = word.strip_suffix('*').map_or((word, false), |beginning| (beginning, true));
     line.match_indices(word).any(|(at, _)| {
         let after = &line[at + word.len()..];
-        !line[..at].ends_with(is_part) && !after.starts_with(is_part)
+        !line[..at].ends_with(is_part) && (is_beginning || !after.starts_with(is_part))
     })
 }
 

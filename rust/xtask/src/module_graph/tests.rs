@@ -84,6 +84,18 @@ fn an_allowed_edge_has_to_be_there_and_allows_nothing_else() {
 }
 
 #[test]
+fn a_composition_root_knows_every_part_and_the_parts_still_make_no_circle() {
+    let root = ("", "mod frog; mod lily; mod state;");
+    let state = ("state", "use crate::{frog::Frog, lily::Leaf};");
+    let frog = ("frog", "use crate::state::State; use crate::lily::Leaf;");
+    let allowed = parse("pond\tstate\t*\ta reason\n").expect("a list");
+    let crates = crate_of(&[root, state, frog, ("lily", "use crate::state::State;")]);
+    assert_eq!(findings(&crates, &allowed), [""; 0]);
+    let crates = crate_of(&[root, state, frog, ("lily", "use crate::state::State; use crate::frog::Frog;")]);
+    assert_eq!(findings(&crates, &allowed), ["pond: a circle: frog -> lily -> frog"]);
+}
+
+#[test]
 fn the_page_shows_each_folder() {
     let files = [
         ("", "mod frog; mod lily;"),

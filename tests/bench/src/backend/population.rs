@@ -1,11 +1,11 @@
 //! Who is in the database before anything is measured: put there by SQL, since a million logins would take hours.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use aws_lc_rs::digest;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Row};
 
 /// Added to numbers, so that ids are equally long.
-const BASE: usize = 10_000_000;
+const FIRST_NUMBER: usize = 10_000_000;
 /// Rows a statement puts in: one for all would keep the database from anything else.
 const AT_ONCE: usize = 100_000;
 
@@ -22,12 +22,12 @@ pub struct Population {
 
 /// The id of a server, counted from 0.
 pub fn server_id(number: usize) -> String {
-    format!("server-{}", BASE + number)
+    format!("server-{}", FIRST_NUMBER + number)
 }
 
 /// The id of a player, counted from 0.
 pub fn player_id(number: usize) -> String {
-    format!("player-{}", BASE + number)
+    format!("player-{}", FIRST_NUMBER + number)
 }
 
 /// A document of about `bytes`, in which `@` stands for a number.
@@ -50,7 +50,7 @@ pub async fn grow(url: &str, key: &str, from: Population, to: Population) -> Res
             "INSERT INTO servers (server_id, key_hash, instance_id, name, address, port, map, mode, region, version, tags, \
              players, max_players, status, heartbeat_sequence, created_at, lease_until) \
              WITH RECURSIVE n(i) AS (SELECT {first} UNION ALL SELECT i + 1 FROM n WHERE i < {last}) \
-             SELECT 'server-' || (i + {BASE}), $1, 'instance-' || i, 'Pond ' || ((i * 7919) % 1000003), '203.0.113.7', \
+             SELECT 'server-' || (i + {FIRST_NUMBER}), $1, 'instance-' || i, 'Pond ' || ((i * 7919) % 1000003), '203.0.113.7', \
              7777, 'map-' || (i % 20), 'mode-' || (i % 4), 'region-' || (i % 8), '1.0.0', ',ranked,', i % 16, 16, \
              'ready', 0, 1700000000000 + i, 4102444800000 FROM n"
         );
@@ -65,18 +65,18 @@ pub async fn grow(url: &str, key: &str, from: Population, to: Population) -> Res
         for sql in [
             format!(
                 "INSERT INTO players (player_id, display_name, created_at) {numbers} \
-                 SELECT 'player-' || (i + {BASE}), 'Guest', 1700000000000 FROM n"
+                 SELECT 'player-' || (i + {FIRST_NUMBER}), 'Guest', 1700000000000 FROM n"
             ),
             format!(
                 "INSERT INTO player_leases (player_id, server_id, epoch, lease_until) {numbers} \
-                 SELECT 'player-' || (i + {BASE}), NULL, 1, 0 FROM n"
+                 SELECT 'player-' || (i + {FIRST_NUMBER}), NULL, 1, 0 FROM n"
             ),
         ] {
             sqlx::query(AssertSqlSafe(sql)).execute(&mut *work).await?;
         }
         let sql = format!(
             "INSERT INTO documents (player_id, document_key, version, value, epoch, sequence, updated_at) {numbers} \
-             SELECT 'player-' || (i + {BASE}), 'progress', 1, $1, 1, 0, 1700000000000 FROM n"
+             SELECT 'player-' || (i + {FIRST_NUMBER}), 'progress', 1, $1, 1, 0, 1700000000000 FROM n"
         );
         sqlx::query(AssertSqlSafe(sql))
             .bind(document(to.document).replace('@', "1"))
@@ -105,17 +105,6 @@ pub async fn hold(url: &str, server_id: &str, first: usize, count: usize) -> Res
     .execute(&mut connection)
     .await?;
     Ok(connection.close().await?)
-}
-
-/// A new database beside the one at `admin`.
-pub async fn new_postgres(admin: &str, name: &str) -> Result<String> {
-    let mut connection = AnyConnection::connect(admin).await.context("PostgreSQL does not answer")?;
-    sqlx::query(AssertSqlSafe(format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")))
-        .execute(&mut connection)
-        .await?;
-    sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut connection).await?;
-    let (base, _) = admin.rsplit_once('/').context("a URL with a database")?;
-    Ok(format!("{base}/{name}"))
 }
 
 /// The processes by which PostgreSQL serves the database's other connections.

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use test_database::TestDatabase;
 use test_harness::backend::Backend;
 use test_harness::programs;
 use tokio::runtime::Runtime;
@@ -32,6 +33,8 @@ impl Base {
 pub struct Subject {
     pub base: Base,
     pub backend: Backend,
+    /// Dropped after the backend.
+    _on_server: Option<TestDatabase>,
     pub key: String,
     /// The database's URL.
     pub database: String,
@@ -39,21 +42,18 @@ pub struct Subject {
 }
 
 impl Subject {
-    pub fn start(runtime: &Runtime, base: Base, name: &str) -> Result<Self> {
-        Self::start_program(&programs::backend_server()?, runtime, base, name)
+    pub fn start(base: Base, name: &str) -> Result<Self> {
+        Self::start_program(&programs::backend_server()?, base, name)
     }
 
     /// With this build of the backend.
-    pub fn start_program(program: &Path, runtime: &Runtime, base: Base, name: &str) -> Result<Self> {
-        let location = match base {
+    pub fn start_program(program: &Path, base: Base, name: &str) -> Result<Self> {
+        // The backend has a file of SQLite's in its own folder.
+        let on_server = match base {
             Base::Sqlite => None,
-            Base::Postgres => {
-                let admin = std::env::var("TEST_POSTGRES_URL").context(
-                    "TEST_POSTGRES_URL is not set: run `cargo xtask bench`, which provides PostgreSQL",
-                )?;
-                Some(runtime.block_on(population::new_postgres(&admin, name))?)
-            }
+            Base::Postgres => Some(TestDatabase::postgres_named(name)?),
         };
+        let location = on_server.as_ref().map(|database| database.location().to_owned());
         // Of a machine with two cores there would be two workers. Servers that were put in are to live on.
         let backend = Backend::start_program(
             program,
@@ -66,7 +66,7 @@ impl Subject {
         let database =
             location.unwrap_or_else(|| format!("sqlite://{}", backend.folder().join("backend.db").display()));
         let population = Population { servers: 0, players: 0, document: 0 };
-        Ok(Self { base, backend, key, database, population })
+        Ok(Self { base, backend, _on_server: on_server, key, database, population })
     }
 
     /// The backend, and those of PostgreSQL's processes that work for it.

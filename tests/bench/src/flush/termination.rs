@@ -20,7 +20,7 @@ const LOST: &str = "documents_lost";
 /// What the scene says once all players are loaded.
 const READY: &str = "READY";
 /// Time between two looks whether the process has ended.
-const LOOK: Duration = Duration::from_millis(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Ends one server.
 pub fn measure(
@@ -43,7 +43,7 @@ pub fn measure(
         if begin.elapsed() > WAIT_TIMEOUT {
             bail!("the server does not end\n{}", process.log().tail());
         }
-        thread::sleep(LOOK);
+        thread::sleep(POLL_INTERVAL);
     }
     let gone = begin.elapsed();
     process.wait_for_exit(0)?;

@@ -90,8 +90,8 @@ pub fn measure(
     let back = Instant::now();
     let end = back + WAIT_TIMEOUT;
     runtime.block_on(async {
-        while game.store.dirty_count() > 0 {
-            ensure!(Instant::now() < end, "{} documents are not at the backend", game.store.dirty_count());
+        while game.store.pending_count() > 0 {
+            ensure!(Instant::now() < end, "{} documents are not at the backend", game.store.pending_count());
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         // The journal gives its space back once it has been quiet.

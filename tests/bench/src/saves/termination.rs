@@ -193,8 +193,8 @@ fn end(
 async fn deliver(place: &Place, journal: &Path) -> Result<Duration> {
     let begin = Instant::now();
     let (game, _events) = Game::start(place, journal, NEVER).await?;
-    while game.store.is_recovering() || game.store.dirty_count() > 0 {
-        ensure!(begin.elapsed() < WAIT_TIMEOUT, "{} documents are not delivered", game.store.dirty_count());
+    while game.store.is_recovering() || game.store.pending_count() > 0 {
+        ensure!(begin.elapsed() < WAIT_TIMEOUT, "{} documents are not delivered", game.store.pending_count());
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let took = begin.elapsed();

@@ -49,18 +49,18 @@ impl Book {
             Event::Journalled(saves) => {
                 let mut pages = self.open();
                 for save in saves {
-                    let ops = covered(&mut pages.local, &save.player_id, &save.key, save.generation);
+                    let ops = covered(&mut pages.local, &save.player_id, &save.key, save.revision);
                     say(&json!({
                         "event": "journalled", "player": save.player_id, "key": save.key, "ops": ops,
-                        "generation": save.generation, "epoch": save.epoch, "sequence": save.sequence,
+                        "generation": save.revision, "epoch": save.epoch, "sequence": save.sequence,
                     }));
                 }
             }
-            Event::Saved { player_id, key, version, generation, epoch, sequence } => {
+            Event::Saved { player_id, key, version, revision, epoch, sequence } => {
                 let mut pages = self.open();
-                let ops = covered(&mut pages.remote, player_id, key, *generation);
+                let ops = covered(&mut pages.remote, player_id, key, *revision);
                 say(&json!({
-                    "event": "saved", "player": player_id, "key": key, "ops": ops, "generation": generation,
+                    "event": "saved", "player": player_id, "key": key, "ops": ops, "generation": revision,
                     "epoch": epoch, "sequence": sequence, "version": version,
                 }));
             }
@@ -97,9 +97,9 @@ impl Pages {
     }
 
     /// `op` is this change of the document.
-    pub fn enter(&mut self, player_id: &str, key: &str, generation: u64, op: i64) {
+    pub fn enter(&mut self, player_id: &str, key: &str, revision: u64, op: i64) {
         for side in [&mut self.local, &mut self.remote] {
-            side.entry((player_id.to_owned(), key.to_owned())).or_default().push((generation, op));
+            side.entry((player_id.to_owned(), key.to_owned())).or_default().push((revision, op));
         }
     }
 
@@ -112,15 +112,15 @@ impl Pages {
     }
 }
 
-/// Takes out the operations that an acknowledgement of `generation` covers.
+/// Takes out the operations that an acknowledgement of `revision` covers.
 fn covered(
     side: &mut HashMap<(String, String), Vec<(u64, i64)>>,
     player_id: &str,
     key: &str,
-    generation: u64,
+    revision: u64,
 ) -> Vec<i64> {
     let Some(changes) = side.get_mut(&(player_id.to_owned(), key.to_owned())) else { return Vec::new() };
-    let ops = changes.iter().filter(|(change, _)| *change <= generation).map(|(_, op)| *op).collect();
-    changes.retain(|(change, _)| *change > generation);
+    let ops = changes.iter().filter(|(change, _)| *change <= revision).map(|(_, op)| *op).collect();
+    changes.retain(|(change, _)| *change > revision);
     ops
 }

@@ -232,10 +232,10 @@ impl Game {
             self.store.save(player, key, content)
         };
         match saved {
-            Ok(generation) => {
-                pages.enter(player, key, generation, op);
+            Ok(revision) => {
+                pages.enter(player, key, revision, op);
                 say(&json!({
-                    "event": "accepted", "player": player, "key": key, "op": op, "generation": generation,
+                    "event": "accepted", "player": player, "key": key, "op": op, "generation": revision,
                 }));
             }
             Err(error) => {
@@ -262,8 +262,8 @@ impl Game {
                 let op = pages.own_op();
                 say(&json!({ "event": "attempted", "player": player, "key": key, "op": op, "from": from }));
                 let merged = self.store.merge(&conflict, Resolution::Value(content(op, &from, 0)));
-                if let Ok(Some(generation)) = merged {
-                    pages.enter(player, key, generation, op);
+                if let Ok(Some(revision)) = merged {
+                    pages.enter(player, key, revision, op);
                 }
                 merged
             } else {

@@ -297,7 +297,7 @@ async fn a_file_of_a_later_format_is_left_alone() {
 #[tokio::test]
 async fn damage_yields_nothing_that_was_not_written() {
     let sources = [killed(30, false).await, killed(30, true).await];
-    let mut dice = Rng::new(13);
+    let mut rng = Rng::new(13);
     for round in 0..300 {
         let from = &sources[round % 2];
         let folder = passing_folder();
@@ -305,17 +305,17 @@ async fn damage_yields_nothing_that_was_not_written() {
         for name in ["journal-0.db", "journal-0.db-wal", "journal-0.db-count"] {
             let sound = fs::read(from.path().join(name)).expect("a file");
             let mut bytes = sound.clone();
-            if dice.chance(700) {
-                for _ in 0..=dice.below(4) {
-                    let at = usize::try_from(dice.below(bytes.len().max(1) as u64)).expect("small");
+            if rng.chance(700) {
+                for _ in 0..=rng.below(4) {
+                    let at = usize::try_from(rng.below(bytes.len().max(1) as u64)).expect("small");
                     if let Some(byte) = bytes.get_mut(at) {
-                        *byte ^= 1 << dice.below(8);
+                        *byte ^= 1 << rng.below(8);
                         flips += 1;
                     }
                 }
             }
-            if dice.chance(200) {
-                bytes.truncate(usize::try_from(dice.below(bytes.len() as u64 + 1)).expect("small"));
+            if rng.chance(200) {
+                bytes.truncate(usize::try_from(rng.below(bytes.len() as u64 + 1)).expect("small"));
                 cut = true;
             }
             counted &= name != "journal-0.db-count" || bytes == sound;

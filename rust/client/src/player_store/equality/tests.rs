@@ -99,7 +99,7 @@ proptest! {
         let stored = serde_json::to_string(&received.items[0].value)?;
         let loaded: Map<String, Value> = serde_json::from_str(&stored)?;
         prop_assert!(is_identical(&loaded, &document));
-        prop_assert!(loaded.says(&document));
+        prop_assert!(loaded.is_same_as(&document));
     }
 
     /// As strict as the texts are, but for the order of members.

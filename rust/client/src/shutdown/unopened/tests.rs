@@ -1,8 +1,11 @@
 //! What is counted where nothing was opened.
 
+use std::path::Path;
+
 use super::*;
 use crate::journal::{Changes, JournalFolder, Record};
 use crate::player_store::RawJson;
+use crate::world_store::UnopenedWorld;
 
 const LONG: Duration = Duration::from_secs(60);
 

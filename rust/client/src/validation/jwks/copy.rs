@@ -10,13 +10,13 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
-use super::USABLE;
+use super::MAX_STALE_TIME;
 use crate::platform::secret::ServerKey;
 
 /// Largest copy looked at, in bytes: a key set in base64, and names.
 const MAX_COPY: usize = 256 * 1024;
 /// How far ahead of this machine's clock a copy may be dated, for clocks that were set back a little.
-const AHEAD: u64 = 300;
+const MAX_AHEAD: u64 = 300;
 
 /// What is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,7 +97,7 @@ impl Mac {
             return Err(CacheError::OtherIssuer);
         }
         let age = Duration::from_secs(now.saturating_sub(content.fetched_at));
-        if age >= USABLE || content.fetched_at > now.saturating_add(AHEAD) {
+        if age >= MAX_STALE_TIME || content.fetched_at > now.saturating_add(MAX_AHEAD) {
             return Err(CacheError::TooOld);
         }
         let document = URL_SAFE_NO_PAD.decode(&content.document).map_err(|_| CacheError::Damaged)?;

@@ -4,8 +4,8 @@ use backend_client::error::ClientError;
 use backend_client::protocol::registration::RevocationReason;
 use backend_client::protocol::validation::TokenKind;
 use backend_client::protocol::{Code, Problem};
+use backend_client::registration::revocations::Revocations;
 use backend_client::validation::Player;
-use backend_client::validation::revocations::Revocations;
 use godot::prelude::*;
 
 use super::{BackendPeerAuth, REFUSAL_DELAY, api_of, node};

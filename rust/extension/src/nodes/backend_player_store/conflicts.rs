@@ -17,8 +17,7 @@ use crate::runtime::main_thread_queue;
 use crate::runtime::worker_threads;
 use crate::variant_json;
 
-/// The values of [`BackendPlayerStore::conflict_resolution`]. gdext registers no enums yet, so scripts use the class's
-/// constants.
+/// The values of [`BackendPlayerStore::conflict_resolution`], for the Inspector.
 #[derive(GodotConvert, Var, Export, Debug, Default, Clone, Copy, PartialEq, Eq)]
 #[godot(via = i64)]
 pub enum ConflictResolution {

@@ -12,7 +12,7 @@ use super::BackendPlayerStore;
 use super::journal_source::JournalLocation;
 use super::store_handle::Connected;
 use crate::nodes::backend_player_store::backlog_monitors;
-use crate::shutdown::background_tasks;
+use crate::runtime::background_tasks;
 use crate::shutdown::registry;
 
 /// Time a freed store goes on sending.
@@ -51,12 +51,12 @@ pub(super) async fn release_freed(node: InstanceId, store: PlayerStore, journal:
 
 /// What of it a shutdown has to count from here on.
 fn left(store: &PlayerStore, journal: &JournalLocation) -> Option<(PathBuf, Arc<dyn Store>)> {
-    let is_settled = store.dirty_count() == 0 && store.knows_what_was_left();
+    let is_settled = store.pending_count() == 0 && store.knows_what_was_left();
     (!is_settled).then(|| journal.unopened())
 }
 
 pub(super) fn has_unsaved(store: &PlayerStore) -> bool {
-    store.player_count() > 0 || store.dirty_count() > 0
+    store.player_count() > 0 || store.pending_count() > 0
 }
 
 /// Any thread. What a freed node could not do any more.

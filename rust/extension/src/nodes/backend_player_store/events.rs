@@ -94,7 +94,7 @@ fn announce(id: InstanceId, event: Event) {
 fn saved_locally(node: &Gd<BackendPlayerStore>, saves: &[LocalSave]) {
     if node.has_connections("saved_locally") {
         for save in saves {
-            let change = i64::try_from(save.generation).unwrap_or(i64::MAX);
+            let change = i64::try_from(save.revision).unwrap_or(i64::MAX);
             node.signals().saved_locally().emit(&save.player_id, &save.key, change);
         }
     }

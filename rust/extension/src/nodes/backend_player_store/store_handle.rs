@@ -14,8 +14,8 @@ use crate::nodes::backend_player_store::backlog_monitors;
 use crate::results::backend_error::not_configured;
 use crate::results::backend_flush_result::BackendFlushResult;
 use crate::results::backend_request::BackendRequest;
+use crate::runtime::background_tasks;
 use crate::runtime::worker_threads;
-use crate::shutdown::background_tasks;
 use crate::shutdown::registry;
 
 pub(super) struct Connected {

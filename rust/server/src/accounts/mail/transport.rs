@@ -14,7 +14,7 @@ use tokio::io::AsyncWriteExt;
 use uuid::Uuid;
 
 use super::Mail;
-use super::target::MailTarget;
+use crate::config::mail_target::MailTarget;
 use crate::config::{Config, InvalidSetting};
 use crate::private_files;
 

@@ -10,7 +10,6 @@ use crate::auth::audit::Event;
 use crate::config::Config;
 use crate::database::{Database, Transaction, rfc3339};
 use crate::digest::sha256;
-use crate::rooms::changes;
 
 /// What a new key is for.
 #[derive(Debug, Clone)]
@@ -213,31 +212,17 @@ pub async fn rotate(database: &Database, key_id: &str, grace_seconds: u32) -> an
     Ok(made)
 }
 
-/// Revokes a key immediately. When no other key of its line is left, its servers leave the room list as well. False: no such key.
-pub async fn revoke(database: &Database, key_id: &str) -> sqlx::Result<bool> {
-    let mut tx = database.begin().await?;
+/// Revokes a key in `tx`. Returns the owner that all keys of its line have; `None`: there is no such key.
+pub(crate) async fn mark_revoked(tx: &mut Transaction, key_id: &str) -> sqlx::Result<Option<String>> {
     let row = sqlx::query("SELECT owner FROM server_keys WHERE key_id = $1")
         .bind(key_id)
         .fetch_optional(&mut *tx.conn)
         .await?;
-    let Some(row) = row else { return Ok(false) };
-    let owner: String = row.try_get("owner")?;
+    let Some(row) = row else { return Ok(None) };
     sqlx::query("UPDATE server_keys SET revoked_at = $1 WHERE key_id = $2 AND revoked_at IS NULL")
         .bind(tx.now)
         .bind(key_id)
         .execute(&mut *tx.conn)
         .await?;
-    let rows = sqlx::query(
-        "UPDATE servers SET lease_until = 0 WHERE key_hash = $1 AND NOT EXISTS (SELECT 1 FROM server_keys k \
-         WHERE k.owner = $1 AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > $2)) RETURNING server_id",
-    )
-    .bind(&owner)
-    .bind(tx.now)
-    .fetch_all(&mut *tx.conn)
-    .await?;
-    let ended = rows.iter().map(|row| row.try_get("server_id")).collect::<sqlx::Result<Vec<String>>>()?;
-    changes::record(database, &mut tx, &ended).await?;
-    tx.commit().await?;
-    Event::new("server_key_revoked").key(key_id).ok();
-    Ok(true)
+    row.try_get("owner").map(Some)
 }

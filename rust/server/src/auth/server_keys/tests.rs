@@ -3,12 +3,12 @@ use super::*;
 #[test]
 fn a_mistyped_key_is_found_by_its_checksum() {
     let key = generate("live").expect("key");
-    assert!(is_well_formed(&key));
+    assert!(is_server_key(&key));
     let mut wrong = key.clone().into_bytes();
     wrong[12] = if wrong[12] == b'a' { b'b' } else { b'a' };
-    assert!(!is_well_formed(&String::from_utf8(wrong).expect("ascii")));
-    assert!(!is_well_formed("gsk_"));
-    assert!(!is_well_formed(&key[..key.len() - 1]));
+    assert!(!is_server_key(&String::from_utf8(wrong).expect("ascii")));
+    assert!(!is_server_key("gsk_"));
+    assert!(!is_server_key(&key[..key.len() - 1]));
 }
 
 #[test]

@@ -4,9 +4,18 @@ use tokio::sync::Semaphore;
 
 use super::*;
 
+#[derive(Debug, Clone)]
+struct Failed;
+
+impl From<ReadEnded> for Failed {
+    fn from(_: ReadEnded) -> Self {
+        Self
+    }
+}
+
 #[tokio::test]
 async fn what_is_asked_while_a_read_runs_is_answered_by_the_next_one() {
-    let loader: Arc<BatchLoader<(), usize, (usize, usize)>> = Arc::default();
+    let loader: Arc<BatchLoader<(), usize, (usize, usize), Failed>> = Arc::default();
     let (reads, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
     let ask = |question| {
         let (loader, reads, gate) = (Arc::clone(&loader), Arc::clone(&reads), Arc::clone(&gate));
@@ -41,7 +50,7 @@ async fn what_is_asked_while_a_read_runs_is_answered_by_the_next_one() {
 
 #[tokio::test]
 async fn a_read_that_panics_leaves_nobody_waiting() {
-    let loader: BatchLoader<(), (), ()> = BatchLoader::default();
+    let loader: BatchLoader<(), (), (), Failed> = BatchLoader::default();
     let panics = |(), _: Vec<()>| async { panic!("on purpose") };
     assert!(loader.load((), (), panics).await.is_err());
     loader.load((), (), |(), _| async { Ok(vec![()]) }).await.expect("works again");

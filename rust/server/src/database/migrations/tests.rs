@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use sqlx::migrate::Migrator;
 use sqlx::{AnyConnection, Connection, Row};
+use test_database::TestDatabase;
 
 use super::MIGRATIONS;
-use crate::database::test_database::TestDatabase;
 use crate::database::{Database, location};
 
 /// The beginnings of the migrations' checksums. Databases remember them, and are refused when one differs: what has been
@@ -64,7 +64,7 @@ fn migrations_stay_as_they_were_released() {
 
 async fn of_an_earlier_build_opens(at: TestDatabase) {
     sqlx::any::install_default_drivers();
-    let url = location::url(&at.location);
+    let url = location::url(at.location());
     let mut earlier = AnyConnection::connect(&url).await.expect("connects");
     let first = MIGRATIONS.iter().filter(|one| one.version <= EARLIER).cloned().collect();
     Migrator::with_migrations(first).run(&mut earlier).await.expect("migrates");
@@ -82,7 +82,7 @@ async fn of_an_earlier_build_opens(at: TestDatabase) {
     earlier.close().await.expect("closes");
     // Twice: what is done only once must not be in the way of the next start.
     for _ in 0..2 {
-        let database = Database::open(&at.location).await.expect("opens");
+        let database = Database::open(at.location()).await.expect("opens");
         let row = sqlx::query(
             "SELECT d.value, d.version, l.epoch, p.player_count FROM documents d \
              JOIN player_leases l ON l.player_id = d.player_id JOIN server_players p ON p.listed_id = l.server_id",
@@ -94,15 +94,14 @@ async fn of_an_earlier_build_opens(at: TestDatabase) {
         assert_eq!(numbers, [3, 1, 7]);
         database.close().await;
     }
-    at.drop().await;
 }
 
 #[tokio::test]
 async fn a_sqlite_database_of_an_earlier_build_opens() {
-    of_an_earlier_build_opens(TestDatabase::sqlite()).await;
+    of_an_earlier_build_opens(TestDatabase::sqlite().expect("SQLite")).await;
 }
 
 #[tokio::test]
 async fn a_postgres_database_of_an_earlier_build_opens() {
-    of_an_earlier_build_opens(TestDatabase::postgres().await).await;
+    of_an_earlier_build_opens(TestDatabase::postgres().expect("PostgreSQL")).await;
 }

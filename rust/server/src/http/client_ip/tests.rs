@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::parsers::network;
 
 fn seen(peer: &str, lines: &[&str], proxies: &[&str]) -> String {
     let proxies: Vec<IpNet> = proxies.iter().map(|text| network(text).expect("network")).collect();

@@ -1,13 +1,13 @@
 //! No change is missed, in whatever order transactions commit.
 
 use sqlx::{AssertSqlSafe, Row};
+use test_database::TestDatabase;
 
 use super::{next_change, position, record, remove_old};
 use crate::database::Database;
-use crate::database::test_database::TestDatabase;
 
 async fn opened(at: &TestDatabase) -> Database {
-    let database = Database::open(&at.location).await.expect("opens");
+    let database = Database::open(at.location()).await.expect("opens");
     for id in ["first", "second"] {
         let sql = format!(
             "INSERT INTO servers (server_id, key_hash, instance_id, name, address, port, map, mode, region, version, tags, \
@@ -32,7 +32,7 @@ async fn changed(database: &Database, position: i64) -> Vec<String> {
 /// The transaction that began first commits last: a reader in between must still get its change afterwards.
 #[tokio::test]
 async fn a_transaction_that_commits_late_is_not_missed_on_postgres() {
-    let at = TestDatabase::postgres().await;
+    let at = TestDatabase::postgres().expect("PostgreSQL");
     let database = opened(&at).await;
     let mut early = database.begin().await.expect("begun");
     record(&database, &mut early, &["first".into()]).await.expect("recorded");
@@ -49,7 +49,6 @@ async fn a_transaction_that_commits_late_is_not_missed_on_postgres() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     database.close().await;
-    at.drop().await;
 }
 
 async fn numbers_go_on_after_old_rows_are_removed(at: TestDatabase) {
@@ -79,15 +78,14 @@ async fn numbers_go_on_after_old_rows_are_removed(at: TestDatabase) {
     assert!(next >= before);
     drop(tx);
     database.close().await;
-    at.drop().await;
 }
 
 #[tokio::test]
 async fn numbers_go_on_after_old_rows_are_removed_on_sqlite() {
-    numbers_go_on_after_old_rows_are_removed(TestDatabase::sqlite()).await;
+    numbers_go_on_after_old_rows_are_removed(TestDatabase::sqlite().expect("SQLite")).await;
 }
 
 #[tokio::test]
 async fn numbers_go_on_after_old_rows_are_removed_on_postgres() {
-    numbers_go_on_after_old_rows_are_removed(TestDatabase::postgres().await).await;
+    numbers_go_on_after_old_rows_are_removed(TestDatabase::postgres().expect("PostgreSQL")).await;
 }

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use super::event_text::{EventName, Events};
 use super::indexed_room::IndexedRoom;
 use crate::http::ApiResult;
-use crate::registration::folded;
+use crate::rooms::columns::folded;
 
 /// Events that wait for a follower. One that is further behind is cut off, and comes back with the id of its last event.
 const MAX_WAITING: usize = 64;

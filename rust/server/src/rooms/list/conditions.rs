@@ -9,7 +9,7 @@ use backend_protocol::rooms::{RoomQuery, RoomSort};
 use super::cursor::Cursor;
 use crate::database::Database;
 use crate::http::ApiResult;
-use crate::registration::folded;
+use crate::rooms::columns::folded;
 use crate::rooms::growing_statement::{Bind, Conditions};
 use crate::rooms::{attributes, columns, live_rooms, of_scope, seats};
 

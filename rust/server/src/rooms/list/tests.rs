@@ -2,10 +2,10 @@
 
 use backend_protocol::rooms::{RoomQuery, RoomSort};
 use sqlx::{AssertSqlSafe, Row};
+use test_database::TestDatabase;
 
 use super::conditions::statement;
 use crate::database::Database;
-use crate::database::test_database::TestDatabase;
 use crate::rooms::growing_statement::Bind;
 
 /// The index of each order.
@@ -94,7 +94,7 @@ fn queries() -> Vec<(&'static str, RoomQuery)> {
 
 /// Filters that most rooms pass are looked at on the way along the index of the order: no order sorts, none reads all rooms.
 async fn orders_are_read_from_an_index(at: TestDatabase) {
-    let database = Database::open(&at.location).await.expect("opens");
+    let database = Database::open(at.location()).await.expect("opens");
     fill(&database).await;
     for (filter, query) in queries() {
         for (sort, index) in ORDERS {
@@ -109,12 +109,11 @@ async fn orders_are_read_from_an_index(at: TestDatabase) {
         }
     }
     database.close().await;
-    at.drop().await;
 }
 
 /// Exact labels have an index of their own in the order by name: rare ones cost as little as common ones.
 async fn exact_labels_are_read_from_their_index(at: TestDatabase) {
-    let database = Database::open(&at.location).await.expect("opens");
+    let database = Database::open(at.location()).await.expect("opens");
     fill(&database).await;
     let query = RoomQuery { map: Some("rare".into()), ..RoomQuery::default() };
     let by_map = plan(&database, &query).await;
@@ -132,25 +131,24 @@ async fn exact_labels_are_read_from_their_index(at: TestDatabase) {
         assert!(plan(&database, &other).await.contains("servers_created"));
     }
     database.close().await;
-    at.drop().await;
 }
 
 #[tokio::test]
 async fn orders_are_read_from_an_index_on_sqlite() {
-    orders_are_read_from_an_index(TestDatabase::sqlite()).await;
+    orders_are_read_from_an_index(TestDatabase::sqlite().expect("SQLite")).await;
 }
 
 #[tokio::test]
 async fn orders_are_read_from_an_index_on_postgres() {
-    orders_are_read_from_an_index(TestDatabase::postgres().await).await;
+    orders_are_read_from_an_index(TestDatabase::postgres().expect("PostgreSQL")).await;
 }
 
 #[tokio::test]
 async fn exact_labels_are_read_from_their_index_on_sqlite() {
-    exact_labels_are_read_from_their_index(TestDatabase::sqlite()).await;
+    exact_labels_are_read_from_their_index(TestDatabase::sqlite().expect("SQLite")).await;
 }
 
 #[tokio::test]
 async fn exact_labels_are_read_from_their_index_on_postgres() {
-    exact_labels_are_read_from_their_index(TestDatabase::postgres().await).await;
+    exact_labels_are_read_from_their_index(TestDatabase::postgres().expect("PostgreSQL")).await;
 }
