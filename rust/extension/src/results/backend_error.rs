@@ -84,8 +84,8 @@ pub struct BackendError {
     /// Id of the request in the backend's log. Empty if the request did not reach the backend.
     #[var(get = get_request_id, no_set)]
     request_id: PhantomVar<GString>,
-    /// Where the guide explains [member code], with its cause and what to do: a place on the page [code]docs/errors.md[/code] in the
-    /// folder of the addon, or in the guide at [code]backend_client/documentation/base_url[/code] of the project settings.
+    /// Where the guide explains [member code], with its cause and what to do: a place on the page
+    /// [code]addons/backend_client/docs/errors.md[/code], or in the guide at [code]backend_client/documentation/base_url[/code] of the project settings.
     /// [method OS.shell_open] opens it.
     #[var(get = get_doc_url, no_set)]
     doc_url: PhantomVar<GString>,
