@@ -11,3 +11,4 @@ pub mod backend_shutdown;
 pub mod backend_token_validator;
 pub mod backend_world_store;
 mod calls;
+mod configuration_warnings;
