@@ -1,4 +1,4 @@
-//! A peer for the Agones adapter: the sidecar's REST gateway, and the few things that a controller and an allocator do with
+//! A peer for the Agones adapter: the sidecar's HTTP gateway, and the few things that a controller and an allocator do with
 //! a GameServer. Written from Agones' own descriptions (`sdk.proto`, `beta.proto` and the behaviour of its SDK server), and
 //! stricter than the real one: what that would forgive is noted as a violation, which [`AgonesPeer::check`] reports.
 //!

@@ -1,4 +1,4 @@
-//! Agones, by the REST gateway of its sidecar.
+//! Agones, by the HTTP gateway of its sidecar.
 //!
 //! The sidecar queues what it is asked for and may forget it when it dies, so nothing here counts as done because it was
 //! answered: what is wanted is compared with the GameServer that the watch shows, and asked for until they agree. That covers

@@ -1,4 +1,4 @@
-//! Calls to the sidecar: REST as the gateway of Agones' SDK server has it, plain HTTP on loopback.
+//! Calls to the sidecar: JSON as the gateway of Agones' SDK server has it, plain HTTP on loopback.
 
 use std::sync::OnceLock;
 use std::time::Duration;
