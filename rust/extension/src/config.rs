@@ -14,5 +14,6 @@ pub use overrides::override_for;
 pub use own_settings::{OwnSettings, Values};
 pub use resolve::{ProfileChoice, profile, resolve};
 pub use server_process::{
-    allocation_id, host, is_dedicated_server, is_development_run, query_port, server_key,
+    allocation_id, detect_hosts, is_dedicated_server, is_development_run, public_address, query_port,
+    server_key, shutdown_grace,
 };

@@ -95,6 +95,7 @@ fn register_enums() {
         BackendRoom::VISIBILITY,
         BackendRoomFollow::STATE,
         BackendRoomQuery::SORT_ORDER,
+        BackendServerRegistration::HOST_KIND,
         BackendServerRegistration::VISIBILITY,
         BackendShutdown::PHASE,
         BackendTokenValidator::POLICY,
