@@ -68,6 +68,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         config.spare_servers,
         config.room_process_program.as_deref(),
     )?;
+    matchmaking.check(allocation.is_some())?;
     let database = Database::open(&config.database).await?;
     let tokens = Tokens::load(&database, &config).await?;
     let epochs = Epochs::load(&database).await?;

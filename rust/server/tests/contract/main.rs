@@ -16,6 +16,7 @@ mod limits;
 mod mail;
 mod matchmaking;
 mod openapi;
+mod placed_matches;
 mod player_store;
 mod postgres_tls;
 mod program;
