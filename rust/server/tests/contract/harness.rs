@@ -93,18 +93,8 @@ impl Backend {
         Self::begin(database, folder, change).await
     }
 
-    /// A new database in the server that `TEST_POSTGRES_URL` names.
     pub async fn on_postgres_with(change: impl FnOnce(&mut Config)) -> Self {
-        let admin = std::env::var("TEST_POSTGRES_URL")
-            .expect("TEST_POSTGRES_URL is not set: run `cargo xtask test`, which provides PostgreSQL");
-        let name = format!("test_{}", Uuid::new_v4().simple());
-        let mut connection = PgConnection::connect(&admin).await.expect("PostgreSQL answers");
-        sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}")))
-            .execute(&mut connection)
-            .await
-            .expect("database made");
-        let (base, _) = admin.rsplit_once('/').expect("URL with a database");
-        Self::begin(format!("{base}/{name}"), tempfile::tempdir().expect("folder"), change).await
+        Self::begin(postgres_database().await, tempfile::tempdir().expect("folder"), change).await
     }
 
     async fn begin(database: String, folder: TempDir, change: impl FnOnce(&mut Config)) -> Self {
@@ -346,6 +336,20 @@ impl Backend {
         }
         text(&self.serve("/v1/servers", &body).await.expect(201)["server_id"])
     }
+}
+
+/// The URL of a new database in the server that `TEST_POSTGRES_URL` names.
+pub async fn postgres_database() -> String {
+    let admin = std::env::var("TEST_POSTGRES_URL")
+        .expect("TEST_POSTGRES_URL is not set: run `cargo xtask test`, which provides PostgreSQL");
+    let name = format!("test_{}", Uuid::new_v4().simple());
+    let mut connection = PgConnection::connect(&admin).await.expect("PostgreSQL answers");
+    sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}")))
+        .execute(&mut connection)
+        .await
+        .expect("database made");
+    let (base, _) = admin.rsplit_once('/').expect("URL with a database");
+    format!("{base}/{name}")
 }
 
 pub fn text(value: &Value) -> String {

@@ -23,6 +23,7 @@ mod program;
 mod quick_play;
 mod registration;
 mod repeated_requests;
+mod replicas;
 mod room_access;
 mod room_events;
 mod room_follower;
