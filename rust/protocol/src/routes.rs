@@ -69,6 +69,8 @@ pub const HEARTBEAT: &str = "/v1/servers/{server_id}/heartbeat";
 pub const ROOMS: &str = "/v1/rooms";
 /// `GET`, access token or server key: [`crate::rooms::RoomQuery`] → server-sent events with [`crate::rooms::RoomChanges`].
 pub const ROOM_EVENTS: &str = "/v1/rooms/events";
+/// `GET`, access token or server key → [`crate::rooms::Regions`].
+pub const REGIONS: &str = "/v1/regions";
 /// `GET`, access token or server key → [`crate::rooms::Room`].
 pub const ROOM: &str = "/v1/rooms/{room_id}";
 /// `POST`, access token: [`crate::rooms::QuickPlay`] → [`crate::rooms::RoomCreation`].

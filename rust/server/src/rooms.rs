@@ -13,6 +13,7 @@ pub mod live;
 mod page_cache;
 pub mod password;
 pub mod quick_play;
+pub mod regions;
 pub mod requests;
 pub mod seats;
 pub mod tickets;

@@ -56,6 +56,7 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(rooms::follow::events))
         .routes(routes!(rooms::quick_play::quick_play))
         .routes(routes!(rooms::requests::cancel))
+        .routes(routes!(rooms::regions::list))
         .routes(routes!(rooms::live::get))
         .routes(routes!(rooms::tickets::by_code))
         .routes(routes!(rooms::tickets::create))
