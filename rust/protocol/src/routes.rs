@@ -42,6 +42,10 @@ pub const ADMIN_BAN: &str = "/v1/admin/players/{player_id}/ban";
 pub const ADMIN_SESSIONS: &str = "/v1/admin/players/{player_id}/sessions";
 /// `GET`, admin key → [`crate::admin::AdminOverview`].
 pub const ADMIN_OVERVIEW: &str = "/v1/admin/overview";
+/// `GET`, admin key → [`crate::admin::AdminAllocations`].
+pub const ADMIN_ALLOCATIONS: &str = "/v1/admin/allocations";
+/// `GET`, admin key → [`crate::admin::AdminAllocationLog`].
+pub const ADMIN_ALLOCATION_LOG: &str = "/v1/admin/allocations/{allocation_id}/log";
 /// `GET`, admin key → [`crate::admin::AdminServerPlayers`].
 pub const ADMIN_SERVER_PLAYERS: &str = "/v1/admin/servers/{server_id}/players";
 /// Admin key. `PUT` → 204: the server drains and leaves. `DELETE` → 204, unless it has heard of it.

@@ -41,6 +41,8 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(admin::ban, admin::unban))
         .routes(routes!(admin::end_sessions))
         .routes(routes!(admin::overview::overview))
+        .routes(routes!(admin::allocations::list))
+        .routes(routes!(admin::allocations::log))
         .routes(routes!(admin::servers::players))
         .routes(routes!(admin::servers::drain, admin::servers::cancel_drain))
         .routes(routes!(admin::servers::end_room))
