@@ -49,6 +49,50 @@ func test_a_server_that_answers_no_queries_has_an_error_of_its_own() -> void:
 	failed_with(await rooms.ping_rooms(null).wait(), "invalid_field", "no page", "page")
 
 
+func test_rooms_are_sorted_by_their_pings() -> void:
+	var first := await new_server("Order A")
+	var silent := new_registration(first.server_name + " B")
+	silent.query_enabled = false
+	succeeded(await silent.register().wait(), "register")
+	var last := new_registration(first.server_name + " C")
+	succeeded(await last.register().wait(), "register")
+	var rooms := new_rooms(await new_player())
+	var page := await rooms_named(rooms, first.server_name)
+	var pings := await pings_of(rooms, page)
+	check_eq(pings.get_room_id(0), first.server_id, "id")
+	check_eq(pings.get_room_id(3), "", "beyond the end")
+	var query := BackendRoomQuery.new()
+	for descending: bool in [false, true]:
+		query.descending = descending
+		var sorted: BackendRoomPage = await rooms.select_rooms(page, query, pings).wait()
+		check_eq(sorted.size(), 3, "rooms")
+		check_eq(sorted.get_room(2).room_id, silent.server_id, "without a ping")
+		var before := pings.find_ping(sorted.get_room(0).room_id).latency_ms
+		var after := pings.find_ping(sorted.get_room(1).room_id).latency_ms
+		check(before == after or (before > after) == descending, "%f, %f" % [before, after])
+	var failed: BackendRoomPings = await rooms.ping_rooms(null).wait()
+	failed_with(
+		await rooms.select_rooms(page, query, failed).wait(), "invalid_field", "no pings", "pings"
+	)
+
+
+func test_without_regions_the_nearest_one_is_any() -> void:
+	var registration := await new_server("Anywhere")
+	var rooms := new_rooms(await new_player())
+	var regions: BackendRegionPings = await rooms.ping_regions().wait()
+	succeeded(regions, "ping_regions")
+	check_eq(regions.size(), 0, "regions")
+	check_eq(regions.nearest_region, "", "nearest")
+	check_eq(regions.get_latencies(), {}, "latencies")
+	check_eq(regions.get_region(0), "", "beyond the end")
+	check_eq(regions.get_ping(0), null, "beyond the end")
+	var query := BackendRoomQuery.new()
+	query.search = registration.server_name
+	query.region = "nearest"
+	var page: BackendRoomPage = await rooms.list_rooms(query).wait()
+	check_eq(page.size(), 1, "rooms of any region")
+
+
 func test_a_server_that_left_the_list_does_not_answer() -> void:
 	var registration := await new_server("Leaving")
 	var rooms := new_rooms(await new_player())

@@ -213,6 +213,44 @@ func test_the_browser_filters_and_sorts() -> void:
 	await until(func() -> bool: return not tickets.is_empty(), WAIT_TIMEOUT, "a ticket")
 
 
+func test_the_browser_sorts_by_ping_and_moves_no_row_under_the_pointer() -> void:
+	var word := unique("Pinged")
+	for index: int in 3:
+		var registration := new_registration("%s %d" % [word, index])
+		# The first two answer no pings.
+		registration.query_enabled = index == 2
+		succeeded(await registration.register().wait(), "register")
+	var browser := await _browser(word)
+	var list: BackendRoomList = browser.find_child("List", true, false)
+	list.column_pressed.emit(BackendRoomColumns.Column.PING)
+	await until(
+		func() -> bool: return _names(browser) == ["0", "1", "2"],
+		WAIT_TIMEOUT,
+		"by name while no ping is known"
+	)
+	var last := list.get_visible_ids()[2]
+	check(not list.has_ping_of(last), "not measured yet")
+	# As a player with a gamepad points at a row.
+	list.select(list.get_visible_ids()[0])
+	list.grab_focus()
+	await until(func() -> bool: return list.has_ping_of(last), WAIT_TIMEOUT, "measured")
+	await _settled(browser)
+	check_eq(_names(browser), ["0", "1", "2"], "no row has moved")
+	list.release_focus()
+	await until(
+		func() -> bool: return _names(browser) == ["2", "0", "1"],
+		WAIT_TIMEOUT,
+		"the measured one first"
+	)
+	list.column_pressed.emit(BackendRoomColumns.Column.PING)
+	await _settled(browser)
+	check_eq(_names(browser), ["2", "0", "1"], "unknown ones are last in either direction")
+	list.column_pressed.emit(BackendRoomColumns.Column.NAME)
+	await until(
+		func() -> bool: return _names(browser) == ["0", "1", "2"], WAIT_TIMEOUT, "by name again"
+	)
+
+
 func test_the_browser_follows_what_happens() -> void:
 	var word := unique("Live")
 	var first := new_registration(word + " a")

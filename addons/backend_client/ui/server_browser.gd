@@ -19,6 +19,8 @@ const CONTENT := preload("res://addons/backend_client/ui/server_browser_content.
 
 const _PING_DELAY := 0.25
 const _MAX_PINGED := 500
+## The same for a player who sorts by ping, and waits a few seconds for it.
+const _MAX_PINGED_TO_SORT := 2000
 ## Time per frame in which a list that has arrived is read.
 const _READ_BUDGET_USEC := 800
 ## Changes that come within this time are shown together.
@@ -74,6 +76,8 @@ var _follow: BackendRoomFollow
 var _changes_in := -1.0
 var _ping_in := -1.0
 var _pinging := false
+var _pings: BackendRoomPings
+var _sorts_by_ping := false
 
 @onready var _main: Control = _content.get_node("%Main")
 @onready var _filters: BackendRoomFilters = _content.get_node("%Filters")
@@ -315,7 +319,8 @@ func _select(held: bool) -> void:
 	while _select_again:
 		_select_again = false
 		_filters.fill(_query)
-		var shown: BackendRoomPage = await rooms.select_rooms(_all, _query).wait()
+		var pings := _pings if _sorts_by_ping else null
+		var shown: BackendRoomPage = await rooms.select_rooms(_all, _query, pings).wait()
 		if not is_inside_tree():
 			_selecting = false
 			return
@@ -326,7 +331,7 @@ func _select(held: bool) -> void:
 		if _lan == null:
 			continue
 		# The same filters: a server of both lists would come back by its second one.
-		var shown_lan: BackendRoomPage = await rooms.select_rooms(_lan, _query).wait()
+		var shown_lan: BackendRoomPage = await rooms.select_rooms(_lan, _query, pings).wait()
 		if not is_inside_tree():
 			_selecting = false
 			return
@@ -368,20 +373,27 @@ func _on_list_released() -> void:
 
 
 func _sortable_columns() -> Array[BackendRoomColumns.Column]:
-	return [BackendRoomColumns.Column.NAME, BackendRoomColumns.Column.PLAYERS]
+	return [
+		BackendRoomColumns.Column.NAME,
+		BackendRoomColumns.Column.PLAYERS,
+		BackendRoomColumns.Column.PING
+	]
 
 
 func _sort_by(column: BackendRoomColumns.Column) -> void:
+	var by_ping := column == BackendRoomColumns.Column.PING
 	var by := (
 		BackendRoomQuery.SORT_PLAYERS
 		if column == BackendRoomColumns.Column.PLAYERS
 		else BackendRoomQuery.SORT_NAME
 	)
+	var is_again := by_ping == _sorts_by_ping and _query.sort == by
 	# Most players first: who sorts by players looks for company.
 	_query.descending = (
-		not _query.descending if _query.sort == by else column == BackendRoomColumns.Column.PLAYERS
+		not _query.descending if is_again else column == BackendRoomColumns.Column.PLAYERS
 	)
 	_query.sort = by
+	_sorts_by_ping = by_ping
 	_list.show_sort(column, _query.descending)
 	_select_rooms()
 
@@ -424,20 +436,33 @@ func _toggle_favorite(listed: BackendListedRoom) -> void:
 
 # Hundreds of servers answer within two seconds; of a longer list none is measured.
 func _ping() -> void:
-	if _shown == null or _shown.size() > _MAX_PINGED:
-		return
-	if _model.size() == 0 or _list.has_ping_of(_model.id_at(0)):
+	var most := _MAX_PINGED_TO_SORT if _sorts_by_ping else _MAX_PINGED
+	if _shown == null or _shown.size() > most or not _is_ping_missing():
 		return
 	_pinging = true
 	var pings: BackendRoomPings = await rooms.ping_rooms(_shown).wait()
 	_pinging = false
 	if not is_inside_tree():
 		return
-	for row: int in _model.size():
-		var id := _model.id_at(row)
-		var ping := pings.find_ping(id)
-		if ping != null:
-			_list.show_ping(id, ping.latency_ms if ping.ok() else -1.0)
+	for ping_index: int in pings.size():
+		var ping := pings.get_ping(ping_index)
+		_list.show_ping(pings.get_room_id(ping_index), ping.latency_ms if ping.ok() else -1.0)
+	# What was not measured, as it is on the local network alone, is not waited for either.
+	for id: String in _list.get_visible_ids():
+		if not _list.has_ping_of(id):
+			_list.show_ping(id, -1.0)
+	if pings.ok():
+		_pings = pings
+	if _sorts_by_ping:
+		# No row moves while somebody points at one.
+		_select(true)
+
+
+func _is_ping_missing() -> bool:
+	for id: String in _list.get_visible_ids():
+		if not _list.has_ping_of(id):
+			return true
+	return false
 
 
 func _discover_lan() -> void:

@@ -5,6 +5,7 @@ mod filter;
 pub mod follow;
 pub mod lan_discovery;
 pub mod ping;
+pub mod regions;
 #[cfg(test)]
 mod scripted_network;
 
@@ -18,8 +19,10 @@ use crate::api::backend::Backend;
 use crate::error::ClientError;
 use crate::session::Session;
 
+use regions::RegionPings;
+
 pub use creation::RoomRequest;
-pub use filter::select;
+pub use filter::{select, sort_by_ping};
 
 /// Most rooms that [`Rooms::list_all`] collects.
 pub const MAX_ROOMS: usize = 10_000;
@@ -29,23 +32,31 @@ pub const MAX_ROOMS: usize = 10_000;
 pub struct Rooms {
     backend: Arc<dyn Backend>,
     session: Session,
+    regions: RegionPings,
 }
 
 impl Rooms {
     /// Asks in the name of `session`.
     pub fn new(backend: Arc<dyn Backend>, session: Session) -> Self {
-        Self { backend, session }
+        Self { backend, session, regions: RegionPings::default() }
+    }
+
+    /// The same with what was measured of regions before.
+    #[must_use]
+    pub fn with_regions(self, regions: RegionPings) -> Self {
+        Self { regions, ..self }
     }
 
     /// One page of rooms.
     pub async fn list(&self, query: &RoomQuery) -> Result<RoomPage, ClientError> {
+        let query = &self.resolved(query).await?;
         self.session.authorized(|token| async move { self.backend.rooms(&token, query).await }).await
     }
 
     /// All rooms, page after page, at most [`MAX_ROOMS`]; then there is a cursor. `limit` and `cursor` of the query do not
     /// count. A room that moves from page to page meanwhile is in it once.
     pub async fn list_all(&self, query: &RoomQuery) -> Result<RoomPage, ClientError> {
-        let mut query = RoomQuery { limit: Some(MAX_PAGE), cursor: None, ..query.clone() };
+        let mut query = RoomQuery { limit: Some(MAX_PAGE), cursor: None, ..self.resolved(query).await? };
         let mut pages = Pages::default();
         while pages.take(self.list(&query).await?) {
             query.cursor.clone_from(&pages.all.next_cursor);

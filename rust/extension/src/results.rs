@@ -4,6 +4,7 @@ pub mod backend_error;
 pub mod backend_flush_result;
 pub mod backend_match;
 pub mod backend_player;
+pub mod backend_region_pings;
 pub mod backend_request;
 pub mod backend_result;
 pub mod backend_room;

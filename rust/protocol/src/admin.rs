@@ -146,6 +146,50 @@ pub struct AdminServerPlayers {
     pub players: Vec<AdminServerPlayer>,
 }
 
+/// A game server that the backend was to start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AdminAllocation {
+    /// Its id.
+    pub allocation_id: String,
+    /// `requested`, `starting`, `ready`, `failed` or `ended`.
+    pub status: String,
+    /// Why it failed or ended. Empty: it has not.
+    pub reason: String,
+    /// Started ahead of time, and nobody's yet.
+    pub is_spare: bool,
+    /// The player who has created the room. Absent: a spare, or a room of a match.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub creator: Option<String>,
+    /// Name of the room as it was requested. Empty: the server's own.
+    pub name: String,
+    /// The server that registered for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_id: Option<String>,
+    /// RFC 3339.
+    pub created_at: String,
+    /// RFC 3339. Absent: it is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<String>,
+    /// Whether the replica that answers has started it, and with it has its log.
+    pub is_here: bool,
+}
+
+/// What the backend has started on demand lately.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AdminAllocations {
+    /// Whether rooms are started on demand here.
+    pub is_enabled: bool,
+    /// Those that are open and those that ended within an hour; the newest first, at most 200.
+    pub allocations: Vec<AdminAllocation>,
+}
+
+/// What a server that the backend has started has printed last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AdminAllocationLog {
+    /// The last lines, at most 2 KiB. Empty: it has printed nothing, or its log was removed.
+    pub lines: String,
+}
+
 /// A server key as it may be shown: everything but the key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct KeyRecord {

@@ -6,6 +6,7 @@ mod events;
 mod filter;
 mod invite_code;
 mod password;
+mod regions;
 mod room_filter;
 mod server_status;
 
@@ -31,6 +32,7 @@ pub use filter::{
 };
 pub use invite_code::{INVITE_ALPHABET, INVITE_LENGTH, normal_invite_code};
 pub use password::{MAX_ROOM_PASSWORD, RoomPassword};
+pub use regions::{NEAREST_REGION, Region, Regions};
 pub use room_filter::RoomFilter;
 pub use server_status::ServerStatus;
 

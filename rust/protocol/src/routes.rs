@@ -42,6 +42,10 @@ pub const ADMIN_BAN: &str = "/v1/admin/players/{player_id}/ban";
 pub const ADMIN_SESSIONS: &str = "/v1/admin/players/{player_id}/sessions";
 /// `GET`, admin key → [`crate::admin::AdminOverview`].
 pub const ADMIN_OVERVIEW: &str = "/v1/admin/overview";
+/// `GET`, admin key → [`crate::admin::AdminAllocations`].
+pub const ADMIN_ALLOCATIONS: &str = "/v1/admin/allocations";
+/// `GET`, admin key → [`crate::admin::AdminAllocationLog`].
+pub const ADMIN_ALLOCATION_LOG: &str = "/v1/admin/allocations/{allocation_id}/log";
 /// `GET`, admin key → [`crate::admin::AdminServerPlayers`].
 pub const ADMIN_SERVER_PLAYERS: &str = "/v1/admin/servers/{server_id}/players";
 /// Admin key. `PUT` → 204: the server drains and leaves. `DELETE` → 204, unless it has heard of it.
@@ -69,6 +73,8 @@ pub const HEARTBEAT: &str = "/v1/servers/{server_id}/heartbeat";
 pub const ROOMS: &str = "/v1/rooms";
 /// `GET`, access token or server key: [`crate::rooms::RoomQuery`] → server-sent events with [`crate::rooms::RoomChanges`].
 pub const ROOM_EVENTS: &str = "/v1/rooms/events";
+/// `GET`, access token or server key → [`crate::rooms::Regions`].
+pub const REGIONS: &str = "/v1/regions";
 /// `GET`, access token or server key → [`crate::rooms::Room`].
 pub const ROOM: &str = "/v1/rooms/{room_id}";
 /// `POST`, access token: [`crate::rooms::QuickPlay`] → [`crate::rooms::RoomCreation`].

@@ -1,5 +1,6 @@
 //! Players, for the operator's tools: details, bans, sessions.
 
+pub mod allocations;
 pub mod overview;
 pub mod page;
 pub mod server_keys;

@@ -13,7 +13,7 @@ pub mod spares;
 pub mod waiting;
 
 use std::collections::HashSet;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
 
 use async_trait::async_trait;
 use backend_protocol::Code;
@@ -82,6 +82,8 @@ pub enum Sighting {
 #[derive(Default)]
 pub struct Allocation {
     settings: Option<AllocationSettings>,
+    /// What starts servers here, as long as that goes on.
+    allocator: OnceLock<Weak<dyn Allocator>>,
     /// Allocations that are not ready yet, as of the last look at the database.
     pending: RwLock<Arc<HashSet<String>>>,
     /// Counts the changes of `pending`.
@@ -104,6 +106,16 @@ impl Allocation {
     /// The settings, if rooms are created on demand here.
     pub const fn settings(&self) -> Option<&AllocationSettings> {
         self.settings.as_ref()
+    }
+
+    /// Notes what starts servers here.
+    pub fn set_allocator(&self, allocator: &Arc<dyn Allocator>) {
+        let _set_before = self.allocator.set(Arc::downgrade(allocator));
+    }
+
+    /// What starts servers here.
+    pub fn allocator(&self) -> Option<Arc<dyn Allocator>> {
+        self.allocator.get().and_then(Weak::upgrade)
     }
 
     /// The settings, or the refusal of a request that needs them.

@@ -130,6 +130,10 @@ pub struct Config {
     /// Lifetime of an access token, in seconds
     #[arg(long, env = "BACKEND_ACCESS_TOKEN_SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub access_token_seconds: u32,
+    /// `NAME=HOST:PORT` of a region and of the UDP port of a machine in it that answers pings, such as the query port of a game
+    /// server: players measure how far each region is. Can be given several times
+    #[arg(long = "region", env = "BACKEND_REGIONS", value_delimiter = ',', value_parser = crate::rooms::regions::region)]
+    pub regions: Vec<backend_protocol::rooms::Region>,
     /// Lifetime of a join ticket, in seconds
     #[arg(long, env = "BACKEND_TICKET_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=60))]
     pub ticket_seconds: u32,
@@ -171,6 +175,7 @@ impl Config {
                  frequent"
             )));
         }
+        crate::rooms::regions::check(&self.regions)?;
         if refresh_token_seconds < access_token_seconds {
             return Err(InvalidSetting(format!(
                 "--refresh-token-seconds {refresh_token_seconds} must be at least --access-token-seconds \
@@ -213,6 +218,7 @@ impl Default for Config {
             holder_heartbeat_seconds: 5,
             max_documents_per_player: 256,
             access_token_seconds: 600,
+            regions: Vec::new(),
             ticket_seconds: 60,
             matchmaking: None,
             rooms_on_demand: None,

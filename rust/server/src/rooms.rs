@@ -12,6 +12,7 @@ pub mod list;
 pub mod live;
 mod page_cache;
 pub mod password;
+pub mod regions;
 pub mod seats;
 pub mod tickets;
 

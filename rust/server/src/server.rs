@@ -64,6 +64,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         config.spare_servers,
         config.room_process_program.as_deref(),
     )?;
+    matchmaking.check(allocation.is_some())?;
     let database = Database::open(&config.database).await?;
     let tokens = Tokens::load(&database, &config).await?;
     let epochs = Epochs::load(&database).await?;
@@ -102,6 +103,9 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         stopping,
     }));
     let allocator = allocator(&state, address)?;
+    if let Some(allocator) = &allocator {
+        state.allocation.set_allocator(allocator);
+    }
     expiry::extend_leases_after_start(&state).await?;
     // The last that can fail: a key of a start that failed would be shown to nobody.
     let new_server_key = server_keys::create_first(&state.database, &state.config).await?;

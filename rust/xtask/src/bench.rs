@@ -68,6 +68,8 @@ enum Name {
     Flush,
     /// A long list of rooms in the game, against JSON.parse_string
     Rooms,
+    /// A change at all followers, hundreds of pings, a long list that changes, a room from its request to the ticket
+    LiveRooms,
     /// How fast saves are safe: acknowledgement, SIGTERM, outage
     Saves,
     /// What a world of 1 GiB takes: time, memory, bytes on the wire
@@ -128,6 +130,7 @@ impl Name {
             Self::Size => "size",
             Self::Flush => "flush",
             Self::Rooms => "rooms",
+            Self::LiveRooms => "live-rooms",
             Self::Saves => "saves",
             Self::World => "world",
         }

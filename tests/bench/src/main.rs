@@ -10,6 +10,7 @@ mod flush;
 mod growth;
 mod heartbeat;
 mod idle;
+mod live_rooms;
 mod load;
 mod login;
 mod machine;
@@ -83,6 +84,8 @@ enum Command {
     Flush(Options),
     /// A long list of rooms in the game
     Rooms(Options),
+    /// Followers, pings, a list that changes, and rooms that are created
+    LiveRooms(Options),
     /// A server that does nothing but answer, in a process of its own
     Serve,
     /// Bare reqwest, in a process of its own
@@ -135,6 +138,7 @@ fn main() -> ExitCode {
         Command::Flush(options) => flush::run(&options),
         Command::RawFlush(options) => flush::run_raw(&options).map(|()| true),
         Command::Rooms(options) => rooms::run(&options),
+        Command::LiveRooms(options) => live_rooms::run(&options),
         Command::Serve => bare_server::run().map(|()| true),
         Command::Raw(options) => reqwest_baseline::run(&options).map(|()| true),
         Command::GameServer(options) => return saves::game_server::main(&options),

@@ -10,6 +10,7 @@ use test_harness::browser::Browser;
 use test_harness::fixture;
 use test_harness::picture::Picture;
 use test_harness::programs;
+use test_harness::room_servers::RoomServers;
 
 /// Kept for people to look at.
 fn shot(browser: &Browser, name: &str) -> Result<Picture> {
@@ -31,6 +32,42 @@ fn sign_in(browser: &Browser, backend: &Backend, key: &str) -> Result<()> {
 fn is_within_its_width(browser: &Browser) -> Result<()> {
     let widths = browser.run("return [document.documentElement.scrollWidth, window.innerWidth]")?;
     ensure!(widths[0].as_f64() <= widths[1].as_f64(), "wider than the window: {widths}");
+    Ok(())
+}
+
+/// What a server prints is what its players have written: text, whatever it looks like.
+#[test]
+fn the_log_of_a_room_is_on_the_operators_page() -> Result<()> {
+    const PRINTS: &str = "echo loading the pond; echo '<img src=x onerror=\"document.title=1\">'; exit 3";
+    let servers = RoomServers::of(&["sh", "-c", PRINTS], &json!({}))?;
+    let backend = servers.backend(&[])?;
+    let key = backend.admin_key()?;
+    let ada = backend.api()?.log_in("Ada")?;
+    ada.request_room("one")?;
+    servers.wait_until_none_runs()?;
+
+    for (name, size, is_phone) in [("desk", (1280, 900), false), ("phone", (390, 844), true)] {
+        let browser = Browser::open(size, is_phone)?;
+        sign_in(&browser, &backend, &key)?;
+        browser
+            .wait_until("document.querySelector('#allocations').textContent.includes('with exit code 3')")?;
+        browser.click_button("allocations", "Log")?;
+        browser
+            .wait_until("document.querySelector('#log_lines').textContent.includes('loading the pond')")?;
+        let shown = browser.run("return document.querySelector('#log_lines').textContent")?;
+        ensure!(shown.as_str().is_some_and(|text| text.contains("<img src=x")), "{shown}");
+        ensure!(browser.run("return document.querySelectorAll('img').length")? == 0, "text became markup");
+        is_within_its_width(&browser)?;
+        browser.run("document.querySelector('#on_demand').scrollIntoView()")?;
+        shot(&browser, &format!("room_log_{name}"))?;
+        browser.click("#leave")?;
+        ensure!(
+            browser.run("return document.querySelector('#log_lines').textContent")? == "",
+            "the log is still there"
+        );
+        let complaints = browser.complaints()?;
+        ensure!(complaints.is_empty(), "{complaints:?}");
+    }
     Ok(())
 }
 

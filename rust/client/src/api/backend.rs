@@ -15,7 +15,7 @@ use backend_protocol::player_store::{
     ResolveConflicts, SavedDocuments,
 };
 use backend_protocol::registration::{Heartbeat, HeartbeatReply, RegisterServer, ServerLease};
-use backend_protocol::rooms::{JoinByCode, JoinTicket, RequestTicket, Room, RoomPage, RoomQuery};
+use backend_protocol::rooms::{JoinByCode, JoinTicket, Regions, RequestTicket, Room, RoomPage, RoomQuery};
 use backend_protocol::session::{
     AnonymousLogin, DeviceLogin, Logout, PasswordLogin, Refresh, Register, Session,
 };
@@ -104,6 +104,10 @@ pub trait Backend: Send + Sync {
         _last_event_id: Option<&str>,
     ) -> Reply<Box<dyn ReplyBody>> {
         Err(ClientError::new(Fault::BadReply, "this backend sends no events"))
+    }
+    /// Its regions, each with a place that answers pings.
+    async fn regions(&self, _access_token: &str) -> Reply<Regions> {
+        Ok(Regions::default())
     }
     async fn room(&self, access_token: &str, room_id: &str) -> Reply<Room>;
     async fn ticket(&self, access_token: &str, room_id: &str, body: &RequestTicket) -> Reply<JoinTicket>;

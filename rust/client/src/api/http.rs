@@ -15,7 +15,7 @@ use backend_protocol::player_store::{
     ResolveConflicts, SavedDocuments,
 };
 use backend_protocol::registration::{Heartbeat, HeartbeatReply, RegisterServer, ServerLease};
-use backend_protocol::rooms::{JoinByCode, JoinTicket, RequestTicket, Room, RoomPage, RoomQuery};
+use backend_protocol::rooms::{JoinByCode, JoinTicket, Regions, RequestTicket, Room, RoomPage, RoomQuery};
 use backend_protocol::session::{
     AnonymousLogin, DeviceLogin, Logout, PasswordLogin, Refresh, Register, Session,
 };
@@ -391,6 +391,10 @@ impl Backend for HttpBackend {
         last_event_id: Option<&str>,
     ) -> Reply<Box<dyn ReplyBody>> {
         room_lists::events(self, access_token, query, last_event_id).await
+    }
+
+    async fn regions(&self, access_token: &str) -> Reply<Regions> {
+        self.call(Call::get(routes::REGIONS).with(access_token)).await
     }
 
     async fn room(&self, access_token: &str, room_id: &str) -> Reply<Room> {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use backend_protocol::rooms::{CreateRoom, JoinTicket, QuickPlay, RoomCreation};
+use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 
 use super::Rooms;
@@ -26,8 +27,11 @@ pub struct RoomRequest(Arc<Inner>);
 struct Inner {
     backend: Arc<dyn RoomCreationBackend>,
     session: Session,
+    rooms: Rooms,
     request_id: String,
     wanted: Wanted,
+    /// What is sent for seats, the same in each repetition: with the nearest region, if that is wanted.
+    resolved: OnceCell<QuickPlay>,
     /// Whether the backend may have received it.
     began: AtomicBool,
     /// Whether the backend is known to wait for it no more.
@@ -58,8 +62,10 @@ impl Rooms {
         Ok(RoomRequest(Arc::new(Inner {
             backend,
             session: self.session.clone(),
+            rooms: self.clone(),
             request_id: request_id.clone(),
             wanted: wanted(request_id),
+            resolved: OnceCell::new(),
             began: AtomicBool::new(false),
             has_ended: AtomicBool::new(false),
         })))
@@ -119,12 +125,19 @@ impl RoomRequest {
     }
 
     async fn send(&self) -> Result<RoomCreation, ClientError> {
-        let Inner { backend, session, wanted, .. } = &*self.0;
+        let Inner { backend, session, rooms, wanted, resolved, .. } = &*self.0;
         match wanted {
             Wanted::Room(wanted) => {
                 session.authorized(|token| async move { backend.create_room(&token, wanted).await }).await
             }
             Wanted::Seats(wanted) => {
+                let resolve = || async {
+                    Ok::<_, ClientError>(QuickPlay {
+                        query: rooms.resolved(&wanted.query).await?,
+                        ..(**wanted).clone()
+                    })
+                };
+                let wanted = resolved.get_or_try_init(resolve).await?;
                 session.authorized(|token| async move { backend.quick_play(&token, wanted).await }).await
             }
         }

@@ -2,10 +2,13 @@
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::time::Duration;
 
 use backend_protocol::limits::Check;
 use backend_protocol::rooms::{Room, RoomFilter, RoomQuery, RoomSort};
 
+use super::ping::RoomPing;
 use crate::error::ClientError;
 
 /// Which of `rooms`, and in which order: indices. `among` says which are looked at; `limit` and `cursor` of the query do
@@ -24,6 +27,22 @@ pub fn select<R: Borrow<Room>>(
         .collect();
     selected.sort_by(|(_, a), (_, b)| order(query, a, b));
     Ok(selected.into_iter().map(|(index, _)| index).collect())
+}
+
+/// Sorts indices of `rooms` by the measured latency, the shortest or the longest first. Rooms that were not measured come last, and
+/// they, like those of the same latency, stay in the order in which they are.
+pub fn sort_by_ping<R: Borrow<Room>>(rooms: &[R], order: &mut [usize], pings: &[RoomPing], descending: bool) {
+    let measured = pings.iter().filter_map(|ping| {
+        let measured = ping.measured.as_ref().ok()?;
+        Some((ping.room_id.as_str(), measured.latency))
+    });
+    let measured: HashMap<&str, Duration> = measured.collect();
+    let latency = |index: &usize| measured.get(rooms.get(*index)?.borrow().room_id.as_str()).copied();
+    order.sort_by_cached_key(|index| match latency(index) {
+        Some(latency) if descending => (false, Duration::MAX.saturating_sub(latency)),
+        Some(latency) => (false, latency),
+        None => (true, Duration::ZERO),
+    });
 }
 
 /// Which of two rooms comes first on the list of `query`.
@@ -52,6 +71,7 @@ pub(super) mod tests {
     use backend_protocol::rooms::{Attributes, RoomVisibility};
 
     use super::*;
+    use crate::rooms::ping::Measurement;
 
     pub fn room(id: &str, name: &str, players: u32, created_at: &str) -> Room {
         Room {
@@ -96,6 +116,34 @@ pub(super) mod tests {
         assert_eq!(selected(&by(RoomSort::Players, false)), [1, 2, 0]);
         assert_eq!(selected(&by(RoomSort::Created, false)), [1, 2, 0]);
         assert_eq!(selected(&by(RoomSort::Created, true)), [0, 2, 1]);
+    }
+
+    #[test]
+    fn rooms_without_a_ping_come_last_in_either_direction() {
+        let measured = |room_id: &str, milliseconds: u64| RoomPing {
+            room_id: room_id.into(),
+            measured: Ok(Measurement {
+                latency: Duration::from_millis(milliseconds),
+                jitter: Duration::ZERO,
+                loss: 0.0,
+                status: ServerStatus::Ready,
+                players: 0,
+                max_players: 4,
+            }),
+        };
+        let lost = RoomPing {
+            room_id: "d".into(),
+            measured: Err(ClientError::field("query_port", "the server answers no pings")),
+        };
+        let rooms = ["a", "b", "c", "d", "e", "f"].map(|id| room(id, id, 0, "2026-01-01T00:00:00Z"));
+        let pings = [measured("f", 20), measured("a", 80), measured("c", 20), lost];
+        let sorted = |descending| {
+            let mut order = [4, 3, 2, 1, 0, 5];
+            sort_by_ping(&rooms, &mut order, &pings, descending);
+            order
+        };
+        assert_eq!(sorted(false), [2, 5, 0, 4, 3, 1]);
+        assert_eq!(sorted(true), [0, 2, 5, 4, 3, 1]);
     }
 
     #[test]

@@ -64,7 +64,10 @@ impl Rooms {
     /// `limit` and `cursor` of the query do not count.
     pub async fn follow(&self, query: &RoomQuery, rooms: &FollowedRooms) {
         let _guard = FailOnPanic(rooms);
-        let query = RoomQuery { limit: None, cursor: None, ..query.clone() };
+        let query = match self.until_resolved(query).await {
+            Ok(query) => RoomQuery { limit: None, cursor: None, ..query },
+            Err(error) => return rooms.enter(FollowState::Failed(error)),
+        };
         let mut follower = Follower {
             rooms: self,
             query,
@@ -78,6 +81,22 @@ impl Rooms {
         let error = follower.run().await;
         tracing::debug!(code = error.code(), "a room list is not followed any more");
         rooms.enter(FollowState::Failed(error));
+    }
+}
+
+impl Rooms {
+    /// The query with the nearest region, if it wants that. A backend that is away for a while is tried again.
+    async fn until_resolved(&self, query: &RoomQuery) -> Result<RoomQuery, ClientError> {
+        let mut attempt = 0;
+        loop {
+            match self.resolved(query).await {
+                Err(error) if error.retryable => {
+                    sleep(retry::pause_at_most(error.retry_after, attempt, MAX_PAUSE)).await;
+                    attempt += 1;
+                }
+                resolved => return resolved,
+            }
+        }
     }
 }
 
@@ -220,7 +239,7 @@ impl Follower<'_> {
     }
 
     async fn open(&self) -> Result<Box<dyn ReplyBody>, ClientError> {
-        let Rooms { backend, session } = self.rooms;
+        let Rooms { backend, session, .. } = self.rooms;
         let (query, id) = (&self.query, self.last_event_id.as_deref());
         session.authorized(|token| async move { backend.room_events(&token, query, id).await }).await
     }

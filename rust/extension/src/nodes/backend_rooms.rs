@@ -2,12 +2,14 @@
 
 use std::cell::RefCell;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use backend_client::error::ClientError;
 use backend_client::protocol::rooms::{
     CreateRoom, JoinByCode, MAX_PARTY, QuickPlay, RequestTicket, RoomPassword, RoomQuery,
 };
+use backend_client::rooms::regions::RegionPings;
 use backend_client::rooms::{RoomRequest, Rooms, lan_discovery, ping};
 use godot::classes::Ip;
 use godot::init::is_main_thread;
@@ -21,6 +23,7 @@ use crate::resources::backend_config::BackendConfig;
 use crate::resources::backend_room_options::BackendRoomOptions;
 use crate::resources::backend_room_query::BackendRoomQuery;
 use crate::results::backend_error::not_configured;
+use crate::results::backend_region_pings::BackendRegionPings;
 use crate::results::backend_request::BackendRequest;
 use crate::results::backend_room::{BackendJoinTicket, BackendRoomPage, BackendRoomResult, RoomList};
 use crate::results::backend_room_follow::BackendRoomFollow;
@@ -52,6 +55,7 @@ pub struct BackendRooms {
     session: Option<Gd<BackendSession>>,
     calls: Calls,
     follows: Follows,
+    regions: RegionPings,
     base: Base<Node>,
 }
 
@@ -154,8 +158,10 @@ impl BackendRooms {
     }
 
     /// Filters and sorts rooms that are already loaded, on a worker thread and without a request to the backend.
-    /// [member BackendRoomQuery.limit] and [member BackendRoomQuery.cursor] are ignored, and [param page] is not changed. Returns a
-    /// [BackendRequest] that completes with a [BackendRoomPage].
+    /// [member BackendRoomQuery.limit] and [member BackendRoomQuery.cursor] are ignored, and [param page] is not changed. With
+    /// [param pings], the rooms are sorted by their measured latency instead of [member BackendRoomQuery.sort], the shortest first; rooms
+    /// without a measurement come last, also if [member BackendRoomQuery.descending] is [code]true[/code]. Returns a [BackendRequest] that
+    /// completes with a [BackendRoomPage].
     /// ```gdscript
     /// var all: BackendRoomPage = await rooms.list_all_rooms().wait()
     /// var query := BackendRoomQuery.new()
@@ -168,10 +174,13 @@ impl BackendRooms {
         &self,
         page: Option<Gd<BackendRoomPage>>,
         query: Option<Gd<BackendRoomQuery>>,
+        #[opt(default = &OptionalObject::NONE)] pings: OptionalObject<BackendRoomPings>,
     ) -> Gd<BackendRequest> {
         let work = to_wire(query).and_then(|query| {
             let room_list = room_list(page)?;
-            Ok(async move { room_list.select(&query) })
+            let query = self.regions.resolved(&query);
+            let pings = pings.into_inner().map(|pings| measured(&pings)).transpose()?;
+            Ok(async move { room_list.select(&query, pings.as_deref()) })
         });
         self.calls.try_start(work, BackendRoomPage::answer)
     }
@@ -341,9 +350,22 @@ impl BackendRooms {
     /// ```
     #[func]
     fn ping_rooms(&self, page: Option<Gd<BackendRoomPage>>) -> Gd<BackendRequest> {
-        let work =
-            room_list(page).map(|room_list| async move { ping::ping_all(room_list.ping_targets()).await });
+        let work = room_list(page)
+            .map(|room_list| async move { ping::ping_all(room_list.ping_targets()).await.map(Arc::from) });
         self.calls.try_start(work, BackendRoomPings::answer)
+    }
+
+    /// Measures how far the regions of the backend are: each has an address that answers pings, which the backend's operator names.
+    /// Takes about half a second. Queries whose [member BackendRoomQuery.region] is [code]nearest[/code] use the last measurement. Returns a
+    /// [BackendRequest] that completes with [BackendRegionPings].
+    /// ```gdscript
+    /// var regions: BackendRegionPings = await rooms.ping_regions().wait()
+    /// match_options.latencies = regions.get_latencies()
+    /// ```
+    #[func]
+    fn ping_regions(&self) -> Gd<BackendRequest> {
+        let work = self.rooms().map(|rooms| async move { rooms.ping_regions().await });
+        self.calls.try_start(work, BackendRegionPings::answer)
     }
 
     /// Finds servers on the local network by broadcast, without the backend and without a session: those with
@@ -395,13 +417,17 @@ impl BackendRooms {
             Some(config) => config::connect(config::resolve(Some(config))?)?,
             None => connected.backend,
         };
-        Ok(Rooms::new(backend, connected.session))
+        Ok(Rooms::new(backend, connected.session).with_regions(self.regions.clone()))
     }
 }
 
 fn room_list(page: Option<Gd<BackendRoomPage>>) -> Result<RoomList, ClientError> {
     let page = page.ok_or_else(|| ClientError::field("page", "must not be null"))?;
     page.bind().room_list().map_err(|_| ClientError::field("page", "its call failed"))
+}
+
+fn measured(pings: &Gd<BackendRoomPings>) -> Result<Arc<[ping::RoomPing]>, ClientError> {
+    pings.bind().measured().map_err(|_| ClientError::field("pings", "its call failed"))
 }
 
 /// One seat is what a ticket has anyway.

@@ -31,7 +31,8 @@ pub struct BackendRoomQuery {
     /// Matches rooms with exactly this game mode.
     #[export]
     mode: GString,
-    /// Matches rooms in exactly this region.
+    /// Matches rooms in exactly this region. [code]nearest[/code] is the one that [method BackendRooms.ping_regions] finds the nearest;
+    /// it is measured if that was not done in the last ten minutes. If no region answers, rooms of all regions match.
     #[export]
     region: GString,
     /// Matches rooms with exactly this version of the game.

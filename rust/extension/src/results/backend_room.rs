@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use backend_client::error::ClientError;
 use backend_client::protocol::registration::ServerStatus;
-use backend_client::protocol::rooms::{JoinTicket, Room, RoomPage, RoomQuery, RoomVisibility};
-use backend_client::rooms::ping::Target;
-use backend_client::rooms::select;
+use backend_client::protocol::rooms::{JoinTicket, Room, RoomPage, RoomQuery, RoomSort, RoomVisibility};
+use backend_client::rooms::ping::{RoomPing, Target};
+use backend_client::rooms::{select, sort_by_ping};
 use godot::prelude::*;
 
 use crate::class_enum::class_enum;
@@ -90,13 +90,19 @@ impl RoomList {
         rooms.map(target).collect()
     }
 
-    /// Any thread. The rooms that match `query`, in its order.
-    pub fn select(&self, query: &RoomQuery) -> Result<Self, ClientError> {
+    /// Any thread. The rooms that match `query`, in its order, or in that of the pings.
+    pub fn select(&self, query: &RoomQuery, pings: Option<&[RoomPing]>) -> Result<Self, ClientError> {
         let rooms = self.page.rooms();
-        let order = match &self.order {
-            Some(order) => select(rooms, order.iter().copied(), query),
-            None => select(rooms, 0..rooms.len(), query),
+        // In the order of pings, the direction is that of the latency; names run from A to Z.
+        let by_name = RoomQuery { sort: RoomSort::Name, descending: false, ..query.clone() };
+        let listed = if pings.is_some() { &by_name } else { query };
+        let mut order = match &self.order {
+            Some(order) => select(rooms, order.iter().copied(), listed),
+            None => select(rooms, 0..rooms.len(), listed),
         }?;
+        if let Some(pings) = pings {
+            sort_by_ping(rooms, &mut order, pings, query.descending);
+        }
         Ok(Self { order: Some(order.into()), ..self.clone() })
     }
 

@@ -1,5 +1,6 @@
 //! `BackendRoomPing` and the results that hold pings.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use backend_client::protocol::registration::ServerStatus;
@@ -9,6 +10,7 @@ use godot::prelude::*;
 use crate::results::backend_error::Failure;
 use crate::results::backend_room::BackendRoom;
 use crate::results::result_class::result_class;
+use crate::variant_json::gstring;
 
 result_class! {
     /// What the pings of one game server have measured.
@@ -37,7 +39,7 @@ result_class! {
 
 result_class! {
     /// The result of [method BackendRooms.ping_rooms].
-    BackendRoomPings(Vec<RoomPing>) {}
+    BackendRoomPings(Arc<[RoomPing]>) {}
     methods {
         /// Returns the number of measurements: one for each room of the page.
         #[func]
@@ -51,11 +53,23 @@ result_class! {
             self.outcome.as_ref().ok()?.get(usize::try_from(index).ok()?).map(object)
         }
 
+        /// Returns the id of the room at [param index] of the page, or an empty string if the index is out of range.
+        #[func]
+        fn get_room_id(&self, index: i64) -> GString {
+            let pings = self.outcome.as_ref().map_or(&[][..], |pings| pings);
+            let ping = usize::try_from(index).ok().and_then(|index| pings.get(index));
+            ping.map_or_else(GString::new, |ping| gstring(&ping.room_id))
+        }
+
         /// Returns the measurement of a room by its id, or [code]null[/code] if there is none.
         #[func]
         fn find_ping(&self, room_id: GString) -> Option<Gd<BackendRoomPing>> {
             let room_id = room_id.to_string();
             self.outcome.as_ref().ok()?.iter().find(|ping| ping.room_id == room_id).map(object)
+        }
+
+        pub fn measured(&self) -> Result<Arc<[RoomPing]>, Failure> {
+            self.outcome.clone()
         }
     }
     elements: get_ping;

@@ -81,8 +81,8 @@ impl StoredAllocation {
 
 /// A room that is to be created.
 pub struct NewRoom<'a> {
-    /// The player whose request it is for.
-    pub creator: &'a str,
+    /// The player whose request it is for. None: it is for a match.
+    pub creator: Option<&'a str>,
     /// Without its password.
     pub room: &'a RoomOptions,
     pub password_hash: Option<&'a str>,

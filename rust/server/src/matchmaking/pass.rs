@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
 use super::settings::Matchmaker;
-use super::{bots, proposals, tickets};
+use super::{bots, placement, proposals, tickets};
 use crate::database::Transaction;
 use crate::http::{ApiError, ApiResult};
 use crate::state::AppState;
@@ -67,6 +67,7 @@ async fn pass(
     proposals::advance(state, &mut tx, matchmaker).await?;
     let now = tx.now;
     tx.commit().await?;
+    placement::place_matches(state, matchmaker).await?;
     let waiting = fill(state, matchmaker, pool.take()).await?;
     if waiting.is_empty() {
         *pool = Some(waiting);
@@ -95,10 +96,10 @@ async fn pass(
                 waiting.remove(ticket);
             }
         }
-        if !matchmaker.acceptance_required {
-            proposals::advance(state, &mut tx, matchmaker).await?;
-        }
         tx.commit().await?;
+        if !matchmaker.acceptance_required {
+            placement::place_matches(state, matchmaker).await?;
+        }
     }
     *pool = Some(waiting);
     Ok(())

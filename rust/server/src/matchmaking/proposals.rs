@@ -1,43 +1,28 @@
-//! Matches after they are formed: accepted by their players, then placed in a room.
+//! Matches that their players have to accept before they are placed in a room.
 
-use backend_matchmaking::Match;
 use backend_protocol::matchmaking::MatchmakingStatus;
 use sqlx::{AssertSqlSafe, Row};
 
-use super::settings::{Matchmaker, SEAT_MS};
-use super::{optional, placement, tickets};
+use super::settings::Matchmaker;
+use super::tickets;
 use crate::database::Transaction;
 use crate::http::ApiResult;
 use crate::state::AppState;
 
-/// Moves the matches of a matchmaker on.
+/// Moves the matches of a matchmaker on that wait for answers.
 pub async fn advance(state: &AppState, tx: &mut Transaction, matchmaker: &Matchmaker) -> ApiResult<()> {
-    for (match_id, row) in of_status(state, tx, matchmaker, "requires_acceptance").await? {
-        judge(state, tx, matchmaker, &match_id, &row).await?;
-    }
-    for (match_id, row) in of_status(state, tx, matchmaker, "placing").await? {
-        place(state, tx, matchmaker, &match_id, &row).await?;
-    }
-    Ok(())
-}
-
-async fn of_status(
-    state: &AppState,
-    tx: &mut Transaction,
-    matchmaker: &Matchmaker,
-    status: &str,
-) -> ApiResult<Vec<(String, sqlx::any::AnyRow)>> {
     let rows = sqlx::query(
-        "SELECT match_id, details, tickets, seats, deadline FROM matchmaking_matches \
-         WHERE scope = $1 AND matchmaker = $2 AND status = $3 ORDER BY deadline, match_id",
+        "SELECT match_id, tickets, deadline FROM matchmaking_matches \
+         WHERE scope = $1 AND matchmaker = $2 AND status = 'requires_acceptance' ORDER BY deadline, match_id",
     )
     .bind(state.config.scope())
     .bind(&matchmaker.name)
-    .bind(status)
     .fetch_all(&mut *tx.conn)
     .await?;
-    let named = rows.into_iter().map(|row| Ok((row.try_get("match_id")?, row)));
-    Ok(named.collect::<sqlx::Result<_>>()?)
+    for row in rows {
+        judge(state, tx, matchmaker, &row.try_get::<String, _>("match_id")?, &row).await?;
+    }
+    Ok(())
 }
 
 /// Looks whether everybody has accepted a match, or somebody has not.
@@ -135,58 +120,4 @@ async fn set_status(
             .await?;
     }
     Ok(())
-}
-
-/// Gives a match its room, or ends it when there was none in time.
-async fn place(
-    state: &AppState,
-    tx: &mut Transaction,
-    matchmaker: &Matchmaker,
-    match_id: &str,
-    row: &sqlx::any::AnyRow,
-) -> ApiResult<()> {
-    let (seats, deadline): (i64, i64) = (row.try_get("seats")?, row.try_get("deadline")?);
-    let details: String = row.try_get("details")?;
-    let formed: Match = serde_json::from_str(&details).map_err(anyhow::Error::from)?;
-    let room = match &formed.backfill {
-        Some(ticket_id) => running_game(tx, ticket_id).await?,
-        None => placement::find_room(state, tx, matchmaker, &formed, seats).await?,
-    };
-    let (status, reason) = match &room {
-        Some(_) => (MatchmakingStatus::Completed, ""),
-        None if deadline <= tx.now => (MatchmakingStatus::Failed, "no_room"),
-        None => return Ok(()),
-    };
-    for ticket_id in &formed.tickets {
-        tickets::end(tx, ticket_id, status, reason).await?;
-        sqlx::query("UPDATE matchmaking_tickets SET server_id = $1 WHERE ticket_id = $2")
-            .bind(&room)
-            .bind(ticket_id)
-            .execute(&mut *tx.conn)
-            .await?;
-    }
-    let placed = if room.is_some() { "placed" } else { "failed" };
-    sqlx::query(
-        "UPDATE matchmaking_matches SET status = $1, server_id = $2, deadline = $3 WHERE match_id = $4",
-    )
-    .bind(placed)
-    .bind(&room)
-    .bind(tx.now + SEAT_MS)
-    .bind(match_id)
-    .execute(&mut *tx.conn)
-    .await?;
-    Ok(())
-}
-
-/// The server of the game that others join, if it is alive.
-async fn running_game(tx: &mut Transaction, ticket_id: &str) -> sqlx::Result<Option<String>> {
-    let row = sqlx::query(
-        "SELECT servers.server_id FROM matchmaking_tickets JOIN servers ON servers.server_id = backfill_server_id \
-         WHERE ticket_id = $1 AND lease_until > $2",
-    )
-    .bind(ticket_id)
-    .bind(tx.now)
-    .fetch_optional(&mut *tx.conn)
-    .await?;
-    row.map(|row| Ok(optional(&row, "server_id")?.unwrap_or_default())).transpose()
 }

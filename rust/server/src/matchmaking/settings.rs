@@ -10,8 +10,10 @@ use serde::Deserialize;
 use crate::config::InvalidSetting;
 use crate::http::{ApiError, ApiResult};
 
-/// Seats are held this long for players who are on their way.
-pub const SEAT_MS: i64 = 60_000;
+/// A match that has a room counts as going on for so long.
+pub const PLACED_MS: i64 = 60_000;
+/// Most milliseconds between passes if rooms are created: a room that nobody asks for is given up after 30 s.
+const MAX_CREATING_INTERVAL_MS: u32 = 10_000;
 
 /// The rooms that matches are placed in.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -25,6 +27,8 @@ pub struct RoomSettings {
     pub version: Option<String>,
     /// Also rooms that have players.
     pub shared: bool,
+    /// A room is created on demand if there is none.
+    pub create: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -116,7 +120,7 @@ impl Matchmaking {
     /// No match lasts longer from now on: until its players accept, it has a room, or they are there.
     pub fn longest_match_ms(&self) -> i64 {
         let of = |one: &Matchmaker| one.acceptance_timeout_ms().max(one.placement_timeout_ms());
-        self.matchmakers.iter().map(of).fold(SEAT_MS, i64::max)
+        self.matchmakers.iter().map(of).fold(PLACED_MS, i64::max)
     }
 
     /// Reads the file and the rule sets that it names, beside it.
@@ -149,6 +153,11 @@ impl Matchmaking {
                     return Err(within(&format!("{name}: must be 1 to {most}")));
                 }
             }
+            if one.room.create && file.interval_ms > MAX_CREATING_INTERVAL_MS {
+                return Err(within(&format!(
+                    "room.create: interval_ms must be at most {MAX_CREATING_INTERVAL_MS}"
+                )));
+            }
             if one.bots_after_seconds.is_some_and(|seconds| seconds > one.request_timeout_seconds) {
                 return Err(within("bots_after_seconds: must be at most request_timeout_seconds"));
             }
@@ -172,6 +181,17 @@ impl Matchmaking {
             });
         }
         Ok(Self { matchmakers, interval_ms: file.interval_ms.into() })
+    }
+
+    /// Refuses a matchmaker that creates rooms where none can be created.
+    pub fn check(&self, creates_rooms: bool) -> Result<(), InvalidSetting> {
+        match self.matchmakers.iter().find(|matchmaker| matchmaker.room.create) {
+            Some(matchmaker) if !creates_rooms => Err(InvalidSetting(format!(
+                "--matchmaking: matchmaker {}: room.create: needs --rooms-on-demand",
+                matchmaker.name
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// The matchmaker of a name.

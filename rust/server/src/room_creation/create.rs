@@ -76,7 +76,7 @@ async fn attempt(
                     continue;
                 };
                 let new = NewRoom {
-                    creator: &request.claims.sub,
+                    creator: Some(&request.claims.sub),
                     room,
                     password_hash: password_hash.as_deref(),
                     quick_play_key: None,

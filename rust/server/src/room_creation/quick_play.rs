@@ -310,7 +310,7 @@ async fn create(
         checked => checked?,
     }
     let new = NewRoom {
-        creator: &request.claims.sub,
+        creator: Some(&request.claims.sub),
         room,
         password_hash: None,
         quick_play_key: Some(&search.key),

@@ -31,6 +31,16 @@ pub struct Arrival<'a> {
     pub ticket_ms: i64,
 }
 
+/// Who comes by a match. Each has a seat under their own name, which their ticket takes over.
+pub struct MatchSeats<'a> {
+    pub player_ids: &'a [String],
+    /// Seats for nobody in particular: for bots, and for players who come later.
+    pub unnamed: u32,
+    /// Only in a room in which nobody is, and to which nobody is on the way.
+    pub is_alone: bool,
+    pub ticket_ms: i64,
+}
+
 /// Seats of a room that are taken but not used yet, as a part of a statement over `servers`.
 pub fn reserved(database: &Database) -> String {
     format!(
@@ -39,8 +49,15 @@ pub fn reserved(database: &Database) -> String {
     )
 }
 
-/// Locks the room and returns how many places it has that no player is counted for.
-async fn lock_room(database: &Database, tx: &mut Transaction, room_id: &str) -> ApiResult<i64> {
+/// The places of a room as its server counts them.
+struct Places {
+    players: i64,
+    /// Those that no player is counted for.
+    free: i64,
+}
+
+/// Locks the room and returns its places.
+async fn lock_room(database: &Database, tx: &mut Transaction, room_id: &str) -> ApiResult<Places> {
     let sql = format!(
         "SELECT players, max_players, status FROM servers WHERE server_id = $1 AND lease_until > $2{}",
         database.for_update()
@@ -56,7 +73,8 @@ async fn lock_room(database: &Database, tx: &mut Transaction, room_id: &str) -> 
         ServerStatus::Draining => return Err(draining()),
         ServerStatus::Unhealthy => return Err(not_found()),
     }
-    Ok(row.try_get::<i64, _>("max_players")? - row.try_get::<i64, _>("players")?)
+    let players: i64 = row.try_get("players")?;
+    Ok(Places { players, free: row.try_get::<i64, _>("max_players")? - players })
 }
 
 pub fn draining() -> ApiError {
@@ -85,7 +103,7 @@ pub async fn reserve_unrecorded(
     arrival: &Arrival<'_>,
     seats: u32,
 ) -> ApiResult<(Option<String>, Vec<String>)> {
-    let places = lock_room(database, tx, room_id).await?;
+    let places = lock_room(database, tx, room_id).await?.free;
     // By others: whoever holds a seat, or the leader whose party has yet to claim it.
     let taken: i64 = sqlx::query(
         "SELECT COUNT(*) FROM seats WHERE server_id = $1 AND expires_at > $2 AND COALESCE(player_id, leader_id, '') <> $3",
@@ -134,6 +152,62 @@ pub async fn reserve_unrecorded(
     changed.sort_unstable();
     changed.dedup();
     Ok((party_code, changed))
+}
+
+/// Reserves the seats of a match, all or none. What its players had reserved before, anywhere, is given back. Returns the rooms that
+/// have changed, which are recorded already; None: the room does not take them.
+pub async fn reserve_for_match(
+    database: &Database,
+    tx: &mut Transaction,
+    room_id: &str,
+    wanted: &MatchSeats<'_>,
+) -> ApiResult<Option<Vec<String>>> {
+    let places = match lock_room(database, tx, room_id).await {
+        Ok(places) => places,
+        Err(error) if matches!(error.0.code, Code::RoomDraining | Code::RoomNotFound) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    lock_reserved(database, tx, wanted.player_ids).await?;
+    let player_ids = serde_json::to_string(wanted.player_ids).map_err(anyhow::Error::from)?;
+    let others = format!("NOT (COALESCE(player_id, leader_id, '') {})", database.is_in("$3"));
+    let sql = format!(
+        "SELECT COUNT(*), CAST(COALESCE(SUM(CASE WHEN {others} THEN 1 ELSE 0 END), 0) AS BIGINT) FROM seats \
+         WHERE server_id = $1 AND expires_at > $2"
+    );
+    let row = sqlx::query(AssertSqlSafe(sql))
+        .bind(room_id)
+        .bind(tx.now)
+        .bind(&player_ids)
+        .fetch_one(&mut *tx.conn)
+        .await?;
+    let (taken, by_others): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+    let needed = wanted.player_ids.len() as i64 + i64::from(wanted.unnamed);
+    if places.free - by_others < needed || (wanted.is_alone && places.players + taken > 0) {
+        return Ok(None);
+    }
+    let mut changed = vec![room_id.to_owned()];
+    for own in ["player_id {}", "leader_id {} AND player_id IS NULL"] {
+        let own = own.replace("{}", &database.is_in("$1"));
+        let sql = format!("DELETE FROM seats WHERE {own} RETURNING server_id");
+        let rows = sqlx::query(AssertSqlSafe(sql)).bind(&player_ids).fetch_all(&mut *tx.conn).await?;
+        for row in rows {
+            changed.push(row.try_get("server_id")?);
+        }
+    }
+    let named = wanted.player_ids.iter().map(Some);
+    for player_id in named.chain((0..wanted.unnamed).map(|_| None)) {
+        sqlx::query("INSERT INTO seats (seat_id, server_id, player_id, expires_at) VALUES ($1, $2, $3, $4)")
+            .bind(Uuid::now_v7().simple().to_string())
+            .bind(room_id)
+            .bind(player_id)
+            .bind(tx.now + wanted.ticket_ms + GRACE_MS)
+            .execute(&mut *tx.conn)
+            .await?;
+    }
+    changed.sort_unstable();
+    changed.dedup();
+    changes::record(database, tx, &changed).await?;
+    Ok(Some(changed))
 }
 
 /// Claims a seat of a party in the room: the one that the player has claimed before, or one that nobody has.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::accounts::refresh;
 use crate::harness::{Answer, Backend, on_both_databases, text};
+use crate::rooms_on_demand::with_servers;
 
 struct Admin<'a> {
     backend: &'a Backend,
@@ -73,6 +74,8 @@ on_both_databases! {
 
         for (method, path) in [
             (Method::GET, "/v1/admin/overview".to_owned()),
+            (Method::GET, "/v1/admin/allocations".to_owned()),
+            (Method::GET, "/v1/admin/allocations/0123456789abcdef0123456789abcdef/log".to_owned()),
             (Method::GET, format!("/v1/admin/servers/{reed}/players")),
             (Method::PUT, format!("/v1/admin/servers/{reed}/drain")),
             (Method::DELETE, format!("/v1/admin/servers/{reed}/drain")),
@@ -81,6 +84,35 @@ on_both_databases! {
             let request = backend.request(method, &path).bearer_auth(&backend.key);
             backend.send(request).await.refused(401, "unauthorized");
         }
+    }
+
+    async fn the_operator_sees_what_was_started_on_demand(backend, |config| {
+        with_servers(config, "echo loading; echo no such map >&2; exit 3", &json!({}));
+    }) {
+        let admin = Admin::of(backend).await;
+        let ada = backend.guest("Ada").await;
+        let body = json!({"request_id": "one", "room": {"name": "Pond"}, "wait_seconds": 20});
+        let answer = backend.post("/v1/rooms", &text(&ada["access_token"]), &body).await;
+        answer.refused(409, "room_start_failed");
+        let seen = admin.ask(Method::GET, "/v1/admin/allocations", None).await.expect(200);
+        assert_eq!((&seen["is_enabled"], seen["allocations"].as_array().map(Vec::len)), (&json!(true), Some(1)), "{seen}");
+        let one = &seen["allocations"][0];
+        for (member, value) in [("name", json!("Pond")), ("status", json!("failed")), ("creator", ada["player_id"].clone()),
+            ("is_here", json!(true)), ("is_spare", json!(false))] {
+            assert_eq!(one[member], value, "{member}: {one}");
+        }
+        assert!(text(&one["reason"]).contains("exit code 3") && one["ended_at"].is_string(), "{one}");
+        let path = format!("/v1/admin/allocations/{}/log", text(&one["allocation_id"]));
+        assert_eq!(admin.ask(Method::GET, &path, None).await.expect(200)["lines"], "loading\nno such map");
+        // Of what is no allocation, and of one of another replica, there is no log.
+        for unknown in ["owner.json", "0123456789abcdef0123456789abcdef"] {
+            admin.ask(Method::GET, &format!("/v1/admin/allocations/{unknown}/log"), None).await.refused(404, "not_found");
+        }
+        let beside = backend.beside(|config| with_servers(config, "exit 3", &json!({}))).await;
+        let seen = beside.send(beside.request(Method::GET, "/v1/admin/allocations").bearer_auth(&admin.key)).await.expect(200);
+        assert_eq!(seen["allocations"][0]["is_here"], false);
+        beside.send(beside.request(Method::GET, &path).bearer_auth(&admin.key)).await.refused(404, "not_found");
+        beside.stop().await;
     }
 
     async fn the_operators_page_loads_nothing_from_elsewhere(backend) {

@@ -110,7 +110,6 @@ impl Backend {
         Self::on(TestDatabase::sqlite().expect("SQLite"), change).await
     }
 
-    /// A new database in the server that `TEST_POSTGRES_URL` names.
     pub async fn on_postgres_with(change: impl FnOnce(&mut Config)) -> Self {
         Self::on(TestDatabase::postgres().expect("PostgreSQL"), change).await
     }

@@ -47,12 +47,12 @@ fn matchmaking(config: &mut Config) {
 
 const TICKETS: &str = "/v1/matchmaking/tickets";
 
-struct Guest {
-    token: String,
-    id: String,
+pub struct Guest {
+    pub token: String,
+    pub id: String,
 }
 
-async fn guest(backend: &Backend, name: &str) -> Guest {
+pub async fn guest(backend: &Backend, name: &str) -> Guest {
     let session = backend.guest(name).await;
     Guest { token: text(&session["access_token"]), id: text(&session["player_id"]) }
 }
@@ -62,12 +62,12 @@ async fn ask(backend: &Backend, guest: &Guest, matchmaker: &str, skill: f64) -> 
     backend.post(TICKETS, &guest.token, &body).await
 }
 
-async fn ticket_id(backend: &Backend, guest: &Guest, matchmaker: &str, skill: f64) -> String {
+pub async fn ticket_id(backend: &Backend, guest: &Guest, matchmaker: &str, skill: f64) -> String {
     text(&ask(backend, guest, matchmaker, skill).await.expect(201)["ticket_id"])
 }
 
 /// Reads the ticket until it has this status.
-async fn until(backend: &Backend, bearer: &str, ticket_id: &str, status: &str) -> Value {
+pub async fn until(backend: &Backend, bearer: &str, ticket_id: &str, status: &str) -> Value {
     let reading = async {
         loop {
             let ticket = backend.get(&format!("{TICKETS}/{ticket_id}"), bearer).await.expect(200);

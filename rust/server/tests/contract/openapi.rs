@@ -53,6 +53,7 @@ async fn it_is_served_and_names_every_route() {
         routes::HEARTBEAT,
         routes::ROOMS,
         routes::ROOM_EVENTS,
+        routes::REGIONS,
         routes::ROOM,
         routes::TICKET,
         routes::PLAYERS_LOAD,

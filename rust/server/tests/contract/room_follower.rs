@@ -2,10 +2,42 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 
 use crate::harness::{Answer, Backend, text};
+
+/// What is followed: a backend, or several behind a proxy.
+pub trait Target {
+    fn request(&self, method: Method, path: &str) -> RequestBuilder;
+
+    /// A server key.
+    fn key(&self) -> &str;
+
+    /// The beginning of a reply.
+    async fn open(&self, request: impl Fn() -> RequestBuilder) -> Response;
+
+    /// A whole reply to a request with the server key.
+    async fn read(&self, path: &str) -> Answer;
+}
+
+impl Target for Backend {
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        Self::request(self, method, path)
+    }
+
+    fn key(&self) -> &str {
+        &self.key
+    }
+
+    async fn open(&self, request: impl Fn() -> RequestBuilder) -> Response {
+        request().send().await.expect("a reply")
+    }
+
+    async fn read(&self, path: &str) -> Answer {
+        self.get(path, &self.key).await
+    }
+}
 
 pub struct Follower {
     response: Response,
@@ -22,12 +54,15 @@ pub struct Follower {
 }
 
 /// Sends a request to follow.
-pub async fn open(backend: &Backend, query: &str, token: &str, last_event_id: Option<&str>) -> Response {
-    let mut request = backend.request(Method::GET, &format!("/v1/rooms/events{query}")).bearer_auth(token);
-    if let Some(id) = last_event_id {
-        request = request.header("last-event-id", id);
-    }
-    request.send().await.expect("a reply")
+pub async fn open(backend: &impl Target, query: &str, token: &str, last_event_id: Option<&str>) -> Response {
+    let request = || {
+        let request = backend.request(Method::GET, &format!("/v1/rooms/events{query}")).bearer_auth(token);
+        match last_event_id {
+            Some(id) => request.header("last-event-id", id),
+            None => request,
+        }
+    };
+    backend.open(request).await
 }
 
 /// A request to follow that is refused.
@@ -36,17 +71,17 @@ pub async fn refusal(backend: &Backend, query: &str) -> Answer {
 }
 
 impl Follower {
-    pub async fn new(backend: &Backend, query: &str) -> Self {
+    pub async fn new(backend: &impl Target, query: &str) -> Self {
         Self::begin(backend, query, None, BTreeMap::new()).await
     }
 
     async fn begin(
-        backend: &Backend,
+        backend: &impl Target,
         query: &str,
         last_event_id: Option<&str>,
         rooms: BTreeMap<String, Value>,
     ) -> Self {
-        let response = open(backend, query, &backend.key, last_event_id).await;
+        let response = open(backend, query, backend.key(), last_event_id).await;
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         let last_event_id = last_event_id.unwrap_or_default().to_owned();
@@ -59,7 +94,7 @@ impl Follower {
     }
 
     /// Breaks the stream, and goes on at `backend`, which may be another replica.
-    pub async fn resume(self, backend: &Backend, query: &str) -> Self {
+    pub async fn resume(self, backend: &impl Target, query: &str) -> Self {
         let Self { response, last_event_id, rooms, .. } = self;
         drop(response);
         Self::begin(backend, query, Some(&last_event_id), rooms).await
@@ -154,12 +189,12 @@ fn names(rooms: &BTreeMap<String, Value>) -> Vec<String> {
 }
 
 /// The whole list as pages give it, by the ids of the rooms.
-pub async fn listed(backend: &Backend, query: &str) -> BTreeMap<String, Value> {
+pub async fn listed(backend: &impl Target, query: &str) -> BTreeMap<String, Value> {
     let (mut rooms, mut cursor) = (BTreeMap::new(), String::new());
     let separator = if query.is_empty() { '?' } else { '&' };
     loop {
         let path = format!("/v1/rooms{query}{separator}limit=200{cursor}");
-        let page = backend.get(&path, &backend.key).await.expect(200);
+        let page = backend.read(&path).await.expect(200);
         for room in page["rooms"].as_array().expect("rooms") {
             rooms.insert(text(&room["room_id"]), room.clone());
         }

@@ -160,3 +160,19 @@ on_both_databases! {
         assert_eq!(backend.get(&format!("/v1/rooms/{open}"), &backend.key).await.expect(200)["name"], "Open");
     }
 }
+
+on_both_databases! {
+    async fn the_regions_of_the_settings_are_returned(backend, |config| {
+        config.regions = vec![backend_protocol::rooms::Region {
+            region: "eu-west".into(), address: "eu.example.org".into(), query_port: 27015,
+        }];
+    }) {
+        let token = text(&backend.guest("Ada").await["access_token"]);
+        let expected = json!({"regions": [{"region": "eu-west", "address": "eu.example.org", "query_port": 27015}]});
+        for bearer in [&token, &backend.key] {
+            assert_eq!(backend.get("/v1/regions", bearer).await.expect(200), expected);
+        }
+        backend.get("/v1/regions", "").await.refused(401, "unauthorized");
+        backend.get("/v1/regions", "nobody").await.refused(401, "token_invalid");
+    }
+}

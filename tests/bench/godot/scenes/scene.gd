@@ -33,6 +33,28 @@ func idle_frame_usec() -> float:
 	return (processor_usec() - before) / 20
 
 
+## Processor time of the main thread in an idle frame, measured as [method longest_frame] does it.
+func idle_frame_cost() -> float:
+	var costs: Array[float] = []
+	for _frame in 60:
+		var before := processor_usec()
+		await get_tree().process_frame
+		costs.append(processor_usec() - before)
+	return median(costs)
+
+
+## Processor time of the main thread in the longest frame until `is_over` returns true.
+func longest_frame(is_over: Callable) -> float:
+	var longest := 0.0
+	var before := processor_usec()
+	while not is_over.call():
+		await get_tree().process_frame
+		var now := processor_usec()
+		longest = maxf(longest, now - before)
+		before = now
+	return longest
+
+
 ## A frame that takes too long does not sleep: its time is in the books some frames later.
 func settle() -> void:
 	for _frame in 3:

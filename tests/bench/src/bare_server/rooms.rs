@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::extract::{Path, Query};
 use axum::http::StatusCode;
@@ -11,12 +12,16 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use backend_client::platform::clock::SystemClock;
 use backend_client::protocol::registration::ServerStatus;
 use backend_client::protocol::rooms::{Attributes, Room, RoomPage, RoomQuery, RoomVisibility};
 use backend_client::protocol::routes;
 use backend_client::protocol::session::Session;
+use backend_client::server_query::{Facts, QueryOptions, ServerQuery};
 use uuid::Uuid;
 
+/// Mode of rooms whose servers answer pings.
+const ANSWERING: &str = "answering";
 /// Where whole lists are: their size follows.
 pub const WHOLE: &str = "/rooms/";
 
@@ -46,7 +51,28 @@ async fn page(Query(query): Query<RoomQuery>) -> Result<Json<RoomPage>, StatusCo
     let (count, from): (usize, usize) = (number(&query.map)?, number(&query.cursor)?);
     let to = count.min(from + query.limit.unwrap_or(50) as usize);
     let next_cursor = (to < count).then(|| to.to_string());
-    Ok(Json(RoomPage { rooms: (from..to).map(|index| room(index, count)).collect(), next_cursor }))
+    let mut rooms: Vec<Room> = (from..to).map(|index| room(index, count)).collect();
+    if query.mode.as_deref() == Some(ANSWERING) {
+        let ports = answering(count).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+        for (room, port) in rooms.iter_mut().zip(&ports[from..to]) {
+            (room.address, room.query_port) = ("127.0.0.1".into(), Some(*port));
+        }
+    }
+    Ok(Json(RoomPage { rooms, next_cursor }))
+}
+
+/// Ports of so many game servers that answer pings, as long as this process runs.
+fn answering(count: usize) -> anyhow::Result<Vec<u16>> {
+    static OPEN: Mutex<Vec<(ServerQuery, u16)>> = Mutex::new(Vec::new());
+    let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    while open.len() < count {
+        // It counts as healthy as long as nobody waits for its next frame: none has any.
+        let server = ServerQuery::new(Arc::new(SystemClock), Duration::from_secs(3_600));
+        server.publish(Facts::default());
+        let port = server.open(QueryOptions { port: 0, lan_discovery: false })?;
+        open.push((server, port));
+    }
+    Ok(open.iter().map(|(_, port)| *port).collect())
 }
 
 async fn whole(Path(count): Path<usize>) -> Result<impl IntoResponse, StatusCode> {

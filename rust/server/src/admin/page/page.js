@@ -2,6 +2,7 @@
 let key = "";
 let timer = 0;
 let selected = null;
+let logged = null;
 const INTERVAL_MS = 5000;
 const MAX_POINTS = 120;
 const NONE = "–";
@@ -207,6 +208,39 @@ function show(overview) {
   ], overview.versions, "No server is registered.");
 }
 
+const called = (allocation) => allocation.name || (allocation.is_spare ? "Spare" : "Room");
+
+function allocationStatus(allocation) {
+  const kinds = { ready: "good", starting: "warn", requested: "warn", failed: "bad" };
+  return [element("span", { class: kinds[allocation.status] || "" }, allocation.status)];
+}
+
+async function showAllocations() {
+  const { is_enabled, allocations } = await ask("GET", "v1/admin/allocations");
+  $("on_demand").hidden = !is_enabled && allocations.length === 0;
+  const showLog = (allocation) => { logged = allocation; refresh(); };
+  const time = (text) => new Date(text).toLocaleTimeString();
+  table("allocations", [
+    ["Name", "long", called],
+    ["Status", "", allocationStatus],
+    ["Why", "long", (allocation) => allocation.reason || NONE],
+    ["Requested", "", (allocation) => time(allocation.created_at)],
+    ["Ended", "", (allocation) => allocation.ended_at ? time(allocation.ended_at) : NONE],
+    ["Creator", "long", (allocation) => allocation.creator || NONE],
+    ["Id", "long", (allocation) => allocation.allocation_id],
+    ["", "actions", (allocation) => allocation.is_here ? [button("Log", "", () => showLog(allocation))] : NONE],
+  ], allocations, "No server was started on demand within the last hour.");
+}
+
+async function showLog() {
+  $("log").hidden = logged === null;
+  if (logged === null) return;
+  const { lines } = await ask("GET", "v1/admin/allocations/" + encodeURIComponent(logged.allocation_id) + "/log");
+  $("log_title").textContent = "Last lines of " + called(logged) + ", " + logged.allocation_id;
+  // Text, never markup: a server prints what its players have written.
+  $("log_lines").textContent = lines === "" ? "It has printed nothing, or its log was removed." : lines;
+}
+
 async function showPlayers() {
   $("on_server").hidden = selected === null;
   if (selected === null) return;
@@ -238,9 +272,10 @@ async function showPlayer() {
 function leave(text) {
   key = "";
   clearTimeout(timer);
-  selected = null;
+  selected = logged = null;
   series.clear();
-  for (const id of ["servers", "players", "queues", "versions", "player", "numbers"]) $(id).replaceChildren();
+  for (const id of ["servers", "players", "allocations", "queues", "versions", "player", "numbers"]) $(id).replaceChildren();
+  $("log_lines").textContent = $("log_title").textContent = "";
   for (const id of ["scope", "updated"]) $(id).textContent = "";
   $("player_id").value = "";
   $("content").hidden = $("leave").hidden = true;
@@ -260,6 +295,8 @@ async function refresh() {
     $("login").hidden = $("login_hint").hidden = true;
     $("content").hidden = $("leave").hidden = false;
     await showPlayers();
+    await showAllocations();
+    await showLog();
     if ($("player").children.length > 0) await showPlayer();
   } catch (error) {
     if (used !== key) return;
