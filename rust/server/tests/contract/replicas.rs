@@ -14,7 +14,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use self::cluster::{Cluster, LOOK, PATIENT};
+use self::cluster::{Cluster, PATIENT, POLL_INTERVAL};
 use crate::harness::{at_once, text};
 use crate::room_follower::{Follower, listed};
 
@@ -248,7 +248,7 @@ async fn no_matchmaking_ticket_is_lost() {
                 // One pair after the other begins, so that some search while the replicas go.
                 let before = 2 * (number / 2).saturating_sub(1);
                 while cluster.done.load(std::sync::atomic::Ordering::Relaxed) < before {
-                    tokio::time::sleep(LOOK).await;
+                    tokio::time::sleep(POLL_INTERVAL).await;
                 }
                 let skill = number / 2 * 100;
                 let body = json!({"matchmaker": "duel", "players": [{"attributes": {"skill": skill}}]});
@@ -261,7 +261,7 @@ async fn no_matchmaking_ticket_is_lost() {
                             cluster.note_done();
                             return (number / 2, player_id.clone(), ticket);
                         }
-                        Some("queued" | "searching" | "placing") => tokio::time::sleep(LOOK).await,
+                        Some("queued" | "searching" | "placing") => tokio::time::sleep(POLL_INTERVAL).await,
                         _ => panic!("a ticket was lost: {ticket}"),
                     }
                 }

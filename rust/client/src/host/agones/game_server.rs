@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn what_the_sidecar_shows_is_read() {
         let text = r#"{"result":{"object_meta":{"name":"fleet-x7","namespace":"game","uid":"1","resource_version":"5",
-            "generation":"1","creation_timestamp":"1700000000","deletion_timestamp":"0","annotations":{"agones.dev/ready-container-id":"x"},
+            "creation_timestamp":"1700000000","deletion_timestamp":"0","annotations":{"agones.dev/ready-container-id":"x"},
             "labels":{"agones.dev/fleet":"f","map":"pond"}},"spec":{"health":{"disabled":false,"period_seconds":5,"failure_threshold":3,
             "initial_delay_seconds":5}},"status":{"state":"Ready","address":"192.0.2.1","addresses":[{"type":"ExternalIP","address":"192.0.2.1"}],
             "ports":[{"name":"query","port":7100},{"name":"game","port":7033}],"players":null,"counters":{"players":{"count":"1","capacity":"8"}},

@@ -24,7 +24,7 @@ use crate::harness::{Answer, text};
 use crate::room_follower::Target;
 
 /// How often a condition is looked at, and a request repeated that did not arrive.
-pub const LOOK: Duration = Duration::from_millis(50);
+pub const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Starts of a replica in a row.
 const MAX_STARTS: usize = 5;
 /// How long anything may take on a busy machine.
@@ -119,7 +119,7 @@ impl Replica {
             if process.try_wait().expect("a status").is_some() {
                 return false;
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         self.process = Some(process);
         true
@@ -187,7 +187,7 @@ impl Cluster {
 
     async fn until_done(&self, steps: usize) {
         while self.done.load(Ordering::Relaxed) < steps {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -233,7 +233,7 @@ impl Cluster {
             {
                 return answer;
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -298,7 +298,7 @@ impl Target for Cluster {
         loop {
             match request().send().await {
                 Ok(response) if response.status().as_u16() != 503 => return response,
-                _ => tokio::time::sleep(LOOK).await,
+                _ => tokio::time::sleep(POLL_INTERVAL).await,
             }
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::cluster::{Cluster, LOOK, PATIENT};
+use super::cluster::{Cluster, PATIENT, POLL_INTERVAL};
 use super::{disturbed, without_account_limit};
 use crate::harness::{Answer, text};
 use crate::rooms_on_demand::kept;
@@ -69,7 +69,7 @@ async fn check_nothing_is_orphaned(cluster: &Arc<Cluster>, rooms: &BTreeSet<Stri
             != rooms.len()
             || cluster.count("SELECT COUNT(*) FROM allocations WHERE ended_at IS NULL").await != count
         {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     };
     tokio::time::timeout(PATIENT, settled).await.expect("as many processes and allocations as rooms");
@@ -101,7 +101,7 @@ async fn no_room_is_created_twice_or_orphaned() {
             async move {
                 // One after the other begins, so that some start while the replicas go.
                 while cluster.done.load(std::sync::atomic::Ordering::Relaxed) + PLAYERS / 4 < number {
-                    tokio::time::sleep(LOOK).await;
+                    tokio::time::sleep(POLL_INTERVAL).await;
                 }
                 let body = json!({"request_id": "own", "room": {"name": format!("Room {number}")}});
                 let answer = until_ready(cluster, "/v1/rooms", token, body).await.expect(200);
@@ -142,7 +142,7 @@ async fn quick_play_seats_everybody_and_starts_no_more_rooms_than_it_takes() {
             let (cluster, body) = (&cluster, body.clone());
             async move {
                 while cluster.done.load(std::sync::atomic::Ordering::Relaxed) + PLAYERS / 2 < number {
-                    tokio::time::sleep(LOOK).await;
+                    tokio::time::sleep(POLL_INTERVAL).await;
                 }
                 let room = room_of(until_ready(cluster, "/v1/rooms/quick-play", token, body).await);
                 cluster.note_done();
