@@ -122,8 +122,10 @@ impl Store for WorldStore {
     }
 
     fn pending(&self) -> Pending {
-        let (documents, unkept) = (self.dirty_count(), self.unkept_count());
-        Pending { documents, journalled: documents.saturating_sub(unkept), may_be_more: false }
+        let (dirty, unkept) = (self.dirty_count(), self.unkept_count());
+        // What a backend that went back lacks is at least one chunk, and in no journal.
+        let lacking = usize::from(self.must_compare());
+        Pending { documents: dirty + lacking, journalled: dirty.saturating_sub(unkept), may_be_more: false }
     }
 
     fn seal(&self) {
