@@ -98,6 +98,7 @@ fn judge(cluster: &Cluster, process: &Process, summary: &Summary, newest: usize)
     let disk = &cluster.disks[process.machine];
     cluster.judge.flushed(process.number, None, disk, (promise, newest));
     if promise == Invariant::Arrived {
-        cluster.judge.ended_in_order(process.number);
+        // Without an answer at its end, nobody has told it that a database went back.
+        cluster.judge.ended_in_order(process.number, summary.deregistered);
     }
 }

@@ -59,6 +59,11 @@ impl Checker {
             book.saves[number].at_backend = false;
             book.lost.insert(number);
         }
+        // A copy may be newer than what the backend had, which had gone back further before.
+        for number in &copied.saves {
+            book.saves[*number].at_backend = true;
+            book.lost.remove(number);
+        }
         for (place, known) in &mut book.places {
             let (arrived, sequence) = copied.arrived.get(place).copied().unwrap_or_default();
             if arrived < known.arrived {
@@ -74,15 +79,18 @@ impl Checker {
             book.holders.insert(player_id.clone(), process.unwrap_or(0));
             let known = (player_id.clone(), lease.epoch);
             if lease.holder.is_some() && book.let_go.remove(&known) {
+                book.given_again.insert(known.clone());
                 book.revived.insert(known);
             }
         }
     }
 
     /// A process ends and says that all is at the backend: then this is so, too, of what a database had lost.
-    pub fn ended_in_order(&self, process: usize) {
+    pub fn ended_in_order(&self, process: usize, answered: bool) {
         let mut book = self.book();
-        book.check_owed(process, &self.trace);
+        if answered {
+            book.check_owed(process, &self.trace);
+        }
         book.owed.retain(|owed| owed.process != process);
     }
 
