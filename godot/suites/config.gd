@@ -9,7 +9,7 @@ const SETTINGS: Dictionary[String, Variant] = {
 	"backend_client/network/allow_insecure_http": false,
 	"backend_client/auth/issuer": "backend_client",
 	"backend_client/auth/game": "default",
-	"backend_client/server/public_address": "127.0.0.1",
+	"backend_client/server/public_address": "auto",
 	"backend_client/shutdown/grace_seconds": 25.0,
 	"backend_client/log/level": "info",
 }

@@ -1,38 +1,146 @@
-//! The seam to whatever runs the process: where it is reachable, how long it is given to leave, and what it wants to be
-//! told about the server's health.
+//! The seam to whatever runs the process: where it is reachable, what it is used for, when it has to leave, and what it
+//! wants to be told.
+//!
+//! Several hosts can hold at once, such as a service manager on a machine of a cloud. [`detect`] finds them by the
+//! environment alone. Each runs on the workers by [`Host::run`]; what the server has to say is noted by the other methods
+//! and goes out from there.
 
+mod agones;
+mod detection;
+mod liveness;
 mod stall_detector;
 #[cfg(target_os = "linux")]
 mod systemd;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::platform::clock::Clock;
+use async_trait::async_trait;
+use tokio::sync::watch;
 
+use crate::registration::ServerDescription;
+
+pub use agones::Agones;
+pub use detection::{Detected, HostChoice, UnknownHost, detect};
+pub use liveness::{Liveness, keep_alive};
 pub use stall_detector::StallDetector;
 #[cfg(target_os = "linux")]
 pub use systemd::{Systemd, SystemdError};
 
-/// A host. The plain one knows what it was told and listens to nothing; others may ask and tell an orchestrator.
-///
-/// What is told goes out at once and may block for a moment: not for the main thread.
+/// Names under which a host may list the port for players; else it is the first one.
+const GAME_PORT_NAMES: [&str; 2] = ["game", "default"];
+/// Name under which a host lists the port that answers queries.
+const QUERY_PORT_NAME: &str = "query";
+
+/// Where players reach this server, as its host knows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PublicAddress {
+    /// A host name or an IP address, without a port.
+    pub address: String,
+    /// Ports as players see them, with the names that the host has for them. Empty if the host does not map ports.
+    pub ports: Vec<(String, u16)>,
+}
+
+impl PublicAddress {
+    /// The port that players connect to: the one named `game` or `default`, else the first one. `None`: the one that the
+    /// server listens on.
+    pub fn game_port(&self) -> Option<u16> {
+        let named = |wanted: &&str| self.ports.iter().find(|(name, _)| name == wanted);
+        let others = || self.ports.iter().find(|(name, _)| name != QUERY_PORT_NAME);
+        GAME_PORT_NAMES.iter().find_map(named).or_else(others).map(|(_, port)| *port)
+    }
+
+    /// The port named `query`.
+    pub fn query_port(&self) -> Option<u16> {
+        self.ports.iter().find(|(name, _)| name == QUERY_PORT_NAME).map(|(_, port)| *port)
+    }
+
+    /// Registers a server where players reach it. Of a host that maps ports, those that it does not name cannot be reached.
+    pub fn place(&self, server: &mut ServerDescription) {
+        server.address.clone_from(&self.address);
+        server.port = self.game_port().unwrap_or(server.port);
+        if !self.ports.is_empty() {
+            server.query_port = self.query_port();
+        }
+    }
+}
+
+/// What a host has given this server to do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Session {
+    /// [`Host::name`] of the host.
+    pub host: &'static str,
+    /// The host's own name for this server.
+    pub name: String,
+    /// Labels, among them those of whoever allocated the server.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations, among them those of whoever allocated the server.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// The host is about to end this process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// Why, as a word for programs, such as `agones_shutdown`.
+    pub reason: &'static str,
+    /// Time that is left. `None`: the host does not say, and the grace of the settings applies.
+    pub deadline: Option<Duration>,
+}
+
+/// News from a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostEvent {
+    /// Players reach this server here from now on.
+    AddressChanged(PublicAddress),
+    /// Somebody outside took this server for a session.
+    Allocated(Session),
+    /// The process is to leave.
+    Notice(Notice),
+}
+
+/// Told about each [`HostEvent`], on a worker thread.
+pub type OnHostEvent = Arc<dyn Fn(HostEvent) + Send + Sync>;
+
+/// The players of this server, as a host may list them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Players {
+    /// How many there are.
+    pub count: u32,
+    /// How many there can be.
+    pub capacity: u32,
+    /// Ids of those who were verified.
+    pub ids: Vec<String>,
+}
+
+/// A host. Most methods only note what is to be told, but may block for a moment: not for the main thread.
+#[async_trait]
 pub trait Host: Send + Sync {
-    /// Address players connect to.
-    fn public_address(&self) -> String;
+    /// Its name in logs and settings, such as `agones`.
+    fn name(&self) -> &'static str;
 
-    /// Time from a termination request to the end of the process.
-    fn shutdown_grace(&self) -> Duration;
+    /// Listens to the host and tells it what was noted, until the future is dropped.
+    async fn run(&self, _on_event: OnHostEvent) {}
 
-    /// The server takes players.
-    fn ready(&self, _status: &str) {}
+    /// Where players reach this server; the value is `None` until the host has told it. No receiver: it never does.
+    fn address(&self) -> Option<watch::Receiver<Option<PublicAddress>>> {
+        None
+    }
+
+    /// The server is listed under this id and takes players.
+    fn ready(&self, _server_id: &str) {}
+
+    /// Players came or left. Does not block.
+    fn players_changed(&self, _players: &Players) {}
 
     /// The server is leaving, and will be gone after `grace` at the latest.
-    fn stopping(&self, _grace: Duration, _status: &str) {}
+    fn draining(&self, _grace: Duration, _reason: &str) {}
 
     /// What the server is doing, in a few words for a person.
     fn status(&self, _status: &str) {}
+
+    /// Everything that could be saved is saved, and the process is about to end. Returns when the host knows it.
+    async fn stopped(&self) {}
 
     /// The server is well: its main loop turns.
     fn healthy(&self) {}
@@ -41,74 +149,11 @@ pub trait Host: Send + Sync {
     fn health_interval(&self) -> Option<Duration> {
         None
     }
-}
 
-/// A machine that says nothing about itself.
-#[derive(Debug, Clone)]
-pub struct PlainHost {
-    /// Address players connect to.
-    pub public_address: String,
-    /// Time from a termination request to the end of the process.
-    pub shutdown_grace: Duration,
-}
-
-impl Host for PlainHost {
-    fn public_address(&self) -> String {
-        self.public_address.clone()
-    }
-
-    fn shutdown_grace(&self) -> Duration {
-        self.shutdown_grace
-    }
-}
-
-/// Whether the main loop turns, as seen from elsewhere.
-#[derive(Debug, Default)]
-pub struct Liveness {
-    turned: AtomicBool,
-    stopping: AtomicBool,
-}
-
-impl Liveness {
-    /// Called by the main loop once per frame.
-    pub fn tick(&self) {
-        self.turned.store(true, Ordering::Relaxed);
-    }
-
-    /// The shutdown has begun. From now on its own deadline ends a process that hangs, and nobody else should: the main
-    /// loop is not needed to save what was handed over.
-    pub fn stopping(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
-    }
-
-    /// The shutdown is over, but the process is not: the main loop has to turn again.
-    pub fn resume(&self) {
-        self.stopping.store(false, Ordering::Relaxed);
-    }
-
-    fn is_alive(&self) -> bool {
-        self.turned.swap(false, Ordering::Relaxed) || self.stopping.load(Ordering::Relaxed)
-    }
-}
-
-/// Tells the host at the pace it wants that the server is well, while the main loop turns. Returns at once if the host
-/// does not want to hear it, else never.
-pub async fn keep_alive(host: Arc<dyn Host>, clock: Arc<dyn Clock>, liveness: Arc<Liveness>) {
-    /// Looks per interval: a loop that begins to turn again is reported soon, not an interval later.
-    const LOOKS: u32 = 4;
-
-    let Some(interval) = host.health_interval() else { return };
-    let look = (interval / LOOKS).max(Duration::from_millis(1));
-    let mut told = None;
-    loop {
-        clock.sleep(look).await;
-        let now = clock.now();
-        let is_due = told.is_none_or(|told| now >= told + interval);
-        // Asked every time, so that a turn of long ago does not count.
-        if liveness.is_alive() && is_due {
-            told = Some(now);
-            host.healthy();
-        }
+    /// Whether a main loop that stands still is well for as long as the game allows. Otherwise it has to turn several times
+    /// per [`Self::health_interval`].
+    fn allows_stalls(&self) -> bool {
+        false
     }
 }
 

@@ -10,6 +10,7 @@
 //! | journalling | a quarter of the grace | sending begins; the journal goes on trying |
 //! | sending | 80 % of the grace | what is left stays in the journal for the next start |
 //! | releasing | 85 %, and leaving the registry 90 % | leases run out by themselves |
+//! | leaving the host | 1 s, at most until 94 % | it sees the process end |
 //! | all of it | 95 % | the journal has its last chance |
 //! | quitting | the end of the grace | the process is ended from under it |
 
@@ -43,6 +44,9 @@ const JOURNAL_SHARE: f64 = 0.25;
 const SENT_BY: f64 = 0.8;
 const RELEASED_BY: f64 = 0.85;
 const DEREGISTERED_BY: f64 = 0.9;
+/// Longest wait for the host to know that everything is done, and the part of the grace at which that is over.
+const LEAVE_HOST: Duration = Duration::from_secs(1);
+const HOST_LEFT_BY: f64 = 0.94;
 /// Longest wait for the main thread to leave once all is done.
 const LEAVE: Duration = Duration::from_secs(2);
 /// Longest last chance of the journal before the process is ended, and the part of the grace it may take.
@@ -82,6 +86,8 @@ pub trait Participants: Send + Sync {
     fn stores(&self) -> Vec<Arc<dyn Store>>;
     /// Leave the registry; true when it is done.
     async fn deregister(&self) -> bool;
+    /// Tell what runs this process that it is about to end.
+    async fn leave_host(&self) {}
 }
 
 /// Told about each [`Phase`], on a worker thread.
@@ -101,6 +107,8 @@ struct Inner {
     exit: Exit,
     requested: AtomicBool,
     collected: Notify,
+    /// The deadline has moved forward.
+    hastened: Notify,
     leaving: Notify,
     /// Nobody is left on the main thread.
     abandoned: AtomicBool,
@@ -127,6 +135,10 @@ pub enum Response {
 struct SoFar {
     summary: Summary,
     begun: Option<Instant>,
+    /// From the beginning to the end of the process.
+    grace: Duration,
+    /// For each time that the deadline has moved forward, the part of the time that was left.
+    hastenings: Vec<f64>,
     /// The first request from outside of the game.
     asked: Option<Instant>,
     /// The game's final state is in, or was waited for long enough.
@@ -162,6 +174,7 @@ impl Shutdown {
             exit,
             requested: AtomicBool::new(false),
             collected: Notify::new(),
+            hastened: Notify::new(),
             leaving: Notify::new(),
             abandoned: AtomicBool::new(false),
             runtime: OnceLock::new(),
@@ -179,11 +192,12 @@ impl Shutdown {
         {
             let mut so_far = self.0.so_far();
             so_far.begun = Some(self.0.clock.now());
+            so_far.grace = grace;
             reason.clone_into(&mut so_far.summary.reason);
         }
         self.guard(grace);
         let inner = Arc::clone(&self.0);
-        tokio::spawn(async move { inner.run(grace).await });
+        tokio::spawn(async move { inner.run().await });
         true
     }
 
@@ -208,6 +222,27 @@ impl Shutdown {
         let since_asked = since(asked, now);
         let is_collecting = !so_far.collected && since_asked < SAME_WHILE_COLLECTING;
         if since_asked < SAME_REQUEST || is_collecting { Response::Joined } else { Response::ForceExit }
+    }
+
+    /// The process has to end within `grace` from now, if that is sooner than its deadline. What is left of the phase under way
+    /// shrinks in proportion. Returns whether the deadline has moved. Not for a watchdog thread.
+    pub fn hasten(&self, grace: Duration) -> bool {
+        let now = self.0.clock.now();
+        {
+            let mut so_far = self.0.so_far();
+            let Some(begun) = so_far.begun.filter(|_| !so_far.complete && !so_far.stayed) else {
+                return false;
+            };
+            let left = since(now, begun + so_far.grace);
+            if grace >= left {
+                return false;
+            }
+            so_far.grace = since(begun, now) + grace;
+            so_far.hastenings.push(grace.as_secs_f64() / left.as_secs_f64());
+        }
+        self.guard(grace);
+        self.0.hastened.notify_waiters();
+        true
     }
 
     /// Whether it was asked for.
@@ -267,7 +302,9 @@ impl Shutdown {
                 (inner.exit)(summary.exit_code(), &summary);
             }
         });
-        *self.0.alarms() = vec![in_time, at_last];
+        let before = std::mem::replace(&mut *self.0.alarms(), vec![in_time, at_last]);
+        // Not under the lock: waits for a thread that has begun.
+        drop(before);
     }
 }
 
@@ -286,17 +323,17 @@ impl Inner {
         })
     }
 
-    async fn run(&self, grace: Duration) {
+    async fn run(&self) {
         let begun = self.so_far().begun.unwrap_or_else(|| self.clock.now());
         let reason = self.so_far().summary.reason.clone();
-        (self.on_phase)(Phase::Draining(reason, grace));
+        (self.on_phase)(Phase::Draining(reason, self.grace()));
         self.participants.drain();
 
         (self.on_phase)(Phase::Collecting);
         let stores = self.participants.stores();
         self.so_far().summary.players = stores.iter().map(|store| store.players()).sum();
         let in_time = self
-            .at_most(COLLECT.min(grace.mul_f64(COLLECT_SHARE)), self.collected.notified())
+            .at_most(COLLECT.min(self.grace().mul_f64(COLLECT_SHARE)), self.collected.notified())
             .await
             .is_some();
         let not_collected = if in_time { 0 } else { self.so_far().summary.players };
@@ -323,8 +360,8 @@ impl Inner {
         }
 
         (self.on_phase)(Phase::Journalling);
-        let not_durable: usize =
-            self.each(grace.mul_f64(JOURNAL_SHARE), |store, within| async move {
+        let not_durable: usize = self
+            .each(self.grace().mul_f64(JOURNAL_SHARE), |store, within| async move {
                 store.flush_local(within).await
             })
             .await
@@ -346,7 +383,7 @@ impl Inner {
         (self.on_phase)(Phase::Sending);
         // What was journalled may have been sent meanwhile.
         self.so_far().summary.saved = unsent.saturating_sub(self.pending().documents);
-        let within = since(self.clock.now(), begun + grace.mul_f64(SENT_BY));
+        let within = since(self.clock.now(), begun + self.grace().mul_f64(SENT_BY));
         let flushed = self.each(within, |store, within| async move { store.flush(within).await }).await;
         self.so_far().add(&flushed);
         let sent = self.clock.now();
@@ -360,16 +397,17 @@ impl Inner {
             so_far.lost_state = false;
         }
         self.seal();
-        let within = since(sent, begun + grace.mul_f64(RELEASED_BY));
+        let within = since(sent, begun + self.grace().mul_f64(RELEASED_BY));
         let released = self.each(within, |store, within| async move { store.release(within).await }).await;
         self.so_far().add(&released);
-        let within = since(self.clock.now(), begun + grace.mul_f64(DEREGISTERED_BY));
+        let within = since(self.clock.now(), begun + self.grace().mul_f64(DEREGISTERED_BY));
         let deregistered = self.leave_registry(within).await;
+        self.leave_host(begun).await;
         let done = self.clock.now();
 
         if self.pending().may_be_more {
             // Of what was opened in vain meanwhile nobody has asked yet.
-            let within = LAST_CHANCE.min(grace.mul_f64(LAST_CHANCE_SHARE));
+            let within = LAST_CHANCE.min(self.grace().mul_f64(LAST_CHANCE_SHARE));
             self.each(within, |store, within| async move { store.flush_local(within).await }).await;
         }
         let pending = self.pending();
@@ -429,6 +467,12 @@ impl Inner {
         // Also where a newer change is not in the journal: an earlier one may be.
         let owes = self.pending().documents > 0;
         !owes && self.at_most(within, self.participants.deregister()).await.unwrap_or(false)
+    }
+
+    async fn leave_host(&self, begun: Instant) {
+        let within = since(self.clock.now(), begun + self.grace().mul_f64(HOST_LEFT_BY)).min(LEAVE_HOST);
+        // Late or not, the process ends.
+        let _left = self.at_most(within, self.participants.leave_host()).await;
     }
 
     fn pending(&self) -> Pending {
@@ -505,12 +549,30 @@ impl Inner {
         answered.recv_timeout(within + OVERRUN).ok()
     }
 
+    /// Waits for `work`, at most `limit`, or what a deadline that moves forward leaves of it.
     async fn at_most<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
-        tokio::select! {
-            biased;
-            done = work => Some(done),
-            () = self.clock.sleep(limit) => None,
+        let mut end = self.clock.now() + limit;
+        let mut known = self.so_far().hastenings.len();
+        tokio::pin!(work);
+        loop {
+            let left = since(self.clock.now(), end);
+            tokio::select! {
+                biased;
+                done = &mut work => return Some(done),
+                () = self.clock.sleep(left) => return None,
+                () = self.hastened.notified() => {
+                    let now = self.clock.now();
+                    let so_far = self.so_far();
+                    let part: f64 = so_far.hastenings[known..].iter().product();
+                    known = so_far.hastenings.len();
+                    end = now + since(now, end).mul_f64(part);
+                }
+            }
         }
+    }
+
+    fn grace(&self) -> Duration {
+        self.so_far().grace
     }
 
     fn alarms(&self) -> MutexGuard<'_, Vec<Alarm>> {

@@ -12,5 +12,6 @@ pub use local_folders::{LocalFolder, globalized, journal_folder, storage, worlds
 pub use overrides::override_for;
 pub use resolve::{ProfileChoice, profile, resolve};
 pub use server_process::{
-    allocation_id, host, is_dedicated_server, is_development_run, query_port, server_key,
+    allocation_id, detect_hosts, is_dedicated_server, is_development_run, public_address, query_port,
+    server_key, shutdown_grace,
 };

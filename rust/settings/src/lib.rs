@@ -129,10 +129,11 @@ pub const GAME: ProjectSetting = ProjectSetting {
 };
 pub const PUBLIC_ADDRESS: ProjectSetting = ProjectSetting {
     path: "backend_client/server/public_address",
-    default: Default::Text("127.0.0.1"),
-    hint: Hint::None,
+    default: Default::Text("auto"),
+    hint: Hint::Suggestions("auto"),
     overrides: Override::both("BACKEND_PUBLIC_ADDRESS", "--backend-public-address"),
-    description: "Address of a dedicated server in the room list: a host name or an IP address",
+    description: "Address of a dedicated server in the room list: a host name or an IP address. `auto` = the one that the host of \
+                  the server reports, or 127.0.0.1 if it reports none",
 };
 pub const JOURNAL_FOLDER: ProjectSetting = ProjectSetting {
     path: "backend_client/journal/folder",
@@ -212,6 +213,12 @@ pub const QUERY_PORT: ProcessSetting = ProcessSetting {
     overrides: Override::both("BACKEND_QUERY_PORT", "--backend-query-port"),
     description: "UDP port on which a dedicated server answers queries. 0 = chosen by the system",
 };
+pub const HOST: ProcessSetting = ProcessSetting {
+    subject: "property `BackendServerRegistration.host`",
+    default: "`auto`",
+    overrides: Override::both("BACKEND_HOST", "--backend-host"),
+    description: "What runs a dedicated server: `auto` = detected by the environment, `none`, `agones` or `systemd`",
+};
 pub const ALLOCATION_ID: ProcessSetting = ProcessSetting {
     subject: "allocation of a room on demand",
     default: "none",
@@ -246,5 +253,13 @@ pub const MODE: ProcessSetting = ProcessSetting {
 };
 
 /// All settings that are no Project Settings.
-pub const PROCESS_SETTINGS: [&ProcessSetting; 7] =
-    [&PROFILE, &QUERY_PORT, &ALLOCATION_ID, &EMPTY_SERVER_TIMEOUT, &SERVER_KEY, &SERVER_KEY_FILE, &MODE];
+pub const PROCESS_SETTINGS: [&ProcessSetting; 8] = [
+    &PROFILE,
+    &QUERY_PORT,
+    &HOST,
+    &ALLOCATION_ID,
+    &EMPTY_SERVER_TIMEOUT,
+    &SERVER_KEY,
+    &SERVER_KEY_FILE,
+    &MODE,
+];

@@ -22,6 +22,9 @@ const MAX_EXPOSURE: &str = "20";
 /// Programs that units start, which are not there on the machine of a developer.
 const STARTED: [&str; 2] = ["/usr/local/bin/backend-server", "/opt/game/server.x86_64"];
 const UNITS: [&str; 3] = ["backend.service", "game-server@.service", "game-servers.target"];
+/// Files beside the objects of Kubernetes that are none, or not of a kind that the validator knows.
+const NO_KUBERNETES_OBJECTS: [&str; 4] =
+    ["kustomization.yaml", "name-references.yaml", "fleet.yaml", "fleet-autoscaler.yaml"];
 /// Routes that the Ingress keeps inside.
 const INSIDE: [&str; 4] = ["/healthz", "/readyz", "/metrics", "/v1/admin"];
 const TO_JSON: &str =
@@ -38,13 +41,14 @@ enum Found {
 
 /// Runs all checks; fails if one finds something.
 pub fn run() -> Result<ExitCode> {
-    let checks: [(&str, Check); 8] = [
+    let checks: [(&str, Check); 9] = [
         ("variables", variables),
         ("graces", graces),
         ("routes of the Ingress", routes),
         ("compose file", compose),
         ("hadolint", hadolint),
         ("kubernetes-validate", kubernetes_validate),
+        ("fleet of Agones", fleet),
         ("checkov", checkov),
         ("systemd-analyze", systemd_analyze),
     ];
@@ -129,6 +133,7 @@ fn graces() -> Result<Found> {
     let dockerfile = read(&folder("docker/game-server.Dockerfile"))?;
     let unit = read(&folder("systemd/game-server@.service"))?;
     let pods = read(&folder("kubernetes/base/game-server.yaml"))?;
+    let fleet = read(&folder("kubernetes/agones/fleet.yaml"))?;
     let compose = documents(&folder("docker/compose.yaml"))?;
     let mut graces = vec![
         ("systemd", number_after(&unit, "GRACE_SECONDS=")?, number_after(&unit, "\nTimeoutStopSec=")?),
@@ -138,6 +143,11 @@ fn graces() -> Result<Found> {
             number_after(&pods, "terminationGracePeriodSeconds:")?,
         ),
     ];
+    graces.push((
+        "Agones",
+        number_after(&fleet, "BACKEND_SHUTDOWN_GRACE_SECONDS\n                  value:")?,
+        number_after(&fleet, "terminationGracePeriodSeconds:")?,
+    ));
     let services = compose[0]["services"].as_object().context("no services")?;
     let games = services.iter().filter(|(name, _)| name.starts_with("game-server"));
     for (name, service) in games {
@@ -145,7 +155,7 @@ fn graces() -> Result<Found> {
         let limit = limit.and_then(|text| text.parse().ok()).with_context(|| format!("{name}: no limit"))?;
         graces.push(("compose", number_after(&dockerfile, "GRACE_SECONDS=")?, limit));
     }
-    ensure!(graces.len() > 2, "the compose file has no game servers");
+    ensure!(graces.len() > 3, "the compose file has no game servers");
     for (place, grace, limit) in graces {
         // The engine needs time to quit, and the limit begins before the process has received the signal.
         ensure!(
@@ -227,13 +237,20 @@ fn hadolint() -> Result<Found> {
 fn kubernetes_validate() -> Result<Found> {
     let program =
         python::environment("kubernetes-validate", KUBERNETES_VALIDATE)?.join("kubernetes-validate");
-    let objects = files(&folder("kubernetes/base"))?;
-    let mut objects: Vec<_> =
-        objects.into_iter().filter(|path| !path.ends_with("kustomization.yaml")).collect();
+    let mut objects = files(&folder("kubernetes/base"))?;
+    objects.extend(files(&folder("kubernetes/agones"))?);
+    // The validator knows no resources of others; the pods in them are looked at by themselves.
+    let is_known = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| !NO_KUBERNETES_OBJECTS.iter().any(|other| name == *other))
+    };
+    objects.retain(is_known);
+    let pod = tempfile::Builder::new().suffix(".yaml").tempfile()?;
+    fs::write(pod.path(), fleet_pod()?.to_string())?;
+    objects.push(pod.path().to_owned());
     let rendered = tempfile::Builder::new().suffix(".yaml").tempfile()?;
     let kubectl = workspace::on_path(&["kubectl"]);
     if let Some(kubectl) = &kubectl {
-        fs::write(rendered.path(), render(kubectl)?)?;
+        fs::write(rendered.path(), render(kubectl, "../../base")?)?;
         objects.push(rendered.path().to_owned());
     }
     for version in KUBERNETES {
@@ -249,8 +266,71 @@ fn kubernetes_validate() -> Result<Found> {
     })
 }
 
-/// The example overlay as an operator would apply it, with secrets that are none.
-fn render(kubectl: &Path) -> Result<String> {
+/// The pod of the fleet's servers, as an object of its own.
+fn fleet_pod() -> Result<Value> {
+    let fleet = documents(&folder("kubernetes/agones/fleet.yaml"))?;
+    let template = &fleet[0]["spec"]["template"]["spec"]["template"];
+    ensure!(template["spec"].is_object(), "the fleet has no pod");
+    let mut metadata = template["metadata"].clone();
+    metadata["name"] = "game-server".into();
+    metadata["namespace"] = fleet[0]["metadata"]["namespace"].clone();
+    // Of Agones' own pods.
+    metadata["annotations"] = serde_json::json!({});
+    Ok(
+        serde_json::json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"] }),
+    )
+}
+
+/// What the addon needs of a fleet, and what kustomize makes of it.
+fn fleet() -> Result<Found> {
+    let fleet = documents(&folder("kubernetes/agones/fleet.yaml"))?;
+    let server = &fleet[0]["spec"]["template"]["spec"];
+    let container = &server["template"]["spec"]["containers"][0];
+    let argument = container["args"][0].as_str().and_then(|text| text.strip_prefix("--port="));
+    let variables = container["env"].as_array().context("no environment")?;
+    let query = variables.iter().find(|variable| variable["name"] == "BACKEND_QUERY_PORT");
+    let query = query.and_then(|variable| variable["value"].as_str());
+    for (name, listens) in [("game", argument), ("query", query)] {
+        let ports = server["ports"].as_array().context("no ports")?;
+        let port =
+            ports.iter().find(|port| port["name"] == name).with_context(|| format!("no port {name}"))?;
+        let inside = port["containerPort"].to_string();
+        ensure!(
+            listens == Some(inside.as_str()),
+            "the server listens on {listens:?} for {name}, not on {inside}"
+        );
+        ensure!(port["protocol"] == "UDP", "{name} is no UDP port");
+    }
+    // The addon keeps this list, and Agones drops one without a capacity.
+    ensure!(server["lists"]["players"]["capacity"].is_u64(), "no list of players");
+    // With an account of its own, a game server would get the token of the sidecar.
+    ensure!(server["template"]["spec"]["serviceAccountName"].is_null(), "the fleet names an account");
+    let scaler = documents(&folder("kubernetes/agones/fleet-autoscaler.yaml"))?;
+    ensure!(scaler[0]["spec"]["fleetName"] == fleet[0]["metadata"]["name"], "nothing scales the fleet");
+    let Some(kubectl) = workspace::on_path(&["kubectl"]) else {
+        return Ok(Found::NotChecked("its parts agree, but there is no kubectl to render it".to_owned()));
+    };
+    let rendered = tempfile::Builder::new().suffix(".yaml").tempfile()?;
+    fs::write(rendered.path(), render(&kubectl, "../../agones")?)?;
+    let objects = documents(rendered.path())?;
+    let objects = objects.as_array().context("nothing was rendered")?;
+    let all = |kind: &str| objects.iter().filter(|object| object["kind"] == kind).collect::<Vec<_>>();
+    ensure!(all("StatefulSet").is_empty(), "the StatefulSet is there beside the fleet");
+    let [fleet] = all("Fleet")[..] else { bail!("not one fleet") };
+    let pod = &fleet["spec"]["template"]["spec"]["template"]["spec"];
+    let named = [
+        &pod["containers"][0]["envFrom"][0]["configMapRef"]["name"],
+        &pod["volumes"][1]["secret"]["secretName"],
+    ];
+    for name in named {
+        let is_there = |object: &&Value| object["metadata"]["name"] == *name;
+        ensure!(objects.iter().any(|object| is_there(&object)), "the fleet names {name}, which is not there");
+    }
+    Ok(Found::Good)
+}
+
+/// The example overlay as an operator would apply it, with secrets that are none, over `base`.
+fn render(kubectl: &Path, base: &str) -> Result<String> {
     let copy = tempfile::Builder::new().prefix("deploy-check-").tempdir()?;
     let source = folder("kubernetes");
     for file in files(&source)? {
@@ -259,6 +339,8 @@ fn render(kubectl: &Path) -> Result<String> {
         fs::copy(&file, into)?;
     }
     let overlay = copy.path().join("overlays/example");
+    let kustomization = overlay.join("kustomization.yaml");
+    fs::write(&kustomization, read(&kustomization)?.replace("../../base", base))?;
     fs::create_dir(overlay.join("secrets"))?;
     fs::copy(overlay.join("backend.env.example"), overlay.join("secrets/backend.env"))?;
     fs::write(overlay.join("secrets/server.key"), "none")?;
@@ -269,7 +351,9 @@ fn render(kubectl: &Path) -> Result<String> {
 
 fn checkov() -> Result<Found> {
     let program = python::environment("checkov", CHECKOV)?.join("checkov");
-    for (framework, name) in [("dockerfile", "docker"), ("kubernetes", "kubernetes/base")] {
+    for (framework, name) in
+        [("dockerfile", "docker"), ("kubernetes", "kubernetes/base"), ("kubernetes", "kubernetes/agones")]
+    {
         let mut command = Command::new(&program);
         // It would ask its maker for guidelines.
         command.args(["--skip-download", "--quiet", "--compact", "--framework", framework, "--directory"]);

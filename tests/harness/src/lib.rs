@@ -6,6 +6,7 @@
 //! signals. The tests are in the crates beside this one.
 #![deny(missing_docs)]
 
+pub mod agones;
 pub mod api;
 pub mod backend;
 pub mod browser;

@@ -15,6 +15,7 @@ use crate::error::{ClientError, Fault};
 pub const MAX_REPLY_BYTES: usize = 16 * 1024 * 1024;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const LOCAL_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const IDLE_CONNECTION: Duration = Duration::from_secs(60);
 
 /// A request ready for the wire.
@@ -138,6 +139,22 @@ impl HttpTransport {
             TlsRoots::File(path) => builder.tls_certs_only(roots(path)?),
         };
         let client = builder
+            .build()
+            .map_err(|error| ClientError::new(Fault::Internal, format!("HTTP client: {}", reason(&error))))?;
+        Ok(Self { client })
+    }
+
+    /// Opens a pool for plain HTTP to what runs beside this process. No certificate is read, and TLS trusts nobody.
+    pub(crate) fn local() -> Result<Self, ClientError> {
+        let client = Client::builder()
+            .user_agent(concat!("backend_client/", env!("CARGO_PKG_VERSION")))
+            .retry(reqwest::retry::never())
+            .redirect(redirect::Policy::none())
+            .connect_timeout(LOCAL_CONNECT_TIMEOUT)
+            .pool_idle_timeout(IDLE_CONNECTION)
+            .tcp_nodelay(true)
+            .no_proxy()
+            .tls_certs_only(std::iter::empty())
             .build()
             .map_err(|error| ClientError::new(Fault::Internal, format!("HTTP client: {}", reason(&error))))?;
         Ok(Self { client })

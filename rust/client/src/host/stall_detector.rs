@@ -32,8 +32,13 @@ impl StallDetector {
 
     /// Whether the main loop has stood still for too long.
     pub fn is_stalled(&self) -> bool {
+        self.stood_still() > self.stall
+    }
+
+    /// Time since the main loop last turned.
+    pub fn stood_still(&self) -> Duration {
         let now = self.clock.now().saturating_duration_since(self.started);
         let turned = Duration::from_millis(self.turned.load(Ordering::Relaxed));
-        now.saturating_sub(turned) > self.stall
+        now.saturating_sub(turned)
     }
 }

@@ -8,7 +8,9 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-use super::{Host, PlainHost};
+use async_trait::async_trait;
+
+use super::Host;
 
 /// Longest wait for a socket whose buffer is full.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -24,10 +26,8 @@ pub enum SystemdError {
     Socket(#[from] io::Error),
 }
 
-/// A service of systemd, `Type=notify`, perhaps with `WatchdogSec`. It knows addresses and grace no better than
-/// [`PlainHost`].
+/// A service of systemd, `Type=notify`, perhaps with `WatchdogSec`. It knows no addresses.
 pub struct Systemd {
-    plain: PlainHost,
     socket: UnixDatagram,
     address: SocketAddr,
     watchdog: Option<Duration>,
@@ -36,7 +36,6 @@ pub struct Systemd {
 impl Systemd {
     /// The service manager that the environment names, if it names one. `pid`: this process, as it sees itself.
     pub fn from_environment(
-        plain: PlainHost,
         variable: impl Fn(&str) -> Option<String>,
         pid: u32,
     ) -> Option<Result<Self, SystemdError>> {
@@ -47,13 +46,13 @@ impl Systemd {
             None if name.starts_with('/') => SocketAddr::from_pathname(&name),
             None => return Some(Err(SystemdError::Address(name))),
         };
-        Some(address.and_then(|address| Self::open(plain, address, watchdog)).map_err(SystemdError::from))
+        Some(address.and_then(|address| Self::open(address, watchdog)).map_err(SystemdError::from))
     }
 
-    fn open(plain: PlainHost, address: SocketAddr, watchdog: Option<Duration>) -> io::Result<Self> {
+    fn open(address: SocketAddr, watchdog: Option<Duration>) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
         socket.set_write_timeout(Some(WRITE_TIMEOUT))?;
-        Ok(Self { plain, socket, address, watchdog })
+        Ok(Self { socket, address, watchdog })
     }
 
     /// Not connected: a service manager that restarts opens the socket anew.
@@ -64,22 +63,19 @@ impl Systemd {
     }
 }
 
+#[async_trait]
 impl Host for Systemd {
-    fn public_address(&self) -> String {
-        self.plain.public_address()
+    fn name(&self) -> &'static str {
+        "systemd"
     }
 
-    fn shutdown_grace(&self) -> Duration {
-        self.plain.shutdown_grace()
+    fn ready(&self, server_id: &str) {
+        self.tell(&with_status("READY=1\n".to_owned(), &format!("Listed as {server_id}")));
     }
 
-    fn ready(&self, status: &str) {
-        self.tell(&with_status("READY=1\n".to_owned(), status));
-    }
-
-    fn stopping(&self, grace: Duration, status: &str) {
+    fn draining(&self, grace: Duration, reason: &str) {
         let lines = format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}\n", grace.as_micros());
-        self.tell(&with_status(lines, status));
+        self.tell(&with_status(lines, &format!("Shutting down: {reason}")));
     }
 
     fn status(&self, status: &str) {

@@ -2,23 +2,23 @@
 
 use std::sync::Mutex;
 
+use async_trait::async_trait;
+
 use super::*;
 use crate::platform::clock::SystemClock;
 
 /// Notes when it was told that the server is well.
 struct Listener {
     interval: Option<Duration>,
+    allows_stalls: bool,
     begun: tokio::time::Instant,
     told: Mutex<Vec<Duration>>,
 }
 
+#[async_trait]
 impl Host for Listener {
-    fn public_address(&self) -> String {
-        String::new()
-    }
-
-    fn shutdown_grace(&self) -> Duration {
-        Duration::ZERO
+    fn name(&self) -> &'static str {
+        "listener"
     }
 
     fn healthy(&self) {
@@ -28,11 +28,16 @@ impl Host for Listener {
     fn health_interval(&self) -> Option<Duration> {
         self.interval
     }
+
+    fn allows_stalls(&self) -> bool {
+        self.allows_stalls
+    }
 }
 
-fn listener(interval: Option<Duration>) -> (Arc<Listener>, Arc<Liveness>) {
+fn listener(interval: Option<Duration>, allows_stalls: bool) -> (Arc<Listener>, Arc<Liveness>) {
     let begun = tokio::time::Instant::now();
-    (Arc::new(Listener { interval, begun, told: Mutex::default() }), Arc::default())
+    let listener = Listener { interval, allows_stalls, begun, told: Mutex::default() };
+    (Arc::new(listener), Arc::new(Liveness::new(Arc::new(SystemClock))))
 }
 
 impl Listener {
@@ -50,8 +55,8 @@ async fn turn(liveness: &Liveness, frames: u32) {
 
 #[tokio::test(start_paused = true)]
 async fn the_host_hears_of_a_main_loop_that_turns_and_of_no_other() {
-    let (host, liveness) = listener(Some(Duration::from_secs(2)));
-    let watch = tokio::spawn(keep_alive(host.clone(), Arc::new(SystemClock), Arc::clone(&liveness)));
+    let (host, liveness) = listener(Some(Duration::from_secs(2)), false);
+    let watch = tokio::spawn(keep_alive(host.clone(), Arc::clone(&liveness)));
     turn(&liveness, 100).await;
     let turning = host.told();
     assert!((4..=5).contains(&turning), "{turning} times in ten seconds");
@@ -80,11 +85,103 @@ async fn the_host_hears_of_a_main_loop_that_turns_and_of_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_map_that_loads_is_no_hang_for_a_host_that_forgives_none() {
+    let (host, liveness) = listener(Some(Duration::from_secs(2)), true);
+    liveness.set_stall_limit(Duration::from_secs(20));
+    let watch = tokio::spawn(keep_alive(host.clone(), Arc::clone(&liveness)));
+    turn(&liveness, 10).await;
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    let loading = host.told();
+    assert!(loading >= 7, "{loading} times in 16 seconds");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let hanging = host.told() - loading;
+    assert!((1..=3).contains(&hanging), "{hanging} times while it hangs");
+    watch.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_host_that_does_not_ask_is_not_told() {
-    let (host, liveness) = listener(None);
+    let (host, liveness) = listener(None, false);
     liveness.tick();
-    keep_alive(host.clone(), Arc::new(SystemClock), liveness).await;
+    keep_alive(host.clone(), liveness).await;
     assert_eq!(host.told(), 0);
+}
+
+fn detected(choice: HostChoice, variables: &[(&str, &str)]) -> (Vec<&'static str>, Detected) {
+    let variable = |name: &str| {
+        let found = variables.iter().find(|(known, _)| *known == name);
+        found.map(|(_, value)| (*value).to_owned())
+    };
+    let detected = detect(choice, variable, 42);
+    (detected.hosts.iter().map(|host| host.name()).collect(), detected)
+}
+
+#[test]
+fn a_laptop_has_no_host() {
+    let (names, detected) = detected(HostChoice::Auto, &[]);
+    assert!(names.is_empty() && detected.warnings.is_empty(), "{names:?} {:?}", detected.warnings);
+    assert_eq!(detected.summary, "no host: neither AGONES_SDK_HTTP_PORT nor NOTIFY_SOCKET is set");
+}
+
+#[test]
+fn agones_is_found_by_its_variable() {
+    let (names, detected) = detected(HostChoice::Auto, &[("AGONES_SDK_HTTP_PORT", "9400")]);
+    assert_eq!(names, ["agones"]);
+    assert_eq!(detected.summary, "host: Agones (sidecar at port 9400, by AGONES_SDK_HTTP_PORT)");
+    for wrong in ["", "0", "port", "70000"] {
+        let (names, detected) = self::detected(HostChoice::Auto, &[("AGONES_SDK_HTTP_PORT", wrong)]);
+        assert_eq!(names, ["agones"]);
+        assert!(detected.summary.contains("9358"), "{}", detected.summary);
+        assert_eq!(detected.warnings.len(), 1, "{wrong:?}");
+    }
+}
+
+#[test]
+fn what_is_not_supported_is_named() {
+    let (names, detected) = detected(HostChoice::Auto, &[("GSDK_CONFIG_FILE", "/config.json")]);
+    assert!(names.is_empty());
+    assert!(detected.summary.contains("PlayFab") && detected.summary.contains("GSDK_CONFIG_FILE"));
+}
+
+#[test]
+fn a_choice_wins_over_what_is_found() {
+    let variables = [("AGONES_SDK_HTTP_PORT", "9400"), ("NOTIFY_SOCKET", "/run/notify")];
+    assert!(detected(HostChoice::None, &variables).0.is_empty());
+    assert_eq!(detected(HostChoice::Agones, &variables).0, ["agones"]);
+    assert_eq!(detected(HostChoice::Agones, &[]).0, ["agones"]);
+    let (names, missing) = detected(HostChoice::Systemd, &[]);
+    assert!(names.is_empty() && missing.warnings.len() == 1);
+    assert_eq!(" Agones".parse(), Ok(HostChoice::Agones));
+    assert!("kubernetes".parse::<HostChoice>().is_err());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_service_manager_may_be_there_beside_another_host() {
+    let variables = [("AGONES_SDK_HTTP_PORT", "9400"), ("NOTIFY_SOCKET", "/run/notify")];
+    assert_eq!(detected(HostChoice::Auto, &variables).0, ["agones", "systemd"]);
+    assert_eq!(detected(HostChoice::Systemd, &variables).0, ["systemd"]);
+}
+
+#[test]
+fn ports_are_found_by_their_names() {
+    let address = |ports: &[(&str, u16)]| PublicAddress {
+        address: "192.0.2.1".to_owned(),
+        ports: ports.iter().map(|(name, port)| ((*name).to_owned(), *port)).collect(),
+    };
+    assert_eq!(address(&[("query", 1), ("udp", 2), ("default", 3)]).game_port(), Some(3));
+    assert_eq!(address(&[("query", 1), ("udp", 2)]).game_port(), Some(2));
+    assert_eq!(address(&[("query", 1)]).game_port(), None);
+    let placed = |ports: &[(&str, u16)]| {
+        let mut server =
+            ServerDescription { port: 7_777, query_port: Some(27_015), ..ServerDescription::default() };
+        address(ports).place(&mut server);
+        (server.address, server.port, server.query_port)
+    };
+    let here = || "192.0.2.1".to_owned();
+    assert_eq!(placed(&[]), (here(), 7_777, Some(27_015)));
+    assert_eq!(placed(&[("query", 1)]), (here(), 7_777, Some(1)));
+    assert_eq!(placed(&[("game", 2)]), (here(), 2, None));
 }
 
 #[cfg(target_os = "linux")]
@@ -95,14 +192,10 @@ mod systemd {
 
     use super::*;
 
-    fn plain() -> PlainHost {
-        PlainHost { public_address: "here".to_owned(), shutdown_grace: Duration::from_secs(25) }
-    }
-
     fn service(variables: &[(&str, &str)]) -> Option<Result<Systemd, SystemdError>> {
         let variables: HashMap<String, String> =
             variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Systemd::from_environment(plain(), |name| variables.get(name).cloned(), 42)
+        Systemd::from_environment(|name| variables.get(name).cloned(), 42)
     }
 
     fn heard(socket: &UnixDatagram) -> String {
@@ -112,14 +205,17 @@ mod systemd {
     }
 
     fn says_what_systemd_expects(host: &Systemd, manager: &UnixDatagram) {
-        host.ready("listed\nREADY=0");
-        assert_eq!(heard(manager), "READY=1\nSTATUS=listed READY=0\n");
+        host.ready("s1\nREADY=0");
+        assert_eq!(heard(manager), "READY=1\nSTATUS=Listed as s1 READY=0\n");
         host.status("busy");
         assert_eq!(heard(manager), "STATUS=busy\n");
         host.healthy();
         assert_eq!(heard(manager), "WATCHDOG=1\n");
-        host.stopping(Duration::from_secs(25), "leaving");
-        assert_eq!(heard(manager), "STOPPING=1\nEXTEND_TIMEOUT_USEC=25000000\nSTATUS=leaving\n");
+        host.draining(Duration::from_secs(25), "SIGTERM");
+        assert_eq!(
+            heard(manager),
+            "STOPPING=1\nEXTEND_TIMEOUT_USEC=25000000\nSTATUS=Shutting down: SIGTERM\n"
+        );
     }
 
     #[test]

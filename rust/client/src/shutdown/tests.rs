@@ -584,3 +584,23 @@ async fn what_an_earlier_run_may_have_left_is_not_called_nothing() {
     assert_eq!(counts, (2, None, Some(0), EXIT_UNSAVED));
     assert!(summary.to_string().contains(" left_in_journal=unknown unsaved=0 "), "{summary}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_that_moves_forward_is_kept() {
+    let bench = bench(&[(3, AT_ONCE, NEVER)], AT_ONCE);
+    assert!(!bench.shutdown.hasten(LONG), "nothing has begun");
+    bench.shutdown.request("notice", LONG);
+    bench.shutdown.collected();
+    while !bench.has_reached(&Phase::Sending) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(!bench.shutdown.hasten(LONG * 2), "later is not sooner");
+    assert!(bench.shutdown.hasten(LONG / 4));
+    assert!(bench.shutdown.hasten(LONG / 8));
+    assert!(!bench.shutdown.hasten(LONG / 4));
+    let summary = bench.summary().await;
+    assert!(summary.total <= LONG / 8, "{summary}");
+    assert_eq!(summary.left_in_journal, Some(3));
+    assert!(!bench.shutdown.hasten(Duration::from_secs(1)), "it is over");
+    bench.shutdown.leaving();
+}

@@ -1,18 +1,13 @@
 //! What a server process takes from its environment: its mode, its key, its host.
 
 use std::path::Path;
-use std::sync::Arc;
-#[cfg(target_os = "linux")]
-use std::sync::Once;
 use std::time::Duration;
 
 use backend_client::ServerKey;
 use backend_client::error::ClientError;
-#[cfg(target_os = "linux")]
-use backend_client::host::Systemd;
-use backend_client::host::{Host, PlainHost};
+use backend_client::host::{Detected, HostChoice, detect};
 use backend_settings::{
-    ALLOCATION_ID, GRACE_SECONDS, MODE, PUBLIC_ADDRESS, QUERY_PORT, SERVER_KEY, SERVER_KEY_FILE,
+    ALLOCATION_ID, GRACE_SECONDS, HOST, MODE, PUBLIC_ADDRESS, QUERY_PORT, SERVER_KEY, SERVER_KEY_FILE,
 };
 use godot::classes::Os;
 use godot::obj::Singleton;
@@ -37,29 +32,26 @@ pub fn server_key() -> Result<ServerKey, ClientError> {
     }
 }
 
-/// What runs this process. An orchestrator that knows better than our settings would be another [`Host`], chosen here.
-pub fn host(own_address: &str, own_grace_seconds: f64) -> Arc<dyn Host> {
-    let plain = PlainHost {
-        public_address: public_address(own_address),
-        shutdown_grace: shutdown_grace(own_grace_seconds),
+/// The hosts of this process. `own`: what the game chose.
+pub fn detect_hosts(own: HostChoice) -> Detected {
+    let text = override_for(&HOST.overrides);
+    let parsed = text.as_deref().map(str::parse::<HostChoice>);
+    let (choice, refused) = match parsed {
+        Some(Ok(choice)) => (choice, None),
+        Some(Err(error)) => (own, Some(format!("BACKEND_HOST is not used: {error}"))),
+        None => (own, None),
     };
-    #[cfg(target_os = "linux")]
-    match Systemd::from_environment(plain.clone(), environment, std::process::id()) {
-        Some(Ok(systemd)) => return Arc::new(systemd),
-        Some(Err(error)) => {
-            static WARNED: Once = Once::new();
-            WARNED.call_once(|| tracing::warn!("the service manager receives no notifications: {error}"));
-        }
-        None => {}
-    }
-    Arc::new(plain)
+    let mut detected = detect(choice, environment, std::process::id());
+    detected.warnings.extend(refused);
+    detected
 }
 
-/// Address of this machine for players: override, node, project setting.
-fn public_address(own: &str) -> String {
-    override_for(&PUBLIC_ADDRESS.overrides)
+/// Address of this machine for players: override, node, project setting. `None`: what the host reports.
+pub fn public_address(own: &str) -> Option<String> {
+    let address = override_for(&PUBLIC_ADDRESS.overrides)
         .or_else(|| (!own.is_empty()).then(|| own.to_owned()))
-        .unwrap_or_else(|| project_settings::text(&PUBLIC_ADDRESS))
+        .unwrap_or_else(|| project_settings::text(&PUBLIC_ADDRESS));
+    (address != "auto" && !address.is_empty()).then_some(address)
 }
 
 /// UDP port that answers queries: override, node. 0 for one that the system chooses.
@@ -77,7 +69,7 @@ pub fn allocation_id() -> Option<String> {
 }
 
 /// Time from a termination request to the end of the process. 0 and less count as not set.
-fn shutdown_grace(own_seconds: f64) -> Duration {
+pub fn shutdown_grace(own_seconds: f64) -> Duration {
     let seconds = override_for(&GRACE_SECONDS.overrides)
         .and_then(|text| text.parse().ok())
         .filter(|seconds: &f64| *seconds > 0.0)

@@ -3,6 +3,7 @@
 mod admission_check;
 mod encryption;
 mod failure_log;
+pub mod hosting;
 pub mod listing;
 mod query;
 
@@ -10,7 +11,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use backend_client::error::ClientError;
 use backend_client::peer_auth::dtls::Identity;
@@ -19,6 +19,7 @@ use backend_client::server_query::Participant;
 use godot::prelude::*;
 
 use self::failure_log::{log_if_unused, log_registration_failure};
+use self::hosting::HostKind;
 use crate::config;
 use crate::nodes::backend_shutdown;
 use crate::resources::backend_config::BackendConfig;
@@ -118,15 +119,26 @@ pub struct BackendServerRegistration {
     #[init(val = 8)]
     max_players: i64,
     /// Host name or IP address that players connect to. If empty, the project setting is used.
-    /// [code]BACKEND_PUBLIC_ADDRESS[/code] and [code]--backend-public-address=[/code] override it. Can be changed while registered.
+    /// [code]BACKEND_PUBLIC_ADDRESS[/code] and [code]--backend-public-address=[/code] override it. If it is [code]auto[/code], as the
+    /// project setting is by default, the server is registered at the address and the ports that its [member host] reports, or at
+    /// 127.0.0.1 if it reports none. Can be changed while registered.
     #[export]
     #[var(set = set_public_address)]
     #[export_group(name = "Address")]
     public_address: GString,
-    /// Port that players connect to, from 1 to 65535. Can be changed while registered.
+    /// Port that players connect to, from 1 to 65535. Where the [member host] maps ports and [member public_address] is
+    /// [code]auto[/code], this is the port that the server listens on, and players are sent to the mapped one. Can be changed while
+    /// registered.
     #[export(range = (0.0, 65535.0))]
     #[var(set = set_port)]
     port: i64,
+    /// What runs this process, one of the [code]HOST_*[/code] constants. [constant HOST_AUTO] detects it by the environment; one line
+    /// in the log has the result. [code]BACKEND_HOST[/code] and [code]--backend-host=[/code] override it. It applies to the whole
+    /// process: set it before the scene is ready.
+    #[export]
+    #[var(set = set_host)]
+    #[export_group(name = "Host")]
+    host: HostKind,
     /// If [code]true[/code], players connect with DTLS over [ENetMultiplayerPeer]. A certificate is generated for each run; players
     /// receive it with their ticket and accept no other. [BackendPeerAuth] configures the peer. Set it before registering.
     #[export]
@@ -194,6 +206,8 @@ pub struct BackendServerRegistration {
     answering: RefCell<Option<query::Answering>>,
     /// By peer.
     participants: BTreeMap<i32, Participant>,
+    /// Of verified players, by peer.
+    player_ids: BTreeMap<i32, String>,
     identity: RefCell<Option<Rc<Identity>>>,
     connected: RefCell<Option<Connected>>,
     calls: Calls,
@@ -212,6 +226,7 @@ impl INode for BackendServerRegistration {
     fn enter_tree(&mut self) {
         if !godot::init::is_editor_hint() {
             self.base_mut().add_to_group(GROUP);
+            self.choose_host();
         }
     }
 
@@ -285,6 +300,20 @@ impl BackendServerRegistration {
     #[constant]
     pub const VISIBILITY_PRIVATE: i64 = Visibility::Private as i64;
 
+    /// The host is detected by the environment: Agones by [code]AGONES_SDK_HTTP_PORT[/code], systemd by [code]NOTIFY_SOCKET[/code], or
+    /// both.
+    #[constant]
+    pub const HOST_AUTO: i64 = HostKind::Auto as i64;
+    /// No host is told anything.
+    #[constant]
+    pub const HOST_NONE: i64 = HostKind::None as i64;
+    /// A GameServer of Agones.
+    #[constant]
+    pub const HOST_AGONES: i64 = HostKind::Agones as i64;
+    /// A service of systemd.
+    #[constant]
+    pub const HOST_SYSTEMD: i64 = HostKind::Systemd as i64;
+
     /// Emitted when the server is registered, also when it is registered again after the backend lost it.
     #[signal]
     pub fn registered(server_id: GString);
@@ -311,6 +340,25 @@ impl BackendServerRegistration {
     /// ```
     #[signal]
     pub fn room_assigned(options: Gd<BackendRoomOptions>);
+
+    /// Emitted when somebody has allocated this server through its host, for example by a GameServerAllocation of Agones.
+    /// [param session] has the keys [code]host[/code] ([code]agones[/code]), [code]name[/code] (of the GameServer),
+    /// [code]labels[/code] and [code]annotations[/code], both with those that the allocation added. It is also emitted if the server
+    /// was already allocated when it started. It is not emitted if the server was only reserved because players joined it by the
+    /// room list.
+    /// ```gdscript
+    /// func _on_allocated(session: Dictionary) -> void:
+    ///     load_map(session.annotations.get("map", "pond"))
+    /// ```
+    #[signal]
+    pub fn allocated(session: VarDictionary);
+
+    /// Emitted when the host is about to end this process. [param reason] is [code]agones_shutdown[/code],
+    /// [code]agones_deleted[/code], [code]agones_unhealthy[/code] or [code]agones_error[/code]. [param deadline_seconds] is the time
+    /// that the host leaves, or the grace of [BackendShutdown] if it does not tell. [BackendShutdown] starts the shutdown with the
+    /// same reason and deadline.
+    #[signal]
+    pub fn host_notice(reason: GString, deadline_seconds: f64);
 
     /// Emitted when the server is no longer registered.
     #[signal]
@@ -430,6 +478,7 @@ impl BackendServerRegistration {
     pub fn set_players(&mut self, players: i64) {
         self.players = players;
         self.publish();
+        self.publish_players();
         let Some(registration) = self.handle() else { return };
         // Refused by the limit, as any other number out of range.
         let count = u32::try_from(players).unwrap_or(u32::MAX);
@@ -487,6 +536,15 @@ impl BackendServerRegistration {
     fn set_public_address(&mut self, public_address: GString) {
         self.public_address = public_address;
         self.update_description();
+    }
+
+    #[func]
+    fn set_host(&mut self, host: HostKind) {
+        let changes = self.host != host;
+        self.host = host;
+        if changes && self.base().is_inside_tree() && !godot::init::is_editor_hint() {
+            self.choose_host_anew();
+        }
     }
 
     #[func]
@@ -562,6 +620,7 @@ impl BackendServerRegistration {
     fn set_max_players(&mut self, max_players: i64) {
         self.max_players = max_players;
         self.update_description();
+        self.publish_players();
         self.base_mut().update_configuration_warnings();
     }
 
@@ -596,8 +655,7 @@ impl BackendServerRegistration {
             return Ok(registration);
         }
         let backend = config::connect(config::resolve(self.config.as_ref())?)?;
-        let stall = Duration::try_from_secs_f64(self.main_loop_stall_seconds)
-            .map_err(|_| ClientError::field("main_loop_stall_seconds", "must be 1 or more"))?;
+        let stall = host_notifier::stall_limit(self.main_loop_stall_seconds)?;
         let id = self.base().instance_id();
         let on_event = Arc::new(move |event| main_thread_queue::enqueue(move || announce(id, event)));
         let registration =
@@ -609,6 +667,8 @@ impl BackendServerRegistration {
         let turning = registration.clone();
         let each_frame = FrameHook::new(move || turning.main_loop_turned());
         registry::add_registration(id, registration.clone());
+        host_notifier::set_stall_limit(stall);
+        self.publish_players();
         self.connected.replace(Some(Connected {
             node: id,
             registration: registration.clone(),

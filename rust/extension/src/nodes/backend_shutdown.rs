@@ -37,8 +37,8 @@ result_class! {
     /// The outcome of a shutdown.
     BackendShutdownSummary(Summary) {
         /// Reason of the shutdown: [code]SIGTERM[/code], [code]SIGINT[/code], [code]SIGHUP[/code], [code]CTRL_CLOSE[/code] and similar on
-        /// Windows, [code]window_closed[/code], [code]empty[/code], [code]drain_requested[/code], or the argument of
-        /// [method BackendShutdown.request_shutdown].
+        /// Windows, [code]window_closed[/code], [code]empty[/code], [code]drain_requested[/code], a reason of
+        /// [signal BackendServerRegistration.host_notice], or the argument of [method BackendShutdown.request_shutdown].
         reason (get_reason): GString = |summary| gstring(&summary.reason);
         /// Number of players that this server held when the shutdown started.
         players (get_players): i64 = |summary| summary.players as i64;
@@ -84,8 +84,8 @@ fn number(count: Option<usize>) -> i64 {
 
 /// Shuts a server down in order: no new players, collect saves, write the journal, send, release players, deregister, quit.
 ///
-/// It is started by SIGTERM, SIGINT, SIGHUP, their counterparts on Windows, a closed window, an empty server, or
-/// [method request_shutdown]. An open world ([BackendWorldStore]) is included; its chunks count as documents.
+/// It is started by SIGTERM, SIGINT, SIGHUP, their counterparts on Windows, a closed window, an empty server, a host that is about to
+/// end the process ([signal BackendServerRegistration.host_notice]), or [method request_shutdown]. An open world ([BackendWorldStore]) is included; its chunks count as documents.
 /// ```gdscript
 /// func _ready() -> void:
 ///     $BackendShutdown.draining.connect(_on_draining)
@@ -110,7 +110,8 @@ fn number(count: Option<usize>) -> i64 {
 /// shutdown[/code] has the details. Without this node, signals have their default effect.
 ///
 /// As a systemd service ([code]Type=notify[/code]), the server reports that it is ready when it is first registered, that it is
-/// stopping, and, with [code]WatchdogSec[/code], that its main loop runs.
+/// stopping, and, with [code]WatchdogSec[/code], that its main loop runs. Agones receives the same; its GameServer ends with the
+/// shutdown, also if [member quit_on_completed] is [code]false[/code].
 ///
 /// See "Shutting down" in the guide: [code]docs/src/shutdown.md[/code] in the repository.
 #[derive(GodotClass)]
@@ -157,7 +158,7 @@ impl INode for BackendShutdown {
         }
         let id = self.base().instance_id();
         self.checking = Some(FrameHook::every(CHECK_INTERVAL, move || check(id)));
-        host_notifier::start();
+        host_notifier::start_soon();
         ACTIVE.set(Some(id));
         let mut tree = self.base().get_tree();
         if tree.is_auto_accept_quit() {
@@ -166,6 +167,8 @@ impl INode for BackendShutdown {
         }
         coordinator::enable_exit_code();
         let coordinator = self.coordinator();
+        let by_host = Arc::clone(&coordinator);
+        host_notifier::install(Arc::new(move |reason, deadline| by_host.request_by_host(reason, deadline)));
         let (trigger, force_exit) = (Arc::clone(&coordinator), coordinator);
         signals::install(
             Arc::new(move |reason, at_most| trigger.request_from_outside(reason, at_most)),
@@ -181,6 +184,7 @@ impl INode for BackendShutdown {
             // A shutdown under way goes on, and so does its answer to a second signal.
             if !self.is_shutting_down() {
                 signals::uninstall();
+                host_notifier::uninstall();
             }
         }
         if std::mem::take(&mut self.handles_close_request) {
@@ -276,7 +280,7 @@ impl BackendShutdown {
     fn set_grace_seconds(&mut self, seconds: f64) {
         self.grace_seconds = seconds;
         if let Some(coordinator) = &self.coordinator {
-            coordinator.set_grace(config::host("", seconds).shutdown_grace());
+            coordinator.set_grace(config::shutdown_grace(seconds));
         }
         self.base_mut().update_configuration_warnings();
     }
@@ -298,7 +302,7 @@ impl BackendShutdown {
             return Arc::clone(coordinator);
         }
         let id = self.base().instance_id();
-        let grace = config::host("", self.grace_seconds).shutdown_grace();
+        let grace = config::shutdown_grace(self.grace_seconds);
         let coordinator = Coordinator::new(grace, move |coordinator, phase| {
             notify_host(&phase);
             let coordinator = Weak::clone(coordinator);
@@ -370,6 +374,13 @@ impl BackendShutdown {
     }
 }
 
+/// Main thread. Time from a request to the end of the process, as the active node or the settings have it.
+pub fn grace() -> Duration {
+    let active = ACTIVE.with_borrow(|active| *active);
+    let node = active.and_then(|id| Gd::<BackendShutdown>::try_from_instance_id(id).ok());
+    config::shutdown_grace(node.map_or(0.0, |node| node.bind().grace_seconds))
+}
+
 /// Begins the shutdown of the active node, if there is one.
 pub fn trigger(reason: &str) {
     let active = ACTIVE.with_borrow(|active| *active);
@@ -381,7 +392,7 @@ pub fn trigger(reason: &str) {
 /// Worker: the host is notified also when the main thread is stuck.
 fn notify_host(phase: &Phase) {
     match phase {
-        Phase::Draining(reason, grace) => host_notifier::stopping(reason, *grace),
+        Phase::Draining(reason, grace) => host_notifier::draining(reason, *grace),
         Phase::Collecting => {}
         Phase::Journalling => host_notifier::status("Shutting down: bringing saves to local disk"),
         Phase::Sending => host_notifier::status("Shutting down: sending saves"),

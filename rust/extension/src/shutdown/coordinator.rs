@@ -78,10 +78,33 @@ impl Coordinator {
         let grace = at_most.map_or(grace, |at_most| grace.min(at_most));
         let mut last = current();
         let response = self.shutdown.request_from_outside(reason, grace);
-        if response == Response::Started {
-            self.mark_started(&mut last, grace);
+        match response {
+            Response::Started => self.mark_started(&mut last, grace),
+            // A host may have left more time than whoever sent the signal does.
+            Response::Joined => self.hasten(grace),
+            Response::ForceExit => {}
         }
         response
+    }
+
+    /// Any thread. The host is about to end the process; it may say so again. `deadline`: time that is left, if the host tells.
+    pub fn request_by_host(self: &Arc<Self>, reason: &str, deadline: Option<Duration>) {
+        let Ok(handle) = worker_threads::handle() else { return };
+        let _entered = handle.enter();
+        let grace = deadline.unwrap_or_else(|| self.grace());
+        let mut last = current();
+        if self.shutdown.request(reason, grace) {
+            self.mark_started(&mut last, grace);
+        } else {
+            self.hasten(grace);
+        }
+    }
+
+    /// The end may be sooner than the shutdown under way expects.
+    fn hasten(&self, grace: Duration) {
+        if self.shutdown.hasten(grace) {
+            worker_threads::set_deadline(Instant::now() + grace);
+        }
     }
 
     fn grace(&self) -> Duration {

@@ -67,6 +67,12 @@ pub fn add_store(node: InstanceId, store: Arc<dyn Store>) {
 pub fn add_registration(node: InstanceId, registration: Registration) {
     registry().registrations.insert(node, registration);
     host_notifier::start();
+    host_notifier::tell_untold_session();
+}
+
+/// Main thread. The nodes that have created their registrations.
+pub fn registration_nodes() -> Vec<InstanceId> {
+    registry().registrations.keys().copied().collect()
 }
 
 /// Main thread. A node is freed, or has dropped its store or registration.
@@ -199,5 +205,9 @@ impl Participants for Targets {
             }
         }
         done
+    }
+
+    async fn leave_host(&self) {
+        host_notifier::stopped().await;
     }
 }

@@ -1,5 +1,6 @@
 //! A server that is told to go saves everybody, says so, and goes.
 
+mod agones;
 mod closed_output;
 mod owed;
 mod quitting;

@@ -119,7 +119,7 @@ fn apply(this: &Gd<BackendPeerAuth>, effect: Effect) {
         Effect::PlayerJoined(peer, player) => {
             tracing::debug!(peer, player = %player.player_id, "player joined");
             if let Some(mut registration) = this.bind().registration().cloned() {
-                registration.bind_mut().add_participant(peer, &player.display_name);
+                registration.bind_mut().add_participant(peer, &player.player_id, &player.display_name);
             }
             this.signals().peer_verified().emit(i64::from(peer), &BackendPlayer::object(Ok(player.into())));
         }

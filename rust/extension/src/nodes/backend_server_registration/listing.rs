@@ -9,6 +9,7 @@ use super::BackendServerRegistration;
 use super::query::Opening;
 use crate::config;
 use crate::resources::backend_room_options::BackendRoomOptions;
+use crate::shutdown::host_notifier;
 use crate::variant_json::{self, gstring};
 
 /// Makes the server the room that it was started for. What the room does not name stays the server's own.
@@ -93,8 +94,15 @@ impl BackendServerRegistration {
             }
         };
         registration.set_players(players)?;
+        let is_placed_by_host = self.is_placed_by_host();
+        // As the server listens; the host may map it.
+        description.port = self.own_port()?;
         Ok(async move {
             description.query_port = answering.and_then(Opening::open);
+            if is_placed_by_host {
+                host_notifier::wait_for_address().await;
+                host_notifier::place(&mut description);
+            }
             registration.register(description).await
         })
     }
@@ -121,10 +129,12 @@ impl BackendServerRegistration {
 
     pub(super) fn description(&self) -> Result<ServerDescription, ClientError> {
         let certificate = self.identity()?.map(|identity| identity.certificate.clone());
-        Ok(ServerDescription {
+        let address = config::public_address(&self.public_address.to_string());
+        let is_placed_by_host = address.is_none();
+        let mut description = ServerDescription {
             name: self.server_name.to_string(),
-            address: config::host(&self.public_address.to_string(), 0.0).public_address(),
-            port: u16::try_from(self.port).map_err(|_| ClientError::field("port", "must be 1 to 65535"))?,
+            address: address.unwrap_or_default(),
+            port: self.own_port()?,
             query_port: self.bound_query_port(),
             map: self.map.to_string(),
             mode: self.mode.to_string(),
@@ -137,7 +147,21 @@ impl BackendServerRegistration {
             visibility: self.visibility.into(),
             password: RoomPassword(self.password.to_string()),
             attributes: variant_json::attributes("attributes", &self.attributes)?,
-        })
+        };
+        if is_placed_by_host {
+            host_notifier::place(&mut description);
+        }
+        Ok(description)
+    }
+
+    /// Whether the server is registered where its host says.
+    fn is_placed_by_host(&self) -> bool {
+        config::public_address(&self.public_address.to_string()).is_none()
+    }
+
+    /// The port that the server listens on.
+    fn own_port(&self) -> Result<u16, ClientError> {
+        u16::try_from(self.port).map_err(|_| ClientError::field("port", "must be 1 to 65535"))
     }
 
     /// Takes `attributes` over if they keep their limits, so that one that breaks them is not in the way of the next ones.

@@ -77,16 +77,20 @@ impl BackendServerRegistration {
     }
 
     /// A player whom [`super::super::backend_peer_auth`] has admitted.
-    pub fn add_participant(&mut self, peer: i32, name: &str) {
+    pub fn add_participant(&mut self, peer: i32, player_id: &str, name: &str) {
         let participant = Participant { name: name.to_owned(), joined: config::clock().now() };
         self.participants.insert(peer, participant);
+        self.player_ids.insert(peer, player_id.to_owned());
         self.publish();
+        self.publish_players();
     }
 
     /// The player has left.
     pub fn remove_participant(&mut self, peer: i32) {
+        self.player_ids.remove(&peer);
         if self.participants.remove(&peer).is_some() {
             self.publish();
+            self.publish_players();
         }
     }
 

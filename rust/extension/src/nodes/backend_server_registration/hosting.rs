@@ -1,0 +1,101 @@
+//! What hosts tell a server, and what they are told of it.
+
+use std::time::Duration;
+
+use backend_client::host::{HostChoice, Players, Session};
+use godot::prelude::*;
+
+use super::BackendServerRegistration;
+use crate::nodes::backend_shutdown;
+use crate::shutdown::{host_notifier, registry};
+use crate::variant_json::gstring;
+
+/// The values of the property `host`. gdext registers no enums yet, so scripts use the class's constants.
+#[derive(GodotConvert, Var, Export, Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[godot(via = i64)]
+pub enum HostKind {
+    #[default]
+    Auto = 0,
+    None = 1,
+    Agones = 2,
+    Systemd = 3,
+}
+
+impl From<HostKind> for HostChoice {
+    fn from(kind: HostKind) -> Self {
+        match kind {
+            HostKind::Auto => Self::Auto,
+            HostKind::None => Self::None,
+            HostKind::Agones => Self::Agones,
+            HostKind::Systemd => Self::Systemd,
+        }
+    }
+}
+
+/// The registrations that were used, as long as their nodes are there.
+fn nodes() -> impl Iterator<Item = Gd<BackendServerRegistration>> {
+    registry::registration_nodes().into_iter().filter_map(|id| Gd::try_from_instance_id(id).ok())
+}
+
+/// Main thread. Registers the servers anew where players reach them now.
+pub fn address_changed() {
+    nodes().for_each(|node| node.bind().update_description());
+}
+
+/// Main thread. Gives the session back if there is no node to be told.
+pub fn allocated(session: Session) -> Option<Session> {
+    let mut untold = Some(&session);
+    for node in nodes() {
+        node.signals().allocated().emit(&dictionary(&session));
+        untold = None;
+    }
+    untold.is_some().then_some(session)
+}
+
+/// Main thread. `deadline`: `None` for the grace of the settings.
+pub fn notice(reason: &str, deadline: Option<Duration>) {
+    let deadline = deadline.unwrap_or_else(backend_shutdown::grace);
+    for node in nodes() {
+        node.signals().host_notice().emit(reason, deadline.as_secs_f64());
+    }
+}
+
+fn dictionary(session: &Session) -> VarDictionary {
+    let texts = |texts: &std::collections::BTreeMap<String, String>| {
+        let pairs = texts.iter().map(|(key, value)| (gstring(key).to_variant(), gstring(value).to_variant()));
+        pairs.collect::<VarDictionary>()
+    };
+    let mut fields = VarDictionary::new();
+    fields.set("host", session.host);
+    fields.set("name", &gstring(&session.name));
+    fields.set("labels", &texts(&session.labels));
+    fields.set("annotations", &texts(&session.annotations));
+    fields
+}
+
+impl BackendServerRegistration {
+    /// The hosts list the players with the node's values of now.
+    pub(super) fn publish_players(&self) {
+        host_notifier::players_changed(&Players {
+            count: u32::try_from(self.players).unwrap_or_default(),
+            capacity: u32::try_from(self.max_players).unwrap_or_default(),
+            ids: self.player_ids.values().cloned().collect(),
+        });
+    }
+
+    /// The node has entered the scene tree.
+    pub(super) fn choose_host(&self) {
+        // Another node may have chosen.
+        if self.host != HostKind::Auto {
+            self.choose_host_anew();
+        }
+    }
+
+    pub(super) fn choose_host_anew(&self) {
+        if !host_notifier::choose(self.host.into()) {
+            tracing::warn!(
+                "host was changed after it was detected, without effect: set it before the scene is ready"
+            );
+        }
+    }
+}
