@@ -1,4 +1,4 @@
-class_name BackendScenePanel
+@abstract class_name BackendScenePanel
 extends PanelContainer
 ## Base of the ready-made scenes: a panel with content of its own and its own translations.
 ##
@@ -12,10 +12,8 @@ const MARGIN := 12
 var _content: Control
 var _padding := MarginContainer.new()
 
-
 ## The scene inside of the panel. Each scene has its own.
-func _get_content() -> PackedScene:
-	return null
+@abstract func _get_content() -> PackedScene
 
 
 func _init() -> void:

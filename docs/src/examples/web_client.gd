@@ -66,8 +66,9 @@ func _on_handshake(peer_id: int, packet: PackedByteArray) -> void:
 			(multiplayer as SceneMultiplayer).complete_auth(peer_id)
 			authenticated.emit()
 		REFUSED:
-			var reason: Variant = JSON.parse_string(packet.slice(5).get_string_from_utf8())
-			if reason is Dictionary:
+			var parsed: Variant = JSON.parse_string(packet.slice(5).get_string_from_utf8())
+			if parsed is Dictionary:
+				var reason: Dictionary = parsed
 				refused.emit(str(reason.get("code")), str(reason.get("message")))
 
 
@@ -94,5 +95,6 @@ func _request(method: HTTPClient.Method, path: String, body: Variant = null) -> 
 	http.queue_free()
 	if reply[0] != HTTPRequest.RESULT_SUCCESS:
 		return {"code": "network", "detail": "The backend cannot be reached (%d)." % reply[0]}
-	var parsed: Variant = JSON.parse_string(reply[3].get_string_from_utf8())
+	var content: PackedByteArray = reply[3]
+	var parsed: Variant = JSON.parse_string(content.get_string_from_utf8())
 	return parsed if parsed is Dictionary else {"code": "bad_reply", "detail": "No JSON came."}

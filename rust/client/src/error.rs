@@ -186,22 +186,26 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::peer_auth::refusal;
 
-    /// Codes that only exist between a game server and its client.
-    const BETWEEN_PEERS: [&str; 2] = ["auth_timeout", "handshake_invalid"];
-
-    /// The guide has a row for each code, and no row for another one.
+    /// The guide has a row with an anchor, a cause and a cure for each code, and no row for another one.
     #[test]
     fn the_guide_explains_every_code() {
         let guide = include_str!("../../../docs/src/errors.md");
         let explained: Vec<&str> = guide
             .lines()
-            .filter_map(|line| line.strip_prefix("| `")?.split_once("` | ").map(|(code, _)| code))
+            .filter_map(|line| line.strip_prefix("| <a id=\"")?.split_once('"'))
+            .map(|(code, row)| {
+                let cells: Vec<&str> = row.split(" | ").collect();
+                assert!(cells.len() == 3 && cells[0].ends_with(&format!("`{code}`")), "{row}");
+                assert!(cells.iter().skip(1).all(|cell| cell.len() > 5), "no cause, or no cure: {row}");
+                code
+            })
             .collect();
         let once: BTreeSet<&str> = explained.iter().copied().collect();
         assert_eq!(once.len(), explained.len(), "a code has two rows");
         let codes = Code::ALL.iter().map(|code| code.as_str());
-        let all = codes.chain(Fault::ALL.iter().map(|fault| fault.as_str())).chain(BETWEEN_PEERS);
+        let all = codes.chain(Fault::ALL.iter().map(|fault| fault.as_str())).chain(refusal::ALL);
         assert_eq!(once, all.collect());
     }
 }

@@ -2,4 +2,5 @@
 
 pub mod dtls;
 pub mod protocol;
+pub mod refusal;
 pub mod server;

@@ -10,3 +10,4 @@ pub mod backend_session;
 pub mod backend_shutdown;
 pub mod backend_token_validator;
 pub mod backend_world_store;
+mod configuration_warnings;

@@ -11,4 +11,5 @@ pub mod backend_room_follow;
 pub mod backend_room_ping;
 pub mod backend_save_conflict;
 pub mod backend_world_chunk;
+mod doc_url;
 pub mod result_class;

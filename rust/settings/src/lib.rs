@@ -166,6 +166,14 @@ pub const GRACE_SECONDS: ProjectSetting = ProjectSetting {
     overrides: Override::environment("BACKEND_SHUTDOWN_GRACE_SECONDS"),
     description: "Time from a termination request to the end of the process, in seconds",
 };
+pub const HOST_GRACE_SECONDS: ProjectSetting = ProjectSetting {
+    path: "backend_client/shutdown/host_grace_seconds",
+    default: Default::Float(30.0),
+    hint: Hint::Range("0,3600,0.5,suffix:s"),
+    overrides: Override::NONE,
+    description: "Time after which the host kills a process that it asked to end: 10 s for `docker stop` and 30 s in Kubernetes, unless \
+                  set otherwise there. The Inspector warns of a grace that is not shorter. 0 = no warning",
+};
 /// Read by the export plugin.
 pub const EXPORT_SERVER_ONLY: ProjectSetting = ProjectSetting {
     path: "backend_client/export/server_only",
@@ -182,8 +190,16 @@ pub const LOG_LEVEL: ProjectSetting = ProjectSetting {
     description: "Level of the addon's messages in the log",
 };
 
+pub const DOCUMENTATION_BASE_URL: ProjectSetting = ProjectSetting {
+    path: "backend_client/documentation/base_url",
+    default: Default::Text(""),
+    hint: Hint::Placeholder("the pages in the folder of the addon"),
+    overrides: Override::NONE,
+    description: "Address of the published guide, for `BackendError.doc_url`. If empty, the page in the folder of the addon",
+};
+
 /// All Project Settings, in the order of the dialogue.
-pub const PROJECT_SETTINGS: [&ProjectSetting; 15] = [
+pub const PROJECT_SETTINGS: [&ProjectSetting; 17] = [
     &BASE_URL,
     &TIMEOUT_SECONDS,
     &RETRY_ATTEMPTS,
@@ -197,8 +213,10 @@ pub const PROJECT_SETTINGS: [&ProjectSetting; 15] = [
     &WORLDS_FOLDER,
     &GODOT_TYPES,
     &GRACE_SECONDS,
+    &HOST_GRACE_SECONDS,
     &EXPORT_SERVER_ONLY,
     &LOG_LEVEL,
+    &DOCUMENTATION_BASE_URL,
 ];
 
 pub const PROFILE: ProcessSetting = ProcessSetting {

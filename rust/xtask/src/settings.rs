@@ -35,7 +35,11 @@ impl Table {
     }
 }
 
-/// Writes the tables into their pages.
+/// The page that explains errors, and its copy for those who have nothing but the addon.
+const ERRORS: &str = "docs/src/errors.md";
+const ERRORS_IN_ADDON: &str = "addons/backend_client/docs/errors.md";
+
+/// Writes the tables into their pages, and the page that comes with the addon.
 pub fn write() -> Result<()> {
     for (page, text, expected) in compare()? {
         if text != expected {
@@ -82,7 +86,26 @@ fn compare() -> Result<Vec<(String, String, String)>> {
         let expected = &mut pages[position].2;
         *expected = replaced(expected, table, &rendered).with_context(|| page.to_owned())?;
     }
+    let copy = fs::read_to_string(workspace::root().join(ERRORS_IN_ADDON)).unwrap_or_default();
+    let original =
+        fs::read_to_string(workspace::root().join(ERRORS)).with_context(|| format!("no {ERRORS}"))?;
+    pages.push((ERRORS_IN_ADDON.to_owned(), copy, without_links(&original)));
     Ok(pages)
+}
+
+/// A page of the guide without links to the others, which are not where its copy is.
+fn without_links(text: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some(middle) = rest.find("](") {
+        let begin = rest[..middle].rfind('[').unwrap_or(middle);
+        let end = rest[middle..].find(')').map_or(rest.len(), |length| middle + length + 1);
+        plain += &rest[..begin];
+        // The title of the page, as the guide has it.
+        plain += rest.get(begin + 1..middle).unwrap_or_default();
+        rest = &rest[end..];
+    }
+    plain + rest
 }
 
 /// `page` with `rendered` between the markers of `table`.

@@ -15,6 +15,11 @@ pub fn backend_server() -> Result<PathBuf> {
     provided("BACKEND_SERVER_BIN", "the built backend-server")
 }
 
+/// The developer's commands (`XTASK_BIN`).
+pub fn xtask() -> Result<PathBuf> {
+    provided("XTASK_BIN", "cargo xtask itself")
+}
+
 /// The X server for windowed runs (`XVFB_BIN`).
 pub fn xvfb() -> Result<PathBuf> {
     provided("XVFB_BIN", "Xvfb, or a DISPLAY")
@@ -28,6 +33,11 @@ pub fn chromium() -> Result<PathBuf> {
 /// What drives Chromium (`CHROMEDRIVER_BIN`).
 pub fn chromedriver() -> Result<PathBuf> {
     provided("CHROMEDRIVER_BIN", "chromedriver")
+}
+
+/// mdBook, which makes the guide a site (`MDBOOK_BIN`).
+pub fn mdbook() -> Result<PathBuf> {
+    provided("MDBOOK_BIN", "mdBook")
 }
 
 /// The Python that runs what is not part of the product.

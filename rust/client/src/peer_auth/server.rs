@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::validation::Player;
 
 use super::protocol::{Packet, Reason};
+use super::refusal;
 
 /// Most peers being verified at a time, whatever the limits say. The oldest silent one makes room for the next, so that
 /// strangers cannot fill the memory.
@@ -189,7 +190,10 @@ impl PeerAuthenticator {
             }
             _ => self.refuse(
                 peer,
-                Reason::new("handshake_invalid", "The peer sent something other than one token or ticket."),
+                Reason::new(
+                    refusal::HANDSHAKE_INVALID,
+                    "The peer sent something other than one token or ticket.",
+                ),
             ),
         }
     }
@@ -226,7 +230,7 @@ impl PeerAuthenticator {
 
     /// The time of `attempt` is up.
     pub fn timed_out(&mut self, peer: PeerId, attempt: Attempt) -> Vec<Effect> {
-        let reason = || Reason::new("auth_timeout", "The peer was not verified in time.");
+        let reason = || Reason::new(refusal::AUTH_TIMEOUT, "The peer was not verified in time.");
         match self.pending.get(&peer) {
             Some(pending_peer) if pending_peer.attempt == attempt => match pending_peer.stage {
                 Stage::Silent => {
@@ -327,7 +331,7 @@ impl PeerAuthenticator {
     }
 
     fn refuse_other_connections(&mut self, player_id: &str) -> Vec<Effect> {
-        let reason = || Reason::new("replaced", "The same player connected again.");
+        let reason = || Reason::new(refusal::REPLACED, "The same player connected again.");
         let mut effects = Vec::new();
         while let Some(peer) = self.peer_of(player_id) {
             effects.extend(self.kick(peer, reason()));

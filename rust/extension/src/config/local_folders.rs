@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use backend_client::Config;
 use backend_client::error::ClientError;
+use backend_client::journal::passing_volume;
 use backend_client::platform::storage::{FileStorage, Storage};
 use backend_settings::{JOURNAL_FOLDER, ProjectSetting, WORLDS_FOLDER};
 use godot::classes::ProjectSettings;
@@ -22,6 +23,22 @@ pub struct LocalFolder {
     pub folder: PathBuf,
     /// Folders of earlier versions for the same backend.
     pub former: Vec<PathBuf>,
+    /// Whether a setting names it.
+    is_named: bool,
+}
+
+/// Folders that are emptied at every start of the machine, and that a container has for itself.
+const PASSING: [&str; 4] = ["/tmp", "/run", "/var/run", "/dev/shm"];
+
+impl LocalFolder {
+    /// Why what is in a folder that a setting names does not outlive the container; `None` if nothing is known against it.
+    pub fn why_passing(&self) -> Option<&'static str> {
+        if !self.is_named {
+            return None;
+        }
+        let is_temporary = || PASSING.iter().any(|folder| self.folder.starts_with(folder));
+        passing_volume(&self.folder).or_else(|| is_temporary().then_some("it is a temporary folder"))
+    }
 }
 
 /// Files below `user://`, in a folder of this backend's own: no backend is shown what another one gave out.
@@ -63,13 +80,14 @@ impl FolderSetting {
                 Ok(LocalFolder {
                     folder: place(folder_name(config)),
                     former: former_folder_names(config).into_iter().map(place).collect(),
+                    is_named: false,
                 })
             }
             inside if inside.starts_with("res://") => Err(ClientError::field(
                 self.field,
                 "must not be in res://, which cannot be written in an exported game; use user:// or an absolute path",
             )),
-            named => Ok(LocalFolder { folder: globalized(named), former: Vec::new() }),
+            named => Ok(LocalFolder { folder: globalized(named), former: Vec::new(), is_named: true }),
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::variant_json::gstring;
 /// @onready var matchmaker: BackendMatchmaker = $BackendMatchmaker
 ///
 /// func _on_play_pressed() -> void:
-///     matchmaker.match_proposed.connect(func(_proposal): accept_dialog.show())
+///     matchmaker.match_proposed.connect(func(_proposal: BackendMatch) -> void: accept_dialog.show())
 ///     var found: BackendMatch = await matchmaker.find_match().wait()
 ///     if found.failed():
 ///         status.text = found.error.message
@@ -223,6 +223,8 @@ impl BackendMatchmaker {
     /// matchmaker.find_match(options)
     /// await matchmaker.players_changed
     /// send_invitation(matchmaker.ticket_id)
+    /// ```
+    /// ```gdscript
     /// # The others:
     /// var found: BackendMatch = await matchmaker.join_party(ticket_id).wait()
     /// ```

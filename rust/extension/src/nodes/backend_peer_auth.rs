@@ -7,6 +7,7 @@ mod server;
 use std::time::{Duration, Instant};
 
 use backend_client::error::ClientError;
+use backend_client::peer_auth::refusal;
 use backend_client::registration::Registration;
 use backend_client::validation::{Policy, TokenValidator};
 use godot::classes::SceneMultiplayer;
@@ -237,7 +238,7 @@ impl BackendPeerAuth {
             reason.to_string()
         };
         server::with_authenticator(this, |authenticator, _| {
-            authenticator.kick(peer, Reason::new("kicked", reason))
+            authenticator.kick(peer, Reason::new(refusal::KICKED, reason))
         });
     }
 
@@ -312,8 +313,9 @@ impl BackendPeerAuth {
     /// The reason why no peer is accepted at the moment.
     fn closed(&self) -> Option<Reason> {
         let draining = self.registration().is_some_and(|registration| registration.bind().is_draining());
-        (draining || !self.accepting)
-            .then(|| Reason::new("server_draining", "The server is shutting down and accepts no players."))
+        (draining || !self.accepting).then(|| {
+            Reason::new(refusal::SERVER_DRAINING, "The server is shutting down and accepts no players.")
+        })
     }
 
     fn player_limit(&self) -> Option<usize> {

@@ -24,6 +24,7 @@ use tokio::sync::oneshot;
 use crate::config;
 use crate::nodes::autosave_timer::AutosaveTimer;
 use crate::nodes::backend_server_registration::BackendServerRegistration;
+use crate::nodes::configuration_warnings;
 use crate::resources::backend_config::BackendConfig;
 use crate::results::backend_error::BackendError;
 use crate::results::backend_player::{BackendPlayerDocuments, Documents};
@@ -174,11 +175,12 @@ impl INode for BackendPlayerStore {
         if self.registration.is_none() {
             warnings.push("Assign \"Registration\": players are held by a registered server.".to_owned());
         }
-        if let Err(error) = config::resolve(self.config.as_ref())
-            .and_then(|config| config::journal_folder(self.config.as_ref(), &config))
-        {
-            warnings
-                .push(format!("Project Settings → Backend Client → Journal → Folder: {}.", error.message));
+        let folder = config::resolve(self.config.as_ref())
+            .and_then(|config| config::journal_folder(self.config.as_ref(), &config));
+        match folder {
+            Ok(folder) => warnings.extend(configuration_warnings::passing_folder("Journal", &folder)),
+            Err(error) => warnings
+                .push(format!("Project Settings → Backend Client → Journal → Folder: {}.", error.message)),
         }
         if self.handover_timeout < 0.0 {
             warnings.push("\"Handover Timeout\" must be 0 (do not wait) or more.".to_owned());

@@ -235,6 +235,8 @@ impl BackendRooms {
     /// ```gdscript
     /// # The leader, who sends room_id and party_code to the others:
     /// var ticket: BackendJoinTicket = await rooms.request_ticket(room.room_id, "", party.size()).wait()
+    /// ```
+    /// ```gdscript
     /// # The others:
     /// var ticket: BackendJoinTicket = await rooms.join_party(room_id, party_code).wait()
     /// ```

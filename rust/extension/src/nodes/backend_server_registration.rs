@@ -22,6 +22,7 @@ use self::failure_log::{log_if_unused, log_registration_failure};
 use self::hosting::HostKind;
 use crate::config;
 use crate::nodes::backend_shutdown;
+use crate::nodes::configuration_warnings;
 use crate::resources::backend_config::BackendConfig;
 use crate::resources::backend_room_options::BackendRoomOptions;
 use crate::resources::visibility::Visibility;
@@ -252,7 +253,8 @@ impl INode for BackendServerRegistration {
         if self.server_name.is_empty() {
             warnings.push("Set \"Server Name\": the room list shows it.".to_owned());
         }
-        if !(1..=65_535).contains(&self.port) {
+        let sets_port = || configuration_warnings::is_set_by_script(&self.to_gd().upcast(), "port");
+        if !(1..=65_535).contains(&self.port) && !(self.port == 0 && sets_port()) {
             warnings.push("Set \"Port\", here or by script before registering: 1 to 65535.".to_owned());
         }
         if self.lacks_peer_auth() {

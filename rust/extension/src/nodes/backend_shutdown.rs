@@ -16,6 +16,7 @@ use crate::nodes::backend_peer_auth::{self, BackendPeerAuth};
 use crate::nodes::backend_player_store::{self, BackendPlayerStore};
 use crate::nodes::backend_server_registration::{self, BackendServerRegistration};
 use crate::nodes::backend_world_store::{self, BackendWorldStore};
+use crate::nodes::configuration_warnings;
 use crate::results::result_class::result_class;
 use crate::runtime::frame_hook::FrameHook;
 use crate::runtime::main_thread_queue;
@@ -206,12 +207,19 @@ impl INode for BackendShutdown {
     fn get_configuration_warnings(&self) -> PackedStringArray {
         let mut warnings = Vec::new();
         if self.grace_seconds < 0.0 {
-            warnings.push("\"Grace Seconds\" must be 0 (the project setting) or more.");
+            warnings.push("\"Grace Seconds\" must be 0 (the project setting) or more.".to_owned());
         }
         if self.empty_server_timeout < 0.0 {
-            warnings.push("\"Empty Server Timeout\" must be 0 (never) or more.");
+            warnings.push("\"Empty Server Timeout\" must be 0 (never) or more.".to_owned());
         }
-        warnings.into_iter().map(GString::from).collect()
+        let count = configuration_warnings::count_in_scene(&self.to_gd().upcast(), "BackendShutdown");
+        if count > 1 {
+            warnings.push(format!(
+                "This scene has {count} BackendShutdown: only one answers a signal. Remove the others."
+            ));
+        }
+        warnings.extend(configuration_warnings::grace(self.grace_seconds));
+        warnings.iter().map(GString::from).collect()
     }
 }
 

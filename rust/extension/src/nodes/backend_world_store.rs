@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use crate::config;
 use crate::nodes::autosave_timer::AutosaveTimer;
 use crate::nodes::backend_server_registration::BackendServerRegistration;
+use crate::nodes::configuration_warnings;
 use crate::resources::backend_config::BackendConfig;
 use crate::results::backend_error::{BackendError, Failure, not_configured};
 use crate::results::backend_flush_result::BackendFlushResult;
@@ -152,8 +153,10 @@ impl INode for BackendWorldStore {
         if self.registration.is_none() {
             warnings.push("Assign \"Registration\": a world is held by a registered server.".to_owned());
         }
-        if let Err(error) = config.and_then(|config| config::worlds_folder(self.config.as_ref(), &config)) {
-            warnings.push(format!("Project Settings → Backend Client → Worlds → Folder: {}.", error.message));
+        match config.and_then(|config| config::worlds_folder(self.config.as_ref(), &config)) {
+            Ok(folder) => warnings.extend(configuration_warnings::passing_folder("Worlds", &folder)),
+            Err(error) => warnings
+                .push(format!("Project Settings → Backend Client → Worlds → Folder: {}.", error.message)),
         }
         warnings.iter().map(GString::from).collect()
     }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use crate::results::doc_url::doc_url;
 use crate::variant_json::gstring;
 use backend_client::error::{ClientError, Fault};
 use godot::prelude::*;
@@ -83,6 +84,11 @@ pub struct BackendError {
     /// Id of the request in the backend's log. Empty if the request did not reach the backend.
     #[var(get = get_request_id, no_set)]
     request_id: PhantomVar<GString>,
+    /// Where the guide explains [member code], with its cause and what to do: a place on the page
+    /// [code]addons/backend_client/docs/errors.md[/code], or in the guide at [code]backend_client/documentation/base_url[/code] of the project settings.
+    /// [method OS.shell_open] opens it.
+    #[var(get = get_doc_url, no_set)]
+    doc_url: PhantomVar<GString>,
     /// Name of the invalid field if [member code] is [code]invalid_field[/code], otherwise empty.
     #[var(get = get_field, no_set)]
     field: PhantomVar<GString>,
@@ -121,6 +127,11 @@ impl BackendError {
     }
 
     #[func]
+    fn get_doc_url(&self) -> GString {
+        gstring(doc_url(&self.failure.code))
+    }
+
+    #[func]
     fn get_field(&self) -> GString {
         gstring(&self.failure.field)
     }
@@ -136,6 +147,7 @@ impl From<Failure> for BackendError {
             retryable: PhantomVar::default(),
             retry_after_seconds: PhantomVar::default(),
             request_id: PhantomVar::default(),
+            doc_url: PhantomVar::default(),
             field: PhantomVar::default(),
         }
     }

@@ -9,6 +9,7 @@ use crate::results::backend_error::Failure;
 use crate::runtime::main_thread_queue;
 use crate::runtime::worker_threads;
 use backend_client::peer_auth::protocol::Packet;
+use backend_client::peer_auth::refusal;
 use backend_client::peer_auth::server::PeerId;
 
 /// The server's id in Godot's multiplayer.
@@ -28,7 +29,7 @@ pub fn handle_event(this: Gd<BackendPeerAuth>, event: PeerEvent) {
             Ok(Packet::Credential(_)) | Err(_) => {
                 emit_refusal(
                     this,
-                    Failure::new("handshake_invalid", "The server does not support this protocol."),
+                    Failure::new(refusal::HANDSHAKE_INVALID, "The server does not support this protocol."),
                 );
             }
         },
@@ -114,7 +115,10 @@ pub fn connection_closed(this: Gd<BackendPeerAuth>) {
     if authenticating {
         emit_refusal(
             this,
-            Failure::new("auth_timeout", "The server closed the connection before it accepted this player."),
+            Failure::new(
+                refusal::AUTH_TIMEOUT,
+                "The server closed the connection before it accepted this player.",
+            ),
         );
     }
 }

@@ -4,6 +4,7 @@
 //! What cannot be encrypted as it should be is closed.
 
 use backend_client::error::ClientError;
+use backend_client::peer_auth::refusal;
 use godot::classes::{
     CryptoKey, ENetConnection, ENetMultiplayerPeer, MultiplayerPeer, SceneMultiplayer, TlsOptions,
     X509Certificate,
@@ -14,7 +15,7 @@ use godot::prelude::*;
 use super::{BackendPeerAuth, api_of, client};
 use crate::results::backend_error::Failure;
 
-const CODE: &str = "encryption_failed";
+const CODE: &str = refusal::ENCRYPTION_FAILED;
 
 /// Encrypts the peer that the game has put in, if this end is to be encrypted.
 pub fn secure(this: Gd<BackendPeerAuth>) {

@@ -15,6 +15,7 @@ use crate::results::backend_player::BackendPlayer;
 use crate::runtime::main_thread_queue;
 use crate::runtime::worker_threads;
 use backend_client::peer_auth::protocol::{Packet, Reason};
+use backend_client::peer_auth::refusal;
 use backend_client::peer_auth::server::{Attempt, Effect, PeerAuthenticator, PeerId, SILENT_GRACE};
 
 /// Handles an event on a server.
@@ -172,7 +173,7 @@ fn ended(revocations: &Revocations, player: &Player) -> Option<Reason> {
     Some(match reason {
         RevocationReason::Banned => Reason::new("banned", "The account is banned."),
         RevocationReason::SessionsEnded | RevocationReason::Unknown => {
-            Reason::new("session_ended", "The session was ended. Log in again.")
+            Reason::new(refusal::SESSION_ENDED, "The session was ended. Log in again.")
         }
     })
 }

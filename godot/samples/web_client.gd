@@ -1,0 +1,1 @@
+../../docs/src/examples/web_client.gd
