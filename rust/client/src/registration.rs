@@ -25,10 +25,10 @@ use self::entry::Entry;
 use self::heartbeats::run_heartbeats;
 use crate::api::backend::Backend;
 use crate::error::{ClientError, Fault};
-use crate::host::StallDetector;
 use crate::platform::clock::Clock;
 use crate::platform::rng;
 use crate::platform::secret::ServerKey;
+use crate::platform::stall_detector::StallDetector;
 use crate::validation::jwks::ActiveKids;
 use crate::validation::revocations::Revocations;
 

@@ -254,7 +254,7 @@ impl INode for BackendServerRegistration {
             warnings.push("Set \"Server Name\": the room list shows it.".to_owned());
         }
         let sets_port = || configuration_warnings::is_set_by_script(&self.to_gd().upcast(), "port");
-        if !(1..=65_535).contains(&self.port) && !(self.port == 0 && sets_port()) {
+        if !((1..=65_535).contains(&self.port) || self.port == 0 && sets_port()) {
             warnings.push("Set \"Port\", here or by script before registering: 1 to 65535.".to_owned());
         }
         if self.lacks_peer_auth() {

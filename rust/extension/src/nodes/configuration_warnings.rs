@@ -35,7 +35,7 @@ fn assigns(source: &str, property: &str) -> bool {
 /// A grace that the host does not wait for.
 pub fn grace(own_seconds: f64) -> Option<String> {
     let host = project_settings::number(&HOST_GRACE_SECONDS);
-    let grace = config::host("", own_seconds).shutdown_grace();
+    let grace = config::shutdown_grace(own_seconds);
     let is_too_long = Duration::try_from_secs_f64(host).is_ok_and(|host| !host.is_zero() && grace >= host);
     is_too_long.then(|| {
         format!(

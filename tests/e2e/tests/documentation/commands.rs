@@ -101,10 +101,7 @@ fn every_command_option_and_variable_in_a_sentence_exists() -> Result<()> {
     let mut count = 0;
     for page in pages()? {
         for span in page.spans() {
-            let wrong = match wrong_in_span(&known, &span.text) {
-                None => continue,
-                Some(wrong) => wrong,
-            };
+            let Some(wrong) = wrong_in_span(&known, &span.text) else { continue };
             count += 1;
             if let Err(wrong) = wrong {
                 findings.push(format!("{}:{}: `{}`: {wrong}", page.path, span.line, span.text));
@@ -156,7 +153,7 @@ fn a_wrong_command_line_is_reported_with_page_and_line() -> Result<()> {
 
 fn is_shell(block: &Block) -> bool {
     let begins = |program: &&str| block.text.starts_with(&format!("{program} "));
-    block.language == SHELL || (block.language.is_empty() && PROGRAMS.iter().any(|program| begins(&program)))
+    block.language == SHELL || (block.language.is_empty() && PROGRAMS.iter().any(begins))
 }
 
 /// The number of commands in a block, and what is wrong with them.

@@ -104,7 +104,7 @@ impl Known {
             if word.starts_with('-') && !self.engine.contains(name) {
                 return Err(format!("the engine has no option {name}"));
             }
-            if word.ends_with(".gd") {
+            if word.rsplit_once('.').is_some_and(|(_, ending)| ending == "gd") {
                 is_addons_script = true;
                 if !programs::workspace().join(word).is_file() {
                     return Err(format!("there is no {word}"));

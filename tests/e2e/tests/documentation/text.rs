@@ -87,8 +87,8 @@ impl Page {
         let is_fence = |line: &&str| line.trim_start().starts_with(FENCE);
         let mut blocks = Vec::new();
         let mut at = 0;
-        while let Some(begin) = lines[at..].iter().position(|line| is_fence(line)).map(|found| at + found) {
-            let Some(length) = lines[begin + 1..].iter().position(|line| is_fence(line)) else { break };
+        while let Some(begin) = lines[at..].iter().position(is_fence).map(|found| at + found) {
+            let Some(length) = lines[begin + 1..].iter().position(is_fence) else { break };
             let end = begin + 1 + length;
             let indent = lines[begin].len() - lines[begin].trim_start().len();
             let content = lines[begin + 1..end].iter();
@@ -96,7 +96,7 @@ impl Page {
             blocks.push(Block {
                 line: begin + 2,
                 language: lines[begin].trim().trim_start_matches('`').to_owned(),
-                text: content.map(|line| format!("{line}\n")).collect(),
+                text: content.fold(String::new(), |text, line| text + line + "\n"),
                 before: paragraph(lines[..begin].iter().rev())
                     .into_iter()
                     .rev()
