@@ -8,7 +8,6 @@
 mod agones;
 mod detection;
 mod liveness;
-mod stall_detector;
 #[cfg(target_os = "linux")]
 mod systemd;
 
@@ -24,7 +23,6 @@ use crate::registration::ServerDescription;
 pub use agones::Agones;
 pub use detection::{Detected, HostChoice, UnknownHost, detect};
 pub use liveness::{Liveness, keep_alive};
-pub use stall_detector::StallDetector;
 #[cfg(target_os = "linux")]
 pub use systemd::{Systemd, SystemdError};
 

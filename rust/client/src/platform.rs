@@ -6,4 +6,5 @@ pub mod encrypted_storage;
 pub(crate) mod private_files;
 pub(crate) mod rng;
 pub mod secret;
+pub mod stall_detector;
 pub mod storage;

@@ -28,10 +28,10 @@ use self::heartbeats::run_heartbeats;
 use self::revocations::Revocations;
 use crate::api::backend::Backend;
 use crate::error::{ClientError, Fault};
-use crate::host::StallDetector;
 use crate::platform::clock::Clock;
 use crate::platform::rng;
 use crate::platform::secret::ServerKey;
+use crate::platform::stall_detector::StallDetector;
 
 pub use self::entry::ServerDescription;
 pub(crate) use self::events::BackendIdentity;

@@ -328,6 +328,12 @@ impl WorldStore {
         self.0.lock().closing
     }
 
+    /// Whether the backend went back, and what it lacks is not known yet.
+    pub fn must_compare(&self) -> bool {
+        let state = self.0.lock();
+        state.must_compare && !state.lost
+    }
+
     /// Whether another server has taken the world.
     pub fn is_lost(&self) -> bool {
         self.0.lock().lost
@@ -404,7 +410,13 @@ impl Inner {
         };
         let key = self.setup.registration.key();
         for attempt in 0.. {
-            match self.setup.backend.release_world(key, &self.world_id, &body).await {
+            let must_compare = self.lock().must_compare;
+            let released = if must_compare {
+                Err(Problem::new(Code::RolledBack, "the world is not compared with the backend's yet").into())
+            } else {
+                self.setup.backend.release_world(key, &self.world_id, &body).await
+            };
+            match released {
                 Ok(()) => break,
                 // The database went back: what is missing is committed again before anybody else opens the world.
                 Err(error) if error.is(Code::RolledBack) => match self.commit_again(Doubt::Certain).await {
@@ -422,10 +434,16 @@ impl Inner {
                         self.setup.clock.sleep(retry::backoff(attempt)).await;
                     }
                 },
-                // Others wait for the world until the lease is over: it is worth another try.
-                Err(error) if error.is_unanswered() => {
+                // Others wait for the world until the lease is over: it is worth another try. A backend that does not know the
+                // server may have gone back to before it was registered: it is asked again once the server is listed.
+                Err(error) if error.is_unanswered() || error.is(Code::ServerUnknown) => {
                     tracing::warn!(code = error.code(), "the world is not released yet: {error}");
                     self.setup.clock.sleep(retry::backoff(attempt)).await;
+                    if error.is(Code::ServerUnknown)
+                        && let Ok(server_id) = self.server_id()
+                    {
+                        body.server_id = server_id;
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(code = error.code(), "the world is not released: {error}");

@@ -17,6 +17,7 @@ pub mod identity_provider;
 pub mod mail_target;
 pub(crate) mod parsers;
 pub(crate) mod redaction;
+mod regions;
 
 /// A setting that cannot be used. The text names the setting and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -132,7 +133,7 @@ pub struct Config {
     pub access_token_seconds: u32,
     /// `NAME=HOST:PORT` of a region and of the UDP port of a machine in it that answers pings, such as the query port of a game
     /// server: players measure how far each region is. Can be given several times
-    #[arg(long = "region", env = "BACKEND_REGIONS", value_delimiter = ',', value_parser = crate::rooms::regions::region)]
+    #[arg(long = "region", env = "BACKEND_REGIONS", value_delimiter = ',', value_parser = regions::region)]
     pub regions: Vec<backend_protocol::rooms::Region>,
     /// Lifetime of a join ticket, in seconds
     #[arg(long, env = "BACKEND_TICKET_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=60))]
@@ -175,7 +176,7 @@ impl Config {
                  frequent"
             )));
         }
-        crate::rooms::regions::check(&self.regions)?;
+        regions::check(&self.regions)?;
         if refresh_token_seconds < access_token_seconds {
             return Err(InvalidSetting(format!(
                 "--refresh-token-seconds {refresh_token_seconds} must be at least --access-token-seconds \

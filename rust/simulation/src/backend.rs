@@ -63,7 +63,8 @@ impl SimulatedBackend {
         tokio::task::yield_now().await;
         let (reply, late) = {
             let mut state = self.state.lock().expect("not poisoned");
-            let trouble = state.outage.or_else(|| state.troubles.pop_front().flatten());
+            let lost = (state.lost_call == Some(call)).then_some(Trouble::LostRequest);
+            let trouble = state.outage.or(lost).or_else(|| state.troubles.pop_front().flatten());
             match trouble {
                 None => return work(&mut state),
                 Some(Trouble::LostRequest) => return Err(ClientError::new(Fault::Network, "lost request")),

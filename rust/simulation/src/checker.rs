@@ -47,6 +47,8 @@ struct Ledger {
     loaded: BTreeSet<(Place, usize)>,
     /// Leases that were let go and are there again, because the database went back; their holders do not know of them.
     revived: BTreeSet<(String, i64)>,
+    /// All leases that a database gave again after they had been let go.
+    given_again: BTreeSet<(String, i64)>,
     /// How often the database went back.
     restores: u64,
     /// Saves that were at the backend and were lost with that, at least once.

@@ -3,7 +3,7 @@
 mod backups;
 mod documents;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use backend_protocol::player_store::{Conflict, Document};
@@ -41,6 +41,8 @@ pub struct State {
     pub troubles: VecDeque<Option<Trouble>>,
     /// Every call fails with this until it is taken away.
     pub outage: Option<Trouble>,
+    /// Requests of this call are lost, until it is taken away.
+    pub lost_call: Option<&'static str>,
     /// Batches of more bytes than this get no answer in time.
     pub largest_batch: Option<usize>,
     /// Saves fail, everything else does not.
@@ -99,6 +101,8 @@ pub struct Lease {
     pub epoch: i64,
     pub until: Instant,
     pub wanted_at: Option<Instant>,
+    /// Epochs that this database knows to have been given.
+    given: BTreeSet<i64>,
 }
 
 #[derive(Clone)]
@@ -169,6 +173,7 @@ impl Default for State {
             max_documents: None,
             troubles: VecDeque::new(),
             outage: None,
+            lost_call: None,
             largest_batch: None,
             refuses_saves: false,
             jwks: None,

@@ -98,6 +98,7 @@ fn check_summary(cluster: &Cluster, process: &Process, summary: &Summary, newest
     let disk = &cluster.disks[process.machine];
     cluster.checker.flushed(process.number, None, disk, (promise, newest));
     if promise == Invariant::Arrived {
-        cluster.checker.ended_in_order(process.number);
+        // Without an answer at its end, nobody has told it that a database went back.
+        cluster.checker.ended_in_order(process.number, summary.deregistered);
     }
 }

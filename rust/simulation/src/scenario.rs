@@ -150,6 +150,13 @@ async fn settle(cluster: &Arc<Cluster>, players: u64) {
     for process in cluster.living() {
         let flushed = process.store.release_all(QUIET_TIMEOUT).await;
         cluster.trace.check(flushed.unsaved == 0, || format!("{flushed:?} at the end"));
+        // A backend that went back may have said so only now: then everything is sent once more.
+        let nothing_left = async {
+            while process.store.backlog().bytes > 0 {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        };
+        let _in_time = tokio::time::timeout(QUIET_TIMEOUT, nothing_left).await;
         let backlog = process.store.backlog();
         cluster.trace.check(backlog.bytes == 0 && process.store.player_count() == 0, || {
             format!("process {} still has {backlog:?}", process.number)

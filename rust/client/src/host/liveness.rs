@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::{Host, StallDetector};
+use super::Host;
 use crate::platform::clock::Clock;
+use crate::platform::stall_detector::StallDetector;
 
 /// How long a main loop may stand still if the game does not say otherwise.
 const DEFAULT_STALL_LIMIT: Duration = Duration::from_secs(10);

@@ -51,14 +51,20 @@ impl PlayerStore {
         if let Some(revision) = merged {
             let _hurry = FlushGuard::begin(&self.0);
             // The conflict goes only when what was made of it is committed.
-            let committed = |player: &Player| {
-                player
-                    .documents
-                    .get(key)
-                    .is_some_and(|document| document.committed >= revision || document.pending.is_none())
+            let made = |player: &Player| {
+                player.documents.get(key).map_or(0, |document| document.revision) >= revision
             };
+            let committed = |player: &Player| {
+                player.documents.get(key).is_some_and(|document| {
+                    document.committed >= revision || document.pending.is_none() && made(player)
+                })
+            };
+            // Loaded anew under another lease, the player has not what was made: it comes too late, and is a conflict of its own.
             let settled = self.0.wait_until(MERGE_TIMEOUT, |state| {
-                state.players.get(player_id).is_none_or(|player| player.lost || committed(player))
+                state
+                    .players
+                    .get(player_id)
+                    .is_none_or(|player| player.lost || !made(player) || committed(player))
             });
             let settled = settled.await;
             let state = self.0.lock();

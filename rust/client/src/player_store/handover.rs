@@ -48,7 +48,7 @@ pub(super) async fn listen(store: Weak<Inner>, mut notices: broadcast::Receiver<
             Notice::ListedAgain(before) => {
                 let is_ours = inner.is_at_its_backend();
                 // A backend keeps the id of a server that holds players: it has lost it, and with it what it had confirmed.
-                let has_lost = before.is_some() && is_ours && !inner.lock().players.is_empty();
+                let has_lost = before.is_some() && is_ours && inner.lock().holds_anybody();
                 let is_news = has_lost && inner.lock().reported_rollback(inner.clock.now());
                 inner.tell(is_news.then_some(Event::RollbackDetected));
                 {

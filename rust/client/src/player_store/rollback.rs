@@ -54,6 +54,11 @@ impl StoreState {
         self.next_due = None;
     }
 
+    /// Whether players are held, those included whose release the backend has not confirmed.
+    pub fn holds_anybody(&self) -> bool {
+        !self.players.is_empty() || self.releases.values().any(|release| release.player.is_some())
+    }
+
     /// [`Self::resend`] of everybody.
     pub fn resend_all(&mut self, now: Instant) {
         for player_id in self.players.keys().cloned().collect::<Vec<_>>() {
@@ -85,6 +90,11 @@ impl StoreState {
         let players: Vec<Arc<str>> = self.players.keys().cloned().collect();
         for player_id in players {
             self.resend_loaded(&player_id, now);
+        }
+        // Of those who are leaving, too, as long as the backend has not confirmed it.
+        let leaving = self.releases.iter().filter(|(_, release)| release.player.is_some());
+        for player_id in leaving.map(|(id, _)| Arc::clone(id)).collect::<Vec<_>>() {
+            self.keep_for_resending(&player_id);
         }
         self.next_due = None;
     }

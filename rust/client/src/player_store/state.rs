@@ -452,13 +452,24 @@ impl StoreState {
     /// At the end of the process: players whose unsent saves are not in the journal wait for nobody. Those whose saves are stay
     /// held, so that they arrive, from the journal, before another server loads the player.
     pub fn release_unjournalled(&mut self) {
+        // A journal that can be written to is about to have them.
+        if self.journal == JournalState::Good {
+            return;
+        }
         for id in &self.releasing {
             let Some(player) = self.players.get(id).filter(|player| !player.lost) else { continue };
-            let is_kept = |document: &Document| document.pending.is_some() && document.durable.is_some();
-            if !player.documents.values().any(is_kept) {
+            if !self.has_journalled_saves(id) {
                 self.releases.insert(Arc::clone(id), Release { epoch: player.epoch, player: None });
             }
         }
+    }
+
+    /// Whether a held player has unsent saves that are in the journal.
+    pub fn has_journalled_saves(&self, player_id: &str) -> bool {
+        let is_kept = |document: &Document| document.pending.is_some() && document.durable.is_some();
+        self.players
+            .get(player_id)
+            .is_some_and(|player| !player.lost && player.documents.values().any(is_kept))
     }
 }
 

@@ -248,7 +248,9 @@ impl Inner {
     async fn release_leases(&self, players: Vec<ReleasePlayer>) -> Result<(), ClientError> {
         let body = ReleasePlayers { server_id: self.server_id()?, players: Some(players.clone()) };
         let behind = match self.backend.release_players(self.registration.key(), &body).await {
-            Err(error) if error.is_unanswered() => return Err(error),
+            // A backend that does not know the server may have gone back to before it was registered, and lack what it had confirmed:
+            // it is asked again once the server is listed.
+            Err(error) if error.is_unanswered() || error.is(Code::ServerUnknown) => return Err(error),
             Err(error) => {
                 tracing::warn!(code = error.code(), "leases run out by themselves: {error}");
                 Vec::new()
@@ -333,13 +335,17 @@ impl StoreState {
             saved_sequence: release.player.as_ref().map(Player::saved_sequence),
             saved_versions: release.player.as_ref().map(Player::saved_versions),
         };
-        // Of those who wait for what is sent again, the lease stays until it has arrived.
-        let ready = self.releases.iter().filter(|(id, _)| !self.has_recovered_saves(id));
+        // Of those who wait for what is sent again, or whose saves got into the journal meanwhile, the lease stays until that has
+        // arrived.
+        let is_ready = |id: &str| !self.has_recovered_saves(id) && !self.has_journalled_saves(id);
+        let ready = self.releases.iter().filter(|(id, _)| is_ready(id));
         let released: Vec<ReleasePlayer> = ready.take(MAX_LOAD).map(release).collect();
         if !released.is_empty() {
             return Some(Work::Release(released));
         }
-        let dead = self.predecessors.first().filter(|_| self.recovered.is_empty())?;
+        // Under an id that this server had before, it may hold players still.
+        let is_settled = |id: &&String| self.unsent.is_empty() || !self.own_ids.contains(*id);
+        let dead = self.predecessors.iter().find(is_settled).filter(|_| self.recovered.is_empty())?;
         Some(Work::RetireServer(dead.clone()))
     }
 

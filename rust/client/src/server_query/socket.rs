@@ -14,8 +14,8 @@ use super::discovery_socket::{self, DISCOVERY_PORT, is_local};
 use super::facts::{Facts, ServedFacts};
 use super::responder::{MAX_QUESTION, Responder};
 use crate::error::ClientError;
-use crate::host::StallDetector;
 use crate::platform::clock::Clock;
+use crate::platform::stall_detector::StallDetector;
 
 /// Datagrams read per [`READ_INTERVAL`]. The rest waits in the socket's buffer, and what does not fit there is dropped: a flood
 /// costs no more than this.

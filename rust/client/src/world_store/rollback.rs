@@ -93,6 +93,7 @@ impl Inner {
         })
         .await?;
         if changes.is_empty() {
+            self.lock().must_compare = false;
             return Ok(());
         }
         tracing::warn!(
@@ -102,6 +103,7 @@ impl Inner {
         );
         self.write(&mut index, Write::Note(&changes)).await?;
         let mut state = self.lock();
+        state.must_compare = false;
         for change in changes {
             state.refer(&change);
             let name = change.name.clone();

@@ -21,8 +21,14 @@ impl Store for WorldStore {
     }
 
     fn pending(&self) -> Pending {
-        let (documents, unkept) = (self.pending_count(), self.unkept_count());
-        Pending { documents, journalled: documents.saturating_sub(unkept), may_be_more: false }
+        let (pending, unkept) = (self.pending_count(), self.unkept_count());
+        // What a backend that went back lacks is at least one chunk, and in no journal.
+        let lacking = usize::from(self.must_compare());
+        Pending {
+            documents: pending + lacking,
+            journalled: pending.saturating_sub(unkept),
+            may_be_more: false,
+        }
     }
 
     fn seal(&self) {

@@ -71,6 +71,8 @@ pub struct State {
     /// How many chunks and changes refer to an object. Without any, it leaves the local copy.
     references: HashMap<String, usize>,
     pub lost: bool,
+    /// The backend went back, and what it lacks is not among the changes yet.
+    pub must_compare: bool,
     /// Changes that were put aside so far.
     pub aside: usize,
     /// Changes that could not be made or kept durable so far.
@@ -96,6 +98,7 @@ impl State {
             outgoing: Vec::new(),
             references: HashMap::new(),
             lost: false,
+            must_compare: false,
             aside: 0,
             failed: 0,
             closing: false,
@@ -193,6 +196,11 @@ impl State {
 
     pub fn has_changes(&self) -> bool {
         !self.outgoing.is_empty() || !self.waiting.is_empty()
+    }
+
+    /// Whether something is to be done at the backend.
+    pub fn has_work(&self) -> bool {
+        self.has_changes() || self.must_compare && !self.lost
     }
 
     /// Whether there is nothing to wait for: the next commit is made, or full.

@@ -41,8 +41,8 @@ pub(super) async fn run(inner: Arc<Inner>) {
     let mut sent = Sent::new();
     let mut loss_told = false;
     loop {
-        let has_changes = inner.lock().has_changes();
-        if !has_changes {
+        let has_work = inner.lock().has_work();
+        if !has_work {
             inner.wake_sender.notified().await;
             continue;
         }
@@ -106,6 +106,9 @@ impl Inner {
             self.put_aside().await?;
             return Ok(Delivery::Lost);
         }
+        if self.lock().must_compare {
+            self.commit_again(Doubt::Certain).await?;
+        }
         let (sequence, changes) = self.next_commit().await?;
         if changes.is_empty() {
             return Ok(Delivery::Done);
@@ -134,9 +137,13 @@ impl Inner {
         match self.setup.backend.commit_world(self.setup.registration.key(), &self.world_id, &commit).await {
             Ok(committed) => {
                 // A repetition, too, gets a version above the last one that arrived.
-                let went_back = committed.version <= self.lock().version;
+                {
+                    let mut state = self.lock();
+                    // Once this commit's version is the last, nothing else shows it.
+                    state.must_compare |= committed.version <= state.version;
+                }
                 self.settle(sequence, changes, committed.version).await;
-                if went_back {
+                if self.lock().must_compare {
                     self.commit_again(Doubt::Certain).await?;
                 }
                 Ok(Delivery::Done)

@@ -328,3 +328,30 @@ async fn what_was_only_loaded_of_a_player_who_is_leaving_is_kept_too() {
         assert!(is_there(&backend, key, &content(number)), "{key}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_notices_while_the_release_gets_no_answer() {
+    let backend = SimulatedBackend::new();
+    let server = Server::start(&backend, &disk()).await;
+    server.load("ada").await;
+    let backup = backend.state.lock().expect("not poisoned").back_up();
+    save(&server, "progress", 1);
+    server.store.flush(None, LONG).await;
+    let beats = || backend.state.lock().expect("not poisoned").heartbeats.len();
+    let before = beats();
+    until(|| beats() > before + 1).await;
+    backend.state.lock().expect("not poisoned").lost_call = Some("release");
+    server.store.release("ada", Duration::from_secs(2)).await;
+    backend.state.lock().expect("not poisoned").restore(backup);
+    until(|| detections(&server) == 1).await;
+    // A server that ends now owes it, and says so.
+    assert!(server.store.pending_count() > 0 || is_there(&backend, "progress", &content(1)));
+    until(|| is_there(&backend, "progress", &content(1))).await;
+    backend.state.lock().expect("not poisoned").lost_call = None;
+    let holder = || {
+        let state = backend.state.lock().expect("not poisoned");
+        state.leases.get("ada").and_then(|lease| lease.holder.clone())
+    };
+    until(|| holder().is_none()).await;
+    assert_eq!(server.disk.saves(), []);
+}

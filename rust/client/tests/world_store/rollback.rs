@@ -125,3 +125,26 @@ async fn a_world_that_was_taken_after_the_restore_is_lost() {
     assert!(store.is_lost(), "{news:?}");
     assert_eq!(backend.content("a"), None);
 }
+
+#[tokio::test]
+async fn a_comparison_that_fails_is_made_again_before_the_world_is_released() {
+    let (backend, folder) = (SimulatedWorlds::new(), folder());
+    let (store, _news) = open(&backend, folder.path()).await;
+    put(&store, "kept", b"one").await;
+    assert_eq!(store.flush(TIMEOUT).await.unsaved, 0);
+    let backup = backend.back_up();
+    for name in ["lost", "also-lost"] {
+        put(&store, name, b"two").await;
+        assert_eq!(store.flush(TIMEOUT).await.unsaved, 0);
+    }
+    backend.restore(backup);
+    // The backend is not quite up yet when it is asked what it has.
+    backend.trouble("world_chunks", &[Trouble::Unavailable; 3]);
+    put(&store, "kept", b"three").await;
+    until(|| backend.content("kept").as_deref() == Some(b"three")).await;
+    assert_eq!(store.close(TIMEOUT).await.unsaved, 0);
+    for (name, content) in [("kept", b"three".as_slice()), ("lost", b"two"), ("also-lost", b"two")] {
+        assert_eq!(backend.content(name).as_deref(), Some(content), "{name}");
+    }
+    assert!(backend.is_free(), "released");
+}

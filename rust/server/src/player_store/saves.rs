@@ -54,8 +54,8 @@ pub async fn save(
     let values = items.iter().map(|item| serde_json::to_string(&item.value));
     let values = values.collect::<Result<Vec<String>, _>>().map_err(anyhow::Error::from)?;
     let mut results: Vec<Option<SaveResult>> = vec![None; items.len()];
-    for (item, result) in items.iter().zip(&mut results) {
-        *result = unchanged(&state, &mut tx, &server.key_hash, item).await?;
+    for ((item, value), result) in items.iter().zip(&values).zip(&mut results) {
+        *result = unchanged(&state, &mut tx, &server.key_hash, item, value).await?;
     }
     order.retain(|&index| results[index].is_none());
     for some in batches(&order, &items) {
@@ -192,6 +192,7 @@ async fn unchanged(
     tx: &mut Transaction,
     key_hash: &str,
     item: &SaveItem,
+    value: &str,
 ) -> ApiResult<Option<SaveResult>> {
     let Some(loaded) = item.loaded_version else { return Ok(None) };
     let status = leases::epoch_status(state, tx, key_hash, &item.player_id, item.epoch).await?;
@@ -199,15 +200,19 @@ async fn unchanged(
         return Ok(None);
     }
     let row = sqlx::query(
-        "SELECT version FROM documents WHERE player_id = $1 AND document_key = $2 AND version >= $3",
+        "SELECT version, value FROM documents WHERE player_id = $1 AND document_key = $2 AND version >= $3",
     )
     .bind(&item.player_id)
     .bind(&item.key)
     .bind(loaded)
     .fetch_optional(&mut *tx.conn)
     .await?;
-    let version = row.map(|row| row.try_get::<i64, _>("version")).transpose()?;
-    Ok(version.map(|version| result(item, SaveOutcome::Replayed, version)))
+    let Some(row) = row else { return Ok(None) };
+    let version = row.try_get::<i64, _>("version")?;
+    // Under a lease that the database has lost, the version may have come again with another content.
+    let is_another =
+        status == EpochStatus::Unrecorded && version == loaded && row.try_get::<String, _>("value")? != value;
+    Ok((!is_another).then(|| result(item, SaveOutcome::Replayed, version)))
 }
 
 fn result(item: &SaveItem, outcome: SaveOutcome, version: i64) -> SaveResult {

@@ -271,6 +271,33 @@ on_both_databases! {
         assert_eq!(send(2).await, ("replayed".to_owned(), 1));
     }
 
+    async fn what_was_only_loaded_is_kept_where_the_version_came_again_with_another_content(backend) {
+        let player = text(&backend.guest("Ada").await["player_id"]);
+        let (a, b) = (backend.server("A", json!({})).await, backend.server("B", json!({})).await);
+        load(backend, &a, &player).await;
+        assert_eq!(save_one(backend, &a, &player, (1, 1), json!({"n": 1})).await, "applied");
+        release(backend, &a, &player, 1).await;
+        load(backend, &b, &player).await;
+        let epoch = backend.epoch(&player, 2);
+        let send = async |n: i64| {
+            let mut item = item(&player, epoch, 1, &json!({"n": n}));
+            item["loaded_version"] = json!(1);
+            let body = json!({"server_id": b, "items": [item]});
+            let result = &backend.serve("/v1/players/save", &body).await.expect(200)["results"][0];
+            (text(&result["outcome"]), result["code"].clone())
+        };
+        // As the lease is known, the version is the one that was loaded.
+        assert_eq!(send(7).await.0, "replayed");
+        // As a backup from before B loaded the player has it; A saved something else since, as the same version.
+        backend.execute("UPDATE player_leases SET epoch = 1, server_id = NULL").await;
+        backend.execute("DELETE FROM former_leases").await;
+        assert_eq!(send(1).await.0, "replayed");
+        assert_eq!(send(7).await, ("conflicted".to_owned(), json!("rolled_back")));
+        // A later version may be made of it.
+        backend.execute("UPDATE documents SET version = 2").await;
+        assert_eq!(send(8).await.0, "replayed");
+    }
+
     async fn a_heartbeat_shows_that_the_database_went_back(backend) {
         let server = backend.server("A", json!({})).await;
         let path = format!("/v1/servers/{server}/heartbeat");

@@ -102,13 +102,15 @@ impl Ledger {
     }
 
     fn arrived(&mut self, place: &Place, sequence: i64, number: usize, trace: &Trace) {
-        // Under the lease of who had loaded it, it is another one.
+        let is_again = self.is_loaded_again(place, number);
+        // Under the lease of who had loaded it, it is another one. A database that went back gives the same lease again.
         if self.saves[number].place.as_ref() == Some(place) {
             let save = &mut self.saves[number];
-            trace.check(!save.at_backend, || format!("{place:?}: save {number} was applied or kept twice"));
+            trace.check(!save.at_backend || is_again, || {
+                format!("{place:?}: save {number} was applied or kept twice")
+            });
             save.at_backend = true;
         }
-        let is_again = self.is_loaded_again(place, number);
         let known = self.places.entry(place.clone()).or_default();
         let is_newer = number > known.arrived || is_again && number == known.arrived;
         trace.check(is_newer && sequence > known.sequence, || {
@@ -127,7 +129,12 @@ impl Ledger {
     fn released(&mut self, player_id: &str, server_id: &str, epoch: i64, trace: &Trace) {
         let process = self.servers.get(server_id).copied().unwrap_or(0);
         trace.note("let go", process, player_id, &[epoch]);
+        let is_again = self.given_again.contains(&(player_id.to_owned(), epoch));
         self.released.insert((player_id.to_owned(), epoch));
+        if is_again {
+            // A release of the time before the copy may arrive only now, and ends the lease that the copy has given again.
+            return;
+        }
         let dead = self.dead.contains(&process) || self.leaving.contains(&process);
         for (place, known) in self.places.iter().filter(|(place, _)| place.0 == player_id && place.2 == epoch)
         {

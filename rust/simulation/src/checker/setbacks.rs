@@ -20,6 +20,8 @@ pub(super) struct Owed {
     process: usize,
     place: Place,
     number: usize,
+    /// The version as which it was only loaded; `None` if it was saved under the lease itself.
+    loaded: Option<i64>,
 }
 
 impl Owed {
@@ -59,6 +61,11 @@ impl Checker {
             book.saves[number].at_backend = false;
             book.lost.insert(number);
         }
+        // A copy may be newer than what the backend had, which had gone back further before.
+        for number in &copied.saves {
+            book.saves[*number].at_backend = true;
+            book.lost.remove(number);
+        }
         for (place, known) in &mut book.places {
             let (arrived, sequence) = copied.arrived.get(place).copied().unwrap_or_default();
             if arrived < known.arrived {
@@ -74,15 +81,18 @@ impl Checker {
             book.holders.insert(player_id.clone(), process.unwrap_or(0));
             let known = (player_id.clone(), lease.epoch);
             if lease.holder.is_some() && book.released.remove(&known) {
+                book.given_again.insert(known.clone());
                 book.revived.insert(known);
             }
         }
     }
 
     /// A process ends and says that all is at the backend: then this is so, too, of what a database had lost.
-    pub fn ended_in_order(&self, process: usize) {
+    pub fn ended_in_order(&self, process: usize, answered: bool) {
         let mut book = self.book();
-        book.check_owed(process, &self.trace);
+        if answered {
+            book.check_owed(process, &self.trace);
+        }
         book.owed.retain(|owed| owed.process != process);
     }
 
@@ -122,7 +132,7 @@ impl Ledger {
     /// The newest documents of players who are held, where a copy of the database has others and the holder knows them.
     fn owed_without(&self, copied: &Copied) -> Vec<Owed> {
         let mut owed = Vec::new();
-        for (name, (_, number)) in &self.documents {
+        for (name, (version, number)) in &self.documents {
             if copied.documents.get(name).is_some_and(|(_, copied)| copied == number) {
                 continue;
             }
@@ -135,7 +145,8 @@ impl Ledger {
             let is_own = self.saves[*number].place.as_ref() == Some(&place);
             let is_known = is_own || self.loaded.contains(&(place.clone(), *number));
             if is_held && is_known && process > 0 {
-                owed.push(Owed { process, place, number: *number });
+                let loaded = (!is_own).then_some(*version);
+                owed.push(Owed { process, place, number: *number, loaded });
             }
         }
         owed
@@ -147,9 +158,12 @@ impl Ledger {
     }
 
     fn is_brought_in(&self, owed: &Owed) -> bool {
-        let Owed { place, number, .. } = owed;
+        let Owed { place, number, loaded, .. } = owed;
         let name = (place.0.clone(), place.1.clone());
+        // Whether a later version was made of what was loaded, or of an older state, the backend cannot know.
+        let is_later = |loaded: i64| self.documents.get(&name).is_some_and(|(version, _)| *version > loaded);
         self.saves[*number].at_backend
+            || loaded.is_some_and(is_later)
             || self.places.get(place).is_some_and(|known| known.arrived >= *number)
             || self.documents.get(&name).is_some_and(|(_, document)| document == number)
     }

@@ -1,5 +1,7 @@
 //! The rules for players: loads, saves, releases and conflicts.
 
+use std::collections::BTreeSet;
+
 use backend_client::api::backend::Reply;
 use backend_protocol::player_store::{
     Conflict, Document, HeldPlayer, LoadPlayers, LoadedPlayer, LoadedPlayers, ReleasePlayer, ReleasePlayers,
@@ -15,7 +17,8 @@ impl State {
         self.own_listed(&body.server_id, now)?;
         let mut loaded = LoadedPlayers { players: Vec::new(), held: Vec::new() };
         for player_id in body.player_ids.iter().filter(|id| *id != "nobody") {
-            let fresh = || Lease { holder: None, epoch: 0, until: now, wanted_at: None };
+            let fresh =
+                || Lease { holder: None, epoch: 0, until: now, wanted_at: None, given: BTreeSet::new() };
             let lease = self.leases.entry(player_id.clone()).or_insert_with(fresh);
             let ours = lease.holder.as_deref() == Some(&*body.server_id);
             if let Some(holder) = lease.holder.clone().filter(|_| !ours && lease.until > now) {
@@ -29,13 +32,10 @@ impl State {
                 });
                 continue;
             }
-            *lease = Lease {
-                holder: Some(body.server_id.clone()),
-                epoch: if ours { lease.epoch } else { lease.epoch.max(self.epochs_begin) + 1 },
-                until: now + self.lease,
-                wanted_at: None,
-            };
-            let epoch = lease.epoch;
+            let epoch = if ours { lease.epoch } else { lease.epoch.max(self.epochs_begin) + 1 };
+            lease.given.insert(epoch);
+            (lease.holder, lease.epoch) = (Some(body.server_id.clone()), epoch);
+            (lease.until, lease.wanted_at) = (now + self.lease, None);
             if !ours {
                 let server_id = body.server_id.clone();
                 self.facts.push(Fact::Given { player_id: player_id.clone(), server_id, epoch });
@@ -92,7 +92,12 @@ impl State {
             version,
             code: None,
         };
-        if loaded_version.is_some_and(|loaded| version >= loaded) {
+        // Under a lease that is not known, the version may have come again with another content.
+        let is_unrecorded = !self.is_given(&player_id, epoch);
+        let is_another = |loaded: i64| {
+            is_unrecorded && version == loaded && stored.is_some_and(|stored| stored.document.value != value)
+        };
+        if loaded_version.is_some_and(|loaded| version >= loaded && !is_another(loaded)) {
             return result(SaveOutcome::Replayed, version);
         }
         if let Some(last) =
@@ -102,8 +107,6 @@ impl State {
             return result(outcome, version);
         }
         if current != Some(epoch) {
-            // Epochs grow: one above the lease's was given by a state that is lost.
-            let is_unrecorded = current.unwrap_or(0) < epoch;
             let outcome = self.keep(server_id, item);
             let code = is_unrecorded.then_some(Code::RolledBack);
             return SaveResult { code, ..result(outcome, version) };
@@ -179,17 +182,21 @@ impl State {
         }
     }
 
+    /// Whether this database knows of the lease: one that it does not know was given by a state that is lost.
+    fn is_given(&self, player_id: &str, epoch: i64) -> bool {
+        self.leases.get(player_id).is_some_and(|lease| lease.given.contains(&epoch))
+    }
+
     /// Whether saves that were confirmed are missing, or the whole lease.
     fn is_behind(&self, player: &ReleasePlayer) -> bool {
         let Some(saved) = player.saved_sequence else { return false };
         let documents = self.documents.iter().filter(|((owner, _), _)| *owner == player.player_id);
         let last = documents.filter_map(|(_, stored)| stored.last.get(&player.epoch)).max();
-        // Epochs grow: one that is above the lease's was given by a state that is lost.
-        let lease = self.leases.get(&player.player_id).map_or(0, |lease| lease.epoch);
         let documents = self.documents.iter().filter(|((owner, _), _)| *owner == player.player_id);
         let versions: i64 = documents.map(|(_, stored)| stored.document.version).sum();
         let is_older = versions < player.saved_versions.unwrap_or(0);
-        last.copied().unwrap_or(0) < saved || is_older || player.epoch > lease
+        let is_given = self.is_given(&player.player_id, player.epoch);
+        !is_given || last.copied().unwrap_or(0) < saved || is_older
     }
 
     /// A player's unresolved conflicts, the oldest first.
