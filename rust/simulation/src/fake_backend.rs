@@ -168,6 +168,11 @@ pub enum Fact {
         server_id: String,
         epoch: i64,
     },
+    /// A lease of which the database knows nothing: who had it has no more to do with it.
+    Over {
+        player_id: String,
+        epoch: i64,
+    },
     /// A server left the list and may not have had an answer to its releases: nobody asked what the database lacks.
     Deregistered {
         server_id: String,
@@ -453,6 +458,12 @@ impl State {
             });
             named && !behind.iter().any(|behind| behind == player_id)
         });
+        for player in body.players.iter().flatten().filter(|player| !behind.contains(&player.player_id)) {
+            if !self.is_given(&player.player_id, player.epoch) {
+                let (player_id, epoch) = (player.player_id.clone(), player.epoch);
+                self.facts.push(Fact::Over { player_id, epoch });
+            }
+        }
         Ok(ReleasedPlayers { behind })
     }
 

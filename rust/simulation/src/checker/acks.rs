@@ -64,6 +64,7 @@ impl Ledger {
                 let process = self.servers.get(&server_id).copied().unwrap_or(0);
                 self.owed.retain(|owed| owed.process() != process);
             }
+            Fact::Over { player_id, epoch } => drop(self.let_go.insert((player_id, epoch))),
             Fact::LetGo { player_id, server_id, epoch } => self.let_go(&player_id, &server_id, epoch, trace),
         }
     }
