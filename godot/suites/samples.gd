@@ -115,7 +115,7 @@ func test_a_wrong_sample_is_reported_with_page_and_line() -> void:
 		check(Array(found).any(is_expected), "%s: %s" % [mistake[0], found])
 
 
-## Whole scripts are run by the end-to-end tests `readme` and `tutorial`.
+## Whole scripts are only compiled; those of the README are run by the end-to-end test `readme`.
 func test_samples_run() -> void:
 	timeout_seconds = 120.0
 	await open_server()

@@ -70,7 +70,12 @@ def nothing_fenced_is_applied(trial):
 
 def brought_in_twice(trial, applied, conflict):
     """After a restore, who made a save sends it again, and so does who had only loaded it since, under the later lease."""
-    return trial.of("restored") and conflict["epoch"] > applied["epoch"]
+    has_loaded = any(
+        event["player"] == conflict["player"]
+        and event["documents"].get(conflict["key"], {}).get("op") == op_of(conflict)
+        for event in trial.of("loaded")
+    )
+    return has_loaded and bool(trial.of("restored")) and conflict["epoch"] > applied["epoch"]
 
 
 def remote_acknowledgements_are_true(trial):
