@@ -313,8 +313,9 @@ impl State {
             let ours = lease.holder.as_deref() == Some(&*body.server_id);
             if let Some(holder) = lease.holder.clone().filter(|_| !ours && lease.until > now) {
                 lease.wanted_at = Some(now);
-                let expires_in_ms =
-                    i64::try_from((lease.until.min(now + self.lease) - now).as_millis()).unwrap_or(i64::MAX);
+                // The clock may have been set back since: from the first that waits on, it lasts no longer than one given now.
+                lease.until = lease.until.min(now + self.lease);
+                let expires_in_ms = i64::try_from((lease.until - now).as_millis()).unwrap_or(i64::MAX);
                 loaded.held.push(HeldPlayer {
                     player_id: player_id.clone(),
                     server_id: holder,
