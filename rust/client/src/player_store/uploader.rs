@@ -204,6 +204,7 @@ impl Inner {
         // Written here where the journal has failed, and not under the lock, on which the game's thread would wait for it.
         let items = sent.iter().map(Sent::item).collect();
         let body = Batch { server_id: self.server_id()?, items };
+        let rolled_back = self.lock().rolled_back;
         let reply = self.backend.save_documents(self.registration.key(), &body).await;
         let SavedDocuments { results, wanted } = match reply {
             Ok(reply) if reply.results.len() == count => reply,
@@ -223,6 +224,10 @@ impl Inner {
         };
         let news = {
             let mut state = self.lock();
+            if state.rolled_back != rolled_back {
+                // The answer may be from before the backend went back, and what it says gone: everything is sent once more.
+                return Ok(());
+            }
             state.batch_bytes = (state.batch_bytes * 2).min(MAX_BATCH_BYTES);
             state.apply_results(sent, results, self.clock.now())
         };
