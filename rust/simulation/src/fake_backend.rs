@@ -486,14 +486,14 @@ impl State {
 
     /// Whether saves that were confirmed are missing, or the whole lease.
     fn is_behind(&self, player: &ReleasePlayer) -> bool {
-        let Some(saved) = player.saved_sequence else { return false };
+        let Some(saved) = player.saved_sequences else { return false };
         let documents = self.documents.iter().filter(|((owner, _), _)| *owner == player.player_id);
-        let last = documents.filter_map(|(_, stored)| stored.last.get(&player.epoch)).max();
+        let sequences: i64 = documents.filter_map(|(_, stored)| stored.last.get(&player.epoch)).sum();
         let documents = self.documents.iter().filter(|((owner, _), _)| *owner == player.player_id);
         let versions: i64 = documents.map(|(_, stored)| stored.document.version).sum();
         let is_older = versions < player.saved_versions.unwrap_or(0);
         let is_given = self.is_given(&player.player_id, player.epoch);
-        !is_given || last.copied().unwrap_or(0) < saved || is_older
+        !is_given || sequences < saved || is_older
     }
 
     /// A player's unresolved conflicts, the oldest first.

@@ -322,7 +322,7 @@ impl Inner {
             if state.closed != closed {
                 // The backend has given the lease all the same.
                 if !state.players.contains_key(&*player_id) {
-                    state.releases.insert(player_id.into(), Release { epoch, player: None });
+                    state.releases.insert(player_id.into(), Release::new(epoch, None));
                 }
                 drop(state);
                 self.wake_sender.notify_one();
@@ -496,8 +496,7 @@ async fn release_unknown(store: Weak<Inner>, player_id: String) {
         let ours = known || state.loading.contains_key(&*player_id);
         match found {
             Some(found) if !ours => {
-                let release = Release { epoch: found.epoch, player: None };
-                state.releases.insert(player_id.as_str().into(), release);
+                state.releases.insert(player_id.as_str().into(), Release::new(found.epoch, None));
             }
             _ => {
                 state.wanted.remove(&*player_id);

@@ -337,7 +337,7 @@ impl StoreState {
         let release = |(id, release): (&Arc<str>, &Release)| ReleasePlayer {
             player_id: id.to_string(),
             epoch: release.epoch,
-            saved_sequence: release.player.as_ref().map(Player::saved_sequence),
+            saved_sequences: release.player.as_ref().map(Player::saved_sequences),
             saved_versions: release.player.as_ref().map(Player::saved_versions),
         };
         // Of those who wait for what is sent again, or whose saves got into the journal meanwhile, the lease stays until that has
