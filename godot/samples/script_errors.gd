@@ -19,7 +19,7 @@ func _log_error(
 		return
 	# An error of the engine is in one of its files; who has caused it is in the backtrace.
 	for backtrace in backtraces:
-		if not file.contains("gdscript://") and backtrace.get_frame_count() > 0:
+		if not file.contains("compiled.gd") and backtrace.get_frame_count() > 0:
 			file = backtrace.get_frame_file(0)
 			line = backtrace.get_frame_line(0)
 	_mutex.lock()

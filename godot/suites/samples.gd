@@ -12,6 +12,10 @@ const SHOWN_FIRST: Array[PackedScene] = [
 	preload("res://addons/backend_client/ui/server_browser.tscn"),
 	preload("res://addons/backend_client/ui/matchmaking_panel.tscn"),
 ]
+## One for all: the engine keeps each script that has no file.
+const COMPILED: GDScript = preload("res://samples/compiled.gd")
+# Loaded before the first test counts its objects.
+const WEB_CLIENT: GDScript = preload("res://samples/web_client.gd")
 const WARNINGS := "debug/gdscript/warnings/"
 const AS_ERROR := 2
 ## A name that the engine does not know in a class is a warning, off by default.
@@ -66,12 +70,8 @@ const NOT_RUN: Dictionary[String, String] = {
 	"res://duel": "a file of the game",
 }
 
-# One for all: the engine keeps each script that has no file.
-static var _script := GDScript.new()
-# Loaded before the first test counts its objects.
-static var _web_client: GDScript = preload("res://samples/web_client.gd")
 ## The class that the result of a method has, by the method's name, from the classes' documentation.
-static var _result_classes: Dictionary[String, PackedStringArray] = {}
+var _result_classes: Dictionary[String, PackedStringArray] = {}
 
 var _errors := ScriptErrors.new()
 var _levels: Dictionary[String, int] = {}
@@ -115,7 +115,7 @@ func test_a_wrong_sample_is_reported_with_page_and_line() -> void:
 		check(Array(found).any(is_expected), "%s: %s" % [mistake[0], found])
 
 
-## Whole scripts are run by the end-to-end tests `readme` and `tutorial`.
+## Whole scripts are only compiled; those of the README are run by the end-to-end test `readme`.
 func test_samples_run() -> void:
 	timeout_seconds = 120.0
 	await open_server()
@@ -141,8 +141,9 @@ func test_samples_run() -> void:
 
 func _compile(sample: Sample) -> GDScript:
 	_errors.take()
-	_script.source_code = sample.source()
-	return _script if _script.reload() == OK else null
+	var script: GDScript = COMPILED
+	script.source_code = sample.source()
+	return script if script.reload() == OK else null
 
 
 ## What is wrong with a sample that was compiled, a line each.
@@ -212,7 +213,7 @@ func _type_of(argument: Dictionary) -> String:
 	return argument["class_name"] if type == TYPE_OBJECT else type_string(type)
 
 
-static func _results() -> Dictionary[String, PackedStringArray]:
+func _results() -> Dictionary[String, PackedStringArray]:
 	if not _result_classes.is_empty():
 		return _result_classes
 	var method := RegEx.create_from_string("^\\s*(?:pub )?fn (\\w+)")

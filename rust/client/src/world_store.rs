@@ -410,9 +410,13 @@ impl Inner {
         };
         let key = self.setup.registration.key();
         for attempt in 0.. {
-            let must_compare = self.lock().must_compare;
-            let released = if must_compare {
-                Err(Problem::new(Code::RolledBack, "the world is not compared with the backend's yet").into())
+            // The game's changes are committed: what waits is what a comparison found.
+            let is_behind = {
+                let state = self.lock();
+                state.must_compare || state.dirty_count() > 0
+            };
+            let released = if is_behind && body.saved_version.is_some() {
+                Err(Problem::new(Code::RolledBack, "the backend lacks chunks that it had confirmed").into())
             } else {
                 self.setup.backend.release_world(key, &self.world_id, &body).await
             };

@@ -219,10 +219,11 @@ pub struct ReleasePlayer {
     pub player_id: String,
     /// Epoch of the lease: a release that arrives late ends no later lease.
     pub epoch: i64,
-    /// Largest sequence of this epoch that the backend has confirmed, 0 if it confirmed none. A lease of which the backend
-    /// has less is not released, see [`ReleasedPlayers::behind`]. Absent: it is released in any case.
+    /// Sum, over the player's documents, of the newest sequence of this epoch that the backend has confirmed; 0 if it confirmed
+    /// none. A lease of which the backend has less is not released, see [`ReleasedPlayers::behind`]. Absent: it is released in
+    /// any case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub saved_sequence: Option<i64>,
+    pub saved_sequences: Option<i64>,
     /// Sum of the versions of all documents of the player, as this server knows them: a document of which the backend has an
     /// older version counts as a confirmed save that it lacks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -233,7 +234,7 @@ pub struct ReleasePlayer {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ReleasedPlayers {
     /// Players of whom the backend lacks saves that it had confirmed, because its database went back. Their leases stay. The
-    /// server sends those saves again, and then releases the players without [`ReleasePlayer::saved_sequence`].
+    /// server sends those saves again, and then releases the players with what the answers to them say.
     #[serde(default)]
     pub behind: Vec<String>,
 }

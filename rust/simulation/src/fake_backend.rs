@@ -161,6 +161,11 @@ pub enum Fact {
         server_id: String,
         epoch: i64,
     },
+    /// A lease of which the database knows nothing: who had it has no more to do with it.
+    Over {
+        player_id: String,
+        epoch: i64,
+    },
     /// A server left the list and may not have had an answer to its releases: nobody asked what the database lacks.
     Deregistered {
         server_id: String,

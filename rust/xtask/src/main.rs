@@ -22,7 +22,6 @@ mod guards;
 mod interrupt;
 mod library;
 mod lint;
-mod mdbook;
 mod module_graph;
 mod package;
 mod packages;

@@ -15,8 +15,8 @@ use crate::postgres::Postgres;
 use crate::process::Running;
 use crate::summary::{self, Counts, Outcome, Stage};
 use crate::{
-    backend, bench, browser, chaos, differential, display, engine, godot, interrupt, library, mdbook,
-    postgres, powercut, schemathesis, server_query, sim, workspace, wycheproof,
+    backend, bench, browser, chaos, differential, display, engine, godot, interrupt, library, postgres,
+    powercut, schemathesis, server_query, sim, workspace, wycheproof,
 };
 
 /// Bounds for builds and stages that hang: far above what they take on two cores.
@@ -67,7 +67,6 @@ struct Needs {
     postgres: Result<Postgres, String>,
     xvfb: Result<PathBuf, String>,
     browser: Result<Browser, String>,
-    mdbook: Result<PathBuf, String>,
     backend: Result<PathBuf, String>,
 }
 
@@ -178,9 +177,8 @@ fn prepare(wants: impl Fn(Kind) -> bool) -> Result<Needs> {
     };
     let xvfb = if wants(Kind::EndToEnd) { said(display::provide()) } else { Err(unneeded()) };
     let browser = if wants(Kind::EndToEnd) { said(browser::provide()) } else { Err(unneeded()) };
-    let mdbook = if wants(Kind::EndToEnd) { said(mdbook::provide()) } else { Err(unneeded()) };
     interrupt::check()?;
-    Ok(Needs { engine, postgres, xvfb, browser, mdbook, backend })
+    Ok(Needs { engine, postgres, xvfb, browser, backend })
 }
 
 fn said<T>(result: Result<T>) -> Result<T, String> {
@@ -235,7 +233,6 @@ fn end_to_end(needs: &Needs, filter: Option<&str>) -> Result<Counts> {
         .env("XVFB_BIN", found(&needs.xvfb)?)
         .env("CHROMIUM_BIN", &found(&needs.browser)?.chromium)
         .env("CHROMEDRIVER_BIN", &found(&needs.browser)?.driver)
-        .env("MDBOOK_BIN", found(&needs.mdbook)?)
         .env_remove("BACKEND_URL")
         .env_remove("BACKEND_SERVER_KEY");
     match &engine.dri {

@@ -35,11 +35,6 @@ pub fn chromedriver() -> Result<PathBuf> {
     provided("CHROMEDRIVER_BIN", "chromedriver")
 }
 
-/// mdBook, which makes the guide a site (`MDBOOK_BIN`).
-pub fn mdbook() -> Result<PathBuf> {
-    provided("MDBOOK_BIN", "mdBook")
-}
-
 /// The Python that runs what is not part of the product.
 pub fn python() -> PathBuf {
     env::var_os("PYTHON").map_or_else(|| PathBuf::from("python3"), PathBuf::from)

@@ -128,8 +128,7 @@ async fn release_unknown(store: Weak<Inner>, player_id: String) {
         let ours = known || state.loading.contains_key(&*player_id);
         match found {
             Some(found) if !ours => {
-                let release = Release { epoch: found.epoch, player: None };
-                state.releases.insert(player_id.as_str().into(), release);
+                state.releases.insert(player_id.as_str().into(), Release::new(found.epoch, None));
             }
             _ => {
                 state.wanted.remove(&*player_id);

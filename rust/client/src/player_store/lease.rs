@@ -238,7 +238,7 @@ impl Inner {
             if state.closed != closed {
                 // The backend has given the lease all the same.
                 if !state.players.contains_key(&*player_id) {
-                    state.releases.insert(player_id.into(), Release { epoch, player: None });
+                    state.releases.insert(player_id.into(), Release::new(epoch, None));
                 }
                 drop(state);
                 self.wake_sender.notify_one();

@@ -74,6 +74,7 @@ impl StoreState {
             self.players.get_mut(&sent.name.0).filter(|player| player.epoch == sent.epoch && !player.lost);
         let Some(document) = living.and_then(|player| player.documents.get_mut(&sent.name.1)) else {
             let name = (Arc::clone(&sent.name.0), Arc::clone(&sent.name.1), sent.epoch);
+            self.note_repeated(sent, result);
             return self.settle_recovered(&name, sent.sequence);
         };
         // A backend that went back counts from where it is.

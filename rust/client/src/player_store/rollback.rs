@@ -16,12 +16,15 @@ use backend_protocol::player_store::{SaveOutcome, SaveResult};
 use tokio::time::Instant;
 
 use super::player::{Document, PendingSince, Player, RecoveredSave, Revision};
-use super::state::{Release, StoreState};
+use super::state::StoreState;
 use super::uploader::Sent;
 use crate::failpoints::Failpoint;
 
 /// Everything is sent again once for all that is noticed within this time.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+/// How often the documents of one player who is being released are sent again at most. A backend that never has what it says it
+/// has is not to be asked for ever.
+const MAX_REPETITIONS: u8 = 10;
 
 impl StoreState {
     /// Sends again what the backend said it has of a player's present lease, under the same numbers.
@@ -131,18 +134,22 @@ impl StoreState {
     }
 
     /// The backend lacks what it had confirmed of a player who is being released: it is sent again, and the lease stays until
-    /// that has arrived. False if nothing is known of it, or it was sent again already.
+    /// that has arrived. What is known of the player stays, too: the backend may go back once more before it has released the
+    /// player. False if nothing is known.
     pub fn keep_for_resending(&mut self, player_id: &str) -> bool {
         if Failpoint::NoResend.is_active() {
             return false;
         }
-        let Some((id, release)) = self.releases.remove_entry(player_id) else { return false };
-        let Release { epoch, player } = release;
-        let has_player = player.is_some();
-        if let Some(mut player) = player {
+        let Some((id, mut release)) = self.releases.remove_entry(player_id) else { return false };
+        let epoch = release.epoch;
+        let mut sent_again = 0;
+        if let Some(player) = &mut release.player {
             for key in player.documents.keys().cloned().collect::<Vec<_>>() {
-                let Some(document) = player.documents.get(&key) else { continue };
+                let Some(document) = player.documents.get_mut(&key) else { continue };
                 let left = if document.committed_sequence > 0 {
+                    if release.repetitions == 0 {
+                        document.loaded_version = None;
+                    }
                     let body = document.body.clone();
                     let bytes = body.text().as_str().len();
                     let sequence = document.committed_sequence;
@@ -151,8 +158,9 @@ impl StoreState {
                         body,
                         bytes,
                         journalled: false,
-                        is_repeated: true,
-                        loaded_version: None,
+                        // One that was only loaded, and sent again without an answer yet.
+                        is_repeated: document.loaded_version.is_none(),
+                        loaded_version: document.loaded_version,
                     }
                 } else if document.version > 0 {
                     let Some(left) = player.kept_apart(&key) else { continue };
@@ -160,15 +168,43 @@ impl StoreState {
                 } else {
                     continue;
                 };
+                sent_again += 1;
                 self.bytes += left.bytes;
                 // The journal is to keep it again.
                 self.settled.remove(&(Arc::clone(&id), Arc::clone(&key), epoch));
-                self.recovered.insert((Arc::clone(&id), key, epoch), left);
+                if let Some(before) = self.recovered.insert((Arc::clone(&id), key, epoch), left) {
+                    self.bytes = self.bytes.saturating_sub(before.bytes);
+                }
             }
-            self.ended_leases.note(&player);
+            self.ended_leases.note(player);
+            release.repetitions += 1;
         }
-        self.releases.insert(id, Release { epoch, player: None });
-        has_player
+        if sent_again == 0 || release.repetitions == MAX_REPETITIONS {
+            release.player = None;
+        }
+        self.releases.insert(id, release);
+        sent_again > 0
+    }
+
+    /// What the backend has now of a player who is being released and whose documents were sent again.
+    pub fn note_repeated(&mut self, sent: &Sent, result: &SaveResult) {
+        let Some(release) = self.releases.get_mut(&sent.name.0) else { return };
+        if release.epoch != sent.epoch {
+            return;
+        }
+        if matches!(result.outcome, SaveOutcome::Conflicted | SaveOutcome::Refused) {
+            // The lease is not this server's any more, and a release without effect.
+            release.player = None;
+            return;
+        }
+        let player = release.player.as_mut();
+        let Some(document) = player.and_then(|player| player.documents.get_mut(&sent.name.1)) else { return };
+        document.version = if result.version > 0 { result.version } else { document.version };
+        document.loaded_version = None;
+        if sent.loaded_version.is_some() && result.outcome == SaveOutcome::Replayed {
+            // The backend has the document, and nothing under this number.
+            document.committed_sequence = 0;
+        }
     }
 
     /// Versions of a held player's documents that the backend has told.
@@ -215,9 +251,11 @@ impl StoreState {
 const SKIPPED: i64 = 1_000_000;
 
 impl Player {
-    /// Largest number of this lease that the backend has confirmed; 0: none.
-    pub fn saved_sequence(&self) -> i64 {
-        self.documents.values().map(|document| document.committed_sequence).max().unwrap_or(0)
+    /// Sum of the documents' newest numbers of this lease that the backend has confirmed. Whatever the backend lacks of them
+    /// makes its own sum smaller; the largest number alone says nothing of the other documents.
+    pub fn saved_sequences(&self) -> i64 {
+        let sequences = self.documents.values().map(|document| document.committed_sequence);
+        sequences.fold(0, i64::saturating_add)
     }
 
     /// Sum of the versions that the backend has confirmed.
@@ -234,6 +272,7 @@ impl Player {
         self.next_sequence += 1;
         document.committed_sequence = sequence;
         let loaded_version = Some(document.version);
+        document.loaded_version = loaded_version;
         Some(RecoveredSave { sequence, body, bytes, journalled: false, is_repeated: false, loaded_version })
     }
 }

@@ -108,9 +108,17 @@ pub(super) struct StoreState {
 /// A lease to release.
 pub(super) struct Release {
     pub epoch: i64,
-    /// What the backend had confirmed of the player, for a backend that lacks it because it went back. `None`: nothing is
-    /// known, or it was sent again already.
+    /// What the backend has confirmed of the player, for a backend that lacks it because it went back. `None`: nothing is
+    /// known, or the backend keeps it as conflicts.
     pub player: Option<Player>,
+    /// How often it was sent again.
+    pub repetitions: u8,
+}
+
+impl Release {
+    pub const fn new(epoch: i64, player: Option<Player>) -> Self {
+        Self { epoch, player, repetitions: 0 }
+    }
 }
 
 /// Loads of one player that are under way.
@@ -444,7 +452,7 @@ impl StoreState {
         for id in done {
             let Some(player) = self.forget(&id) else { continue };
             if !player.lost {
-                self.releases.insert(id, Release { epoch: player.epoch, player: Some(player) });
+                self.releases.insert(id, Release::new(player.epoch, Some(player)));
             }
         }
     }
@@ -459,7 +467,7 @@ impl StoreState {
         for id in &self.releasing {
             let Some(player) = self.players.get(id).filter(|player| !player.lost) else { continue };
             if !self.has_journalled_saves(id) {
-                self.releases.insert(Arc::clone(id), Release { epoch: player.epoch, player: None });
+                self.releases.insert(Arc::clone(id), Release::new(player.epoch, None));
             }
         }
     }

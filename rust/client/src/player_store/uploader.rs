@@ -204,6 +204,7 @@ impl Inner {
         // Written here where the journal has failed, and not under the lock, on which the game's thread would wait for it.
         let items = sent.iter().map(Sent::item).collect();
         let body = Batch { server_id: self.server_id()?, items };
+        let rolled_back = self.lock().rolled_back;
         let reply = self.backend.save_documents(self.registration.key(), &body).await;
         let SavedDocuments { results, wanted } = match reply {
             Ok(reply) if reply.results.len() == count => reply,
@@ -223,6 +224,10 @@ impl Inner {
         };
         let news = {
             let mut state = self.lock();
+            if state.rolled_back != rolled_back {
+                // The answer may be from before the backend went back, and what it says gone: everything is sent once more.
+                return Ok(());
+            }
             state.batch_bytes = (state.batch_bytes * 2).min(MAX_BATCH_BYTES);
             state.apply_results(sent, results, self.clock.now())
         };
@@ -332,7 +337,7 @@ impl StoreState {
         let release = |(id, release): (&Arc<str>, &Release)| ReleasePlayer {
             player_id: id.to_string(),
             epoch: release.epoch,
-            saved_sequence: release.player.as_ref().map(Player::saved_sequence),
+            saved_sequences: release.player.as_ref().map(Player::saved_sequences),
             saved_versions: release.player.as_ref().map(Player::saved_versions),
         };
         // Of those who wait for what is sent again, or whose saves got into the journal meanwhile, the lease stays until that has

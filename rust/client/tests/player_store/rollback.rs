@@ -1,5 +1,7 @@
 //! A backend whose database goes back: what was announced as saved is there afterwards, or kept as a conflict.
 
+use backend_simulation::Backup;
+
 use super::*;
 
 fn object(value: Value) -> Content {
@@ -244,8 +246,8 @@ async fn a_release_under_a_lease_that_is_lost_keeps_everything_as_conflicts() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_heartbeat_notices_without_another_save() {
+/// A server whose heartbeats and save of `progress` the backend has confirmed since the backup.
+async fn confirmed_since_the_backup() -> (Arc<SimulatedBackend>, Server, Backup) {
     let backend = SimulatedBackend::new();
     let server = Server::start(&backend, &disk()).await;
     server.load("ada").await;
@@ -255,6 +257,12 @@ async fn a_heartbeat_notices_without_another_save() {
     let beats = || backend.state.lock().expect("not poisoned").heartbeats.len();
     let before = beats();
     until(|| beats() > before + 1).await;
+    (backend, server, backup)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_notices_without_another_save() {
+    let (backend, server, backup) = confirmed_since_the_backup().await;
     backend.state.lock().expect("not poisoned").restore(backup);
     assert!(!is_there(&backend, "progress", &content(1)), "gone");
     until(|| is_there(&backend, "progress", &content(1))).await;
@@ -331,15 +339,7 @@ async fn what_was_only_loaded_of_a_player_who_is_leaving_is_kept_too() {
 
 #[tokio::test(start_paused = true)]
 async fn a_heartbeat_notices_while_the_release_gets_no_answer() {
-    let backend = SimulatedBackend::new();
-    let server = Server::start(&backend, &disk()).await;
-    server.load("ada").await;
-    let backup = backend.state.lock().expect("not poisoned").back_up();
-    save(&server, "progress", 1);
-    server.store.flush(None, LONG).await;
-    let beats = || backend.state.lock().expect("not poisoned").heartbeats.len();
-    let before = beats();
-    until(|| beats() > before + 1).await;
+    let (backend, server, backup) = confirmed_since_the_backup().await;
     backend.state.lock().expect("not poisoned").lost_call = Some("release");
     server.store.release("ada", Duration::from_secs(2)).await;
     backend.state.lock().expect("not poisoned").restore(backup);
@@ -354,4 +354,20 @@ async fn a_heartbeat_notices_while_the_release_gets_no_answer() {
     };
     until(|| holder().is_none()).await;
     assert_eq!(server.disk.saves(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_waits_for_a_backend_that_does_not_know_the_server_any_more() {
+    let backend = SimulatedBackend::new();
+    let before_the_server = backend.state.lock().expect("not poisoned").back_up();
+    let server = Server::start(&backend, &disk()).await;
+    server.load("ada").await;
+    save(&server, "progress", 1);
+    server.store.flush(None, LONG).await;
+    backend.state.lock().expect("not poisoned").restore(before_the_server);
+    // The first that reaches the backend is the release, which is answered `server_unknown`.
+    server.store.release("ada", LONG).await;
+    until(|| is_there(&backend, "progress", &content(1))).await;
+    assert!(!server.store.is_holding("ada"));
+    until(|| server.disk.saves().is_empty()).await;
 }

@@ -337,11 +337,11 @@ pub async fn release(
         let sql = format!("{RELEASE}player_id = $2 AND epoch = $3");
         for player in players {
             if is_behind(&state, &mut tx, &server.key_hash, &player).await? {
-                let ReleasePlayer { player_id, epoch, saved_sequence, .. } = player;
+                let ReleasePlayer { player_id, epoch, saved_sequences, .. } = player;
                 tracing::warn!(
                     player_id,
                     epoch,
-                    saved_sequence,
+                    saved_sequences,
                     server_id,
                     "confirmed saves are missing: not released"
                 );
@@ -369,23 +369,25 @@ async fn is_behind(
     key_hash: &str,
     player: &ReleasePlayer,
 ) -> ApiResult<bool> {
-    let ReleasePlayer { player_id, epoch, saved_sequence: Some(saved), saved_versions } = player else {
+    let ReleasePlayer { player_id, epoch, saved_sequences: Some(saved), saved_versions } = player else {
         return Ok(false);
     };
     let row = sqlx::query(
         "SELECT (SELECT COUNT(*) FROM player_leases WHERE player_id = $1 AND epoch = $2) \
          + (SELECT COUNT(*) FROM former_leases WHERE player_id = $1 AND epoch = $2) AS leases, \
-         COALESCE((SELECT MAX(sequence) FROM documents WHERE player_id = $1 AND epoch = $2), 0) AS present, \
-         COALESCE((SELECT MAX(sequence) FROM former_epochs WHERE player_id = $1 AND epoch = $2), 0) AS former, \
+         CAST(COALESCE((SELECT SUM(newest) FROM (SELECT MAX(sequence) AS newest FROM (\
+         SELECT document_key, sequence FROM documents WHERE player_id = $1 AND epoch = $2 \
+         UNION ALL SELECT document_key, sequence FROM former_epochs WHERE player_id = $1 AND epoch = $2) AS saved \
+         GROUP BY document_key) AS documents), 0) AS BIGINT) AS sequences, \
          CAST(COALESCE((SELECT SUM(version) FROM documents WHERE player_id = $1), 0) AS BIGINT) AS versions",
     )
     .bind(player_id)
     .bind(epoch)
     .fetch_one(&mut *tx.conn)
     .await?;
-    let last = row.try_get::<i64, _>("present")?.max(row.try_get("former")?);
     if row.try_get::<i64, _>("leases")? > 0 {
-        return Ok(last < *saved || row.try_get::<i64, _>("versions")? < saved_versions.unwrap_or(0));
+        return Ok(row.try_get::<i64, _>("sequences")? < *saved
+            || row.try_get::<i64, _>("versions")? < saved_versions.unwrap_or(0));
     }
     // A lease that no row knows was given after the copy was made from which this database was restored.
     let status = epoch_status(state, tx, key_hash, player_id, *epoch).await?;

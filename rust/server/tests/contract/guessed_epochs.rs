@@ -110,7 +110,7 @@ on_both_databases! {
         send(backend, &stranger.key, &stranger.server_id, &guesses).await;
         // Who guessed does not even learn which guess was right.
         assert_eq!(send(backend, &stranger.key, &stranger.server_id, &under(strangers, 5)).await, all(5, "refused", "epoch_unknown"));
-        let question = json!({"server_id": stranger.server_id, "players": [{"player_id": player, "epoch": strangers, "saved_sequence": 1}]});
+        let question = json!({"server_id": stranger.server_id, "players": [{"player_id": player, "epoch": strangers, "saved_sequences": 1}]});
         let released = backend.post("/v1/players/release", &stranger.key, &question).await.expect(200);
         assert_eq!(released["behind"], json!([]));
 

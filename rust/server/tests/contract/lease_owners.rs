@@ -5,7 +5,7 @@ use backend_server::server_keys::{self, NewKey};
 use serde_json::{Value, json};
 
 use crate::harness::{Backend, on_both_databases, text};
-use crate::player_store::{item, load, release, save_one};
+use crate::player_store::{item, load, release, save, save_one};
 
 /// A game server with a key of its own.
 pub struct Stranger {
@@ -223,7 +223,7 @@ async fn behind_versions(
 ) -> Value {
     let epoch = backend.epoch(player, epoch);
     let player =
-        json!({"player_id": player, "epoch": epoch, "saved_sequence": saved, "saved_versions": versions});
+        json!({"player_id": player, "epoch": epoch, "saved_sequences": saved, "saved_versions": versions});
     let body = json!({"server_id": server, "players": [player]});
     backend.serve("/v1/players/release", &body).await.expect(200)["behind"].clone()
 }
@@ -249,6 +249,33 @@ on_both_databases! {
         // Repeated after others have saved: nothing is missing.
         assert_eq!(behind(backend, &a, &player, 1, 2).await, json!([]));
         assert_eq!(behind(backend, &b, &player, 2, 1).await, json!([]));
+    }
+
+    async fn a_player_is_not_released_while_one_of_several_documents_is_older(backend) {
+        let player = text(&backend.guest("Ada").await["player_id"]);
+        let (a, b) = (backend.server("A", json!({})).await, backend.server("B", json!({})).await);
+        load(backend, &a, &player).await;
+        let inventory = |epoch: i64, sequence: i64| {
+            let mut item = item(&player, epoch, sequence, &json!({"n": sequence}));
+            item["key"] = "inventory".into();
+            item
+        };
+        assert_eq!(save_one(backend, &a, &player, (1, 1), json!({"n": 1})).await, "applied");
+        save(backend, &a, vec![inventory(1, 2)]).await;
+        save(backend, &a, vec![inventory(1, 3)]).await;
+        // A copy from before the last save of `inventory`, in which versions are higher than what the server was told last: the
+        // database had gone back once before.
+        backend.execute("UPDATE documents SET sequence = 2, version = 9 WHERE document_key = 'inventory'").await;
+        assert_eq!(save_one(backend, &a, &player, (1, 4), json!({"n": 4})).await, "applied");
+        assert_eq!(behind_versions(backend, &a, &player, 1, (7, 4)).await, json!([player]));
+        save(backend, &a, vec![inventory(1, 3)]).await;
+        assert_eq!(behind_versions(backend, &a, &player, 1, (7, 4)).await, json!([]));
+        // What others have saved since does not hide it.
+        load(backend, &b, &player).await;
+        save(backend, &b, vec![inventory(2, 1)]).await;
+        assert_eq!(behind_versions(backend, &a, &player, 1, (7, 4)).await, json!([]));
+        backend.execute("UPDATE former_epochs SET sequence = 2").await;
+        assert_eq!(behind_versions(backend, &a, &player, 1, (7, 4)).await, json!([player]));
     }
 
     async fn what_was_only_loaded_is_applied_where_the_database_lacks_it(backend) {

@@ -64,6 +64,7 @@ impl Ledger {
                 let process = self.servers.get(&server_id).copied().unwrap_or(0);
                 self.owed.retain(|owed| owed.process() != process);
             }
+            Fact::Over { player_id, epoch } => drop(self.released.insert((player_id, epoch))),
             Fact::Released { player_id, server_id, epoch } => {
                 self.released(&player_id, &server_id, epoch, trace);
             }

@@ -23,8 +23,9 @@ impl State {
             let ours = lease.holder.as_deref() == Some(&*body.server_id);
             if let Some(holder) = lease.holder.clone().filter(|_| !ours && lease.until > now) {
                 lease.wanted_at = Some(now);
-                let expires_in_ms =
-                    i64::try_from((lease.until.min(now + self.lease) - now).as_millis()).unwrap_or(i64::MAX);
+                // The clock may have been set back since: from the first that waits on, it lasts no longer than one given now.
+                lease.until = lease.until.min(now + self.lease);
+                let expires_in_ms = i64::try_from((lease.until - now).as_millis()).unwrap_or(i64::MAX);
                 loaded.held.push(HeldPlayer {
                     player_id: player_id.clone(),
                     server_id: holder,
@@ -168,6 +169,12 @@ impl State {
             });
             named && !behind.iter().any(|behind| behind == player_id)
         });
+        for player in body.players.iter().flatten().filter(|player| !behind.contains(&player.player_id)) {
+            if !self.is_given(&player.player_id, player.epoch) {
+                let (player_id, epoch) = (player.player_id.clone(), player.epoch);
+                self.facts.push(Fact::Over { player_id, epoch });
+            }
+        }
         Ok(ReleasedPlayers { behind })
     }
 
@@ -189,14 +196,14 @@ impl State {
 
     /// Whether saves that were confirmed are missing, or the whole lease.
     fn is_behind(&self, player: &ReleasePlayer) -> bool {
-        let Some(saved) = player.saved_sequence else { return false };
+        let Some(saved) = player.saved_sequences else { return false };
         let documents = self.documents.iter().filter(|((owner, _), _)| *owner == player.player_id);
-        let last = documents.filter_map(|(_, stored)| stored.last.get(&player.epoch)).max();
+        let sequences: i64 = documents.filter_map(|(_, stored)| stored.last.get(&player.epoch)).sum();
         let documents = self.documents.iter().filter(|((owner, _), _)| *owner == player.player_id);
         let versions: i64 = documents.map(|(_, stored)| stored.document.version).sum();
         let is_older = versions < player.saved_versions.unwrap_or(0);
         let is_given = self.is_given(&player.player_id, player.epoch);
-        !is_given || last.copied().unwrap_or(0) < saved || is_older
+        !is_given || sequences < saved || is_older
     }
 
     /// A player's unresolved conflicts, the oldest first.

@@ -1,8 +1,6 @@
 //! The documentation as its readers use it: pasted, typed and looked up.
 
-mod book;
 mod commands;
 mod known;
 mod readme;
 mod text;
-mod tutorial;

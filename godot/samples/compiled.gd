@@ -1,0 +1,2 @@
+## Takes the source of one sample after the other.
+extends Node
