@@ -413,7 +413,7 @@ impl Inner {
             // The game's changes are committed: what waits is what a comparison found.
             let is_behind = {
                 let state = self.lock();
-                state.must_compare || state.dirty_count() > 0
+                state.must_compare || state.pending_count() > 0
             };
             let released = if is_behind && body.saved_version.is_some() {
                 Err(Problem::new(Code::RolledBack, "the backend lacks chunks that it had confirmed").into())
