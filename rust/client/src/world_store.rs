@@ -52,6 +52,9 @@ pub use self::shutdown::UnopenedWorld;
 pub const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
 /// Most objects on the wire at a time, in each direction.
 const IN_FLIGHT: usize = 4;
+/// How often a world that is being released is compared at most. A backend that never has what it says it has is not to be asked
+/// for ever.
+const MAX_COMPARISONS: u32 = 10;
 /// Most bytes of objects on the wire at a time, in each direction, in KiB. One object always fits.
 const IN_FLIGHT_KIB: usize = 33 * 1024;
 
@@ -406,9 +409,11 @@ impl Inner {
                 server_id: state.session.server_id.clone(),
                 epoch: state.session.epoch,
                 saved_version: Some(state.version),
+                saved_sequence: state.saved_sequence,
             }
         };
         let key = self.setup.registration.key();
+        let mut comparisons = 0;
         for attempt in 0.. {
             // The game's changes are committed: what waits is what a comparison found.
             let is_behind = {
@@ -431,7 +436,12 @@ impl Inner {
                         if self.lock().lost || self.lock().pending_count() > 0 {
                             return;
                         }
-                        body.saved_version = None;
+                        comparisons += 1;
+                        // It may go back once more before it has released the world.
+                        let state = self.lock();
+                        let is_limit = comparisons == MAX_COMPARISONS;
+                        body.saved_version = Some(state.version).filter(|_| !is_limit);
+                        body.saved_sequence = state.saved_sequence.filter(|_| !is_limit);
                     }
                     Err(error) => {
                         tracing::warn!(code = error.code(), "the world is not released yet: {error}");

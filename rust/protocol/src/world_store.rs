@@ -222,6 +222,10 @@ pub struct ReleaseWorld {
     /// `rolled_back`: the server sends again what is missing. Absent: it is released in any case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub saved_version: Option<i64>,
+    /// Sequence of the last commit of this epoch that the backend has confirmed; 0 or absent: of none. A world whose last commit
+    /// has a lower one is refused as `rolled_back`, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saved_sequence: Option<i64>,
 }
 
 impl Check for OpenWorld {

@@ -115,25 +115,40 @@ pub async fn release(
     body: JsonBody<ReleaseWorld>,
 ) -> ApiResult<StatusCode> {
     world_id("world_id", &id)?;
-    let ReleaseWorld { server_id, epoch, saved_version } = body.value;
+    let ReleaseWorld { server_id, epoch, saved_version, saved_sequence } = body.value;
     let mut tx = state.database.begin().await?;
     leases::require_own_server(&mut tx, &server, &server_id).await?;
     if let Some(saved) = saved_version {
-        let version = sqlx::query("SELECT version FROM worlds WHERE world_id = $1")
-            .bind(&id)
-            .fetch_optional(&mut *tx.conn)
-            .await?
-            .map_or(Ok(0), |row| row.try_get::<i64, _>("version"))?;
-        if version < saved {
+        let row = sqlx::query(
+            "SELECT version, CASE WHEN epoch = $2 THEN sequence ELSE $3 END AS sequence FROM worlds WHERE world_id = $1",
+        )
+        .bind(&id)
+        .bind(epoch)
+        // Of a lease that is over, or was given after the database was copied, only the version says something.
+        .bind(saved_sequence.unwrap_or(0))
+        .fetch_optional(&mut *tx.conn)
+        .await?;
+        let (version, sequence) = match row {
+            Some(row) => (row.try_get::<i64, _>("version")?, row.try_get::<i64, _>("sequence")?),
+            None => (0, 0),
+        };
+        if version < saved || sequence < saved_sequence.unwrap_or(0) {
             tracing::warn!(
                 world_id = id,
                 epoch,
                 version,
                 saved,
+                sequence,
+                saved_sequence,
                 server_id,
                 "confirmed commits are missing: not released"
             );
-            let detail = format!("the world is at version {version}, version {saved} was confirmed before");
+            let detail = if version < saved {
+                format!("the world is at version {version}, version {saved} was confirmed before")
+            } else {
+                let confirmed = saved_sequence.unwrap_or(0);
+                format!("the last commit is {sequence}, commit {confirmed} was confirmed before")
+            };
             return Err(ApiError::new(Code::RolledBack, &detail));
         }
     }

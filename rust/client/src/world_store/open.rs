@@ -323,6 +323,7 @@ impl Inner {
             server_id: predecessor.server_id.clone(),
             epoch: predecessor.epoch,
             saved_version: None,
+            saved_sequence: None,
         };
         match self.setup.backend.release_world(self.setup.registration.key(), &self.world_id, &body).await {
             // A server the backend has forgotten: its lease is over, or will be.
@@ -362,6 +363,7 @@ impl Inner {
         let mut state = self.lock();
         state.session = session;
         state.version = lease.version;
+        state.saved_sequence = Some(0);
         Ok(())
     }
 

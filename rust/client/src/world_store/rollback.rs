@@ -92,9 +92,17 @@ impl Inner {
             Ok(changes)
         })
         .await?;
-        if changes.is_empty() {
-            self.lock().must_compare = false;
-            return Ok(());
+        {
+            let mut state = self.lock();
+            if state.version == confirmed {
+                // This is what there is now. What was confirmed beyond it is among the changes.
+                state.version = version;
+                state.saved_sequence = Some(0);
+            }
+            if changes.is_empty() {
+                state.must_compare = false;
+                return Ok(());
+            }
         }
         tracing::warn!(
             world_id = self.world_id,

@@ -54,6 +54,8 @@ pub struct State {
     pub committed: BTreeMap<String, Committed>,
     /// Of the world, after the last commit.
     pub version: i64,
+    /// The last commit of this lease that the backend has confirmed, 0 before the first one; `None` until the world is open.
+    pub saved_sequence: Option<i64>,
     pub incoming: Queue<Incoming>,
     pub incoming_bytes: usize,
     /// Being written to disk, by name.
@@ -88,6 +90,7 @@ impl State {
             session,
             committed: BTreeMap::new(),
             version: 0,
+            saved_sequence: None,
             incoming: Queue::default(),
             incoming_bytes: 0,
             keeping: HashMap::new(),

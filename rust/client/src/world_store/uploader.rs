@@ -136,11 +136,13 @@ impl Inner {
         }
         match self.setup.backend.commit_world(self.setup.registration.key(), &self.world_id, &commit).await {
             Ok(committed) => {
-                // A repetition, too, gets a version above the last one that arrived.
                 {
                     let mut state = self.lock();
-                    // Once this commit's version is the last, nothing else shows it.
-                    state.must_compare |= committed.version <= state.version;
+                    // Nobody else commits under this lease, so each commit makes the next version, a repeated one included. Another
+                    // version shows a database that went back, and once it is noted, nothing else shows it. What a dead process left
+                    // is committed before the list is read: there is nothing to compare with.
+                    let is_next = committed.version == state.version + 1;
+                    state.must_compare |= state.saved_sequence.is_some() && !is_next;
                 }
                 self.settle(sequence, changes, committed.version).await;
                 if self.lock().must_compare {
@@ -276,6 +278,7 @@ impl Inner {
         state.outgoing.clear();
         state.version = version;
         state.session.version = version;
+        state.saved_sequence = state.saved_sequence.map(|_| sequence);
         for change in &changes {
             let before = match &change.object {
                 Some(Object { hash, bytes, .. }) => {

@@ -16,7 +16,7 @@ use backend_client::platform::clock::{Clock, SystemClock};
 use backend_client::registration::{Registration, ServerDescription};
 use backend_client::test_util::held_worlds;
 use backend_client::world_store::*;
-use backend_protocol::world_store::MAX_CHUNK_BYTES;
+use backend_protocol::world_store::{MAX_CHANGES, MAX_CHUNK_BYTES};
 use backend_simulation::{SimulatedBackend, server_key};
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Runs, TestRunner};

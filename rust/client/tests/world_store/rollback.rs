@@ -148,3 +148,80 @@ async fn a_comparison_that_fails_is_made_again_before_the_world_is_released() {
     }
     assert!(backend.is_free(), "released");
 }
+
+#[tokio::test]
+async fn a_world_is_compared_again_if_the_database_goes_back_once_more_before_the_release() {
+    let (backend, folder) = (SimulatedWorlds::new(), folder());
+    let (store, _news) = open(&backend, folder.path()).await;
+    put(&store, "kept", b"one").await;
+    assert_eq!(store.flush(TIMEOUT).await.unsaved, 0);
+    backend.trouble("release_world", &[Trouble::None, Trouble::LostRequest]);
+    let backup = backend.back_up();
+    put(&store, "lost", b"two").await;
+    assert_eq!(store.flush(TIMEOUT).await.unsaved, 0);
+    backend.restore(backup.clone());
+    let closing = tokio::spawn(async move { store.close(TIMEOUT).await });
+    // Sent again, and about to be released.
+    until(|| backend.calls("release_world") == 2).await;
+    assert_eq!(backend.content("lost").as_deref(), Some(b"two".as_slice()));
+    backend.restore(backup);
+    assert_eq!(closing.await.expect("no panic").unsaved, 0);
+    assert_eq!(backend.content("lost").as_deref(), Some(b"two".as_slice()));
+    assert!(backend.is_free(), "released");
+}
+
+#[tokio::test]
+async fn a_copy_with_a_higher_version_is_noticed_after_an_older_one() {
+    let (backend, folder) = (SimulatedWorlds::new(), folder());
+    let (store, _news) = open(&backend, folder.path()).await;
+    put(&store, "a", b"one").await;
+    assert_eq!(store.flush(TIMEOUT).await.unsaved, 0);
+    let early = backend.back_up();
+    for content in [b"1", b"2", b"3"] {
+        put(&store, "b", content).await;
+        assert_eq!(store.flush(TIMEOUT).await.unsaved, 0);
+    }
+    let late = backend.back_up();
+    put(&store, "lost", b"two").await;
+    assert_eq!(store.flush(TIMEOUT).await.unsaved, 0);
+    backend.restore(early);
+    store.compare().await.expect("compared");
+    assert_eq!(store.flush(TIMEOUT).await.unsaved, 0);
+    // All in one commit, so the copy has a version that is higher than the last one that was confirmed.
+    backend.restore(late);
+    put(&store, "a", b"two").await;
+    assert_eq!(store.flush(TIMEOUT).await.unsaved, 0);
+    assert_eq!(store.close(TIMEOUT).await.unsaved, 0);
+    for (name, content) in [("a", b"two".as_slice()), ("b", b"3"), ("lost", b"two")] {
+        assert_eq!(backend.content(name).as_deref(), Some(content), "{name}");
+    }
+    assert!(backend.is_free(), "released");
+}
+
+#[tokio::test]
+async fn what_a_dead_process_left_is_not_taken_for_the_whole_world() {
+    let (backend, folder) = (SimulatedWorlds::new(), folder());
+    let (store, _news) = open(&backend, folder.path()).await;
+    put(&store, "kept", b"one").await;
+    assert_eq!(store.flush(TIMEOUT).await.unsaved, 0);
+    backend.outage(true);
+    // More than one commit takes.
+    for number in 0..=MAX_CHANGES {
+        put(&store, &format!("left-{number:03}"), b"two").await;
+    }
+    drop(store);
+    backend.outage(false);
+    backend.latency(Duration::from_millis(20));
+    let backup = backend.back_up();
+    let opening = tokio::spawn({
+        let (backend, path) = (Arc::clone(&backend), folder.path().to_owned());
+        async move { open(&backend, &path).await }
+    });
+    // Between its two commits, of which the second gets a version that was given before.
+    until(|| backend.applied().len() == 2).await;
+    backend.restore(backup);
+    let (store, _news) = opening.await.expect("opened");
+    assert_eq!(read(&store, "kept").await, b"one");
+    assert_eq!(store.close(TIMEOUT).await.unsaved, 0);
+    assert_eq!(backend.content("kept").as_deref(), Some(b"one".as_slice()));
+}

@@ -276,7 +276,8 @@ impl WorldBackend for SimulatedWorlds {
 
     async fn release_world(&self, _key: &ServerKey, _world: &str, body: &ReleaseWorld) -> Reply<()> {
         self.serve("release_world", |world| {
-            if body.saved_version.is_some_and(|saved| world.version < saved) {
+            let is_behind = body.epoch == world.epoch && world.sequence < body.saved_sequence.unwrap_or(0);
+            if body.saved_version.is_some_and(|saved| world.version < saved || is_behind) {
                 return refused(Code::RolledBack);
             }
             if world.holder.as_ref() == Some(&body.server_id) && world.epoch == body.epoch {

@@ -349,8 +349,19 @@ on_both_databases! {
         let release = |saved: i64| json!({"server_id": a, "epoch": epoch, "saved_version": saved});
         backend.serve("/v1/worlds/w/release", &release(4)).await.refused(409, "rolled_back");
         open(&b).await.refused(409, "world_held");
-        backend.serve("/v1/worlds/w/release", &release(3)).await.expect(204);
+        // A copy with a higher version than the last that was confirmed, in which the last commit is not.
+        backend.execute("UPDATE worlds SET version = 9, sequence = 6").await;
+        let mut body = release(4);
+        body["saved_sequence"] = json!(7);
+        backend.serve("/v1/worlds/w/release", &body).await.refused(409, "rolled_back");
+        open(&b).await.refused(409, "world_held");
+        body["saved_sequence"] = json!(6);
+        backend.serve("/v1/worlds/w/release", &body).await.expect(204);
         open(&b).await.expect(200);
+        // Repeated after others have taken the world: nothing is missing.
+        body["saved_sequence"] = json!(7);
+        backend.serve("/v1/worlds/w/release", &body).await.expect(204);
+        open(&a).await.refused(409, "world_held");
     }
 
     async fn a_lease_that_the_database_has_lost_is_given_back(backend) {
