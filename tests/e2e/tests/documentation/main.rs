@@ -4,3 +4,4 @@ mod commands;
 mod known;
 mod readme;
 mod text;
+mod tutorial;

@@ -74,6 +74,13 @@ fn collect(place: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 }
 
 impl Page {
+    /// One page of the guide.
+    pub fn of_guide(name: &str) -> Result<Self> {
+        let path = format!("docs/src/{name}");
+        let text = fs::read_to_string(programs::workspace().join(&path))?;
+        Ok(Self { path, text })
+    }
+
     /// The blocks of code, without the indentation that they have in lists.
     pub fn blocks(&self) -> Vec<Block> {
         let lines: Vec<&str> = self.text.lines().collect();
