@@ -5,7 +5,7 @@ use godot::prelude::*;
 
 const EXPORT_PLUGIN: &str = "res://addons/backend_client/export/export_plugin.gd";
 
-/// Adds what the addon does at export. Internal: the editor makes it.
+/// Adds the export steps of the addon to the editor. Internal: the editor creates it.
 #[derive(GodotClass)]
 #[class(tool, init, internal, base = EditorPlugin)]
 struct BackendClientEditor {

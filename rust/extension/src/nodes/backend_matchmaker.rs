@@ -40,7 +40,7 @@ use crate::variant_json::gstring;
 /// func _on_accept_pressed() -> void:
 ///     matchmaker.accept()
 /// ```
-/// The search is kept by the backend. It goes on through lost connections and restarts of the backend, and it is cancelled when the node
+/// The backend stores the search, so it continues after lost connections and restarts of the backend. It is cancelled when the node
 /// leaves the tree. The scene [code]matchmaking_panel.tscn[/code] shows a search to the player.
 ///
 /// See "Matchmaking" in the guide: [code]docs/src/matchmaking.md[/code] in the repository.
@@ -58,13 +58,13 @@ pub struct BackendMatchmaker {
     #[export]
     #[var(set = set_registration)]
     registration: Option<Gd<BackendServerRegistration>>,
-    /// Name of the matchmaker, as the backend's matchmaking file has it.
+    /// Name of the matchmaker in the backend's matchmaking file.
     #[export]
     matchmaker: GString,
     /// Status of the search, one of [enum Status].
     #[var(get = get_status, no_set)]
     status: PhantomVar<i64>,
-    /// Id of the search, or empty. The others of a party pass it to [method join_party].
+    /// Id of the search, or empty. The other players of a party pass it to [method join_party].
     #[var(get = get_ticket_id, no_set)]
     ticket_id: PhantomVar<GString>,
     /// Duration of recent searches in seconds, or -1 if unknown.
@@ -73,19 +73,19 @@ pub struct BackendMatchmaker {
     /// Duration of this search in seconds, or 0 without a search.
     #[var(get = get_waited_seconds, no_set)]
     waited_seconds: PhantomVar<f64>,
-    /// Seconds in which the proposed match has to be accepted; 0 without one.
+    /// Seconds left to accept the proposed match, or 0 without one.
     #[var(get = get_answer_seconds, no_set)]
     answer_seconds: PhantomVar<f64>,
     /// Number of players of the party who have joined it.
     #[var(get = get_party_members, no_set)]
     party_members: PhantomVar<i64>,
-    /// Number of players that the party waits for; 1 for a player alone, 0 before the backend has answered.
+    /// Number of players that the party needs. 1 for a player alone, 0 before the first response of the backend.
     #[var(get = get_party_size, no_set)]
     party_size: PhantomVar<i64>,
     /// The proposed or placed match, or [code]null[/code].
     #[var(get = get_current_match, no_set)]
     current_match: PhantomVar<Option<Gd<BackendMatch>>>,
-    /// If [code]false[/code], the backend has not answered the last request of the search, which goes on.
+    /// If [code]false[/code], the last request of the search got no response. The search continues.
     #[var(get = get_connected, no_set)]
     connected: PhantomVar<bool>,
     running: RefCell<Option<Running>>,
@@ -121,7 +121,7 @@ class_enum! {
     BackendMatchmaker::STATUS: "Status" {
         /// There is no search.
         STATUS_IDLE = 0;
-        /// Players of the party are still to join.
+        /// The search waits for players of the party to join.
         STATUS_PARTY = 1;
         /// The search waits for a match.
         STATUS_SEARCHING = 2;
@@ -131,7 +131,7 @@ class_enum! {
         STATUS_ACCEPTED = 4;
         /// All have accepted the match, which waits for a room.
         STATUS_PLACING = 5;
-        /// The match has a room, and this player a ticket to it.
+        /// The match has a room, and this player has a ticket to it.
         STATUS_READY = 6;
         /// The search has failed or was cancelled.
         STATUS_FAILED = 7;
@@ -148,8 +148,9 @@ impl BackendMatchmaker {
     #[signal]
     pub fn estimated_wait_changed(seconds: f64);
 
-    /// Emitted when there is a match that [method accept] or [method decline] has to answer within [member answer_seconds]. If another
-    /// player declines it, the search goes on: [signal status_changed] is emitted with [constant STATUS_SEARCHING].
+    /// Emitted when there is a match that the player has to accept with [method accept], or decline with [method decline], within
+    /// [member answer_seconds]. If another player declines it, the search continues, and [signal status_changed] is emitted with
+    /// [constant STATUS_SEARCHING].
     #[signal]
     pub fn match_proposed(proposal: Gd<BackendMatch>);
 
@@ -157,7 +158,7 @@ impl BackendMatchmaker {
     #[signal]
     pub fn players_changed();
 
-    /// Emitted when the match has a room and this player a ticket to it.
+    /// Emitted when the match has a room, and this player has a ticket to it.
     #[signal]
     pub fn match_ready(ready: Gd<BackendMatch>);
 
@@ -165,16 +166,16 @@ impl BackendMatchmaker {
     #[signal]
     pub fn search_failed(error: Gd<BackendError>);
 
-    /// Emitted when the backend does not answer ([code]false[/code]), and when it answers again. The search goes on.
+    /// Emitted when the backend becomes unreachable ([code]false[/code]), and when it is reachable again. The search continues.
     #[signal]
     pub fn connection_changed(connected: bool);
 
-    /// Searches a match. Returns a [BackendRequest] that completes with a [BackendMatch], which has the ticket to the room. It fails with
-    /// [code]no_match[/code] if none was found in time, [code]match_not_accepted[/code] if this player or one of the party did not accept
-    /// it, [code]no_room[/code] if no room was free for it, [code]cancelled[/code], or [code]already_searching[/code] if this node
-    /// searches already. Another search of the same player ends this one.
+    /// Searches for a match. Returns a [BackendRequest] that completes with a [BackendMatch], which has the ticket to the room. It
+    /// fails with [code]no_match[/code] if none was found in time, [code]match_not_accepted[/code] if this player or one of the
+    /// party did not accept it, [code]no_room[/code] if no room was free for it, [code]cancelled[/code], or
+    /// [code]already_searching[/code] if this node is already searching. Another search of the same player ends this one.
     ///
-    /// If the backend does not answer, the search goes on for two minutes, or for 30 seconds if it has not begun yet.
+    /// If the backend is unreachable, the search continues for two minutes, or for 30 seconds if it has not begun yet.
     #[func]
     fn find_match(
         &self,
@@ -186,8 +187,9 @@ impl BackendMatchmaker {
         self.start(prepared)
     }
 
-    /// Joins the party of another player's search, whose [member ticket_id] is the invitation. [member BackendMatchOptions.party_size] is
-    /// ignored. Returns a [BackendRequest] that completes as that of [method find_match].
+    /// Joins the party of another player's search, whose [member ticket_id] is the invitation.
+    /// [member BackendMatchOptions.party_size] is ignored. Returns a [BackendRequest] that completes with a [BackendMatch], as
+    /// [method find_match] does.
     /// ```gdscript
     /// # The leader, who sends ticket_id to the others:
     /// options.party_size = 2
@@ -217,15 +219,16 @@ impl BackendMatchmaker {
         self.answer(true)
     }
 
-    /// Declines the proposed match, which ends the search of this player's party with [code]match_not_accepted[/code]. The others search
-    /// on. Returns a [BackendRequest] that completes with a [BackendResult].
+    /// Declines the proposed match, which ends the search of this player's party with [code]match_not_accepted[/code]. The others
+    /// continue to search. Returns a [BackendRequest] that completes with a [BackendResult].
     #[func]
     fn decline(&self) -> Gd<BackendRequest> {
         self.answer(false)
     }
 
-    /// Cancels the search, for the whole party. A match that gets its room already is not stopped: the request fails with
-    /// [code]matchmaking_ticket_closed[/code], and the search goes on. Returns a [BackendRequest] that completes with a [BackendResult].
+    /// Cancels the search, for the whole party. A match that already gets its room is not stopped: the request fails with
+    /// [code]matchmaking_ticket_closed[/code], and the search continues. Returns a [BackendRequest] that completes with a
+    /// [BackendResult].
     #[func]
     fn cancel(&self) -> Gd<BackendRequest> {
         let search = self.search();
@@ -238,11 +241,11 @@ impl BackendMatchmaker {
         self.calls.start(work, BackendResult::answer)
     }
 
-    /// In a game server: searches players for the match that is running here, such as a replacement for one who has left.
-    /// [param player_ids] are the players who are here; they come from matches that were placed here in the last quarter of an hour,
-    /// otherwise the request fails with [code]invalid_field[/code]. A further call replaces the one before. Returns a [BackendRequest]
-    /// that completes with a [BackendMatch] of all players when some were found; they come with tickets. It fails as
-    /// [method find_match] does.
+    /// Searches for more players for the match that runs on this game server, such as a replacement for one who has left.
+    /// [param player_ids] are the players who are present. They have to come from matches that were placed on this server in the
+    /// last quarter of an hour, otherwise the request fails with [code]invalid_field[/code]. A further call replaces the previous
+    /// one. Returns a [BackendRequest] that completes with a [BackendMatch] of all players when some were found; the new players
+    /// connect with tickets. It fails as [method find_match] does.
     /// ```gdscript
     /// func _on_player_left() -> void:
     ///     var found: BackendMatch = await matchmaker.find_players(ids_of_players()).wait()
@@ -263,8 +266,8 @@ impl BackendMatchmaker {
         self.start(prepared)
     }
 
-    /// In a game server: reads the matches that were placed here in the last quarter of an hour. Returns a [BackendRequest] that completes
-    /// with [BackendPlacedMatches].
+    /// Reads the matches that were placed on this game server in the last quarter of an hour. Returns a [BackendRequest] that
+    /// completes with [BackendPlacedMatches].
     /// ```gdscript
     /// var matches: BackendPlacedMatches = await matchmaker.list_matches().wait()
     /// team = matches.get_team(player_id)

@@ -40,8 +40,9 @@ pub const GROUP: &str = "backend_peer_auth";
 
 /// Authenticates peers of [SceneMultiplayer] with join tickets or access tokens.
 ///
-/// Add one to the scene of client and server. It works during the authentication phase of [SceneMultiplayer], before a peer can call
-/// any RPC: the client sends its [member ticket], and the server validates it and accepts or refuses the peer.
+/// Add one to the scene of the client and one to that of the server. It works during the authentication phase of
+/// [SceneMultiplayer], before a peer can call any RPC: the client sends its [member ticket], and the server validates it and
+/// accepts or refuses the peer.
 /// ```gdscript
 /// # Client
 /// $BackendPeerAuth.use_ticket(join_ticket)
@@ -52,8 +53,8 @@ pub const GROUP: &str = "backend_peer_auth";
 /// The error code of a refusal is [code]auth_timeout[/code], [code]handshake_invalid[/code], [code]room_full[/code],
 /// [code]server_draining[/code], [code]replaced[/code] (the same player connected again), [code]kicked[/code], or the code with
 /// which the token was refused. A client without a ticket gets [code]ticket_missing[/code]. [code]banned[/code] and
-/// [code]session_ended[/code] also disconnect connected players: heartbeats inform a server which players were banned and whose
-/// sessions ended.
+/// [code]session_ended[/code] also disconnect connected players: the reply to each heartbeat contains the players who were banned
+/// or whose sessions ended.
 ///
 /// If the node is removed from a running server, no new peers are accepted.
 ///
@@ -103,7 +104,8 @@ pub struct BackendPeerAuth {
     #[export]
     #[init(val = true)]
     accepting: bool,
-    /// Server: if [code]true[/code], access tokens are accepted in addition to tickets. A ticket is single-use and for this server only.
+    /// Server: if [code]true[/code], access tokens are accepted in addition to tickets. A ticket, in contrast, is single-use and
+    /// valid for this server only.
     #[export]
     accept_access_tokens: bool,
     /// Server: maximum number of unverified connections per IP address (IPv6: per /64 network). The oldest excess connections are closed
@@ -181,27 +183,27 @@ impl INode for BackendPeerAuth {
 
 #[godot_api]
 impl BackendPeerAuth {
-    /// Server: emitted when a peer was verified. RPCs to [param peer_id] work from now on.
+    /// Emitted on the server when a peer was verified. RPCs to [param peer_id] work from now on.
     #[signal]
     pub fn peer_verified(peer_id: i64, player: Gd<BackendPlayer>);
 
-    /// Server: emitted when a peer was refused or disconnected by the server.
+    /// Emitted on the server when it has refused or disconnected a peer.
     #[signal]
     pub fn peer_refused(peer_id: i64, error: Gd<BackendError>);
 
-    /// Server: emitted when a verified player has disconnected.
+    /// Emitted on the server when a verified player has disconnected.
     #[signal]
     pub fn peer_left(peer_id: i64, player: Gd<BackendPlayer>);
 
-    /// Client: emitted when the server has accepted this player. RPCs to the server work from now on.
+    /// Emitted on the client when the server has accepted this player. RPCs to the server work from now on.
     #[signal]
     pub fn authenticated();
 
-    /// Client: emitted when the server has refused or disconnected this player. The connection is closed.
+    /// Emitted on the client when the server has refused or disconnected this player. The connection is closed.
     #[signal]
     pub fn refused(error: Gd<BackendError>);
 
-    /// Client: sets [member ticket] and [member server_certificate]. Call it before connecting.
+    /// Sets [member ticket] and [member server_certificate] on the client. Call it before connecting.
     #[func]
     fn use_ticket(&mut self, ticket: Gd<BackendJoinTicket>) {
         let ticket = ticket.bind();
@@ -209,26 +211,26 @@ impl BackendPeerAuth {
         self.server_certificate = ticket.get_certificate();
     }
 
-    /// Server: returns the player of a verified peer, or [code]null[/code].
+    /// Returns the player of a verified peer, or [code]null[/code]. Server only.
     #[func]
     fn get_player(&self, peer_id: i64) -> Option<Gd<BackendPlayer>> {
         let peer = PeerId::try_from(peer_id).ok()?;
         self.authenticator.player(peer).map(|player| BackendPlayer::object(Ok(player.clone().into())))
     }
 
-    /// Server: returns the peer id of a connected player, or 0.
+    /// Returns the peer id of a connected player, or 0. Server only.
     #[func]
     fn get_peer_id(&self, player_id: GString) -> i64 {
         self.authenticator.peer_of(&player_id.to_string()).unwrap_or_default().into()
     }
 
-    /// Server: returns the ids of the connected players.
+    /// Returns the ids of the connected players. Server only.
     #[func]
     pub fn get_player_ids(&self) -> PackedStringArray {
         self.authenticator.players().map(|player| gstring(&player.player_id)).collect()
     }
 
-    /// Server: disconnects a player. [param reason] is the message that the player receives.
+    /// Disconnects a player. [param reason] is the message that the player receives. Server only.
     #[func(gd_self)]
     fn kick(this: Gd<Self>, peer_id: i64, #[opt(default = "")] reason: GString) {
         let Ok(peer) = PeerId::try_from(peer_id) else { return };

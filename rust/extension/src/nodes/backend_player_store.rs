@@ -43,12 +43,13 @@ pub const GROUP: &str = "backend_player_store";
 /// Loads and saves players' documents on a server.
 ///
 /// [method save] returns at once. The document is first written to a journal on the local disk ([signal saved_locally]: it reaches
-/// the backend even if this process or machine crashes now), then sent in the background together with others, and retried until the
-/// backend has committed it ([signal saved]). What a crashed process left in the journal is sent after the next one has registered,
-/// before its players are loaded again.
+/// the backend even if this process or machine crashes now). It is then sent in the background together with others, and retried
+/// until the backend has committed it ([signal saved]). After a crash, the next process with the same journal sends the documents
+/// in it when it has registered, before their players are loaded again.
 ///
-/// This server holds a loaded player until [method release_player]: no other server can overwrite the documents. When another server
-/// requests the player, [signal handover_requested] is emitted for the final state, and the player is released.
+/// This server holds a loaded player until [method release_player]: no other server can overwrite the documents. When another
+/// server requests the player, [signal handover_requested] is emitted so that the game saves the final state, and the player is
+/// released.
 /// ```gdscript
 /// func _on_peer_verified(_peer_id: int, player: BackendPlayer) -> void:
 ///     var documents: BackendPlayerDocuments = await store.load_player(player.player_id).wait()
@@ -221,10 +222,10 @@ impl BackendPlayerStore {
     #[signal]
     pub fn saved(player_id: GString, key: GString, version: i64);
 
-    /// Emitted when a save was refused: the document is no valid JSON or too large, the player is not loaded or is being released
+    /// Emitted when a save was refused: the document is not valid JSON or too large, the player is not loaded or is being released
     /// ([code]not_loaded[/code]), the server is shutting down and [signal collect_saves] was the last chance to save
-    /// ([code]shutting_down[/code]), or another server holds the player ([code]lease_lost[/code]). A refused save is also a warning in
-    /// the log and counts in [member BackendFlushResult.refused].
+    /// ([code]shutting_down[/code]), or another server holds the player ([code]lease_lost[/code]). A refused save is also a warning
+    /// in the log and counts in [member BackendFlushResult.refused].
     #[signal]
     pub fn save_failed(player_id: GString, key: GString, error: Gd<BackendError>);
 
@@ -250,9 +251,9 @@ impl BackendPlayerStore {
     pub fn handover_requested(player_id: GString);
 
     /// Emitted when the backend has lost documents that it had committed, because a backup was restored or an outdated replica was
-    /// promoted. Also a warning in the log. All documents that this server holds are sent again: they are saved once more, or stored as
-    /// conflicts where the backend no longer knows this server as the player's holder; [signal lease_lost] and [signal conflicted] are
-    /// then emitted.
+    /// promoted. A warning is logged as well. All documents that this server holds are sent again and saved once more. If this
+    /// server is no longer the player's holder at the backend, they are stored as conflicts, and [signal lease_lost] and
+    /// [signal conflicted] are emitted.
     #[signal]
     pub fn rollback_detected();
 
@@ -261,18 +262,18 @@ impl BackendPlayerStore {
     #[signal]
     pub fn journal_failed(error: Gd<BackendError>);
 
-    /// Emitted when the journal works but an operator should check it: a damaged file of an earlier run was set aside and replaced, or
-    /// the folder is in memory or in a container's writable layer, where unsaved documents are lost with the container. Also a warning
-    /// in the log.
+    /// Emitted when the journal works but an operator should check it: a damaged file of an earlier run was set aside and replaced,
+    /// or the folder is in memory or in a container's writable layer, where unsaved documents are lost with the container. A
+    /// warning is logged as well.
     #[signal]
     pub fn journal_warning(message: GString);
 
-    /// Emitted when the journal works again. All unsaved documents are in it.
+    /// Emitted when the journal works again and contains all unsaved documents.
     #[signal]
     pub fn journal_recovered();
 
-    /// Emitted at most once per second while the backend does not accept saves, and when it has committed all of them. [param documents]
-    /// are unsaved, the oldest for [param oldest_seconds].
+    /// Emitted at most once per second while the backend does not accept saves, and when it has committed all of them.
+    /// [param documents] is the number of unsaved documents; the oldest has been unsaved for [param oldest_seconds].
     #[signal]
     pub fn unsaved_changed(documents: i64, oldest_seconds: f64);
 
@@ -406,7 +407,7 @@ impl BackendPlayerStore {
         self.handle().map_or(0, |store| store.unjournalled_count() as i64)
     }
 
-    /// Returns [code]true[/code] if this server holds the player, as far as it knows.
+    /// Returns [code]true[/code] if this server holds the player. The lease may have been lost since the last reply of the backend.
     #[func]
     fn is_holding(&self, player_id: GString) -> bool {
         self.handle().is_some_and(|store| store.is_holding(&player_id.to_string()))

@@ -129,8 +129,8 @@ impl INode for BackendRooms {
 
 #[godot_api]
 impl BackendRooms {
-    /// Lists one page of rooms; without [param query], the first 50 by name. Returns a [BackendRequest] that completes with a
-    /// [BackendRoomPage].
+    /// Lists one page of rooms. Without [param query], it lists the first 50 by name. Returns a [BackendRequest] that completes
+    /// with a [BackendRoomPage].
     #[func]
     fn list_rooms(
         &self,
@@ -185,9 +185,9 @@ impl BackendRooms {
         self.calls.try_start(work, BackendRoomPage::answer)
     }
 
-    /// Follows the list of [param query], or of all rooms: returns a [BackendRoomFollow], which emits a signal for each room that is
-    /// added, changed or removed, and has the list. [member BackendRoomQuery.limit] and [member BackendRoomQuery.cursor] are ignored.
-    /// A list has up to ten thousand rooms.
+    /// Follows the list of [param query], or of all rooms. Returns a [BackendRoomFollow], which contains the list and emits a
+    /// signal for each room that is added, changed or removed. [member BackendRoomQuery.limit] and [member BackendRoomQuery.cursor]
+    /// are ignored. A list has up to ten thousand rooms.
     /// ```gdscript
     /// var follow := rooms.follow(query)
     /// follow.list_changed.connect(func() -> void: show_rooms(follow.get_rooms()))
@@ -212,12 +212,12 @@ impl BackendRooms {
     }
 
     /// Requests a join ticket for a room, valid once and for a minute. A room with [member BackendRoom.has_password] needs
-    /// [param password]; a wrong one fails with [code]wrong_room_password[/code], and too many with [code]rate_limited[/code].
-    /// Private rooms are joined with [method join_by_code].
-    /// The ticket keeps a seat in the room until it is used or expires; a room without a free one fails with [code]room_full[/code].
-    /// A further ticket gives the seat of the one before back, also in another room. A party requests [param seats] at once, up to
-    /// 16, and gets all or none; the others claim theirs with [member BackendJoinTicket.party_code] and [method join_party]. Returns a
-    /// [BackendRequest] that completes with a [BackendJoinTicket].
+    /// [param password]. A wrong one fails with [code]wrong_room_password[/code], and too many wrong ones with
+    /// [code]rate_limited[/code]. Private rooms are joined with [method join_by_code]. The ticket reserves a seat in the room until
+    /// it is used or expires. If the room has no free seat, the request fails with [code]room_full[/code]. A further ticket, also
+    /// for another room, releases the previous seat. A party requests [param seats] at once, up to 16, and gets all or none. The
+    /// others claim theirs with [member BackendJoinTicket.party_code] and [method join_party]. Returns a [BackendRequest] that
+    /// completes with a [BackendJoinTicket].
     #[func]
     fn request_ticket(
         &self,
@@ -238,9 +238,9 @@ impl BackendRooms {
         self.calls.try_start(work, BackendJoinTicket::answer)
     }
 
-    /// Claims one of the seats that another player has reserved for a party in a room, and requests a ticket for it. The party's code
-    /// stands in for the room's password and invite code. Without a seat left, it fails with [code]party_code_unknown[/code]. Returns a
-    /// [BackendRequest] that completes with a [BackendJoinTicket].
+    /// Claims one of the seats that another player has reserved for a party in a room, and requests a ticket for it. The party's
+    /// code replaces the room's password and invite code. If no seat is left, the request fails with
+    /// [code]party_code_unknown[/code]. Returns a [BackendRequest] that completes with a [BackendJoinTicket].
     /// ```gdscript
     /// # The leader, who sends room_id and party_code to the others:
     /// var ticket: BackendJoinTicket = await rooms.request_ticket(room.room_id, "", party.size()).wait()
@@ -258,9 +258,10 @@ impl BackendRooms {
     }
 
     /// Requests a join ticket for the room with an invite code, such as [code]K7Q-X3M[/code]. Case, hyphens and spaces do not
-    /// matter. A code that no room has fails with [code]invite_code_unknown[/code], and too many with [code]rate_limited[/code].
-    /// The code does not stand in for the room's [param password]; [param seats] is that of [method request_ticket]. Returns a [BackendRequest] that completes with a
-    /// [BackendJoinTicket], whose [member BackendJoinTicket.room] is the room.
+    /// matter. A code that no room has fails with [code]invite_code_unknown[/code], and too many wrong ones with
+    /// [code]rate_limited[/code]. The code does not replace the room's [param password]; [param seats] is that of
+    /// [method request_ticket]. Returns a [BackendRequest] that completes with a [BackendJoinTicket], whose
+    /// [member BackendJoinTicket.room] is the room.
     /// ```gdscript
     /// var ticket: BackendJoinTicket = await rooms.join_by_code(code_field.text).wait()
     /// if ticket.failed() and ticket.error.code == "wrong_room_password":
@@ -283,11 +284,11 @@ impl BackendRooms {
     }
 
     /// Creates a room on a dedicated server that the backend starts, and requests a ticket for it. [param options] may be
-    /// [code]null[/code]. A party requests [param seats] at once, see [method request_ticket]. Completes when the server is ready: at
-    /// once if the backend has a spare one, otherwise after its start. Fails with [code]room_start_failed[/code] if the server does not
-    /// start, [code]room_limit_reached[/code] if the player has too many rooms, [code]room_creation_refused[/code] if the backend
-    /// creates no rooms, and [code]timeout[/code] after [param timeout] seconds. If it fails or is cancelled, the server is stopped.
-    /// Returns a [BackendRequest] that completes with a [BackendJoinTicket].
+    /// [code]null[/code]. A party requests [param seats] at once, see [method request_ticket]. Returns a [BackendRequest] that
+    /// completes with a [BackendJoinTicket] when the server is ready: at once if the backend has a spare server, otherwise after
+    /// its start. It fails with [code]room_start_failed[/code] if the server does not start, [code]room_limit_reached[/code] if the
+    /// player has too many rooms, [code]room_creation_refused[/code] if the backend creates no rooms, and [code]timeout[/code]
+    /// after [param timeout] seconds. If it fails or is cancelled, the server is stopped.
     /// ```gdscript
     /// var options := BackendRoomOptions.new()
     /// options.room_name = "Frog pond"
@@ -311,11 +312,12 @@ impl BackendRooms {
         self.start_room_request(work)
     }
 
-    /// Finds the fullest room without a password that matches [param query] and has a free seat (for [param seats] above 1, the emptiest
-    /// one with enough seats), and requests a ticket for it. If there is none, a room is created from [param options] as by [method create_room], together with other players who search the same; if
-    /// [param options] is [code]null[/code] or the backend creates none, the request waits for a seat. Map and mode that
-    /// [param options] does not name are those of [param query], of which order, page and fields do not matter. Fails with
-    /// [code]timeout[/code] after [param timeout] seconds. Returns a [BackendRequest] that completes with a [BackendJoinTicket].
+    /// Finds the fullest room without a password that matches [param query] and has a free seat (for [param seats] above 1, the
+    /// emptiest one with enough seats), and requests a ticket for it. If there is none, a room is created from [param options] as
+    /// by [method create_room], together with other players who search the same. If [param options] is [code]null[/code] or the
+    /// backend creates no rooms, the request waits for a seat. If [param options] does not set map or mode, those of [param query]
+    /// are used; its order, page and fields are ignored. Returns a [BackendRequest] that completes with a [BackendJoinTicket], or
+    /// fails with [code]timeout[/code] after [param timeout] seconds.
     /// ```gdscript
     /// var query := BackendRoomQuery.new()
     /// query.mode = "race"
@@ -339,9 +341,9 @@ impl BackendRooms {
         self.start_room_request(work)
     }
 
-    /// Measures the servers of a page, such as the rows on the screen, without the backend: each receives a few UDP datagrams. Works
-    /// without a session. Hundreds of servers take less than two seconds. Returns a [BackendRequest] that completes with
-    /// [BackendRoomPings], one for each room; a server that does not answer has an error of its own.
+    /// Measures the latency of the servers of a page, such as the rows on the screen. Each server receives a few UDP datagrams;
+    /// neither the backend nor a session is needed. Hundreds of servers take less than two seconds. Returns a [BackendRequest] that
+    /// completes with [BackendRoomPings], one for each room; a server that does not respond has an error of its own.
     /// ```gdscript
     /// var pings: BackendRoomPings = await rooms.ping_rooms(page).wait()
     /// for index in pings.size():
@@ -355,9 +357,9 @@ impl BackendRooms {
         self.calls.try_start(work, BackendRoomPings::answer)
     }
 
-    /// Measures how far the regions of the backend are: each has an address that answers pings, which the backend's operator names.
-    /// Takes about half a second. Queries whose [member BackendRoomQuery.region] is [code]nearest[/code] use the last measurement. Returns a
-    /// [BackendRequest] that completes with [BackendRegionPings].
+    /// Measures the latency of the backend's regions. The operator of the backend configures an address for each region that
+    /// responds to pings. The measurement takes about half a second. Queries whose [member BackendRoomQuery.region] is
+    /// [code]nearest[/code] use the last measurement. Returns a [BackendRequest] that completes with [BackendRegionPings].
     /// ```gdscript
     /// var regions: BackendRegionPings = await rooms.ping_regions().wait()
     /// match_options.latencies = regions.get_latencies()
@@ -368,10 +370,10 @@ impl BackendRooms {
         self.calls.try_start(work, BackendRegionPings::answer)
     }
 
-    /// Finds servers on the local network by broadcast, without the backend and without a session: those with
-    /// [member BackendServerRegistration.lan_discovery]. Takes about a second. Returns a [BackendRequest] that completes with a
-    /// [BackendRoomPage] whose rooms have [member BackendRoom.is_lan]. A server with [BackendPeerAuth] requires a ticket here as well:
-    /// request one with the room's id.
+    /// Finds servers with [member BackendServerRegistration.lan_discovery] on the local network by broadcast. Neither the backend
+    /// nor a session is needed. The search takes about a second. Returns a [BackendRequest] that completes with a [BackendRoomPage]
+    /// whose rooms have [member BackendRoom.is_lan]. A server with [BackendPeerAuth] requires a ticket here as well: request one
+    /// with the room's id.
     #[func]
     fn discover_lan(&self) -> Gd<BackendRequest> {
         let addresses = Ip::singleton().get_local_addresses();

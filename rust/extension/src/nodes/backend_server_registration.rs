@@ -134,9 +134,9 @@ pub struct BackendServerRegistration {
     #[export(range = (0.0, 65535.0))]
     #[var(set = set_port)]
     port: i64,
-    /// What runs this process, one of [enum HostKind]. [constant HOST_AUTO] detects it by the environment; one line
-    /// in the log has the result. [code]BACKEND_HOST[/code] and [code]--backend-host=[/code] override it. It applies to the whole
-    /// process: set it before the scene is ready.
+    /// Host that runs this process, one of [enum HostKind]. [constant HOST_AUTO] detects it by the environment and logs the result
+    /// in one line. [code]BACKEND_HOST[/code] and [code]--backend-host=[/code] override it. It applies to the whole process: set it
+    /// before the scene is ready.
     #[export]
     #[var(set = set_host)]
     #[export_group(name = "Host")]
@@ -156,23 +156,23 @@ pub struct BackendServerRegistration {
     #[export(global_file = "*.key,*.pem")]
     #[var(set = set_dtls_key_file)]
     dtls_key_file: GString,
-    /// If [code]true[/code], the server answers queries over UDP from the call of [method register] on, also while the backend is
-    /// unreachable: pings of [method BackendRooms.ping_rooms] and the Source query protocol of public server browsers. Set it before
-    /// registering.
+    /// If [code]true[/code], the server responds to queries over UDP from the call of [method register] on, also while the backend
+    /// is unreachable: pings of [method BackendRooms.ping_rooms] and the Source query protocol of public server browsers. Set it
+    /// before registering.
     #[export]
     #[var(set = set_query_enabled)]
     #[export_group(name = "Query")]
     #[init(val = true)]
     query_enabled: bool,
-    /// UDP port that answers queries. If 0, the system chooses a free one; the room list carries it either way. Set a fixed one, such as
-    /// [member port] + 1, where a firewall or a container has to let it through. [code]BACKEND_QUERY_PORT[/code] and
-    /// [code]--backend-query-port=[/code] override it. If the port is taken, a warning is logged and the server runs on without it.
-    /// Set it before registering.
+    /// UDP port for queries. If 0, the system chooses a free one; the room list contains it either way. Set a fixed one, such as
+    /// [member port] + 1, if a firewall or a container has to forward it. [code]BACKEND_QUERY_PORT[/code] and
+    /// [code]--backend-query-port=[/code] override it. If the port is taken, a warning is logged, and the server runs without
+    /// queries. Set it before registering.
     #[export(range = (0.0, 65535.0))]
     #[var(set = set_query_port)]
     query_port: i64,
-    /// If [code]true[/code], queries return the names of the players that [BackendPeerAuth] has admitted. Otherwise only how long each has
-    /// been there. Everybody on the internet can read them.
+    /// If [code]true[/code], queries return the names of the players that [BackendPeerAuth] has admitted. Otherwise they return
+    /// only how long each player has been connected. Everybody on the internet can read these replies.
     #[export]
     #[var(set = set_query_player_names)]
     query_player_names: bool,
@@ -193,8 +193,8 @@ pub struct BackendServerRegistration {
     /// registered.
     #[var(set = set_password)]
     password: GString,
-    /// Code by which players join with [method BackendRooms.join_by_code], such as [code]K7Q-X3M[/code]. The backend makes it for
-    /// unlisted and private rooms, and it ends with the room. Empty for public rooms and before the server is registered.
+    /// Code with which players join by [method BackendRooms.join_by_code], such as [code]K7Q-X3M[/code]. The backend creates it for
+    /// unlisted and private rooms, and it is valid until the room ends. Empty for public rooms and before the server is registered.
     #[var(get = get_invite_code, no_set)]
     invite_code: PhantomVar<GString>,
     /// Current number of players. [BackendPeerAuth] updates it if this node is its [member BackendPeerAuth.registration]; otherwise set
@@ -298,7 +298,7 @@ class_enum! {
         VISIBILITY_PUBLIC = Visibility::Public as i64;
         /// The room is not listed. It is joined by its id or its invite code.
         VISIBILITY_UNLISTED = Visibility::Unlisted as i64;
-        /// The room is not listed, and only its invite code lets players in.
+        /// The room is not listed, and can be joined by its invite code only.
         VISIBILITY_PRIVATE = Visibility::Private as i64;
     }
 }
@@ -308,7 +308,7 @@ class_enum! {
         /// The host is detected by the environment: Agones by [code]AGONES_SDK_HTTP_PORT[/code], systemd by [code]NOTIFY_SOCKET[/code], or
         /// both.
         HOST_AUTO = HostKind::Auto as i64;
-        /// No host is told anything.
+        /// No host. Nothing is reported to one.
         HOST_NONE = HostKind::None as i64;
         /// A GameServer of Agones.
         HOST_AGONES = HostKind::Agones as i64;
@@ -332,13 +332,14 @@ impl BackendServerRegistration {
     #[signal]
     pub fn registration_lost(error: Gd<BackendError>);
 
-    /// Emitted when a heartbeat failed. The next one follows.
+    /// Emitted when a heartbeat failed. Further heartbeats follow.
     #[signal]
     pub fn heartbeat_failed(error: Gd<BackendError>);
 
-    /// Emitted when the backend has started this server for a room on demand, after the registration; for a spare server, when a
-    /// player requests a room, at most a second later. [param options] were copied to the properties of this node before, except for
-    /// the password, which only the backend knows. Load the map in the handler. The first player may join at the same time.
+    /// Emitted after the registration if the backend has started this server for a room on demand. For a spare server, it is
+    /// emitted when a player requests a room, at most a second later. [param options] were copied to the properties of this node
+    /// before, except for the password, which is not sent to the server. Load the map in the handler. The first player may join at
+    /// the same time.
     /// ```gdscript
     /// func _on_room_assigned(options: BackendRoomOptions) -> void:
     ///     load_map(options.map)
@@ -359,9 +360,9 @@ impl BackendServerRegistration {
     pub fn allocated(session: VarDictionary);
 
     /// Emitted when the host is about to end this process. [param reason] is [code]agones_shutdown[/code],
-    /// [code]agones_deleted[/code], [code]agones_unhealthy[/code] or [code]agones_error[/code]. [param deadline_seconds] is the time
-    /// that the host leaves, or the grace of [BackendShutdown] if it does not tell. [BackendShutdown] starts the shutdown with the
-    /// same reason and deadline.
+    /// [code]agones_deleted[/code], [code]agones_unhealthy[/code] or [code]agones_error[/code]. [param deadline_seconds] is the
+    /// time that the host leaves, or the grace of [BackendShutdown] if the host reports none. [BackendShutdown] starts the shutdown
+    /// with the same reason and deadline.
     #[signal]
     pub fn host_notice(reason: GString, deadline_seconds: f64);
 
@@ -369,11 +370,11 @@ impl BackendServerRegistration {
     #[signal]
     pub fn deregistered();
 
-    /// Emitted when the room has another invite code than before. It is empty when the room became public or was deregistered.
+    /// Emitted when [member invite_code] has changed. The code is empty when the room became public or was deregistered.
     #[signal]
     pub fn invite_code_changed(invite_code: GString);
 
-    /// Emitted when the operator requests this server to drain and exit. [BackendShutdown] starts the shutdown.
+    /// Emitted when the operator requests that this server drains and exits. [BackendShutdown] starts the shutdown.
     #[signal]
     pub fn drain_requested();
 
@@ -437,7 +438,7 @@ impl BackendServerRegistration {
         self.draining
     }
 
-    /// Returns [code]true[/code] if the server is registered, as far as this process knows.
+    /// Returns [code]true[/code] if the server is registered. The registration may have been lost since the last heartbeat.
     #[func]
     pub fn is_registered(&self) -> bool {
         self.listed_as().is_some()

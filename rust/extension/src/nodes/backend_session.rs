@@ -78,8 +78,8 @@ pub struct BackendSession {
     /// Name of the logged-in player, otherwise empty.
     #[var(get = get_display_name, no_set)]
     display_name: PhantomVar<GString>,
-    /// Name under which the session is stored in this process: [member profile], what overrides it, or the one that a second instance
-    /// from the editor got. Empty if the settings are invalid.
+    /// Name under which the session of this process is stored: [member profile], its override, or the profile that a second
+    /// instance from the editor was given. Empty if the settings are invalid.
     #[var(get = get_active_profile, no_set)]
     active_profile: PhantomVar<GString>,
     connected: RefCell<Option<Connected>>,
@@ -193,9 +193,9 @@ impl BackendSession {
         self.login(async move |session: Session| session.refresh().await)
     }
 
-    /// Resumes the session that this profile had in the last run. Returns a [BackendRequest] that completes with a
-    /// [BackendLoginResult], which fails with [code]not_logged_in[/code] if there was none. While the backend is unreachable, the
-    /// stored session is used and [member BackendLoginResult.offline] is [code]true[/code].
+    /// Resumes the stored session of this profile. Returns a [BackendRequest] that completes with a [BackendLoginResult], which
+    /// fails with [code]not_logged_in[/code] if there is none. While the backend is unreachable, the stored session is used and
+    /// [member BackendLoginResult.offline] is [code]true[/code].
     #[func]
     fn restore(&self) -> Gd<BackendRequest> {
         self.login(async move |session: Session| session.restore().await)

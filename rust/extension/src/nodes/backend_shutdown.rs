@@ -54,8 +54,8 @@ result_class! {
         /// Number of documents that are in the journal but not at the backend. The next server with this journal sends them. -1 if unknown,
         /// because the journal could not be opened.
         left_in_journal (get_left_in_journal): i64 = |summary| number(summary.left_in_journal);
-        /// Number of documents that are neither in the journal nor at the backend. They are lost. -1 if unknown, because the game did not
-        /// hand in its final state.
+        /// Number of documents that are neither in the journal nor at the backend. They are lost. -1 if unknown, because the game
+        /// did not save its final state.
         unsaved (get_unsaved): i64 = |summary| number(summary.unsaved);
         /// If [code]true[/code], the server was deregistered, or had never been registered.
         deregistered (get_deregistered): bool = |summary| summary.deregistered;
@@ -63,7 +63,7 @@ result_class! {
         exit_code (get_exit_code): i64 = |summary| summary.exit_code().into();
         /// Total duration in milliseconds.
         duration_ms (get_duration_ms): i64 = |summary| summary.total.as_millis() as i64;
-        /// Milliseconds until the game had handed in its state.
+        /// Milliseconds until the game had saved its state.
         collect_ms (get_collect_ms): i64 = |summary| summary.collect.as_millis() as i64;
         /// Milliseconds from there until everything was on the local disk.
         journal_ms (get_journal_ms): i64 = |summary| summary.journal.as_millis() as i64;
@@ -79,10 +79,12 @@ fn number(count: Option<usize>) -> i64 {
     count.map_or(-1, |count| count as i64)
 }
 
-/// Shuts a server down in order: no new players, collect saves, write the journal, send, release players, deregister, quit.
+/// Shuts a server down in order when its process has to end, and saves its players first.
 ///
-/// It is started by SIGTERM, SIGINT, SIGHUP, their counterparts on Windows, a closed window, an empty server, a host that is about to
-/// end the process ([signal BackendServerRegistration.host_notice]), or [method request_shutdown]. An open world ([BackendWorldStore]) is included; its chunks count as documents.
+/// The server accepts no new players, collects saves, writes the journal, sends everything to the backend, releases the players,
+/// deregisters and quits. The shutdown is started by SIGTERM, SIGINT, SIGHUP, their counterparts on Windows, a closed window, an
+/// empty server, a host that is about to end the process ([signal BackendServerRegistration.host_notice]), or
+/// [method request_shutdown]. An open world ([BackendWorldStore]) is included; its chunks count as documents.
 /// ```gdscript
 /// func _ready() -> void:
 ///     $BackendShutdown.draining.connect(_on_draining)
@@ -91,16 +93,15 @@ fn number(count: Option<usize>) -> i64 {
 /// func _on_draining(_reason: String, deadline_seconds: float) -> void:
 ///     announce.rpc("The server restarts in %d seconds." % deadline_seconds)
 /// ```
-/// Add one to the server's scene. While it is in the tree, the first signal starts the shutdown. Further signals within two seconds,
-/// or before [signal collect_saves], belong to it. A later signal ends the process as soon as the journal is synced, after one second
-/// at most, with exit code 0 if everything is at the backend and 128 + signal otherwise. The process ends within
-/// [member grace_seconds], even if the main loop hangs or a handler never returns; the state that the game has handed in is then
-/// saved in the background. Handlers are not awaited: save before the first [code]await[/code].
+/// Add one to the server's scene. While it is in the tree, the first signal starts the shutdown. Further signals within two
+/// seconds, or before [signal collect_saves], belong to it. A later signal ends the process as soon as the journal is synced, after
+/// one second at most, with exit code 0 if everything is at the backend and 128 + signal otherwise. The process ends within
+/// [member grace_seconds], even if the main loop hangs or a handler never returns; the state that the game has saved by then is
+/// sent in the background. Handlers are not awaited: save before the first [code]await[/code].
 ///
-/// Closing the window starts the shutdown unless the game has disabled [member SceneTree.auto_accept_quit].
-/// [method SceneTree.quit] does not: it ends the game at once, with two seconds to send unsaved documents, and the rest stays in the
-/// journal. The exit code is then the game's if nothing is left, and 75 otherwise. Calling it during a shutdown does not cut the
-/// shutdown short.
+/// Closing the window starts the shutdown unless the game has disabled [member SceneTree.auto_accept_quit]. [method SceneTree.quit]
+/// does not: it ends the game at once, with two seconds to send unsaved documents, and the rest stays in the journal. The exit code
+/// is then the game's if nothing is left, and 75 otherwise. During a shutdown, it does not cut the shutdown short.
 ///
 /// The exit code is 0 if everything is at the backend. It is 75 if documents are left in the journal, from where the next server with
 /// the same journal sends them, or are lost, or if that is unknown; a line of the log that begins with [code]backend_client:
@@ -229,7 +230,7 @@ class_enum! {
     BackendShutdown::PHASE: "Phase" {
         /// No new players are accepted; [signal draining] was emitted.
         PHASE_DRAINING = 0;
-        /// The game hands in its final state.
+        /// The game saves its final state.
         PHASE_COLLECTING = 1;
         /// Saves are written to the local disk.
         PHASE_JOURNALLING = 2;
@@ -244,13 +245,13 @@ class_enum! {
 
 #[godot_api]
 impl BackendShutdown {
-    /// Emitted first. Announce the shutdown to the players in the handler; no new ones are accepted. The process ends within
-    /// [param deadline_seconds].
+    /// Emitted when the shutdown starts. Announce it to the players in the handler; no new ones are accepted. The process ends
+    /// within [param deadline_seconds].
     #[signal]
     pub fn draining(reason: GString, deadline_seconds: f64);
 
-    /// Emitted one frame later. Call [method BackendPlayerStore.save] with the live state in the handler; what is saved before the
-    /// handlers return is sent. They have two seconds, and at most 30 % of the grace period.
+    /// Emitted one frame after [signal draining]. Call [method BackendPlayerStore.save] with the live state in the handler; what is
+    /// saved before the handlers return is sent. They have two seconds, and at most 30 % of the grace period.
     /// [signal BackendPlayerStore.collect_saves] and [signal BackendWorldStore.collect_saves] are emitted as well.
     #[signal]
     pub fn collect_saves();
@@ -259,7 +260,8 @@ impl BackendShutdown {
     #[signal]
     pub fn progress(phase: i64);
 
-    /// Emitted last. The game quits after the handlers have returned, unless [member quit_on_completed] is [code]false[/code].
+    /// Emitted when the shutdown has completed. The game quits after the handlers have returned, unless [member quit_on_completed]
+    /// is [code]false[/code].
     #[signal]
     pub fn completed(summary: Gd<BackendShutdownSummary>);
 

@@ -20,8 +20,8 @@ use crate::runtime::worker_threads;
 
 /// Validates players' tokens on a server.
 ///
-/// [BackendPeerAuth] uses it for connecting peers. Call [method validate] for tokens that arrive another way. A join ticket is
-/// valid once: validating it consumes it.
+/// [BackendPeerAuth] uses it for connecting peers. Call [method validate] for tokens that arrive by other means. A join ticket is
+/// valid once, and its validation consumes it.
 /// ```gdscript
 /// var result: BackendValidationResult = await $BackendTokenValidator.validate(token).wait()
 /// if result.ok():
@@ -36,7 +36,7 @@ pub struct BackendTokenValidator {
     #[export]
     #[var(set = set_config)]
     config: Option<Gd<BackendConfig>>,
-    /// Place where tokens are validated, one of [enum Policy].
+    /// Place of validation: this server or the backend, one of [enum Policy].
     #[export]
     #[var(set = set_policy)]
     policy: ValidationPolicy,
@@ -98,8 +98,8 @@ impl INode for BackendTokenValidator {
 
 class_enum! {
     BackendTokenValidator::POLICY: "Policy" {
-        /// Tokens are validated on this server; the backend then marks join tickets as used. While the backend is unreachable, the local
-        /// result counts.
+        /// Tokens are validated on this server; the backend then marks join tickets as used. While the backend is unreachable, the
+        /// local result is used.
         LOCAL_FIRST = ValidationPolicy::LocalFirst as i64;
         /// Tokens are validated on this server only. A join ticket is then single-use on this server only.
         LOCAL_ONLY = ValidationPolicy::LocalOnly as i64;

@@ -39,10 +39,10 @@ const DROP_FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Loads and saves the chunks of a world on a server.
 ///
-/// A chunk is a named byte array, for example terrain or buildings. [method save_chunk] returns at once. The chunk is compressed and
-/// written to a copy of the world on the local disk ([signal saved_locally]: it reaches the backend even if this process or machine
-/// crashes now), then sent in the background, and retried until the backend has committed it ([signal saved]). Unchanged chunks are
-/// not sent. What a crashed process left is sent by the next one that opens the world with the same folder.
+/// A chunk is a named byte array, for example terrain or buildings. [method save_chunk] returns at once. The chunk is compressed
+/// and written to a copy of the world on the local disk ([signal saved_locally]: it reaches the backend even if this process or
+/// machine crashes now), then sent in the background, and retried until the backend has committed it ([signal saved]). Unchanged
+/// chunks are not sent. After a crash, the next process that opens the world with the same folder sends the unsaved chunks.
 ///
 /// This server holds an open world until [method close]: no other server can open or overwrite it. A crashed server loses the world
 /// when its lease expires. Chunks are read from the local copy or from the backend, and verified by their hash.
@@ -202,8 +202,8 @@ impl BackendWorldStore {
     #[signal]
     pub fn lease_lost();
 
-    /// Emitted when changes cannot be committed any more, because another server had taken the world over or the index of the local copy
-    /// is damaged. They are kept in [param folder]. [param chunk_names] is empty if they are not known.
+    /// Emitted when changes cannot be committed any more, because another server had taken the world over or the index of the local
+    /// copy is damaged. They are kept in [param folder]. [param chunk_names] is empty if the names cannot be read.
     #[signal]
     pub fn put_aside(folder: GString, chunk_names: PackedStringArray);
 
@@ -213,9 +213,9 @@ impl BackendWorldStore {
     pub fn collect_saves();
 
     /// Opens a world and reads its list of chunks. A world that was never opened before is empty. [param world_id] has 1 to 64
-    /// characters out of letters, digits, [code]_[/code], [code].[/code] and [code]-[/code]. Fails with [code]world_held[/code] if
-    /// another server does not release it within [member open_timeout]. Returns a [BackendRequest] that completes with a
-    /// [BackendResult].
+    /// characters out of letters, digits, [code]_[/code], [code].[/code] and [code]-[/code]. Returns a [BackendRequest] that
+    /// completes with a [BackendResult], or fails with [code]world_held[/code] if another server does not release the world within
+    /// [member open_timeout].
     #[func]
     fn open(&self, world_id: GString) -> Gd<BackendRequest> {
         let (world_id, within) = (world_id.to_string(), duration(self.open_timeout));
@@ -263,8 +263,8 @@ impl BackendWorldStore {
         self.changing(&chunk_name, WorldStore::remove)
     }
 
-    /// Reads the newest content of a chunk, sent or not. Fails with [code]chunk_not_found[/code] if it does not exist. Returns a
-    /// [BackendRequest] that completes with a [BackendWorldChunk].
+    /// Reads the newest content of a chunk, sent or not. Returns a [BackendRequest] that completes with a [BackendWorldChunk], or
+    /// fails with [code]chunk_not_found[/code] if the chunk does not exist.
     #[func]
     fn load_chunk(&self, chunk_name: GString) -> Gd<BackendRequest> {
         let name = chunk_name.to_string();

@@ -20,9 +20,9 @@ use godot::prelude::*;
 #[derive(GodotClass)]
 #[class(tool, init, base = Resource)]
 pub struct BackendMatchOptions {
-    /// Attributes by name, as the rule set declares them: a number, a [String], a list of [String]s, or a [Dictionary] with [String]
-    /// keys and numbers. The backend takes them as the player's word; for what counts, such as a rank, let a game server create the
-    /// tickets.
+    /// Attributes by name, as the rule set declares them: a number, a [String], a list of [String]s, or a [Dictionary] with
+    /// [String] keys and numbers. The backend does not verify them. For values that matter, such as a rank, let a game server
+    /// create the tickets.
     #[export]
     attributes: VarDictionary,
     /// Latency to each region in milliseconds, by the region's name. Required if the rule set has a [code]latency[/code] rule.

@@ -8,16 +8,17 @@ use crate::config;
 use crate::results::backend_error::{BackendError, Failure};
 use crate::variant_json::gstring;
 
-/// Rules of matchmaking in a few numbers, which become a rule set of the backend.
+/// Short form of a matchmaking rule set: team sizes, the largest skill gap and the longest latency.
 ///
-/// For games whose rule is that a number has to be close. Save the rule set beside the backend's matchmaking file, which names it:
+/// Use it for games in which one number of all players has to be close. Save the rule set beside the backend's matchmaking file,
+/// and enter its name there:
 /// ```gdscript
 /// var rules: BackendMatchRules = load("res://duel.tres")
 /// var error := rules.save_rule_set("user://duel.json")
 /// if error != null:
 ///     push_error(error.message)
 /// ```
-/// [code]backend-server matchmaking simulate duel.json[/code] shows how long players wait by it. Other rules are written in the file
+/// [code]backend-server matchmaking simulate duel.json[/code] prints how long players wait with it. Write other rules in the file
 /// itself: see "Matchmaking" in the guide, [code]docs/src/matchmaking.md[/code] in the repository.
 #[derive(GodotClass)]
 #[class(tool, init, base = Resource)]
@@ -27,20 +28,20 @@ pub struct BackendMatchRules {
     #[export_group(name = "Teams")]
     #[init(val = 2)]
     teams: i64,
-    /// Fewest players of a team. All teams of a match have the same size.
+    /// Minimum number of players in a team. All teams of a match have the same size.
     #[export(range = (1.0, 32.0, or_greater))]
     #[init(val = 1)]
     min_team_size: i64,
-    /// Most players of a team. A match has at most 200 players.
+    /// Maximum number of players in a team. A match has at most 200 players.
     #[export(range = (1.0, 32.0, or_greater))]
     #[init(val = 1)]
     max_team_size: i64,
-    /// Name of the number that is to be close among the players of a match. If empty, everybody fits.
+    /// Name of the number that has to be close among the players of a match. If empty, all players match.
     #[export]
     #[export_group(name = "Skill")]
     #[init(val = GString::from("skill"))]
     skill_attribute: GString,
-    /// The number of a player who sends none.
+    /// Value of [member skill_attribute] for players who send none.
     #[export]
     #[init(val = 1_000.0)]
     default_skill: f64,
@@ -48,23 +49,23 @@ pub struct BackendMatchRules {
     #[export(range = (0.0, 1000.0, or_greater))]
     #[init(val = 100.0)]
     max_gap: f64,
-    /// Seconds after which the largest difference grows, again and again. If 0, it never grows.
+    /// Interval in seconds at which the largest difference grows. If 0, it never grows.
     #[export(range = (0.0, 120.0, or_greater, suffix = "s"))]
     #[init(val = 10)]
     widen_after_seconds: i64,
-    /// By how much it grows, each time.
+    /// Amount by which the largest difference grows each time.
     #[export(range = (0.0, 1000.0, or_greater))]
     #[init(val = 50.0)]
     widen_by: f64,
-    /// The largest difference that it grows to, in at most 32 steps.
+    /// Upper bound of the largest difference, which is reached in at most 32 steps.
     #[export(range = (0.0, 10000.0, or_greater))]
     #[init(val = 500.0)]
     widest_gap: f64,
-    /// Longest latency in milliseconds of all players to the region of a match. If 0, latencies do not matter.
+    /// Maximum latency in milliseconds of each player to the region of a match. If 0, latencies are ignored.
     #[export(range = (0.0, 500.0, or_greater, suffix = "ms"))]
     #[export_group(name = "Other")]
     max_latency_ms: i64,
-    /// Name of a text that all players of a match have in common, for example [code]mode[/code]. If empty, there is none.
+    /// Name of a text attribute that all players of a match have in common, for example [code]mode[/code]. If empty, there is none.
     #[export]
     same_attribute: GString,
 }
@@ -77,7 +78,7 @@ impl BackendMatchRules {
         self.rules().and_then(|rules| rules.to_json()).map(gstring).unwrap_or_default()
     }
 
-    /// Returns what is wrong with the properties, or [code]null[/code] if they are valid.
+    /// Returns the first error of the properties, or [code]null[/code] if they are valid.
     #[func]
     fn get_error(&self) -> Option<Gd<BackendError>> {
         self.rules().and_then(|rules| rules.to_json()).err().map(object)

@@ -30,7 +30,7 @@ pub struct BackendRoomOptions {
     /// Game mode, at most 64 characters.
     #[export]
     mode: GString,
-    /// Maximum number of players. If 0, the backend's limit.
+    /// Maximum number of players. If 0, the backend's limit is used.
     #[export(range = (0.0, 64.0, or_greater))]
     max_players: i64,
     /// Visibility of the room, one of [enum BackendServerRegistration.Visibility].

@@ -31,8 +31,9 @@ pub struct BackendRoomQuery {
     /// Matches rooms with exactly this game mode.
     #[export]
     mode: GString,
-    /// Matches rooms in exactly this region. [code]nearest[/code] is the one that [method BackendRooms.ping_regions] finds the nearest;
-    /// it is measured if that was not done in the last ten minutes. If no region answers, rooms of all regions match.
+    /// Matches rooms in exactly this region. [code]nearest[/code] is the region with the lowest latency in
+    /// [method BackendRooms.ping_regions], which is called if the last measurement is older than ten minutes. If no region
+    /// responds, rooms of all regions match.
     #[export]
     region: GString,
     /// Matches rooms with exactly this version of the game.

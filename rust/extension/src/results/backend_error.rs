@@ -84,9 +84,9 @@ pub struct BackendError {
     /// Id of the request in the backend's log. Empty if the request did not reach the backend.
     #[var(get = get_request_id, no_set)]
     request_id: PhantomVar<GString>,
-    /// Where the guide explains [member code], with its cause and what to do: a place on the page
-    /// [code]addons/backend_client/docs/errors.md[/code], or in the guide at [code]backend_client/documentation/base_url[/code] of the project settings.
-    /// [method OS.shell_open] opens it.
+    /// Link to the explanation of [member code], with its cause and what to do: on the page
+    /// [code]addons/backend_client/docs/errors.md[/code], or in the guide at [code]backend_client/documentation/base_url[/code] of
+    /// the project settings. [method OS.shell_open] opens it.
     #[var(get = get_doc_url, no_set)]
     doc_url: PhantomVar<GString>,
     /// Name of the invalid field if [member code] is [code]invalid_field[/code], otherwise empty.

@@ -11,7 +11,7 @@ use crate::results::result_class::result_class;
 use crate::variant_json::gstring;
 
 result_class! {
-    /// A match: the players and their teams and, once it has a room, the ticket to it.
+    /// A match of players in teams and, once it has a room, the ticket to it.
     ///
     /// ```gdscript
     /// var found: BackendMatch = await $BackendMatchmaker.find_match().wait()
@@ -52,14 +52,15 @@ result_class! {
 }
 
 result_class! {
-    /// The matches that were placed on a game server: which player is in which team.
+    /// The matches that were placed on a game server, with the teams of their players.
     BackendPlacedMatches(Vec<PlacedMatch>) {
         /// Ids of the matches, the oldest first.
         match_ids (get_match_ids): PackedStringArray =
             |matches| matches.iter().map(|one| gstring(&one.match_id)).collect();
     }
     methods {
-        /// Returns the teams of a match: for each name of a team, the ids of its players as a [PackedStringArray], bots included.
+        /// Returns the teams of a match. Each key is the name of a team, each value the ids of its players, bots included, as a
+        /// [PackedStringArray].
         #[func]
         fn get_teams(&self, match_id: GString) -> VarDictionary {
             let mut teams: BTreeMap<&str, PackedStringArray> = BTreeMap::new();

@@ -68,8 +68,9 @@ result_class! {
         player_id (get_player_id): GString = |documents| gstring(&documents.player_id);
     }
     methods {
-        /// Returns a copy of the document under [param key], or an empty Dictionary if there is none. Numbers keep their type: whole
-        /// numbers that were saved as [int] are [int], [code]3.0[/code] is a [float]. A [Vector3], a [Color] or a [PackedByteArray] is one again.
+        /// Returns a copy of the document under [param key], or an empty Dictionary if there is none. Numbers keep their type:
+        /// whole numbers that were saved as [int] are [int], [code]3.0[/code] is a [float]. A [Vector3], a [Color] or a
+        /// [PackedByteArray] keeps its type as well.
         #[func]
         fn get_document(&self, key: GString) -> VarDictionary {
             self.snapshot(&key).map(|snapshot| variant_json::to_dictionary(&snapshot.content)).unwrap_or_default()

@@ -13,9 +13,9 @@ use crate::variant_json::gstring;
 result_class! {
     /// The result of [method BackendRooms.ping_regions].
     ///
-    /// It has no regions if the backend's operator has named none.
+    /// It has no regions if the operator of the backend has configured none.
     BackendRegionPings(Arc<[RegionPing]>) {
-        /// Region that answers soonest. Empty if none answers.
+        /// Region with the lowest latency. Empty if none responds.
         nearest_region (get_nearest_region): GString = |pings| gstring(nearest(pings).unwrap_or_default());
     }
     methods {
@@ -37,7 +37,8 @@ result_class! {
             self.at(index).map(|ping| BackendRoomPing::object(ping.measured.clone().map_err(Failure::from)))
         }
 
-        /// Returns the round trips of the regions that answer, in milliseconds, as [member BackendMatchOptions.latencies] has them.
+        /// Returns the latencies of the regions that respond, in milliseconds, in the form of
+        /// [member BackendMatchOptions.latencies].
         #[func]
         fn get_latencies(&self) -> VarDictionary {
             let mut latencies = VarDictionary::new();

@@ -173,7 +173,7 @@ result_class! {
         address (get_address): GString = |entry| gstring(&entry.room().address);
         /// Port of the server.
         port (get_port): i64 = |entry| entry.room().port.into();
-        /// UDP port that answers queries such as [method BackendRooms.ping_rooms], or 0 if the server answers none.
+        /// UDP port for queries such as [method BackendRooms.ping_rooms], or 0 if the server has none.
         query_port (get_query_port): i64 = |entry| entry.room().query_port.map_or(0, i64::from);
         /// If [code]true[/code], the room was found on the local network by [method BackendRooms.discover_lan]. Its [member room_id] is
         /// empty if the server is not registered.
@@ -188,9 +188,9 @@ result_class! {
         version (get_version): GString = |entry| gstring(&entry.room().version);
         /// Current number of players.
         players (get_players): i64 = |entry| entry.room().players.into();
-        /// Seats that are kept for players who have a ticket and are on their way.
+        /// Number of seats that are reserved for players who have a ticket and have not joined yet.
         reserved_seats (get_reserved_seats): i64 = |entry| entry.room().reserved.into();
-        /// Places that nobody has and that are kept for nobody.
+        /// Number of seats that are neither taken nor reserved.
         free_seats (get_free_seats): i64 = |entry| entry.room().free_seats().into();
         /// Maximum number of players.
         max_players (get_max_players): i64 = |entry| entry.room().max_players.into();
@@ -230,7 +230,7 @@ class_enum! {
         VISIBILITY_PUBLIC = 0;
         /// The room is not listed. It is joined by its id or its invite code.
         VISIBILITY_UNLISTED = 1;
-        /// The room is not listed, and only its invite code lets players in.
+        /// The room is not listed, and can be joined by its invite code only.
         VISIBILITY_PRIVATE = 2;
     }
 }
@@ -283,7 +283,7 @@ result_class! {
 }
 
 result_class! {
-    /// A single-use permission to join one room, valid for a minute, for which a seat is kept.
+    /// A single-use permission to join one room, valid for a minute, with a reserved seat.
     ///
     /// Pass it to [method BackendPeerAuth.use_ticket], then connect to [member address] and [member port].
     BackendJoinTicket(JoinTicket) {

@@ -19,17 +19,17 @@ use crate::runtime::{main_thread_queue, worker_threads};
 /// Rooms whose updates are emitted in a row before the frame's time budget is looked at again.
 const CHUNK: usize = 16;
 
-/// A room list that changes by itself. Returned by [method BackendRooms.follow].
+/// A room list that is updated automatically. Returned by [method BackendRooms.follow].
 ///
-/// The backend sends each change. Where a proxy keeps events back, the list is read again every few seconds, which costs little
-/// while nothing changes. After a break it goes on where it was.
+/// The backend sends each change. If a proxy buffers events, the list is read again every few seconds, which costs little while
+/// nothing changes. After a lost connection, it continues without a gap.
 /// ```gdscript
 /// var follow := rooms.follow(query)
 /// follow.room_added.connect(func(room: BackendRoom) -> void: add_row(room))
 /// follow.room_changed.connect(func(room: BackendRoom) -> void: update_row(room))
 /// follow.room_removed.connect(func(room: BackendRoom) -> void: remove_row(room.room_id))
 /// ```
-/// It goes on until [method stop] is called or its [BackendRooms] leaves the tree, also if the object is not stored.
+/// The list is updated until [method stop] is called or its [BackendRooms] leaves the tree, also if the object is not stored.
 #[derive(GodotClass)]
 #[class(no_init)]
 pub struct BackendRoomFollow {
@@ -62,7 +62,7 @@ class_enum! {
         STATE_POLLING = 2;
         /// The backend cannot be reached. The list stays as it was, and is updated within about 15 seconds of the backend being back.
         STATE_RECONNECTING = 3;
-        /// The list is not followed any more because of [member error], for example because the player logged out.
+        /// Following has ended because of [member error], for example because the player logged out.
         STATE_FAILED = 4;
         /// [method stop] was called, or the [BackendRooms] left the tree or was freed.
         STATE_STOPPED = 5;
@@ -71,22 +71,22 @@ class_enum! {
 
 #[godot_api]
 impl BackendRoomFollow {
-    /// Emitted for each room that is on the list now and was not before; at the beginning for all, spread over frames.
+    /// Emitted for each room that is added to the list. At the beginning it is emitted for all rooms, spread over frames.
     #[signal]
     pub fn room_added(room: Gd<BackendRoom>);
 
-    /// Emitted when a room on the list looks different. [param room] is the room as it is now.
+    /// Emitted when a room on the list has changed. [param room] is its new state.
     #[signal]
     pub fn room_changed(room: Gd<BackendRoom>);
 
-    /// Emitted when a room is not on the list any more: it has ended, is not public any more or does not match the query.
-    /// [param room] is the room as it was last.
+    /// Emitted when a room is removed from the list, because it has ended, is no longer public or no longer matches the query.
+    /// [param room] is its last state.
     #[signal]
     pub fn room_removed(room: Gd<BackendRoom>);
 
-    /// Emitted after the signals for single rooms, when all that has arrived was emitted; and a last time after
-    /// [signal state_changed] with [constant STATE_FAILED] or [constant STATE_STOPPED], so that [code]await[/code] returns. After that,
-    /// no signal is emitted any more: do not await those for single rooms.
+    /// Emitted after the signals for single rooms, when all changes that have arrived were emitted. It is emitted a last time after
+    /// [signal state_changed] with [constant STATE_FAILED] or [constant STATE_STOPPED], so that [code]await[/code] returns. No
+    /// signal is emitted after that: do not await those for single rooms.
     #[signal]
     pub fn list_changed();
 
@@ -94,7 +94,7 @@ impl BackendRoomFollow {
     #[signal]
     pub fn state_changed(state: i64);
 
-    /// Returns the list as it is now, in the order of the query. It does not change any more.
+    /// Returns the current list, in the order of the query. Later changes do not affect it.
     #[func]
     fn get_rooms(&self) -> Gd<BackendRoomPage> {
         let rooms = self.followed.as_ref().map(FollowedRooms::rooms).unwrap_or_default();

@@ -13,22 +13,23 @@ use crate::results::result_class::result_class;
 use crate::variant_json::gstring;
 
 result_class! {
-    /// What the pings of one game server have measured.
+    /// The measurement of one game server: latency, jitter, loss and status.
     ///
-    /// It has failed if the server did not answer ([code]timeout[/code]) or cannot be asked ([code]invalid_field[/code]: no
-    /// [member BackendRoom.query_port], or an address that leads to no machine).
+    /// It has failed if the server did not respond ([code]timeout[/code]) or cannot be pinged ([code]invalid_field[/code]: no
+    /// [member BackendRoom.query_port], or an address of no machine).
     BackendRoomPing(Measurement) {
         /// Median round trip in milliseconds.
         latency_ms (get_latency_ms): f64 = |measured| milliseconds(measured.latency);
         /// Mean difference between successive round trips in milliseconds.
         jitter_ms (get_jitter_ms): f64 = |measured| milliseconds(measured.jitter);
-        /// Share of the pings that were not answered, from 0 to 1.
+        /// Share of the pings without a response, from 0 to 1.
         loss (get_loss): f64 = |measured| measured.loss;
         /// Current number of players, as the server reports it.
         players (get_players): i64 = |measured| measured.players.into();
         /// Maximum number of players.
         max_players (get_max_players): i64 = |measured| measured.max_players.into();
-        /// Status of the server, one of [enum BackendRoom.Status]. A stalled main loop is reported here before it is in the room list.
+        /// Status of the server, one of [enum BackendRoom.Status]. A stalled main loop is reported here before the room list shows
+        /// it.
         status (get_status): i64 = |measured| match measured.status {
             ServerStatus::Ready => BackendRoom::STATUS_READY,
             ServerStatus::Draining => BackendRoom::STATUS_DRAINING,

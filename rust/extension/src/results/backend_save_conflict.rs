@@ -9,9 +9,9 @@ use crate::results::result_class::result_class;
 use crate::variant_json;
 use crate::variant_json::gstring;
 
-/// A late save: another server had taken the player over before it arrived.
+/// A save that arrived after another server had taken the player over.
 ///
-/// The backend neither applies nor drops a late save. The server that holds the player resolves it, by
+/// The backend neither applies nor drops a late save. The server that holds the player resolves it by
 /// [member BackendPlayerStore.merge_hook], by [member BackendPlayerStore.conflict_resolution], or by
 /// [method BackendPlayerStore.resolve_conflict].
 #[derive(GodotClass)]

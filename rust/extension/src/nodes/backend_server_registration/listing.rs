@@ -47,9 +47,9 @@ pub(super) fn take_room_over(node: &mut Gd<BackendServerRegistration>, room: &Ro
 
 #[godot_api(secondary)]
 impl BackendServerRegistration {
-    /// Sets one custom attribute, which is on the list with a heartbeat that is sent at once; changes within a second are sent
-    /// together. [param value] is a [String], an [int], a [float] or a [bool], or [code]null[/code] to remove the attribute. What
-    /// breaks a limit of [member attributes] is logged as a warning and changes nothing.
+    /// Sets one custom attribute. A heartbeat with the change is sent at once; changes within a second are sent together.
+    /// [param value] is a [String], an [int], a [float] or a [bool], or [code]null[/code] to remove the attribute. A value that
+    /// exceeds a limit of [member attributes] causes a warning in the log and changes nothing.
     /// ```gdscript
     /// registration.set_attribute("round", 3)
     /// registration.set_attribute("difficulty", 0.5)
@@ -65,7 +65,8 @@ impl BackendServerRegistration {
         self.apply_attributes(attributes);
     }
 
-    /// Requests another invite code; the one before is not valid any more. [signal invite_code_changed] is emitted when it is there.
+    /// Requests a new invite code and invalidates the previous one. [signal invite_code_changed] is emitted when the new code
+    /// arrives.
     #[func]
     fn renew_invite_code(&self) {
         let renewed = self.connected().and_then(|registration| registration.renew_invite_code());

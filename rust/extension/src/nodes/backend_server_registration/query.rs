@@ -120,7 +120,7 @@ impl BackendServerRegistration {
 
 #[godot_api(secondary)]
 impl BackendServerRegistration {
-    /// Returns the UDP port that answers queries, or 0 if none is open.
+    /// Returns the UDP port that is open for queries, or 0 if none is.
     #[func]
     fn get_bound_query_port(&self) -> i64 {
         self.bound_query_port().map_or(0, i64::from)
