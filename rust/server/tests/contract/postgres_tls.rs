@@ -135,9 +135,9 @@ async fn two_replicas(admin: &mut PgConnection, folder: &Path, url: &str, name: 
 async fn postgres_is_reached_through_tls() {
     let database = TestDatabase::postgres().expect("PostgreSQL");
     let (base, name) = database.location().rsplit_once('/').expect("URL with a database");
-    let mut admin = PgConnection::connect(&format!("{}?sslmode=disable", database.location()))
-        .await
-        .expect("PostgreSQL answers");
+    // In another database, for the connections of this one are counted.
+    let mut admin =
+        PgConnection::connect(&format!("{base}/postgres?sslmode=disable")).await.expect("PostgreSQL answers");
     let (user, address) = base.rsplit_once('@').expect("a user");
     let (_, port) = address.rsplit_once(':').expect("a port");
     let at = |host: &str, parameters: &str| format!("{user}@{host}:{port}/{name}?{parameters}");

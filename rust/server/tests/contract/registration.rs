@@ -105,16 +105,19 @@ on_both_databases! {
 
 #[tokio::test]
 async fn a_silent_server_expires_and_a_restart_gives_grace() {
-    let backend = Backend::on_sqlite_with(|config| config.lease_seconds = 1).await;
+    let backend = Backend::on_sqlite_with(|config| config.lease_seconds = 2).await;
     backend.server("Lake", json!({})).await;
     let player = text(&backend.guest("Ada").await["player_id"]);
     let id = backend.server("Pond", json!({})).await;
     assert!(listed(&backend).await.iter().any(|room| room["name"] == "Pond"));
     load(&backend, &id, &player).await;
+    // The server's lease and the player's begin anew, and end together.
+    let beat = json!({"sequence": 1, "players": 0});
+    backend.serve(&format!("/v1/servers/{id}/heartbeat"), &beat).await.expect(200);
     while !listed(&backend).await.is_empty() {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    let beat = json!({"sequence": 1, "players": 0});
+    let beat = json!({"sequence": 2, "players": 0});
     backend.serve(&format!("/v1/servers/{id}/heartbeat"), &beat).await.refused(404, "server_unknown");
     // It was not listed any more when the backend went away.
     let backend = backend.restart_with(|config| config.lease_seconds = 60).await;

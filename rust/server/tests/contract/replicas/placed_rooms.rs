@@ -37,7 +37,9 @@ done
 
 fn with_servers(folder: &Path, proxy: &str) -> Vec<String> {
     // They listen on nothing, so that both replicas may give the same ports.
-    let file = json!({"command": ["sh", "-c", SERVER, "server", "{port}"], "ports": "18000-19999",
+    let script = folder.join("server.sh");
+    std::fs::write(&script, SERVER).expect("written");
+    let file = json!({"command": ["sh", script.display().to_string(), "{port}"], "ports": "18000-19999",
         "backend_url": proxy, "max_servers": 40, "max_players": SEATS, "start_timeout_seconds": 300, "log_in_errors": true,
         "empty_timeout_seconds": 0});
     let path = folder.join("rooms.json");
