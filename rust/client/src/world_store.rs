@@ -403,24 +403,23 @@ impl Inner {
     /// Releases the lease. If that fails, it runs out by itself. What the backend turns out to lack is waited for at most
     /// `within`.
     async fn release_lease(&self, within: Duration) {
-        let mut body = {
-            let state = self.lock();
-            ReleaseWorld {
-                server_id: state.session.server_id.clone(),
-                epoch: state.session.epoch,
-                saved_version: Some(state.version),
-                saved_sequence: state.saved_sequence,
-            }
-        };
+        let mut server_id = self.lock().session.server_id.clone();
         let key = self.setup.registration.key();
         let mut comparisons = 0;
         for attempt in 0.. {
-            // The game's changes are committed: what waits is what a comparison found.
-            let is_behind = {
+            let is_compared = comparisons < MAX_COMPARISONS;
+            let (body, is_behind) = {
                 let state = self.lock();
-                state.must_compare || state.pending_count() > 0
+                let body = ReleaseWorld {
+                    server_id: server_id.clone(),
+                    epoch: state.session.epoch,
+                    saved_version: is_compared.then_some(state.version),
+                    saved_sequence: state.saved_sequence.filter(|_| is_compared),
+                };
+                // The game's changes are committed: what waits is what a comparison found.
+                (body, state.must_compare || state.pending_count() > 0)
             };
-            let released = if is_behind && body.saved_version.is_some() {
+            let released = if is_behind && is_compared {
                 Err(Problem::new(Code::RolledBack, "the backend lacks chunks that it had confirmed").into())
             } else {
                 self.setup.backend.release_world(key, &self.world_id, &body).await
@@ -436,12 +435,8 @@ impl Inner {
                         if self.lock().lost || self.lock().pending_count() > 0 {
                             return;
                         }
-                        comparisons += 1;
                         // It may go back once more before it has released the world.
-                        let state = self.lock();
-                        let is_limit = comparisons == MAX_COMPARISONS;
-                        body.saved_version = Some(state.version).filter(|_| !is_limit);
-                        body.saved_sequence = state.saved_sequence.filter(|_| !is_limit);
+                        comparisons += 1;
                     }
                     Err(error) => {
                         tracing::warn!(code = error.code(), "the world is not released yet: {error}");
@@ -454,9 +449,9 @@ impl Inner {
                     tracing::warn!(code = error.code(), "the world is not released yet: {error}");
                     self.setup.clock.sleep(retry::backoff(attempt)).await;
                     if error.is(Code::ServerUnknown)
-                        && let Ok(server_id) = self.server_id()
+                        && let Ok(listed) = self.server_id()
                     {
-                        body.server_id = server_id;
+                        server_id = listed;
                     }
                 }
                 Err(error) => {

@@ -92,17 +92,10 @@ impl Inner {
             Ok(changes)
         })
         .await?;
-        {
+        if changes.is_empty() {
             let mut state = self.lock();
-            if state.version == confirmed {
-                // This is what there is now. What was confirmed beyond it is among the changes.
-                state.version = version;
-                state.saved_sequence = Some(0);
-            }
-            if changes.is_empty() {
-                state.must_compare = false;
-                return Ok(());
-            }
+            state.compared(confirmed, version);
+            return Ok(());
         }
         tracing::warn!(
             world_id = self.world_id,
@@ -111,7 +104,7 @@ impl Inner {
         );
         self.write(&mut index, Write::Note(&changes)).await?;
         let mut state = self.lock();
-        state.must_compare = false;
+        state.compared(confirmed, version);
         for change in changes {
             state.refer(&change);
             let name = change.name.clone();

@@ -157,6 +157,16 @@ impl State {
         self.incoming.len() + self.keeping.keys().filter(|name| !self.incoming.contains(name)).count()
     }
 
+    /// The backend has this version, and what it lacked of the `confirmed` one is becoming a change, under this lock.
+    pub fn compared(&mut self, confirmed: i64, version: i64) {
+        self.must_compare = false;
+        // Unless a commit has arrived meanwhile.
+        if self.version == confirmed {
+            self.version = version;
+            self.saved_sequence = Some(0);
+        }
+    }
+
     pub fn pending_count(&self) -> usize {
         let unkept = |name: &str| self.incoming.contains(name) || self.keeping.contains_key(name);
         let waiting = self.waiting.iter().filter(|(name, _)| !unkept(name)).count();
