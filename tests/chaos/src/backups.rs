@@ -29,6 +29,16 @@ enum Place {
     Named(String),
 }
 
+impl Copy {
+    /// Removes the copy from PostgreSQL. A file goes with the trial's folder.
+    pub fn discard(self, url: &str) -> Result<()> {
+        match self.place {
+            Place::File(_) => Ok(()),
+            Place::Named(copied) => administer(url, &format!("DROP DATABASE {copied} WITH (FORCE)")),
+        }
+    }
+}
+
 /// Copies the database of `backend`; `cold`: while that does not run.
 pub fn take(backend: &mut Backend, truth: &GroundTruth, folder: &Path, cold: bool) -> Result<Copy> {
     let url = backend.database_url();
@@ -56,7 +66,7 @@ pub fn take(backend: &mut Backend, truth: &GroundTruth, folder: &Path, cold: boo
 
 /// Ends the backend, puts the copy in the place of its database and starts it again.
 pub fn restore(
-    copy: Copy,
+    copy: &Copy,
     backend: &mut Backend,
     truth: &GroundTruth,
     players: &[String],
@@ -68,17 +78,16 @@ pub fn restore(
     history.note(json!({ "event": "restoring" }));
     thread::sleep(down);
     let undone = truth.rows_after(copy.position)?;
-    match copy.place {
+    match &copy.place {
         Place::File(copied) => {
             let file = url.strip_prefix("sqlite://").map(PathBuf::from).context("the database is no file")?;
             backend.erase()?;
-            copy_files(&copied, &file)?;
+            copy_files(copied, &file)?;
         }
         Place::Named(copied) => {
             let name = url.rsplit_once('/').map(|(_, name)| name).context("the database has no name")?;
             administer(&url, &format!("DROP DATABASE {name} WITH (FORCE)"))?;
             administer(&url, &format!("CREATE DATABASE {name} TEMPLATE {copied}"))?;
-            administer(&url, &format!("DROP DATABASE {copied} WITH (FORCE)"))?;
         }
     }
     truth.carry_over(&undone, copy.position, players)?;

@@ -97,9 +97,12 @@ impl Stage<'_> {
                 let Some(volume) = self.volume else { return Ok(false) };
                 self.full_volume(server, volume, room_kib, Duration::from_millis(for_ms), restart)
             }
-            Fault::Restore { cold_copy, after_ms, down_ms } => {
-                self.restore(cold_copy, Duration::from_millis(after_ms), Duration::from_millis(down_ms))
-            }
+            Fault::Restore { cold_copy, after_ms, down_ms, again_ms } => self.restore(
+                cold_copy,
+                Duration::from_millis(after_ms),
+                Duration::from_millis(down_ms),
+                again_ms.map(Duration::from_millis),
+            ),
             Fault::Leave { server, every_ms, delay_ms, restart_after_ms } => {
                 let proxy = self.servers[server].proxy();
                 let delay = Duration::from_millis(delay_ms);
@@ -173,7 +176,13 @@ impl Stage<'_> {
         Ok(true)
     }
 
-    fn restore(&self, cold_copy: bool, after: Duration, down: Duration) -> Result<bool> {
+    fn restore(
+        &self,
+        cold_copy: bool,
+        after: Duration,
+        down: Duration,
+        again: Option<Duration>,
+    ) -> Result<bool> {
         let home = self.aftermath.homes.first().context("no backend")?;
         let copy = {
             let mut backend = home.backend();
@@ -181,9 +190,13 @@ impl Stage<'_> {
         };
         self.aftermath.history.note(json!({ "event": "copied" }));
         thread::sleep(after);
-        let mut backend = home.backend();
         let Aftermath { players, history, .. } = *self.aftermath;
-        backups::restore(copy, &mut backend, &home.truth, players, down, history)?;
+        backups::restore(&copy, &mut home.backend(), &home.truth, players, down, history)?;
+        if let Some(again) = again {
+            thread::sleep(again);
+            backups::restore(&copy, &mut home.backend(), &home.truth, players, down, history)?;
+        }
+        copy.discard(&home.backend().database_url())?;
         Ok(true)
     }
 

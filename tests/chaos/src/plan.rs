@@ -245,8 +245,9 @@ pub enum Fault {
     /// The volume of a server's journal is full but for a few KiB. The server may be told to stop meanwhile, and starts
     /// again while there is no room.
     FullVolume { server: usize, room_kib: u64, for_ms: u64, restart: bool },
-    /// A copy of the database is taken, and the backend goes back to it later.
-    Restore { cold_copy: bool, after_ms: u64, down_ms: u64 },
+    /// A copy of the database is taken, and the backend goes back to it later; once more, if `again_ms` is there, so long after
+    /// that.
+    Restore { cold_copy: bool, after_ms: u64, down_ms: u64, again_ms: Option<u64> },
     /// The game saves all players of a server at this pace, whatever happens, and the server is told to stop meanwhile, over
     /// a network with this delay.
     Leave { server: usize, every_ms: u64, delay_ms: u64, restart_after_ms: u64 },

@@ -165,6 +165,7 @@ impl Draw {
             cold_copy: self.chance(0.5),
             after_ms: self.rng.random_range(200..=1_500),
             down_ms: self.rng.random_range(100..=400),
+            again_ms: self.chance(0.4).then(|| self.rng.random_range(0..=600)),
         };
         plan.faults.push(TimedFault { at_ms: self.rng.random_range(200..=900), fault });
     }
