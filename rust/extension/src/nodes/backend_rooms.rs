@@ -362,7 +362,8 @@ impl BackendRooms {
     /// [code]nearest[/code] use the last measurement. Returns a [BackendRequest] that completes with [BackendRegionPings].
     /// ```gdscript
     /// var regions: BackendRegionPings = await rooms.ping_regions().wait()
-    /// match_options.latencies = regions.get_latencies()
+    /// var options := BackendMatchOptions.new()
+    /// options.latencies = regions.get_latencies()
     /// ```
     #[func]
     fn ping_regions(&self) -> Gd<BackendRequest> {
