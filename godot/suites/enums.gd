@@ -9,7 +9,11 @@ const ENUMS: Dictionary[String, Dictionary] = {
 	{"Status": BackendRoom.STATUS_UNHEALTHY, "Visibility": BackendRoom.VISIBILITY_PRIVATE},
 	"BackendRoomFollow": {"State": BackendRoomFollow.STATE_STOPPED},
 	"BackendRoomQuery": {"SortOrder": BackendRoomQuery.SORT_VERSION},
-	"BackendServerRegistration": {"Visibility": BackendServerRegistration.VISIBILITY_PRIVATE},
+	"BackendServerRegistration":
+	{
+		"HostKind": BackendServerRegistration.HOST_SYSTEMD,
+		"Visibility": BackendServerRegistration.VISIBILITY_PRIVATE,
+	},
 	"BackendShutdown": {"Phase": BackendShutdown.PHASE_COMPLETED},
 	"BackendTokenValidator": {"Policy": BackendTokenValidator.REMOTE_ONLY},
 }
