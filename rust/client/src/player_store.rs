@@ -299,6 +299,11 @@ impl PlayerStore {
         self.0.lock().unjournalled(None)
     }
 
+    /// Whether a player is being released, and the backend has not answered whether it has all of the player's saves.
+    pub fn awaits_release(&self) -> bool {
+        self.0.lock().releases.values().any(|release| release.player.is_some())
+    }
+
     /// Players this store holds.
     pub fn player_count(&self) -> usize {
         self.0.lock().players.len()

@@ -464,10 +464,11 @@ impl Inner {
     }
 
     /// Deregistering releases all players. Of whom the journal has saves, the lease stays until the next run has sent them:
-    /// another server would load an older state.
+    /// another server would load an older state. Nor does a release that got no answer become one without a question.
     async fn leave_registry(&self, within: Duration) -> bool {
         // Also where a newer change is not in the journal: an earlier one may be.
-        let owes = self.pending().documents > 0;
+        let owes = self.pending().documents > 0
+            || self.participants.stores().iter().any(|store| store.awaits_answer());
         !owes && self.at_most(within, self.participants.deregister()).await.unwrap_or(false)
     }
 

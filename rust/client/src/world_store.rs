@@ -353,6 +353,12 @@ impl WorldStore {
         self.0.lock().closing = true;
     }
 
+    /// Whether the backend has not answered yet whether it has all that it confirmed of the world.
+    pub fn awaits_release(&self) -> bool {
+        let state = self.0.lock();
+        state.saved_sequence.is_some() && !state.lost && !state.released
+    }
+
     /// Takes no more changes, flushes, and lets the world go if nothing is left unsaved. Otherwise the lease stays, and
     /// the next process that opens the world here sends what is left. The store is of no use afterwards.
     pub async fn close(&self, within: Duration) -> Flushed {
@@ -456,10 +462,12 @@ impl Inner {
                 }
                 Err(error) => {
                     tracing::warn!(code = error.code(), "the world is not released: {error}");
+                    self.lock().released = true;
                     return;
                 }
             }
         }
+        self.lock().released = true;
         if let Some(index) = &mut self.index.lock().await.index
             && let Err(error) = index.end_session().await
         {

@@ -256,6 +256,10 @@ impl Inner {
             }
             if state.players.get(&*player_id).is_some_and(|player| player.epoch != epoch || player.lost) {
                 state.resend(&player_id, self.clock.now());
+                if went_back {
+                    // Before the player is forgotten, also where everything was sent again a moment ago.
+                    state.resend_loaded(&player_id, self.clock.now());
+                }
                 state.lose(&player_id);
                 state.forget(&player_id);
             }

@@ -50,6 +50,12 @@ pub trait Store: Send + Sync {
     /// What it has that the backend does not have. Must not block.
     fn pending(&self) -> Pending;
 
+    /// Whether the backend has not answered yet whether it still has what it had confirmed: its database may have gone back, and
+    /// then only this process has it. Must not block.
+    fn awaits_answer(&self) -> bool {
+        false
+    }
+
     /// The game's final state is in: what it saves from now on is refused, and everything is let go as soon as it is at the
     /// backend. Must not block.
     fn seal(&self);
@@ -86,6 +92,10 @@ impl Store for PlayerStore {
             journalled: backlog.journalled + unopened,
             may_be_more: left.is_none(),
         }
+    }
+
+    fn awaits_answer(&self) -> bool {
+        self.awaits_release()
     }
 
     fn seal(&self) {

@@ -5,6 +5,7 @@ use crate::platform::clock::SystemClock;
 
 /// A store with so many documents, a journal and a way to the backend that take their time or do not work at all.
 struct Documents {
+    is_unanswered: AtomicBool,
     log: Log,
     left: Mutex<Pending>,
     journal: Option<Duration>,
@@ -41,6 +42,10 @@ impl Store for Documents {
 
     fn pending(&self) -> Pending {
         *self.left()
+    }
+
+    fn awaits_answer(&self) -> bool {
+        self.is_unanswered.load(Ordering::SeqCst)
     }
 
     fn seal(&self) {
@@ -113,7 +118,13 @@ fn bench(stores: &[(usize, Option<Duration>, Option<Duration>)], deregisters: Op
     let log: Log = Arc::default();
     let store = |&(documents, journal, backend): &(usize, Option<Duration>, Option<Duration>)| {
         let left = Mutex::new(Pending { documents, ..Pending::default() });
-        Arc::new(Documents { log: Arc::clone(&log), left, journal, backend })
+        Arc::new(Documents {
+            log: Arc::clone(&log),
+            left,
+            journal,
+            backend,
+            is_unanswered: AtomicBool::default(),
+        })
     };
     let stores: Vec<Arc<Documents>> = stores.iter().map(store).collect();
     let game = Arc::new(Game { log: Arc::clone(&log), stores: stores.clone(), deregisters });
@@ -231,6 +242,19 @@ async fn a_main_thread_that_left_early_is_waited_for_by_nobody() {
     assert_eq!((summary.collect, summary.saved, summary.unsaved), (Duration::ZERO, 3, Some(0)));
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert_eq!(*bench.exits.lock().expect("not poisoned"), [(0, summary)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_whose_releases_got_no_answer_stays_on_the_list() {
+    let bench = bench(&[(1, AT_ONCE, AT_ONCE)], AT_ONCE);
+    bench.stores[0].is_unanswered.store(true, Ordering::SeqCst);
+    bench.shutdown.request("SIGTERM", LONG);
+    bench.shutdown.collected();
+    let summary = bench.summary().await;
+    bench.shutdown.leaving();
+    // It has no more to send. Leaving would release its players without the question whether the backend still has all.
+    assert_eq!((summary.exit_code(), summary.deregistered), (0, false));
+    assert_eq!(bench.log.lock().expect("not poisoned").last(), Some(&"release"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -436,6 +460,7 @@ impl Participants for Hung {
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn the_watchdog_keeps_the_deadline_when_the_plan_hangs_and_gives_the_journal_its_last_chance() {
     let store = Arc::new(Documents {
+        is_unanswered: AtomicBool::default(),
         log: Arc::default(),
         left: Mutex::new(Pending { documents: 4, ..Pending::default() }),
         journal: AT_ONCE,
@@ -459,6 +484,7 @@ fn the_watchdog_needs_no_worker() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.expect("a runtime");
     let store = Arc::new(Documents {
+        is_unanswered: AtomicBool::default(),
         log: Arc::default(),
         left: Mutex::new(Pending { documents: 1, ..Pending::default() }),
         journal: AT_ONCE,

@@ -31,6 +31,10 @@ impl Store for WorldStore {
         }
     }
 
+    fn awaits_answer(&self) -> bool {
+        self.awaits_release()
+    }
+
     fn seal(&self) {
         Self::seal(self);
     }

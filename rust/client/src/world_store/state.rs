@@ -73,6 +73,8 @@ pub struct State {
     /// How many chunks and changes refer to an object. Without any, it leaves the local copy.
     references: HashMap<String, usize>,
     pub lost: bool,
+    /// The backend has answered to the release.
+    pub released: bool,
     /// The backend went back, and what it lacks is not among the changes yet.
     pub must_compare: bool,
     /// Changes that were put aside so far.
@@ -101,6 +103,7 @@ impl State {
             outgoing: Vec::new(),
             references: HashMap::new(),
             lost: false,
+            released: false,
             must_compare: false,
             aside: 0,
             failed: 0,
