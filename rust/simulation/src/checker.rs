@@ -45,7 +45,10 @@ struct Ledger {
     holders: BTreeMap<String, usize>,
     /// What was loaded under which epoch.
     loaded: BTreeSet<(Place, usize)>,
-    /// Leases that were let go and are there again, because the database went back; their holders do not know of them.
+    /// Process and player → epoch under which the process loaded the player last.
+    loaded_under: BTreeMap<(usize, String), i64>,
+    /// Leases that were let go and are there again, because the database went back; their holders do not know of them. And those that
+    /// their holders were told to have lost: what they had is a conflict, and nobody has it any more.
     revived: BTreeSet<(String, i64)>,
     /// All leases that a database gave again after they had been let go.
     given_again: BTreeSet<(String, i64)>,

@@ -99,7 +99,13 @@ impl Checker {
                 let arrived = self.book().places.get(&place).is_some_and(|known| known.largest >= *sequence);
                 self.trace.check(arrived, || format!("{place:?} {sequence} is told as kept and is not"));
             }
-            Event::LeaseLost { player_id } => self.trace.note("told lost", process, player_id, &[]),
+            Event::LeaseLost { player_id } => {
+                self.trace.note("told lost", process, player_id, &[]);
+                let mut book = self.book();
+                if let Some(epoch) = book.loaded_under.remove(&(process, player_id.clone())) {
+                    book.revived.insert((player_id.clone(), epoch));
+                }
+            }
             Event::PlayerWanted { player_id } => self.trace.note("told wanted", process, player_id, &[]),
             Event::ConflictFound(conflict) => {
                 self.trace.note("told conflict", process, &conflict.player_id, &[conflict.epoch]);
@@ -228,6 +234,7 @@ impl Checker {
         self.trace.note("loaded", process, player_id, &[epoch]);
         let mut book = self.book();
         book.revived.remove(&(player_id.to_owned(), epoch));
+        book.loaded_under.insert((process, player_id.to_owned()), epoch);
         for (key, snapshot) in snapshots {
             let place = (player_id.to_owned(), key.clone(), epoch);
             book.loaded.insert((place, number_of(&snapshot.content)));
