@@ -325,10 +325,16 @@ impl Inner {
         };
         // Of what was only loaded, the game has made no save.
         let is_save = |(_, _, revision): &&(Name, i64, Revision)| revision.loaded_version.is_none();
-        let local: Vec<LocalSave> = group.living.iter().filter(is_save).map(local_save).collect();
-        {
+        let local: Vec<LocalSave> = {
             let mut state = self.lock();
-            for (name, epoch, revision) in &group.living {
+            // Of a player who may be gone already, because the journal had failed, nothing is acknowledged any more: another
+            // server would load the player without it.
+            let kept: Vec<&(Name, i64, Revision)> = group
+                .living
+                .iter()
+                .filter(|(name, epoch, _)| !state.may_be_released(&name.0, *epoch))
+                .collect();
+            for (name, epoch, revision) in &kept {
                 state.mark_durable(name, *epoch, revision);
             }
             if group.changes.server_id.is_some() {
@@ -339,7 +345,8 @@ impl Inner {
                     left.journalled = true;
                 }
             }
-        }
+            kept.into_iter().filter(is_save).map(local_save).collect()
+        };
         if !group.living.is_empty() || !group.recovered.is_empty() {
             self.wake_sender.notify_one();
         }
@@ -415,6 +422,10 @@ impl StoreState {
             Some((name.clone(), player.epoch, revision.clone()))
         });
         unsent.collect()
+    }
+
+    fn may_be_released(&self, player_id: &str, epoch: i64) -> bool {
+        self.releases.get(player_id).is_some_and(|release| release.is_requested && release.epoch == epoch)
     }
 
     fn mark_durable(&mut self, name: &Name, epoch: i64, revision: &Revision) {

@@ -58,6 +58,9 @@ impl PlayerStore {
                         && (state.journal == JournalState::Failed
                             || state.journal_server_id.as_deref() == Some(&*server_id))
                         && !state.has_recovered_saves(player_id)
+                        // A backend that went back may have given this server an earlier id again, whose leases are just being
+                        // released.
+                        && state.retiring.as_deref() != Some(&*server_id)
                         && !state.releases.contains_key(player_id)
             });
             if !ready.await {

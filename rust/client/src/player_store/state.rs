@@ -76,6 +76,8 @@ pub(super) struct StoreState {
     pub journal_server_id: Option<String>,
     /// Ids of dead processes whose leases wait to be let go.
     pub predecessors: Vec<String>,
+    /// The one of them whose leases are being released.
+    pub retiring: Option<String>,
     /// Bytes of everything unsent.
     pub bytes: usize,
     /// The final state of everybody is in: nothing more is taken.
@@ -113,11 +115,13 @@ pub(super) struct Release {
     pub player: Option<Player>,
     /// How often it was sent again.
     pub repetitions: u8,
+    /// It was requested, and may be done: what is saved under the lease from now on comes too late.
+    pub is_requested: bool,
 }
 
 impl Release {
     pub const fn new(epoch: i64, player: Option<Player>) -> Self {
-        Self { epoch, player, repetitions: 0 }
+        Self { epoch, player, repetitions: 0, is_requested: false }
     }
 }
 
@@ -166,6 +170,7 @@ impl StoreState {
             own_ids: BTreeSet::new(),
             journal_server_id: None,
             predecessors: Vec::new(),
+            retiring: None,
             bytes: 0,
             sealed: false,
             refusals: Refusals::default(),

@@ -89,7 +89,12 @@ pub(super) async fn run(store: Weak<Inner>, wake: Arc<Notify>) {
             }
             Work::Save(batch) => inner.save_batch(&batch).await,
             Work::Release(players) => inner.release_leases(players).await,
-            Work::RetireServer(server_id) => inner.retire_server(server_id).await,
+            Work::RetireServer(server_id) => {
+                let done = inner.retire_server(server_id).await;
+                inner.lock().retiring = None;
+                inner.progressed();
+                done
+            }
         };
         let now = inner.clock.now();
         match done {
@@ -171,7 +176,13 @@ impl Inner {
         let work = if let Some(server_id) = server_id {
             // A store made anew finds its own server in the journal of the one before: it is not dead.
             state.predecessors.retain(|dead| *dead != server_id);
-            state.next_work(now)
+            let work = state.next_work(now);
+            match &work {
+                Work::Release(players) => state.note_requested(players),
+                Work::RetireServer(dead) => state.retiring = Some(dead.clone()),
+                Work::Save(_) | Work::Idle(_) => {}
+            }
+            work
         } else {
             Work::Idle(if state.pending(None) > 0 { REGISTRATION_POLL_INTERVAL } else { IDLE_INTERVAL })
         };
@@ -352,6 +363,14 @@ impl StoreState {
         let is_settled = |id: &&String| self.unsent.is_empty() || !self.own_ids.contains(*id);
         let dead = self.predecessors.iter().find(is_settled).filter(|_| self.recovered.is_empty())?;
         Some(Work::RetireServer(dead.clone()))
+    }
+
+    fn note_requested(&mut self, players: &[ReleasePlayer]) {
+        for player in players {
+            if let Some(release) = self.releases.get_mut(&*player.player_id) {
+                release.is_requested = true;
+            }
+        }
     }
 
     /// How long nothing is due for certain, whatever is journalled meanwhile. The journal's task wakes this one at every
