@@ -341,10 +341,15 @@ impl PlayerStore {
 
     /// The process goes on after all.
     pub fn unseal(&self) {
-        let mut state = self.0.lock();
-        if std::mem::replace(&mut state.sealed, false) {
-            state.closing -= 1;
+        {
+            let mut state = self.0.lock();
+            if std::mem::replace(&mut state.sealed, false) {
+                state.closing -= 1;
+            }
+            // What was not acknowledged, because its player was about to be released, is journalled and sent after all.
+            state.rewrite = true;
         }
+        self.0.wake_journal.notify_one();
     }
 
     /// What waits for the backend.

@@ -179,6 +179,13 @@ impl StoreState {
             self.ended_leases.note(player);
             release.repetitions += 1;
         }
+        if release.repetitions == MAX_REPETITIONS {
+            tracing::warn!(
+                player_id = &*id,
+                "the backend lacked saves that it had confirmed {MAX_REPETITIONS} times: they are sent once more, and the player is \
+                 then released without a check"
+            );
+        }
         if sent_again == 0 || release.repetitions == MAX_REPETITIONS {
             release.player = None;
         }
