@@ -114,6 +114,11 @@ def a_handover_shows_the_last_save(trial):
         name, process = event["event"], process_of(event)
         if name == "accepted":
             accepted[process, document(event)] = event["op"]
+        elif name == "journalled":
+            # What a game has made of a conflict is no save of its script, and takes the place of the one it is built on.
+            for op in event["ops"]:
+                if accepted.get((process, document(event))) in trial.built_on.get(op, ()):
+                    accepted[process, document(event)] = op
         elif name == "leaving":
             player = event["player"]
             # Whoever has left may be told to leave once more: there is nothing new to be found then.

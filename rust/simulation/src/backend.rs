@@ -172,7 +172,9 @@ impl Backend for SimulatedBackend {
 
     async fn register_server(&self, _key: &ServerKey, body: &RegisterServer) -> Reply<ServerLease> {
         let body = body.clone();
-        self.serve("register", move |state| Ok(state.register(&body))).await
+        // A repetition on the way is the same call.
+        let call = self.calls.load(Ordering::SeqCst);
+        self.serve("register", move |state| Ok(state.register(&body, call))).await
     }
 
     async fn heartbeat(&self, _key: &ServerKey, server_id: &str, body: &Heartbeat) -> Reply<HeartbeatReply> {

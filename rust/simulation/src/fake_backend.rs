@@ -91,6 +91,8 @@ pub struct Server {
     pub server_id: String,
     pub until: Option<Instant>,
     pub sequence: u64,
+    /// The process' call that registered it last, as its idempotency key tells.
+    pub registered_with: usize,
     /// The heartbeat that found the database older than its server had been told.
     pub rolled_back_at: u64,
 }
@@ -211,7 +213,7 @@ impl Default for State {
 }
 
 impl State {
-    pub fn register(&mut self, body: &RegisterServer) -> ServerLease {
+    pub fn register(&mut self, body: &RegisterServer, call: usize) -> ServerLease {
         self.registrations += 1;
         self.forgotten = false;
         self.server_count += 1;
@@ -222,10 +224,14 @@ impl State {
             server_id: format!("server-{number}"),
             until,
             sequence: 0,
+            registered_with: call,
             rolled_back_at: 0,
         });
-        // One that left stays off the list: what arrives now is a repetition.
-        server.until = server.until.and(until);
+        // A repetition of the registration that arrives after the server has left lists it no more.
+        if server.until.is_some() || server.registered_with != call {
+            server.until = until;
+        }
+        server.registered_with = call;
         let server_id = server.server_id.clone();
         self.renew_all(&server_id);
         let lease_seconds = u32::try_from(self.lease.as_secs()).unwrap_or(u32::MAX);

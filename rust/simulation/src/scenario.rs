@@ -15,6 +15,8 @@ use backend_client::test_util;
 
 /// Longest time until all is at rest once nothing goes wrong any more.
 const QUIET_TIMEOUT: Duration = Duration::from_secs(3_600);
+/// Simulated time after which a run has not come to its end: several of the above.
+const RUN_TIMEOUT: Duration = QUIET_TIMEOUT.saturating_mul(12);
 /// Looks between which nothing may get lost.
 const POLL_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -48,7 +50,9 @@ pub fn play(seed: u64, with_lines: bool, aloud: bool) -> RunResult {
     let mut outcome = runtime.block_on(async {
         let trace = Trace::new(with_lines, aloud);
         let cluster = Cluster::new(seed, Arc::clone(&trace));
-        run(&cluster).await;
+        if tokio::time::timeout(RUN_TIMEOUT, run(&cluster)).await.is_err() {
+            trace.fail(|| format!("it never ends: {:?}", unrest(&cluster)));
+        }
         let mut faults = trace.faults();
         let failed: u64 = cluster.disks.iter().map(|disk| disk.lock().failed).sum();
         faults.insert("disk write failed", failed);

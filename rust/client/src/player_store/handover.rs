@@ -8,7 +8,6 @@ use backend_protocol::player_store::LoadPlayers;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::state::Release;
 use super::{Event, Inner, PlayerStore};
 use crate::registration::Notice;
 
@@ -128,7 +127,7 @@ async fn release_unknown(store: Weak<Inner>, player_id: String) {
         let ours = known || state.loading.contains_key(&*player_id);
         match found {
             Some(found) if !ours => {
-                state.releases.insert(player_id.as_str().into(), Release::new(found.epoch, None));
+                state.release_lease(player_id, found.epoch);
             }
             _ => {
                 state.wanted.remove(&*player_id);

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::flush::{FlushGuard, Flushed};
 use super::player::Player;
-use super::state::{JournalState, Release};
+use super::state::JournalState;
 use super::{Event, Inner, PlayerStore, Snapshot};
 use crate::error::{ClientError, Fault};
 
@@ -241,7 +241,7 @@ impl Inner {
             if state.closed != closed {
                 // The backend has given the lease all the same.
                 if !state.players.contains_key(&*player_id) {
-                    state.releases.insert(player_id.into(), Release::new(epoch, None));
+                    state.release_lease(player_id, epoch);
                 }
                 drop(state);
                 self.wake_sender.notify_one();

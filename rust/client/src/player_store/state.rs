@@ -462,6 +462,16 @@ impl StoreState {
         }
     }
 
+    /// Lets a lease go under which nothing was saved here. A release of the player that has no answer yet stays: it knows what the
+    /// backend has confirmed, and asks whether that is still there. If the lease is a later one, whoever waits for the player
+    /// has it let go by the next heartbeat.
+    pub fn release_lease(&mut self, player_id: String, epoch: i64) {
+        let is_asking = |release: &Release| release.epoch == epoch || release.player.is_some();
+        if !self.releases.get(&*player_id).is_some_and(is_asking) {
+            self.releases.insert(player_id.into(), Release::new(epoch, None));
+        }
+    }
+
     /// At the end of the process: players whose unsent saves are not in the journal wait for nobody. Those whose saves are stay
     /// held, so that they arrive, from the journal, before another server loads the player.
     pub fn release_unjournalled(&mut self) {
