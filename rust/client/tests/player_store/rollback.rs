@@ -1,6 +1,8 @@
 //! A backend whose database goes back: what was announced as saved is there afterwards, or kept as a conflict.
 
-use backend_simulation::Backup;
+use std::sync::atomic::Ordering;
+
+use backend_simulation::{Backup, Trouble};
 
 use super::*;
 
@@ -370,4 +372,29 @@ async fn a_release_waits_for_a_backend_that_does_not_know_the_server_any_more() 
     until(|| is_there(&backend, "progress", &content(1))).await;
     assert!(!server.store.is_holding("ada"));
     until(|| server.disk.saves().is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_that_is_answered_too_late_does_not_drop_a_release_without_an_answer() {
+    let (backend, server, backup) = confirmed_since_the_backup().await;
+    {
+        let mut state = backend.state.lock().expect("not poisoned");
+        state.troubles.push_back(Some(Trouble::LateReply(Duration::from_secs(1))));
+        state.lost_call = Some("release");
+    }
+    let calls = || backend.calls.load(Ordering::SeqCst);
+    let before = calls();
+    let store = server.store.clone();
+    let load = tokio::spawn(async move { store.load("ada", LONG).await });
+    until(|| calls() > before).await;
+    server.store.release_all(Duration::from_millis(500)).await;
+    let loaded = load.await.expect("no panic");
+    assert!(loaded.is_err(), "all players are being released");
+    assert!(server.store.awaits_release(), "what was confirmed is not known any more");
+    {
+        let mut state = backend.state.lock().expect("not poisoned");
+        state.restore(backup);
+        state.lost_call = None;
+    }
+    until(|| is_there(&backend, "progress", &content(1))).await;
 }
