@@ -365,13 +365,17 @@ impl PlayerStore {
     /// Saves of earlier runs in a journal that is not open yet. `None`: nobody could count them yet.
     pub(crate) fn left_by_earlier_runs(&self) -> Option<usize> {
         let state = self.0.lock();
-        if state.has_recovered { Some(0) } else { state.counted_unopened }
+        match state.is_taking_over {
+            true => None,
+            false if state.has_recovered => Some(0),
+            false => state.counted_unopened,
+        }
     }
 
     /// Whether it is known what earlier runs left in the journal. It is not before the journal was opened, and as long as
     /// it never could be.
     pub fn knows_what_was_left(&self) -> bool {
-        self.0.lock().has_recovered
+        self.0.lock().knows_what_was_left()
     }
 }
 

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use sqlx::any::{AnyPoolOptions, AnyRow};
-use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Row};
+use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Connection as _, Row};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 pub use group_commit::WriteGuard;
@@ -66,6 +67,17 @@ impl Transaction {
     }
 }
 
+/// Longest time that the first connection takes.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why no connection can be made.
+async fn connect_error(url: &str) -> sqlx::Error {
+    match timeout(CONNECT_TIMEOUT, AnyConnection::connect(url)).await {
+        Ok(Err(error)) => error,
+        Ok(Ok(_)) | Err(_) => sqlx::Error::PoolTimedOut,
+    }
+}
+
 /// A pool of connections. Cheap to clone.
 #[derive(Clone)]
 pub struct Database {
@@ -95,7 +107,7 @@ impl Database {
         }
         let pool = AnyPoolOptions::new()
             .max_connections(if sqlite { 8 } else { 16 })
-            .acquire_timeout(Duration::from_secs(5))
+            .acquire_timeout(CONNECT_TIMEOUT)
             .after_connect(move |connection, _| {
                 Box::pin(async move {
                     if sqlite {
@@ -113,8 +125,13 @@ impl Database {
                 })
             })
             .connect(&url)
-            .await
-            .with_context(|| format!("{}: the database cannot be opened", named()))?;
+            .await;
+        let pool = match pool {
+            // For as long as nobody answers, the pool tries again, and then does not say why.
+            Err(sqlx::Error::PoolTimedOut) => Err(connect_error(&url).await),
+            pool => pool,
+        };
+        let pool = pool.with_context(|| format!("{}: the database cannot be opened", named()))?;
         let writer = sqlite.then(|| Writer::new(pool.clone()));
         let mut database = Self { pool, sqlite, writer, backend_id: "".into() };
         database.require_durable_commits().await?;

@@ -347,8 +347,14 @@ impl JournalSource for JournalFolder {
         }
         let mut count = 0;
         for folder in std::iter::once(&self.folder).chain(&self.former) {
-            let numbers = (0..MAX_JOURNALS).map(|number| path_in(folder, number));
-            for path in numbers.filter(|path| path.exists()) {
+            let paths: Vec<PathBuf> = (0..MAX_JOURNALS)
+                .map(|number| path_in(folder, number))
+                .filter(|path| path.exists())
+                .collect();
+            // A file that somebody else is counting, or moving, just now is in use, and nobody's all the same.
+            let held = if paths.is_empty() { None } else { lock(folder, LOCK_TIMEOUT).await? };
+            count += usize::from(held.is_none() && !paths.is_empty());
+            for path in paths {
                 match JournalFile::open(&path).await {
                     Ok(mut journal) => {
                         // Whatever cannot be read, or is not there any more, is something.

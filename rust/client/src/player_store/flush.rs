@@ -104,7 +104,8 @@ impl PlayerStore {
     /// counts as one unsaved document.
     pub async fn flush(&self, player_id: Option<&str>, within: Duration) -> Flushed {
         let until = self.0.clock.now() + within;
-        let is_open = self.0.wait_until(within, |state| state.journal != JournalState::Opening).await;
+        let is_known = |state: &StoreState| state.journal != JournalState::Opening && !state.is_taking_over;
+        let is_open = self.0.wait_until(within, is_known).await;
         let (targets, conflicted) = {
             let state = self.0.lock();
             (Targets::of(&state, player_id), state.conflicted)

@@ -52,7 +52,9 @@ pub(super) async fn listen(store: Weak<Inner>, mut notices: broadcast::Receiver<
                 inner.tell(is_news.then_some(Event::RollbackDetected));
                 {
                     let mut state = inner.lock();
-                    // Its leases are of no use to anybody, once all that was saved under them has arrived.
+                    // Its leases are of no use to anybody, once all that was saved under them has arrived. The journal may not know
+                    // the id: players are loaded although it has failed.
+                    state.own_ids.extend(before.clone());
                     state.predecessors.extend(before);
                     if is_ours {
                         state.resend_all(inner.clock.now());

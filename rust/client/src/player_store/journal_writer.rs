@@ -230,6 +230,7 @@ impl Inner {
         {
             let mut state = self.lock();
             state.take_over(recovered);
+            state.is_taking_over = false;
             state.journal = JournalState::Good;
             state.has_recovered = true;
             state.counted_unopened = None;
@@ -242,7 +243,26 @@ impl Inner {
 
     async fn open_journal(&self) -> Result<(Box<dyn Journal>, Recovered), JournalError> {
         let backend = self.backend();
-        self.journal.open(backend.as_ref().and_then(BackendIdentity::known)).await
+        self.lock().is_taking_over = true;
+        let opened = self.journal.open(backend.as_ref().and_then(BackendIdentity::known)).await;
+        if opened.is_err() {
+            self.took_over_nothing().await;
+        }
+        opened
+    }
+
+    /// The journal could not be opened. What was counted before that need not be there any more, and other things may.
+    async fn took_over_nothing(&self) {
+        let count = self.journal.count_unsent().await.ok();
+        {
+            let mut state = self.lock();
+            state.is_taking_over = false;
+            if state.counted_unopened.is_some() {
+                state.counted_unopened = count;
+                state.has_recovered = count == Some(0);
+            }
+        }
+        self.progressed();
     }
 
     /// Whose saves this store keeps: the backend that it was first registered at. `None`: it was at none yet.
@@ -283,8 +303,16 @@ impl Inner {
         self.tell([Event::JournalRecovered]);
     }
 
-    /// Takes over what processes left that have died. Gives whether the journal can be written to.
+    /// Takes over what processes left that have died. Gives whether the journal can be written to. A process that is about to
+    /// end leaves it to the next one.
     async fn adopt(&self, journal: &mut dyn Journal, failures: &mut u32) -> bool {
+        {
+            let mut state = self.lock();
+            if state.sealed {
+                return true;
+            }
+            state.is_taking_over = true;
+        }
         let mut recovered = Recovered::default();
         let outcome = journal.adopt(&mut recovered).await;
         self.adopted(recovered);
@@ -300,7 +328,11 @@ impl Inner {
     fn adopted(&self, mut recovered: Recovered) {
         let warnings = std::mem::take(&mut recovered.warnings);
         self.tell(warnings.into_iter().map(Event::JournalWarning));
-        self.lock().take_over(recovered);
+        {
+            let mut state = self.lock();
+            state.take_over(recovered);
+            state.is_taking_over = false;
+        }
         self.wake_sender.notify_one();
         self.progressed();
     }

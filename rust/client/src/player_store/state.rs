@@ -59,6 +59,8 @@ pub(super) struct StoreState {
     pub journal: JournalState,
     /// The journal was open once: what earlier runs left is known.
     pub has_recovered: bool,
+    /// What dead processes left is being moved into the journal: until that is done, nobody knows how much it is.
+    pub is_taking_over: bool,
     /// Saves of earlier runs that were counted in a journal which is not open yet.
     pub counted_unopened: Option<usize>,
     /// The backend that this store is for. Unknown before a registration.
@@ -160,6 +162,7 @@ impl StoreState {
             announced_conflicts: BTreeSet::new(),
             journal: JournalState::Opening,
             has_recovered: false,
+            is_taking_over: false,
             counted_unopened: None,
             batch_bytes: MAX_BATCH_BYTES,
             backend: None,
@@ -485,6 +488,11 @@ impl StoreState {
                 self.releases.insert(Arc::clone(id), Release::new(player.epoch, None));
             }
         }
+    }
+
+    /// Whether it is known what dead processes left.
+    pub const fn knows_what_was_left(&self) -> bool {
+        self.has_recovered && !self.is_taking_over
     }
 
     /// Whether a held player has unsent saves that are in the journal.

@@ -142,6 +142,11 @@ fn sqlite_url(path: &str) -> String {
 pub fn create_file(location: &str) -> anyhow::Result<()> {
     let file = file(location);
     let path = Path::new(file);
+    ensure!(
+        !file.ends_with(std::path::is_separator),
+        "it is no file: name one in it, such as {}backend.db",
+        redact_secrets(file)
+    );
     if let Some(folder) = path.parent()
         && !folder.as_os_str().is_empty()
     {

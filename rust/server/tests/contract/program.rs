@@ -117,11 +117,12 @@ fn databases() -> Vec<Refused> {
             &["--database garbage.db", "is no SQLite database"],
         ),
         Refused::new(1, &["serve", "--database", "folder.db"], &["--database folder.db", "it is no file"]),
+        Refused::new(1, &["serve", "--database", "new/"], &["--database new/", "new/backend.db"]),
         Refused::new(1, &["serve", "--database", "/dev/null"], &["--database /dev/null", "it is no file"]),
         Refused::new(
             1,
             &["serve", "--database", "postgres://game:hunter2@127.0.0.1:1/game"],
-            &["--database postgres://***@127.0.0.1:1/game", "cannot be opened"],
+            &["--database postgres://***@127.0.0.1:1/game", "cannot be opened", "Connection refused"],
         ),
         Refused::new(
             1,

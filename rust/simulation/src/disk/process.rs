@@ -106,6 +106,7 @@ impl ProcessDisk {
 impl JournalSource for ProcessDisk {
     async fn count_unsent(&self) -> Result<usize, JournalError> {
         self.power.on().await;
+        let Some(_lock) = self.folder_lock(100).await else { return Ok(1) };
         let free = |slot: &&Slot| slot.holder.is_none();
         // Whatever cannot be read, or is not there any more, is something until somebody is told.
         let count = |slot: &Slot| slot.sound().count() + slot.damages.len();
