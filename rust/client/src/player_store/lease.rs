@@ -49,7 +49,10 @@ impl PlayerStore {
         let mut pause = RETRY_INTERVAL;
         loop {
             let forgotten = loading.forgotten();
-            let known = inner.lock().known_versions(player_id);
+            let (known, rolled_back) = {
+                let state = inner.lock();
+                (state.known_versions(player_id), state.rolled_back)
+            };
             let left = until.saturating_duration_since(inner.clock.now());
             // The journal knows who takes the lease before it is taken: otherwise nobody could let it go after a crash.
             let ready = inner.wait_until(left, |state| {
@@ -100,9 +103,10 @@ impl PlayerStore {
                 reply => reply?,
             };
             if let Some(loaded) = reply.players.into_iter().find(|player| player.player_id == player_id) {
-                match inner.take(loaded, &known, forgotten, closed)? {
+                match inner.take(loaded, &known, (forgotten, rolled_back), closed)? {
                     Some(snapshots) => return Ok(snapshots),
-                    // The player left while the reply was on its way, with saves that it does not know.
+                    // The player left while the reply was on its way, with saves that it does not know, or it is from before the
+                    // backend went back: its versions say nothing beside those of today.
                     None => continue,
                 }
             }
@@ -226,12 +230,13 @@ impl Drop for Loading<'_> {
 }
 
 impl Inner {
-    /// The player is ours now; `None` if the player was forgotten after this was asked for.
+    /// The player is ours now; `None` if the player was forgotten after this was asked for, or the backend was found to have
+    /// gone back.
     fn take(
         &self,
         loaded: LoadedPlayer,
         known: &HashMap<Arc<str>, i64>,
-        forgotten: u64,
+        (forgotten, rolled_back): (u64, Option<Instant>),
         closed: u64,
     ) -> Result<Option<HashMap<String, Snapshot>>, ClientError> {
         let LoadedPlayer { player_id, epoch, sequence, documents, conflicts } = loaded;
@@ -247,7 +252,9 @@ impl Inner {
                 self.wake_sender.notify_one();
                 return Err(closing());
             }
-            if state.loading.get(&*player_id).is_some_and(|loads| loads.forgotten != forgotten) {
+            if state.loading.get(&*player_id).is_some_and(|loads| loads.forgotten != forgotten)
+                || state.rolled_back != rolled_back
+            {
                 return Ok(None);
             }
             // Under another epoch, what is unsent here was made of an older state.
