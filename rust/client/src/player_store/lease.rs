@@ -260,16 +260,22 @@ impl Inner {
             // Under another epoch, what is unsent here was made of an older state.
             let version =
                 |key: &str| documents.iter().find(|fresh| fresh.key == key).map_or(0, |fresh| fresh.version);
-            let went_back = known.iter().any(|(key, known)| version(key) < *known);
+            let held = state.players.get(&*player_id).filter(|player| player.epoch == epoch && !player.lost);
+            // Nobody else writes what this server holds: a version above all that it was told is another copy's.
+            let is_another = held.is_some_and(|player| {
+                let mut settled = player.documents.iter().filter(|(_, document)| document.pending.is_none());
+                settled.any(|(key, document)| version(key) > document.version)
+            });
+            let went_back = is_another || known.iter().any(|(key, known)| version(key) < *known);
             if went_back && state.rolled_back(self.clock.now()) {
                 news.push(Event::RollbackDetected);
+            } else if went_back {
+                // Everything was sent again a moment ago, and the backend may have gone back since.
+                state.resend(&player_id, self.clock.now());
+                state.resend_loaded(&player_id, self.clock.now());
             }
             if state.players.get(&*player_id).is_some_and(|player| player.epoch != epoch || player.lost) {
                 state.resend(&player_id, self.clock.now());
-                if went_back {
-                    // Before the player is forgotten, also where everything was sent again a moment ago.
-                    state.resend_loaded(&player_id, self.clock.now());
-                }
                 state.lose(&player_id);
                 state.forget(&player_id);
             }

@@ -309,3 +309,29 @@ async fn a_damaged_journal_is_kept_aside_and_told() {
     server.save("ada", 1);
     assert_eq!(server.store.flush_local(LONG).await, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_being_taken_over_is_not_called_nothing() {
+    let backend = SimulatedBackend::new();
+    let disk = disk();
+    let server = Server::start(&backend, &disk).await;
+    server.load("ada").await;
+    backend.set_outage(Some(Trouble::LostRequest));
+    server.save("ada", 1);
+    assert_eq!(server.store.flush_local(LONG).await, 0);
+    // It looks what was left, and all is in the hands of a living process.
+    let heir = Server::unregistered(&backend, &disk);
+    until(|| !heir.store.is_recovering()).await;
+    assert_eq!(heir.store.flush(None, LONG).await, all_saved(0));
+    server.crash();
+    backend.set_outage(None);
+    disk.lock().write_takes = (1_000, 1_000);
+    heir.registration.register(description()).await.expect("registered");
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert!(!heir.store.knows_what_was_left());
+    let in_the_middle = heir.store.flush(None, Duration::from_millis(100)).await;
+    assert_eq!((in_the_middle.unsaved, in_the_middle.journalled), (1, 1), "not known is not nothing");
+    heir.store.flush(None, LONG).await;
+    assert_eq!(stored(&backend, "ada", "progress"), Some(content(1)));
+    assert_eq!(heir.store.flush(None, LONG).await, all_saved(0));
+}

@@ -39,6 +39,15 @@ struct Server {
 impl Server {
     /// Registered and beating.
     async fn start(backend: &Arc<SimulatedBackend>, disk: &SimulatedDisk) -> Self {
+        let server = Self::unregistered(backend, disk);
+        while server.registration.register(description()).await.is_err() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        server
+    }
+
+    /// A process that has just begun.
+    fn unregistered(backend: &Arc<SimulatedBackend>, disk: &SimulatedDisk) -> Self {
         let power = Power::new();
         let clock: Arc<dyn Clock> = Arc::new(ProcessClock(Arc::clone(&power)));
         let backend: Arc<dyn Backend> = backend.clone();
@@ -65,9 +74,6 @@ impl Server {
                 }
             }),
         });
-        while registration.register(description()).await.is_err() {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
         Self { store, registration, news, power, disk: disk.clone(), process }
     }
 
