@@ -170,10 +170,10 @@ fn every_seed_keeps_the_promises_and_is_repeatable() {
 }
 
 /// Seeds that have shown faults around restored backups; what each has shown is in the list of bugs that were found.
-const HAVE_SHOWN_FAULTS: [u64; 22] = [
+const HAVE_SHOWN_FAULTS: [u64; 26] = [
     7_002_741, 7_019_114, 7_047_843, 7_075_601, 7_105_325, 7_177_140, 7_202_310, 7_252_075, 7_276_375,
     8_245_192, 8_245_580, 8_279_179, 8_336_710, 8_381_908, 8_555_456, 8_624_421, 8_660_661, 8_745_980,
-    8_755_074, 10_070_094, 10_119_568, 11_121_361,
+    8_755_074, 10_070_094, 10_119_568, 11_121_361, 12_053_404, 12_132_995, 12_261_873, 12_310_108,
 ];
 
 #[test]

@@ -9,7 +9,7 @@ use backend_protocol::{Code, Problem, limits};
 use tokio::time::Instant;
 
 use super::flush::{FlushGuard, Flushed};
-use super::player::Player;
+use super::player::{Document, Player};
 use super::state::JournalState;
 use super::{Event, Inner, PlayerStore, Snapshot};
 use crate::error::{ClientError, Fault};
@@ -30,7 +30,7 @@ impl PlayerStore {
         limits::identifier("player_id", player_id, 64)?;
         let inner = &self.0;
         let until = inner.clock.now() + within;
-        let server_id = inner.server_id()?;
+        inner.server_id()?;
         if !inner.is_at_its_backend() {
             let message =
                 "the backend's address leads to another backend than the one this server's players are from";
@@ -48,6 +48,9 @@ impl PlayerStore {
         };
         let mut pause = RETRY_INTERVAL;
         loop {
+            let server_id = inner.server_id()?;
+            // Listed again meanwhile, under another id: the journal knows that one.
+            let is_renamed = || inner.registration.server_id().as_deref() != Some(&*server_id);
             let forgotten = loading.forgotten();
             let (known, rolled_back) = {
                 let state = inner.lock();
@@ -57,6 +60,7 @@ impl PlayerStore {
             // The journal knows who takes the lease before it is taken: otherwise nobody could let it go after a crash.
             let ready = inner.wait_until(left, |state| {
                 state.closed != closed
+                    || is_renamed()
                     || state.journal != JournalState::Opening
                         && (state.journal == JournalState::Failed
                             || state.journal_server_id.as_deref() == Some(&*server_id))
@@ -77,6 +81,9 @@ impl PlayerStore {
             }
             if inner.lock().closed != closed {
                 return Err(closing());
+            }
+            if is_renamed() {
+                continue;
             }
             let body = LoadPlayers { server_id: server_id.clone(), player_ids: vec![player_id.to_owned()] };
             let reply = inner.backend.load_players(inner.registration.key(), &body).await;
@@ -261,9 +268,11 @@ impl Inner {
             let version =
                 |key: &str| documents.iter().find(|fresh| fresh.key == key).map_or(0, |fresh| fresh.version);
             let held = state.players.get(&*player_id).filter(|player| player.epoch == epoch && !player.lost);
-            // Nobody else writes what this server holds: a version above all that it was told is another copy's.
+            // Nobody else writes what this server has saved: a version above all that it was told is another copy's.
             let is_another = held.is_some_and(|player| {
-                let mut settled = player.documents.iter().filter(|(_, document)| document.pending.is_none());
+                let is_settled =
+                    |document: &Document| document.pending.is_none() && document.committed_sequence > 0;
+                let mut settled = player.documents.iter().filter(|(_, document)| is_settled(document));
                 settled.any(|(key, document)| version(key) > document.version)
             });
             let went_back = is_another || known.iter().any(|(key, known)| version(key) < *known);

@@ -19,6 +19,10 @@ impl StoreState {
             let (player_id, key) = (sent.name.0.to_string(), sent.name.1.to_string());
             let &Sent { epoch, sequence, revision, is_repeated, .. } = sent;
             rolled_back |= Self::shows_rollback(sent, &result);
+            if self.was_lost_meanwhile(sent) {
+                // The answer may be from before the backend went back and gave the player away anew. It is sent again, which asks.
+                continue;
+            }
             if self.is_superseded_by_others(sent, &result) {
                 // Nobody else has this lease. It is not saved, and not said to be.
                 rolled_back = true;
@@ -66,6 +70,13 @@ impl StoreState {
         }
         self.forget_released();
         news
+    }
+
+    /// Whether the player's lease was lost while the save was on its way.
+    fn was_lost_meanwhile(&self, sent: &Sent) -> bool {
+        let name = (Arc::clone(&sent.name.0), Arc::clone(&sent.name.1), sent.epoch);
+        // What was sent as an ended lease's has revision 0.
+        sent.revision > 0 && self.recovered.contains_key(&name)
     }
 
     /// The backend has this save, as the document or as a conflict.
