@@ -309,9 +309,9 @@ fn ended_by(error: ClientError) -> Ended {
         Cause::Client(Fault::Network | Fault::Timeout) => Ended::Unreached(None),
         // A proxy without its backend.
         Cause::Client(Fault::BadReply) if error.retryable => Ended::Unreached(error.retry_after),
-        Cause::Backend(Code::RateLimited | Code::Unavailable | Code::Internal) => {
-            Ended::Blocked(error.retry_after.map_or(PLACE_RETRY_INTERVAL, |asked| asked.max(PLACE_RETRY_INTERVAL)))
-        }
+        Cause::Backend(Code::RateLimited | Code::Unavailable | Code::Internal) => Ended::Blocked(
+            error.retry_after.map_or(PLACE_RETRY_INTERVAL, |asked| asked.max(PLACE_RETRY_INTERVAL)),
+        ),
         // What is not the backend, or a backend that does not know the route, or not for so many rooms.
         Cause::Client(Fault::BadReply | Fault::ReplyTooLarge)
         | Cause::Backend(Code::NotFound | Code::RoomNotFound | Code::TooManyRooms | Code::Unknown) => {

@@ -485,5 +485,4 @@ impl BackendServerRegistration {
     pub fn own_config(&self) -> Option<Gd<BackendConfig>> {
         self.config.clone()
     }
-
 }

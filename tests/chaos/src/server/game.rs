@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::ledger::{Ledger, Entries, report};
+use crate::ledger::{Entries, Ledger, report};
 use crate::world::Worlds;
 
 /// How long a player who has to go is flushed.
@@ -260,7 +260,9 @@ impl Game {
             if self.on_conflict == OnConflict::Merge {
                 let from: Vec<Value> = self.base(player, key).into_iter().chain(theirs.clone()).collect();
                 let op = entries.own_op();
-                report(&json!({ "event": "attempted", "player": player, "key": key, "op": op, "from": from }));
+                report(
+                    &json!({ "event": "attempted", "player": player, "key": key, "op": op, "from": from }),
+                );
                 let merged = self.store.merge(&conflict, Resolution::Value(content(op, &from, 0)));
                 if let Ok(Some(revision)) = merged {
                     entries.enter(player, key, revision, op);

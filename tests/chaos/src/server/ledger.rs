@@ -80,7 +80,9 @@ impl Ledger {
             Event::JournalFailed(error) => {
                 report(&json!({ "event": "journal_failed", "error": error.to_string() }));
             }
-            Event::JournalWarning(warning) => report(&json!({ "event": "journal_warning", "warning": warning })),
+            Event::JournalWarning(warning) => {
+                report(&json!({ "event": "journal_warning", "warning": warning }));
+            }
             Event::JournalRecovered => report(&json!({ "event": "journal_recovered" })),
             Event::BacklogChanged(backlog) => {
                 report(&json!({ "event": "backlog", "documents": backlog.documents }));

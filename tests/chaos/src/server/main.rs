@@ -4,8 +4,8 @@
 //!
 //! The end of standard input ends it at once, so that it cannot outlive the trial.
 
-mod ledger;
 mod game;
+mod ledger;
 mod world;
 
 use std::path::PathBuf;
@@ -26,8 +26,8 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use ledger::report;
 use game::{Game, OnConflict};
+use ledger::report;
 use world::Worlds;
 
 /// Exit code when something is left in the journal, as the addon has it.

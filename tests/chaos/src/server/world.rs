@@ -55,7 +55,9 @@ impl Worlds {
             delay: DELAY,
             on_event: Arc::new(move |event| match event {
                 Event::Saved { name, version } => {
-                    report(&json!({ "event": "chunk_saved", "world": world, "name": name, "version": version }));
+                    report(
+                        &json!({ "event": "chunk_saved", "world": world, "name": name, "version": version }),
+                    );
                 }
                 Event::SaveFailed { name, error } => report(&json!({
                     "event": "chunk_failed", "world": world, "name": name, "error": error.to_string(),
