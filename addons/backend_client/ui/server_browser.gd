@@ -17,14 +17,8 @@ signal ticket_received(ticket: BackendJoinTicket)
 enum State { NOT_LOGGED_IN, LOADING, ROOMS, EMPTY, NO_MATCH, OFFLINE, FAILED }
 const CONTENT := preload("res://addons/backend_client/ui/server_browser_content.tscn")
 
-const _PING_DELAY := 0.25
-const _MAX_PINGED := 500
-## The same for a player who sorts by ping, and waits a few seconds for it.
-const _MAX_PINGED_TO_SORT := 2000
 ## Time per frame in which a list that has arrived is read.
 const _READ_BUDGET_USEC := 800
-## Changes that come within this time are shown together.
-const _CHANGE_DELAY := 1.0
 ## A list of this many rooms takes one page of the backend.
 const _ROOMS_PER_PAGE := 200
 const _OFFLINE_CODES: Array[String] = ["network", "timeout", "unavailable"]
@@ -71,12 +65,7 @@ var _select_again := false
 var _select_held := true
 var _selecting := false
 var _age := 0.0
-var _follow: BackendRoomFollow
-# Seconds until changes are shown; negative if there are none.
-var _changes_in := -1.0
-var _ping_in := -1.0
-var _pinging := false
-var _pings: BackendRoomPings
+var _followed := BackendFollowedList.new()
 var _sorts_by_ping := false
 
 @onready var _main: Control = _content.get_node("%Main")
@@ -94,6 +83,7 @@ var _sorts_by_ping := false
 @onready var _quick_play: Button = _content.get_node("%QuickPlay")
 @onready var _join: Button = _content.get_node("%Join")
 @onready var _joining: BackendRoomJoining = _content.get_node("%Joining")
+@onready var _pinging: BackendRoomPinging = _content.get_node("%Pinging")
 
 
 func _get_content() -> PackedScene:
@@ -112,7 +102,8 @@ func _ready() -> void:
 	_list.favorite_toggled.connect(_toggle_favorite)
 	_list.column_pressed.connect(_sort_by)
 	_list.released.connect(_on_list_released)
-	_list.view_changed.connect(func() -> void: _ping_in = _PING_DELAY)
+	_list.view_changed.connect(_pinging.request)
+	_pinging.measured.connect(_on_pings_measured)
 	_filters.changed.connect(_select_rooms)
 	_refresh.pressed.connect(refresh)
 	_join.pressed.connect(join_selected)
@@ -133,15 +124,12 @@ func _process(delta: float) -> void:
 	_model.read(_READ_BUDGET_USEC)
 	if not is_visible_in_tree():
 		return
-	if _ping_in >= 0.0 and not _pinging:
-		_ping_in -= delta
-		if _ping_in < 0.0:
-			_ping()
+	_pinging.advance(delta, rooms, _shown, _sorts_by_ping)
 	_show_changes(delta)
 	_age += delta
 	if not _is_due():
 		return
-	if _is_followed():
+	if _followed.is_live():
 		_age = 0.0
 		_discover_lan()
 	else:
@@ -156,7 +144,7 @@ func refresh() -> void:
 
 ## Whether something is being loaded, read, measured or joined.
 func is_busy() -> bool:
-	if _pinging or _lan_request != null:
+	if _pinging.is_busy() or _lan_request != null:
 		return true
 	return _request != null or _joining.is_busy() or _selecting or _model.is_reading()
 
@@ -219,54 +207,23 @@ func _is_due() -> bool:
 # The list is read once, and followed from then on.
 func _follow_list() -> void:
 	# One that was hidden while the list was loading follows when it is shown again.
-	if refresh_seconds <= 0.0 or _follow != null or not is_visible_in_tree():
-		return
-	_follow = rooms.follow()
-	_follow.list_changed.connect(_on_followed_changed)
-	_follow.state_changed.connect(_on_followed_state)
-
-
-func _is_followed() -> bool:
-	return (
-		_follow != null
-		and _follow.state in [BackendRoomFollow.STATE_LIVE, BackendRoomFollow.STATE_POLLING]
-	)
-
-
-func _on_followed_changed() -> void:
-	if _changes_in < 0.0:
-		_changes_in = _CHANGE_DELAY
-
-
-func _on_followed_state(followed: int) -> void:
-	if followed in [BackendRoomFollow.STATE_FAILED, BackendRoomFollow.STATE_STOPPED]:
-		_follow = null
+	if refresh_seconds > 0.0 and is_visible_in_tree():
+		_followed.start(rooms)
 
 
 func _show_changes(delta: float) -> void:
-	if _changes_in < 0.0:
-		return
-	_changes_in = maxf(_changes_in - delta, 0.0)
+	_followed.advance(delta)
 	# A list that is loading, read or shown is not replaced in the middle of it.
-	if _changes_in > 0.0 or is_busy() or not _is_followed():
-		return
-	_changes_in = -1.0
-	_all = _follow.get_rooms()
-	_select(true)
-
-
-func _stop_following() -> void:
-	if _follow != null:
-		_follow.stop()
-	_follow = null
-	_changes_in = -1.0
+	if _followed.has_changes() and not is_busy():
+		_all = _followed.take()
+		_select(true)
 
 
 func _load(quietly: bool) -> void:
 	if rooms == null or _request != null:
 		return
 	if not _is_logged_in():
-		_stop_following()
+		_followed.stop()
 		_enter_state(State.NOT_LOGGED_IN)
 		return
 	_age = 0.0
@@ -319,7 +276,7 @@ func _select(held: bool) -> void:
 	while _select_again:
 		_select_again = false
 		_filters.fill(_query)
-		var pings := _pings if _sorts_by_ping else null
+		var pings := _pinging.pings if _sorts_by_ping else null
 		var shown: BackendRoomPage = await rooms.select_rooms(_all, _query, pings).wait()
 		if not is_inside_tree():
 			_selecting = false
@@ -364,7 +321,7 @@ func _on_page_read() -> void:
 		_enter_state(State.NO_MATCH)
 	_filters.offer(_model)
 	_update_count()
-	_ping_in = _PING_DELAY
+	_pinging.request()
 
 
 func _on_list_released() -> void:
@@ -434,35 +391,10 @@ func _toggle_favorite(listed: BackendListedRoom) -> void:
 	_model.changed.emit()
 
 
-# Hundreds of servers answer within two seconds; of a longer list none is measured.
-func _ping() -> void:
-	var most := _MAX_PINGED_TO_SORT if _sorts_by_ping else _MAX_PINGED
-	if _shown == null or _shown.size() > most or not _is_ping_missing():
-		return
-	_pinging = true
-	var pings: BackendRoomPings = await rooms.ping_rooms(_shown).wait()
-	_pinging = false
-	if not is_inside_tree():
-		return
-	for ping_index: int in pings.size():
-		var ping := pings.get_ping(ping_index)
-		_list.show_ping(pings.get_room_id(ping_index), ping.latency_ms if ping.ok() else -1.0)
-	# What was not measured, as it is on the local network alone, is not waited for either.
-	for id: String in _list.get_visible_ids():
-		if not _list.has_ping_of(id):
-			_list.show_ping(id, -1.0)
-	if pings.ok():
-		_pings = pings
+func _on_pings_measured() -> void:
 	if _sorts_by_ping:
 		# No row moves while somebody points at one.
 		_select(true)
-
-
-func _is_ping_missing() -> bool:
-	for id: String in _list.get_visible_ids():
-		if not _list.has_ping_of(id):
-			return true
-	return false
 
 
 func _discover_lan() -> void:
@@ -541,12 +473,12 @@ func _update_buttons() -> void:
 
 
 func _exit_tree() -> void:
-	_stop_following()
+	_followed.stop()
 
 
 func _notification(what: int) -> void:
 	if what == NOTIFICATION_VISIBILITY_CHANGED and is_node_ready() and not is_visible_in_tree():
-		_stop_following()
+		_followed.stop()
 		# Who has left the menu does not want to be taken into a game later.
 		_joining.stop()
 	if what == NOTIFICATION_TRANSLATION_CHANGED and is_node_ready():

@@ -71,7 +71,7 @@ struct Demo {
     logs: PathBuf,
     server: Option<Server>,
     clients: Vec<Client>,
-    told: EventLog,
+    log: EventLog,
 }
 
 /// Tells the story and checks that it went as it should.
@@ -98,8 +98,8 @@ pub fn run(options: &Options) -> Result<()> {
     };
     let backend = Backend::start_with("demo-backend", Command::new(&server_binary), folder.path(), &extra)?;
     let logs = folder.path().join("room-servers");
-    let (clients, told) = (Vec::new(), EventLog::default());
-    let mut demo = Demo { engine, backend, show, logs, server: None, clients, told };
+    let (clients, log) = (Vec::new(), EventLog::default());
+    let mut demo = Demo { engine, backend, show, logs, server: None, clients, log };
     demo.play()?;
 
     println!("\n-- what the backend holds now (backend-server players)\n");
@@ -118,28 +118,28 @@ impl Demo {
     /// A room is created, both players race in it twice, and in the middle of the second race the server has to leave.
     fn play(&mut self) -> Result<()> {
         let database = self.backend.database().display();
-        self.told
-            .tell("backend", &format!("listening on {} with the database {database}", self.backend.url()));
+        self.log
+            .emit("backend", &format!("listening on {} with the database {database}", self.backend.url()));
         if !ON_DEMAND {
             self.server = Some(start_server(&self.engine, &self.backend)?);
-            self.follow_until(SERVER_START, |told| told.has("server", "registered"))?;
+            self.follow_until(SERVER_START, |log| log.has("server", "registered"))?;
         }
         let by_name = format!("--room={ROOM}");
         let create = format!("--create-room={ROOM}");
         let [first, second] = if ON_DEMAND { [&*create, "--quick-play"] } else { [&*by_name, &*by_name] };
         self.start_client(PLAYERS[0], first)?;
-        self.follow_until(SERVER_START, |told| told.has(PLAYERS[0], "verified"))?;
+        self.follow_until(SERVER_START, |log| log.has(PLAYERS[0], "verified"))?;
         self.start_client(PLAYERS[1], second)?;
-        self.follow_until(RACE, |told| told.count("server", "halfway") == 2)?;
+        self.follow_until(RACE, |log| log.count("server", "halfway") == 2)?;
 
-        self.told.tell("xtask", "sends SIGTERM to the dedicated server, in the middle of the second race");
+        self.log.emit("xtask", "sends SIGTERM to the dedicated server, in the middle of the second race");
         let server = self.server.as_mut().context("no server")?;
         server.terminate(SHUTDOWN)?;
         self.catch_up()?;
         for event in ["draining", "flushed", "deregistered"] {
-            ensure!(self.told.has("server", event), "the server left without `{event}`\n{}", self.tails());
+            ensure!(self.log.has("server", event), "the server left without `{event}`\n{}", self.tails());
         }
-        self.told.tell("xtask", "the server process is gone, exit code 0");
+        self.log.emit("xtask", "the server process is gone, exit code 0");
         for index in 0..self.clients.len() {
             let status = self.clients[index].process.wait(SHUTDOWN)?;
             let name = self.clients[index].name;
@@ -151,10 +151,10 @@ impl Demo {
 
     /// Both players' hops of the second race were saved by the shutdown, and are what the backend has.
     fn check_flushed(&self, hops: &[i64]) -> Result<()> {
-        let saved = self.told.number("server", "flushed", "saved").unwrap_or_default();
+        let saved = self.log.number("server", "flushed", "saved").unwrap_or_default();
         ensure!(saved >= 2, "the shutdown saved {saved} documents, not those of both players");
         for (name, hops) in PLAYERS.into_iter().zip(hops) {
-            let shown = self.told.number(name, "progress", "hops");
+            let shown = self.log.number(name, "progress", "hops");
             ensure!(shown == Some(*hops), "{name} was shown {shown:?} hops, the backend has {hops}");
         }
         Ok(())
@@ -172,12 +172,12 @@ impl Demo {
             self.server = RoomServer::find(&self.logs).map(Server::OnDemand);
         }
         if let Some(server) = &mut self.server {
-            self.told.catch_up("server", ROOM, &server.new_lines());
+            self.log.catch_up("server", ROOM, &server.new_lines());
         }
         for client in &mut self.clients {
             // Its lines are whole once its end was seen.
             let ended = client.process.ended()?;
-            self.told.catch_up(client.name, ROOM, &client.process.new_lines());
+            self.log.catch_up(client.name, ROOM, &client.process.new_lines());
             if let Some(status) = ended.filter(|status| !status.success()) {
                 bail!("{} ended with {status}\n{}", client.name, client.process.tail());
             }
@@ -196,7 +196,7 @@ impl Demo {
             if let Some(how) = ended {
                 bail!("the server ended early {how}\n{}", self.tails());
             }
-            if enough(&self.told) {
+            if enough(&self.log) {
                 return Ok(());
             }
             if Instant::now() >= end {

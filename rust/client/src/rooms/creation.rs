@@ -18,7 +18,7 @@ use crate::session::Session;
 /// Longest pause before a request is repeated, whatever a reply asks for: well below the time after which the backend gives it up.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// A reply that took so long was waited for at the backend: the next request follows soon.
-const WAITED: Duration = Duration::from_secs(1);
+const LONG_POLL_TIME: Duration = Duration::from_secs(1);
 
 /// A request for a room. Cheap to clone; clones are the same request.
 #[derive(Clone)]
@@ -110,7 +110,7 @@ impl RoomRequest {
             let asked = match self.send().await {
                 Ok(RoomCreation { ticket: Some(ticket), .. }) => return Ok(ticket),
                 Ok(_) => {
-                    if sent.elapsed() >= WAITED {
+                    if sent.elapsed() >= LONG_POLL_TIME {
                         attempt = 0;
                     }
                     None

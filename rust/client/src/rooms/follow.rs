@@ -33,15 +33,15 @@ const FIRST_ID_TIMEOUT: Duration = Duration::from_secs(30);
 /// A stream without a byte for so long is broken, whatever the connection looks like.
 const LIVENESS_TIMEOUT: Duration = Duration::from_secs(EVENT_HEARTBEAT_SECONDS * 5 / 2);
 /// A stream that lasted so long was none that a proxy ends again and again.
-const STABLE: Duration = Duration::from_secs(20);
+const MIN_STABLE_TIME: Duration = Duration::from_secs(20);
 /// Streams in a row that were opened and ended before that, after which the list is polled.
 const MAX_BROKEN: u32 = 4;
 /// Most rooms on the list. While a whole list arrives, the rooms from before are still on it.
 const MAX_ROOMS: usize = 2 * MAX_FOLLOWED_ROOMS;
 /// While the list is polled because no events arrive, a stream is tried this often.
-const STREAM_RETRY: Duration = Duration::from_secs(5 * 60);
+const STREAM_RETRY_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// The same when the backend had no place, or failed: it is expected to have one soon.
-const PLACE_RETRY: Duration = Duration::from_secs(30);
+const PLACE_RETRY_INTERVAL: Duration = Duration::from_secs(30);
 /// Longest pause before the backend is tried again, whatever a reply asks for.
 const MAX_PAUSE: Duration = Duration::from_secs(15);
 
@@ -134,13 +134,13 @@ impl Follower<'_> {
             let begun = Instant::now();
             let mut ended = self.stream().await;
             self.stale = None;
-            if begun.elapsed() > STABLE {
+            if begun.elapsed() > MIN_STABLE_TIME {
                 (self.attempt, broken) = (0, 0);
             }
             if matches!(ended, Ended::Broken | Ended::Closed) {
                 broken += 1;
                 if broken > MAX_BROKEN {
-                    ended = Ended::Blocked(STREAM_RETRY);
+                    ended = Ended::Blocked(STREAM_RETRY_INTERVAL);
                 }
             }
             if let Ended::Blocked(stream_retry) = ended {
@@ -186,8 +186,8 @@ impl Follower<'_> {
         let mut body = match opened {
             Err(_) if self.unopened <= MAX_UNOPENED => return Ended::Unreached(None),
             // The first time, it may have been an outage that is over by now.
-            Err(_) if self.unopened == MAX_UNOPENED + 1 => return Ended::Blocked(PLACE_RETRY),
-            Err(_) => return Ended::Blocked(STREAM_RETRY),
+            Err(_) if self.unopened == MAX_UNOPENED + 1 => return Ended::Blocked(PLACE_RETRY_INTERVAL),
+            Err(_) => return Ended::Blocked(STREAM_RETRY_INTERVAL),
             Ok(Err(error)) => return ended_by(error),
             Ok(Ok(body)) => body,
         };
@@ -204,7 +204,7 @@ impl Follower<'_> {
                 now + FIRST_BYTE_TIMEOUT
             };
             let chunk = match timeout_at(until, body.chunk()).await {
-                Err(_) if !has_id => return Ended::Blocked(STREAM_RETRY),
+                Err(_) if !has_id => return Ended::Blocked(STREAM_RETRY_INTERVAL),
                 Err(_) | Ok(Err(_)) => return Ended::Broken,
                 Ok(Ok(None)) => return Ended::Closed,
                 Ok(Ok(Some(chunk))) => chunk,
@@ -212,7 +212,7 @@ impl Follower<'_> {
             has_begun |= !chunk.is_empty();
             if let Err(error) = parser.feed(&chunk, &mut events) {
                 tracing::warn!("a followed room list: {error}; the list is polled instead");
-                return Ended::Blocked(STREAM_RETRY);
+                return Ended::Blocked(STREAM_RETRY_INTERVAL);
             }
             for event in events.drain(..) {
                 has_id |= event.id.is_some();
@@ -222,18 +222,18 @@ impl Follower<'_> {
                     tracing::warn!(
                         "an event of a followed room list does not parse at line {line}, column {column}; the list is polled instead"
                     );
-                    return Ended::Blocked(STREAM_RETRY);
+                    return Ended::Blocked(STREAM_RETRY_INTERVAL);
                 }
             }
             if self.list.len() > MAX_ROOMS {
                 tracing::warn!(
                     "a followed room list has more than {MAX_FOLLOWED_ROOMS} rooms, which the backend should not send; the list is polled instead"
                 );
-                return Ended::Blocked(STREAM_RETRY);
+                return Ended::Blocked(STREAM_RETRY_INTERVAL);
             }
             // What arrives without a pause does not run into the time limit above.
             if !has_id && Instant::now() >= first_id_until {
-                return Ended::Blocked(STREAM_RETRY);
+                return Ended::Blocked(STREAM_RETRY_INTERVAL);
             }
         }
     }
@@ -309,13 +309,13 @@ fn ended_by(error: ClientError) -> Ended {
         Cause::Client(Fault::Network | Fault::Timeout) => Ended::Unreached(None),
         // A proxy without its backend.
         Cause::Client(Fault::BadReply) if error.retryable => Ended::Unreached(error.retry_after),
-        Cause::Backend(Code::RateLimited | Code::Unavailable | Code::Internal) => {
-            Ended::Blocked(error.retry_after.map_or(PLACE_RETRY, |asked| asked.max(PLACE_RETRY)))
-        }
+        Cause::Backend(Code::RateLimited | Code::Unavailable | Code::Internal) => Ended::Blocked(
+            error.retry_after.map_or(PLACE_RETRY_INTERVAL, |asked| asked.max(PLACE_RETRY_INTERVAL)),
+        ),
         // What is not the backend, or a backend that does not know the route, or not for so many rooms.
         Cause::Client(Fault::BadReply | Fault::ReplyTooLarge)
         | Cause::Backend(Code::NotFound | Code::RoomNotFound | Code::TooManyRooms | Code::Unknown) => {
-            Ended::Blocked(STREAM_RETRY)
+            Ended::Blocked(STREAM_RETRY_INTERVAL)
         }
         Cause::Client(_) | Cause::Backend(_) => Ended::Failed(error),
     }

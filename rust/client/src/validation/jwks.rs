@@ -174,10 +174,10 @@ impl KeyCache {
         let inner = Arc::downgrade(&self.0);
         tokio::spawn(async move {
             loop {
-                let told = good.borrow_and_update().clone();
+                let kids = good.borrow_and_update().clone();
                 let Some(inner) = inner.upgrade() else { return };
-                if let Some(told) = told {
-                    Self(inner).told(&told).await;
+                if let Some(kids) = kids {
+                    Self(inner).set_active_kids(&kids).await;
                 }
                 if good.changed().await.is_err() {
                     return;
@@ -187,7 +187,7 @@ impl KeyCache {
     }
 
     /// These keys are good now, and no other that there was.
-    async fn told(&self, good: &[String]) {
+    async fn set_active_kids(&self, good: &[String]) {
         let (withdrawn, lacks) = {
             let mut held = self.0.write();
             let gone: Vec<String> = held

@@ -1,54 +1,35 @@
 //! `BackendServerRegistration`: registration and heartbeats of a dedicated server.
 
 mod admission_check;
+mod connection;
 mod encryption;
 mod failure_log;
 mod hosting;
+mod lifecycle;
 pub mod listing;
 mod query;
+mod setup_warnings;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
 
-use backend_client::error::ClientError;
 use backend_client::peer_auth::dtls::Identity;
-use backend_client::registration::{Event, Registration};
 use backend_client::server_query::Participant;
 use godot::prelude::*;
 
-use self::failure_log::{log_if_unused, log_registration_failure};
+use self::connection::Connected;
 use self::hosting::HostKind;
-use crate::class_enum::class_enum;
-use crate::config;
 use crate::nodes::calls::Calls;
-use crate::nodes::configuration_warnings;
 use crate::resources::backend_config::BackendConfig;
 use crate::resources::backend_room_options::BackendRoomOptions;
 use crate::resources::visibility::Visibility;
-use crate::results::backend_error::{BackendError, Failure};
-use crate::results::backend_request::BackendRequest;
-use crate::results::backend_result::BackendResult;
-use crate::results::result_class::result_class;
-use crate::runtime::background_tasks;
-use crate::runtime::frame_hook::FrameHook;
+use crate::results::backend_error::BackendError;
 use crate::runtime::main_thread_queue;
-use crate::shutdown::host_notifier;
-use crate::shutdown::registry;
-use crate::shutdown::requests;
 use crate::variant_json::gstring;
 
 /// Group by which [BackendShutdown] finds the registrations.
 pub const GROUP: &str = "backend_server_registration";
-
-result_class! {
-    /// The result of [method BackendServerRegistration.register].
-    BackendRegistrationResult(String) {
-        /// Id of the server, which is also the id of its room.
-        server_id (get_server_id): GString = |server_id| gstring(server_id);
-    }
-}
 
 /// Registers a dedicated server in the room list and keeps it registered.
 ///
@@ -216,13 +197,6 @@ pub struct BackendServerRegistration {
     base: Base<Node>,
 }
 
-struct Connected {
-    /// Id of the node, stored because it cannot be read while the node is being freed.
-    node: InstanceId,
-    registration: Registration,
-    _each_frame: FrameHook,
-}
-
 #[godot_api]
 impl INode for BackendServerRegistration {
     fn enter_tree(&mut self) {
@@ -247,73 +221,7 @@ impl INode for BackendServerRegistration {
     }
 
     fn get_configuration_warnings(&self) -> PackedStringArray {
-        let mut warnings = Vec::new();
-        if let Err(error) = config::resolve(self.config.as_ref()).and_then(|config| config.check()) {
-            warnings.push(error.message.to_string());
-        }
-        if self.server_name.is_empty() {
-            warnings.push("Set \"Server Name\": the room list shows it.".to_owned());
-        }
-        let sets_port = || configuration_warnings::is_set_by_script(&self.to_gd().upcast(), "port");
-        let is_port = (1..=65_535).contains(&self.port);
-        if !is_port && (self.port != 0 || !sets_port()) {
-            warnings.push("Set \"Port\", here or by script before registering: 1 to 65535.".to_owned());
-        }
-        if self.lacks_peer_auth() {
-            warnings.push(
-                "Add a BackendPeerAuth to this scene, with this node as its \"Registration\": without one, peers are not \
-                 authenticated."
-                    .to_owned(),
-            );
-        }
-        if self.max_players < 1 {
-            warnings.push("Set \"Max Players\": at least 1.".to_owned());
-        }
-        warnings.iter().map(GString::from).collect()
-    }
-}
-
-impl Drop for BackendServerRegistration {
-    fn drop(&mut self) {
-        let Some(connected) = self.connected.take() else { return };
-        registry::remove(connected.node);
-        connected.registration.stop();
-        // Players should not be sent to a freed server. The response is not needed.
-        if connected.registration.server_id().is_some() {
-            background_tasks::spawn_deregistration(async move {
-                if let Err(error) = connected.registration.deregister().await {
-                    tracing::warn!(
-                        code = error.code(),
-                        "a freed server stays listed until its lease expires"
-                    );
-                }
-            });
-        }
-    }
-}
-
-class_enum! {
-    BackendServerRegistration::VISIBILITY: "Visibility" {
-        /// The room is listed, and joined by its id.
-        VISIBILITY_PUBLIC = Visibility::Public as i64;
-        /// The room is not listed. It is joined by its id or its invite code.
-        VISIBILITY_UNLISTED = Visibility::Unlisted as i64;
-        /// The room is not listed, and can be joined by its invite code only.
-        VISIBILITY_PRIVATE = Visibility::Private as i64;
-    }
-}
-
-class_enum! {
-    BackendServerRegistration::HOST_KIND: "HostKind" {
-        /// The host is detected by the environment: Agones by [code]AGONES_SDK_HTTP_PORT[/code], systemd by [code]NOTIFY_SOCKET[/code], or
-        /// both.
-        HOST_AUTO = HostKind::Auto as i64;
-        /// No host. Nothing is reported to one.
-        HOST_NONE = HostKind::None as i64;
-        /// A GameServer of Agones.
-        HOST_AGONES = HostKind::Agones as i64;
-        /// A service of systemd.
-        HOST_SYSTEMD = HostKind::Systemd as i64;
+        self.setup_warnings().iter().map(GString::from).collect()
     }
 }
 
@@ -378,72 +286,6 @@ impl BackendServerRegistration {
     #[signal]
     pub fn drain_requested();
 
-    /// Registers the server and starts the heartbeats. A further call updates the entry, which keeps its id. Returns a [BackendRequest]
-    /// that completes with a [BackendRegistrationResult] after the first attempt. While the backend is unreachable, registration is
-    /// retried in the background until it succeeds ([signal registered]) or [method deregister] is called. Open the server's port
-    /// before registering.
-    #[func]
-    fn register(&self) -> Gd<BackendRequest> {
-        let work = self.registering();
-        if let Err(error) = &work {
-            log_registration_failure(error);
-            let (id, failure) = (self.base().instance_id(), Failure::from(error.clone()));
-            main_thread_queue::enqueue(move || {
-                if let Ok(node) = Gd::<Self>::try_from_instance_id(id) {
-                    node.signals().registration_failed().emit(&failure.into_object());
-                }
-            });
-        } else {
-            self.check_admission();
-        }
-        let (id, asked) = (self.base().instance_id(), Rc::new(Cell::new(None)));
-        let answered = Rc::clone(&asked);
-        let request = self.calls.try_start(work, move |outcome| {
-            if let Err(failure) = &outcome {
-                log_if_unused(id, answered.get(), failure);
-            }
-            BackendRegistrationResult::answer(outcome)
-        });
-        asked.set(Some(request.instance_id()));
-        request
-    }
-
-    /// Removes the server from the room list. Returns a [BackendRequest] that completes with a [BackendResult].
-    #[func]
-    fn deregister(&self) -> Gd<BackendRequest> {
-        self.stop_answering();
-        let registration = self.handle();
-        let work = async move {
-            match registration {
-                Some(registration) => registration.deregister().await,
-                None => Ok(()),
-            }
-        };
-        self.calls.start(work, BackendResult::answer)
-    }
-
-    /// Marks the server as draining. A draining server is not listed, and no tickets are issued for it.
-    #[func]
-    pub fn set_draining(&mut self, draining: bool) {
-        self.draining = draining;
-        if let Some(registration) = self.handle() {
-            registration.set_draining(draining);
-        }
-        self.publish();
-    }
-
-    /// Returns [code]true[/code] if the server is marked as draining.
-    #[func]
-    pub fn is_draining(&self) -> bool {
-        self.draining
-    }
-
-    /// Returns [code]true[/code] if the server is registered. The registration may have been lost since the last heartbeat.
-    #[func]
-    pub fn is_registered(&self) -> bool {
-        self.listed_as().is_some()
-    }
-
     #[func]
     fn get_server_id(&self) -> GString {
         self.listed_as().as_ref().map(gstring).unwrap_or_default()
@@ -506,8 +348,7 @@ impl BackendServerRegistration {
     fn set_config(&mut self, config: Option<Gd<BackendConfig>>) {
         self.config = config;
         if let Some(before) = self.connected.take() {
-            registry::remove(before.node);
-            before.registration.stop();
+            before.stop();
         }
         self.base_mut().update_configuration_warnings();
     }
@@ -640,75 +481,8 @@ impl BackendServerRegistration {
         self.max_players
     }
 
-    /// The id under which the server is listed.
-    pub fn listed_as(&self) -> Option<String> {
-        self.handle().and_then(|registration| registration.server_id())
-    }
-
     /// The connection settings, as set on the node.
     pub fn own_config(&self) -> Option<Gd<BackendConfig>> {
         self.config.clone()
-    }
-
-    /// The registration, if it was used yet.
-    pub fn handle(&self) -> Option<Registration> {
-        self.connected.borrow().as_ref().map(|connected| connected.registration.clone())
-    }
-
-    /// The registration, created on first use.
-    pub fn connected(&self) -> Result<Registration, ClientError> {
-        if let Some(registration) = self.handle() {
-            return Ok(registration);
-        }
-        let backend = config::connect(config::resolve(self.config.as_ref())?)?;
-        let stall = host_notifier::stall_limit(self.main_loop_stall_seconds)?;
-        let id = self.base().instance_id();
-        let on_event = Arc::new(move |event| main_thread_queue::enqueue(move || announce(id, event)));
-        let registration =
-            Registration::new(backend, config::clock(), config::server_key()?, stall, on_event);
-        registration.set_draining(self.draining);
-        if let Some(allocation_id) = config::allocation_id() {
-            registration.set_allocation(allocation_id);
-        }
-        let turning = registration.clone();
-        let each_frame = FrameHook::new(move || turning.main_loop_turned());
-        registry::add_registration(id, registration.clone());
-        host_notifier::set_stall_limit(stall);
-        self.publish_players();
-        self.connected.replace(Some(Connected {
-            node: id,
-            registration: registration.clone(),
-            _each_frame: each_frame,
-        }));
-        Ok(registration)
-    }
-}
-
-fn announce(id: InstanceId, event: Event) {
-    // The node may have been freed.
-    let Ok(mut node) = Gd::<BackendServerRegistration>::try_from_instance_id(id) else { return };
-    let object = |error: ClientError| Failure::from(error).into_object();
-    match event {
-        Event::Registered(server_id) => {
-            host_notifier::ready(&server_id);
-            node.bind().publish();
-            node.signals().registered().emit(&server_id);
-        }
-        Event::RegistrationFailed(error) => {
-            log_registration_failure(&error);
-            node.signals().registration_failed().emit(&object(error));
-        }
-        Event::Lost(error) => node.signals().registration_lost().emit(&object(error)),
-        Event::HeartbeatFailed(error) => node.signals().heartbeat_failed().emit(&object(error)),
-        Event::DrainRequested => {
-            node.signals().drain_requested().emit();
-            requests::request("drain_requested");
-        }
-        Event::InviteCodeChanged(code) => {
-            let code = code.as_ref().map(gstring).unwrap_or_default();
-            node.signals().invite_code_changed().emit(&code);
-        }
-        Event::RoomAssigned(room) => listing::take_room_over(&mut node, &room),
-        Event::Deregistered => node.signals().deregistered().emit(),
     }
 }

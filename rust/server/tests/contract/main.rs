@@ -24,6 +24,7 @@ mod quick_play;
 mod registration;
 mod repeated_requests;
 mod replicas;
+mod restored_database;
 mod room_access;
 mod room_events;
 mod room_follower;

@@ -9,7 +9,7 @@ func _ready() -> void:
 	OS.low_processor_usage_mode_sleep_usec = 0
 	await get_tree().process_frame
 	var figures: Dictionary = await call("_" + argument("way"))
-	conclude(figures, failed)
+	conclude(figures)
 
 
 func _addon() -> Dictionary:

@@ -4,9 +4,6 @@ extends "res://scenes/scene.gd"
 ## Players loaded at a time.
 const LOADS := 200
 
-## How often something went wrong.
-var failed := 0
-
 
 func listed_server() -> BackendServerRegistration:
 	OS.set_environment("BACKEND_SERVER_KEY_FILE", argument("key-file"))
@@ -62,9 +59,3 @@ func nested_documents(count: int, first: int) -> Array[Dictionary]:
 		}
 		documents.append(document)
 	return documents
-
-
-func check(fine: bool, what: String) -> void:
-	if not fine:
-		failed += 1
-		printerr("failed: ", what)

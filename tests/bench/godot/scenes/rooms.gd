@@ -1,19 +1,16 @@
-extends "res://scenes/scene.gd"
+extends "res://scenes/room_scene.gd"
 ## Lists of rooms, one after another: by the addon, or by HTTPRequest and JSON.parse_string.
 
 const ROWS := 50
 ## Lists handed over at once: one is too quick for the clock.
 const AT_ONCE := 50
 
-var _size: int
-var _failed := 0
 ## Per list, in microseconds.
 var _times: Dictionary[String, Array] = {}
 
 
 func _ready() -> void:
 	Engine.max_fps = 60
-	_size = int(argument("size"))
 	var list: Callable = _addon if argument("way") == "addon" else _request
 	# The first opens connections and warms caches.
 	await list.call()
@@ -23,25 +20,16 @@ func _ready() -> void:
 	var figures := {}
 	for measure in _times:
 		figures[measure] = median(Array(_times[measure], TYPE_FLOAT, "", null))
-	conclude(figures, _failed)
+	conclude(figures)
 
 
 func _addon() -> void:
-	var session := BackendSession.new()
-	add_child(session)
-	var rooms := BackendRooms.new()
-	rooms.session = session
-	add_child(rooms)
-	var login: BackendLoginResult = await session.login_anonymous("Ada").wait()
-	if login.failed():
-		_failed += 1
-	var query := BackendRoomQuery.new()
-	query.map = str(_size)
+	await log_in()
+	var query := query_of_list()
 	await get_tree().process_frame
 	var listing := rooms.list_all_rooms.bind(query)
 	var page: BackendRoomPage = await _timed("main_thread_us", listing, 1)
-	if page.failed() or page.size() != _size:
-		_failed += 1
+	check_size(page)
 	var begun := Time.get_ticks_usec()
 	var text := 0
 	for index in mini(ROWS, page.size()):
@@ -53,8 +41,7 @@ func _addon() -> void:
 	query.not_full = true
 	var selecting := rooms.select_rooms.bind(page, query)
 	var shown: BackendRoomPage = await _timed("order_and_filter_us", selecting, AT_ONCE)
-	if shown.failed() or shown.get_room(shown.size() - 1).players >= 8 or text == 0:
-		_failed += 1
+	check(shown.ok() and shown.get_room(shown.size() - 1).players < 8 and text > 0, "selected")
 	begun = Time.get_ticks_usec()
 	shown = null
 	page = null
@@ -88,29 +75,28 @@ func _request() -> void:
 	var idle := await idle_frame_usec()
 	var first := Engine.get_process_frames()
 	var begun := processor_usec()
-	request.request(argument("url") + "/rooms/%d" % _size)
+	request.request(argument("url") + "/rooms/%d" % size)
 	var reply: Array = await request.request_completed
 	var body: PackedByteArray = reply[3]
 	var parsing := Time.get_ticks_usec()
 	var list: Dictionary = JSON.parse_string(body.get_string_from_utf8())
 	_note("parse_us", Time.get_ticks_usec() - parsing)
-	var rooms: Array = list["rooms"]
+	var found: Array = list["rooms"]
 	var reading := Time.get_ticks_usec()
 	var text := 0
-	for index in mini(ROWS, rooms.size()):
-		var room: Dictionary = rooms[index]
+	for index in mini(ROWS, found.size()):
+		var room: Dictionary = found[index]
 		text += (room["name"] as String).length() + (room["map"] as String).length()
 		text += (
 			(room["region"] as String).length() + int(room["players"]) + int(room["max_players"])
 		)
 	_note("first_50_rows_us", Time.get_ticks_usec() - reading)
-	if rooms.size() != _size or text == 0:
-		_failed += 1
+	check(found.size() == size and text > 0, "a list of %d rooms" % size)
 	await settle()
 	var frames := Engine.get_process_frames() - first
 	_note("main_thread_us", processor_usec() - begun - idle * frames)
 	begun = Time.get_ticks_usec()
-	var shown := rooms.filter(
+	var shown := found.filter(
 		func(room: Dictionary) -> bool: return room["players"] < room["max_players"]
 	)
 	shown.sort_custom(
@@ -119,7 +105,7 @@ func _request() -> void:
 	_note("order_and_filter_us", Time.get_ticks_usec() - begun)
 	begun = Time.get_ticks_usec()
 	shown.clear()
-	rooms = []
+	found = []
 	list.clear()
 	_note("free_us", Time.get_ticks_usec() - begun)
 	request.queue_free()

@@ -1,6 +1,9 @@
 extends Node
 ## What scenes that measure have in common. Times of the main thread are processor time.
 
+## How often something went wrong.
+var failed := 0
+
 
 ## What the command line says.
 func argument(argument_name: String) -> String:
@@ -11,8 +14,14 @@ func argument(argument_name: String) -> String:
 	return ""
 
 
-## Ends with what was measured; `failed` is how often something went wrong.
-func conclude(figures: Dictionary, failed: int) -> void:
+func check(fine: bool, what: String) -> void:
+	if not fine:
+		failed += 1
+		printerr("failed: ", what)
+
+
+## Ends with what was measured, and with how often something went wrong.
+func conclude(figures: Dictionary) -> void:
 	figures["failed"] = failed
 	print("FIGURES ", JSON.stringify(figures))
 	get_tree().quit()

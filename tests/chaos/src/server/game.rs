@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::book::{Book, Pages, say};
+use crate::ledger::{Entries, Ledger, report};
 use crate::world::Worlds;
 
 /// How long a player who has to go is flushed.
@@ -60,7 +60,7 @@ pub struct Game {
     /// The store under test.
     pub store: PlayerStore,
     /// Which operation is which change.
-    pub book: Arc<Book>,
+    pub ledger: Arc<Ledger>,
     /// What becomes of conflicts.
     pub on_conflict: OnConflict,
     /// The world it keeps.
@@ -75,7 +75,7 @@ impl Game {
         let game = Arc::clone(self);
         match command {
             Command::Save { player, key, op, pad, patch } => {
-                self.save(&mut self.book.open(), &player, &key, op, pad, patch);
+                self.save(&mut self.ledger.open(), &player, &key, op, pad, patch);
             }
             Command::Join { player, within_ms, id } => {
                 tokio::spawn(async move { game.join(&player, Duration::from_millis(within_ms), id).await });
@@ -102,7 +102,7 @@ impl Game {
             Command::Flush { within_ms, id } => {
                 tokio::spawn(async move {
                     let flushed = game.store.flush(None, Duration::from_millis(within_ms)).await;
-                    say(&json!({
+                    report(&json!({
                         "event": "flushed", "id": id, "saved": flushed.saved, "unsaved": flushed.unsaved,
                         "journalled": flushed.journalled, "conflicted": flushed.conflicted,
                     }));
@@ -134,23 +134,23 @@ impl Game {
 
     /// Final saves, then everything is sent, leases are let go, the server leaves the list. Returns what is left.
     pub async fn shut_down(&self, registration: &Registration, grace: Duration) -> usize {
-        say(&json!({ "event": "stopping" }));
+        report(&json!({ "event": "stopping" }));
         let (flushed, ()) = tokio::join!(self.store.release_all(grace), self.worlds.close(grace, None));
-        say(&json!({
+        report(&json!({
             "event": "stopped", "saved": flushed.saved, "unsaved": flushed.unsaved, "journalled": flushed.journalled,
             "conflicted": flushed.conflicted,
         }));
         let deregistered = tokio::time::timeout(grace / 2, registration.deregister()).await;
         if matches!(deregistered, Ok(Ok(()))) {
-            say(&json!({ "event": "deregistered" }));
+            report(&json!({ "event": "deregistered" }));
         } else {
-            say(&json!({ "event": "registration", "news": "not deregistered" }));
+            report(&json!({ "event": "registration", "news": "not deregistered" }));
         }
         flushed.unsaved
     }
 
     async fn join(&self, player: &str, within: Duration, id: u64) {
-        say(&json!({ "event": "joining", "join": id, "player": player }));
+        report(&json!({ "event": "joining", "join": id, "player": player }));
         let until = Instant::now() + within;
         let mut loaded = self.store.load(player, within).await;
         // A game that has just started lets nobody in before it is registered.
@@ -161,7 +161,7 @@ impl Game {
         match loaded {
             Ok(documents) => {
                 self.present().insert(player.to_owned());
-                self.book.open().forget(player);
+                self.ledger.open().forget(player);
                 let seen: Map<String, Value> = documents
                     .iter()
                     .map(|(key, seen)| {
@@ -169,11 +169,11 @@ impl Game {
                         (key.clone(), json!({ "op": op, "version": seen.version }))
                     })
                     .collect();
-                say(&json!({ "event": "loaded", "id": id, "player": player, "documents": seen }));
+                report(&json!({ "event": "loaded", "id": id, "player": player, "documents": seen }));
             }
             Err(error) => {
                 let (code, message) = (error.code(), error.to_string());
-                say(
+                report(
                     &json!({ "event": "load_failed", "id": id, "player": player, "code": code, "error": message }),
                 );
             }
@@ -182,10 +182,10 @@ impl Game {
 
     async fn leave(&self, player: &str, within: Duration, id: Option<u64>) {
         self.present().remove(player);
-        let leave = self.book.open().own_op();
-        say(&json!({ "event": "leaving", "leave": leave, "player": player }));
+        let leave = self.ledger.open().own_op();
+        report(&json!({ "event": "leaving", "leave": leave, "player": player }));
         let released = self.store.release(player, within).await;
-        say(&json!({
+        report(&json!({
             "event": "released", "id": id, "leave": leave, "player": player, "saved": released.saved, "unsaved": released.unsaved,
             "journalled": released.journalled, "conflicted": released.conflicted,
         }));
@@ -198,9 +198,9 @@ impl Game {
             ticks.tick().await;
             let present: Vec<String> = self.present().iter().cloned().collect();
             for player in present {
-                let mut pages = self.book.open();
-                let op = pages.own_op();
-                self.save(&mut pages, &player, "purse", op, 0, false);
+                let mut entries = self.ledger.open();
+                let op = entries.own_op();
+                self.save(&mut entries, &player, "purse", op, 0, false);
             }
         }
     }
@@ -211,20 +211,20 @@ impl Game {
 
     /// The last thing a game saves for a player who has to go.
     fn final_state(&self, player: &str) {
-        let mut pages = self.book.open();
+        let mut entries = self.ledger.open();
         for key in ["purse", "place"] {
             if self.store.document(player, key).is_some() {
-                let op = pages.own_op();
-                self.save(&mut pages, player, key, op, 0, false);
+                let op = entries.own_op();
+                self.save(&mut entries, player, key, op, 0, false);
             }
         }
     }
 
-    /// Saves `op`, built on what the server knows. The book is open: nobody else saves in between, and the store's
+    /// Saves `op`, built on what the server knows. The ledger is open: nobody else saves in between, and the store's
     /// acknowledgement is told after the operation is entered.
-    fn save(&self, pages: &mut Pages, player: &str, key: &str, op: i64, pad: usize, patch: bool) {
+    fn save(&self, entries: &mut Entries, player: &str, key: &str, op: i64, pad: usize, patch: bool) {
         let from: Vec<Value> = self.base(player, key).into_iter().collect();
-        say(&json!({ "event": "attempted", "player": player, "key": key, "op": op, "from": from }));
+        report(&json!({ "event": "attempted", "player": player, "key": key, "op": op, "from": from }));
         let content = content(op, &from, pad);
         let saved = if patch {
             self.store.merge_patch(player, key, &content)
@@ -233,13 +233,13 @@ impl Game {
         };
         match saved {
             Ok(revision) => {
-                pages.enter(player, key, revision, op);
-                say(&json!({
+                entries.enter(player, key, revision, op);
+                report(&json!({
                     "event": "accepted", "player": player, "key": key, "op": op, "generation": revision,
                 }));
             }
             Err(error) => {
-                say(
+                report(
                     &json!({ "event": "refused", "player": player, "key": key, "op": op, "code": error.code() }),
                 );
             }
@@ -256,14 +256,16 @@ impl Game {
         let theirs = conflict.value.get("op").cloned();
         let merged = {
             // Nobody saves in between, and no acknowledgement is told before the operation is entered.
-            let mut pages = self.book.open();
+            let mut entries = self.ledger.open();
             if self.on_conflict == OnConflict::Merge {
                 let from: Vec<Value> = self.base(player, key).into_iter().chain(theirs.clone()).collect();
-                let op = pages.own_op();
-                say(&json!({ "event": "attempted", "player": player, "key": key, "op": op, "from": from }));
+                let op = entries.own_op();
+                report(
+                    &json!({ "event": "attempted", "player": player, "key": key, "op": op, "from": from }),
+                );
                 let merged = self.store.merge(&conflict, Resolution::Value(content(op, &from, 0)));
                 if let Ok(Some(revision)) = merged {
-                    pages.enter(player, key, revision, op);
+                    entries.enter(player, key, revision, op);
                 }
                 merged
             } else {
@@ -274,7 +276,7 @@ impl Game {
             Ok(change) => self.store.settle(&conflict, change).await,
             Err(error) => Err(error),
         };
-        say(&json!({
+        report(&json!({
             "event": "resolved", "player": player, "key": key, "op": theirs,
             "error": resolved.err().map(|error| error.code().to_owned()),
         }));

@@ -4,8 +4,8 @@
 //!
 //! The end of standard input ends it at once, so that it cannot outlive the trial.
 
-mod book;
 mod game;
+mod ledger;
 mod world;
 
 use std::path::PathBuf;
@@ -26,8 +26,8 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use book::say;
 use game::{Game, OnConflict};
+use ledger::report;
 use world::Worlds;
 
 /// Exit code when something is left in the journal, as the addon has it.
@@ -101,13 +101,13 @@ async fn run(options: Options) -> Result<ExitCode> {
         Duration::from_secs(24 * 3_600),
         Arc::new(|event| match event {
             registration::Event::Registered(server_id) => {
-                say(&json!({ "event": "registered", "server_id": server_id }));
+                report(&json!({ "event": "registered", "server_id": server_id }));
             }
-            other => say(&json!({ "event": "registration", "news": format!("{other:?}") })),
+            other => report(&json!({ "event": "registration", "news": format!("{other:?}") })),
         }),
     );
     let (news, heard) = mpsc::unbounded_channel();
-    let book = Arc::new(book::Book::new(options.index, options.incarnation));
+    let ledger = Arc::new(ledger::Ledger::new(options.index, options.incarnation));
     let store = PlayerStore::new(Setup {
         backend,
         clock: clock.clone(),
@@ -118,9 +118,9 @@ async fn run(options: Options) -> Result<ExitCode> {
             max_delay: Duration::from_millis(options.debounce_ms * 4),
         },
         on_event: {
-            let book = Arc::clone(&book);
+            let ledger = Arc::clone(&ledger);
             Arc::new(move |event| {
-                book.hear(&event);
+                ledger.record(&event);
                 // The game has ended: nobody acts on news any more.
                 let _nobody_listens = news.send(event);
             })
@@ -129,7 +129,7 @@ async fn run(options: Options) -> Result<ExitCode> {
     let folder = options.journal.join("worlds");
     let worlds = Arc::new(Worlds::new(http, clock, registration.clone(), folder));
     let game =
-        Arc::new(Game { store, book, on_conflict: options.on_conflict, worlds, present: Mutex::default() });
+        Arc::new(Game { store, ledger, on_conflict: options.on_conflict, worlds, present: Mutex::default() });
     if let Some(world) = options.world {
         let worlds = Arc::clone(&game.worlds);
         tokio::spawn(async move { worlds.take(&world, None).await });
@@ -161,7 +161,7 @@ async fn enlist(registration: Registration, index: i64) {
         ..ServerDescription::default()
     };
     while let Err(error) = registration.register(description.clone()).await {
-        say(&json!({ "event": "registration", "news": error.to_string() }));
+        report(&json!({ "event": "registration", "news": error.to_string() }));
         tokio::time::sleep(REGISTER_AGAIN).await;
     }
 }

@@ -11,7 +11,7 @@ use backend_client::registration::Registration;
 use backend_client::world_store::{Event, Setup, WorldStore};
 use serde_json::{Map, Value, json};
 
-use crate::book::say;
+use crate::ledger::report;
 
 /// Time a change waits for company.
 const DELAY: Duration = Duration::from_millis(50);
@@ -55,15 +55,17 @@ impl Worlds {
             delay: DELAY,
             on_event: Arc::new(move |event| match event {
                 Event::Saved { name, version } => {
-                    say(&json!({ "event": "chunk_saved", "world": world, "name": name, "version": version }));
+                    report(
+                        &json!({ "event": "chunk_saved", "world": world, "name": name, "version": version }),
+                    );
                 }
-                Event::SaveFailed { name, error } => say(&json!({
+                Event::SaveFailed { name, error } => report(&json!({
                     "event": "chunk_failed", "world": world, "name": name, "error": error.to_string(),
                 })),
                 Event::PutAside { names, .. } => {
-                    say(&json!({ "event": "chunks_put_aside", "world": world, "names": names }));
+                    report(&json!({ "event": "chunks_put_aside", "world": world, "names": names }));
                 }
-                Event::LeaseLost => say(&json!({ "event": "world_lost", "world": world })),
+                Event::LeaseLost => report(&json!({ "event": "world_lost", "world": world })),
                 // Each change tells of itself.
                 Event::SavedLocally { .. } => {}
             }),
@@ -80,7 +82,7 @@ impl Worlds {
                 }
                 Err(error) => {
                     let error = error.to_string();
-                    say(&json!({ "event": "world_not_opened", "world": world, "error": error }));
+                    report(&json!({ "event": "world_not_opened", "world": world, "error": error }));
                     tokio::time::sleep(AGAIN).await;
                 }
             }
@@ -91,14 +93,14 @@ impl Worlds {
     pub fn put(&self, name: &str, op: i64, size: usize) {
         let Some(world) = self.world() else { return };
         let world_id = world.world_id().to_owned();
-        say(&json!({ "event": "chunk_attempted", "world": world_id, "name": name, "op": op }));
+        report(&json!({ "event": "chunk_attempted", "world": world_id, "name": name, "op": op }));
         let mut data = format!("{op} ").into_bytes();
         data.resize(data.len() + size, b'.');
         let Ok(ack) = world.put(name, data) else { return };
         let name = name.to_owned();
         tokio::spawn(async move {
             if ack.done().await.is_ok() {
-                say(&json!({ "event": "chunk_journalled", "world": world_id, "name": name, "op": op }));
+                report(&json!({ "event": "chunk_journalled", "world": world_id, "name": name, "op": op }));
             }
         });
     }
@@ -106,10 +108,10 @@ impl Worlds {
     /// Says which operation each chunk holds.
     pub async fn show(&self, id: Option<u64>) {
         let Some(world) = self.world() else {
-            return say(&json!({ "event": "no_world", "id": id }));
+            return report(&json!({ "event": "no_world", "id": id }));
         };
         // What is acknowledged from here on need not be in it.
-        say(&json!({ "event": "chunks_asked", "world": world.world_id(), "asked": id }));
+        report(&json!({ "event": "chunks_asked", "world": world.world_id(), "asked": id }));
         let mut chunks = Map::new();
         for name in world.names() {
             match world.get(&name).await {
@@ -120,19 +122,19 @@ impl Worlds {
                 }
                 Err(error) => {
                     let error = error.to_string();
-                    return say(&json!({ "event": "chunks_unreadable", "id": id, "error": error }));
+                    return report(&json!({ "event": "chunks_unreadable", "id": id, "error": error }));
                 }
             }
         }
-        say(&json!({ "event": "chunks", "world": world.world_id(), "id": id, "chunks": chunks }));
+        report(&json!({ "event": "chunks", "world": world.world_id(), "id": id, "chunks": chunks }));
     }
 
     /// Sends what is left and lets the world go.
     pub async fn close(&self, within: Duration, id: Option<u64>) {
         let world = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(world) = world else { return say(&json!({ "event": "no_world", "id": id })) };
+        let Some(world) = world else { return report(&json!({ "event": "no_world", "id": id })) };
         let closed = world.close(within).await;
-        say(&json!({
+        report(&json!({
             "event": "world_closed", "world": world.world_id(), "id": id, "saved": closed.saved,
             "unsaved": closed.unsaved, "local": closed.local,
         }));

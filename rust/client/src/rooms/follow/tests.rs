@@ -136,7 +136,7 @@ async fn events_are_back_soon_after_an_outage_of_any_length_and_kind() {
                 panic!("{what}")
             };
             let end = SECOND * (if kind == 0 { 5 } else { 60 } + outage);
-            let slowest = if kind == 3 { OPEN_TIMEOUT * 3 + PLACE_RETRY } else { MAX_PAUSE };
+            let slowest = if kind == 3 { OPEN_TIMEOUT * 3 + PLACE_RETRY_INTERVAL } else { MAX_PAUSE };
             assert!(followed.entered(&FollowState::Live) <= end + slowest + SECOND, "{what}");
             // Less and less often.
             let tried = followed.network.sent_to(routes::ROOM_EVENTS).len();
@@ -223,7 +223,7 @@ async fn after_polling_a_stream_begins_with_the_whole_list() {
     .await;
     let opened = followed.network.sent_to(routes::ROOM_EVENTS);
     let (last, before) = opened.split_last().expect("some");
-    assert!(last.at + SECOND * 10 > STREAM_RETRY && before.len() == 5, "{}", opened.len());
+    assert!(last.at + SECOND * 10 > STREAM_RETRY_INTERVAL && before.len() == 5, "{}", opened.len());
     assert_eq!(before[1].header("last-event-id"), Some("t.1.1"));
     assert_eq!(last.header("last-event-id"), None, "the list is not that of the event");
     assert_eq!(followed.names(), ["a"], "what the stream says");

@@ -6,6 +6,7 @@ use backend_client::host::{HostChoice, Players, Session};
 use godot::prelude::*;
 
 use super::BackendServerRegistration;
+use crate::class_enum::class_enum;
 use crate::shutdown::host_notifier::{self, Listener};
 use crate::shutdown::{registry, requests};
 use crate::variant_json::gstring;
@@ -19,6 +20,20 @@ pub enum HostKind {
     None = 1,
     Agones = 2,
     Systemd = 3,
+}
+
+class_enum! {
+    BackendServerRegistration::HOST_KIND: "HostKind" {
+        /// The host is detected by the environment: Agones by [code]AGONES_SDK_HTTP_PORT[/code], systemd by [code]NOTIFY_SOCKET[/code], or
+        /// both.
+        HOST_AUTO = HostKind::Auto as i64;
+        /// No host. Nothing is reported to one.
+        HOST_NONE = HostKind::None as i64;
+        /// A GameServer of Agones.
+        HOST_AGONES = HostKind::Agones as i64;
+        /// A service of systemd.
+        HOST_SYSTEMD = HostKind::Systemd as i64;
+    }
 }
 
 impl From<HostKind> for HostChoice {

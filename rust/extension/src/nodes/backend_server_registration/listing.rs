@@ -7,10 +7,23 @@ use godot::prelude::*;
 
 use super::BackendServerRegistration;
 use super::query::Opening;
+use crate::class_enum::class_enum;
 use crate::config;
 use crate::resources::backend_room_options::BackendRoomOptions;
+use crate::resources::visibility::Visibility;
 use crate::shutdown::host_notifier;
 use crate::variant_json::{self, gstring};
+
+class_enum! {
+    BackendServerRegistration::VISIBILITY: "Visibility" {
+        /// The room is listed, and joined by its id.
+        VISIBILITY_PUBLIC = Visibility::Public as i64;
+        /// The room is not listed. It is joined by its id or its invite code.
+        VISIBILITY_UNLISTED = Visibility::Unlisted as i64;
+        /// The room is not listed, and can be joined by its invite code only.
+        VISIBILITY_PRIVATE = Visibility::Private as i64;
+    }
+}
 
 /// Makes the server the room that it was started for. What the room does not name stays the server's own.
 pub(super) fn take_room_over(node: &mut Gd<BackendServerRegistration>, room: &RoomOptions) {
