@@ -1,5 +1,7 @@
 //! What the editor warns of in the scene tree.
 
+use godot::obj::WithBaseField as _;
+
 use super::BackendServerRegistration;
 use crate::config;
 use crate::nodes::configuration_warnings;
