@@ -90,8 +90,10 @@ class Deployment:
         missing = ("404", "NoSuchBucket")
         if or_none(lambda: self.s3.head_bucket(Bucket=self.bucket), *missing) is None:
             return False
-        tags = or_none(lambda: self.s3.get_bucket_tagging(Bucket=self.bucket), "NoSuchTagSet") or {"TagSet": []}
-        self.refuse_foreign(tags["TagSet"], f"bucket {self.bucket}")
+        tags = or_none(lambda: self.s3.get_bucket_tagging(Bucket=self.bucket), "NoSuchTagSet")
+        # A run that was cut off may have left it without tags.
+        if tags or self.s3.list_objects_v2(Bucket=self.bucket, MaxKeys=1).get("Contents"):
+            self.refuse_foreign((tags or {}).get("TagSet", []), f"bucket {self.bucket}")
         return True
 
     def has_role(self):
@@ -133,10 +135,10 @@ class Deployment:
             # The oldest region is no constraint.
             more = {} if self.settings.region == "us-east-1" else {"CreateBucketConfiguration": place}
             self.s3.create_bucket(Bucket=self.bucket, ObjectOwnership="BucketOwnerEnforced", **more)
-            self.s3.put_bucket_tagging(Bucket=self.bucket, Tagging={"TagSet": self.tags})
         if self.dry:
             return
         # The same every time, so that a run that was cut off is completed.
+        self.s3.put_bucket_tagging(Bucket=self.bucket, Tagging={"TagSet": self.tags})
         blocked = dict.fromkeys(
             ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
         )
@@ -152,17 +154,22 @@ class Deployment:
         if self.will(f"object {name}, {len(content)} bytes"):
             self.s3.put_object(Bucket=self.bucket, Key=name, Body=content, ServerSideEncryption="AES256")
 
+    def key(self):
+        """The stored key of the game servers, or None."""
+        name = self.key_parameter
+        found = or_none(lambda: self.ssm.get_parameter(Name=name, WithDecryption=True), "ParameterNotFound")
+        if found is None:
+            return None
+        tags = self.ssm.list_tags_for_resource(ResourceType="Parameter", ResourceId=name)["TagList"]
+        self.refuse_foreign(tags, f"parameter {name}")
+        return found["Parameter"]["Value"]
+
     def make_key(self, key):
-        found = or_none(
-            lambda: self.ssm.get_parameter(Name=self.key_parameter, WithDecryption=True), "ParameterNotFound"
-        )
-        if found is not None and found["Parameter"]["Value"] == key:
-            return
-        if self.will(f"parameter {self.key_parameter}, encrypted"):
-            self.ssm.put_parameter(Name=self.key_parameter, Value=key, Type="SecureString", Overwrite=True)
-            self.ssm.add_tags_to_resource(
-                ResourceType="Parameter", ResourceId=self.key_parameter, Tags=self.tags
-            )
+        found = self.key()
+        if found != key and self.will(f"parameter {self.key_parameter}, encrypted"):
+            # Tags are taken with a new parameter only.
+            more = {"Tags": self.tags} if found is None else {"Overwrite": True}
+            self.ssm.put_parameter(Name=self.key_parameter, Value=key, Type="SecureString", **more)
 
     def make_role(self):
         rights = documents.rights(self.bucket, self.key_arn)
@@ -196,16 +203,10 @@ class Deployment:
             found = documents.rules(group[field]) if group else set()
             for verb, rules in (("authorize", wanted - found), ("revoke", found - wanted)):
                 if rules and self.will(f"{verb} {side} {', '.join(map(str, sorted(rules, key=str)))}"):
-                    self.change_rules(verb, side, group, field, rules)
+                    change = getattr(self.ec2, f"{verb}_security_group_{side}")
+                    described = DESCRIPTION if verb == "authorize" else None
+                    change(GroupId=group["GroupId"], IpPermissions=documents.permissions(rules, described))
         return group["GroupId"] if group else None
-
-    def change_rules(self, verb, side, group, field, rules):
-        change = getattr(self.ec2, f"{verb}_security_group_{side}")
-        if verb == "authorize":
-            permissions = documents.permissions(rules, DESCRIPTION)
-        else:
-            permissions = [one for one in group[field] if documents.rules([one]) & rules]
-        change(GroupId=group["GroupId"], IpPermissions=permissions)
 
     def make_template(self, release):
         """The launch template: its id, its version, and a hash of everything that a machine starts with."""
@@ -367,8 +368,9 @@ class Deployment:
             for name in self.iam.list_role_policies(RoleName=self.role)["PolicyNames"]:
                 self.iam.delete_role_policy(RoleName=self.role, PolicyName=name)
             self.iam.delete_role(RoleName=self.role)
-        if or_none(lambda: self.ssm.delete_parameter(Name=self.key_parameter), "ParameterNotFound") is not None:
-            self.say(f"removed parameter {self.key_parameter}")
+        if self.key() is not None:
+            self.say(f"removing parameter {self.key_parameter}")
+            self.ssm.delete_parameter(Name=self.key_parameter)
         if self.has_bucket():
             self.say(f"removing bucket {self.bucket}")
             for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket):

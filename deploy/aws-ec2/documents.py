@@ -85,26 +85,34 @@ def egress(settings):
     return {("tcp", port, port, "0.0.0.0/0") for port in {HTTPS, port}}
 
 
-def permissions(rules, description):
-    """Rules in the form of the API."""
-    return [
-        {
-            "IpProtocol": protocol,
-            "FromPort": first,
-            "ToPort": last,
-            "IpRanges": [{"CidrIp": network, "Description": description}],
-        }
-        for protocol, first, last, network in sorted(rules)
-    ]
+# Where a rule lets traffic from, or to: field of the API, its key, and how values of it are told apart.
+PLACES = [
+    ("IpRanges", "CidrIp", lambda value: "/" in value and ":" not in value),
+    ("Ipv6Ranges", "CidrIpv6", lambda value: ":" in value),
+    ("UserIdGroupPairs", "GroupId", lambda value: value.startswith("sg-")),
+    ("PrefixListIds", "PrefixListId", lambda value: value.startswith("pl-")),
+]
+
+
+def permissions(rules, description=None):
+    """Rules in the form of the API, each by itself."""
+    result = []
+    for protocol, first, last, value in sorted(rules, key=str):
+        field, key = next((field, key) for field, key, fits in PLACES if fits(value))
+        place = {key: value} if description is None else {key: value, "Description": description}
+        ports = {} if first is None else {"FromPort": first, "ToPort": last}
+        result.append({"IpProtocol": protocol, **ports, field: [place]})
+    return result
 
 
 def rules(found):
-    """The inverse of `permissions`. A rule that is not of our form is kept as it is, so that it counts as another one."""
-    result = set()
-    for one in found:
-        ends = (one.get("FromPort"), one.get("ToPort"))
-        result.update((one["IpProtocol"], *ends, place["CidrIp"]) for place in one.get("IpRanges", []))
-    return result
+    """The inverse of `permissions`, for everything that the API returns."""
+    return {
+        (one["IpProtocol"], one.get("FromPort"), one.get("ToPort"), place[key])
+        for one in found
+        for field, key, _ in PLACES
+        for place in one.get(field, [])
+    }
 
 
 def user_data(settings, bucket, release, key_parameter):

@@ -251,10 +251,12 @@ class Ec2(unittest.TestCase):
         # With WebSockets.
         self.settings(protocols=["udp", "tcp"])
         _, calls = self.up()
-        self.assertEqual(calls, ["PutPublicAccessBlock", "PutBucketPolicy", "AuthorizeSecurityGroupIngress"])
+        self.assertEqual(calls, ["PutBucketTagging", "PutPublicAccessBlock", "PutBucketPolicy", "AuthorizeSecurityGroupIngress"])
         rules = self.ours()["group"][0]["IpPermissions"]
         self.assertEqual(mistakes_of_rules(rules, {"udp": games | queries, "tcp": games}), [])
-        # And back: what is not wanted any more is closed.
+        # And back: what is not wanted any more is closed, and nothing else.
+        self.settings(protocols=["udp"], players=["198.51.100.0/24", EVERYWHERE])
+        self.up()
         self.settings(protocols=["udp"], players=["198.51.100.0/24"])
         self.up()
         rules = self.ours()["group"][0]["IpPermissions"]
@@ -265,7 +267,8 @@ class Ec2(unittest.TestCase):
 
     def test_a_rule_that_somebody_added_is_removed(self):
         self.up()
-        ssh = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": EVERYWHERE}]}
+        world = {"IpRanges": [{"CidrIp": EVERYWHERE}], "Ipv6Ranges": [{"CidrIpv6": "::/0"}]}
+        ssh = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, **world}
         group = self.ours()["group"][0]["GroupId"]
         self.ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[ssh])
         printed, _ = self.up()
@@ -428,10 +431,21 @@ class Ec2(unittest.TestCase):
 
     def test_what_belongs_to_others_is_refused(self):
         self.iam.create_role(RoleName="frog-pond-eu-central-1", AssumeRolePolicyDocument="{}")
-        code, printed, _ = self.run_recipe("up", "--yes")
-        self.assertEqual(code, 1)
-        self.assertIn("is not of this deployment", printed)
-        self.assertEqual(self.ours()["machine"], [])
+        self.refused("role frog-pond-eu-central-1")
+        self.iam.delete_role(RoleName="frog-pond-eu-central-1")
+        self.ssm.put_parameter(Name="/frog-pond/server-key", Value="theirs", Type="String")
+        self.refused("parameter /frog-pond/server-key")
+        self.ssm.delete_parameter(Name="/frog-pond/server-key")
+        name = "frog-pond-123456789012-eu-central-1"
+        self.s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+        self.s3.put_object(Bucket=name, Key="theirs", Body=b"")
+        self.refused(f"bucket {name}")
+
+    def refused(self, what):
+        for command in ("up", "down"):
+            code, printed, calls = self.run_recipe(command, "--yes")
+            self.assertEqual((code, calls), (1, []), printed)
+            self.assertIn(f"{what} exists and is not of this deployment", printed)
 
     def test_settings_that_cannot_work_are_refused_before_anything_is_asked(self):
         for name, value, expected in [
