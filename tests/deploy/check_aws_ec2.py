@@ -429,6 +429,22 @@ class Ec2(unittest.TestCase):
         self.assertEqual(code, 0, printed)
         self.assertEqual(self.ours()["machine"], [])
 
+    def test_one_machine_is_removed_and_the_others_are_started(self):
+        self.up()
+        first, second = (one["InstanceId"] for one in self.ours()["machine"])
+        code, printed, calls = self.run_recipe("down", "--yes", "--machine", first)
+        self.assertEqual((code, calls), (0, ["SendCommand", "TerminateInstances"]), printed)
+        self.assertEqual([one["InstanceId"] for one in self.ours()["machine"]], [second])
+        code, printed, calls = self.run_recipe("start")
+        self.assertEqual((code, calls), (0, ["SendCommand"]), printed)
+        self.assertIn(f"{second}: started", printed)
+        code, printed, calls = self.run_recipe("status")
+        self.assertEqual((code, calls), (0, []), printed)
+        self.assertRegex(printed, rf"^{second} running \S+ agent: never seen$")
+        code, printed, calls = self.run_recipe("down", "--yes", "--machine", "i-0123456789abcdef0")
+        self.assertEqual((code, calls), (1, []), printed)
+        self.assertIn("is no machine of this deployment", printed)
+
     def test_what_belongs_to_others_is_refused(self):
         self.iam.create_role(RoleName="frog-pond-eu-central-1", AssumeRolePolicyDocument="{}")
         self.refused("role frog-pond-eu-central-1")
