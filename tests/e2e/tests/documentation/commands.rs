@@ -12,8 +12,10 @@ use crate::known::Known;
 use crate::text::{Block, Page, pages};
 
 /// Every program that the documentation may call. What it says to these is checked in [`Known::check`] as far as it can be.
-const PROGRAMS: [&str; 22] = [
+const PROGRAMS: [&str; 26] = [
     "apt-get",
+    "aws",
+    "az",
     "backend-server",
     "cargo",
     "cp",
@@ -24,6 +26,7 @@ const PROGRAMS: [&str; 22] = [
     "install",
     "mkdir",
     "mv",
+    "pip",
     "python3",
     "rm",
     "runuser",
@@ -32,6 +35,7 @@ const PROGRAMS: [&str; 22] = [
     "systemctl",
     "systemd-run",
     "systemd-sysusers",
+    "terraform",
     "touch",
     "unzip",
     "mdbook",
@@ -44,7 +48,10 @@ const LOCAL: [&str; 4] = [
     "../pond/addons/backend_client/bin/backend-server.linux-x86_64",
 ];
 /// Where commands are run, beside the working folder.
-const FOLDERS: [&str; 6] = [
+const FOLDERS: [&str; 9] = [
+    "deploy/aws-ec2",
+    "deploy/aws-ecs",
+    "deploy/azure",
     "deploy/docker",
     "deploy/systemd",
     "addons/backend_client/bin",
@@ -242,6 +249,8 @@ fn check(known: &Known, call: &Call) -> Result<(), String> {
                 words[1..words.len() - 1].iter().filter(|word| word.contains('.') && !word.contains('/'));
             own.copied().try_for_each(file)
         }
+        // A script of the folder, or an example of the guide.
+        "python3" if call.folder.contains("/deploy/") => file(words[1]),
         "python3" => {
             let script = programs::workspace().join("docs/src/examples").join(words[1]);
             if script.is_file() { Ok(()) } else { Err(format!("there is no docs/src/examples/{}", words[1])) }

@@ -46,7 +46,9 @@ impl Known {
         // The demo takes the names of its options apart.
         let of_demo =
             of_demo.split('"').skip(1).step_by(2).map(|word| format!("--{}", word.trim_matches(['-', '='])));
-        let of_tools = of_tools.chain(of_demo);
+        let of_recipe = fs::read_to_string(programs::workspace().join("deploy/aws-ec2/game_servers.py"))?;
+        let of_recipe = of_recipe.split('"').filter(|word| word.starts_with("--")).map(str::to_owned);
+        let of_tools = of_tools.chain(of_demo).chain(of_recipe);
         let known = of_tools.chain(engine.clone()).chain(game.clone()).collect();
         let mut variables: BTreeSet<_> =
             overrides.iter().filter_map(|setting| setting.environment).map(str::to_owned).collect();
