@@ -36,6 +36,28 @@ func test_every_text_is_translated_into_every_language() -> void:
 	check_eq(BackendUiTranslations.CATALOGS.size(), LOCALES.size(), "languages")
 
 
+# The built-in font has neither Japanese nor Chinese characters.
+func test_characters_that_the_font_lacks_come_from_fonts_of_the_system() -> void:
+	for scene: PackedScene in SHOWN_FIRST:
+		var shown: Control = scene.instantiate()
+		add_child(shown)
+		check(_takes_system_fonts(shown.get_theme_default_font()), "the font of %s" % shown.name)
+		for node: Node in shown.find_children("*", "Control", true, false):
+			var control: Control = node
+			if control.has_theme_font(&"font"):
+				var font := control.get_theme_font(&"font")
+				check(_takes_system_fonts(font), "the font of %s" % control.get_path())
+		shown.free()
+
+
+func _takes_system_fonts(font: Font) -> bool:
+	var variation := font as FontVariation
+	if variation != null:
+		return _takes_system_fonts(variation.base_font)
+	var file := font as FontFile
+	return file != null and file.allow_system_fallback
+
+
 func test_the_games_own_texts_are_left_alone() -> void:
 	var form: BackendLoginForm = LoginForm.instantiate()
 	form.restore_session = false

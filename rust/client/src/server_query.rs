@@ -23,7 +23,7 @@ mod responder;
 mod socket;
 pub mod source;
 
-pub use discovery_socket::DISCOVERY_PORT;
+pub use discovery_socket::{DISCOVERY_GROUP, DISCOVERY_PORT, Interface};
 pub use facts::{Facts, Participant, ServedFacts};
 pub use responder::{MAX_QUESTION, Responder};
 pub use socket::{QueryOptions, ServerQuery};

@@ -3,6 +3,7 @@
 pub mod frame_hook;
 pub mod log_bridge;
 pub mod main_thread_queue;
+pub mod network_interfaces;
 pub mod optional_object;
 pub mod standard_streams;
 pub mod thread_check;

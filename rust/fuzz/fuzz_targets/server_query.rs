@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use backend_client::protocol::registration::ServerStatus;
 use backend_client::registration::ServerDescription;
-use backend_client::server_query::ping::{Pong, ROOM_QUESTION, decode_room};
+use backend_client::server_query::ping::{FoundRoom, Pong, ROOM_QUESTION, decode_room};
 use backend_client::server_query::{Facts, Responder, ServedFacts};
 use libfuzzer_sys::fuzz_target;
 
@@ -35,7 +35,7 @@ fuzz_target!(|data: &[u8]| {
     let bytes: usize = answers.iter().map(Vec::len).sum();
     assert!(bytes <= question.len(), "{} bytes brought {bytes}", question.len());
     let _none = Pong::decode(question);
-    if let Some((_, room)) = decode_room(question, "192.0.2.1") {
+    if let Some(FoundRoom { room, .. }) = decode_room(question, "192.0.2.1") {
         assert!(question.len() <= ROOM_QUESTION);
         assert_eq!(room.address, "192.0.2.1");
     }

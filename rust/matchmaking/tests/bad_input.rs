@@ -72,6 +72,26 @@ fn what_is_wrong_is_named() {
             "a large match",
         ),
         (" ".repeat(65_536), "the rule set", "may have 65535 bytes"),
+        ("[".repeat(65_000), "the rule set", "is not JSON"),
+        (
+            rule(&format!(
+                r#""type": "distance", "measurements": ["{}{skill}{}"], "maxDistance": 1"#,
+                "avg(".repeat(100),
+                ")".repeat(100)
+            )),
+            "rules[0].measurements[0]",
+            "functions may be nested 8 deep",
+        ),
+        (
+            rule(&format!(r#""type": "compound", "statement": "{}R{}""#, "not(".repeat(100), ")".repeat(100))),
+            "rules[0].statement",
+            "operators may be nested 16 deep",
+        ),
+        (
+            with(&format!(r#", "rules": [{}]"#, vec![r#"{ "name": "R", "type": "latency", "maxLatency": 5 }"#; 65].join(","))),
+            "rules",
+            "64",
+        ),
     ] {
         let error = RuleSet::parse(&text).expect_err(&text);
         assert_eq!(error.path, path, "{error}\n{text}");

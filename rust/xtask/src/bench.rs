@@ -50,6 +50,8 @@ enum Name {
     Backend,
     /// A fleet and its players at their real pace, on SQLite and on PostgreSQL: what the backend takes for it
     Mixed,
+    /// 100,000 registered servers with a heartbeat every 30 s on one backend, on SQLite and on PostgreSQL
+    Fleet,
     /// What a request costs as the backend's tables grow
     Growth,
     /// Passes over pools of up to 100,000 matchmaking tickets: cost, waits, gaps of skill
@@ -121,6 +123,7 @@ impl Name {
             Self::Heartbeat => "heartbeat",
             Self::Backend => "backend",
             Self::Mixed => "mixed",
+            Self::Fleet => "fleet",
             Self::Growth => "growth",
             Self::Matchmaking => "matchmaking",
             Self::Guards => "guards",
@@ -150,7 +153,7 @@ fn measure(engine: &Engine, name: Name, quick: bool, rounds: usize, against: &[S
     if matches!(name, Name::Backend | Name::Growth) {
         command.env("WRK_BIN", wrk()?);
     }
-    if matches!(name, Name::Backend | Name::Growth | Name::Mixed) {
+    if matches!(name, Name::Backend | Name::Fleet | Name::Growth | Name::Mixed) {
         let postgres = postgres.insert(Postgres::start_durable(&postgres::provide()?)?);
         command.env("TEST_POSTGRES_URL", postgres.url());
     }

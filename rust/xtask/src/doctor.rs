@@ -71,6 +71,7 @@ fn findings() -> Vec<Finding> {
             valgrind::HOW_TO_GET,
         )),
         finding("unshare", "test", program("unshare", "install util-linux")),
+        finding("ip", "test", program("ip", "install iproute2")),
         finding("setpriv", "test as root", program("setpriv", "install util-linux")),
         finding("cargo-nextest", "test, optional", match workspace::on_path(&["cargo-nextest"]) {
             Some(path) => Ok(path.display().to_string()),

@@ -6,6 +6,7 @@ mod bare_server;
 mod calls;
 mod cpu_affinity;
 mod engine;
+mod fleet;
 mod flush;
 mod growth;
 mod heartbeat;
@@ -74,6 +75,8 @@ enum Command {
     Backend(Options),
     /// A fleet and its players at their real pace: what the backend takes for it
     Mixed(mixed::MixedOptions),
+    /// 100,000 registered servers and their heartbeats
+    Fleet(Options),
     /// What a request costs as the tables grow
     Growth(Options),
     /// Passes over pools of up to 100,000 matchmaking tickets
@@ -132,6 +135,7 @@ fn main() -> ExitCode {
         Command::Beat(options) => heartbeat::beat(&options).map(|()| true),
         Command::Backend(options) => backend::run(&options),
         Command::Mixed(options) => mixed::run(&options),
+        Command::Fleet(options) => fleet::run(&options),
         Command::Growth(options) => growth::run(&options),
         Command::Matchmaking(options) => matchmaking::run(&options),
         Command::Batches(options) => backend::batches::run(&options).map(|()| true),

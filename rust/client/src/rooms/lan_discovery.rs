@@ -1,17 +1,18 @@
-//! Servers on the local network, found by broadcast and without the backend.
+//! Servers on the local network, found without the backend: by broadcast, and on IPv6 by multicast.
 
 use std::collections::HashSet;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
 use backend_protocol::rooms::{Room, RoomPage};
+use socket2::SockRef;
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::{ClientError, Fault};
-use crate::server_query::DISCOVERY_PORT;
-use crate::server_query::ping::{Nonce, Question, ROOM_QUESTION, decode_room};
+use crate::server_query::ping::{FoundRoom, Nonce, Question, ROOM_QUESTION, decode_room};
+use crate::server_query::{DISCOVERY_GROUP, DISCOVERY_PORT, Interface};
 
 /// Most rooms of one call.
 pub const MAX_LAN_ROOMS: usize = 1_000;
@@ -21,23 +22,15 @@ const QUESTION_INTERVAL: Duration = Duration::from_millis(200);
 /// Time after the last question in which answers count.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(400);
 
-/// Asks the local networks of `interfaces`, the addresses of this machine, and gives the rooms by name. The address of a room is
-/// where its answer came from. A room that answers several times, or by several networks, is in it once.
-pub async fn discover_lan(interfaces: &[Ipv4Addr]) -> Result<RoomPage, ClientError> {
-    discover(interfaces, DISCOVERY_PORT).await
-}
-
-async fn discover(interfaces: &[Ipv4Addr], port: u16) -> Result<RoomPage, ClientError> {
-    // Loopback has a network of its own, for servers on a machine that has no other.
-    let loopback = (Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 255, 255, 255));
-    let others = interfaces.iter().filter(|address| !address.is_loopback() && !address.is_unspecified());
-    let networks = others.map(|address| (*address, Ipv4Addr::BROADCAST)).chain([loopback]);
+/// Asks the networks of `interfaces`, which are those of this machine, and gives the rooms by name. The address of a room is where
+/// its answer came from, by IPv4 if both are there. A room that answers several times, or by several networks, is in it once.
+pub async fn discover_lan(interfaces: &[Interface]) -> Result<RoomPage, ClientError> {
     let mut sockets = Vec::new();
     let mut failure = None;
     // An interface that is down does not keep the others from being asked.
-    for (address, broadcast) in networks {
-        match open(address).await {
-            Ok(socket) => sockets.push((socket, SocketAddr::from((broadcast, port)))),
+    for network in networks(interfaces) {
+        match network.open().await {
+            Ok(socket) => sockets.push((socket, network.everybody)),
             Err(error) => failure = Some(error),
         }
     }
@@ -47,50 +40,100 @@ async fn discover(interfaces: &[Ipv4Addr], port: u16) -> Result<RoomPage, Client
     }
     let nonce: Nonce = rand::random();
     let mut asked = JoinSet::new();
-    for (socket, broadcast) in sockets {
-        asked.spawn(ask(socket, broadcast, nonce));
+    for (number, (socket, everybody)) in sockets.into_iter().enumerate() {
+        asked.spawn(async move { (number, ask(socket, everybody, nonce).await) });
     }
+    let mut answered = asked.join_all().await;
+    answered.sort_by_key(|(number, _)| *number);
     let mut rooms: Vec<Room> = Vec::new();
     let mut known = HashSet::new();
-    for room in asked.join_all().await.into_iter().flatten() {
-        // A server that is not registered has no id, but an address.
-        let key = if room.room_id.is_empty() {
-            format!("{}:{}", room.address, room.port)
-        } else {
-            room.room_id.clone()
-        };
-        if rooms.len() < MAX_LAN_ROOMS && known.insert(key) {
-            rooms.push(room);
+    for found in answered.into_iter().flat_map(|(_, found)| found) {
+        if rooms.len() < MAX_LAN_ROOMS && known.insert(key(&found)) {
+            rooms.push(found.room);
         }
     }
     rooms.sort_by(|a, b| (&a.name, &a.room_id).cmp(&(&b.name, &b.room_id)));
     Ok(RoomPage { rooms, next_cursor: None })
 }
 
-/// The socket from which an interface's network is asked: bound to its address, so that the broadcast leaves there.
-async fn open(address: Ipv4Addr) -> std::io::Result<UdpSocket> {
-    let socket = UdpSocket::bind((address, 0)).await?;
-    socket.set_broadcast(true)?;
-    Ok(socket)
+/// What the answers of one server have in common.
+fn key(found: &FoundRoom) -> String {
+    let FoundRoom { instance, room, .. } = found;
+    if !room.room_id.is_empty() {
+        // It is what a ticket is requested with: there is one room of it, whoever answers.
+        return room.room_id.clone();
+    }
+    // A server that is not registered has no id.
+    if *instance == 0 {
+        format!("{}:{}", room.address, room.port)
+    } else {
+        format!("#{instance}:{}", room.port)
+    }
 }
 
-async fn ask(socket: UdpSocket, broadcast: SocketAddr, nonce: Nonce) -> Vec<Room> {
+/// A network that is asked.
+struct Network {
+    /// Address of this machine in it. Servers answer to it from one of the same kind, and not from a link-local one.
+    from: IpAddr,
+    interface: u32,
+    everybody: SocketAddr,
+}
+
+impl Network {
+    /// The socket from which it is asked: bound to an address, so that the question leaves there.
+    async fn open(&self) -> std::io::Result<UdpSocket> {
+        let socket = UdpSocket::bind((self.from, 0)).await?;
+        match self.from {
+            IpAddr::V4(_) => socket.set_broadcast(true)?,
+            IpAddr::V6(_) => SockRef::from(&socket).set_multicast_if_v6(self.interface)?,
+        }
+        Ok(socket)
+    }
+}
+
+/// IPv4 first: of a server that answers over both, the first answer counts.
+fn networks(interfaces: &[Interface]) -> Vec<Network> {
+    let mut networks = Vec::new();
+    for interface in interfaces {
+        for address in &interface.addresses {
+            if let IpAddr::V4(address) = address
+                && !address.is_loopback()
+                && !address.is_unspecified()
+            {
+                let everybody = (Ipv4Addr::BROADCAST, DISCOVERY_PORT).into();
+                networks.push(Network { from: (*address).into(), interface: interface.index, everybody });
+            }
+        }
+    }
+    // Loopback has a network of its own, for servers on a machine that has no other.
+    let everybody = (Ipv4Addr::new(127, 255, 255, 255), DISCOVERY_PORT).into();
+    networks.push(Network { from: Ipv4Addr::LOCALHOST.into(), interface: 0, everybody });
+    for interface in interfaces {
+        for address in interface.reachable_ipv6() {
+            let everybody = SocketAddrV6::new(DISCOVERY_GROUP, DISCOVERY_PORT, 0, interface.index).into();
+            networks.push(Network { from: address.into(), interface: interface.index, everybody });
+        }
+    }
+    networks
+}
+
+async fn ask(socket: UdpSocket, everybody: SocketAddr, nonce: Nonce) -> Vec<FoundRoom> {
     let question = Question::Room(nonce).encode();
     let mut rooms = Vec::new();
     // What is longer than an answer can be is cut, and so none.
     let mut buffer = vec![0; ROOM_QUESTION + 1];
     for round in 1..=QUESTIONS {
         // A network that cannot be reached now may be reached by the next one.
-        let _unreachable = socket.send_to(&question, broadcast).await;
+        let _unreachable = socket.send_to(&question, everybody).await;
         let pause = if round == QUESTIONS { ANSWER_TIMEOUT } else { QUESTION_INTERVAL };
         let deadline = Instant::now() + pause;
         while let Ok(received) = timeout_at(deadline, socket.recv_from(&mut buffer)).await {
             let Ok((length, from)) = received else { continue };
-            let room = decode_room(&buffer[..length], &from.ip().to_string());
-            if let Some((_, room)) = room.filter(|(answered, _)| *answered == nonce)
+            let found = decode_room(&buffer[..length], &from.ip().to_string());
+            if let Some(found) = found.filter(|found| found.nonce == nonce)
                 && rooms.len() < MAX_LAN_ROOMS * QUESTIONS as usize
             {
-                rooms.push(room);
+                rooms.push(found);
             }
         }
     }

@@ -22,6 +22,8 @@ pub struct Participant {
 /// What a server publishes about itself; the last snapshot counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
+    /// Random number of the process that answers, set when the facts are published.
+    pub instance: u64,
     /// Name, map and whatever else the room list shows.
     pub description: ServerDescription,
     /// Name of the game.

@@ -3,13 +3,14 @@
 //! ```text
 //! ff ff ff ff  kind  "bcq1"  nonce (8)  then
 //! ping question 'p'   zeros up to 32 bytes          answer 'P'   status (1), players (4), max players (4)
-//! room question 'r'   zeros up to 1,200 bytes       answer 'R'   the room as JSON
+//! room question 'r'   zeros up to 1,200 bytes       answer 'R'   the room as JSON, with the `instance` of the server
 //! ```
 //! An answer is never larger than its question and repeats its nonce. Numbers are little-endian.
 
 use backend_protocol::limits::{self, FieldError};
 use backend_protocol::registration::ServerStatus;
 use backend_protocol::rooms::{Room, check_attributes};
+use serde::{Deserialize, Serialize};
 
 use super::facts::ServedFacts;
 use super::source::HEADER;
@@ -44,6 +45,32 @@ pub struct Pong {
     pub players: u32,
     /// Maximum number of players.
     pub max_players: u32,
+}
+
+/// A server that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundRoom {
+    /// Of the question.
+    pub nonce: Nonce,
+    /// Number of the server, the same in all its answers. 0: it has told none.
+    pub instance: u64,
+    /// The room.
+    pub room: Room,
+}
+
+/// What an answer has beside the room.
+#[derive(Default, Serialize, Deserialize)]
+struct Instance {
+    #[serde(default)]
+    instance: u64,
+}
+
+#[derive(Serialize)]
+struct RoomAnswer<'a> {
+    #[serde(flatten)]
+    room: &'a Room,
+    #[serde(flatten)]
+    instance: Instance,
 }
 
 impl Question {
@@ -86,7 +113,9 @@ impl Question {
                 loop {
                     let mut datagram = begin(b'R', nonce);
                     // Plain data: it always has a text.
-                    datagram.extend(serde_json::to_vec(&room).unwrap_or_default());
+                    let instance = Instance { instance: served.facts.instance };
+                    let answer = RoomAnswer { room: &room, instance };
+                    datagram.extend(serde_json::to_vec(&answer).unwrap_or_default());
                     if datagram.len() <= ROOM_QUESTION || !shorten(&mut room) {
                         return datagram;
                     }
@@ -126,9 +155,8 @@ impl Pong {
     }
 }
 
-/// The room of an answer to a room question, and the nonce, if it is one and keeps the limits that the backend enforces.
-/// `address` is where it came from.
-pub fn decode_room(datagram: &[u8], address: &str) -> Option<(Nonce, Room)> {
+/// The answer to a room question, if it is one and keeps the limits that the backend enforces. `address` is where it came from.
+pub fn decode_room(datagram: &[u8], address: &str) -> Option<FoundRoom> {
     let (kind, nonce, body) = parts(datagram)?;
     if kind != b'R' || datagram.len() > ROOM_QUESTION {
         return None;
@@ -137,7 +165,8 @@ pub fn decode_room(datagram: &[u8], address: &str) -> Option<(Nonce, Room)> {
     address.clone_into(&mut room.address);
     room.created_at.clear();
     check_room(&room).ok()?;
-    Some((nonce, room))
+    let Instance { instance } = serde_json::from_slice(body).unwrap_or_default();
+    Some(FoundRoom { nonce, instance, room })
 }
 
 fn check_room(room: &Room) -> Result<(), FieldError> {

@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 
-use super::discovery_socket::{self, DISCOVERY_PORT, is_local};
+use super::discovery_socket::{self, DISCOVERY_PORT, Interface, Membership, is_local};
 use super::facts::{Facts, ServedFacts};
 use super::responder::{MAX_QUESTION, Responder};
 use crate::error::ClientError;
@@ -39,6 +39,8 @@ pub struct ServerQuery(Arc<Inner>);
 
 struct Inner {
     clock: Arc<dyn Clock>,
+    /// By which answers over several networks are known as those of one server.
+    instance: u64,
     stall_detector: StallDetector,
     facts: Mutex<Arc<Facts>>,
     open: Mutex<Option<Open>>,
@@ -47,6 +49,8 @@ struct Inner {
 struct Open {
     options: QueryOptions,
     port: u16,
+    /// None: the server is not to be found, or this machine has no IPv6.
+    membership: Option<Membership>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -62,12 +66,15 @@ impl ServerQuery {
     /// A server that does not answer yet. `stall`: how long the main loop may stand still before the server is unhealthy.
     pub fn new(clock: Arc<dyn Clock>, stall: Duration) -> Self {
         let stall_detector = StallDetector::new(Arc::clone(&clock), stall);
-        Self(Arc::new(Inner { clock, stall_detector, facts: Mutex::default(), open: Mutex::default() }))
+        let facts = Mutex::default();
+        let open = Mutex::default();
+        Self(Arc::new(Inner { clock, instance: rand::random(), stall_detector, facts, open }))
     }
 
     /// From now on this is answered, with the port that is open.
     pub fn publish(&self, mut facts: Facts) {
         facts.description.query_port = self.port();
+        facts.instance = self.0.instance;
         let before = std::mem::replace(&mut *lock(&self.0.facts), Arc::new(facts.within_limits()));
         drop(before);
     }
@@ -106,19 +113,39 @@ impl ServerQuery {
         };
         let socket = bind(options.port).and_then(UdpSocket::from_std).map_err(refused)?;
         let port = socket.local_addr().map_err(refused)?.port();
-        let mut tasks = vec![tokio::spawn(answer(Arc::clone(&self.0), socket, |_| true))];
+        let mut tasks = vec![tokio::spawn(answer(Arc::clone(&self.0), socket.into(), |_| true))];
+        let mut membership = None;
         if options.lan_discovery {
             match discovery_socket::bind(DISCOVERY_PORT).and_then(UdpSocket::from_std) {
-                Ok(socket) => tasks.push(tokio::spawn(answer(Arc::clone(&self.0), socket, is_local))),
+                Ok(socket) => tasks.push(tokio::spawn(answer(Arc::clone(&self.0), socket.into(), is_local))),
                 Err(error) => tracing::warn!(
                     "the server is not found on the local network: UDP port {DISCOVERY_PORT} cannot be used ({error}); it is \
                      shared, so another program has it for itself. Turn \"lan_discovery\" off, or end that program"
                 ),
             }
+            match discovery_socket::bind_ipv6(DISCOVERY_PORT).and_then(UdpSocket::from_std) {
+                Ok(socket) => {
+                    let socket = Arc::new(socket);
+                    let joined = membership.insert(Membership::of(Arc::clone(&socket))).clone();
+                    let is_near = move |peer| joined.is_near(peer);
+                    tasks.push(tokio::spawn(answer(Arc::clone(&self.0), socket, is_near)));
+                }
+                // As on a machine without it.
+                Err(error) => tracing::debug!("the server is not found over IPv6: {error}"),
+            }
         }
-        *open = Some(Open { options, port, tasks });
+        *open = Some(Open { options, port, membership, tasks });
         Arc::make_mut(&mut lock(&self.0.facts)).description.query_port = Some(port);
         Ok(port)
+    }
+
+    /// Makes the server known over IPv6 on networks that it is not known on yet, if it is to be found there. `interfaces` lists all
+    /// of this machine, and is called only if they are needed. IPv4 needs none of this.
+    pub fn join_networks(&self, interfaces: impl FnOnce() -> Vec<Interface>) {
+        let membership = lock(&self.0.open).as_ref().and_then(|open| open.membership.clone());
+        if let Some(membership) = membership {
+            membership.join(&interfaces());
+        }
     }
 
     /// Answers no more.
@@ -148,7 +175,7 @@ fn bind(port: u16) -> io::Result<std::net::UdpSocket> {
 }
 
 /// Answers what comes in on `socket` from those that `accepts` takes. Ends when it is aborted.
-async fn answer(server: Arc<Inner>, socket: UdpSocket, accepts: fn(SocketAddr) -> bool) {
+async fn answer(server: Arc<Inner>, socket: Arc<UdpSocket>, accepts: impl Fn(SocketAddr) -> bool) {
     let mut responder = Responder::new();
     let started = server.clock.now();
     // One byte more than is looked at shows what is too long.

@@ -113,7 +113,7 @@ fn a_room_with_the_longest_texts_still_fits() {
     let question = ping::Question::Room([7; 8]).encode();
     let answer = Responder::new().respond(Duration::ZERO, peer("10.0.0.2:99"), &question, &served(&facts));
     assert!(answer[0].len() <= question.len());
-    let (nonce, room) = decode_room(&answer[0], "10.0.0.1").expect("a room");
+    let ping::FoundRoom { nonce, room, .. } = decode_room(&answer[0], "10.0.0.1").expect("a room");
     assert_eq!((nonce, room.name, room.port, room.query_port), ([7; 8], long, 7777, Some(7778)));
     assert_eq!((room.address.as_str(), room.room_id.as_str()), ("10.0.0.1", "room-1"));
 }

@@ -1,7 +1,6 @@
 //! `BackendRooms`: finding a room.
 
 use std::cell::RefCell;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,6 @@ use backend_client::protocol::rooms::{
 };
 use backend_client::rooms::regions::RegionPings;
 use backend_client::rooms::{RoomRequest, Rooms, lan_discovery, ping};
-use godot::classes::Ip;
 use godot::init::is_main_thread;
 use godot::prelude::*;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +28,7 @@ use crate::results::backend_room_follow::BackendRoomFollow;
 use crate::results::backend_room_ping::BackendRoomPings;
 use crate::runtime::background_tasks;
 use crate::runtime::main_thread_queue;
+use crate::runtime::network_interfaces;
 use crate::runtime::optional_object::OptionalObject;
 
 const NO_SESSION: &str = "assign \"Session\": rooms are listed for a logged-in player";
@@ -371,15 +370,13 @@ impl BackendRooms {
         self.calls.try_start(work, BackendRegionPings::answer)
     }
 
-    /// Finds servers with [member BackendServerRegistration.lan_discovery] on the local network by broadcast. Neither the backend
-    /// nor a session is needed. The search takes about a second. Returns a [BackendRequest] that completes with a [BackendRoomPage]
-    /// whose rooms have [member BackendRoom.is_lan]. A server with [BackendPeerAuth] requires a ticket here as well: request one
-    /// with the room's id.
+    /// Finds servers with [member BackendServerRegistration.lan_discovery] on the local network, by broadcast over IPv4 and by
+    /// multicast over IPv6. Neither the backend nor a session is needed. The search takes about a second. Returns a
+    /// [BackendRequest] that completes with a [BackendRoomPage] whose rooms have [member BackendRoom.is_lan]. A server with
+    /// [BackendPeerAuth] requires a ticket here as well: request one with the room's id.
     #[func]
     fn discover_lan(&self) -> Gd<BackendRequest> {
-        let addresses = Ip::singleton().get_local_addresses();
-        let interfaces: Vec<Ipv4Addr> =
-            addresses.as_slice().iter().filter_map(|address| address.to_string().parse().ok()).collect();
+        let interfaces = network_interfaces::list();
         let work = async move { lan_discovery::discover_lan(&interfaces).await.map(RoomList::lan) };
         self.calls.start(work, BackendRoomPage::answer)
     }

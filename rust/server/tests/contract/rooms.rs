@@ -1,5 +1,7 @@
 //! Listing rooms and getting into them.
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -133,6 +135,29 @@ on_both_databases! {
             answer.refused(400, "invalid_cursor");
             assert_eq!(answer.field(), "cursor");
         }
+        // Made by somebody who knows what is inside.
+        let inside = URL_SAFE_NO_PAD.decode(&cursor).expect("base64");
+        let inside: Value = serde_json::from_slice(&inside).expect("JSON");
+        let forged = |member: &str, value: Value| {
+            let mut forged = inside.clone();
+            forged[member] = value;
+            format!("/v1/rooms?limit=1&cursor={}", URL_SAFE_NO_PAD.encode(forged.to_string()))
+        };
+        for (member, value) in [
+            ("number", json!(1e300)), ("number", json!("0")), ("text", json!(["a"])), ("text", json!("x".repeat(65))),
+            ("label", json!("x".repeat(65))), ("room_id", json!("")), ("room_id", json!("' OR 1=1 --")), ("query", json!("")),
+            ("limit", json!(1_000_000)),
+        ] {
+            let answer = backend.get(&forged(member, value), &backend.key).await;
+            answer.refused(400, "invalid_cursor");
+            assert_eq!(answer.field(), "cursor", "{member}");
+        }
+        let answer = backend.get(&format!("/v1/rooms?cursor={}", "A".repeat(5_000)), &backend.key).await;
+        answer.refused(422, "invalid_field");
+        assert_eq!(answer.field(), "cursor");
+        // Where a page begins is free to choose: it is a name in the same list.
+        let page = backend.get(&forged("text", json!("Z")), &backend.key).await.expect(200);
+        assert_eq!(page["rooms"], json!([]));
         backend.get(&format!("/v1/rooms?limit=2&cursor={cursor}"), &backend.key).await.expect(200);
     }
 

@@ -3,19 +3,23 @@
 use std::time::Duration;
 
 use backend_client::error::ClientError;
-use backend_client::server_query::{Facts, Participant, QueryOptions, ServerQuery};
+use backend_client::server_query::{Facts, Interface, Participant, QueryOptions, ServerQuery};
 use godot::classes::ProjectSettings;
 use godot::prelude::*;
 
 use super::BackendServerRegistration;
 use crate::config;
 use crate::runtime::frame_hook::FrameHook;
-use crate::runtime::worker_threads;
+use crate::runtime::{network_interfaces, worker_threads};
+
+/// Time in which a network that comes up after the server learns of it.
+const NETWORK_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Queries of one node are answered until it is dropped.
 pub struct Answering {
     query: ServerQuery,
     _each_frame: FrameHook,
+    _networks: FrameHook,
 }
 
 impl Drop for Answering {
@@ -28,12 +32,15 @@ impl Drop for Answering {
 pub struct Opening {
     query: ServerQuery,
     options: QueryOptions,
+    interfaces: Vec<Interface>,
 }
 
 impl Opening {
     /// Worker. The port that answers, or none: the server runs on without it.
     pub fn open(self) -> Option<u16> {
-        self.query.open(self.options).inspect_err(|error| tracing::warn!("{error}")).ok()
+        let port = self.query.open(self.options).inspect_err(|error| tracing::warn!("{error}")).ok()?;
+        self.query.join_networks(|| self.interfaces);
+        Some(port)
     }
 
     /// Opens the sockets without registering the server.
@@ -58,12 +65,19 @@ impl BackendServerRegistration {
         let query = self.query().unwrap_or_else(|| {
             let query = ServerQuery::new(config::clock(), stall);
             let turning = query.clone();
-            let each_frame = FrameHook::new(move || turning.main_loop_turned());
-            self.answering.replace(Some(Answering { query: query.clone(), _each_frame: each_frame }));
+            let joining = query.clone();
+            self.answering.replace(Some(Answering {
+                query: query.clone(),
+                _each_frame: FrameHook::new(move || turning.main_loop_turned()),
+                _networks: FrameHook::every(NETWORK_INTERVAL, move || {
+                    joining.join_networks(network_interfaces::list);
+                }),
+            }));
             query
         });
         self.publish();
-        Ok(Some(Opening { query, options }))
+        let interfaces = if options.lan_discovery { network_interfaces::list() } else { Vec::new() };
+        Ok(Some(Opening { query, options, interfaces }))
     }
 
     /// Closes the sockets.
@@ -110,6 +124,7 @@ impl BackendServerRegistration {
             players: u32::try_from(self.players).unwrap_or_default(),
             draining: self.is_draining(),
             participants: self.participants.values().map(participant).collect(),
+            ..Facts::default()
         });
     }
 

@@ -252,6 +252,22 @@ async fn ports_that_are_taken_are_skipped() {
 }
 
 #[tokio::test]
+async fn a_range_that_is_taken_is_named_and_nothing_is_left() {
+    let folder = tempfile::tempdir().expect("folder");
+    let taken = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("bound");
+    let ports = taken.local_addr().expect("an address").port().to_string();
+    let mut settings = settings(folder.path(), &serde_json::json!({"ports": ports, "max_servers": 1}));
+    settings.supervisor = "true".into();
+    let allocator = open(&settings, SCOPE).expect("made");
+    let error = allocator.start(&id(1)).await.expect_err("not started");
+    assert!(matches!(&error, StartError::NoCapacity(why) if why.contains("(ports)")), "{error:?}");
+    assert!(!allocator.folder(&id(1)).exists());
+    drop(taken);
+    allocator.start(&id(1)).await.expect("a port is free now");
+    assert_eq!(allocator.kept().expect("read"), [(id(1), Some(ports.parse().expect("a port")))]);
+}
+
+#[tokio::test]
 async fn the_oldest_logs_are_removed_and_nothing_else() {
     let folder = tempfile::tempdir().expect("folder");
     let allocator = allocator(folder.path());
