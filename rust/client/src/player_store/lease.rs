@@ -52,9 +52,10 @@ impl PlayerStore {
             // Listed again meanwhile, under another id: the journal knows that one.
             let is_renamed = || inner.registration.server_id().as_deref() != Some(&*server_id);
             let forgotten = loading.forgotten();
-            let (known, rolled_back) = {
+            let asked = {
                 let state = inner.lock();
-                (state.known_versions(player_id), state.rolled_back)
+                let versions = state.known_versions(player_id);
+                Asked { versions, forgotten, closed, rolled_back: state.rolled_back }
             };
             let left = until.saturating_duration_since(inner.clock.now());
             // The journal knows who takes the lease before it is taken: otherwise nobody could let it go after a crash.
@@ -110,7 +111,7 @@ impl PlayerStore {
                 reply => reply?,
             };
             if let Some(loaded) = reply.players.into_iter().find(|player| player.player_id == player_id) {
-                match inner.take(loaded, &known, (forgotten, rolled_back), closed)? {
+                match inner.take(loaded, &asked)? {
                     Some(snapshots) => return Ok(snapshots),
                     // The player left while the reply was on its way, with saves that it does not know, or it is from before the
                     // backend went back: its versions say nothing beside those of today.
@@ -236,21 +237,31 @@ impl Drop for Loading<'_> {
     }
 }
 
+/// What was so when a player was asked for.
+struct Asked {
+    /// Of the player's documents, as the backend had told them.
+    versions: HashMap<Arc<str>, i64>,
+    /// How often the player had been forgotten.
+    forgotten: u64,
+    /// How often all players had been let go.
+    closed: u64,
+    /// When the backend was last found to have gone back.
+    rolled_back: Option<Instant>,
+}
+
 impl Inner {
     /// The player is ours now; `None` if the player was forgotten after this was asked for, or the backend was found to have
     /// gone back.
     fn take(
         &self,
         loaded: LoadedPlayer,
-        known: &HashMap<Arc<str>, i64>,
-        (forgotten, rolled_back): (u64, Option<Instant>),
-        closed: u64,
+        asked: &Asked,
     ) -> Result<Option<HashMap<String, Snapshot>>, ClientError> {
         let LoadedPlayer { player_id, epoch, sequence, documents, conflicts } = loaded;
         let mut news = Vec::new();
         let snapshots = {
             let mut state = self.lock();
-            if state.closed != closed {
+            if state.closed != asked.closed {
                 // The backend has given the lease all the same.
                 if !state.players.contains_key(&*player_id) {
                     state.release_lease(player_id, epoch);
@@ -259,8 +270,8 @@ impl Inner {
                 self.wake_sender.notify_one();
                 return Err(closing());
             }
-            if state.loading.get(&*player_id).is_some_and(|loads| loads.forgotten != forgotten)
-                || state.rolled_back != rolled_back
+            if state.loading.get(&*player_id).is_some_and(|loads| loads.forgotten != asked.forgotten)
+                || state.rolled_back != asked.rolled_back
             {
                 return Ok(None);
             }
@@ -275,7 +286,7 @@ impl Inner {
                 let mut settled = player.documents.iter().filter(|(_, document)| is_settled(document));
                 settled.any(|(key, document)| version(key) > document.version)
             });
-            let went_back = is_another || known.iter().any(|(key, known)| version(key) < *known);
+            let went_back = is_another || asked.versions.iter().any(|(key, known)| version(key) < *known);
             if went_back && state.rolled_back(self.clock.now()) {
                 news.push(Event::RollbackDetected);
             } else if went_back {

@@ -2,6 +2,7 @@
 
 mod disk_faults;
 mod handover;
+mod late_answers;
 mod moving_target;
 mod network_faults;
 mod refusals;

@@ -11,14 +11,14 @@ fn object(value: Value) -> Content {
 }
 
 /// Whether the backend has this, as the document or as a conflict that waits to be merged.
-fn is_there(backend: &SimulatedBackend, key: &str, content: &Content) -> bool {
+pub fn is_there(backend: &SimulatedBackend, key: &str, content: &Content) -> bool {
     let state = backend.state.lock().expect("not poisoned");
     let document = state.documents.get(&("ada".to_owned(), key.to_owned()));
     document.is_some_and(|stored| stored.document.value == *content)
         || state.open_conflicts("ada").any(|conflict| conflict.key == key && conflict.value == *content)
 }
 
-fn save(server: &Server, key: &str, number: i64) {
+pub fn save(server: &Server, key: &str, number: i64) {
     server.store.save("ada", key, content(number)).expect("taken");
 }
 
