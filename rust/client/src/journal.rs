@@ -65,6 +65,8 @@ pub struct Record {
     pub sequence: i64,
     /// The whole document.
     pub value: RawJson,
+    /// Not a save of the game: what had been loaded with this version, sent again because the backend's database went back.
+    pub loaded_version: Option<i64>,
 }
 
 /// Everything of this document and epoch up to the sequence is with the backend.

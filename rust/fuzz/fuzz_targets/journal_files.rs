@@ -31,6 +31,7 @@ fn record(number: i64) -> Record {
         epoch: 3,
         sequence: number,
         value: value.expect("JSON"),
+        loaded_version: (number % 3 == 0).then_some(number),
     }
 }
 

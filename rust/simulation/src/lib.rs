@@ -18,7 +18,7 @@ mod trace;
 pub use backend::{SimulatedBackend, server_key};
 use checker::Checker;
 pub use disk::{Damaged, DiskTrouble, ProcessDisk, SimulatedDisk};
-pub use fake_backend::{Backup, State, Trouble};
+pub use fake_backend::{Backup, Fact, State, Trouble};
 pub use network::Network;
 pub use process_control::{Power, ProcessClock};
 pub use rng::{Rng, mixed};

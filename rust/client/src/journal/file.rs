@@ -13,7 +13,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
 use super::commit_counter::CommitCounter;
 use super::format::{self, FORMAT, TABLES};
 use super::origin::FileIdentity;
-use super::ownership::{FoundOwnership, Ownership, format_of_tables};
+use super::ownership::{FoundOwnership, Ownership, PROVEN, format_of_tables};
 use super::statements::{begin, commit, insert, set_aside, write_changes};
 use super::{Changes, JournalError, Record};
 use crate::platform::database_check::{damage, open_with};
@@ -109,7 +109,7 @@ impl JournalFile {
 
     /// What it says is proven by a checksum.
     pub const fn has_proof(&self) -> bool {
-        self.format >= FORMAT
+        self.format >= PROVEN
     }
 
     /// The ownership as of the next commit.
@@ -182,6 +182,10 @@ impl JournalFile {
                     let sql = format!("ALTER TABLE journal ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0");
                     sqlx::query(AssertSqlSafe(sql)).execute(&mut self.connection).await?;
                 }
+            }
+            if matches!(self.format, 1..FORMAT) {
+                let sql = "ALTER TABLE saves ADD COLUMN loaded_version INTEGER";
+                sqlx::query(sql).execute(&mut self.connection).await?;
             }
             for table in TABLES {
                 sqlx::query(table).execute(&mut self.connection).await?;
@@ -272,7 +276,7 @@ impl JournalFile {
                 sqlx::query(statement).execute(&mut self.connection).await?;
             }
             match self.format {
-                FORMAT => ownership.note_commit(&mut self.connection).await?,
+                PROVEN.. => ownership.note_commit(&mut self.connection, self.format).await?,
                 2 => {
                     sqlx::query("UPDATE journal SET commits = $1")
                         .bind(ownership.commits)

@@ -7,8 +7,8 @@ use super::Record;
 use crate::player_store::RawJson;
 
 /// Version of the tables, in the file's `user_version` and in its ownership. 1: without checksums, commits and the backend's
-/// identity. 2: the ownership has no checksum.
-pub const FORMAT: i64 = 3;
+/// identity. 2: the ownership has no checksum. 3: without the loaded version.
+pub const FORMAT: i64 = 4;
 /// Most rows of one statement: each statement is a trip to SQLite's thread and back.
 pub const ROWS: usize = 64;
 
@@ -16,7 +16,8 @@ pub const ROWS: usize = 64;
 pub const TABLES: [&str; 4] = [
     "CREATE TABLE IF NOT EXISTS saves (player_id TEXT NOT NULL, document_key TEXT NOT NULL, \
      epoch INTEGER NOT NULL, sequence INTEGER NOT NULL, value TEXT NOT NULL, \
-     commit_number INTEGER NOT NULL, checksum INTEGER NOT NULL, PRIMARY KEY (player_id, document_key, epoch))",
+     commit_number INTEGER NOT NULL, checksum INTEGER NOT NULL, loaded_version INTEGER, \
+     PRIMARY KEY (player_id, document_key, epoch))",
     "CREATE TABLE IF NOT EXISTS servers (server_id TEXT PRIMARY KEY)",
     // The ownership: whose saves these are, which file this is, and the number of the last commit.
     "CREATE TABLE IF NOT EXISTS journal (id INTEGER PRIMARY KEY CHECK (id = 1), backend TEXT, origin TEXT NOT NULL, \
@@ -35,6 +36,7 @@ pub struct Found {
     value: Vec<u8>,
     commit_number: i64,
     checksum: Option<i64>,
+    loaded_version: Option<i64>,
 }
 
 /// CRC-32 over everything in a row and whose it is: a row never passes for one of another backend.
@@ -43,16 +45,18 @@ pub fn checksum(backend: Option<&str>, record: &Record, commit_number: i64) -> i
         backend,
         [record.player_id.as_bytes(), record.key.as_bytes(), record.value.as_str().as_bytes()],
         [record.epoch, record.sequence, commit_number],
+        record.loaded_version,
     )
 }
 
-fn of_parts(backend: Option<&str>, texts: [&[u8]; 3], numbers: [i64; 3]) -> i64 {
+/// Without a loaded version, it is that of formats 2 and 3.
+fn of_parts(backend: Option<&str>, texts: [&[u8]; 3], numbers: [i64; 3], loaded_version: Option<i64>) -> i64 {
     let mut hasher = crc32fast::Hasher::new();
     for text in std::iter::once(backend.unwrap_or_default().as_bytes()).chain(texts) {
         hasher.update(&(text.len() as u64).to_le_bytes());
         hasher.update(text);
     }
-    for number in numbers {
+    for number in numbers.into_iter().chain(loaded_version) {
         hasher.update(&number.to_le_bytes());
     }
     hasher.finalize().into()
@@ -70,6 +74,7 @@ impl Found {
             value: row.try_get_unchecked(5)?,
             commit_number: row.try_get_unchecked(6)?,
             checksum: row.try_get_unchecked(7)?,
+            loaded_version: row.try_get_unchecked(8)?,
         })
     }
 
@@ -79,6 +84,7 @@ impl Found {
             backend,
             [&self.player_id, &self.key, &self.value],
             [self.epoch, self.sequence, self.commit_number],
+            self.loaded_version,
         );
         self.checksum == Some(right)
     }
@@ -95,6 +101,7 @@ impl Found {
             epoch: self.epoch,
             sequence: self.sequence,
             value: RawJson::parse(String::from_utf8(self.value).ok()?).ok()?,
+            loaded_version: self.loaded_version,
         })
     }
 }
@@ -117,7 +124,11 @@ async fn read_on(
     forward: bool,
     found: &mut Vec<Found>,
 ) -> sqlx::Result<()> {
-    let added = if format > 1 { "commit_number, checksum" } else { "0, NULL" };
+    let added = match format {
+        0 | 1 => "0, NULL, NULL",
+        2 | 3 => "commit_number, checksum, NULL",
+        _ => "commit_number, checksum, loaded_version",
+    };
     let (than, order) = if forward { (">", "ASC") } else { ("<", "DESC") };
     // By row number: no index is asked, which can be damaged by itself.
     let sql = format!(

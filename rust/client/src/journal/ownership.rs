@@ -9,6 +9,9 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::format::FORMAT;
 
+/// The first format whose ownership has a checksum.
+pub const PROVEN: i64 = 3;
+
 /// Whose saves a file has, which file it is, and how many commits it has seen.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ownership {
@@ -26,7 +29,9 @@ pub struct FoundOwnership {
     backend: Option<Vec<u8>>,
     origin: Option<Vec<u8>>,
     commits: i64,
-    /// Of the header and of the checksum, which files of format 2 lack.
+    /// The format of the tables.
+    tables: i64,
+    /// Its own format and its checksum, which files of format 2 lack.
     proof: Option<(i64, i64)>,
 }
 
@@ -41,41 +46,42 @@ impl Ownership {
         .bind(self.origin.as_deref().unwrap_or_default())
         .bind(self.commits)
         .bind(FORMAT)
-        .bind(self.checksum())
+        .bind(self.checksum(FORMAT))
         .execute(connection)
         .await
         .map(drop)
     }
 
-    /// Writes the number of a commit to the row that is there.
-    pub async fn note_commit(&self, connection: &mut SqliteConnection) -> sqlx::Result<()> {
+    /// Writes the number of a commit to the row that is there, in a file of this format.
+    pub async fn note_commit(&self, connection: &mut SqliteConnection, format: i64) -> sqlx::Result<()> {
         sqlx::query("UPDATE journal SET commits = $1, checksum = $2")
             .bind(self.commits)
-            .bind(self.checksum())
+            .bind(self.checksum(format))
             .execute(connection)
             .await
             .map(drop)
     }
 
-    fn checksum(&self) -> i64 {
+    fn checksum(&self, format: i64) -> i64 {
         let text = |text: &Option<String>| text.clone().map(String::into_bytes);
         checksum(
             text(&self.backend).as_deref(),
             self.origin.as_deref().unwrap_or_default().as_bytes(),
             self.commits,
+            format,
         )
     }
 }
 
 /// CRC-32. A backend that is not there is another one than an empty name.
-fn checksum(backend: Option<&[u8]>, origin: &[u8], commits: i64) -> i64 {
+fn checksum(backend: Option<&[u8]>, origin: &[u8], commits: i64, format: i64) -> i64 {
     let mut hasher = crc32fast::Hasher::new();
     for text in [backend, Some(origin)] {
         let length = text.map_or(u64::MAX, |text| text.len() as u64);
         hasher.update(&length.to_le_bytes());
         hasher.update(text.unwrap_or_default());
     }
-    for number in [commits, FORMAT] {
+    for number in [commits, format] {
         hasher.update(&number.to_le_bytes());
     }
     hasher.finalize().into()
@@ -84,7 +90,7 @@ fn checksum(backend: Option<&[u8]>, origin: &[u8], commits: i64) -> i64 {
 impl FoundOwnership {
     /// Reads the row; `None` if there is none. `tables` is the format of the tables.
     pub async fn read(connection: &mut SqliteConnection, tables: i64) -> sqlx::Result<Option<Self>> {
-        let proof = if tables >= FORMAT { "format, checksum" } else { "NULL, NULL" };
+        let proof = if tables >= PROVEN { "format, checksum" } else { "NULL, NULL" };
         let sql = format!("SELECT backend, origin, commits, {proof} FROM journal");
         let Some(row) = sqlx::query(AssertSqlSafe(sql)).fetch_optional(connection).await? else {
             return Ok(None);
@@ -95,7 +101,8 @@ impl FoundOwnership {
             backend: row.try_get_unchecked(0)?,
             origin: row.try_get_unchecked(1)?,
             commits: row.try_get_unchecked(2)?,
-            proof: (tables >= FORMAT).then(|| (proof.0.unwrap_or(-1), proof.1.unwrap_or(-1))),
+            tables,
+            proof: (tables >= PROVEN).then(|| (proof.0.unwrap_or(-1), proof.1.unwrap_or(-1))),
         }))
     }
 
@@ -110,8 +117,8 @@ impl FoundOwnership {
 
     /// Whether the row is what was written, but for the backend, which was this one.
     pub fn is_sound_for(&self, backend: Option<&[u8]>) -> bool {
-        let right = checksum(backend, self.origin.as_deref().unwrap_or_default(), self.commits);
-        self.proof == Some((FORMAT, right))
+        let right = checksum(backend, self.origin.as_deref().unwrap_or_default(), self.commits, self.tables);
+        self.proof == Some((self.tables, right))
     }
 
     /// Whether its checksum shows that it is what was written.
@@ -131,7 +138,7 @@ pub async fn format_of_tables(connection: &mut SqliteConnection) -> sqlx::Result
     let journal = columns(connection, "journal").await?;
     let has = |columns: &[String], name: &str| columns.iter().any(|column| column == name);
     Ok(if has(&journal, "checksum") {
-        FORMAT
+        if has(&saves, "loaded_version") { FORMAT } else { PROVEN }
     } else if has(&saves, "checksum") || !journal.is_empty() {
         2
     } else {

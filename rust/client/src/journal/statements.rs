@@ -3,7 +3,7 @@
 use sqlx::AssertSqlSafe;
 use sqlx::sqlite::SqliteConnection;
 
-use super::format::{self, ROWS};
+use super::format::{self, FORMAT, ROWS};
 use super::ownership::Ownership;
 use super::{Changes, Record};
 
@@ -38,11 +38,13 @@ pub async fn insert(
 ) -> sqlx::Result<()> {
     for records in saves.chunks(ROWS) {
         let sql = format!(
-            "INSERT INTO saves (player_id, document_key, epoch, sequence, value, commit_number, checksum) VALUES {} \
+            "INSERT INTO saves (player_id, document_key, epoch, sequence, value, commit_number, checksum, loaded_version) \
+             VALUES {} \
              ON CONFLICT DO UPDATE SET sequence = excluded.sequence, value = excluded.value, \
-             commit_number = excluded.commit_number, checksum = excluded.checksum \
+             commit_number = excluded.commit_number, checksum = excluded.checksum, \
+             loaded_version = excluded.loaded_version \
              WHERE excluded.sequence > saves.sequence",
-            rows("(?, ?, ?, ?, ?, ?, ?)", records.len())
+            rows("(?, ?, ?, ?, ?, ?, ?, ?)", records.len())
         );
         let mut insert = sqlx::query(AssertSqlSafe(sql)).persistent(is_common(records.len()));
         for record in records {
@@ -53,7 +55,8 @@ pub async fn insert(
                 .bind(record.sequence)
                 .bind(record.value.as_str())
                 .bind(commit_number)
-                .bind(format::checksum(backend, record, commit_number));
+                .bind(format::checksum(backend, record, commit_number))
+                .bind(record.loaded_version);
         }
         insert.execute(&mut *connection).await?;
     }
@@ -94,7 +97,7 @@ pub async fn write_changes(
             .execute(&mut *connection)
             .await?;
     }
-    ownership.note_commit(connection).await?;
+    ownership.note_commit(connection, FORMAT).await?;
     commit(connection).await
 }
 

@@ -23,8 +23,9 @@ type Step = (Vec<(Name, i64)>, Vec<(Name, i64)>);
 
 fn record(&((document, epoch), sequence): &(Name, i64)) -> Record {
     let value = json!({ "n": sequence }).as_object().cloned().expect("an object");
+    let loaded_version = (sequence % 3 == 0).then_some(sequence + 4);
     let (player_id, key) = (format!("player {}", document / 4), format!("document {}", document % 4));
-    Record { player_id, key, epoch, sequence, value: RawJson::from(&value) }
+    Record { player_id, key, epoch, sequence, value: RawJson::from(&value), loaded_version }
 }
 
 fn settled(save: &(Name, i64)) -> Settled {

@@ -35,7 +35,7 @@ const EARLY_ACK_DELAY: Duration = Duration::from_millis(100);
 struct Group {
     changes: Changes,
     living: Vec<(Name, i64, Revision)>,
-    recovered: Vec<(Epoched, i64, DocumentBody)>,
+    recovered: Vec<(Epoched, i64, DocumentBody, Option<i64>)>,
 }
 
 impl Group {
@@ -45,20 +45,21 @@ impl Group {
 
     /// Has the contents written as text, which takes its time.
     fn write_up(&mut self) {
-        let record = |player_id: &str, key: &str, epoch, sequence, body: &DocumentBody| Record {
-            player_id: player_id.to_owned(),
-            key: key.to_owned(),
-            epoch,
-            sequence,
-            value: body.text().clone(),
-        };
+        let record =
+            |player_id: &str, key: &str, epoch, sequence, body: &DocumentBody, loaded_version| Record {
+                player_id: player_id.to_owned(),
+                key: key.to_owned(),
+                epoch,
+                sequence,
+                value: body.text().clone(),
+                loaded_version,
+            };
         let living = self.living.iter().map(|(name, epoch, revision)| {
-            record(&name.0, &name.1, *epoch, revision.sequence, &revision.body)
+            record(&name.0, &name.1, *epoch, revision.sequence, &revision.body, revision.loaded_version)
         });
-        let recovered = self
-            .recovered
-            .iter()
-            .map(|(name, sequence, body)| record(&name.0, &name.1, name.2, *sequence, body));
+        let recovered = self.recovered.iter().map(|(name, sequence, body, loaded_version)| {
+            record(&name.0, &name.1, name.2, *sequence, body, *loaded_version)
+        });
         self.changes.saves = living.chain(recovered).collect();
     }
 }
@@ -372,7 +373,7 @@ impl Inner {
             if group.changes.server_id.is_some() {
                 state.journal_server_id.clone_from(&group.changes.server_id);
             }
-            for (name, sequence, _) in &group.recovered {
+            for (name, sequence, ..) in &group.recovered {
                 if let Some(left) = state.recovered.get_mut(name).filter(|left| left.sequence == *sequence) {
                     left.journalled = true;
                 }
@@ -425,8 +426,8 @@ impl StoreState {
         group.living = if rewrite { self.all_unsent() } else { resent.into_iter().chain(numbered).collect() };
         for (name, left) in &self.recovered {
             if rewrite || !left.journalled {
-                let RecoveredSave { sequence, body, .. } = left;
-                group.recovered.push((name.clone(), *sequence, body.clone()));
+                let RecoveredSave { sequence, body, loaded_version, .. } = left;
+                group.recovered.push((name.clone(), *sequence, body.clone(), *loaded_version));
             }
         }
         group.changes.settled = std::mem::take(&mut self.settled)

@@ -64,7 +64,7 @@ pub(super) struct RecoveredSave {
     pub journalled: bool,
     /// The backend said before that it has this.
     pub is_repeated: bool,
-    /// [`Document::loaded_version`]. The journal does not keep it: after a crash, the document is an ordinary save.
+    /// [`Document::loaded_version`].
     pub loaded_version: Option<i64>,
 }
 

@@ -394,7 +394,7 @@ impl StoreState {
                 bytes,
                 journalled: true,
                 is_repeated: false,
-                loaded_version: None,
+                loaded_version: record.loaded_version,
             };
             let name = (player_id, record.key.into(), record.epoch);
             if self.recovered.get(&name).is_some_and(|known| known.sequence >= left.sequence) {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use backend_simulation::{Backup, Trouble};
+use backend_simulation::{Backup, Fact, Trouble};
 
 use super::*;
 
@@ -397,4 +397,37 @@ async fn a_load_that_is_answered_too_late_does_not_drop_a_release_without_an_ans
         state.lost_call = None;
     }
     until(|| is_there(&backend, "progress", &content(1))).await;
+}
+
+/// The journal keeps that it was only loaded: the next process does not take it for a save.
+#[tokio::test(start_paused = true)]
+async fn what_was_only_loaded_is_no_save_of_a_process_that_died() {
+    let backend = SimulatedBackend::new();
+    let state = || backend.state.lock().expect("not poisoned");
+    let other = Server::start(&backend, &disk()).await;
+    other.load("ada").await;
+    other.store.save("ada", "loaded", content(7)).expect("taken");
+    other.store.release("ada", LONG).await;
+    let backup = state().back_up();
+    let server = Server::start(&backend, &disk()).await;
+    server.load("ada").await;
+    state().restore(backup);
+    state().refuses_saves = true;
+    until(|| server.heard(|event| matches!(event, Event::RollbackDetected))).await;
+    assert_eq!(server.store.pending_count(), 1);
+    until(|| server.store.unjournalled_count() == 0).await;
+    let disk = server.disk.clone();
+    server.crash();
+    state().refuses_saves = false;
+    let arrives = |fact: &&Fact| matches!(fact, Fact::Received { key, .. } if key == "loaded");
+    let arrived = || state().facts.iter().filter(arrives).count();
+    let before = arrived();
+    other.load("ada").await;
+    other.store.save("ada", "loaded", content(8)).expect("taken");
+    other.store.flush(None, LONG).await;
+    assert_eq!(arrived(), before + 1);
+    let next = Server::start(&backend, &disk).await;
+    until(|| arrived() == before + 2 && next.store.pending_count() == 0).await;
+    assert_eq!(stored(&backend, "ada", "loaded"), Some(content(8)));
+    assert!(state().conflicts.is_empty(), "it was no save");
 }

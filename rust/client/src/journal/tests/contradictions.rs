@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 
+use super::super::format::FORMAT;
+use super::super::ownership::FoundOwnership;
 use super::damage::{execute, found, killed, passing_folder, record, sorted, warned_of};
 use super::*;
 
@@ -75,7 +77,7 @@ fn once(saves: Vec<Record>) -> Vec<Record> {
 #[tokio::test]
 async fn a_header_that_says_another_format_than_the_tables_costs_nothing() {
     let (_place, sound) = journal().await;
-    for format in [0_i32, 1, 2, 4, 7, 11, 0x0100_0003, -1, i32::MIN, i32::MAX] {
+    for format in [0_i32, 1, 2, 3, 5, 7, 11, 0x0100_0004, -1, i32::MIN, i32::MAX] {
         let mut bytes = sound.clone();
         bytes[USER_VERSION].copy_from_slice(&format.to_be_bytes());
         for beside in [false, true] {
@@ -125,9 +127,10 @@ async fn a_flipped_bit_of_the_ownership_costs_nothing() {
     }
 }
 
-/// Makes it a file as the version before wrote it.
+/// Makes it a file of the second format.
 async fn of_format_2(file: &Path) {
     for sql in [
+        "ALTER TABLE saves DROP COLUMN loaded_version",
         "ALTER TABLE journal DROP COLUMN checksum",
         "ALTER TABLE journal DROP COLUMN format",
         "PRAGMA user_version = 2",
@@ -151,13 +154,83 @@ async fn a_file_of_the_second_format_is_read_and_goes_on() {
     assert_eq!((sorted(again.saves), &again.warnings[..]), (sorted(later), &[][..]));
 }
 
+/// Makes it a file of the third format, with an ownership that is proven.
+async fn of_format_3(file: &Path) {
+    let mut connection = SqliteConnectOptions::new().filename(file).connect().await.expect("opens");
+    let found = FoundOwnership::read(&mut connection, FORMAT).await.expect("read").expect("a row");
+    let ownership = found.sound().expect("sound");
+    ownership.note_commit(&mut connection, 3).await.expect("written");
+    connection.close().await.expect("closed");
+    for sql in [
+        "ALTER TABLE saves DROP COLUMN loaded_version",
+        "UPDATE journal SET format = 3",
+        "PRAGMA user_version = 3",
+    ] {
+        execute(file, sql).await;
+    }
+}
+
+#[tokio::test]
+async fn a_file_of_the_third_format_is_read_and_takes_loaded_versions() {
+    let (folder, _) = journal().await;
+    let file = folder.path().join("journal-0.db");
+    of_format_3(&file).await;
+    let counted = JournalFolder::new(folder.path()).count_unsent().await.expect("counted");
+    assert_eq!(counted, all().len());
+    let (mut journal, recovered) = damage::open(folder.path()).await;
+    assert_eq!((sorted(recovered.saves), &recovered.warnings[..]), (all(), &[][..]));
+    let loaded = Record { loaded_version: Some(7), ..record(1, 99) };
+    journal.write(&Changes { saves: vec![loaded.clone()], ..Changes::default() }).await.expect("written");
+    journal.close().await;
+    let mut later = all();
+    later[..].iter_mut().filter(|save| save.player_id == "player-1").for_each(|save| *save = loaded.clone());
+    let again = found(folder.path()).await;
+    assert_eq!((sorted(again.saves), &again.warnings[..]), (sorted(later), &[][..]));
+}
+
+#[tokio::test]
+async fn a_damaged_file_of_the_third_format_is_told_from_others_too() {
+    let (folder, _) = journal().await;
+    let file = folder.path().join("journal-0.db");
+    of_format_3(&file).await;
+    let sound = fs::read(&file).expect("a file");
+    for format in [0_i32, 2, 4, 6] {
+        let mut bytes = sound.clone();
+        bytes[USER_VERSION].copy_from_slice(&format.to_be_bytes());
+        for beside in [false, true] {
+            let case = format!("format {format}, beside: {beside}");
+            assert!(is_recovered(&bytes, beside, &case).await, "{case}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_loaded_version_that_is_not_what_was_written_is_damage() {
+    for (wrong, player) in [("NULL", "player-1"), ("8", "player-1"), ("7", "player-2")] {
+        let (folder, _) = journal().await;
+        let file = folder.path().join("journal-0.db");
+        let (mut journal, _) = damage::open(folder.path()).await;
+        let loaded = Record { loaded_version: Some(7), ..record(1, 99) };
+        journal.write(&Changes { saves: vec![loaded], ..Changes::default() }).await.expect("written");
+        journal.rest().await.expect("rests");
+        journal.close().await;
+        execute(&file, &format!("UPDATE saves SET loaded_version = {wrong} WHERE player_id = '{player}'"))
+            .await;
+        let after = found(folder.path()).await;
+        let case = format!("{wrong} of {player}");
+        assert!(after.saves.iter().all(|save| save.player_id != player), "{case}");
+        assert_eq!(after.saves.len(), all().len() - 1, "{case}");
+        assert!(warned_of(&after, &file, ""), "{case}: {:?}", after.warnings);
+    }
+}
+
 #[tokio::test]
 async fn a_damaged_file_of_the_second_format_is_told_from_a_later_one_too() {
     let (folder, _) = journal().await;
     let file = folder.path().join("journal-0.db");
     of_format_2(&file).await;
     let sound = fs::read(&file).expect("a file");
-    for format in [0_i32, 3, 6] {
+    for format in [0_i32, 3, 4, 6] {
         let mut bytes = sound.clone();
         bytes[USER_VERSION].copy_from_slice(&format.to_be_bytes());
         for beside in [false, true] {

@@ -17,7 +17,14 @@ pub(super) fn record(player: u64, sequence: i64) -> Record {
     let value =
         json!({ "n": sequence, "name": format!("the name of player {player}"), "ballast": "x".repeat(300) });
     let value = RawJson::from(value.as_object().expect("an object"));
-    Record { player_id: format!("player-{player}"), key: "progress".into(), epoch: 3, sequence, value }
+    Record {
+        player_id: format!("player-{player}"),
+        key: "progress".into(),
+        epoch: 3,
+        sequence,
+        value,
+        loaded_version: None,
+    }
 }
 
 pub(super) async fn open(folder: &Path) -> (Box<dyn Journal>, Recovered) {
@@ -261,7 +268,14 @@ async fn a_file_of_the_first_format_is_read() {
     }
     let (mut journal, recovered) = open(folder.path()).await;
     let value = RawJson::parse("{\"n\":8}".to_owned()).expect("JSON");
-    let ada = Record { player_id: "ada".into(), key: "progress".into(), epoch: 3, sequence: 8, value };
+    let ada = Record {
+        player_id: "ada".into(),
+        key: "progress".into(),
+        epoch: 3,
+        sequence: 8,
+        value,
+        loaded_version: None,
+    };
     assert_eq!(recovered.saves, std::slice::from_ref(&ada));
     assert_eq!(
         (&recovered.server_ids[..], &recovered.unproven_ids[..]),
@@ -279,14 +293,14 @@ async fn a_file_of_a_later_format_is_left_alone() {
     let folder = killed(3, true).await;
     let file = folder.path().join("journal-0.db");
     // It says so in its ownership, too.
-    execute(&file, "PRAGMA user_version = 4").await;
-    execute(&file, "UPDATE journal SET format = 4, checksum = 7").await;
+    execute(&file, "PRAGMA user_version = 5").await;
+    execute(&file, "UPDATE journal SET format = 5, checksum = 7").await;
     let bytes = fs::read(&file).expect("a file");
     let after = found(folder.path()).await;
     assert_eq!(after.saves, []);
     assert!(warned_of(&after, &file, "is left alone: /"), "{:?}", after.warnings);
     assert!(
-        warned_of(&after, &file, "has format 4, this version of the addon reads up to 3"),
+        warned_of(&after, &file, "has format 5, this version of the addon reads up to 4"),
         "{:?}",
         after.warnings
     );

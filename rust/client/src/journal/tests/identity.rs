@@ -15,6 +15,7 @@ fn record(sequence: i64) -> Record {
         epoch: 1,
         sequence,
         value: RawJson::from(&value),
+        loaded_version: None,
     }
 }
 

@@ -12,7 +12,14 @@ const MAX_BYTES: u64 = 8 * 1024 * 1024;
 fn record(player: u64, sequence: i64, letters: usize) -> Record {
     let value = json!({ "n": sequence, "ballast": "x".repeat(letters) });
     let value = RawJson::from(value.as_object().expect("an object"));
-    Record { player_id: format!("player-{player}"), key: "progress".into(), epoch: 1, sequence, value }
+    Record {
+        player_id: format!("player-{player}"),
+        key: "progress".into(),
+        epoch: 1,
+        sequence,
+        value,
+        loaded_version: None,
+    }
 }
 
 fn settled(record: &Record) -> Settled {

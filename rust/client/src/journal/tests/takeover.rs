@@ -14,6 +14,7 @@ fn record(sequence: i64) -> Record {
         epoch: 1,
         sequence,
         value: RawJson::from(&value),
+        loaded_version: None,
     }
 }
 

@@ -21,6 +21,7 @@ async fn leave(folder: &Path, documents: i64) {
         epoch: 1,
         sequence: number,
         value: RawJson::parse(r#"{"level":1}"#.to_owned()).expect("an object"),
+        loaded_version: None,
     };
     let saves = (1..=documents).map(record).collect();
     journal.write(&Changes { saves, ..Changes::default() }).await.expect("written");
