@@ -54,6 +54,8 @@ struct Ledger {
     given_again: BTreeSet<(String, i64)>,
     /// How often the database went back.
     restores: u64,
+    /// At which of them a process was last told that the backend went back.
+    noticed: BTreeMap<usize, u64>,
     /// Saves that were at the backend and were lost with that, at least once.
     lost: BTreeSet<usize>,
     /// What servers have to bring in again after that.

@@ -55,7 +55,8 @@ impl PlayerStore {
             let asked = {
                 let state = inner.lock();
                 let versions = state.known_versions(player_id);
-                Asked { versions, forgotten, closed, rolled_back: state.rolled_back }
+                let largest = state.largest_confirmed(player_id);
+                Asked { versions, largest, forgotten, closed, rolled_back: state.rolled_back }
             };
             let left = until.saturating_duration_since(inner.clock.now());
             // The journal knows who takes the lease before it is taken: otherwise nobody could let it go after a crash.
@@ -241,6 +242,8 @@ impl Drop for Loading<'_> {
 struct Asked {
     /// Of the player's documents, as the backend had told them.
     versions: HashMap<Arc<str>, i64>,
+    /// The lease under which the player was held, and the largest number that the backend had confirmed of it.
+    largest: Option<(i64, i64)>,
     /// How often the player had been forgotten.
     forgotten: u64,
     /// How often all players had been let go.
@@ -286,7 +289,11 @@ impl Inner {
                 let mut settled = player.documents.iter().filter(|(_, document)| is_settled(document));
                 settled.any(|(key, document)| version(key) > document.version)
             });
-            let went_back = is_another || asked.versions.iter().any(|(key, known)| version(key) < *known);
+            // It lacks a save that it had confirmed, though its versions may be those of another one.
+            let is_missing =
+                asked.largest.is_some_and(|(lease, largest)| lease == epoch && sequence < largest);
+            let went_back =
+                is_another || is_missing || asked.versions.iter().any(|(key, known)| version(key) < *known);
             if went_back && state.rolled_back(self.clock.now()) {
                 news.push(Event::RollbackDetected);
             } else if went_back {
@@ -309,8 +316,10 @@ impl Inner {
             player.next_sequence = player.next_sequence.max(sequence.saturating_add(1)).max(used);
             for fresh in documents {
                 let document = player.documents.entry(fresh.key.into()).or_default();
-                // A reply can be older than a save that was committed while it was on its way.
-                if document.pending.is_none() && fresh.version >= document.version {
+                // A reply can be older than a save that was committed while it was on its way. What this server has saved
+                // under the lease, nobody else does: another content is another copy's, whatever its version.
+                let is_own = document.pending.is_some() || document.committed_sequence > 0;
+                if !is_own && fresh.version >= document.version {
                     document.body = Arc::new(fresh.value).into();
                 }
                 document.version = document.version.max(fresh.version);

@@ -221,6 +221,13 @@ impl StoreState {
         versions.map(|(key, document)| (Arc::clone(key), document.version)).collect()
     }
 
+    /// The lease under which a player is held, and the largest number of it that the backend has confirmed.
+    pub fn largest_confirmed(&self, player_id: &str) -> Option<(i64, i64)> {
+        let player = self.players.get(player_id).filter(|player| !player.lost)?;
+        let largest = player.documents.values().map(|document| document.committed_sequence).max();
+        Some((player.epoch, largest.unwrap_or(0)))
+    }
+
     /// Whether a result can only come from a backend that has lost what it had told before.
     pub fn shows_rollback(sent: &Sent, result: &SaveResult) -> bool {
         match result.outcome {

@@ -76,6 +76,26 @@ async fn a_load_from_another_copy_takes_the_place_of_nothing() {
     until(|| stored(&backend, "ada", "progress") == Some(content(10))).await;
 }
 
+/// The copies have the same version of the document, of different saves.
+#[tokio::test(start_paused = true)]
+async fn a_load_from_another_copy_with_the_same_version_takes_the_place_of_nothing() {
+    let backend = SimulatedBackend::new();
+    let server = Server::start(&backend, &disk()).await;
+    server.load("ada").await;
+    confirm(&server, 1..=1).await;
+    let older = backend.state.lock().expect("not poisoned").back_up();
+    confirm(&server, 2..=2).await;
+    let newer = backend.state.lock().expect("not poisoned").back_up();
+    backend.state.lock().expect("not poisoned").restore(older);
+    confirm(&server, 10..=10).await;
+    until(|| server.store.pending_count() == 0).await;
+    backend.state.lock().expect("not poisoned").restore(newer);
+    assert_eq!(stored(&backend, "ada", "progress"), Some(content(2)));
+    let loaded = server.load("ada").await;
+    assert_eq!(number_of(&loaded, "progress"), Some(10));
+    until(|| stored(&backend, "ada", "progress") == Some(content(10))).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_confirmation_from_before_the_player_was_given_anew_is_not_believed() {
     let backend = SimulatedBackend::new();

@@ -81,9 +81,10 @@ impl Checker {
             Event::Saved { player_id, key, revision, epoch, sequence, version } => {
                 self.trace.note("told saved", process, player_id, &[*epoch, *sequence, *version]);
                 let place = (player_id.clone(), key.clone(), *epoch);
-                let book = self.book();
+                let mut book = self.book();
                 let arrived = book.places.get(&place).is_some_and(|known| known.largest >= *sequence);
                 self.trace.check(arrived, || format!("{place:?} {sequence} is told as saved and is not"));
+                book.told_saved(process, &place, *sequence);
                 if *revision > 0
                     && let Some(number) = book.sequences.get(&(place.clone(), *sequence))
                 {
@@ -117,8 +118,10 @@ impl Checker {
             Event::SaveFailed { player_id, .. } => self.trace.note("told failed", process, player_id, &[]),
             Event::RollbackDetected => {
                 self.trace.note("told that the backend went back", process, "", &[]);
-                let did = self.book().restores > 0;
-                self.trace.check(did, || {
+                let mut book = self.book();
+                let restores = book.restores;
+                book.noticed.insert(process, restores);
+                self.trace.check(restores > 0, || {
                     format!("process {process} says that the backend went back, and it did not")
                 });
             }

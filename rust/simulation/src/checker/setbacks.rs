@@ -152,6 +152,19 @@ impl Ledger {
         owed
     }
 
+    /// An answer from before the database went back is like one that came before it did, if the process has not noticed yet:
+    /// its journal need not keep the save, only the process itself has to bring it in again.
+    pub(super) fn told_saved(&mut self, process: usize, place: &Place, sequence: i64) {
+        let has_noticed = self.noticed.get(&process).copied().unwrap_or(0) == self.restores;
+        let Some(number) = self.sequences.get(&(place.clone(), sequence)).copied() else { return };
+        if let Some(known) = self.places.get_mut(place)
+            && known.arrived < number
+            && !has_noticed
+        {
+            known.excused = known.excused.max(number);
+        }
+    }
+
     /// Whether a content that was made as another save is sent because its holder had loaded it, and the backend lost it.
     pub(super) fn is_loaded_again(&self, place: &Place, number: usize) -> bool {
         self.restores > 0 && self.loaded.contains(&(place.clone(), number))
