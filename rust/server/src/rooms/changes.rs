@@ -171,9 +171,13 @@ pub async fn since(state: &AppState, position: i64) -> sqlx::Result<Vec<Change>>
         .collect()
 }
 
-/// The condition that a room is on the list of all.
+/// The condition that a room is on the list of all, as it is recorded. Of a lease that ends by itself, the end is a change like any
+/// other: not the clock, but its record takes the room off the list.
 pub fn listed(database: &Database) -> String {
-    format!("{} AND visibility = 'public' AND status <> 'unhealthy'", live_rooms(database))
+    format!(
+        "(listed = 1 AND lease_until > 0 OR {}) AND visibility = 'public' AND status <> 'unhealthy'",
+        live_rooms(database)
+    )
 }
 
 #[cfg(test)]
