@@ -52,9 +52,9 @@ async fn read_while_followed(state: &AppState, notifications: &mut Notifications
         (now + HEARTBEAT_INTERVAL, now + EXPIRY_INTERVAL, now);
     while !followers.is_closed() {
         let begun = Instant::now();
-        notifications.connect().await;
+        notifications.connect();
         if begun >= expiry_at {
-            if let Err(error) = changes::record_expired(state).await {
+            if let Err(error) = changes::record_expired(&state.database).await {
                 tracing::warn!(%error, "rooms that have expired were not recorded; trying again");
             }
             expiry_at = Instant::now() + EXPIRY_INTERVAL.max(begun.elapsed() * EXPIRY_SHARE);
@@ -92,7 +92,7 @@ async fn read_position(state: &AppState) -> ApiResult<Position> {
 /// Reads all rooms.
 async fn load(state: &AppState) -> ApiResult<()> {
     // Leases that have ended while nobody followed are changes as well.
-    while changes::record_expired(state).await? {}
+    while changes::record_expired(&state.database).await? {}
     Reading::of_all(state).await?.finish(state).await
 }
 

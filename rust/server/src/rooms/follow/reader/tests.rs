@@ -304,7 +304,7 @@ on_both_databases! {
         replicas.execute("UPDATE seats SET expires_at = 1").await;
         reading.finish(replicas.second()).await.expect("read");
         follower.go_on(joined).await;
-        changes::record_expired(replicas.second()).await.expect("recorded");
+        changes::record_expired(&replicas.second().database).await.expect("recorded");
         read(replicas.second()).await.expect("read");
         follower.receive();
         follower.shows(&[("reed", 0, 0)]);
