@@ -32,6 +32,11 @@ fn columns(database: &Database) -> String {
     format!("{COLUMNS}, {} AS reserved", seats::reserved(database))
 }
 
+/// The same as of the last change that is recorded: a seat whose ticket has expired is kept until its end is.
+fn recorded_columns() -> String {
+    format!("{COLUMNS}, {} AS reserved", seats::RECORDED)
+}
+
 /// Games and environments may share a database; a room is for the players of its own. Written so that each planner knows
 /// that most rooms are, and goes through them in the order of the list.
 pub(crate) fn of_scope(database: &Database, game: &str, environment: &str) -> String {

@@ -143,6 +143,12 @@ fn allocator(_state: &AppState, _address: SocketAddr) -> anyhow::Result<Option<A
 }
 
 impl Running {
+    /// What its handlers can reach.
+    #[cfg(test)]
+    pub(crate) const fn state(&self) -> &AppState {
+        &self.state
+    }
+
     /// Removes worlds' objects that nothing refers to now, rather than within the next minute.
     pub async fn remove_unreferenced_objects(&self) -> anyhow::Result<()> {
         jobs::world_objects::run_once(&self.state, 0).await

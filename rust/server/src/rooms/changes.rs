@@ -41,6 +41,8 @@ pub async fn record(database: &Database, tx: &mut Transaction, room_ids: &[Strin
     if room_ids.is_empty() {
         return Ok(());
     }
+    let room_ids = serde_json::to_string(room_ids).unwrap_or_default();
+    lock(database, tx, &room_ids).await?;
     // In one order, so that no two transactions wait for each other.
     let sql = format!(
         "INSERT INTO room_changes (room_id, key_hash, change, changed_at, listed) \
@@ -51,17 +53,26 @@ pub async fn record(database: &Database, tx: &mut Transaction, room_ids: &[Strin
         next_change(database),
         database.is_in("$2"),
     );
-    sqlx::query(AssertSqlSafe(sql))
-        .bind(tx.now)
-        .bind(serde_json::to_string(room_ids).unwrap_or_default())
-        .execute(&mut *tx.conn)
-        .await?;
+    sqlx::query(AssertSqlSafe(sql)).bind(tx.now).bind(room_ids).execute(&mut *tx.conn).await?;
+    Ok(())
+}
+
+/// Locks what is recorded of rooms, which are a list as JSON, in the order of their ids. A statement after this one sees what the
+/// transactions have done that had recorded them before; one that had to wait itself would record the rooms as they were.
+async fn lock(database: &Database, tx: &mut Transaction, room_ids: &str) -> sqlx::Result<()> {
+    // SQLite has one writer.
+    if !database.is_sqlite() {
+        let sql = format!(
+            "SELECT room_id FROM room_changes WHERE room_id {} ORDER BY room_id FOR UPDATE",
+            database.is_in("$1")
+        );
+        sqlx::query(AssertSqlSafe(sql)).bind(room_ids).fetch_all(&mut *tx.conn).await?;
+    }
     Ok(())
 }
 
 /// Records the rooms whose leases and seats have ended by themselves. Returns whether there may be more.
-pub async fn record_expired(state: &AppState) -> sqlx::Result<bool> {
-    let database = &state.database;
+pub async fn record_expired(database: &Database) -> sqlx::Result<bool> {
     let expired_rooms = format!(
         "SELECT room_id FROM room_changes LEFT JOIN servers ON server_id = room_id \
          WHERE listed = 1 AND (server_id IS NULL OR lease_until <= {}) ORDER BY room_id LIMIT $1",
@@ -70,23 +81,17 @@ pub async fn record_expired(state: &AppState) -> sqlx::Result<bool> {
     let rows = sqlx::query(AssertSqlSafe(expired_rooms)).bind(MAX_EXPIRED).fetch_all(database.pool()).await?;
     let room_ids = rows.iter().map(|row| row.try_get(0)).collect::<sqlx::Result<Vec<String>>>()?;
     if !room_ids.is_empty() {
-        // A room that comes back at this moment gets a number that is not below this one.
-        let position = position(database).await?;
+        let ids = serde_json::to_string(&room_ids).unwrap_or_default();
         let mut tx = database.begin().await?;
+        // A room that comes back at this moment is seen by the next statement, or recorded after it.
+        lock(database, &mut tx, &ids).await?;
         let sql = format!(
-            "UPDATE room_changes SET change = {}, changed_at = $1, listed = 0 WHERE listed = 1 AND change < $2 AND room_id IN \
-             (SELECT room_id FROM room_changes WHERE room_id {} ORDER BY room_id{}) \
+            "UPDATE room_changes SET change = {}, changed_at = $1, listed = 0 WHERE listed = 1 AND room_id {} \
              AND NOT EXISTS (SELECT 1 FROM servers WHERE server_id = room_id AND lease_until > $1)",
             next_change(database),
-            database.is_in("$3"),
-            database.for_update(),
+            database.is_in("$2"),
         );
-        sqlx::query(AssertSqlSafe(sql))
-            .bind(tx.now)
-            .bind(position)
-            .bind(serde_json::to_string(&room_ids).unwrap_or_default())
-            .execute(&mut *tx.conn)
-            .await?;
+        sqlx::query(AssertSqlSafe(sql)).bind(tx.now).bind(ids).execute(&mut *tx.conn).await?;
         tx.commit().await?;
     }
     let expired_seats = format!("SELECT 1 FROM seats WHERE expires_at <= {} LIMIT 1", database.clock());
@@ -171,9 +176,13 @@ pub async fn since(state: &AppState, position: i64) -> sqlx::Result<Vec<Change>>
         .collect()
 }
 
-/// The condition that a room is on the list of all.
+/// The condition that a room is on the list of all, as it is recorded. Of a lease that ends by itself, the end is a change like any
+/// other: not the clock, but its record takes the room off the list.
 pub fn listed(database: &Database) -> String {
-    format!("{} AND visibility = 'public' AND status <> 'unhealthy'", live_rooms(database))
+    format!(
+        "(listed = 1 AND lease_until > 0 OR {}) AND visibility = 'public' AND status <> 'unhealthy'",
+        live_rooms(database)
+    )
 }
 
 #[cfg(test)]

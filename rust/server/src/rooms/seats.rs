@@ -49,6 +49,9 @@ pub fn reserved(database: &Database) -> String {
     )
 }
 
+/// The same, with those that have expired and are not removed yet.
+pub const RECORDED: &str = "(SELECT COUNT(*) FROM seats WHERE seats.server_id = servers.server_id)";
+
 /// The places of a room as its server counts them.
 struct Places {
     players: i64,

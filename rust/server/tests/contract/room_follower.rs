@@ -1,11 +1,14 @@
 //! A follower of a room list over a real connection. It keeps the list as the events say, and checks each of them.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 
 use crate::harness::{Answer, Backend, text};
+
+/// Events without data in a row, one in 15 s, while something is expected that was done already.
+const MAX_HEARTBEATS: u32 = 4;
 
 /// What is followed: a backend, or several behind a proxy.
 pub trait Target {
@@ -47,6 +50,8 @@ pub struct Follower {
     pub rooms: BTreeMap<String, Value>,
     /// Ids that a reset that is still coming has not named.
     stale: Option<HashSet<String>>,
+    /// Events without data since the last one that had some.
+    heartbeats: u32,
     /// Names of the events so far.
     pub events: Vec<String>,
     /// Everything that has come, as text.
@@ -86,8 +91,8 @@ impl Follower {
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         let last_event_id = last_event_id.unwrap_or_default().to_owned();
         let (buffer, raw) = (Vec::new(), String::new());
-        let mut follower =
-            Self { response, buffer, last_event_id, rooms, stale: None, events: Vec::new(), raw };
+        let (stale, heartbeats, events) = (None, 0, Vec::new());
+        let mut follower = Self { response, buffer, last_event_id, rooms, stale, heartbeats, events, raw };
         // The first event comes at once, also when there is nothing to say.
         while !follower.step().await.expect("a stream") {}
         follower
@@ -130,6 +135,7 @@ impl Follower {
             value
         };
         let (id, data) = (field("id"), field("data"));
+        self.heartbeats = if data.is_some() { 0 } else { self.heartbeats + 1 };
         if let Some(data) = data {
             let name = field("event").expect("a name");
             let data: Value = serde_json::from_str(&data).expect("JSON");
@@ -164,11 +170,24 @@ impl Follower {
         true
     }
 
-    /// Reads events until the list is as expected.
+    /// Reads events until the list is as expected. A stream that only shows again and again that it is alive has missed something.
     pub async fn until(&mut self, what: &str, is_met: impl Fn(&BTreeMap<String, Value>) -> bool) {
+        self.heartbeats = 0;
         while !is_met(&self.rooms) {
             let shown = format!("{:?}", self.names());
+            assert!(self.heartbeats < MAX_HEARTBEATS, "{what}: nothing comes any more after\n{}", self.raw);
             assert!(self.step().await.is_some(), "{what}: the stream ended with {shown}");
+        }
+    }
+
+    /// Reads events until this is the list. Whoever knows the change of number `last`, and all before it, has it.
+    pub async fn until_list(&mut self, expected: &BTreeMap<String, Value>, last: i64) {
+        while self.rooms != *expected {
+            let number = self.last_event_id.split('.').nth(1).and_then(|number| number.parse::<i64>().ok());
+            let missed = || format!("{}\nafter\n{}", difference(&self.rooms, expected), self.raw);
+            assert!(number.expect("a number") <= last, "change {last} is known: {}", missed());
+            let shown = missed();
+            assert!(self.step().await.is_some(), "the stream ended: {shown}");
         }
     }
 
@@ -180,6 +199,17 @@ impl Follower {
     pub fn names(&self) -> Vec<String> {
         names(&self.rooms)
     }
+}
+
+/// What a list shows, and what it should.
+fn difference(shown: &BTreeMap<String, Value>, expected: &BTreeMap<String, Value>) -> String {
+    let ids: BTreeSet<&String> = shown.keys().chain(expected.keys()).collect();
+    let differ = ids.into_iter().filter(|id| shown.get(*id) != expected.get(*id));
+    let text = |room: Option<&Value>| room.map_or_else(|| "not listed".into(), Value::to_string);
+    let lines = differ.map(|id| {
+        format!("\n{id}\n  shown: {}\n  expected: {}", text(shown.get(id)), text(expected.get(id)))
+    });
+    lines.collect()
 }
 
 fn names(rooms: &BTreeMap<String, Value>) -> Vec<String> {

@@ -3,7 +3,7 @@
 use sqlx::{AssertSqlSafe, Row};
 use test_database::TestDatabase;
 
-use super::{next_change, position, record, remove_old};
+use super::{next_change, position, record, record_expired, remove_old};
 use crate::database::Database;
 
 async fn opened(at: &TestDatabase) -> Database {
@@ -48,6 +48,81 @@ async fn a_transaction_that_commits_late_is_not_missed_on_postgres() {
     while !changed(&database, position(&database).await.expect("a position")).await.is_empty() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
+    database.close().await;
+}
+
+async fn execute(database: &Database, sql: &'static str) {
+    sqlx::query(sql).execute(database.pool()).await.expect("executed");
+}
+
+async fn is_listed(database: &Database, room_id: &str) -> bool {
+    let row = sqlx::query("SELECT listed FROM room_changes WHERE room_id = $1").bind(room_id);
+    let listed: i64 = row.fetch_one(database.pool()).await.expect("read").try_get(0).expect("a number");
+    listed == 1
+}
+
+/// Runs `other` while a transaction has made the first room live again and is about to commit that. It waits for the commit.
+async fn beside_a_revival(other: impl AsyncFnOnce(&Database)) {
+    let at = TestDatabase::postgres().expect("PostgreSQL");
+    let database = opened(&at).await;
+    let mut tx = database.begin().await.expect("begun");
+    record(&database, &mut tx, &["first".into()]).await.expect("recorded");
+    tx.commit().await.expect("committed");
+    execute(&database, "UPDATE servers SET lease_until = 1 WHERE server_id = 'first'").await;
+    let mut revival = database.begin().await.expect("begun");
+    sqlx::query("UPDATE servers SET lease_until = 4102444800000 WHERE server_id = 'first'")
+        .execute(&mut *revival.conn)
+        .await
+        .expect("lives");
+    record(&database, &mut revival, &["first".into()]).await.expect("recorded");
+    let commit = async {
+        let waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        loop {
+            let row = sqlx::query(waiting).fetch_one(database.pool()).await.expect("read");
+            if row.try_get::<i64, _>(0).expect("a number") > 0 {
+                break;
+            }
+        }
+        revival.commit().await.expect("committed");
+    };
+    tokio::join!(other(&database), commit);
+    assert!(is_listed(&database, "first").await);
+    database.close().await;
+}
+
+/// As when a player who had a seat there gets another one elsewhere.
+#[tokio::test]
+async fn a_room_is_recorded_as_those_before_have_left_it_on_postgres() {
+    beside_a_revival(async |database| {
+        let mut tx = database.begin().await.expect("begun");
+        record(database, &mut tx, &["first".into()]).await.expect("recorded");
+        tx.commit().await.expect("committed");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_room_that_comes_back_has_not_expired_on_postgres() {
+    beside_a_revival(async |database| {
+        record_expired(database).await.expect("recorded");
+    })
+    .await;
+}
+
+/// Whatever else runs on the PostgreSQL server.
+#[tokio::test]
+async fn an_end_is_recorded_while_an_older_transaction_is_open_on_postgres() {
+    let at = TestDatabase::postgres().expect("PostgreSQL");
+    let database = opened(&at).await;
+    let mut older = database.begin().await.expect("begun");
+    record(&database, &mut older, &["second".into()]).await.expect("recorded");
+    let mut tx = database.begin().await.expect("begun");
+    record(&database, &mut tx, &["first".into()]).await.expect("recorded");
+    tx.commit().await.expect("committed");
+    execute(&database, "UPDATE servers SET lease_until = 1 WHERE server_id = 'first'").await;
+    record_expired(&database).await.expect("recorded");
+    assert!(!is_listed(&database, "first").await);
+    older.commit().await.expect("committed");
     database.close().await;
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backend_protocol::Code;
@@ -26,8 +27,10 @@ struct Shared {
     open: Mutex<Open>,
     /// None while the rooms are not read.
     index: Mutex<Option<RoomIndex>>,
-    /// Number of the position up to which the index has read; None while there is none.
-    read_up_to: watch::Sender<Option<i64>>,
+    /// How many readings of the rooms have begun.
+    begun: AtomicU64,
+    /// The last one that the index shows; None while there is none.
+    shown: watch::Sender<Option<u64>>,
     /// There may be something to read.
     wake: Notify,
     /// This process has changed rooms.
@@ -46,7 +49,8 @@ impl Default for Shared {
         Self {
             open: Mutex::default(),
             index: Mutex::default(),
-            read_up_to: watch::Sender::new(None),
+            begun: AtomicU64::new(0),
+            shown: watch::Sender::new(None),
             wake: Notify::new(),
             committed: Notify::new(),
         }
@@ -118,27 +122,25 @@ impl Followers {
         Ok(Place { followers: self.clone(), address })
     }
 
-    /// Begins a stream once the rooms are read, as far as the follower has seen them.
+    /// Begins a stream once the rooms are read.
+    ///
+    /// Who comes back has been sent what a replica had read before, also changes that are not below the position of its last event.
+    /// The rooms as this one has read them may be older, whatever the positions say: it would send what is over, and nothing of a
+    /// room that is as it was by the next reading. Those of a reading that begins from now on are not. If that does not reach the
+    /// follower's position, the database is another one, or older.
     pub(super) async fn join(&self, key: GroupKey, resumed: Option<Position>) -> ApiResult<EventStream> {
-        let mut read_up_to = self.0.read_up_to.subscribe();
+        let mut shown = self.0.shown.subscribe();
+        let needed = if resumed.is_some() { self.0.begun.load(Ordering::SeqCst) + 1 } else { 0 };
         let mut key = Some(key);
-        // Another replica may have read further. If this one has still not read as far after its next reading, the database is
-        // another one, or older.
-        let mut readings = 0;
         loop {
-            let read = *read_up_to.borrow_and_update();
-            let is_behind = |read: i64| resumed.as_ref().is_some_and(|resumed| resumed.number > read);
-            if let Some(read) = read
-                && (readings > 1 || !is_behind(read))
-                && let Some(follower) = self.follow(&mut key, resumed.as_ref())
-            {
+            let is_shown = shown.borrow_and_update().is_some_and(|reading| reading >= needed);
+            if is_shown && let Some(follower) = self.follow(&mut key, resumed.as_ref()) {
                 let follower = follower?;
                 let begun = tokio::task::spawn_blocking(move || follower.begin()).await;
                 return begun.map_err(anyhow::Error::from)?;
             }
-            readings += u32::from(read.is_some());
             self.0.wake.notify_one();
-            let changed = read_up_to.changed().await;
+            let changed = shown.changed().await;
             changed.map_err(|_| ApiError::from(anyhow::anyhow!("rooms are not read any more")))?;
         }
     }
@@ -173,10 +175,15 @@ impl Followers {
         self.open().count > 0
     }
 
-    /// Makes the rooms available, or what was read since.
-    pub(super) fn publish_position(&self) {
-        let number = self.index().as_ref().map(|index| index.position().number);
-        self.0.read_up_to.send_replace(number);
+    /// Counts a reading of the rooms that is about to begin. Returns its number.
+    pub(super) fn begin_reading(&self) -> u64 {
+        self.0.begun.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// Makes the rooms available as this reading has found them.
+    pub(super) fn publish_reading(&self, reading: u64) {
+        let index = self.index();
+        self.0.shown.send_replace(index.is_some().then_some(reading));
     }
 
     /// Forgets the rooms unless somebody follows them. Returns whether it did.
@@ -187,15 +194,17 @@ impl Followers {
             return false;
         }
         *index = None;
-        self.0.read_up_to.send_replace(None);
+        self.0.shown.send_replace(None);
         true
     }
 
     /// Ends all streams, and lets nobody in any more.
     pub fn close(&self) {
         self.open().closed = true;
-        *self.index() = None;
-        self.0.read_up_to.send_replace(None);
+        let mut index = self.index();
+        *index = None;
+        self.0.shown.send_replace(None);
+        drop(index);
         self.0.wake.notify_one();
     }
 

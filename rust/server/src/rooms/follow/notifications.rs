@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sqlx::postgres::PgListener;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::database::location;
@@ -33,41 +34,43 @@ pub async fn notify_replicas(state: AppState) {
 pub struct Notifications {
     url: Option<String>,
     listener: Option<PgListener>,
+    /// Makes the connection, beside the readings: a server without a connection to spare answers late.
+    connecting: JoinSet<sqlx::Result<PgListener>>,
     retry_at: Instant,
 }
 
 impl Notifications {
     pub fn new(state: &AppState) -> Self {
         let url = (!state.database.is_sqlite()).then(|| location::url(&state.config.database));
-        Self { url, listener: None, retry_at: Instant::now() }
+        Self { url, listener: None, connecting: JoinSet::new(), retry_at: Instant::now() }
     }
 
-    /// Makes the connection if there is none.
-    pub async fn connect(&mut self) {
-        let Some(url) = &self.url else { return };
-        if self.listener.is_some() || Instant::now() < self.retry_at {
+    /// Begins to make the connection if there is none.
+    pub fn connect(&mut self) {
+        let Some(url) = self.url.clone() else { return };
+        if self.listener.is_some() || !self.connecting.is_empty() || Instant::now() < self.retry_at {
             return;
         }
-        let connected = async {
-            let mut listener = PgListener::connect(url).await?;
+        self.connecting.spawn(async move {
+            let mut listener = PgListener::connect(&url).await?;
             listener.listen(CHANNEL).await?;
-            sqlx::Result::Ok(listener)
-        };
-        match connected.await {
-            Ok(listener) => self.listener = Some(listener),
-            Err(error) => self.lost(&error),
-        }
+            Ok(listener)
+        });
     }
 
-    /// Completes with a notification.
+    /// Completes with a notification, and when there may have been some that were not received.
     pub async fn received(&mut self) {
-        match &mut self.listener {
-            None => std::future::pending().await,
-            Some(listener) => {
-                if let Err(error) = listener.recv().await {
-                    self.lost(&error);
-                }
+        if let Some(listener) = &mut self.listener {
+            if let Err(error) = listener.recv().await {
+                self.lost(&error);
             }
+            return;
+        }
+        match self.connecting.join_next().await {
+            None => std::future::pending().await,
+            Some(Ok(Ok(listener))) => self.listener = Some(listener),
+            Some(Ok(Err(error))) => self.lost(&error),
+            Some(Err(_)) => self.lost(&sqlx::Error::WorkerCrashed),
         }
     }
 
@@ -80,5 +83,6 @@ impl Notifications {
     /// Closes the connection.
     pub fn disconnect(&mut self) {
         self.listener = None;
+        self.connecting = JoinSet::new();
     }
 }

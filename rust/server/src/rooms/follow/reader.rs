@@ -1,6 +1,5 @@
 //! The task that reads changes of rooms while anybody follows.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use backend_protocol::rooms::{EVENT_HEARTBEAT_SECONDS, Room};
@@ -11,8 +10,8 @@ use super::event_text::Position;
 use super::notifications::Notifications;
 use super::room_index::RoomIndex;
 use crate::http::ApiResult;
-use crate::rooms::changes::{self, Change, listed};
-use crate::rooms::{columns, of_scope, room};
+use crate::rooms::changes::{self, Change};
+use crate::rooms::{recorded_columns, room};
 use crate::state::AppState;
 
 /// Shortest time between two readings: changes that come meanwhile share one.
@@ -53,9 +52,9 @@ async fn read_while_followed(state: &AppState, notifications: &mut Notifications
         (now + HEARTBEAT_INTERVAL, now + EXPIRY_INTERVAL, now);
     while !followers.is_closed() {
         let begun = Instant::now();
-        notifications.connect().await;
+        notifications.connect();
         if begun >= expiry_at {
-            if let Err(error) = changes::record_expired(state).await {
+            if let Err(error) = changes::record_expired(&state.database).await {
                 tracing::warn!(%error, "rooms that have expired were not recorded; trying again");
             }
             expiry_at = Instant::now() + EXPIRY_INTERVAL.max(begun.elapsed() * EXPIRY_SHARE);
@@ -93,61 +92,101 @@ async fn read_position(state: &AppState) -> ApiResult<Position> {
 /// Reads all rooms.
 async fn load(state: &AppState) -> ApiResult<()> {
     // Leases that have ended while nobody followed are changes as well.
-    while changes::record_expired(state).await? {}
-    let position = read_position(state).await?;
-    let all = changes::since(state, i64::MIN).await?;
-    let rooms = read_rooms(state, all).await?;
-    let mut index = RoomIndex::new(state.database.backend_id().into(), position.clone());
-    index.apply(rooms, position)?;
-    *state.rooms.followers.index() = Some(index);
-    state.rooms.followers.publish_position();
-    Ok(())
+    while changes::record_expired(&state.database).await? {}
+    Reading::of_all(state).await?.finish(state).await
 }
 
 /// Reads what has changed, and sends it to the followers.
 async fn read(state: &AppState) -> ApiResult<()> {
-    let followers = &state.rooms.followers;
-    let Some(from) = followers.index().as_ref().map(|index| index.position().number) else { return Ok(()) };
-    // Before the changes: what is committed in between is read again next time.
-    let position = read_position(state).await?;
-    let mut changed = changes::since(state, from).await?;
-    if let Some(index) = &*followers.index() {
-        changed.retain(|change| !index.has_read(change));
+    match Reading::of_changes(state).await? {
+        Some(reading) => reading.finish(state).await,
+        None => Ok(()),
     }
-    let rooms = read_rooms(state, changed).await?;
-    if let Some(index) = &mut *followers.index() {
-        index.apply(rooms, position)?;
-    }
-    followers.publish_position();
-    Ok(())
 }
 
-/// The rooms as they are now; none where one is not on the list of all.
+/// A reading that has begun: it is known which rooms have changed, but not yet how.
+struct Reading {
+    number: u64,
+    position: Position,
+    changed: Vec<Change>,
+    /// Of all rooms, rather than of those that have changed since the one before.
+    is_whole: bool,
+}
+
+impl Reading {
+    async fn of_all(state: &AppState) -> ApiResult<Self> {
+        let number = state.rooms.followers.begin_reading();
+        let position = read_position(state).await?;
+        let changed = changes::since(state, i64::MIN).await?;
+        Ok(Self { number, position, changed, is_whole: true })
+    }
+
+    /// None while the rooms are not read.
+    async fn of_changes(state: &AppState) -> ApiResult<Option<Self>> {
+        let followers = &state.rooms.followers;
+        let Some(from) = followers.index().as_ref().map(|index| index.position().number) else {
+            return Ok(None);
+        };
+        let number = followers.begin_reading();
+        // Before the changes: what is committed in between is read again next time.
+        let position = read_position(state).await?;
+        let mut changed = changes::since(state, from).await?;
+        if let Some(index) = &*followers.index() {
+            changed.retain(|change| !index.has_read(change));
+        }
+        Ok(Some(Self { number, position, changed, is_whole: false }))
+    }
+
+    /// Reads the rooms, and sends the followers what concerns them.
+    async fn finish(self, state: &AppState) -> ApiResult<()> {
+        let Self { number, position, changed, is_whole } = self;
+        let rooms = read_rooms(state, changed).await?;
+        let followers = &state.rooms.followers;
+        {
+            let mut index = followers.index();
+            if followers.is_closed() {
+                return Ok(());
+            }
+            if is_whole {
+                let mut whole = RoomIndex::new(state.database.backend_id().into(), position.clone());
+                whole.apply(rooms, position)?;
+                *index = Some(whole);
+            } else if let Some(index) = &mut *index {
+                index.apply(rooms, position)?;
+            }
+        }
+        followers.publish_reading(number);
+        Ok(())
+    }
+}
+
+/// The rooms as they are now, each with its last change; none where one is not on the list of all.
+///
+/// A statement reads both, of the rooms only what is recorded: a room is never newer than the number that it is known by. If it was,
+/// a follower that knows all below a higher number would not be sent it, now or when its last change is read.
 async fn read_rooms(state: &AppState, changes: Vec<Change>) -> ApiResult<Vec<(Change, Option<Room>)>> {
     let database = &state.database;
     let sql = format!(
-        "SELECT {} FROM servers WHERE server_id {} AND {} AND {}",
-        columns(database),
+        "SELECT room_id, change, {} FROM room_changes LEFT JOIN servers ON server_id = room_id AND {} WHERE room_id {}",
+        recorded_columns(),
+        changes::listed(database),
         database.is_in("$1"),
-        listed(database),
-        of_scope(database, "$2", "$3")
     );
-    let mut rooms: HashMap<String, Room> = HashMap::with_capacity(changes.len());
+    let mut rooms = Vec::with_capacity(changes.len());
     for batch in changes.chunks(BATCH) {
         let ids: Vec<&str> = batch.iter().map(|change| change.room_id.as_str()).collect();
         let rows = sqlx::query(AssertSqlSafe(sql.clone()))
             .bind(serde_json::to_string(&ids).map_err(anyhow::Error::from)?)
-            .bind(&state.config.game)
-            .bind(&state.config.environment)
             .fetch_all(database.pool())
             .await?;
         for row in &rows {
-            rooms.insert(row.try_get("server_id")?, room(row)?);
+            let change = Change { room_id: row.try_get("room_id")?, number: row.try_get("change")? };
+            let is_listed = row.try_get::<Option<String>, _>("server_id")?.is_some();
+            rooms.push((change, is_listed.then(|| room(row)).transpose()?));
         }
     }
-    let with_room = |change: Change| {
-        let room = rooms.remove(&change.room_id);
-        (change, room)
-    };
-    Ok(changes.into_iter().map(with_room).collect())
+    Ok(rooms)
 }
+
+#[cfg(test)]
+mod tests;
