@@ -2,6 +2,8 @@
 
 pub mod frame_hook;
 pub mod log_bridge;
+mod log_filter;
+mod log_line;
 pub mod main_thread_queue;
 pub mod network_interfaces;
 pub mod optional_object;
