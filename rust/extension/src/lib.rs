@@ -7,6 +7,7 @@ mod class_enum;
 mod config;
 mod editor;
 mod entry;
+mod live_state;
 mod nodes;
 mod peer_auth;
 mod resources;
@@ -61,6 +62,7 @@ unsafe impl ExtensionLibrary for BackendExtension {
     fn on_main_loop_frame() {
         main_thread_queue::drain();
         frame_hook::run_all();
+        live_state::report();
     }
 
     fn on_stage_deinit(stage: InitStage) {
@@ -71,6 +73,7 @@ unsafe impl ExtensionLibrary for BackendExtension {
                 signals::stop();
                 coordinator::check_on_quit();
                 backlog_monitors::close();
+                live_state::close();
                 main_thread_queue::close();
                 backend_request::close();
             }

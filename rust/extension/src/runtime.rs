@@ -5,6 +5,7 @@ pub mod log_bridge;
 pub mod main_thread_queue;
 pub mod network_interfaces;
 pub mod optional_object;
+pub mod recent_errors;
 pub mod standard_streams;
 pub mod thread_check;
 pub mod worker_threads;
