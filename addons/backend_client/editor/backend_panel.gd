@@ -37,6 +37,8 @@ const ORPHANS_MESSAGE := (
 const ORPHANS_GRACE_SECONDS := 10.0
 const MIN_HEIGHT := 260
 const MIN_LIST_WIDTH := 336
+## Of the views, which the switches and a message must not squeeze.
+const MIN_VIEWS_HEIGHT := 210
 const MAX_COUNT := 8
 
 var runner := Runner.new()
@@ -102,6 +104,7 @@ func _notification(what: int) -> void:
 	if what == NOTIFICATION_THEME_CHANGED:
 		custom_minimum_size.y = MIN_HEIGHT * EditorInterface.get_editor_scale()
 		_list.custom_minimum_size.x = MIN_LIST_WIDTH * EditorInterface.get_editor_scale()
+		_views.custom_minimum_size.y = MIN_VIEWS_HEIGHT * EditorInterface.get_editor_scale()
 		_servers_button.icon = get_theme_icon(&"Play", &"EditorIcons")
 		_clients_button.icon = get_theme_icon(&"Play", &"EditorIcons")
 		_stop_button.icon = get_theme_icon(&"Stop", &"EditorIcons")
@@ -151,6 +154,9 @@ func _add_bar() -> void:
 	_faults_button.toggle_mode = true
 	_faults_button.tooltip_text = "Shows switches that make the backend fail for the games"
 	_faults_button.toggled.connect(_faults.set_visible)
+	# The icon keeps its own colour.
+	for color: StringName in [&"icon_pressed_color", &"icon_hover_pressed_color"]:
+		_faults_button.add_theme_color_override(color, Color.WHITE)
 	_setup_button.text = "Set Up …"
 	_setup_button.tooltip_text = "Writes a server scene, a client scene and export presets"
 	_setup_button.pressed.connect(_setup.open)

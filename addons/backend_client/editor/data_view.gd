@@ -5,7 +5,7 @@ extends VBoxContainer
 const BackendCommand := preload("backend_command.gd")
 const LocalBackend := preload("local_backend.gd")
 
-const TITLES: PackedStringArray = ["Name", "State", "Players or documents"]
+const TITLES: PackedStringArray = ["Name", "Details", "Contents"]
 ## Of `backend-server players`.
 const MAX_PLAYERS := 1_000
 const OVERVIEW := "/v1/admin/overview"
@@ -100,6 +100,7 @@ func _set_up_tree() -> void:
 	for column in TITLES.size():
 		_tree.set_column_title(column, TITLES[column])
 		_tree.set_column_title_alignment(column, HORIZONTAL_ALIGNMENT_LEFT)
+	_tree.set_column_expand_ratio(1, 2)
 	_tree.item_selected.connect(_on_item_selected)
 	var root := _tree.create_item()
 	_rooms_item = _tree.create_item(root)
@@ -162,6 +163,7 @@ func _on_overview_received(
 		var item := _tree.create_item(_rooms_item)
 		item.set_text(0, room["name"])
 		item.set_text(1, "%s, heard of %d s ago" % [room["status"], room["heartbeat_age_seconds"]])
+		item.set_tooltip_text(1, item.get_text(1))
 		item.set_text(2, "%d of %d" % [room["players"], room["max_players"]])
 		item.set_tooltip_text(0, "%s at %s" % [room["server_id"], room["address"]])
 		item.set_metadata(0, {"room": room["server_id"], "name": room["name"]})

@@ -40,7 +40,6 @@ func _init() -> void:
 	_lost_replies.toggled.connect(func(_on: bool) -> void: _emit())
 	_set_up_number(_share, "Share of the requests with errors and lost replies", 1, 100, 100)
 	_share.suffix = "%"
-	_share.prefix = "for"
 	_share.tooltip_text = _share.get_line_edit().accessibility_name
 	_expire_button.text = "Expire Tokens"
 	_expire_button.tooltip_text = "The access tokens of all players are refused as expired from now on"
@@ -48,12 +47,14 @@ func _init() -> void:
 	_reset_button.text = "No Faults"
 	_reset_button.tooltip_text = "Switches everything off"
 	_reset_button.pressed.connect(reset)
-	var label := Label.new()
-	label.text = "Latency"
+	var latency_label := Label.new()
+	latency_label.text = "Latency"
+	var share_label := Label.new()
+	share_label.text = "for"
 	for group: Array in [
-		[label, _latency],
+		[latency_label, _latency],
 		[_offline],
-		[_error, _lost_replies, _share],
+		[_error, _lost_replies, share_label, _share],
 		[_expire_button, _reset_button]
 	]:
 		var box := HBoxContainer.new()

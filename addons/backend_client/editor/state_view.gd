@@ -19,6 +19,7 @@ func _init() -> void:
 	size_flags_vertical = SIZE_EXPAND_FILL
 	accessibility_name = "State of servers and clients"
 	set_column_expand_ratio(1, 3)
+	item_collapsed.connect(_summarize)
 	create_item()
 
 
@@ -49,7 +50,6 @@ func show_state(state: Dictionary) -> void:
 	var item := _items[pid]
 	item.set_text(0, _names.get(pid, "PID %d" % pid))
 	var rows := rows_of(state)
-	item.set_text(1, "" if rows.is_empty() else rows[0][1])
 	for index in rows.size():
 		var row := item.get_child(index) if index < item.get_child_count() else create_item(item)
 		row.set_text(0, rows[index][0])
@@ -61,6 +61,13 @@ func show_state(state: Dictionary) -> void:
 			row.clear_custom_color(1)
 	while item.get_child_count() > rows.size():
 		item.get_child(-1).free()
+	_summarize(item)
+
+
+## A collapsed instance shows its first row.
+func _summarize(item: TreeItem) -> void:
+	var shows_row := item.collapsed and item.get_child_count() > 0
+	item.set_text(1, item.get_child(0).get_text(1) if shows_row else "")
 
 
 ## Labels and values, and `true` for those that are errors.
@@ -117,9 +124,10 @@ static func _unsaved(store: Dictionary) -> String:
 	if store["unsaved"] == 0:
 		return "nothing"
 	return (
-		"%d documents (%s) for %s; %d in the journal"
+		"%d %s (%s) for %s; %d in the journal"
 		% [
 			store["unsaved"],
+			"document" if store["unsaved"] == 1 else "documents",
 			String.humanize_size(store["unsaved_bytes"]),
 			_duration(store["oldest_seconds"]),
 			store["journalled"],
