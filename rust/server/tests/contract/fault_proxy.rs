@@ -30,7 +30,7 @@ impl Proxy {
         let output = BufReader::new(process.stdout.take().expect("an output")).lines();
         let mut proxy = Self { process, input, output, url: String::new() };
         let line = proxy.line().await;
-        proxy.url = line.strip_prefix("listening on ").expect("an address").to_owned();
+        line.strip_prefix("listening on ").expect("an address").clone_into(&mut proxy.url);
         proxy
     }
 
