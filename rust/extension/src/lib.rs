@@ -7,6 +7,7 @@ mod class_enum;
 mod config;
 mod editor;
 mod entry;
+mod live_state;
 mod metrics;
 mod nodes;
 mod peer_auth;
@@ -67,6 +68,7 @@ unsafe impl ExtensionLibrary for BackendExtension {
         main_thread_queue::drain();
         frame_hook::run_all();
         telemetry::frame();
+        live_state::report();
     }
 
     fn on_stage_deinit(stage: InitStage) {
@@ -78,6 +80,7 @@ unsafe impl ExtensionLibrary for BackendExtension {
                 coordinator::check_on_quit();
                 backlog_monitors::close();
                 telemetry::close();
+                live_state::close();
                 main_thread_queue::close();
                 backend_request::close();
             }
