@@ -69,8 +69,12 @@ pub fn report() {
             due: Instant::now(),
             heartbeats: HashMap::new(),
         });
+        // In a player's game, every frame ends here.
+        if !reporter.is_active {
+            return;
+        }
         let now = Instant::now();
-        if !reporter.is_active || now < reporter.due {
+        if now < reporter.due {
             return;
         }
         reporter.due = now + REPORT_INTERVAL;

@@ -2,16 +2,16 @@
 
 use std::borrow::Cow;
 
-use backend_client::telemetry::instruments::{Counter, CounterSet, Gauge, HistogramSet, Label};
+use backend_client::telemetry::instruments::{Counter, CounterSet, Gauge, Histogram, Label};
 use backend_client::telemetry::measured_transport::RequestMetrics;
 use backend_client::{player_store, registration, world_store};
 use backend_settings::metrics;
 
 /// In seconds: frames of servers with 120, 60, 30, 20 and 10 ticks, and what players notice.
-const FRAME_BOUNDS: &[f64] = &[0.009, 0.017, 0.034, 0.051, 0.101, 0.25, 0.5, 1.0, 5.0];
+const FRAME_BOUNDS: &[f64; 9] = &[0.009, 0.017, 0.034, 0.051, 0.101, 0.25, 0.5, 1.0, 5.0];
 
 pub static REQUESTS: RequestMetrics = RequestMetrics::new();
-pub static FRAMES: HistogramSet = HistogramSet::new(&metrics::FRAME_SECONDS, FRAME_BOUNDS);
+pub static FRAMES: Histogram<9> = Histogram::new(&metrics::FRAME_SECONDS, FRAME_BOUNDS);
 pub static LOG_MESSAGES: CounterSet = CounterSet::new(&metrics::LOG_MESSAGES);
 pub static PLAYERS: Gauge = Gauge::new(&metrics::PLAYERS);
 pub static MAX_PLAYERS: Gauge = Gauge::new(&metrics::MAX_PLAYERS);

@@ -104,6 +104,45 @@ impl CounterSet {
     }
 }
 
+/// A distribution without labels. Recording neither waits nor allocates: the main thread does it in every frame.
+#[derive(Debug)]
+pub struct Histogram<const N: usize> {
+    metric: &'static Metric,
+    bounds: &'static [f64; N],
+    counts: [AtomicU64; N],
+    above: AtomicU64,
+    /// Bits of a floating-point number.
+    sum: AtomicU64,
+}
+
+impl<const N: usize> Histogram<N> {
+    /// Empty.
+    pub const fn new(metric: &'static Metric, bounds: &'static [f64; N]) -> Self {
+        let counts = [const { AtomicU64::new(0) }; N];
+        Self { metric, bounds, counts, above: AtomicU64::new(0), sum: AtomicU64::new(0) }
+    }
+
+    /// Adds a value.
+    pub fn record(&self, value: f64) {
+        let range = self.bounds.iter().position(|bound| value <= *bound);
+        let count = range.and_then(|range| self.counts.get(range)).unwrap_or(&self.above);
+        count.fetch_add(1, Ordering::Relaxed);
+        let add = |bits| Some((f64::from_bits(bits) + value).to_bits());
+        // The function always gives a number.
+        let _infallible = self.sum.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+    }
+
+    /// The distribution. No series before the first value.
+    pub fn collect(&self) -> Family {
+        let counts = self.counts.iter().chain([&self.above]).map(|count| count.load(Ordering::Relaxed));
+        let sum = f64::from_bits(self.sum.load(Ordering::Relaxed));
+        let distribution = Distribution { bounds: self.bounds, counts: counts.collect(), sum };
+        let series = (distribution.count() > 0)
+            .then(|| Series { labels: Vec::new(), value: Value::Distribution(distribution) });
+        Family { metric: self.metric, series: series.into_iter().collect() }
+    }
+}
+
 /// Distributions, one for each combination of labels.
 #[derive(Debug)]
 pub struct HistogramSet {
@@ -151,7 +190,7 @@ fn lock<T>(values: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use backend_settings::metrics::{PEERS_REFUSED, REQUEST_SECONDS};
+    use backend_settings::metrics::{FRAME_SECONDS, PEERS_REFUSED, REQUEST_SECONDS};
 
     use super::*;
 
@@ -178,5 +217,19 @@ mod tests {
         let Value::Distribution(found) = &set.collect().series[0].value else { panic!("no distribution") };
         assert_eq!(found.counts, [2, 2, 1]);
         assert_eq!(found.count(), 5);
+    }
+
+    #[test]
+    fn a_histogram_without_labels_counts_from_every_thread() {
+        static FRAMES: Histogram<2> = Histogram::new(&FRAME_SECONDS, &[0.125, 1.0]);
+        assert!(FRAMES.collect().series.is_empty());
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| [0.0625, 0.125, 0.5, 2.0].map(|value| FRAMES.record(value)));
+            }
+        });
+        let Value::Distribution(found) = &FRAMES.collect().series[0].value else { panic!("no distribution") };
+        assert_eq!(found.counts, [8, 4, 4]);
+        assert!((found.sum - 10.75).abs() < 1e-9, "{}", found.sum);
     }
 }

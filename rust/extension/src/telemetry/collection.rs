@@ -52,7 +52,7 @@ pub fn frame() {
     let Some(before) = FRAME_BEGAN.get() else { return };
     let now = Instant::now();
     FRAME_BEGAN.set(Some(now));
-    metrics::FRAMES.record([], (now - before).as_secs_f64());
+    metrics::FRAMES.record((now - before).as_secs_f64());
     let since_start = now.saturating_duration_since(STARTED.0).as_millis();
     LAST_FRAME.store(u64::try_from(since_start).unwrap_or(u64::MAX), Ordering::Relaxed);
 }
