@@ -2,9 +2,11 @@
 extends "res://suite.gd"
 
 const ChildProcess := preload("res://addons/backend_client/editor/child_process.gd")
+const DebugServer := preload("res://addons/backend_client/editor/debug_server.gd")
 const FreePort := preload("res://addons/backend_client/editor/free_port.gd")
 const GameProcess := preload("res://addons/backend_client/editor/game_process.gd")
 const LogLines := preload("res://addons/backend_client/editor/log_lines.gd")
+const StateView := preload("res://addons/backend_client/editor/state_view.gd")
 
 const WAIT_TIMEOUT := 15.0
 
@@ -158,6 +160,109 @@ func test_a_port_that_is_used_is_not_given() -> void:
 	check(next > port, "%d for %d" % [next, port])
 	check(FreePort.from(port, [next]) > next, "a port that is taken was given")
 	server.stop()
+
+
+func test_the_debug_server_reads_states_and_lets_nobody_wait() -> void:
+	var server := DebugServer.new()
+	var reports := record(server.reported)
+	var port := server.url().get_slice(":", 2).to_int()
+	var game := await _debugged(server, port)
+	game.put_var(["output", 1, [["a line"], [0]]])
+	game.put_var(["backend_client:state", 1, [{"process_id": 7}]])
+	game.put_var(["debug_enter", 5, [true, "Breakpoint", true, 5]])
+	await until(
+		func() -> bool:
+			server.poll()
+			(game.stream_peer as StreamPeerTCP).poll()
+			return game.get_available_packet_count() > 0,
+		WAIT_TIMEOUT,
+		"a reply"
+	)
+	check_eq(game.get_var(), ["continue", 5, []])
+	check_eq(reports, [[{"process_id": 7}]])
+	# What is no message ends the connection, and no other.
+	var other := await _debugged(server, port)
+	other.put_var("nonsense")
+	await until(
+		func() -> bool:
+			server.poll()
+			(other.stream_peer as StreamPeerTCP).poll()
+			var status := (other.stream_peer as StreamPeerTCP).get_status()
+			return status != StreamPeerTCP.STATUS_CONNECTED,
+		WAIT_TIMEOUT,
+		"the end of the connection"
+	)
+	check_eq((game.stream_peer as StreamPeerTCP).get_status(), StreamPeerTCP.STATUS_CONNECTED)
+	server.close()
+
+
+func test_the_state_in_words() -> void:
+	var state := {
+		"sessions":
+		[
+			{
+				"is_logged_in": true,
+				"is_offline": true,
+				"display_name": "Ada",
+				"player_id": "p1",
+				"profile": "client-1"
+			}
+		],
+		"registrations":
+		[
+			{
+				"server_id": "s1",
+				"name": "Pond",
+				"is_draining": false,
+				"players": 1,
+				"max_players": 4,
+				"heartbeats": 3,
+				"heartbeat_age_seconds": 2.4
+			}
+		],
+		"player_stores":
+		[
+			{
+				"players": 1,
+				"unsaved": 2,
+				"journalled": 1,
+				"unsaved_bytes": 64,
+				"oldest_seconds": 300.0,
+				"last_flush_ms": 12.4
+			},
+			{},
+		],
+		"errors": [{"code": "network", "message": "No reply.", "age_seconds": 1.0, "count": 3}],
+	}
+	check_eq(
+		StateView.rows_of(state),
+		[
+			["Session", "Ada (p1), offline, profile client-1"],
+			["Room", "Pond: registered, 1 of 4 players"],
+			["Heartbeats", "3 answered, the last one 2 s ago"],
+			["Players held", "1"],
+			["Unsaved", "2 documents (64 B) for 5 min; 1 in the journal"],
+			["Last save took", "12 ms"],
+			["Error", "network: No reply. (1 s ago, 3 times)", true],
+		]
+	)
+
+
+## A connection as a game has it.
+func _debugged(server: DebugServer, port: int) -> PacketPeerStream:
+	var stream := StreamPeerTCP.new()
+	check_eq(stream.connect_to_host("127.0.0.1", port), OK)
+	await until(
+		func() -> bool:
+			server.poll()
+			stream.poll()
+			return stream.get_status() == StreamPeerTCP.STATUS_CONNECTED,
+		WAIT_TIMEOUT,
+		"a connection"
+	)
+	var peer := PacketPeerStream.new()
+	peer.stream_peer = stream
+	return peer
 
 
 func _until_ended(process: ChildProcess) -> void:

@@ -4,6 +4,8 @@ extends VBoxContainer
 
 const ArgumentsDialog := preload("arguments_dialog.gd")
 const ChildProcess := preload("child_process.gd")
+const DataView := preload("data_view.gd")
+const FaultsBar := preload("faults_bar.gd")
 const GameProcess := preload("game_process.gd")
 const LocalBackend := preload("local_backend.gd")
 const LogView := preload("log_view.gd")
@@ -11,6 +13,7 @@ const ProcessList := preload("process_list.gd")
 const ProcessRecord := preload("process_record.gd")
 const Runner := preload("runner.gd")
 const SetupDialog := preload("setup/setup_dialog.gd")
+const StateView := preload("state_view.gd")
 
 const STATES: Dictionary[LocalBackend.State, String] = {
 	LocalBackend.State.STOPPED: "stopped",
@@ -34,6 +37,8 @@ const ORPHANS_MESSAGE := (
 const ORPHANS_GRACE_SECONDS := 10.0
 const MIN_HEIGHT := 260
 const MIN_LIST_WIDTH := 336
+## Of the views, which the switches and a message must not squeeze.
+const MIN_VIEWS_HEIGHT := 210
 const MAX_COUNT := 8
 
 var runner := Runner.new()
@@ -49,9 +54,13 @@ var _servers_button := Button.new()
 var _clients_button := Button.new()
 var _arguments_button := Button.new()
 var _stop_button := Button.new()
+var _faults_button := Button.new()
+var _faults := FaultsBar.new()
 var _message := Label.new()
 var _list := ProcessList.new()
 var _log: LogView
+var _state_view := StateView.new()
+var _views := TabContainer.new()
 var _arguments: ArgumentsDialog
 var _setup_button := Button.new()
 var _setup := SetupDialog.new()
@@ -61,12 +70,17 @@ func _init() -> void:
 	name = "Backend"
 	runner.changed.connect(_on_changed)
 	runner.failed.connect(_show_message.bind(true))
-	runner.backend.admin_key_created.connect(_on_admin_key_created)
+	runner.debug_server.reported.connect(show_state)
 	_log = LogView.new(runner.lines)
+	_log.name = "Log"
 	_arguments = ArgumentsDialog.new(runner.options)
 	add_child(_arguments)
 	add_child(_setup)
 	_add_bar()
+	_faults.hide()
+	_faults.switched.connect(_on_faults_switched)
+	_faults.expire_tokens_requested.connect(runner.proxy.expire_tokens)
+	add_child(_faults)
 	_message.autowrap_mode = TextServer.AUTOWRAP_WORD_SMART
 	_message.hide()
 	add_child(_message)
@@ -74,11 +88,14 @@ func _init() -> void:
 	split.size_flags_vertical = SIZE_EXPAND_FILL
 	_list.size_flags_stretch_ratio = 0.6
 	split.add_child(_list)
-	split.add_child(_log)
+	_views.size_flags_horizontal = SIZE_EXPAND_FILL
+	for view: Control in [_log, _state_view, DataView.new(runner.backend)]:
+		_views.add_child(view)
+	split.add_child(_views)
 	add_child(split)
 	_list.terminate_requested.connect(_on_terminate_requested)
 	_list.kill_requested.connect(_on_kill_requested)
-	_list.activated.connect(_log.show_source)
+	_list.activated.connect(_on_process_activated)
 	_end_orphans()
 	_on_changed()
 
@@ -87,11 +104,13 @@ func _notification(what: int) -> void:
 	if what == NOTIFICATION_THEME_CHANGED:
 		custom_minimum_size.y = MIN_HEIGHT * EditorInterface.get_editor_scale()
 		_list.custom_minimum_size.x = MIN_LIST_WIDTH * EditorInterface.get_editor_scale()
+		_views.custom_minimum_size.y = MIN_VIEWS_HEIGHT * EditorInterface.get_editor_scale()
 		_servers_button.icon = get_theme_icon(&"Play", &"EditorIcons")
 		_clients_button.icon = get_theme_icon(&"Play", &"EditorIcons")
 		_stop_button.icon = get_theme_icon(&"Stop", &"EditorIcons")
 		_page_button.icon = get_theme_icon(&"ExternalLink", &"EditorIcons")
 		_show_backend()
+		_show_faults()
 
 
 func _process(_delta: float) -> void:
@@ -127,11 +146,17 @@ func _add_bar() -> void:
 	_url.accessibility_name = "URL of the backend"
 	_page_button.text = "Operator's Page"
 	_page_button.tooltip_text = ("Opens the operator's page and copies a key, to be pasted there")
-	_page_button.pressed.connect(runner.backend.create_admin_key)
-	_page_button.pressed.connect(set_process.bind(true))
+	_page_button.pressed.connect(_on_page_pressed)
 	_arguments_button.text = "Arguments …"
 	_arguments_button.tooltip_text = "Further arguments of servers, clients and backend"
 	_arguments_button.pressed.connect(_arguments.popup_centered)
+	_faults_button.text = "Faults"
+	_faults_button.toggle_mode = true
+	_faults_button.tooltip_text = "Shows switches that make the backend fail for the games"
+	_faults_button.toggled.connect(_faults.set_visible)
+	# The icon keeps its own colour.
+	for color: StringName in [&"icon_pressed_color", &"icon_hover_pressed_color"]:
+		_faults_button.add_theme_color_override(color, Color.WHITE)
 	_setup_button.text = "Set Up …"
 	_setup_button.tooltip_text = "Writes a server scene, a client scene and export presets"
 	_setup_button.pressed.connect(_setup.open)
@@ -153,7 +178,7 @@ func _add_bar() -> void:
 		[_state_icon, _state, _backend_button, _url, _page_button],
 		[_server_count, _servers_button],
 		[_client_count, _clients_button],
-		[_stop_button, _arguments_button, _setup_button],
+		[_stop_button, _faults_button, _arguments_button, _setup_button],
 	]
 	for group in groups:
 		# What belongs together is wrapped together.
@@ -185,13 +210,35 @@ func _on_changed() -> void:
 	var sources: PackedStringArray = []
 	if runner.backend.process != null:
 		processes.append(runner.backend.process)
+		sources.append(Runner.BACKEND)
+		sources.append(Runner.FAULTS)
 	for game in runner.games:
 		processes.append(game)
-	for process in processes:
-		sources.append(process.name)
+		sources.append(game.name)
 	_list.show_processes(processes)
+	_show_names()
 	_log.set_sources(sources)
 	set_process(true)
+
+
+## Shows what a server or a client has reported.
+func show_state(state: Dictionary) -> void:
+	_state_view.show_state(state)
+
+
+## A game that is no process of the panel has ended.
+func remove_state(process_id: int) -> void:
+	_state_view.remove_process(process_id)
+
+
+func _show_names() -> void:
+	var names: Dictionary[int, String] = {}
+	var ended: PackedInt32Array = []
+	for game in runner.games:
+		names[game.pid] = game.name
+		if not game.is_running:
+			ended.append(game.pid)
+	_state_view.show_processes(names, ended)
 
 
 func _show_backend() -> void:
@@ -211,6 +258,17 @@ func _show_backend() -> void:
 	)
 
 
+func _show_faults() -> void:
+	var has_faults := _faults.has_faults()
+	_faults_button.icon = get_theme_icon(&"StatusWarning", &"EditorIcons") if has_faults else null
+
+
+func _on_faults_switched(faults: Dictionary) -> void:
+	runner.proxy.switch(faults)
+	_show_faults()
+	set_process(true)
+
+
 func _show_message(text: String, is_error: bool) -> void:
 	_message.text = text
 	_message.visible = not text.is_empty()
@@ -226,6 +284,19 @@ func _on_backend_pressed() -> void:
 		runner.stop_backend()
 	else:
 		runner.start_backend()
+
+
+func _on_process_activated(process_name: String) -> void:
+	_log.show_source(process_name)
+	_views.current_tab = _log.get_index()
+
+
+func _on_page_pressed() -> void:
+	var created := runner.backend.admin_key_created
+	if not created.is_connected(_on_admin_key_created):
+		created.connect(_on_admin_key_created, CONNECT_ONE_SHOT)
+	runner.backend.create_admin_key()
+	set_process(true)
 
 
 func _on_admin_key_created(key: String) -> void:

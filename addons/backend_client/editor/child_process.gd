@@ -69,6 +69,14 @@ func poll() -> void:
 			_finish(OS.get_process_exit_code(pid))
 
 
+## Writes a line to its standard input.
+func write_line(text: String) -> void:
+	# Nobody may read any more.
+	if is_running and OS.is_process_running(pid):
+		_streams[0].store_line(text)
+		_streams[0].flush()
+
+
 ## Whether this system has SIGTERM.
 static func can_terminate() -> bool:
 	return OS.get_name() != "Windows"

@@ -7,6 +7,8 @@ enum Role { SERVER, CLIENT }
 var role: Role
 ## Port for players. 0 for a client.
 var port := 0
+## URL of the debugger that it reports its state to. Empty: none.
+var debugger_url := ""
 
 
 ## Starts it with [param words] after `--path`, see [method command_line].
@@ -28,6 +30,9 @@ func command_line(words: String) -> PackedStringArray:
 	var line: PackedStringArray = ["--path", ProjectSettings.globalize_path("res://")]
 	if role == Role.SERVER:
 		line.append("--headless")
+	if not debugger_url.is_empty():
+		# It runs on after an error in a script, as it does without a debugger.
+		line.append_array(["--remote-debug", debugger_url, "--ignore-error-breaks"])
 	line.append_array(own.slice(0, maxi(separator, 0)))
 	line.append_array(["--", profile_argument()])
 	line.append_array(own.slice(separator + 1))

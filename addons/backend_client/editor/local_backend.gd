@@ -69,7 +69,7 @@ func start(port: int, arguments: PackedStringArray) -> void:
 		return
 	_port = FreePort.from(port)
 	var all: PackedStringArray = ["serve", "--listen", listen_address(), "--log", "text"]
-	all.append_array(["--database", _database(), "--server-key-file", server_key_file()])
+	all.append_array(["--database", database(), "--server-key-file", server_key_file()])
 	all.append_array(["--issuer", _setting("backend_client/auth/issuer", "backend_client")])
 	all.append_array(["--game", _setting("backend_client/auth/game", "default")])
 	all.append_array(arguments)
@@ -114,7 +114,7 @@ func create_admin_key() -> void:
 	_admin_keys.line_printed.connect(_on_admin_key_line)
 	var program := BackendProgram.find()
 	var arguments: PackedStringArray = ["admin-keys", "create", "--label", "editor"]
-	arguments.append_array(["--database", _database()])
+	arguments.append_array(["--database", database()])
 	var started := _admin_keys.start(
 		program.path, arguments, ChildProcess.without_backend_variables()
 	)
@@ -170,7 +170,8 @@ func _set_state(next: State) -> void:
 	state_changed.emit()
 
 
-func _database() -> String:
+## File of the database.
+func database() -> String:
 	return _folder.path_join("backend.db")
 
 

@@ -12,6 +12,8 @@ var client_arguments := ""
 var backend_arguments := ""
 ## Port of the backend. Sessions of players are kept for each URL, so it stays the same.
 var backend_port := 8420
+## Port through which games reach it, for the same reason. 0 = the next one.
+var proxy_port := 0
 ## Port of the first server.
 var first_port := 7777
 
@@ -29,6 +31,7 @@ func _init(path: String = FILE) -> void:
 	client_arguments = file.get_value(SECTION, "client_arguments", client_arguments)
 	backend_arguments = file.get_value(SECTION, "backend_arguments", backend_arguments)
 	backend_port = file.get_value(SECTION, "backend_port", backend_port)
+	proxy_port = file.get_value(SECTION, "proxy_port", proxy_port)
 	first_port = file.get_value(SECTION, "first_port", first_port)
 
 
@@ -40,6 +43,7 @@ func save() -> void:
 	file.set_value(SECTION, "client_arguments", client_arguments)
 	file.set_value(SECTION, "backend_arguments", backend_arguments)
 	file.set_value(SECTION, "backend_port", backend_port)
+	file.set_value(SECTION, "proxy_port", proxy_port)
 	file.set_value(SECTION, "first_port", first_port)
 	DirAccess.make_dir_recursive_absolute(_path.get_base_dir())
 	var saved := file.save(_path)

@@ -7,6 +7,8 @@ signal changed
 signal failed(message: String)
 
 const ChildProcess := preload("child_process.gd")
+const DebugServer := preload("debug_server.gd")
+const FaultProxy := preload("fault_proxy.gd")
 const FreePort := preload("free_port.gd")
 const GameProcess := preload("game_process.gd")
 const LocalBackend := preload("local_backend.gd")
@@ -16,12 +18,16 @@ const RunOptions := preload("run_options.gd")
 
 const FOLDER := "res://.godot/backend_client/local"
 const BACKEND := "backend"
+## Source of the lines about requests that were made to fail.
+const FAULTS := "faults"
 const MAX_GAMES := 32
 ## Time that processes have to end by themselves when the editor closes.
 const GRACE_MSEC := 10_000
 const POLL_MSEC := 10
 
 var backend: LocalBackend
+var proxy := FaultProxy.new()
+var debug_server := DebugServer.new()
 var games: Array[GameProcess] = []
 var lines := LogLines.new()
 var options := RunOptions.new()
@@ -34,6 +40,8 @@ func _init() -> void:
 	backend = LocalBackend.new(ProjectSettings.globalize_path(FOLDER))
 	backend.state_changed.connect(_on_backend_state_changed)
 	backend.line_printed.connect(_on_backend_line_printed)
+	proxy.line_printed.connect(_on_proxy_line_printed)
+	proxy.settled.connect(_on_proxy_settled)
 	changed.connect(_save_record)
 
 
@@ -74,7 +82,8 @@ func run_games(role: GameProcess.Role, count: int) -> void:
 		_remove_game(game.name)
 		_waiting.append(game)
 	if backend.state == LocalBackend.State.RUNNING:
-		_start_waiting()
+		if not proxy.is_starting():
+			_start_waiting()
 	elif not backend.is_active():
 		start_backend()
 
@@ -98,6 +107,8 @@ func is_active() -> bool:
 ## Reads what the processes have printed. Call it once a frame while [method is_active].
 func poll() -> void:
 	backend.poll()
+	proxy.poll()
+	debug_server.poll()
 	for game in _running():
 		game.poll()
 
@@ -112,6 +123,8 @@ func end_everything() -> void:
 	_wait_until(func() -> bool: return not backend.is_active())
 	if backend.is_active():
 		backend.process.kill()
+	proxy.stop()
+	debug_server.close()
 
 
 ## The game that has this name, or `null`.
@@ -122,6 +135,7 @@ func find_game(name: String) -> GameProcess:
 	return null
 
 
+## The fault proxy is not recorded: it ends with its standard input, which is this editor.
 func _save_record() -> void:
 	var running: Dictionary[int, String] = {}
 	if backend.is_active():
@@ -143,10 +157,12 @@ func _start_waiting() -> void:
 		var is_server := game.role == GameProcess.Role.SERVER
 		if is_server:
 			game.port = FreePort.from(options.first_port, _ports())
+		game.debugger_url = debug_server.url()
 		game.line_printed.connect(_on_game_line_printed.bind(game.name))
 		game.ended.connect(changed.emit)
 		var words := options.server_arguments if is_server else options.client_arguments
-		var started := game.run(words, backend.url, backend.server_key_file())
+		var url := backend.url if proxy.url.is_empty() else proxy.url
+		var started := game.run(words, url, backend.server_key_file())
 		if started == OK:
 			games.append(game)
 		else:
@@ -170,15 +186,38 @@ func _on_backend_state_changed() -> void:
 			if port != options.backend_port:
 				options.backend_port = port
 				options.save()
-			_start_waiting()
+			proxy.start(_proxy_port(), backend.url)
 		LocalBackend.State.STOPPED:
+			# What games connect to ends with it.
+			proxy.stop()
 			# Games were requested while it was stopping.
 			if not _waiting.is_empty():
 				start_backend()
 		LocalBackend.State.FAILED:
 			_waiting.clear()
+			proxy.stop()
 			failed.emit(backend.error)
 	changed.emit()
+
+
+## The games start when it is known how they reach the backend.
+func _on_proxy_settled() -> void:
+	if backend.state != LocalBackend.State.RUNNING:
+		return
+	if proxy.url.is_empty():
+		failed.emit("The fault proxy does not run, and games connect to the backend: see the log.")
+	elif proxy.port() != options.proxy_port:
+		options.proxy_port = proxy.port()
+		options.save()
+	_start_waiting()
+
+
+func _proxy_port() -> int:
+	return options.proxy_port if options.proxy_port > 0 else options.backend_port + 1
+
+
+func _on_proxy_line_printed(text: String, is_error: bool) -> void:
+	lines.add(FAULTS, text, is_error)
 
 
 func _on_backend_line_printed(text: String, is_error: bool) -> void:

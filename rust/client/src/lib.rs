@@ -24,6 +24,7 @@ pub mod server_query;
 pub mod session;
 pub mod shutdown;
 mod sync;
+pub mod telemetry;
 #[cfg(feature = "test-util")]
 pub mod test_util;
 pub mod validation;

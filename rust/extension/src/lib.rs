@@ -7,12 +7,15 @@ mod class_enum;
 mod config;
 mod editor;
 mod entry;
+mod live_state;
+mod metrics;
 mod nodes;
 mod peer_auth;
 mod resources;
 mod results;
 mod runtime;
 mod shutdown;
+mod telemetry;
 mod variant_json;
 
 use godot::prelude::*;
@@ -55,12 +58,17 @@ unsafe impl ExtensionLibrary for BackendExtension {
             log_bridge::install();
             worker_threads::open();
         }
+        if stage == InitStage::MainLoop {
+            telemetry::start();
+        }
     }
 
     // Every frame, after all `_process`, also while the tree is paused.
     fn on_main_loop_frame() {
         main_thread_queue::drain();
         frame_hook::run_all();
+        telemetry::frame();
+        live_state::report();
     }
 
     fn on_stage_deinit(stage: InitStage) {
@@ -71,6 +79,8 @@ unsafe impl ExtensionLibrary for BackendExtension {
                 signals::stop();
                 coordinator::check_on_quit();
                 backlog_monitors::close();
+                telemetry::close();
+                live_state::close();
                 main_thread_queue::close();
                 backend_request::close();
             }

@@ -2,9 +2,12 @@
 
 pub mod frame_hook;
 pub mod log_bridge;
+mod log_filter;
+mod log_line;
 pub mod main_thread_queue;
 pub mod network_interfaces;
 pub mod optional_object;
+pub mod recent_errors;
 pub mod standard_streams;
 pub mod thread_check;
 pub mod worker_threads;

@@ -130,6 +130,75 @@ pub const METRICS: &str = "/metrics";
 /// `GET`: this API as OpenAPI 3.1.
 pub const OPENAPI: &str = "/openapi.json";
 
+/// The routes that games call.
+pub const OF_GAMES: [&str; 48] = [
+    AUTH_ANONYMOUS,
+    AUTH_DEVICE,
+    AUTH_PASSWORD,
+    AUTH_REGISTER,
+    AUTH_REFRESH,
+    AUTH_LOGOUT,
+    AUTH_LOGOUT_EVERYWHERE,
+    AUTH_CUSTOM,
+    AUTH_PASSWORD_FORGOTTEN,
+    AUTH_PASSWORD_RESET,
+    ACCOUNT,
+    ACCOUNT_LINK_PASSWORD,
+    ACCOUNT_LINK_DEVICE,
+    ACCOUNT_LINK_CUSTOM,
+    ACCOUNT_PASSWORD,
+    ACCOUNT_EMAIL_CODE,
+    ACCOUNT_EMAIL_VERIFY,
+    JWKS,
+    VALIDATE,
+    SERVERS,
+    SERVER,
+    HEARTBEAT,
+    ROOMS,
+    ROOM_EVENTS,
+    REGIONS,
+    ROOM,
+    QUICK_PLAY,
+    ROOM_REQUEST,
+    TICKET_BY_CODE,
+    TICKET,
+    MATCHMAKING_TICKETS,
+    MATCHMAKING_TICKET,
+    MATCHMAKING_PARTY,
+    MATCHMAKING_ANSWER,
+    SERVER_MATCHES,
+    PLAYERS_LOAD,
+    PLAYERS_SAVE,
+    PLAYERS_RELEASE,
+    PLAYER_CONFLICTS,
+    CONFLICTS_RESOLVE,
+    OWN_DOCUMENTS,
+    WORLD_OPEN,
+    WORLD_CHUNKS,
+    WORLD_UPLOADS,
+    WORLD_DOWNLOADS,
+    WORLD_OBJECT,
+    WORLD_COMMIT,
+    WORLD_RELEASE,
+];
+
+/// The route of `path`, such as [`HEARTBEAT`]; `None` if games call no such path.
+pub fn route_of(path: &str) -> Option<&'static str> {
+    let matches = |route: &&&str| {
+        let (mut parts, mut found) = (route.split('/'), path.split('/'));
+        loop {
+            match (parts.next(), found.next()) {
+                (None, None) => return true,
+                (Some(part), Some(found))
+                    if part == found || (part.starts_with('{') && !found.is_empty()) => {}
+                _ => return false,
+            }
+        }
+    };
+    // One that is written out comes before one with a placeholder in the same place.
+    OF_GAMES.iter().filter(matches).min_by_key(|route| route.matches('{').count()).copied()
+}
+
 /// The path of one server: [`SERVER`] with its id filled in.
 pub fn server(server_id: &str) -> String {
     SERVER.replace("{server_id}", server_id)
@@ -178,4 +247,33 @@ pub fn of_world(route: &str, world_id: &str) -> String {
 /// The path of one object of a world.
 pub fn world_object(world_id: &str, hash: &str) -> String {
     of_world(WORLD_OBJECT, world_id).replace("{hash}", hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_of_games_has_its_route() {
+        assert_eq!(route_of(&heartbeat("a-1")), Some(HEARTBEAT));
+        assert_eq!(route_of(&world_object("w", "ff")), Some(WORLD_OBJECT));
+        assert_eq!(route_of(ROOM_EVENTS), Some(ROOM_EVENTS));
+        assert_eq!(route_of(&room("r-1")), Some(ROOM));
+        assert_eq!(route_of(CONFLICTS_RESOLVE), Some(CONFLICTS_RESOLVE));
+        assert_eq!(route_of("/v1/rooms/"), None);
+        assert_eq!(route_of("/v1/elsewhere"), None);
+    }
+
+    #[test]
+    fn no_route_of_games_is_missing() {
+        let other = ["/v1/admin/", "/healthz", "/readyz", "/metrics", "/openapi.json"];
+        let declared = include_str!("routes.rs").lines().filter_map(|line| {
+            let (name, value) = line.strip_prefix("pub const ")?.split_once(": &str = \"")?;
+            Some((name, value.strip_suffix("\";")?))
+        });
+        for (name, route) in declared.filter(|(_, route)| !other.iter().any(|other| route.starts_with(other)))
+        {
+            assert!(OF_GAMES.contains(&route), "{name} is not in OF_GAMES");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The subcommands.
 
 mod admin_keys;
+mod fault_proxy;
 mod log_format;
 mod matchmaking;
 mod output;
@@ -41,6 +42,9 @@ pub enum Command {
     Players(players::Players),
     /// Prints the API as OpenAPI 3.1
     Openapi,
+    /// Stands between games and the backend of this machine, and misbehaves as its standard input demands
+    #[command(hide = true)]
+    FaultProxy(fault_proxy::FaultProxy),
     /// Runs one game server for `serve`
     #[command(hide = true)]
     RoomProcess(room_process::RoomProcess),
@@ -66,6 +70,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
         Command::Matchmaking(commands) => matchmaking::run(commands),
         Command::PlayerDocuments(arguments) => players::print_documents(arguments).await,
         Command::Players(arguments) => players::print_all(arguments).await,
+        Command::FaultProxy(arguments) => fault_proxy::run(arguments).await,
         Command::RoomProcess(arguments) => room_process::run(&arguments),
         Command::Openapi => output::line(openapi_document()?.trim_end()),
     }

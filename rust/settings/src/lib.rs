@@ -1,7 +1,9 @@
-//! The settings of a game that uses the addon, as one table.
+//! The settings of a game that uses the addon, as one table, and what it measures, as another.
 //!
 //! The extension registers the Project Settings from it and reads overrides by it; `cargo xtask settings` writes the tables of
 //! the README files and of the guide from it. It has no dependencies, so that both can use it.
+
+pub mod metrics;
 
 /// Where a setting can come from beside the Project Settings.
 #[derive(Debug, Clone, Copy)]
@@ -189,6 +191,38 @@ pub const LOG_LEVEL: ProjectSetting = ProjectSetting {
     overrides: Override::environment("BACKEND_LOG"),
     description: "Level of the addon's messages in the log",
 };
+pub const LOG_MODULES: ProjectSetting = ProjectSetting {
+    path: "backend_client/log/modules",
+    default: Default::Text(""),
+    hint: Hint::Placeholder("player_store=debug,network=trace"),
+    overrides: Override::environment("BACKEND_LOG_MODULES"),
+    description: "Levels of single modules, which differ from the level above: `module=level`, separated by commas. `off` \
+                  silences a module",
+};
+pub const LOG_FORMAT: ProjectSetting = ProjectSetting {
+    path: "backend_client/log/format",
+    default: Default::Text("text"),
+    hint: Hint::Options("text,json"),
+    overrides: Override::environment("BACKEND_LOG_FORMAT"),
+    description: "Format of the addon's messages on dedicated servers: `text`, or `json` = one JSON object per line, for log \
+                  collectors",
+};
+pub const METRICS_ADDRESS: ProjectSetting = ProjectSetting {
+    path: "backend_client/telemetry/metrics_address",
+    default: Default::Text(""),
+    hint: Hint::Placeholder("off; for example 127.0.0.1:9464"),
+    overrides: Override::both("BACKEND_METRICS_ADDRESS", "--backend-metrics-address"),
+    description: "Address and port at which a dedicated server answers Prometheus, at `/metrics`. A port alone = this machine \
+                  only. Port 0 = chosen by the system, see the log. If empty, there is no endpoint",
+};
+pub const OTLP_ENDPOINT: ProjectSetting = ProjectSetting {
+    path: "backend_client/telemetry/otlp_endpoint",
+    default: Default::Text(""),
+    hint: Hint::Placeholder("off; for example http://localhost:4318"),
+    overrides: Override::environment("OTEL_EXPORTER_OTLP_ENDPOINT"),
+    description: "URL of an OpenTelemetry collector to which a dedicated server sends metrics and spans, by OTLP over HTTP with \
+                  JSON. If empty, nothing is sent",
+};
 
 pub const DOCUMENTATION_BASE_URL: ProjectSetting = ProjectSetting {
     path: "backend_client/documentation/base_url",
@@ -199,7 +233,7 @@ pub const DOCUMENTATION_BASE_URL: ProjectSetting = ProjectSetting {
 };
 
 /// All Project Settings, in the order of the dialogue.
-pub const PROJECT_SETTINGS: [&ProjectSetting; 17] = [
+pub const PROJECT_SETTINGS: [&ProjectSetting; 21] = [
     &BASE_URL,
     &TIMEOUT_SECONDS,
     &RETRY_ATTEMPTS,
@@ -216,6 +250,10 @@ pub const PROJECT_SETTINGS: [&ProjectSetting; 17] = [
     &HOST_GRACE_SECONDS,
     &EXPORT_SERVER_ONLY,
     &LOG_LEVEL,
+    &LOG_MODULES,
+    &LOG_FORMAT,
+    &METRICS_ADDRESS,
+    &OTLP_ENDPOINT,
     &DOCUMENTATION_BASE_URL,
 ];
 
@@ -269,9 +307,40 @@ pub const MODE: ProcessSetting = ProcessSetting {
     overrides: Override::both("BACKEND_MODE", "--server"),
     description: "`BACKEND_MODE=server` and `BACKEND_MODE=client` override the detection; the argument has no value",
 };
+pub const OTLP_HEADERS: ProcessSetting = ProcessSetting {
+    subject: "headers of exports to OpenTelemetry",
+    default: "none",
+    overrides: Override::environment("OTEL_EXPORTER_OTLP_HEADERS"),
+    description: "Headers such as `Authorization=Bearer%20…`, separated by commas, with percent-encoded values. There is no Project \
+                  Setting for them, because those are exported with the game",
+};
+pub const OTLP_INTERVAL: ProcessSetting = ProcessSetting {
+    subject: "interval of exports to OpenTelemetry",
+    default: "60000",
+    overrides: Override::environment("OTEL_METRIC_EXPORT_INTERVAL"),
+    description: "Milliseconds between two exports, at least 1000",
+};
+pub const OTLP_TRACES: ProcessSetting = ProcessSetting {
+    subject: "exporter of spans",
+    default: "`otlp`",
+    overrides: Override::environment("OTEL_TRACES_EXPORTER"),
+    description: "`none` = only metrics are sent to OpenTelemetry, no spans",
+};
+pub const SERVICE_NAME: ProcessSetting = ProcessSetting {
+    subject: "service name in OpenTelemetry",
+    default: "`game-server`",
+    overrides: Override::environment("OTEL_SERVICE_NAME"),
+    description: "Attribute `service.name` of metrics and spans",
+};
+pub const RESOURCE_ATTRIBUTES: ProcessSetting = ProcessSetting {
+    subject: "resource attributes in OpenTelemetry",
+    default: "none",
+    overrides: Override::environment("OTEL_RESOURCE_ATTRIBUTES"),
+    description: "Further attributes of metrics and spans, such as `deployment.environment.name=staging`, separated by commas",
+};
 
 /// All settings that are no Project Settings.
-pub const PROCESS_SETTINGS: [&ProcessSetting; 8] = [
+pub const PROCESS_SETTINGS: [&ProcessSetting; 13] = [
     &PROFILE,
     &QUERY_PORT,
     &HOST,
@@ -280,4 +349,9 @@ pub const PROCESS_SETTINGS: [&ProcessSetting; 8] = [
     &SERVER_KEY,
     &SERVER_KEY_FILE,
     &MODE,
+    &OTLP_HEADERS,
+    &OTLP_INTERVAL,
+    &OTLP_TRACES,
+    &SERVICE_NAME,
+    &RESOURCE_ATTRIBUTES,
 ];

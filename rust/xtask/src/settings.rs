@@ -1,27 +1,31 @@
 //! `cargo xtask settings`: the tables of settings in the README files and in the guide, written from the code.
 //!
-//! The settings of a game are those of the crate `backend-settings`; the options of the backend are read from its `--help`.
+//! The settings of a game and the metrics of its servers are those of the crate `backend-settings`; the options of the backend
+//! are read from its `--help`.
 
 use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use backend_settings::metrics::METRICS;
 use backend_settings::{Default as SettingDefault, Override, PROCESS_SETTINGS, PROJECT_SETTINGS};
 
 use crate::{backend, workspace};
 
 /// The pages that have a table: which one, and whether it describes each setting.
-const PAGES: [(&str, Table); 4] = [
+const PAGES: [(&str, Table); 5] = [
     ("README.md", Table::Game { described: false }),
     ("addons/backend_client/README.md", Table::Game { described: true }),
     ("docs/src/configuration.md", Table::Game { described: true }),
     ("docs/src/configuration.md", Table::Backend),
+    ("docs/src/observability.md", Table::Metrics),
 ];
 
 #[derive(Debug, Clone, Copy)]
 enum Table {
     Game { described: bool },
     Backend,
+    Metrics,
 }
 
 impl Table {
@@ -30,6 +34,7 @@ impl Table {
         let name = match self {
             Self::Game { .. } => "game-settings",
             Self::Backend => "backend-options",
+            Self::Metrics => "game-metrics",
         };
         (format!("<!-- begin {name}: written by cargo xtask settings -->"), format!("<!-- end {name} -->"))
     }
@@ -73,6 +78,7 @@ fn compare() -> Result<Vec<(String, String, String)>> {
         let rendered = match table {
             Table::Game { described } => game_table(described),
             Table::Backend => backend_table(&options),
+            Table::Metrics => metrics_table(),
         };
         let position = pages.iter().position(|(name, ..)| name == page);
         let position = if let Some(position) = position {
@@ -164,6 +170,21 @@ fn backend_table(options: &[BackendOption]) -> String {
         })
         .collect();
     table(&["Option", "Environment", "Default", "Description"], &rows)
+}
+
+fn metrics_table() -> String {
+    let rows = METRICS.iter().map(|metric| {
+        let labels: Vec<String> = metric.labels.iter().copied().map(code).collect();
+        let monitor = metric.monitor.map(code).unwrap_or_default();
+        vec![
+            code(metric.name),
+            metric.kind.name().into(),
+            labels.join(", "),
+            monitor,
+            metric.description.into(),
+        ]
+    });
+    table(&["Metric", "Kind", "Labels", "Monitor", "Meaning"], &rows.collect::<Vec<_>>())
 }
 
 fn code(text: &str) -> String {

@@ -76,6 +76,44 @@ fn the_panel_runs_backend_servers_and_clients_and_ends_them() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_game_survives_every_fault_and_the_panel_shows_state_and_data() -> Result<()> {
+    let folder = odd_folder()?;
+    let project = folder.path();
+    copy(&programs::workspace().canonicalize()?.join("tests/fixtures/saving_game"), project)?;
+    add_plugins(project)?;
+    let settings = project.join("project.godot");
+    // What F5 runs.
+    let run = "\n[editor]\n\nrun/main_run_args=\"--headless -- --server\"\n";
+    fs::write(&settings, fs::read_to_string(&settings)? + PLUGINS + run)?;
+    fs::create_dir_all(project.join(".godot/backend_client"))?;
+    fs::write(
+        project.join(".godot/backend_client/panel.cfg"),
+        format!(
+            "[run]\n\nclient_arguments=\"--headless --\"\nbackend_arguments=\"--heartbeat-seconds 1\"\n\
+             backend_port={}\nproxy_port={}\nfirst_port={}\n",
+            free_port()?,
+            free_port()?,
+            free_port()?
+        ),
+    )?;
+    let mut editor = Launch::headless("editor", &project.to_string_lossy())
+        .engine_arg("--editor")
+        .env("PANEL_STEPS", "faults")
+        .env("PANEL_BACKEND_PROGRAM", programs::backend_server()?)
+        .start()?;
+    shown(&editor, "state healthy")?;
+    for fault in ["internal", "rate_limited", "offline", "lost replies", "latency", "expired token"] {
+        shown(&editor, &format!("recovered {fault}"))?;
+    }
+    ensure!(shown(&editor, "player ")? == "PANEL player Ada progress");
+    ensure!(shown(&editor, "room ")? == "PANEL room Pond 1 of 4");
+    shown(&editor, "state in the editor's debugger")?;
+    editor.finish(0)?;
+    ensure!(!editor.log().contains("PANEL disabled") && !editor.log().contains("PANEL missing"));
+    Ok(())
+}
+
 /// A project that is not easy to name.
 fn odd_folder() -> Result<tempfile::TempDir> {
     Ok(tempfile::Builder::new().prefix("jörg's (1) ").tempdir()?)

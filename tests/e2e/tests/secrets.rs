@@ -10,12 +10,14 @@ use serde_json::{Value, json};
 use test_harness::backend::Backend;
 use test_harness::fixture::{self, Fixture};
 use test_harness::log::Log;
+use test_harness::telemetry::{OtlpReceiver, Scrape};
 use test_harness::until;
 
 const EMAIL: &str = "canary@example.org";
 const PASSWORD: &str = "canary-first-password-1843";
 const WRONG_PASSWORD: &str = "canary-wrong-password-1844";
 const NEW_PASSWORD: &str = "canary-second-password-1845";
+const COLLECTOR_KEY: &str = "canary-key-of-the-collector-1847";
 const DEVICE: &str = "canary-device-of-the-player-1846";
 /// How tokens, tickets and keys begin that are made at run time, and the least number of letters that follow.
 const SHAPES: &[(&str, usize)] = &[("eyJ", 20), ("grt_", 20), ("gsk_", 20), ("gak_", 20), ("PRIVATE KEY", 0)];
@@ -115,15 +117,22 @@ fn nothing_that_is_written_holds_a_secret() -> Result<()> {
     let mail = format!("--mail=file:{}", mails.path().display());
     let mut backend = Backend::start_with(&["--log-level=trace", &mail])?;
     let homes = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let collector = OtlpReceiver::start()?;
     let mut server = fixture::server("Vault", &backend.url(), &backend.server_key_file())?
         .env("BACKEND_LOG", "trace")
+        .env("BACKEND_LOG_FORMAT", "json")
+        .env("BACKEND_METRICS_ADDRESS", "0")
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url())
+        .env("OTEL_EXPORTER_OTLP_HEADERS", &format!("authorization={COLLECTOR_KEY}"))
+        .env("OTEL_METRIC_EXPORT_INTERVAL", "1000")
         .with_home(homes.0.path())
         .start()?;
     let mut client = fixture::client("client", &backend.url())?
         .env("BACKEND_LOG", "trace")
         .with_home(homes.1.path())
         .start()?;
-    search.secrets = [PASSWORD, WRONG_PASSWORD, NEW_PASSWORD, DEVICE].map(str::to_owned).to_vec();
+    search.secrets =
+        [PASSWORD, WRONG_PASSWORD, NEW_PASSWORD, DEVICE, COLLECTOR_KEY].map(str::to_owned).to_vec();
     search.secrets.push(fs::read_to_string(backend.server_key_file())?.trim().to_owned());
     let room = server.ask(&json!({ "do": "register" }))?;
     let room_id = room["server_id"].as_str().context("no room")?.to_owned();
@@ -164,6 +173,9 @@ fn nothing_that_is_written_holds_a_secret() -> Result<()> {
 
     // Without the backend.
     search.places.push(("the metrics".to_owned(), backend.api()?.metrics()?.into_bytes()));
+    let line = server.log().wait_for("metrics for Prometheus are at http://")?;
+    let url = line.split(['"', ' ']).find(|word| word.starts_with("http://")).context("no URL")?;
+    search.places.push(("the server's metrics".to_owned(), Scrape::of(url)?.text.into_bytes()));
     search.log("the backend", backend.log()?);
     backend.kill()?;
     let away = json!({ "do": "log_in_with_password", "email": EMAIL, "password": NEW_PASSWORD });
@@ -175,6 +187,11 @@ fn nothing_that_is_written_holds_a_secret() -> Result<()> {
     server.godot().wait()?;
     client.godot().signal(Signal::ABORT)?;
     until("the crash to be over", || Ok((!client.godot().is_running()?).then_some(())))?;
+    let exports = collector.exports()?;
+    ensure!(exports.iter().any(|export| export.path == "/v1/traces"), "no spans were exported");
+    for export in exports {
+        search.places.push((format!("an export to {}", export.path), export.body.to_string().into_bytes()));
+    }
     search.log("the server", server.log());
     search.log("the client", client.log());
     search.folder(backend.folder(), &[backend.server_key_file()])?;

@@ -24,6 +24,7 @@ pub mod picture;
 pub mod process;
 pub mod programs;
 pub mod room_servers;
+pub mod telemetry;
 pub mod world;
 
 pub use deadline::{WAIT_TIMEOUT, until};

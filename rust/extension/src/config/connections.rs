@@ -12,6 +12,9 @@ use backend_client::api::transport::{HttpTransport, Transport};
 use backend_client::config::TlsRoots;
 use backend_client::error::{ClientError, Fault};
 use backend_client::platform::clock::{Clock, SystemClock};
+use backend_client::telemetry::measured_transport::MeasuredTransport;
+
+use crate::metrics;
 
 thread_local! {
     // Used on the main thread only.
@@ -34,6 +37,7 @@ pub fn connect(config: Config) -> Result<Arc<dyn Backend>, ClientError> {
     } else {
         Arc::new(LazyTransport::new(config.clone()))
     };
+    let transport = Arc::new(MeasuredTransport::new(transport, &metrics::REQUESTS, &config.base_url));
     let backend = Arc::new(HttpBackend::new(config.clone(), transport, clock())?);
     CONNECTIONS.with_borrow_mut(|table| {
         table.retain(|_, backend| backend.strong_count() > 0);

@@ -42,6 +42,12 @@ pub fn resolve(own: Option<&impl OwnSettings>) -> Result<Config, ClientError> {
     })
 }
 
+/// The certificate authorities for connections to others than the backend.
+pub fn general_tls_roots() -> TlsRoots {
+    let text = override_for(&TLS_ROOTS.overrides).unwrap_or_else(|| project_settings::text(&TLS_ROOTS));
+    tls_roots(&text)
+}
+
 fn tls_roots(text: &str) -> TlsRoots {
     match text.trim() {
         "" | "platform" => TlsRoots::Platform,

@@ -64,7 +64,8 @@ pub const GROUP: &str = "backend_player_store";
 /// must be on a volume.
 ///
 /// Godot's debugger shows the monitors [code]backend_client/unsaved_documents[/code],
-/// [code]backend_client/oldest_unsaved_seconds[/code] and [code]backend_client/flush_latency_ms[/code].
+/// [code]backend_client/oldest_unsaved_seconds[/code], [code]backend_client/flush_latency_ms[/code],
+/// [code]backend_client/unjournalled_documents[/code] and [code]backend_client/players_held[/code].
 ///
 /// See "Saving progress" in the guide: [code]docs/src/saving.md[/code] in the repository.
 #[derive(GodotClass)]

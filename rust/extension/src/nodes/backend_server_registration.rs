@@ -481,6 +481,11 @@ impl BackendServerRegistration {
         self.max_players
     }
 
+    /// Name in the room list, as set on the node.
+    pub fn name_in_list(&self) -> &GString {
+        &self.server_name
+    }
+
     /// The connection settings, as set on the node.
     pub fn own_config(&self) -> Option<Gd<BackendConfig>> {
         self.config.clone()

@@ -285,8 +285,14 @@ impl BackendSession {
         self.calls.try_start(work, BackendLoginResult::answer)
     }
 
-    fn account(&self) -> Option<Account> {
+    /// The account that is logged in.
+    pub fn account(&self) -> Option<Account> {
         self.connected.borrow().as_ref().and_then(|connected| connected.session.account())
+    }
+
+    /// The profile of the session, if it was used yet.
+    pub fn used_profile(&self) -> Option<String> {
+        self.connected.borrow().as_ref().map(|connected| connected.session.profile().to_owned())
     }
 
     fn check_profile(&self) -> Result<(String, ProfileChoice), ClientError> {

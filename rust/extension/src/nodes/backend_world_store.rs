@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use self::location::{OpenedWorld, WorldLocation, report};
 use crate::config;
+use crate::metrics;
 use crate::nodes::autosave_timer::AutosaveTimer;
 use crate::nodes::backend_server_registration::BackendServerRegistration;
 use crate::nodes::calls::Calls;
@@ -398,7 +399,10 @@ impl BackendWorldStore {
             folder: kept.folder,
             former_folders: kept.former,
             delay: duration(self.send_delay),
-            on_event: Arc::new(move |event| main_thread_queue::enqueue(move || events::announce(id, event))),
+            on_event: Arc::new(move |event| {
+                metrics::count_world_event(&event);
+                main_thread_queue::enqueue(move || events::announce(id, event));
+            }),
         })
     }
 
@@ -413,9 +417,10 @@ impl BackendWorldStore {
         });
         let ack = ack.and_then(|store| change(&store, &name));
         if let Err(error) = &ack {
-            let (id, error) = (self.base().instance_id(), error.clone());
+            let (id, event) = (self.base().instance_id(), Event::SaveFailed { name, error: error.clone() });
+            metrics::count_world_event(&event);
             // Later, like every other outcome: handlers need not expect to run inside this call.
-            main_thread_queue::enqueue(move || events::announce(id, Event::SaveFailed { name, error }));
+            main_thread_queue::enqueue(move || events::announce(id, event));
         }
         self.calls.try_start(ack.map(LocalAck::done), BackendResult::answer)
     }

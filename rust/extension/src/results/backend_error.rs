@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::results::doc_url::doc_url;
+use crate::runtime::recent_errors;
 use crate::variant_json::gstring;
 use backend_client::error::{ClientError, Fault};
 use godot::prelude::*;
@@ -33,7 +34,9 @@ impl Failure {
         }
     }
 
+    /// The error for the game.
     pub fn into_object(self) -> Gd<BackendError> {
+        recent_errors::note(&self.code, &self.message);
         Gd::from_object(BackendError::from(self))
     }
 }

@@ -79,6 +79,11 @@ pub fn complete(id: RequestId, outcome: Outcome) {
     queue().push(Message::Outcome(id, outcome));
 }
 
+/// Any thread. Messages that were enqueued and not taken yet.
+pub fn len() -> usize {
+    queue().len()
+}
+
 fn queue() -> MutexGuard<'static, Vec<Message>> {
     QUEUE.lock().unwrap_or_else(PoisonError::into_inner)
 }

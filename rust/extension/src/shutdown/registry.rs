@@ -75,6 +75,23 @@ pub fn registration_nodes() -> Vec<InstanceId> {
     registry().registrations.keys().copied().collect()
 }
 
+/// Any thread. The open player stores. Whoever keeps one keeps it open.
+pub fn player_stores() -> Vec<PlayerStore> {
+    registry().stores.values().cloned().collect()
+}
+
+/// Any thread. Chunks of worlds that the backend does not have.
+pub fn unsaved_chunks() -> usize {
+    let worlds: Vec<_> = registry().others.values().cloned().collect();
+    worlds.iter().map(|world| world.pending().documents).sum()
+}
+
+/// Any thread. Whether a server of this process is listed.
+pub fn is_registered() -> bool {
+    let registrations: Vec<_> = registry().registrations.values().cloned().collect();
+    registrations.iter().any(|registration| registration.server_id().is_some())
+}
+
 /// Main thread. A node is freed, or has dropped its store or registration.
 pub fn remove(node: InstanceId) {
     let mut registry = registry();

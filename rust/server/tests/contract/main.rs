@@ -7,6 +7,7 @@ mod allocation;
 mod attacks;
 mod bad_input;
 mod conflicts;
+mod fault_proxy;
 mod guessed_epochs;
 mod harness;
 mod health;

@@ -74,3 +74,16 @@ fn every_setting_has_a_row() {
     let rows = 2 + PROJECT_SETTINGS.len() + PROCESS_SETTINGS.len();
     assert_eq!((short.lines().count(), described.lines().count()), (rows, rows));
 }
+
+#[test]
+fn the_dashboard_shows_metrics_that_exist() {
+    let path = workspace::root().join("deploy/grafana/game-servers.json");
+    let text = fs::read_to_string(path).expect("the dashboard");
+    let dashboard: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert!(dashboard["panels"].as_array().is_some_and(|panels| !panels.is_empty()));
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    for word in words.filter(|word| word.starts_with("backend_client_")) {
+        let name = word.trim_end_matches("_bucket");
+        assert!(METRICS.iter().any(|metric| metric.name == name), "the dashboard has {word}");
+    }
+}

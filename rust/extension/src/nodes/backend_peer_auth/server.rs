@@ -9,6 +9,7 @@ use backend_client::validation::Player;
 use godot::prelude::*;
 
 use super::{BackendPeerAuth, REFUSAL_DELAY, api_of, node};
+use crate::metrics;
 use crate::peer_auth::scene_multiplayer::PeerEvent;
 use crate::results::backend_error::Failure;
 use crate::results::backend_player::BackendPlayer;
@@ -119,6 +120,7 @@ fn apply(this: &Gd<BackendPeerAuth>, effect: Effect) {
         }),
         Effect::PlayerJoined(peer, player) => {
             tracing::debug!(peer, player = %player.player_id, "player joined");
+            metrics::PEERS_VERIFIED.increment();
             if let Some(mut registration) = this.bind().registration().cloned() {
                 registration.bind_mut().add_participant(peer, &player.player_id, &player.display_name);
             }
@@ -151,6 +153,7 @@ fn trim(mut this: Gd<BackendPeerAuth>, newest: Attempt) {
 }
 
 fn emit_refusal(this: &Gd<BackendPeerAuth>, peer: PeerId, reason: Reason) {
+    metrics::PEERS_REFUSED.increment([metrics::label(&reason.code)]);
     let error = Failure::new(reason.code, reason.message).into_object();
     this.signals().peer_refused().emit(i64::from(peer), &error);
 }

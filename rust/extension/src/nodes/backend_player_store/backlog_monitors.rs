@@ -8,16 +8,20 @@ use backend_client::player_store::{Backlog, PlayerStore};
 use godot::classes::Performance;
 use godot::prelude::*;
 
-type Measure = fn(&[Backlog]) -> f64;
+type Measure = fn(&[Backlog], usize) -> f64;
 
-const MONITORS: [(&str, Measure); 3] = [
-    ("backend_client/unsaved_documents", |stores| {
+const MONITORS: [(&str, Measure); 5] = [
+    ("backend_client/players_held", |_, held| held as f64),
+    ("backend_client/unsaved_documents", |stores, _| {
         stores.iter().map(|backlog| backlog.documents as f64).sum()
     }),
-    ("backend_client/oldest_unsaved_seconds", |stores| {
+    ("backend_client/unjournalled_documents", |stores, _| {
+        stores.iter().map(|backlog| backlog.documents.saturating_sub(backlog.journalled) as f64).sum()
+    }),
+    ("backend_client/oldest_unsaved_seconds", |stores, _| {
         stores.iter().map(|backlog| backlog.oldest.as_secs_f64()).fold(0.0, f64::max)
     }),
-    ("backend_client/flush_latency_ms", |stores| {
+    ("backend_client/flush_latency_ms", |stores, _| {
         stores.iter().map(|backlog| backlog.last_flush.as_secs_f64() * 1_000.0).fold(0.0, f64::max)
     }),
 ];
@@ -78,6 +82,6 @@ fn remove() {
 fn measured(measure: Measure) -> f64 {
     STORES.with_borrow(|stores| {
         let backlogs: Vec<Backlog> = stores.iter().map(|(_, store)| store.backlog()).collect();
-        measure(&backlogs)
+        measure(&backlogs, stores.iter().map(|(_, store)| store.player_count()).sum())
     })
 }

@@ -10,6 +10,7 @@ use godot::prelude::*;
 use super::BackendPlayerStore;
 use super::journal_source::JournalLocation;
 use crate::config;
+use crate::metrics;
 use crate::nodes::backend_player_store::backlog_monitors;
 use crate::results::backend_error::not_configured;
 use crate::results::backend_flush_result::BackendFlushResult;
@@ -45,7 +46,10 @@ impl BackendPlayerStore {
         let backend = config::connect(config)?;
         let id = self.base().instance_id();
         let events = Arc::clone(&self.events);
-        let on_event = Arc::new(move |event| events.push(id, event));
+        let on_event = Arc::new(move |event| {
+            metrics::count_player_event(&event);
+            events.push(id, event);
+        });
         let runtime = worker_threads::handle()?;
         // The store's tasks are spawned on the runtime of the moment.
         let _entered = runtime.enter();
@@ -99,8 +103,10 @@ impl BackendPlayerStore {
             Err(error) => {
                 let (id, player_id, key) =
                     (self.base().instance_id(), player_id.to_string(), key.to_string());
+                let event = Event::SaveFailed { player_id, key, error };
+                metrics::count_player_event(&event);
                 // Later, like every other outcome: handlers need not expect to run inside this call.
-                self.events.push(id, Event::SaveFailed { player_id, key, error });
+                self.events.push(id, event);
                 0
             }
         }

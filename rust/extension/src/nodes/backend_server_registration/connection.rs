@@ -9,6 +9,7 @@ use godot::prelude::*;
 use super::failure_log::log_registration_failure;
 use super::{BackendServerRegistration, listing};
 use crate::config;
+use crate::metrics;
 use crate::results::backend_error::Failure;
 use crate::runtime::background_tasks;
 use crate::runtime::frame_hook::FrameHook;
@@ -52,7 +53,10 @@ impl BackendServerRegistration {
         let backend = config::connect(config::resolve(self.config.as_ref())?)?;
         let stall = host_notifier::stall_limit(self.main_loop_stall_seconds)?;
         let id = self.base().instance_id();
-        let on_event = Arc::new(move |event| main_thread_queue::enqueue(move || announce(id, event)));
+        let on_event = Arc::new(move |event| {
+            metrics::count_registration_event(&event);
+            main_thread_queue::enqueue(move || announce(id, event));
+        });
         let registration =
             Registration::new(backend, config::clock(), config::server_key()?, stall, on_event);
         registration.set_draining(self.draining);
