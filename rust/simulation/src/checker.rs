@@ -100,6 +100,8 @@ struct Known {
     /// May be missing, with all before it: it was lost with a database or with a journal that was damaged. Acknowledged
     /// again, it may not.
     excused: usize,
+    /// The process was told that the backend has this, and has not noticed since that the backend went back.
+    confirmed: usize,
 }
 
 impl Known {

@@ -157,11 +157,18 @@ impl Ledger {
     pub(super) fn told_saved(&mut self, process: usize, place: &Place, sequence: i64) {
         let has_noticed = self.noticed.get(&process).copied().unwrap_or(0) == self.restores;
         let Some(number) = self.sequences.get(&(place.clone(), sequence)).copied() else { return };
-        if let Some(known) = self.places.get_mut(place)
-            && known.arrived < number
-            && !has_noticed
-        {
+        let Some(known) = self.places.get_mut(place) else { return };
+        known.confirmed = known.confirmed.max(number);
+        if known.arrived < number && !has_noticed {
             known.excused = known.excused.max(number);
+        }
+    }
+
+    /// A process has noticed that the database went back: it has to bring in again what had been confirmed.
+    pub(super) fn noticed(&mut self, process: usize) {
+        self.noticed.insert(process, self.restores);
+        for known in self.places.values_mut().filter(|known| known.process == process) {
+            known.confirmed = 0;
         }
     }
 
