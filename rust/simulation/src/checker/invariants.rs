@@ -255,7 +255,8 @@ impl Checker {
             let expected = book.newest(player_id, &key, epoch);
             // The backend has lost it, and the holder has not.
             let is_newer = found > expected && book.lost.contains(&found);
-            self.trace.check(found == expected || is_newer, || {
+            let is_late = book.came_late(expected, player_id, epoch);
+            self.trace.check(found == expected || is_newer || is_late, || {
                 format!("{player_id}/{key} was loaded as {found} under {epoch}, and is {expected}")
             });
         }

@@ -177,6 +177,15 @@ impl Ledger {
         self.restores > 0 && self.loaded.contains(&(place.clone(), number))
     }
 
+    /// Whether a save was lost with a database, and comes back by a request of before, under a lease that had been released and
+    /// is there again. That can be after the lease's present holder was loaded.
+    pub(super) fn came_late(&self, number: usize, player_id: &str, epoch: i64) -> bool {
+        let is_of_lease = |place: &Place| place.0 == player_id && place.2 == epoch;
+        self.lost.contains(&number)
+            && self.given_again.contains(&(player_id.to_owned(), epoch))
+            && self.saves.get(number).and_then(|save| save.place.as_ref()).is_some_and(is_of_lease)
+    }
+
     fn is_brought_in(&self, owed: &Owed) -> bool {
         let Owed { place, number, loaded, .. } = owed;
         let name = (place.0.clone(), place.1.clone());
