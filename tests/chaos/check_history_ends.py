@@ -77,7 +77,15 @@ def what_was_announced_saved_is_there(trial):
         if name == "saved" and (process, event["player"]) in gone:
             kept_on.setdefault(document(event), set()).update(event["ops"])
         elif name == "saved":
-            announced.setdefault(process, {}).setdefault(document(event), set()).update(event["ops"])
+            under = dict.fromkeys(event["ops"], event.get("epoch"))
+            announced.setdefault(process, {}).setdefault(document(event), {}).update(under)
+        elif name == "conflicted" and "epoch" in event:
+            # What was made under that lease is in the backend's conflict now, and with nobody else. A Godot server does not
+            # tell the lease.
+            saves = announced.get(process, {}).get(document(event), {})
+            for op in [op for op, epoch in saves.items() if epoch == event["epoch"]]:
+                kept_on.setdefault(document(event), set()).add(op)
+                del saves[op]
         elif name in ("released", "lease_lost"):
             # From here on, others may hold what this server had; it does not look after it any more.
             gone.add((process, event["player"]))
