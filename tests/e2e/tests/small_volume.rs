@@ -48,7 +48,14 @@ fn on_a_volume(name: &str, size: &str) -> Result<Option<std::path::PathBuf>> {
 fn record(player: u64, sequence: i64, letters: usize) -> Result<Record> {
     let value = json!({ "n": sequence, "ballast": "x".repeat(letters) });
     let value = RawJson::from(value.as_object().context("an object")?);
-    Ok(Record { player_id: format!("player-{player}"), key: "progress".into(), epoch: 1, sequence, value })
+    Ok(Record {
+        player_id: format!("player-{player}"),
+        key: "progress".into(),
+        epoch: 1,
+        sequence,
+        value,
+        loaded_version: None,
+    })
 }
 
 fn settled(record: &Record) -> Settled {

@@ -95,7 +95,7 @@ async fn open(folder: &Path, version: &Path) -> Result<Result<Opened, String>> {
             let name = chunk_name(chunk);
             let Name { player, key, epoch } = name.clone();
             let (sequence, value) = (number_of(content).cast_signed(), RawJson::from(content));
-            let record = Record { player_id: player, key, epoch, sequence, value };
+            let record = Record { player_id: player, key, epoch, sequence, value, loaded_version: None };
             committed.lock().unwrap_or_else(PoisonError::into_inner).insert(name, record);
         }),
         objects: Mutex::default(),

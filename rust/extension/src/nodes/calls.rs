@@ -1,6 +1,8 @@
 //! A node's asynchronous calls: work on a worker thread, its outcome as the result of a [`BackendRequest`].
 
+use std::any::Any;
 use std::future::Future;
+use std::pin::Pin;
 
 use backend_client::error::{ClientError, Fault};
 use godot::prelude::*;
@@ -34,21 +36,32 @@ impl Calls {
         work: impl Future<Output = Result<T, ClientError>> + Send + 'static,
         to_result: impl FnOnce(Result<T, Failure>) -> Variant + 'static,
     ) -> Gd<BackendRequest> {
+        // Boxed by itself: a future that holds another one holds it twice.
+        let work = Box::pin(work);
+        let work = async move { Box::new(work.await) as Box<dyn Any + Send> };
+        let to_result = move |outcome: Outcome| to_result(typed(outcome).map_err(Failure::from));
+        self.start_boxed(Box::pin(work), Box::new(to_result))
+    }
+
+    /// The same without types, so that the library has one copy of it rather than one for each call of a node.
+    fn start_boxed(
+        &self,
+        work: BoxedWork,
+        to_result: Box<dyn FnOnce(Outcome) -> Variant>,
+    ) -> Gd<BackendRequest> {
         let (cancellation, slot) = (CancellationToken::new(), Slot::default());
         let request = BackendRequest::pending(cancellation.clone(), Slot::clone(&slot));
         let completed = request.clone();
         let complete = move |outcome: Outcome| {
-            let result = to_result(typed(outcome).map_err(Failure::from));
+            let result = to_result(outcome);
             BackendRequest::finish(completed, &slot, result);
         };
         let id = main_thread_queue::register(self.0, cancellation.clone(), Box::new(complete));
         let completion = Completion { id, completed: false };
-        // Boxed by itself: a future that holds another one holds it twice.
-        let work = Box::pin(work);
         // If there is no worker, the task is dropped, which completes the request.
         worker_threads::spawn(async move {
             let outcome = cancellation.run_until_cancelled_owned(work).await;
-            completion.complete(outcome.unwrap_or_else(|| Err(cancelled())));
+            completion.complete(outcome.map_or_else(|| Outcome::Aborted(cancelled()), Outcome::Finished));
         });
         request
     }
@@ -71,6 +84,9 @@ impl Calls {
     }
 }
 
+/// A call whose outcome is a [`Result`] of some type.
+type BoxedWork = Pin<Box<dyn Future<Output = Box<dyn Any + Send>> + Send>>;
+
 /// Completes a request exactly once: also if its work panics or is dropped, which drops this.
 struct Completion {
     id: RequestId,
@@ -78,9 +94,9 @@ struct Completion {
 }
 
 impl Completion {
-    fn complete<T: Send + 'static>(mut self, outcome: Result<T, ClientError>) {
+    fn complete(mut self, outcome: Outcome) {
         self.completed = true;
-        main_thread_queue::complete(self.id, Outcome::Finished(Box::new(outcome)));
+        main_thread_queue::complete(self.id, outcome);
     }
 }
 

@@ -10,7 +10,7 @@ fn name() -> Name {
 fn record(sequence: i64, number: u64) -> Record {
     let Name { player, key, epoch } = name();
     let value = json!({ "number": number }).as_object().cloned().unwrap_or_default();
-    Record { player_id: player, key, epoch, sequence, value: RawJson::from(&value) }
+    Record { player_id: player, key, epoch, sequence, value: RawJson::from(&value), loaded_version: None }
 }
 
 fn wrote(number: u64) -> Line {
