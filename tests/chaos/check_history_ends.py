@@ -80,8 +80,8 @@ def what_was_announced_saved_is_there(trial):
             under = dict.fromkeys(event["ops"], event.get("epoch"))
             announced.setdefault(process, {}).setdefault(document(event), {}).update(under)
         elif name == "conflicted" and "epoch" in event:
-            # What was made under that lease is in the backend's conflict now, and with nobody else. A Godot server does not
-            # tell the lease.
+            # What was made under that lease is in the backend's conflict now, and with nobody else. The reports of a Godot
+            # server are without the lease.
             saves = announced.get(process, {}).get(document(event), {})
             for op in [op for op, epoch in saves.items() if epoch == event["epoch"]]:
                 kept_on.setdefault(document(event), set()).add(op)
