@@ -127,6 +127,19 @@ async fn a_flipped_bit_of_the_ownership_costs_nothing() {
     }
 }
 
+/// Whatever format the header of a sound file says, everything arrives.
+async fn header_costs_nothing(file: &Path, formats: [i32; 4]) {
+    let sound = fs::read(file).expect("a file");
+    for format in formats {
+        let mut bytes = sound.clone();
+        bytes[USER_VERSION].copy_from_slice(&format.to_be_bytes());
+        for beside in [false, true] {
+            let case = format!("format {format}, beside: {beside}");
+            assert!(is_recovered(&bytes, beside, &case).await, "{case}");
+        }
+    }
+}
+
 /// Makes it a file of the second format.
 async fn of_format_2(file: &Path) {
     for sql in [
@@ -193,15 +206,7 @@ async fn a_damaged_file_of_the_third_format_is_told_from_others_too() {
     let (folder, _) = journal().await;
     let file = folder.path().join("journal-0.db");
     of_format_3(&file).await;
-    let sound = fs::read(&file).expect("a file");
-    for format in [0_i32, 2, 4, 6] {
-        let mut bytes = sound.clone();
-        bytes[USER_VERSION].copy_from_slice(&format.to_be_bytes());
-        for beside in [false, true] {
-            let case = format!("format {format}, beside: {beside}");
-            assert!(is_recovered(&bytes, beside, &case).await, "{case}");
-        }
-    }
+    header_costs_nothing(&file, [0, 2, 4, 6]).await;
 }
 
 #[tokio::test]
@@ -229,15 +234,7 @@ async fn a_damaged_file_of_the_second_format_is_told_from_a_later_one_too() {
     let (folder, _) = journal().await;
     let file = folder.path().join("journal-0.db");
     of_format_2(&file).await;
-    let sound = fs::read(&file).expect("a file");
-    for format in [0_i32, 3, 4, 6] {
-        let mut bytes = sound.clone();
-        bytes[USER_VERSION].copy_from_slice(&format.to_be_bytes());
-        for beside in [false, true] {
-            let case = format!("format {format}, beside: {beside}");
-            assert!(is_recovered(&bytes, beside, &case).await, "{case}");
-        }
-    }
+    header_costs_nothing(&file, [0, 3, 4, 6]).await;
     // Nothing proves its ownership, but its rows do.
     execute(&file, "UPDATE journal SET backend = 'q'").await;
     let bytes = fs::read(&file).expect("a file");
