@@ -4,9 +4,12 @@ use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::{process, workspace};
+
+/// Most bytes that a release library may have, stripped, where that is known: on Linux, x86-64.
+const MAX_BYTES: u64 = 9_000_000;
 
 /// How the library is compiled.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,6 +35,19 @@ pub struct Built {
     pub path: PathBuf,
     /// Its size.
     pub bytes: u64,
+}
+
+impl Built {
+    /// Fails if a game grows by more than it was promised.
+    pub fn is_small(&self) -> Result<()> {
+        let known = cfg!(all(target_os = "linux", target_arch = "x86_64"));
+        ensure!(
+            !known || self.bytes <= MAX_BYTES,
+            "the release library has {} bytes, at most {MAX_BYTES} are promised: see \"Size\" in docs/performance.md",
+            self.bytes
+        );
+        Ok(())
+    }
 }
 
 /// The library's name as the addon's `.gdextension` has it: platforms with one file per architecture tell them apart.
