@@ -14,7 +14,7 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{self, PoisonError};
+use std::sync::{self, Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
@@ -24,17 +24,13 @@ use tokio::process::Command;
 use tokio::sync::Mutex;
 
 use self::owner::Owner;
-use self::process::{Ending, Processes};
+use self::process::{Claim, Ending, PORT_FILE, Processes};
 use super::settings::AllocationSettings;
 use super::{Allocator, Sighting, StartError};
 use crate::private_files;
 
-/// The port that a server was given. A folder with this file is not released yet.
-const PORT_FILE: &str = "port";
 /// The server was asked to end, maybe by an earlier run of the backend; the file's age is the time since then.
 const STOPPING_FILE: &str = "stopping";
-/// A supervisor writes its file much sooner.
-const SUPERVISOR_START_TIMEOUT: Duration = Duration::from_secs(10);
 /// Variables of the backend that servers get. The others may be secrets.
 const INHERITED: [&str; 11] = [
     "PATH",
@@ -60,6 +56,8 @@ pub struct LocalAllocator {
     server_key_file: Option<PathBuf>,
     /// When servers were asked to end, also if the disk is too full to note it.
     stopping: sync::Mutex<HashMap<String, Instant>>,
+    /// Supervisors that this run of the backend has started: whether each still runs.
+    supervisors: Arc<sync::Mutex<HashMap<String, bool>>>,
     /// The port that is tried first. One start at a time chooses.
     next_port: Mutex<u16>,
 }
@@ -83,6 +81,7 @@ impl LocalAllocator {
             backend_url,
             server_key_file: server_key_file.context("--server-key-file cannot be read")?,
             stopping: sync::Mutex::default(),
+            supervisors: Arc::default(),
             next_port: Mutex::new(*settings.ports.start()),
             settings: settings.clone(),
         })
@@ -156,13 +155,56 @@ impl LocalAllocator {
         command
     }
 
-    /// Removes what is known of a process, and the oldest logs.
-    fn release(&self, allocation_id: &str) -> anyhow::Result<()> {
+    /// Starts the supervisor of a server, in a folder that is there.
+    fn supervise(&self, folder: &Path, allocation_id: &str, port: u16) -> std::io::Result<()> {
+        let mut supervisor = self.command(folder, allocation_id, port).spawn()?;
+        lock(&self.supervisors).insert(allocation_id.to_owned(), true);
+        let (supervisors, allocation_id) = (Arc::clone(&self.supervisors), allocation_id.to_owned());
+        // Waited for, so that no zombie is left. What it has to tell is in the folder.
+        tokio::spawn(async move {
+            let _status = supervisor.wait().await;
+            if let Some(runs) = lock(&supervisors).get_mut(&allocation_id) {
+                *runs = false;
+            }
+        });
+        Ok(())
+    }
+
+    /// Chooses a port, and starts a server that nothing is there of.
+    async fn start_new(&self, folder: PathBuf, allocation_id: &str) -> Result<(), StartError> {
+        let mut next_port = self.next_port.lock().await;
+        let kept = self.kept().map_err(|error| misconfigured("log_folder", &error))?;
+        if kept.len() >= self.settings.max_servers {
+            return Err(StartError::NoCapacity(format!(
+                "all {} servers of this host run (max_servers)",
+                kept.len()
+            )));
+        }
+        let port = self
+            .free_port(*next_port, &kept)
+            .ok_or_else(|| StartError::NoCapacity("no port of the range is free (ports)".to_owned()))?;
+        *next_port = port.saturating_add(1);
+        let to_create = folder.clone();
+        // It waits for the disk.
+        let created = tokio::task::spawn_blocking(move || create(&to_create, port)).await;
+        let started = match created.map_err(anyhow::Error::from).flatten() {
+            Err(error) => Err(misconfigured("log_folder", &error)),
+            Ok(()) => self.supervise(&folder, allocation_id, port).map_err(no_supervisor),
+        };
+        if started.is_err() {
+            let _retried_by_stop = fs::remove_dir_all(&folder);
+        }
+        started
+    }
+
+    /// Removes what is known of a process, and the oldest logs. While `_claim` is there, no supervisor begins.
+    fn release(&self, allocation_id: &str, _claim: &Claim) -> anyhow::Result<()> {
         let folder = self.folder(allocation_id);
         for name in [STOPPING_FILE, process::FILE, process::ENDING_FILE, PORT_FILE] {
             remove(&folder.join(name))?;
         }
-        self.stopping.lock().unwrap_or_else(PoisonError::into_inner).remove(allocation_id);
+        lock(&self.stopping).remove(allocation_id);
+        lock(&self.supervisors).remove(allocation_id);
         let mut ended = Vec::new();
         for (_, folder) in self.folders()? {
             if !folder.join(PORT_FILE).exists() {
@@ -180,10 +222,21 @@ impl LocalAllocator {
 
     /// Time since the server was asked to end.
     fn stopping_for(&self, allocation_id: &str) -> Option<Duration> {
-        let stopping = self.stopping.lock().unwrap_or_else(PoisonError::into_inner);
-        let asked = stopping.get(allocation_id).map(Instant::elapsed);
+        let asked = lock(&self.stopping).get(allocation_id).map(Instant::elapsed);
         asked.or_else(|| age(&self.folder(allocation_id).join(STOPPING_FILE)))
     }
+}
+
+fn lock<T>(shared: &sync::Mutex<T>) -> sync::MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn misconfigured(what: &str, error: &anyhow::Error) -> StartError {
+    StartError::Misconfigured(format!("{what}: {error:#}"))
+}
+
+fn no_supervisor(error: std::io::Error) -> StartError {
+    misconfigured("the server's supervisor cannot be started", &error.into())
 }
 
 /// Whether it is the name of a folder that servers have. The others in the log folder are not ours.
@@ -228,50 +281,24 @@ impl Allocator for LocalAllocator {
     }
 
     async fn start(&self, allocation_id: &str) -> Result<(), StartError> {
-        let mut next_port = self.next_port.lock().await;
         let folder = self.folder(allocation_id);
-        if folder.join(PORT_FILE).exists() {
-            return Ok(());
+        if !folder.join(PORT_FILE).exists() {
+            return self.start_new(folder, allocation_id).await;
         }
-        let wrong =
-            |what: &str, error: anyhow::Error| StartError::Misconfigured(format!("{what}: {error:#}"));
-        let kept = self.kept().map_err(|error| wrong("log_folder", error))?;
-        if kept.len() >= self.settings.max_servers {
-            return Err(StartError::NoCapacity(format!(
-                "all {} servers of this host run (max_servers)",
-                kept.len()
-            )));
-        }
-        let port = self
-            .free_port(*next_port, &kept)
-            .ok_or_else(|| StartError::NoCapacity("no port of the range is free (ports)".to_owned()))?;
-        *next_port = port.saturating_add(1);
-        let to_create = folder.clone();
-        // It waits for the disk.
-        let created = tokio::task::spawn_blocking(move || create(&to_create, port)).await;
-        let started = match created.map_err(anyhow::Error::from).flatten() {
-            Err(error) => Err(wrong("log_folder", error)),
-            Ok(()) => self
-                .command(&folder, allocation_id, port)
-                .spawn()
-                .map_err(|error| wrong("the server's supervisor cannot be started", error.into())),
-        };
-        match started {
-            Ok(mut supervisor) => {
-                // Waited for, so that no zombie is left. What it has to tell is in the folder.
-                tokio::spawn(async move { supervisor.wait().await });
-                Ok(())
-            }
-            Err(error) => {
-                let _retried_by_stop = fs::remove_dir_all(&folder);
-                Err(error)
-            }
+        let is_unknown = matches!(self.look(allocation_id).await, Ok(Sighting::Unknown));
+        let port = process::read(&folder.join(PORT_FILE)).ok().flatten();
+        match port {
+            // An earlier run chose the port and ended. Should its supervisor come after all, then one of the two claims the server.
+            Some(port) if is_unknown => self.supervise(&folder, allocation_id, port).map_err(no_supervisor),
+            _ => Ok(()),
         }
     }
 
     async fn look(&self, allocation_id: &str) -> anyhow::Result<Sighting> {
         let folder = self.folder(allocation_id);
-        let Some(started) = age(&folder.join(PORT_FILE)) else { return Ok(Sighting::Unknown) };
+        if !folder.join(PORT_FILE).exists() {
+            return Ok(Sighting::Unknown);
+        }
         let ended = |ending: Option<Ending>| match ending {
             Some(ending) => Sighting::Ended {
                 reason: ending.to_string(),
@@ -285,9 +312,12 @@ impl Allocator for LocalAllocator {
         if let Some(ending) = Ending::read(&folder)? {
             return Ok(ended(Some(ending)));
         }
+        // Asked before the files are read: what ends after this has written them.
+        let of_this_run = lock(&self.supervisors).get(allocation_id).copied();
         match Processes::read(&folder)? {
             Some(processes) if processes.any_runs() => Ok(Sighting::Running),
-            None if started < SUPERVISOR_START_TIMEOUT => Ok(Sighting::Running),
+            None if of_this_run == Some(true) => Ok(Sighting::Running),
+            None if of_this_run.is_none() && !process::is_claimed(&folder) => Ok(Sighting::Unknown),
             // It may have ended between the two looks.
             _ => Ok(ended(Ending::read(&folder)?)),
         }
@@ -300,15 +330,19 @@ impl Allocator for LocalAllocator {
     async fn stop(&self, allocation_id: &str) -> anyhow::Result<()> {
         let folder = self.folder(allocation_id);
         match self.look(allocation_id).await? {
-            Sighting::Unknown => Ok(()),
-            Sighting::Ended { .. } => self.release(allocation_id),
+            Sighting::Unknown if !folder.join(PORT_FILE).exists() => Ok(()),
+            // An earlier run has not come to its supervisor, or that one is still to begin.
+            Sighting::Unknown => {
+                let claim = Claim::wait_for(&folder)?;
+                if process::is_claimed(&folder) { Ok(()) } else { self.release(allocation_id, &claim) }
+            }
+            Sighting::Ended { .. } => self.release(allocation_id, &Claim::wait_for(&folder)?),
             Sighting::Running => {
                 let Some(processes) = Processes::read(&folder)? else { return Ok(()) };
                 match self.stopping_for(allocation_id) {
                     // A server that is not there yet is asked when it is.
                     None if processes.signal_server(Signal::TERM) => {
-                        let mut stopping = self.stopping.lock().unwrap_or_else(PoisonError::into_inner);
-                        stopping.insert(allocation_id.to_owned(), Instant::now());
+                        lock(&self.stopping).insert(allocation_id.to_owned(), Instant::now());
                         fs::write(folder.join(STOPPING_FILE), "")
                             .context("that the server was asked to end cannot be noted")?;
                     }

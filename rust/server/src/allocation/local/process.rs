@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::allocation::CANNOT_BE_STARTED;
 
-/// What a folder holds of the processes of its server.
+/// The port that a server was given. A folder with this file is not released yet.
+pub const PORT_FILE: &str = "port";
+/// What a folder holds of the processes of its server. The supervisor that makes this file has claimed the server.
 pub const FILE: &str = "process.json";
 /// How they ended.
 pub const ENDING_FILE: &str = "ended.json";
@@ -81,6 +83,31 @@ impl Processes {
         server
             .and_then(|server| Pid::from_raw(server.pid))
             .is_some_and(|group| kill_process_group(group, signal).is_ok())
+    }
+}
+
+/// Whether a supervisor has begun in the folder, now or in the past. The file may be damaged.
+pub fn is_claimed(folder: &Path) -> bool {
+    folder.join(FILE).exists() || folder.join(ENDING_FILE).exists()
+}
+
+/// The right to say who supervises the server of a folder, or that nobody does. One at a time has it, among all processes.
+pub struct Claim {
+    folder: File,
+}
+
+impl Claim {
+    /// Waits until nobody else has it, which takes as long as a file to be written.
+    pub fn wait_for(folder: &Path) -> anyhow::Result<Self> {
+        let opened = File::open(folder).and_then(|opened| opened.lock().map(|()| opened));
+        Ok(Self { folder: opened.with_context(|| format!("{} cannot be locked", folder.display()))? })
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // A process that is being started has a copy of the open folder, and with it the lock, until it runs its program.
+        let _closed_anyway = self.folder.unlock();
     }
 }
 

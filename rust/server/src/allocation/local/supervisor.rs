@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::Context;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
-use super::process::{Ending, Process, Processes};
+use super::process::{self, Claim, Ending, PORT_FILE, Process, Processes};
 
 /// What was printed last.
 const LOG_FILE: &str = "output.log";
@@ -25,11 +25,17 @@ const OUTPUT_TIMEOUT: Duration = Duration::from_secs(2);
 const LAST_LINES: usize = 10;
 const LAST_BYTES: u64 = 2_048;
 
-/// Runs `command`, its arguments after it, until it ends.
+/// Runs `command`, its arguments after it, until it ends. Nothing is run if the folder was released, or if another supervisor was first:
+/// a backend that was killed may have started one that comes late.
 pub fn run(folder: &Path, log_bytes: u64, command: &[OsString]) -> anyhow::Result<()> {
     let supervisor = Process::of(i32::try_from(std::process::id())?)?;
     let mut processes = Processes { supervisor, server: None };
+    let claim = Claim::wait_for(folder)?;
+    if process::is_claimed(folder) || !folder.join(PORT_FILE).exists() {
+        return Ok(());
+    }
     processes.write(folder)?;
+    drop(claim);
     let ending = match supervise(folder, log_bytes, command, &mut processes) {
         Ok(status) => Ending { code: status.code(), signal: status.signal(), error: None },
         Err(error) => Ending { code: None, signal: None, error: Some(format!("{error:#}")) },

@@ -163,13 +163,50 @@ async fn damaged_files_are_no_server() {
         fs::write(folder.join(PORT_FILE), port).expect("written");
         fs::write(folder.join(process::FILE), process).expect("written");
         fs::write(folder.join(process::ENDING_FILE), process).expect("written");
-        dated(&folder.join(PORT_FILE), SystemTime::now() - SUPERVISOR_START_TIMEOUT);
         assert_eq!(allocator.owned().await.expect("read"), [one.as_str()]);
         let seen = allocator.look(&one).await.expect("seen");
         assert!(matches!(&seen, Sighting::Ended { reason, .. } if reason.contains("together")), "{seen:?}");
         allocator.stop(&one).await.expect("released");
         assert_eq!(allocator.owned().await.expect("read"), Vec::<String>::new());
     }
+}
+
+#[tokio::test]
+async fn what_a_backend_that_was_killed_has_not_come_to_is_started_by_the_next_one() {
+    let folder = tempfile::tempdir().expect("folder");
+    let mut settings = settings(folder.path(), &serde_json::json!({}));
+    settings.supervisor = "true".into();
+    let (allocator, one) = (open(&settings, SCOPE).expect("made"), id(1));
+    // The earlier one has come as far as this.
+    create(&allocator.folder(&one), 27_002).expect("made");
+    assert_eq!(allocator.look(&one).await.expect("seen"), Sighting::Unknown);
+    allocator.start(&one).await.expect("started");
+    assert_eq!(allocator.kept().expect("read"), [(one.clone(), Some(27_002))]);
+    // This supervisor ends at once and leaves nothing: the room fails, and is not tried over and over.
+    while allocator.look(&one).await.expect("seen") == Sighting::Running {
+        tokio::task::yield_now().await;
+    }
+    let seen = allocator.look(&one).await.expect("seen");
+    assert!(matches!(&seen, Sighting::Ended { reason, .. } if reason.contains("together")), "{seen:?}");
+    allocator.start(&one).await.expect("nothing to do");
+    assert_eq!(allocator.look(&one).await.expect("seen"), seen);
+    allocator.stop(&one).await.expect("released");
+    assert_eq!(allocator.owned().await.expect("read"), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_a_backend_that_was_killed_has_not_come_to_can_be_given_up() {
+    let folder = tempfile::tempdir().expect("folder");
+    let (allocator, one) = (allocator(folder.path()), id(1));
+    let left = allocator.folder(&one);
+    create(&left, 27_000).expect("made");
+    allocator.stop(&one).await.expect("released");
+    assert_eq!(allocator.owned().await.expect("read"), Vec::<String>::new());
+    // Its supervisor comes late.
+    let started = folder.path().join("started");
+    let command = ["touch".into(), started.clone().into_os_string()];
+    supervisor::run(&left, 8192, &command).expect("runs");
+    assert!(!started.exists(), "nobody would ever end this server");
 }
 
 #[tokio::test]

@@ -4,8 +4,15 @@ use std::fs;
 
 use super::*;
 
-fn supervised(script: &str, log_bytes: u64) -> (tempfile::TempDir, Ending) {
+/// The folder of a server that is to be started.
+fn requested() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("folder");
+    process::write(&folder.path().join(PORT_FILE), &27_000).expect("written");
+    folder
+}
+
+fn supervised(script: &str, log_bytes: u64) -> (tempfile::TempDir, Ending) {
+    let folder = requested();
     let command = ["sh", "-c", script].map(OsString::from);
     run(folder.path(), log_bytes, &command).expect("runs");
     let ending = Ending::read(folder.path()).expect("reads").expect("it has ended");
@@ -23,7 +30,7 @@ fn the_end_is_recorded_with_the_last_lines() {
 
 #[test]
 fn a_program_that_is_not_there_is_named() {
-    let folder = tempfile::tempdir().expect("folder");
+    let folder = requested();
     run(folder.path(), 8192, &["/nowhere/server".into()]).expect("runs");
     let ending = Ending::read(folder.path()).expect("reads").expect("recorded");
     // Where it is concerns the operator alone.
@@ -50,4 +57,29 @@ fn what_a_server_has_started_ends_with_it() {
     while Process::of(pid).is_ok_and(|process| process.runs()) {
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn of_two_supervisors_one_starts_the_server() {
+    let folder = requested();
+    let started = folder.path().join("started");
+    let script = format!("echo once >> {}; sleep 0.2", started.display());
+    let command = ["sh", "-c", &script].map(OsString::from);
+    std::thread::scope(|threads| {
+        for _ in 0..4 {
+            threads.spawn(|| run(folder.path(), 8192, &command).expect("runs"));
+        }
+    });
+    // Nor does one that comes after its end.
+    run(folder.path(), 8192, &command).expect("runs");
+    assert_eq!(fs::read_to_string(started).expect("read"), "once\n");
+}
+
+#[test]
+fn nothing_is_started_in_a_folder_that_was_released() {
+    let folder = tempfile::tempdir().expect("folder");
+    let started = folder.path().join("started");
+    let script = format!("echo once >> {}", started.display());
+    run(folder.path(), 8192, &["sh", "-c", &script].map(OsString::from)).expect("runs");
+    assert!(!started.exists());
 }
