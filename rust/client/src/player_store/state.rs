@@ -1,5 +1,8 @@
 //! What the store knows: players, their documents, and what of it is durable where.
 
+mod recovered;
+mod releases;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +16,6 @@ use super::player::{Document, PendingSince, Player, RecoveredSave, Revision};
 use super::refusals::Refusals;
 use super::{Backlog, MAX_BACKLOG_BYTES, Pace, lease_lost};
 use crate::error::{ClientError, Fault};
-use crate::journal::{Record, Settled};
 use crate::registration::BackendIdentity;
 
 /// Most bytes of documents in one batch; the backend reads twice as much.
@@ -306,10 +308,6 @@ impl StoreState {
         living + left
     }
 
-    pub fn has_recovered_saves(&self, player_id: &str) -> bool {
-        self.recovered.keys().any(|name| &*name.0 == player_id)
-    }
-
     pub fn backlog(&self, now: Instant) -> Backlog {
         let first = |name: &Name| self.document(name)?.1.pending.map(|pending| pending.first);
         let oldest = self.unsent.iter().filter_map(first).min();
@@ -377,58 +375,6 @@ impl StoreState {
         self.forget_released();
     }
 
-    /// What a journal had, unless this process knows better.
-    pub fn adopt(&mut self, records: Vec<Record>) {
-        for record in records {
-            let player_id: Arc<str> = record.player_id.into();
-            let living =
-                self.players.get(&player_id).filter(|player| player.epoch == record.epoch && !player.lost);
-            // An earlier or equal number of a document that is alive here is covered by it.
-            if living.is_some_and(|player| player.next_sequence > record.sequence) {
-                continue;
-            }
-            let bytes = record.value.as_str().len();
-            let left = RecoveredSave {
-                sequence: record.sequence,
-                body: record.value.into(),
-                bytes,
-                journalled: true,
-                is_repeated: false,
-                loaded_version: record.loaded_version,
-            };
-            let name = (player_id, record.key.into(), record.epoch);
-            if self.recovered.get(&name).is_some_and(|known| known.sequence >= left.sequence) {
-                continue;
-            }
-            self.bytes += left.bytes;
-            if let Some(before) = self.recovered.insert(name, left) {
-                self.bytes = self.bytes.saturating_sub(before.bytes);
-            }
-        }
-    }
-
-    /// A left-over save is with the backend.
-    pub fn settle_recovered(&mut self, name: &Epoched, sequence: i64) {
-        if self.recovered.get(name).is_some_and(|left| left.sequence <= sequence)
-            && let Some(left) = self.recovered.remove(name)
-        {
-            self.bytes = self.bytes.saturating_sub(left.bytes);
-        }
-        self.settle_in_journal(name.clone(), sequence);
-    }
-
-    /// The journal need not have this any more.
-    pub fn settle_in_journal(&mut self, name: Epoched, sequence: i64) {
-        let settled = self.settled.entry(name).or_insert(sequence);
-        *settled = (*settled).max(sequence);
-    }
-
-    /// The same for one that could not be written.
-    pub fn note_settled(&mut self, settled: Settled) {
-        let name = (settled.player_id.into(), settled.key.into(), settled.epoch);
-        self.settle_in_journal(name, settled.sequence);
-    }
-
     /// Takes a player out.
     pub fn forget(&mut self, player_id: &str) -> Option<Player> {
         if let Some(loads) = self.loading.get_mut(player_id) {
@@ -438,69 +384,6 @@ impl StoreState {
         let player = self.players.remove(player_id)?;
         self.ended_leases.note(&player);
         Some(player)
-    }
-
-    /// Lets go of players who left and have nothing unsent.
-    pub fn forget_released(&mut self) {
-        // A lost player stays known until the backend has said what it has of the lease: if it went back, what was only
-        // loaded is to be sent as well.
-        let is_asking = |player: &Player| {
-            let id = &player.id;
-            player.lost && self.recovered.keys().any(|name| name.0 == *id && name.2 == player.epoch)
-        };
-        let has_all_sent = |player: &Player| {
-            player.documents.values().all(|document| document.pending.is_none()) && !is_asking(player)
-        };
-        let done: Vec<Arc<str>> = self
-            .releasing
-            .iter()
-            .filter(|id| self.players.get(*id).is_some_and(has_all_sent))
-            .cloned()
-            .collect();
-        for id in done {
-            let Some(player) = self.forget(&id) else { continue };
-            if !player.lost {
-                self.releases.insert(id, Release::new(player.epoch, Some(player)));
-            }
-        }
-    }
-
-    /// Lets a lease go under which nothing was saved here. A release of the player that has no answer yet stays: it knows what the
-    /// backend has confirmed, and asks whether that is still there. If the lease is a later one, whoever waits for the player
-    /// has it let go by the next heartbeat.
-    pub fn release_lease(&mut self, player_id: String, epoch: i64) {
-        let is_asking = |release: &Release| release.epoch == epoch || release.player.is_some();
-        if !self.releases.get(&*player_id).is_some_and(is_asking) {
-            self.releases.insert(player_id.into(), Release::new(epoch, None));
-        }
-    }
-
-    /// At the end of the process: players whose unsent saves are not in the journal wait for nobody. Those whose saves are stay
-    /// held, so that they arrive, from the journal, before another server loads the player.
-    pub fn release_unjournalled(&mut self) {
-        // A journal that can be written to is about to have them.
-        if self.journal == JournalState::Good {
-            return;
-        }
-        for id in &self.releasing {
-            let Some(player) = self.players.get(id).filter(|player| !player.lost) else { continue };
-            if !self.has_journalled_saves(id) {
-                self.releases.insert(Arc::clone(id), Release::new(player.epoch, None));
-            }
-        }
-    }
-
-    /// Whether it is known what dead processes left.
-    pub const fn knows_what_was_left(&self) -> bool {
-        self.has_recovered && !self.is_taking_over
-    }
-
-    /// Whether a held player has unsent saves that are in the journal.
-    pub fn has_journalled_saves(&self, player_id: &str) -> bool {
-        let is_kept = |document: &Document| document.pending.is_some() && document.durable.is_some();
-        self.players
-            .get(player_id)
-            .is_some_and(|player| !player.lost && player.documents.values().any(is_kept))
     }
 }
 
