@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use percent_encoding::percent_decode_str;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
 use serde_json::Value as Json;
@@ -233,25 +234,10 @@ pub fn parse_pairs(text: &str) -> Vec<(String, String)> {
     pairs
         .map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (name.trim().to_owned(), percent_decoded(value.trim()))
+            let value = percent_decode_str(value.trim()).decode_utf8_lossy();
+            (name.trim().to_owned(), value.into_owned())
         })
         .collect()
-}
-
-fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let escaped = match (first, after) {
-            (b'%', [high, low, ..]) => std::str::from_utf8(&[*high, *low])
-                .ok()
-                .and_then(|digits| u8::from_str_radix(digits, 16).ok()),
-            _ => None,
-        };
-        bytes.push(escaped.unwrap_or(*first));
-        rest = if escaped.is_some() { &after[2..] } else { after };
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]
@@ -277,9 +263,11 @@ mod tests {
 
     #[test]
     fn headers_are_read_and_never_shown() {
-        let headers = parse_headers("authorization=Bearer%20abc=, x-scope = a%2Cb").expect("headers");
+        let headers =
+            parse_headers("authorization=Bearer%20abc=, x-scope = a%2Cb, x-rest=1%+1%2").expect("headers");
         assert_eq!(headers["authorization"], "Bearer abc=");
         assert_eq!(headers["x-scope"], "a,b");
+        assert_eq!(headers["x-rest"], "1%+1%2", "what is not percent-encoded stays as it is");
         assert!(!format!("{headers:?}").contains("abc"));
         let error = parse_headers("my key=canary").expect_err("a name with a space");
         assert!(!error.message.contains("canary"), "{error}");

@@ -7,7 +7,7 @@ mod faults;
 mod forward;
 mod token_expiry;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,11 +44,8 @@ pub async fn run(arguments: FaultProxy) -> anyhow::Result<()> {
         listen.ip().is_loopback(),
         "--listen {listen}: must be an address of this machine, such as 127.0.0.1:8421"
     );
-    let is_local = backend
-        .host_str()
-        .is_some_and(|host| host.parse().is_ok_and(|ip: std::net::Ipv4Addr| ip.is_loopback()));
     ensure!(
-        is_local && backend.scheme() == "http",
+        is_of_this_machine(&backend) && backend.scheme() == "http",
         "--backend {}: must be a backend on this machine, such as http://127.0.0.1:8420",
         backend_server::config::redact_secrets(backend.as_str())
     );
@@ -59,6 +56,12 @@ pub async fn run(arguments: FaultProxy) -> anyhow::Result<()> {
     output::line(format_args!("listening on http://{address}"))?;
     accept(listener, address, faults, forwarder).await;
     Ok(())
+}
+
+fn is_of_this_machine(url: &Url) -> bool {
+    let Some(host) = url.host_str() else { return false };
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse();
+    host == "localhost" || address.is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -129,5 +132,26 @@ async fn serve(stream: TcpStream, mut faults: watch::Receiver<Faults>, forwarder
         _offline = faults.wait_for(|faults| faults.offline) => {}
         // Err: the connection was cut, by the game or by a fault.
         _ended = builder.serve_connection(TokioIo::new(stream), service) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_of_this_machine_is_known_by_its_host() {
+        for (url, expected) in [
+            ("http://127.0.0.1:8420", true),
+            ("http://127.1.2.3", true),
+            ("http://[::1]:8420", true),
+            ("http://LOCALHOST:8420", true),
+            ("http://localhost.example.org", false),
+            ("http://192.0.2.1:8420", false),
+            ("http://[2001:db8::1]", false),
+            ("unix:/run/backend", false),
+        ] {
+            assert_eq!(is_of_this_machine(&url.parse().expect("a URL")), expected, "{url}");
+        }
     }
 }
