@@ -4,6 +4,10 @@
 //! A server is ready when it registers, and gone when its lease has expired or its allocator has seen its end.
 
 #[cfg(target_os = "linux")]
+pub mod docker;
+#[cfg(target_os = "linux")]
+mod host_folder;
+#[cfg(target_os = "linux")]
 pub mod local;
 mod reconcile;
 pub mod records;
@@ -38,7 +42,7 @@ pub trait Allocator: Send + Sync {
     async fn look(&self, allocation_id: &str) -> anyhow::Result<Sighting>;
 
     /// Returns the last lines that the server of an allocation has printed.
-    fn last_lines(&self, allocation_id: &str) -> String;
+    async fn last_lines(&self, allocation_id: &str) -> String;
 
     /// Brings the server of an allocation a step nearer to its end, in good order as long as its grace lasts. Once it has ended,
     /// releases what was kept for it. Repeated until [`Self::owned`] does not name it any more.
@@ -48,6 +52,9 @@ pub trait Allocator: Send + Sync {
     async fn owned(&self) -> anyhow::Result<Vec<String>>;
 }
 
+/// Variable by which a server knows what it was started for.
+#[cfg(target_os = "linux")]
+const ALLOCATION_VARIABLE: &str = "BACKEND_ALLOCATION_ID";
 /// What players see of an error that is the operator's.
 const CANNOT_BE_STARTED: &str = "it cannot be started";
 
@@ -57,9 +64,19 @@ pub enum StartError {
     /// The host is full at this moment.
     #[error("{0}")]
     NoCapacity(String),
+    /// Nobody knows whether it was started: the server is looked at again.
+    #[error("{0}")]
+    NoAnswer(String),
     /// It fails in the same way again until the operator changes something. The operator's paths may be in it.
     #[error("{0}")]
     Misconfigured(String),
+}
+
+impl StartError {
+    #[cfg(target_os = "linux")]
+    fn misconfigured(what: &str, error: &anyhow::Error) -> Self {
+        Self::Misconfigured(format!("{what}: {error:#}"))
+    }
 }
 
 /// What an allocator sees of a server.

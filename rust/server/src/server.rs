@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::accounts::mail;
 #[cfg(target_os = "linux")]
+use crate::allocation::docker::DockerAllocator;
 use crate::allocation::local::LocalAllocator;
 use crate::allocation::settings::AllocationSettings;
 use crate::allocation::{self, Allocation, Allocator};
@@ -132,8 +133,11 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
 fn allocator(state: &AppState, address: SocketAddr) -> anyhow::Result<Option<Arc<dyn Allocator>>> {
     let Some(settings) = state.allocation.settings() else { return Ok(None) };
     let (url, key_file) = (settings.url_of(address), state.config.server_key_file.as_deref());
-    let allocator = LocalAllocator::new(settings, &state.config.scope(), url, key_file)?;
-    Ok(Some(Arc::new(allocator)))
+    let scope = state.config.scope();
+    Ok(Some(match &settings.docker {
+        Some(docker) => Arc::new(DockerAllocator::new(settings, docker, &scope, url, key_file)?),
+        None => Arc::new(LocalAllocator::new(settings, &scope, url, key_file)?),
+    }))
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -79,6 +79,5 @@ pub async fn log(
         .fetch_optional(state.database.pool())
         .await?
         .ok_or_else(unknown)?;
-    let lines = tokio::task::spawn_blocking(move || allocator.last_lines(&allocation_id)).await;
-    Ok(Json(AdminAllocationLog { lines: lines.map_err(anyhow::Error::from)? }))
+    Ok(Json(AdminAllocationLog { lines: allocator.last_lines(&allocation_id).await }))
 }

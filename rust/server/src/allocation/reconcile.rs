@@ -177,12 +177,14 @@ impl Reconciliation<'_> {
 
     async fn start_requested(&mut self, allocation: &OpenAllocation, now: i64) -> anyhow::Result<()> {
         let is_late = now >= allocation.deadline;
-        if !is_late && self.allocator.owned().await?.len() >= self.settings.max_servers {
+        // What was left of an attempt that failed has its place already.
+        let others = |owned: Vec<String>| owned.iter().filter(|id| **id != allocation.allocation_id).count();
+        if !is_late && others(self.allocator.owned().await?) >= self.settings.max_servers {
             return Ok(());
         }
         let mut tx = self.state.database.begin().await?;
         if is_late {
-            let reason = "no host had a place for it in time: all of their servers run";
+            let reason = "no host had a place for it in time: all of their servers run, or what starts them does not answer";
             records::fail(&mut tx, &allocation.allocation_id, reason).await.map_err(described)?;
             tx.commit().await?;
             self.state.allocation.note_settled(&allocation.allocation_id);
@@ -208,6 +210,8 @@ impl Reconciliation<'_> {
                 records::give_back(&mut tx, allocation_id, self.allocator.host()).await.map_err(described)?;
                 Ok(tx.commit().await?)
             }
+            // It stays ours until it registers or its time is over.
+            Err(StartError::NoAnswer(reason)) => Err(anyhow::anyhow!(reason)),
             Err(StartError::Misconfigured(reason)) => self.fail(allocation, CANNOT_BE_STARTED, &reason).await,
         }
     }
@@ -246,7 +250,7 @@ impl Reconciliation<'_> {
             seen if now >= allocation.deadline => {
                 let seconds = self.settings.start_timeout.as_secs();
                 let late = format!("it did not register within {seconds} s");
-                let log = self.allocator.last_lines(allocation_id);
+                let log = self.allocator.last_lines(allocation_id).await;
                 self.fail(allocation, &late, &log).await?;
                 seen.map(drop)
             }

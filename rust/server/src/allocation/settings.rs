@@ -14,6 +14,9 @@ use crate::config::InvalidSetting;
 /// What arguments can hold in braces.
 pub const PLACEHOLDERS: [&str; 3] = ["{port}", "{allocation_id}", "{backend_url}"];
 
+/// Name of the network that a container shares with the machine.
+const HOST_NETWORK: &str = "host";
+
 /// Who may create rooms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -30,6 +33,7 @@ pub enum Creators {
 #[serde(deny_unknown_fields)]
 struct File {
     command: Vec<String>,
+    docker: Option<DockerFile>,
     #[serde(default)]
     environment: BTreeMap<String, String>,
     working_directory: Option<PathBuf>,
@@ -61,6 +65,28 @@ struct File {
     logs_kept: u32,
     #[serde(default)]
     log_in_errors: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DockerFile {
+    image: String,
+    #[serde(default = "docker_socket")]
+    socket: PathBuf,
+    #[serde(default = "docker_network")]
+    network: String,
+    #[serde(default)]
+    memory_mib: u32,
+    #[serde(default)]
+    cpu_percent: u32,
+}
+
+fn docker_socket() -> PathBuf {
+    "/var/run/docker.sock".into()
+}
+
+fn docker_network() -> String {
+    "bridge".into()
 }
 
 const fn max_players() -> u32 {
@@ -107,11 +133,34 @@ const fn logs_kept() -> u32 {
     100
 }
 
+/// Servers as containers.
+#[derive(Clone)]
+pub struct DockerSettings {
+    pub image: String,
+    /// Socket of the engine, Docker's or Podman's.
+    pub socket: PathBuf,
+    /// Name of the network that containers are in; `host` is the machine's own.
+    pub network: String,
+    /// Most memory of a server. 0 = unlimited.
+    pub memory_mib: u64,
+    /// Most processor time of a server, in percent of one core. 0 = unlimited.
+    pub cpu_percent: u32,
+}
+
+impl DockerSettings {
+    /// Whether servers listen on the machine's own ports, so that none is published.
+    pub fn uses_host_network(&self) -> bool {
+        self.network == HOST_NETWORK
+    }
+}
+
 /// Rooms on demand.
 #[derive(Clone)]
 pub struct AllocationSettings {
-    /// Program and arguments of a server, with [`PLACEHOLDERS`].
+    /// Program and arguments of a server, with [`PLACEHOLDERS`]. What a container runs; arguments alone, if the image has an entry point.
     pub command: Vec<String>,
+    /// Servers are containers. None: processes.
+    pub docker: Option<DockerSettings>,
     /// Further environment variables of a server.
     pub environment: BTreeMap<String, String>,
     /// Where a server is started. None: where the backend was.
@@ -197,6 +246,17 @@ impl AllocationSettings {
             .map_err(|rule| invalid(&rule))
     }
 
+    /// The command of one server.
+    pub fn filled_command(&self, allocation_id: &str, port: u16, backend_url: &str) -> Vec<String> {
+        let filled = |argument: &String| {
+            argument
+                .replace("{port}", &port.to_string())
+                .replace("{allocation_id}", allocation_id)
+                .replace("{backend_url}", backend_url)
+        };
+        self.command.iter().map(filled).collect()
+    }
+
     /// URL by which servers reach the backend that listens on `address`.
     pub fn url_of(&self, address: SocketAddr) -> String {
         self.backend_url.clone().unwrap_or_else(|| {
@@ -217,6 +277,7 @@ impl File {
         folder: &Path,
     ) -> Result<AllocationSettings, String> {
         check_command(&self.command)?;
+        let docker = self.docker.as_ref().map(|docker| docker.check(&self, folder)).transpose()?;
         for name in self.environment.keys() {
             if name.is_empty() || name.contains(['=', '\0']) {
                 return Err(format!("environment: {name:?} is no name of a variable"));
@@ -245,6 +306,7 @@ impl File {
         }
         Ok(AllocationSettings {
             command: self.command,
+            docker,
             environment: self.environment,
             working_directory: self.working_directory.map(|path| folder.join(path)),
             ports,
@@ -264,6 +326,34 @@ impl File {
             logs_kept: self.logs_kept as usize,
             log_in_errors: self.log_in_errors,
             supervisor,
+        })
+    }
+}
+
+impl DockerFile {
+    fn check(&self, file: &File, folder: &Path) -> Result<DockerSettings, String> {
+        for (name, value) in [("image", &self.image), ("network", &self.network)] {
+            if value.trim().is_empty() || value.contains(['\0', ' ']) {
+                return Err(format!("docker.{name}: must be a name, without spaces"));
+            }
+        }
+        if self.memory_mib != 0 && self.memory_mib < 16 {
+            return Err("docker.memory_mib: must be 0 for no limit, or at least 16".into());
+        }
+        if file.working_directory.is_some() {
+            return Err("working_directory: is for processes; the image has its own".into());
+        }
+        if file.backend_url.is_none() && self.network != HOST_NETWORK {
+            return Err(format!(
+                "backend_url: must be set, because 127.0.0.1 is another machine in a container; or set docker.network to \"{HOST_NETWORK}\""
+            ));
+        }
+        Ok(DockerSettings {
+            image: self.image.clone(),
+            socket: folder.join(&self.socket),
+            network: self.network.clone(),
+            memory_mib: self.memory_mib.into(),
+            cpu_percent: self.cpu_percent,
         })
     }
 }

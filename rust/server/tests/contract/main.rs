@@ -7,6 +7,8 @@ mod allocation;
 mod attacks;
 mod bad_input;
 mod conflicts;
+#[cfg(target_os = "linux")]
+mod docker;
 mod fault_proxy;
 mod guessed_epochs;
 mod harness;

@@ -2,18 +2,15 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process_group};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::allocation::CANNOT_BE_STARTED;
+use super::super::CANNOT_BE_STARTED;
+use super::super::host_folder::{read, write};
 
-/// The port that a server was given. A folder with this file is not released yet.
-pub const PORT_FILE: &str = "port";
 /// What a folder holds of the processes of its server. The supervisor that makes this file has claimed the server.
 pub const FILE: &str = "process.json";
 /// How they ended.
@@ -139,32 +136,4 @@ impl fmt::Display for Ending {
             (None, None, None) => out.write_str("it ended"),
         }
     }
-}
-
-/// What the file holds. One that is damaged, as after a power cut, is taken as missing: the processes of that time are gone.
-pub fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(serde_json::from_slice(&bytes)
-            .inspect_err(|error| {
-                tracing::warn!("{} is damaged, and taken as missing: {error}", path.display());
-            })
-            .ok()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("{} cannot be read", path.display())),
-    }
-}
-
-/// Whole or not at all, and on the disk.
-pub fn write(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
-    let partial = path.with_extension("partial");
-    let written = File::create(&partial)
-        .and_then(|mut file| {
-            file.write_all(&serde_json::to_vec(value)?)?;
-            file.sync_all()
-        })
-        .and_then(|()| fs::rename(&partial, path));
-    if written.is_err() {
-        let _not_there = fs::remove_file(&partial);
-    }
-    written.with_context(|| format!("{} cannot be written", path.display()))
 }

@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, PipeReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, PipeReader, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -13,17 +13,11 @@ use std::time::Duration;
 use anyhow::Context;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
-use super::process::{self, Claim, Ending, PORT_FILE, Process, Processes};
+use super::super::host_folder::{EARLIER_LOG_FILE, LOG_FILE, PORT_FILE};
+use super::process::{self, Claim, Ending, Process, Processes};
 
-/// What was printed last.
-const LOG_FILE: &str = "output.log";
-/// What was printed before.
-const EARLIER_LOG_FILE: &str = "output.1.log";
 /// What has left the server's process group may keep the pipe open for ever.
 const OUTPUT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Lines, and bytes of them, that explain why a server did not start.
-const LAST_LINES: usize = 10;
-const LAST_BYTES: u64 = 2_048;
 
 /// Runs `command`, its arguments after it, until it ends. Nothing is run if the folder was released, or if another supervisor was first:
 /// a backend that was killed may have started one that comes late.
@@ -125,29 +119,6 @@ impl RotatingLog {
         }
         Ok(())
     }
-}
-
-/// The last lines that a server has printed, in characters that fit an error.
-pub fn last_lines(folder: &Path) -> String {
-    let mut bytes = Vec::new();
-    for name in [EARLIER_LOG_FILE, LOG_FILE] {
-        // Either may be missing.
-        let _missing = read_end(&folder.join(name), &mut bytes);
-    }
-    let text = String::from_utf8_lossy(&bytes);
-    let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
-    let last = lines.get(lines.len().saturating_sub(LAST_LINES)..).unwrap_or_default().join("\n");
-    let shown: Vec<char> = last.chars().filter(|letter| *letter == '\n' || !letter.is_control()).collect();
-    let most = usize::try_from(LAST_BYTES).unwrap_or(usize::MAX);
-    shown.get(shown.len().saturating_sub(most)..).unwrap_or_default().iter().collect()
-}
-
-fn read_end(path: &Path, bytes: &mut Vec<u8>) -> io::Result<()> {
-    let mut file = File::open(path)?;
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(LAST_BYTES)))?;
-    file.take(LAST_BYTES).read_to_end(bytes)?;
-    Ok(())
 }
 
 #[cfg(test)]

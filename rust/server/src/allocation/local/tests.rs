@@ -1,7 +1,10 @@
 //! Processes are found again, and ended in good order.
 
+use std::net::{Ipv4Addr, UdpSocket};
 use std::process::{Child, Command as StdCommand};
+use std::time::{Duration, SystemTime};
 
+use super::super::host_folder::{PORT_FILE, create};
 use super::process::Process;
 use super::*;
 
@@ -49,7 +52,7 @@ fn adopted(allocator: &LocalAllocator, allocation_id: &str, script: &str) -> Ado
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let child = command.args(["-c", script]).spawn().expect("starts");
     let process = Process::of(i32::try_from(child.id()).expect("small")).expect("there");
-    let folder = allocator.folder(allocation_id);
+    let folder = allocator.folder.of(allocation_id);
     create(&folder, 27_000).expect("made");
     let processes = Processes { supervisor: process.clone(), server: Some(process.clone()) };
     processes.write(&folder).expect("written");
@@ -64,15 +67,6 @@ fn stubborn(allocator: &LocalAllocator, allocation_id: &str, said: &Path) -> Ado
         std::thread::yield_now();
     }
     started
-}
-
-/// A server that has ended and was released.
-async fn released(allocator: &LocalAllocator, allocation_id: &str) {
-    let folder = allocator.folder(allocation_id);
-    create(&folder, 27_000).expect("made");
-    let ended = Ending { code: Some(0), signal: None, error: None };
-    ended.write(&folder).expect("written");
-    allocator.stop(allocation_id).await.expect("released");
 }
 
 fn dated(path: &Path, at: SystemTime) {
@@ -109,7 +103,7 @@ async fn a_disk_that_takes_no_file_keeps_no_server_alive() {
     let (allocator, one) = (allocator(folder.path()), id(1));
     let said = folder.path().join("said");
     let server = stubborn(&allocator, &one, &said);
-    let stopping = allocator.folder(&one).join(STOPPING_FILE);
+    let stopping = allocator.folder.of(&one).join("stopping");
     std::os::unix::fs::symlink(folder.path().join("nowhere/stopping"), &stopping).expect("linked");
     let error = format!("{:#}", allocator.stop(&one).await.expect_err("not written"));
     assert!(error.contains("cannot be noted"), "{error}");
@@ -124,7 +118,7 @@ async fn a_clock_that_was_set_back_takes_no_time_from_a_server() {
     let said = folder.path().join("said");
     let server = stubborn(&before, &one, &said);
     before.stop(&one).await.expect("asked");
-    let stopping = before.folder(&one).join(STOPPING_FILE);
+    let stopping = before.folder.of(&one).join("stopping");
     dated(&stopping, SystemTime::now() + Duration::from_hours(1));
     // The next run of the backend knows no more than the file.
     drop(before);
@@ -142,12 +136,12 @@ async fn a_server_that_is_not_there_yet_is_asked_when_it_is() {
     let (allocator, one) = (allocator(folder.path()), id(1));
     let said = folder.path().join("said");
     let server = stubborn(&allocator, &one, &said);
-    let whole = Processes::read(&allocator.folder(&one)).expect("read").expect("there");
+    let whole = Processes::read(&allocator.folder.of(&one)).expect("read").expect("there");
     let begun = Processes { server: None, ..whole.clone() };
-    begun.write(&allocator.folder(&one)).expect("written");
+    begun.write(&allocator.folder.of(&one)).expect("written");
     allocator.stop(&one).await.expect("a step");
-    assert_eq!(allocator.stopping_for(&one), None);
-    whole.write(&allocator.folder(&one)).expect("written");
+    assert_eq!(allocator.folder.stopping_for(&one), None);
+    whole.write(&allocator.folder.of(&one)).expect("written");
     stopped(&allocator, &one, &server).await;
     assert_eq!(fs::read_to_string(said).expect("read"), "asked\n");
 }
@@ -158,7 +152,7 @@ async fn damaged_files_are_no_server() {
     let allocator = allocator(folder.path());
     for (number, (port, process)) in [("27000", "{"), ("27000", ""), ("", "")].iter().enumerate() {
         let one = id(u32::try_from(number).expect("small"));
-        let folder = allocator.folder(&one);
+        let folder = allocator.folder.of(&one);
         fs::create_dir_all(&folder).expect("made");
         fs::write(folder.join(PORT_FILE), port).expect("written");
         fs::write(folder.join(process::FILE), process).expect("written");
@@ -178,10 +172,10 @@ async fn what_a_backend_that_was_killed_has_not_come_to_is_started_by_the_next_o
     settings.supervisor = "true".into();
     let (allocator, one) = (open(&settings, SCOPE).expect("made"), id(1));
     // The earlier one has come as far as this.
-    create(&allocator.folder(&one), 27_002).expect("made");
+    create(&allocator.folder.of(&one), 27_002).expect("made");
     assert_eq!(allocator.look(&one).await.expect("seen"), Sighting::Unknown);
     allocator.start(&one).await.expect("started");
-    assert_eq!(allocator.kept().expect("read"), [(one.clone(), Some(27_002))]);
+    assert_eq!(allocator.folder.kept().expect("read"), [(one.clone(), Some(27_002))]);
     // This supervisor ends at once and leaves nothing: the room fails, and is not tried over and over.
     while allocator.look(&one).await.expect("seen") == Sighting::Running {
         tokio::task::yield_now().await;
@@ -198,7 +192,7 @@ async fn what_a_backend_that_was_killed_has_not_come_to_is_started_by_the_next_o
 async fn what_a_backend_that_was_killed_has_not_come_to_can_be_given_up() {
     let folder = tempfile::tempdir().expect("folder");
     let (allocator, one) = (allocator(folder.path()), id(1));
-    let left = allocator.folder(&one);
+    let left = allocator.folder.of(&one);
     create(&left, 27_000).expect("made");
     allocator.stop(&one).await.expect("released");
     assert_eq!(allocator.owned().await.expect("read"), Vec::<String>::new());
@@ -217,42 +211,7 @@ async fn nothing_is_left_of_a_start_without_a_supervisor() {
     let allocator = open(&settings, SCOPE).expect("made");
     let error = allocator.start(&id(1)).await.expect_err("not started");
     assert!(matches!(&error, StartError::Misconfigured(why) if why.contains("No such file")), "{error:?}");
-    assert!(!allocator.folder(&id(1)).exists());
-}
-
-#[test]
-fn a_folder_belongs_to_one_backend() {
-    let folder = tempfile::tempdir().expect("folder");
-    let settings = settings(folder.path(), &serde_json::json!({}));
-    let refused = |scope: &str| {
-        let error = open(&settings, scope).err().expect("refused");
-        let text = format!("{error:#}");
-        assert!(text.contains("log_folder") && text.contains("room-servers"), "{text}");
-        text
-    };
-    let first = open(&settings, SCOPE).expect("made");
-    let host = first.host().to_owned();
-    assert!(refused(SCOPE).contains("another backend uses it"));
-    drop(first);
-    let other = refused("game/live");
-    assert!(other.contains("it belongs to a backend of game/test, and this one is of game/live"), "{other}");
-    assert_eq!(open(&settings, SCOPE).expect("made").host(), host, "it is the same after a restart");
-    let file = settings.log_folder.join(owner::FILE);
-    fs::write(&file, "{").expect("written");
-    assert!(refused(SCOPE).contains("owner.json is damaged"));
-    // As after a power cut.
-    fs::write(&file, "").expect("written");
-    assert_ne!(open(&settings, SCOPE).expect("made").host(), host);
-}
-
-#[test]
-fn a_folder_that_others_read_and_that_has_other_uses_is_refused() {
-    let folder = tempfile::tempdir().expect("folder");
-    let shared = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    fs::set_permissions(folder.path(), shared).expect("opened");
-    let error = open(&settings(folder.path(), &serde_json::json!({"log_folder": "."})), SCOPE).err();
-    let error = format!("{:#}", error.expect("refused"));
-    assert!(error.contains("others can read it, and it holds other things (rooms.json)"), "{error}");
+    assert!(!allocator.folder.of(&id(1)).exists());
 }
 
 #[tokio::test]
@@ -260,7 +219,7 @@ async fn another_process_with_the_same_id_is_left_alone() {
     let folder = tempfile::tempdir().expect("folder");
     let (allocator, one) = (allocator(folder.path()), id(1));
     let mut server = adopted(&allocator, &one, "exec sleep 1000");
-    let path = allocator.folder(&one).join(process::FILE);
+    let path = allocator.folder.of(&one).join(process::FILE);
     let mut file: serde_json::Value =
         serde_json::from_slice(&fs::read(&path).expect("read")).expect("parses");
     for name in ["server", "supervisor"] {
@@ -273,22 +232,6 @@ async fn another_process_with_the_same_id_is_left_alone() {
 }
 
 #[tokio::test]
-async fn ports_that_are_taken_are_skipped() {
-    let folder = tempfile::tempdir().expect("folder");
-    // A range that is free but for the two that are taken here.
-    let taken = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("bound");
-    let first = taken.local_addr().expect("an address").port();
-    let ports = format!("{first}-{}", first.saturating_add(40));
-    let settings = settings(folder.path(), &serde_json::json!({"ports": ports}));
-    let allocator = open(&settings, SCOPE).expect("made");
-    let kept = [(id(1), Some(first + 1)), (id(2), None)];
-    let port = allocator.free_port(first, &kept).expect("free");
-    assert!(port > first + 1, "{port}");
-    // What is beyond the range begins again.
-    assert!(allocator.free_port(first + 41, &kept).is_some_and(|port| port > first + 1));
-}
-
-#[tokio::test]
 async fn a_range_that_is_taken_is_named_and_nothing_is_left() {
     let folder = tempfile::tempdir().expect("folder");
     let taken = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("bound");
@@ -298,39 +241,8 @@ async fn a_range_that_is_taken_is_named_and_nothing_is_left() {
     let allocator = open(&settings, SCOPE).expect("made");
     let error = allocator.start(&id(1)).await.expect_err("not started");
     assert!(matches!(&error, StartError::NoCapacity(why) if why.contains("(ports)")), "{error:?}");
-    assert!(!allocator.folder(&id(1)).exists());
+    assert!(!allocator.folder.of(&id(1)).exists());
     drop(taken);
     allocator.start(&id(1)).await.expect("a port is free now");
-    assert_eq!(allocator.kept().expect("read"), [(id(1), Some(ports.parse().expect("a port")))]);
-}
-
-#[tokio::test]
-async fn the_oldest_logs_are_removed_and_nothing_else() {
-    let folder = tempfile::tempdir().expect("folder");
-    let allocator = allocator(folder.path());
-    let logs = allocator.settings.log_folder.clone();
-    for others in ["lost+found", "backups", "00000000-0000-0000-0000-000000000000"] {
-        fs::create_dir_all(logs.join(others)).expect("made");
-        fs::write(logs.join(others).join("file"), "kept").expect("written");
-        dated(&logs.join(others), SystemTime::UNIX_EPOCH);
-    }
-    fs::create_dir_all(logs.join("game")).expect("made");
-    fs::write(logs.join("game").join(PORT_FILE), "27000").expect("written");
-    assert_eq!(allocator.owned().await.expect("read"), Vec::<String>::new());
-    for number in 1..=4 {
-        released(&allocator, &id(number)).await;
-        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000 + u64::from(number));
-        dated(&allocator.folder(&id(number)), at);
-    }
-    let mut left: Vec<_> = fs::read_dir(&logs)
-        .expect("read")
-        .map(|entry| entry.expect("entry").file_name().into_string().expect("text"))
-        .collect();
-    left.sort();
-    let (three, four) = (id(3), id(4));
-    assert_eq!(
-        left,
-        ["00000000-0000-0000-0000-000000000000", &three, &four, "backups", "game", "lost+found", owner::FILE]
-    );
-    assert_eq!(fs::read_to_string(logs.join("lost+found/file")).expect("read"), "kept");
+    assert_eq!(allocator.folder.kept().expect("read"), [(id(1), Some(ports.parse().expect("a port")))]);
 }

@@ -3,11 +3,12 @@
 use std::fs;
 
 use super::*;
+use crate::allocation::host_folder::{last_lines, write};
 
 /// The folder of a server that is to be started.
 fn requested() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("folder");
-    process::write(&folder.path().join(PORT_FILE), &27_000).expect("written");
+    write(&folder.path().join(PORT_FILE), &27_000).expect("written");
     folder
 }
 
