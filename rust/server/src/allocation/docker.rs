@@ -84,6 +84,7 @@ impl DockerAllocator {
             "HostConfig": {
                 "PortBindings": published,
                 "NetworkMode": self.docker.network,
+                "Binds": self.docker.volumes,
                 "RestartPolicy": {"Name": "no"},
                 "LogConfig": {
                     "Type": "json-file",

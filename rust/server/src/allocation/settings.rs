@@ -76,6 +76,8 @@ struct DockerFile {
     #[serde(default = "docker_network")]
     network: String,
     #[serde(default)]
+    volumes: Vec<String>,
+    #[serde(default)]
     memory_mib: u32,
     #[serde(default)]
     cpu_percent: u32,
@@ -141,6 +143,8 @@ pub struct DockerSettings {
     pub socket: PathBuf,
     /// Name of the network that containers are in; `host` is the machine's own.
     pub network: String,
+    /// `VOLUME:PATH` or `FOLDER:PATH`, as `docker run --volume` has them.
+    pub volumes: Vec<String>,
     /// Most memory of a server. 0 = unlimited.
     pub memory_mib: u64,
     /// Most processor time of a server, in percent of one core. 0 = unlimited.
@@ -337,6 +341,9 @@ impl DockerFile {
                 return Err(format!("docker.{name}: must be a name, without spaces"));
             }
         }
+        if let Some(volume) = self.volumes.iter().find(|volume| !is_volume(volume)) {
+            return Err(format!("docker.volumes: {volume:?} must be VOLUME:/PATH or /FOLDER:/PATH"));
+        }
         if self.memory_mib != 0 && self.memory_mib < 16 {
             return Err("docker.memory_mib: must be 0 for no limit, or at least 16".into());
         }
@@ -352,10 +359,15 @@ impl DockerFile {
             image: self.image.clone(),
             socket: folder.join(&self.socket),
             network: self.network.clone(),
+            volumes: self.volumes.clone(),
             memory_mib: self.memory_mib.into(),
             cpu_percent: self.cpu_percent,
         })
     }
+}
+
+fn is_volume(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(source, path)| !source.is_empty() && path.starts_with('/'))
 }
 
 /// A typing error in a placeholder would reach the server as it stands.

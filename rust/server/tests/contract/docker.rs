@@ -87,7 +87,7 @@ async fn a_room_is_a_container() {
 
 #[tokio::test]
 async fn ports_are_published_under_the_number_that_the_game_listens_on() {
-    let docker = json!({"network": "games", "memory_mib": 256, "cpu_percent": 50});
+    let docker = json!({"network": "games", "memory_mib": 256, "cpu_percent": 50, "volumes": ["a:/b"]});
     let (backend, engine) =
         backend(SERVER, json!({"docker": docker, "backend_url": "http://api:8420"})).await;
     // This server reaches no backend: what is asked of the engine is enough.
@@ -102,6 +102,7 @@ async fn ports_are_published_under_the_number_that_the_game_listens_on() {
     assert_eq!(body["ExposedPorts"], json!({udp.as_str(): {}, tcp.as_str(): {}}));
     let host = &body["HostConfig"];
     assert_eq!((&host["Memory"], &host["NanoCpus"]), (&json!(268_435_456), &json!(500_000_000)));
+    assert_eq!(host["Binds"], json!(["a:/b"]));
     until_nothing_runs(&backend, &engine).await;
     backend.stop().await;
 }

@@ -45,11 +45,35 @@ fn what_cannot_be_used_is_named() {
         (json!({"log_kib": 1}), "log_kib: must be 4"),
         (json!({"creators": "everybody"}), "creators"),
         (json!({"colour": "red"}), "colour"),
+        (json!({"docker": {}}), "docker: missing field `image`"),
+        (json!({"docker": {"image": ""}}), "docker.image: must be a name"),
+        (json!({"docker": {"image": "a", "network": "a b"}}), "docker.network: must be a name"),
+        (json!({"docker": {"image": "a", "volumes": ["data"]}}), "docker.volumes: \"data\" must be"),
+        (json!({"docker": {"image": "a", "memory_mib": 4}}), "docker.memory_mib: must be 0"),
+        (json!({"docker": {"image": "a", "colour": "red"}}), "docker.colour"),
+        (json!({"docker": {"image": "a"}}), "backend_url: must be set"),
+        (json!({"docker": {"image": "a"}, "working_directory": "b"}), "working_directory: is for processes"),
     ] {
         let error = load(change.clone(), None).expect_err("refused");
         assert!(error.contains(expected), "{change}: {error}");
         assert!(error.starts_with("--rooms-on-demand "), "{error}");
     }
+}
+
+#[test]
+fn a_container_needs_an_image_and_a_way_to_the_backend() {
+    let docker = |docker: Value, change: Value| {
+        let mut file = json!({"docker": docker});
+        for (member, value) in change.as_object().into_iter().flatten() {
+            file[member] = value.clone();
+        }
+        load(file, None).expect("loads").docker.expect("containers")
+    };
+    let bridged = docker(json!({"image": "a:1"}), json!({"backend_url": "http://172.17.0.1:8420"}));
+    assert_eq!((bridged.image.as_str(), bridged.uses_host_network()), ("a:1", false));
+    assert_eq!(bridged.socket, Path::new("/var/run/docker.sock"));
+    assert!(docker(json!({"image": "a:1", "network": "host"}), json!({})).uses_host_network());
+    assert!(load(json!({}), None).expect("loads").docker.is_none());
 }
 
 #[test]
