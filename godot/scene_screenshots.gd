@@ -1,8 +1,9 @@
 ## Shows the ready-made scenes in a window, one state after the other, against a real backend, and
 ## takes a screenshot of each. `tests/e2e/tests/scenes.rs` runs it and looks at the pictures.
 ##
-##     godot --path godot -s res://scene_screenshots.gd -- --screenshots=FOLDER
+##     godot --path godot -s res://scene_screenshots.gd -- --screenshots=FOLDER --font=FILE
 ##
+## The built-in font has no Japanese and Chinese characters; they are taken from `FILE`.
 ## `BACKEND_URL` has servers, `EMPTY_BACKEND_URL` has none, and nobody answers at `CLOSED_URL`.
 extends SceneTree
 
@@ -19,9 +20,22 @@ func _initialize() -> void:
 	for argument: String in OS.get_cmdline_user_args():
 		if argument.begins_with("--screenshots="):
 			_folder = argument.trim_prefix("--screenshots=")
+		elif argument.begins_with("--font="):
+			_add_font(argument.trim_prefix("--font="))
 	DirAccess.make_dir_recursive_absolute(_folder)
 	# Waits until the tree runs.
 	_run.call_deferred()
+
+
+# A game does this in its theme. Without it, the pictures would depend on the fonts of the machine.
+func _add_font(path: String) -> void:
+	var font := FontFile.new()
+	if font.load_dynamic_font(path) != OK:
+		print("SCENES failed: no font ", path)
+		quit(1)
+	var builtin: FontFile = ThemeDB.fallback_font
+	builtin.allow_system_fallback = false
+	builtin.fallbacks = [font]
 
 
 func _run() -> void:
@@ -81,6 +95,12 @@ func _login_form() -> void:
 	root.content_scale_factor = 2.0
 	form.show_mode(BackendLoginForm.Mode.REGISTER)
 	await _shoot("login_200_percent")
+	# Lines without spaces are broken as well.
+	TranslationServer.set_locale("ja")
+	_type(form, "Password", "short")
+	form.submit()
+	await _shoot("login_ja_200_percent")
+	TranslationServer.set_locale("en")
 	root.content_scale_factor = 1.0
 	_clear()
 	session.queue_free()
@@ -97,6 +117,9 @@ func _connection_lost() -> void:
 	overlay.report_failure("The server cannot be reached.")
 	await _shoot("connection_lost_given_up")
 	await _shoot_doubled("connection_lost_200_percent")
+	TranslationServer.set_locale("zh_CN")
+	await _shoot_doubled("connection_lost_zh_CN_200_percent")
+	TranslationServer.set_locale("en")
 	_clear()
 
 
@@ -226,6 +249,9 @@ func _languages_of_browser(browser: BackendServerBrowser) -> void:
 	root.content_scale_factor = 1.0
 	browser.custom_minimum_size = Vector2(440, 600)
 	await _shoot("browser_narrow")
+	TranslationServer.set_locale("ja")
+	await _shoot("browser_ja_narrow")
+	TranslationServer.set_locale("en")
 	browser.custom_minimum_size = Vector2(900, 560)
 
 
@@ -440,7 +466,24 @@ func _shoot_languages(prefix: String) -> void:
 	for language: String in LANGUAGES:
 		TranslationServer.set_locale(language)
 		await _shoot(prefix + language)
+		_check_characters(root, language)
 	TranslationServer.set_locale("en")
+
+
+# A character that the font lacks is drawn as a box with its number.
+func _check_characters(node: Node, language: String) -> void:
+	if node is Control and (node as Control).is_visible_in_tree():
+		var control: Control = node
+		var text := ""
+		if control is Label or control is Button or control is LineEdit:
+			text = control.atr(control.get(&"text") as String)
+		var font := control.get_theme_font(&"font")
+		for character: String in text:
+			if not font.has_char(character.unicode_at(0)):
+				print("SCENES failed: no %s of %s: %s" % [character, language, text])
+				quit(1)
+	for child: Node in node.get_children(true):
+		_check_characters(child, language)
 
 
 func _shoot_doubled(name: String) -> void:

@@ -24,7 +24,14 @@ func _fit() -> void:
 	custom_minimum_size.y = minf(wanted.y + OUTLINE, maxf(available, 120.0))
 	# Of content that fits, nothing is cut off: not the outlines at its sides either.
 	clip_contents = wanted.y > available
-	custom_minimum_size.x = wanted.x + (bar if wanted.y > available else 0.0)
+	custom_minimum_size.x = wanted.x + (bar + 2.0 * OUTLINE if clip_contents else 0.0)
+
+
+func _notification(what: int) -> void:
+	# Content that scrolls is cut off, and next to the bar: its outlines need space at both sides.
+	if what == NOTIFICATION_SORT_CHILDREN and clip_contents and is_node_ready():
+		_content().position.x += OUTLINE
+		_content().size.x -= 2.0 * OUTLINE
 
 
 func _content() -> Control:

@@ -12,6 +12,7 @@ pub mod local;
 mod reconcile;
 pub mod records;
 pub mod registration;
+mod restarts;
 pub mod settings;
 pub mod spares;
 pub mod waiting;

@@ -2,7 +2,7 @@
 
 use std::process::{Command, ExitCode};
 
-use crate::{browser, display, godot, postgres, process, python, valgrind, workspace};
+use crate::{browser, cjk_font, display, godot, postgres, process, python, valgrind, workspace};
 
 /// One thing a command needs.
 struct Finding {
@@ -64,6 +64,11 @@ fn findings() -> Vec<Finding> {
             browser::present().map(|browser| browser.chromium.display().to_string()),
             "chromium",
             browser::HOW_TO_GET,
+        )),
+        finding("CJK font", "test", fetched_from_debian(
+            cjk_font::present().map(|path| path.display().to_string()),
+            "cjk-font",
+            cjk_font::HOW_TO_GET,
         )),
         finding("Valgrind", "test, bench", fetched_from_debian(
             valgrind::present().map(|path| path.display().to_string()),

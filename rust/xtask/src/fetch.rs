@@ -6,9 +6,9 @@ use anyhow::Result;
 
 use crate::display::Display;
 use crate::postgres::{self, Postgres};
-use crate::{browser, display, godot, process, valgrind};
+use crate::{browser, cjk_font, display, godot, process, valgrind};
 
-/// Provides Godot, PostgreSQL, Xvfb, Chromium and Valgrind, and starts each once.
+/// Provides Godot, PostgreSQL, Xvfb, Chromium and Valgrind, and starts each once. A font for the pictures comes along.
 pub fn run() -> Result<()> {
     let engine = godot::provide()?;
     println!("Godot       {} {}", engine.binary.display(), engine.version);
@@ -22,6 +22,7 @@ pub fn run() -> Result<()> {
     let mut command = Command::new(&browser.driver);
     command.arg("--version");
     println!("Chromium    {} driven by {}", browser.chromium.display(), process::output(command)?.trim());
+    println!("CJK font    {}", cjk_font::provide()?.display());
     let valgrind = valgrind::provide()?;
     println!("Valgrind    {}", valgrind.version()?);
     Ok(())

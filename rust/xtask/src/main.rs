@@ -8,6 +8,7 @@ mod backend;
 mod bench;
 mod browser;
 mod chaos;
+mod cjk_font;
 mod demo;
 mod deploy;
 mod differential;

@@ -15,8 +15,8 @@ use crate::postgres::Postgres;
 use crate::process::Running;
 use crate::summary::{self, Counts, Outcome, Stage};
 use crate::{
-    backend, bench, browser, chaos, deploy, differential, display, engine, godot, interrupt, library,
-    postgres, powercut, schemathesis, server_query, sim, workspace, wycheproof,
+    backend, bench, browser, chaos, cjk_font, deploy, differential, display, engine, godot, interrupt,
+    library, postgres, powercut, schemathesis, server_query, sim, workspace, wycheproof,
 };
 
 /// Bounds for builds and stages that hang: far above what they take on two cores.
@@ -69,6 +69,7 @@ struct Needs {
     postgres: Result<Postgres, String>,
     xvfb: Result<PathBuf, String>,
     browser: Result<Browser, String>,
+    cjk_font: Result<PathBuf, String>,
     backend: Result<PathBuf, String>,
 }
 
@@ -182,8 +183,9 @@ fn prepare(wants: impl Fn(Kind) -> bool) -> Result<Needs> {
     };
     let xvfb = if wants(Kind::EndToEnd) { said(display::provide()) } else { Err(unneeded()) };
     let browser = if wants(Kind::EndToEnd) { said(browser::provide()) } else { Err(unneeded()) };
+    let cjk_font = if wants(Kind::EndToEnd) { said(cjk_font::provide()) } else { Err(unneeded()) };
     interrupt::check()?;
-    Ok(Needs { engine, postgres, xvfb, browser, backend })
+    Ok(Needs { engine, postgres, xvfb, browser, cjk_font, backend })
 }
 
 fn said<T>(result: Result<T>) -> Result<T, String> {
@@ -236,6 +238,7 @@ fn end_to_end(needs: &Needs, filter: Option<&str>) -> Result<Counts> {
         .env("TEST_POSTGRES_URL", found(&needs.postgres)?.url())
         .env("XTASK_BIN", env::current_exe()?)
         .env("XVFB_BIN", found(&needs.xvfb)?)
+        .env("CJK_FONT", found(&needs.cjk_font)?)
         .env("CHROMIUM_BIN", &found(&needs.browser)?.chromium)
         .env("CHROMEDRIVER_BIN", &found(&needs.browser)?.driver)
         .env_remove("BACKEND_URL")

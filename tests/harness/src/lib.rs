@@ -24,6 +24,7 @@ pub mod picture;
 pub mod process;
 pub mod programs;
 pub mod room_servers;
+pub mod round_robin;
 pub mod telemetry;
 pub mod world;
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::BufReader;
 use std::path::Path;
 
@@ -44,6 +45,14 @@ impl Picture {
         }
         let most = counts.values().max().copied().unwrap_or_default();
         most as f64 / self.pixels.len().max(1) as f64
+    }
+
+    /// The same for pictures that look the same.
+    pub fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.width, self.height).hash(&mut hasher);
+        hasher.write(self.pixels.as_flattened());
+        hasher.finish()
     }
 
     /// The share of pixels, 0 to 1, that differ from `other`; 1 when the sizes differ.

@@ -25,6 +25,11 @@ pub fn xvfb() -> Result<PathBuf> {
     provided("XVFB_BIN", "Xvfb, or a DISPLAY")
 }
 
+/// A font with Japanese and Chinese characters (`CJK_FONT`).
+pub fn cjk_font() -> Result<PathBuf> {
+    provided("CJK_FONT", "such a font")
+}
+
 /// Chromium (`CHROMIUM_BIN`).
 pub fn chromium() -> Result<PathBuf> {
     provided("CHROMIUM_BIN", "Chromium")

@@ -65,10 +65,15 @@ impl RoomServers {
 
     /// Starts a backend with these settings and further arguments of `serve`.
     pub fn backend(&self, extra: &[&str]) -> Result<Backend> {
+        self.backend_on(None, extra)
+    }
+
+    /// The same on the database at this URL.
+    pub fn backend_on(&self, database_url: Option<String>, extra: &[&str]) -> Result<Backend> {
         let file = self.file().display().to_string();
         let arguments: Vec<&str> =
             ["--rooms-on-demand", &file].iter().copied().chain(extra.iter().copied()).collect();
-        Backend::start_with(&arguments)
+        Backend::start_on(database_url, &arguments)
     }
 
     /// Where the backend keeps what its servers print.

@@ -19,6 +19,10 @@ const _STRETCH: Dictionary[Column, float] = {Column.NAME: 3.0, Column.MAP: 1.3, 
 const _FIXED: Dictionary[Column, float] = {
 	Column.FAVORITE: 1.6, Column.PLAYERS: 4.8, Column.PING: 6.0
 }
+## The same where the name would have too little.
+const _NARROW: Dictionary[Column, float] = {
+	Column.FAVORITE: 1.6, Column.PLAYERS: 4.0, Column.PING: 4.2
+}
 ## Least width of the list, in parts of the font's height, for a column to be shown.
 const _NEEDS: Dictionary[Column, float] = {Column.MAP: 26.0, Column.MODE: 36.0}
 
@@ -36,17 +40,18 @@ func lay_out(width: float, em: float, mirrored: bool) -> void:
 	shown.clear()
 	_total = width
 	_mirrored = mirrored
+	var fixed := _NARROW if width < _NEEDS[Column.MAP] * em else _FIXED
 	var rest := width - GAP * em
 	var parts := 0.0
 	for column: Column in Column.values():
 		if width < _NEEDS.get(column, 0.0) * em:
 			continue
 		shown.append(column)
-		rest -= _FIXED.get(column, 0.0) * em + GAP * em
+		rest -= fixed.get(column, 0.0) * em + GAP * em
 		parts += _STRETCH.get(column, 0.0)
 	var at := GAP * em
 	for column: Column in shown:
-		var own: float = _FIXED.get(column, 0.0) * em
+		var own: float = fixed.get(column, 0.0) * em
 		if _STRETCH.has(column):
 			own = maxf(rest, 0.0) * _STRETCH[column] / parts
 		_left[column] = at

@@ -62,6 +62,7 @@ func _init() -> void:
 		title.text = BackendRoomColumns.TITLES[column]
 		title.alignment = HORIZONTAL_ALIGNMENT_LEFT
 		title.clip_text = true
+		title.text_overrun_behavior = TextServer.OVERRUN_TRIM_ELLIPSIS
 		title.draw.connect(_draw_arrow.bind(column))
 		title.pressed.connect(func() -> void: column_pressed.emit(column))
 		add_child(title, false, INTERNAL_MODE_FRONT)
@@ -116,6 +117,7 @@ func get_content_height() -> float:
 func show_sort(column: BackendRoomColumns.Column, descending: bool) -> void:
 	_sorted_by = column
 	_descending = descending
+	_update_titles()
 	for title: Button in _titles.values():
 		title.queue_redraw()
 
@@ -428,17 +430,31 @@ func _update_titles() -> void:
 			var style := get_theme_stylebox(
 				StringName("title_button_%s" % (state if sorts else &"normal")), &"Tree"
 			)
+			if column == _sorted_by:
+				style = _with_arrow(style, title)
 			title.add_theme_stylebox_override(state, style)
 		for state: StringName in [&"font_color", &"font_hover_color", &"font_pressed_color"]:
 			var color := get_theme_color(&"title_button_color", &"Tree")
 			title.add_theme_color_override(state, color)
 
 
+# No text is drawn where the arrow is.
+func _with_arrow(style: StyleBox, title: Button) -> StyleBox:
+	var side := SIDE_LEFT if title.is_layout_rtl() else SIDE_RIGHT
+	var wider: StyleBox = style.duplicate()
+	wider.set_content_margin(side, style.get_margin(side) + _arrow_size(title) * 2.6)
+	return wider
+
+
+func _arrow_size(title: Button) -> float:
+	return title.get_combined_minimum_size().y * 0.22
+
+
 func _draw_arrow(column: BackendRoomColumns.Column) -> void:
 	if column != _sorted_by:
 		return
 	var title := _titles[column]
-	var side := title.size.y * 0.22
+	var side := _arrow_size(title)
 	var x := side * 1.6 if title.is_layout_rtl() else title.size.x - side * 1.6
 	var at := Vector2(x, title.size.y / 2.0)
 	var tip := -side if not _descending else side
@@ -464,6 +480,7 @@ func _notification(what: int) -> void:
 		NOTIFICATION_LAYOUT_DIRECTION_CHANGED, NOTIFICATION_TRANSLATION_CHANGED:
 			# The children do not have the new direction yet, and mirror their places when they get it.
 			_lay_out.call_deferred()
+			_update_titles.call_deferred()
 		NOTIFICATION_MOUSE_EXIT:
 			_hover(-1)
 		NOTIFICATION_DRAW:

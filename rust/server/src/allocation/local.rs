@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
@@ -44,8 +45,8 @@ pub struct LocalAllocator {
     folder: HostFolder,
     backend_url: String,
     server_key_file: Option<PathBuf>,
-    /// Supervisors that this run of the backend has started: whether each still runs.
-    supervisors: Arc<Mutex<HashMap<String, bool>>>,
+    /// The supervisors that this run of the backend has started last for each server, and whether they still run.
+    supervisors: Mutex<HashMap<String, Arc<AtomicBool>>>,
 }
 
 impl LocalAllocator {
@@ -62,7 +63,7 @@ impl LocalAllocator {
             folder,
             backend_url,
             server_key_file: server_key_file.context("--server-key-file cannot be read")?,
-            supervisors: Arc::default(),
+            supervisors: Mutex::default(),
             settings: settings.clone(),
         })
     }
@@ -97,14 +98,13 @@ impl LocalAllocator {
     /// Starts the supervisor of a server, in a folder that is there.
     fn supervise(&self, folder: &Path, allocation_id: &str, port: u16) -> std::io::Result<()> {
         let mut supervisor = self.command(folder, allocation_id, port).spawn()?;
-        lock(&self.supervisors).insert(allocation_id.to_owned(), true);
-        let (supervisors, allocation_id) = (Arc::clone(&self.supervisors), allocation_id.to_owned());
+        // Of its own: the server may be started again before the end of this one is noted.
+        let runs = Arc::new(AtomicBool::new(true));
+        lock(&self.supervisors).insert(allocation_id.to_owned(), Arc::clone(&runs));
         // Waited for, so that no zombie is left. What it has to tell is in the folder.
         tokio::spawn(async move {
             let _status = supervisor.wait().await;
-            if let Some(runs) = lock(&supervisors).get_mut(&allocation_id) {
-                *runs = false;
-            }
+            runs.store(false, Ordering::SeqCst);
         });
         Ok(())
     }
@@ -166,7 +166,7 @@ impl Allocator for LocalAllocator {
             return Ok(ended(Some(ending)));
         }
         // Asked before the files are read: what ends after this has written them.
-        let of_this_run = lock(&self.supervisors).get(allocation_id).copied();
+        let of_this_run = lock(&self.supervisors).get(allocation_id).map(|runs| runs.load(Ordering::SeqCst));
         match Processes::read(&folder)? {
             Some(processes) if processes.any_runs() => Ok(Sighting::Running),
             None if of_this_run == Some(true) => Ok(Sighting::Running),

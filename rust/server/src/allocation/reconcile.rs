@@ -11,6 +11,7 @@ use sqlx::{AssertSqlSafe, Row};
 use tokio::time::Instant;
 
 use super::records::{self, OpenAllocation, Status, json};
+use super::restarts::{Next, Restarts};
 use super::settings::AllocationSettings;
 use super::{Allocator, CANNOT_BE_STARTED, Sighting, StartError};
 use crate::database::Transaction;
@@ -39,6 +40,7 @@ pub async fn run(state: AppState, allocator: Arc<dyn Allocator>) {
         state: &state,
         settings,
         allocator,
+        restarts: Restarts::default(),
         spares_after: None,
         reached_at: Instant::now(),
         leases_hold_until: None,
@@ -77,6 +79,7 @@ struct Reconciliation<'a> {
     state: &'a AppState,
     settings: &'a AllocationSettings,
     allocator: Arc<dyn Allocator>,
+    restarts: Restarts,
     /// No spare is started before this time.
     spares_after: Option<Instant>,
     /// When the database was reached last.
@@ -104,11 +107,13 @@ impl Reconciliation<'_> {
         let open = records::open(&self.state.database, &mut tx, &scope).await.map_err(described)?;
         tx.commit().await?;
         self.note_reached(Instant::now());
-        let pending = open
+        let pending: HashSet<String> = open
             .iter()
             .filter(|one| matches!(one.status, Status::Requested | Status::Starting))
-            .map(|one| one.allocation_id.clone());
-        self.state.allocation.look_at(pending.collect());
+            .map(|one| one.allocation_id.clone())
+            .collect();
+        self.restarts.keep(|allocation_id| pending.contains(allocation_id));
+        self.state.allocation.look_at(pending);
         let mut outcome = Ok(());
         for allocation in &open {
             let looked_at = match allocation.status {
@@ -246,7 +251,7 @@ impl Reconciliation<'_> {
             return Ok(());
         }
         match self.allocator.look(allocation_id).await {
-            Ok(Sighting::Ended { reason, log }) => self.fail(allocation, &reason, &log).await,
+            Ok(Sighting::Ended { reason, log }) => self.start_again(allocation, now, &reason, &log).await,
             seen if now >= allocation.deadline => {
                 let seconds = self.settings.start_timeout.as_secs();
                 let late = format!("it did not register within {seconds} s");
@@ -257,6 +262,39 @@ impl Reconciliation<'_> {
             // The backend ended between the two.
             Ok(Sighting::Unknown) => self.start(allocation).await,
             seen => seen.map(drop),
+        }
+    }
+
+    /// A server has ended before it registered. Until it is started again, it keeps its place and its port.
+    async fn start_again(
+        &mut self,
+        allocation: &OpenAllocation,
+        now: i64,
+        reason: &str,
+        log: &str,
+    ) -> anyhow::Result<()> {
+        let allocation_id = &allocation.allocation_id;
+        // Spares are followed by others.
+        let most = if allocation.is_spare { 1 } else { self.settings.start_attempts };
+        let left = Duration::from_millis(u64::try_from(allocation.deadline - now).unwrap_or_default());
+        let instant = Instant::now();
+        match self.restarts.ended(allocation_id, most, instant, instant + left) {
+            Next::Wait => Ok(()),
+            Next::Pause(pause) => {
+                let log = quoted(log);
+                tracing::warn!(allocation_id, "a server is started again in {pause:?}: {reason}{log}");
+                Ok(())
+            }
+            Next::Start => {
+                // What is kept of the earlier one is released first.
+                self.allocator.stop(allocation_id).await?;
+                self.restarts.begin(allocation_id);
+                self.start(allocation).await
+            }
+            Next::Fail { attempts: 1 } => self.fail(allocation, reason, log).await,
+            Next::Fail { attempts } => {
+                self.fail(allocation, &format!("{reason}, at the last of {attempts} attempts"), log).await
+            }
         }
     }
 

@@ -53,6 +53,8 @@ struct File {
     spare_servers: u32,
     #[serde(default = "start_timeout")]
     start_timeout_seconds: u32,
+    #[serde(default = "start_attempts")]
+    start_attempts: u32,
     #[serde(default = "stop_grace")]
     stop_grace_seconds: u32,
     #[serde(default = "empty_timeout")]
@@ -113,6 +115,10 @@ const fn is_true() -> bool {
 
 const fn start_timeout() -> u32 {
     30
+}
+
+const fn start_attempts() -> u32 {
+    1
 }
 
 const fn stop_grace() -> u32 {
@@ -184,7 +190,10 @@ pub struct AllocationSettings {
     pub quick_play_creates: bool,
     /// Servers of this host that are started ahead of time.
     pub spare_servers: usize,
+    /// Time from the request to the registration of its server, with all attempts.
     pub start_timeout: Duration,
+    /// How often the server of a request is started, if it ends before it registers.
+    pub start_attempts: u32,
     /// Time from SIGTERM to SIGKILL.
     pub stop_grace: Duration,
     /// Time without players after which a room ends. None: never.
@@ -295,6 +304,7 @@ impl File {
             ("rooms_per_player", self.rooms_per_player, 0, 10_000),
             ("spare_servers", spare_servers, 0, self.max_servers.max(1) - 1),
             ("start_timeout_seconds", self.start_timeout_seconds, 1, 3_600),
+            ("start_attempts", self.start_attempts, 1, 10),
             ("stop_grace_seconds", self.stop_grace_seconds, 1, 3_600),
             ("empty_timeout_seconds", self.empty_timeout_seconds, 0, 86_400),
             ("log_kib", self.log_kib, 4, 1024 * 1024),
@@ -322,6 +332,7 @@ impl File {
             quick_play_creates: self.quick_play_creates,
             spare_servers: spare_servers as usize,
             start_timeout: Duration::from_secs(self.start_timeout_seconds.into()),
+            start_attempts: self.start_attempts,
             stop_grace: Duration::from_secs(self.stop_grace_seconds.into()),
             empty_timeout: (self.empty_timeout_seconds > 0)
                 .then(|| Duration::from_secs(self.empty_timeout_seconds.into())),

@@ -7,7 +7,9 @@ use serde_json::json;
 use sqlx::{Connection, PgConnection, Row};
 
 use crate::harness::{Backend, on_both_databases, text};
-use crate::rooms_on_demand::{HANGING, SERVER, cancel, create, kept, player, with_servers};
+use crate::rooms_on_demand::{
+    HANGING, SERVER, cancel, create, kept, player, until_nothing_runs, with_servers,
+};
 
 fn servers(config: &mut backend_server::Config) {
     with_servers(config, SERVER, &json!({}));
@@ -15,6 +17,18 @@ fn servers(config: &mut backend_server::Config) {
 
 fn servers_that_end_when_empty(config: &mut backend_server::Config) {
     with_servers(config, SERVER, &json!({"empty_timeout_seconds": 1}));
+}
+
+/// A server that ends, from one start to the next, until it has been started so many times.
+fn registering_at(start: usize) -> String {
+    let file = "\"$BACKEND_SERVER_KEY_FILE\".starts";
+    let ends =
+        format!("echo start >> {file}; [ $(wc -l < {file}) -ge {start} ] || {{ echo no map yet; exit 3; }}");
+    format!("{ends}\n{SERVER}")
+}
+
+fn starts(backend: &Backend) -> usize {
+    std::fs::read_to_string(backend.folder().join("server.key.starts")).unwrap_or_default().lines().count()
 }
 
 async fn until_count(backend: &Backend, sql: &'static str, wanted: i64) {
@@ -29,6 +43,38 @@ async fn folder(backend: &Backend) -> PathBuf {
 }
 
 on_both_databases! {
+    async fn a_server_that_ends_before_it_registers_is_started_again(backend, |config| {
+        with_servers(config, &registering_at(3), &json!({"start_attempts": 3, "max_servers": 1}));
+    }) {
+        create(backend, &player(backend).await, "one", json!({})).await.expect(200);
+        assert_eq!((starts(backend), kept(&backend.folder().join("room-servers"))), (3, 1));
+        assert_eq!(backend.count("SELECT COUNT(*) FROM allocations").await, 1);
+    }
+
+    async fn a_server_is_started_no_more_often_than_set(backend, |config| {
+        with_servers(config, &registering_at(100), &json!({"start_attempts": 2}));
+    }) {
+        let answer = create(backend, &player(backend).await, "one", json!({})).await;
+        answer.refused(409, "room_start_failed");
+        let detail = text(&answer.body["detail"]);
+        assert!(detail.contains("exit code 3, at the last of 2 attempts:\nno map yet"), "{detail}");
+        until_nothing_runs(backend).await;
+        assert_eq!(starts(backend), 2);
+    }
+
+    async fn what_is_given_up_is_not_started_again(backend, |config| {
+        with_servers(config, &registering_at(100), &json!({"start_attempts": 10}));
+    }) {
+        let ada = player(backend).await;
+        backend.post("/v1/rooms", &ada, &json!({"request_id": "one", "wait_seconds": 0})).await.expect(200);
+        while starts(backend) < 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        cancel(backend, &ada, "one").await;
+        until_nothing_runs(backend).await;
+        assert!(starts(backend) < 10, "{}", starts(backend));
+    }
+
     async fn one_that_cannot_be_looked_at_holds_up_no_other(backend, servers) {
         let (ada, bob) = (player(backend).await, player(backend).await);
         create(backend, &ada, "one", json!({})).await.expect(200);

@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 use crate::harness::{Answer, Backend, at_once, on_both_databases, text};
 use crate::rooms_on_demand::{SERVER, until_ready, with_servers};
 
+/// Players who come at once. They fill twelve rooms and a half.
+const CROWD: u64 = 1_000;
+
 fn servers(config: &mut backend_server::Config) {
     with_servers(config, SERVER, &json!({}));
 }
@@ -18,7 +21,7 @@ fn for_a_crowd(config: &mut backend_server::Config) {
     with_servers(
         config,
         SERVER,
-        &json!({"max_players": 16, "start_timeout_seconds": 120, "max_servers": 40}),
+        &json!({"max_players": 80, "start_timeout_seconds": 120, "max_servers": 40}),
     );
 }
 
@@ -162,10 +165,7 @@ on_both_databases! {
     }
 
     async fn a_crowd_fills_one_room_after_the_other(backend, for_a_crowd) {
-        let mut tokens = Vec::new();
-        for _ in 0..200 {
-            tokens.push(player(backend).await);
-        }
+        let tokens = at_once((0..CROWD).map(|_| player(backend))).await;
         let beside = backend.beside(|config| {
             for_a_crowd(config);
         });
@@ -180,10 +180,12 @@ on_both_databases! {
         }
         let rooms = rooms(backend).await;
         let reserved: u64 = rooms.iter().map(|(reserved, _)| reserved).sum();
-        assert_eq!(reserved, 200, "{rooms:?}");
+        assert_eq!(reserved, CROWD, "{rooms:?}");
         assert!(rooms.iter().all(|(reserved, most)| reserved <= most), "{rooms:?}");
         // 12.5 of them are full, and each replica may have begun one more.
         assert!((13..=15).contains(&rooms.len()), "{rooms:?}");
+        let started = backend.count("SELECT COUNT(*) FROM allocations").await;
+        assert!((13..=15).contains(&started), "{started} servers were started for {rooms:?}");
         beside.stop().await;
     }
 

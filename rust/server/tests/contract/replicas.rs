@@ -3,7 +3,6 @@
 
 mod cluster;
 mod placed_rooms;
-mod proxy;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;

@@ -74,7 +74,7 @@ pub async fn cancel(backend: &Backend, token: &str, request_id: &str) {
 }
 
 /// Waits until no allocation is open and no process of a server is left.
-async fn until_nothing_runs(backend: &Backend) {
+pub async fn until_nothing_runs(backend: &Backend) {
     let folder = backend.folder().join("room-servers");
     // One that is open may not be started yet.
     while backend.count("SELECT COUNT(*) FROM allocations WHERE ended_at IS NULL").await > 0
@@ -242,7 +242,9 @@ on_both_databases! {
     }
 
     async fn a_server_that_dies_leaves_the_list(backend, |config| {
-        with_servers(config, &format!("{}; exit 9", SERVER.replace(r#"-e "$BACKEND_SERVER_KEY_FILE""#, r#"! -e "${BACKEND_SERVER_KEY_FILE}.die""#)), &json!({}));
+        with_servers(config, &format!("{}exit 9", SERVER.replace(r#"-e "$BACKEND_SERVER_KEY_FILE""#, r#"! -e "${BACKEND_SERVER_KEY_FILE}.die""#)),
+            // These are for one that has not registered yet.
+            &json!({"start_attempts": 3}));
     }) {
         let ada = player(backend).await;
         create(backend, &ada, "one", json!({})).await.expect(200);
@@ -250,6 +252,7 @@ on_both_databases! {
         std::fs::write(backend.folder().join("server.key.die"), "").expect("written");
         until_nothing_runs(backend).await;
         assert_eq!(rooms(backend, &ada).await, 0);
+        assert_eq!(backend.count("SELECT COUNT(*) FROM allocations WHERE status = 'ended' AND reason LIKE '%exit code 9'").await, 1);
     }
 
     async fn a_player_creates_so_many_rooms(backend, |config| {

@@ -22,6 +22,8 @@ fn a_short_file_is_enough() {
     let settings = load(json!({}), None).expect("loads");
     assert_eq!(settings.ports, 27_000..=27_009);
     assert_eq!((settings.max_servers, settings.max_players, settings.spare_servers), (8, 16, 0));
+    assert_eq!(settings.start_attempts, 1);
+    assert_eq!(load(json!({"start_attempts": 3}), None).expect("loads").start_attempts, 3);
     assert_eq!(load(json!({"spare_servers": 1}), Some(3)).expect("loads").spare_servers, 3);
     assert_eq!(load(json!({"ports": "7777", "max_servers": 1}), None).expect("loads").ports, 7777..=7777);
     assert_eq!(load(json!({"empty_timeout_seconds": 0}), None).expect("loads").empty_timeout, None);
@@ -42,6 +44,9 @@ fn what_cannot_be_used_is_named() {
         (json!({"ports": "27000-27003"}), "ports: 4 are fewer than max_servers, 8"),
         (json!({"spare_servers": 8}), "spare_servers: must be 0 to 7, less than max_servers"),
         (json!({"start_timeout_seconds": 0}), "start_timeout_seconds: must be 1 to 3600"),
+        (json!({"start_attempts": 0}), "start_attempts: must be 1 to 10"),
+        (json!({"start_attempts": 11}), "start_attempts: must be 1 to 10"),
+        (json!({"start_attempts": "always"}), "start_attempts"),
         (json!({"log_kib": 1}), "log_kib: must be 4"),
         (json!({"creators": "everybody"}), "creators"),
         (json!({"colour": "red"}), "colour"),

@@ -15,11 +15,11 @@ use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 use tempfile::TempDir;
 use test_database::TestDatabase;
+use test_harness::round_robin::RoundRobin;
 use tokio::process::{Child, Command};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use super::proxy::RoundRobin;
 use crate::harness::{Answer, text};
 use crate::room_follower::Target;
 
@@ -153,10 +153,10 @@ impl Cluster {
         let url = own_database.location().to_owned();
         let mut replicas = [Replica::new(&url), Replica::new(&url)];
         let folders = replicas.each_ref().map(|replica| replica.folder.path().to_owned());
-        let proxy = RoundRobin::start(replicas.iter().map(|replica| replica.address).collect()).await;
-        let proxy_url = format!("http://{}", proxy.address);
+        let proxy = RoundRobin::start().expect("the proxy listens");
         for replica in &mut replicas {
-            let more = more(replica.folder.path(), &proxy_url);
+            proxy.add(replica.address);
+            let more = more(replica.folder.path(), &proxy.url());
             replica.arguments.extend(more);
             replica.start().await;
         }
@@ -287,7 +287,7 @@ async fn whole(request: RequestBuilder) -> Option<Answer> {
 
 impl Target for Cluster {
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("http://{}{path}", self.proxy.address))
+        self.http.request(method, format!("{}{path}", self.proxy.url()))
     }
 
     fn key(&self) -> &str {
