@@ -283,7 +283,6 @@ pub async fn heartbeat(
         changes::record(&state.database, &mut tx, std::slice::from_ref(&server_id)).await?;
     }
     tx.commit().await?;
-    state.rooms.page_cache.invalidate();
     if changed {
         state.rooms.followers.rooms_changed();
     }

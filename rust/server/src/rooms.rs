@@ -2,7 +2,6 @@
 
 pub mod attempt_limits;
 pub mod attributes;
-pub mod caches;
 pub mod changes;
 pub mod columns;
 pub mod follow;
@@ -10,7 +9,7 @@ pub mod growing_statement;
 pub mod invite_codes;
 pub mod list;
 pub mod live;
-mod page_cache;
+pub mod loaders;
 pub mod password;
 pub mod regions;
 pub mod seats;

@@ -29,8 +29,8 @@ use crate::http::rate_limit::RateLimits;
 use crate::jobs::{self, expiry, served};
 use crate::matchmaking::settings::Matchmaking;
 use crate::player_store::epochs::Epochs;
-use crate::rooms::caches::RoomCaches;
 use crate::rooms::follow;
+use crate::rooms::loaders::RoomLoaders;
 use crate::served_time::Served;
 use crate::state::{AppState, Shared};
 use crate::world_store::objects::Objects;
@@ -97,7 +97,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         passwords,
         rate_limits,
         authorization,
-        rooms: RoomCaches::default(),
+        rooms: RoomLoaders::default(),
         key_uses: KeyUses::default(),
         objects,
         served: Served::default(),

@@ -16,7 +16,7 @@ use crate::database::Database;
 use crate::http::rate_limit::RateLimits;
 use crate::matchmaking::settings::Matchmaking;
 use crate::player_store::epochs::Epochs;
-use crate::rooms::caches::RoomCaches;
+use crate::rooms::loaders::RoomLoaders;
 use crate::served_time::Served;
 use crate::world_store::objects::Objects;
 
@@ -32,7 +32,7 @@ pub struct Shared {
     pub passwords: PasswordHashes,
     pub rate_limits: RateLimits,
     pub authorization: AuthorizationLoader,
-    pub rooms: RoomCaches,
+    pub rooms: RoomLoaders,
     pub key_uses: KeyUses,
     pub identity_providers: IdentityProviders,
     pub mail: MailQueue,

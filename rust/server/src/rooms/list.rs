@@ -5,8 +5,6 @@ mod cursor;
 #[cfg(test)]
 mod tests;
 
-use std::time::Instant;
-
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
@@ -18,7 +16,6 @@ use sqlx::{AssertSqlSafe, Row};
 use self::conditions::statement;
 use self::cursor::Cursor;
 use super::growing_statement::{Bind, Conditions};
-use super::page_cache::CachedPage;
 use super::room;
 use crate::auth::extractors::PlayerOrServer;
 use crate::http::etag::{EtaggedJson, IfNoneMatch};
@@ -34,15 +31,9 @@ pub async fn list(
     if_none_match: IfNoneMatch,
     uri: Uri,
 ) -> ApiResult<Response> {
-    let rooms = &state.rooms;
-    // By the text of the query string: the same text was parsed and checked when the page was cached.
-    let query_text = uri.query().unwrap_or_default();
-    if let Some(page) = rooms.page_cache.get(query_text) {
-        return Ok(page.unless_matched(&if_none_match));
-    }
     let query: RoomQuery = query(&uri)?;
     let key = serde_json::to_string(&query).map_err(anyhow::Error::from)?;
-    // Rejected before the page is loaded, so that only valid cursors are cached.
+    // Rejected before it shares a statement with others.
     let config = &state.config;
     let statement = statement(&query, &state.database, &config.game, &config.environment)?;
     let app = state.clone();
@@ -57,9 +48,7 @@ pub async fn list(
             Ok(vec![page; waiters.len()])
         }
     };
-    let (at, revision) = (Instant::now(), rooms.page_cache.revision());
-    let page = rooms.page_loader.load(key, (), read).await?;
-    rooms.page_cache.insert(query_text.to_owned(), CachedPage { at, revision, page: page.clone() });
+    let page = state.rooms.page_loader.load(key, (), read).await?;
     Ok(page.unless_matched(&if_none_match))
 }
 

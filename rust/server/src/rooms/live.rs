@@ -12,7 +12,7 @@ use backend_protocol::rooms::{Room, RoomVisibility};
 use backend_protocol::{Code, Problem, limits};
 use sqlx::{AssertSqlSafe, Row};
 
-use super::caches::LiveRoom;
+use super::loaders::LiveRoom;
 use super::{columns, live_rooms, of_scope, room};
 use crate::auth::extractors::PlayerOrServer;
 use crate::http::{ApiError, ApiResult};

@@ -4,7 +4,7 @@ use backend_protocol::Code;
 use backend_protocol::rooms::RoomPassword;
 
 use super::attempt_limits;
-use super::caches::LiveRoom;
+use super::loaders::LiveRoom;
 use crate::http::{ApiError, ApiResult};
 use crate::state::AppState;
 

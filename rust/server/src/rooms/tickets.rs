@@ -7,7 +7,7 @@ use backend_protocol::registration::ServerStatus;
 use backend_protocol::rooms::{JoinByCode, JoinTicket, RequestTicket, normal_invite_code};
 use backend_protocol::validation::Claims;
 
-use super::caches::LiveRoom;
+use super::loaders::LiveRoom;
 use super::live::{live, shown};
 use super::seats::{self, Arrival};
 use super::{attempt_limits, invite_codes, password};

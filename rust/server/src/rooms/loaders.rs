@@ -1,4 +1,4 @@
-//! What is loaded and cached of rooms, for all requests.
+//! What requests for rooms share: statements that load them, and followers.
 
 use std::sync::Arc;
 
@@ -6,26 +6,23 @@ use axum::body::Bytes;
 use backend_protocol::rooms::Room;
 
 use super::follow::Followers;
-use super::page_cache::PageCache;
 use crate::database::batch_loader::BatchLoader;
 use crate::http::ApiError;
 use crate::http::etag::EtaggedJson;
 
-/// Loaders and caches of rooms. Requests for the same page, or for single rooms, share a statement.
+/// Loaders and followers of rooms. Requests for the same page, or for single rooms, share a statement.
 #[derive(Default)]
-pub struct RoomCaches {
+pub struct RoomLoaders {
     pub page_loader: BatchLoader<String, (), EtaggedJson, ApiError>,
-    pub page_cache: PageCache,
     pub followers: Followers,
     /// The most free seats of a room that quick play would take.
     pub free_seats_loader: BatchLoader<String, (), u32, ApiError>,
     pub room_loader: BatchLoader<(), String, Option<Arc<LiveRoom>>, ApiError>,
 }
 
-impl RoomCaches {
+impl RoomLoaders {
     /// Says that a transaction that changes rooms was committed.
     pub fn rooms_changed(&self) {
-        self.page_cache.invalidate();
         self.followers.rooms_changed();
     }
 }
