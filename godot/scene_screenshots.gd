@@ -33,9 +33,8 @@ func _add_font(path: String) -> void:
 	if font.load_dynamic_font(path) != OK:
 		print("SCENES failed: no font ", path)
 		quit(1)
-	var builtin: FontFile = ThemeDB.fallback_font
-	builtin.allow_system_fallback = false
-	builtin.fallbacks = [font]
+	(ThemeDB.fallback_font as FontFile).allow_system_fallback = false
+	ThemeDB.fallback_font.fallbacks = [font]
 
 
 func _run() -> void:
@@ -472,15 +471,12 @@ func _shoot_languages(prefix: String) -> void:
 
 # A character that the font lacks is drawn as a box with its number.
 func _check_characters(node: Node, language: String) -> void:
-	if node is Control and (node as Control).is_visible_in_tree():
-		var control: Control = node
-		var text := ""
-		if control is Label or control is Button or control is LineEdit:
-			text = control.atr(control.get(&"text") as String)
+	var control := node as Control
+	if control != null and control.is_visible_in_tree() and &"text" in control:
 		var font := control.get_theme_font(&"font")
-		for character: String in text:
+		for character: String in control.atr(control.get(&"text") as String):
 			if not font.has_char(character.unicode_at(0)):
-				print("SCENES failed: no %s of %s: %s" % [character, language, text])
+				print("SCENES failed: the font has no %s (%s)" % [character, language])
 				quit(1)
 	for child: Node in node.get_children(true):
 		_check_characters(child, language)
