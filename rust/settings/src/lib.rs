@@ -273,7 +273,19 @@ pub const HOST: ProcessSetting = ProcessSetting {
     subject: "property `BackendServerRegistration.host`",
     default: "`auto`",
     overrides: Override::both("BACKEND_HOST", "--backend-host"),
-    description: "What runs a dedicated server: `auto` = detected by the environment, `none`, `agones` or `systemd`",
+    description: "What runs a dedicated server: `auto` = detected, `none`, `agones`, `ecs`, `ec2`, `azure`, `gcp` or `systemd`",
+};
+pub const AZURE_METADATA_ENDPOINT: ProcessSetting = ProcessSetting {
+    subject: "metadata service of Azure",
+    default: "`http://169.254.169.254`",
+    overrides: Override::environment("BACKEND_AZURE_METADATA_ENDPOINT"),
+    description: "URL of the instance metadata service, for tests. If set, the server counts as one on Azure",
+};
+pub const AZURE_APPROVE_EVENTS: ProcessSetting = ProcessSetting {
+    subject: "approval of Scheduled Events of Azure",
+    default: "`false`",
+    overrides: Override::environment("BACKEND_AZURE_APPROVE_EVENTS"),
+    description: "`true` = a server that has shut down with everything at the backend lets the event begin, if it is about this                   machine alone. Only for machines with one game server, because an event ends the whole machine",
 };
 pub const ALLOCATION_ID: ProcessSetting = ProcessSetting {
     subject: "allocation of a room on demand",
@@ -340,10 +352,12 @@ pub const RESOURCE_ATTRIBUTES: ProcessSetting = ProcessSetting {
 };
 
 /// All settings that are no Project Settings.
-pub const PROCESS_SETTINGS: [&ProcessSetting; 13] = [
+pub const PROCESS_SETTINGS: [&ProcessSetting; 15] = [
     &PROFILE,
     &QUERY_PORT,
     &HOST,
+    &AZURE_METADATA_ENDPOINT,
+    &AZURE_APPROVE_EVENTS,
     &ALLOCATION_ID,
     &EMPTY_SERVER_TIMEOUT,
     &SERVER_KEY,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use backend_client::ServerKey;
 use backend_client::error::{ClientError, Fault};
-use backend_client::host::{Detected, HostChoice, detect};
+use backend_client::host::{Detected, HostChoice, Surroundings, detect, machine_field};
 use backend_settings::{
     ALLOCATION_ID, GRACE_SECONDS, HOST, MODE, PUBLIC_ADDRESS, QUERY_PORT, SERVER_KEY, SERVER_KEY_FILE,
 };
@@ -41,7 +41,10 @@ pub fn detect_hosts(own: HostChoice) -> Detected {
         Some(Err(error)) => (own, Some(format!("BACKEND_HOST is not used: {error}"))),
         None => (own, None),
     };
-    let mut detected = detect(choice, environment, std::process::id());
+    // A developer's machine may be one of a cloud, where players of a first try are on the same machine.
+    let machine = |name: &str| if is_development_run() { None } else { machine_field(name) };
+    let surroundings = Surroundings { variable: &environment, machine: &machine, pid: std::process::id() };
+    let mut detected = detect(choice, &surroundings);
     detected.warnings.extend(refused);
     detected
 }
