@@ -21,6 +21,9 @@ const EVENTS: &str = "GET /metadata/scheduledevents";
 const IPV4: &str = "198.51.100.7";
 const IPV6: &str = "2001:db8::7";
 
+/// Further variables of a server's environment.
+type Variables<'a> = [(&'static str, &'a str)];
+
 /// A server under test, as the rest of the client would drive it.
 struct Server {
     host: Arc<dyn Host>,
@@ -30,7 +33,7 @@ struct Server {
 
 impl Server {
     /// Found by what the environment of the peer's machine says.
-    fn start(peer: &CloudPeer, more: &[(&'static str, &str)]) -> Self {
+    fn start(peer: &CloudPeer, more: &Variables<'_>) -> Self {
         let mut variables = peer.environment();
         variables.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
         let variable = |name: &str| {
@@ -315,7 +318,7 @@ async fn azure_may_begin_only_with_what_is_about_a_finished_server_alone() {
     let shared = || azure_event("e2", "Reboot", &[CloudPeer::AZURE_NAME, "pond_8"], seconds(900));
     let freeze = || azure_event("e3", "Freeze", &[CloudPeer::AZURE_NAME], seconds(900));
     let approval = ("BACKEND_AZURE_APPROVE_EVENTS", "true");
-    let cases: [(&[(&'static str, &str)], bool, usize); 3] =
+    let cases: [(&Variables<'_>, bool, usize); 3] =
         [(&[], false, 0), (&[approval], true, 0), (&[approval], false, 1)];
     for (variables, owes_saves, approved) in cases {
         let peer = ordinary_peer(Cloud::Azure);

@@ -119,7 +119,9 @@ impl CloudPeer {
         };
         let machine = Machine { state: Mutex::new(state), changed: Condvar::new() };
         let peer = Self { port: free_port()?, machine: Arc::new(machine) };
-        values.iter().for_each(|(name, text)| peer.set(name, text));
+        for (name, text) in values {
+            peer.set(name, text);
+        }
         Ok(peer)
     }
 

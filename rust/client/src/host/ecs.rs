@@ -114,22 +114,25 @@ impl Ecs {
     async fn protect(&self, agent: &MetadataService) {
         let mut is_used = self.is_used.subscribe();
         let mut protected_since: Option<Instant> = None;
+        // Also after a call whose answer was lost.
+        let mut may_be_protected = false;
         let (mut pause, mut is_warned) = (MIN_PAUSE, false);
         loop {
             let wanted = *is_used.borrow_and_update();
             let left = protected_since.map(|since| RENEWAL.saturating_sub(since.elapsed()));
-            let is_due = if wanted { left.is_none_or(|left| left.is_zero()) } else { left.is_some() };
+            let is_due = if wanted { left.is_none_or(|left| left.is_zero()) } else { may_be_protected };
             if !is_due {
                 // A change or not, the next look shows it.
                 let _changed = timeout(left.unwrap_or(RENEWAL), is_used.changed()).await;
                 continue;
             }
+            may_be_protected |= wanted;
             match set_protection(agent, wanted).await {
                 Ok(()) => {
                     tracing::debug!(protected = wanted, "Amazon ECS");
+                    may_be_protected = wanted;
                     protected_since = wanted.then(Instant::now);
                     pause = MIN_PAUSE;
-                    continue;
                 }
                 Err(error) if is_passing(&error) => {
                     tracing::debug!(%error, "the agent of ECS is asked again");
@@ -143,6 +146,7 @@ impl Ecs {
                              ecs:GetTaskProtection and ecs:UpdateTaskProtection, and the task has to belong to a service"
                         );
                     }
+                    may_be_protected = protected_since.is_some();
                     sleep(REFUSED_PAUSE).await;
                 }
             }
