@@ -5,6 +5,7 @@
 
 mod class_enum;
 mod config;
+mod doctor;
 mod editor;
 mod entry;
 mod live_state;
@@ -59,6 +60,7 @@ unsafe impl ExtensionLibrary for BackendExtension {
             worker_threads::open();
         }
         if stage == InitStage::MainLoop {
+            doctor::run_if_asked();
             telemetry::start();
         }
     }

@@ -285,7 +285,8 @@ pub const AZURE_APPROVE_EVENTS: ProcessSetting = ProcessSetting {
     subject: "approval of Scheduled Events of Azure",
     default: "`false`",
     overrides: Override::environment("BACKEND_AZURE_APPROVE_EVENTS"),
-    description: "`true` = a server that has shut down with everything at the backend lets the event begin, if it is about this                   machine alone. Only for machines with one game server, because an event ends the whole machine",
+    description: "`true` = a server that has shut down with everything at the backend lets the event begin, if it is about this \
+                  machine alone. Only for machines with one game server, because an event ends the whole machine",
 };
 pub const ALLOCATION_ID: ProcessSetting = ProcessSetting {
     subject: "allocation of a room on demand",
@@ -318,6 +319,14 @@ pub const MODE: ProcessSetting = ProcessSetting {
     default: "feature `dedicated_server` of the export",
     overrides: Override::both("BACKEND_MODE", "--server"),
     description: "`BACKEND_MODE=server` and `BACKEND_MODE=client` override the detection; the argument has no value",
+};
+/// Its argument has no value.
+pub const DOCTOR: ProcessSetting = ProcessSetting {
+    subject: "check of the surroundings",
+    default: "off",
+    overrides: Override { environment: None, argument: Some("--backend-doctor") },
+    description: "Checks host, address, backend, TLS, clock, key, journal and grace before the first scene, prints one line for each, \
+                  and ends the process: with 0, or with 1 if the server would not work. The argument has no value",
 };
 pub const OTLP_HEADERS: ProcessSetting = ProcessSetting {
     subject: "headers of exports to OpenTelemetry",
@@ -352,7 +361,7 @@ pub const RESOURCE_ATTRIBUTES: ProcessSetting = ProcessSetting {
 };
 
 /// All settings that are no Project Settings.
-pub const PROCESS_SETTINGS: [&ProcessSetting; 15] = [
+pub const PROCESS_SETTINGS: [&ProcessSetting; 16] = [
     &PROFILE,
     &QUERY_PORT,
     &HOST,
@@ -363,6 +372,7 @@ pub const PROCESS_SETTINGS: [&ProcessSetting; 15] = [
     &SERVER_KEY,
     &SERVER_KEY_FILE,
     &MODE,
+    &DOCTOR,
     &OTLP_HEADERS,
     &OTLP_INTERVAL,
     &OTLP_TRACES,

@@ -7,7 +7,7 @@ use backend_client::ServerKey;
 use backend_client::error::{ClientError, Fault};
 use backend_client::host::{Detected, HostChoice, Surroundings, detect, machine_field};
 use backend_settings::{
-    ALLOCATION_ID, GRACE_SECONDS, HOST, MODE, PUBLIC_ADDRESS, QUERY_PORT, SERVER_KEY, SERVER_KEY_FILE,
+    ALLOCATION_ID, DOCTOR, GRACE_SECONDS, HOST, MODE, PUBLIC_ADDRESS, QUERY_PORT, SERVER_KEY, SERVER_KEY_FILE,
 };
 use godot::classes::Os;
 use godot::obj::Singleton;
@@ -89,6 +89,11 @@ pub fn is_dedicated_server() -> bool {
         Some("client") => false,
         _ => Os::singleton().has_feature("dedicated_server") || MODE.overrides.argument.is_some_and(has_flag),
     }
+}
+
+/// Whether this process was started only to be checked.
+pub fn wants_doctor() -> bool {
+    DOCTOR.overrides.argument.is_some_and(has_flag)
 }
 
 /// Whether the game runs from the editor's binary, as it does when a developer tries it.
