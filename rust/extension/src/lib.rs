@@ -58,9 +58,9 @@ unsafe impl ExtensionLibrary for BackendExtension {
             register_enums();
             log_bridge::install();
             worker_threads::open();
+            doctor::run_if_asked();
         }
         if stage == InitStage::MainLoop {
-            doctor::run_if_asked();
             telemetry::start();
         }
     }
