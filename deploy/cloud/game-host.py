@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Game servers on a virtual machine of Amazon EC2 or Azure. Needs Python 3.9 and systemd, nothing else.
 
-The addon detects neither of these clouds: it is told its address by the environment, and that it has to end by SIGTERM. This
-program does both. See docs/src/deploy-aws-ec2.md and docs/src/deploy-azure.md.
+The addon reads address and notices of these clouds by itself, for its own process. This program does it for the machine: it stops
+all game servers, approves events when all of them are done, and starts them again if an event is cancelled. See docs/src/deploy-aws-ec2.md and docs/src/deploy-azure.md.
 
     game-host.py start PORT...            enables and starts one game server per port
     game-host.py stop                     stops them all; exit code 75 if a journal may have saves left

@@ -11,7 +11,7 @@ const ENUMS: Dictionary[String, Dictionary] = {
 	"BackendRoomQuery": {"SortOrder": BackendRoomQuery.SORT_VERSION},
 	"BackendServerRegistration":
 	{
-		"HostKind": BackendServerRegistration.HOST_SYSTEMD,
+		"HostKind": BackendServerRegistration.HOST_GCP,
 		"Visibility": BackendServerRegistration.VISIBILITY_PRIVATE,
 	},
 	"BackendShutdown": {"Phase": BackendShutdown.PHASE_COMPLETED},

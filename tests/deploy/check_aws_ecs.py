@@ -88,8 +88,16 @@ class Ecs(unittest.TestCase):
         self.assertRegex(url, r"^postgres://backend@\$\{Database.Endpoint.Address\}")
         self.assertIn("sslmode=verify-full", url)
 
-    def test_game_servers_have_no_rights_and_do_not_see_the_password(self):
-        self.assertNotIn("TaskRoleArn", self.games["Resources"]["GameServerTask"]["Properties"])
+    def test_game_servers_may_protect_tasks_of_their_cluster_only_and_do_not_see_the_password(self):
+        resources = self.games["Resources"]
+        self.assertIn("GameServerRole", str(resources["GameServerTask"]["Properties"]["TaskRoleArn"]))
+        role = resources["GameServerRole"]["Properties"]
+        self.assertNotIn("ManagedPolicyArns", role)
+        (policy,) = role["Policies"]
+        (statement,) = policy["PolicyDocument"]["Statement"]
+        self.assertEqual(statement["Action"], ["ecs:GetTaskProtection", "ecs:UpdateTaskProtection"])
+        self.assertEqual(list(statement["Condition"]), ["ArnEquals"])
+        self.assertEqual(list(statement["Condition"]["ArnEquals"]), ["ecs:cluster"])
         self.assertNotIn("Database", json.dumps(self.games))
 
     def test_the_proxy_replaces_what_clients_write(self):

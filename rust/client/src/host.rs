@@ -2,12 +2,17 @@
 //! wants to be told.
 //!
 //! Several hosts can hold at once, such as a service manager on a machine of a cloud. [`detect`] finds them by the
-//! environment alone. Each runs on the workers by [`Host::run`]; what the server has to say is noted by the other methods
+//! environment and the machine's own description. Each runs on the workers by [`Host::run`]; what the server has to say is noted by the other methods
 //! and goes out from there.
 
 mod agones;
+mod azure;
 mod detection;
+mod ec2;
+mod ecs;
+mod gcp;
 mod liveness;
+mod metadata;
 #[cfg(target_os = "linux")]
 mod systemd;
 
@@ -21,7 +26,11 @@ use tokio::sync::watch;
 use crate::registration::ServerDescription;
 
 pub use agones::Agones;
-pub use detection::{Detected, HostChoice, UnknownHost, detect};
+pub use azure::Azure;
+pub use detection::{Detected, HostChoice, Surroundings, UnknownHost, detect, machine_field};
+pub use ec2::Ec2;
+pub use ecs::Ecs;
+pub use gcp::Gcp;
 pub use liveness::{Liveness, keep_alive};
 #[cfg(target_os = "linux")]
 pub use systemd::{Systemd, SystemdError};
@@ -64,6 +73,37 @@ impl PublicAddress {
     }
 }
 
+/// What a host has said about where players reach this server.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum ReportedAddress {
+    /// Nothing yet, but it will.
+    #[default]
+    NotYet,
+    /// That it knows no address. One may come later nevertheless.
+    Never,
+    /// Here.
+    At(PublicAddress),
+}
+
+/// Where players reach this server, by the first of these hosts that knows.
+pub fn known_address(hosts: &[Arc<dyn Host>]) -> Option<PublicAddress> {
+    let reported = hosts.iter().filter_map(|host| host.address());
+    reported.into_iter().find_map(|reported| match &*reported.borrow() {
+        ReportedAddress::At(address) => Some(address.clone()),
+        ReportedAddress::NotYet | ReportedAddress::Never => None,
+    })
+}
+
+/// Waits until a host has said where players reach this server, or all have said that they do not know.
+pub async fn wait_for_address(hosts: &[Arc<dyn Host>]) {
+    for mut reported in hosts.iter().filter_map(|host| host.address()) {
+        let said = reported.wait_for(|reported| *reported != ReportedAddress::NotYet).await;
+        if said.is_ok_and(|said| matches!(*said, ReportedAddress::At(_))) {
+            return;
+        }
+    }
+}
+
 /// What a host has given this server to do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Session {
@@ -95,6 +135,8 @@ pub enum HostEvent {
     Allocated(Session),
     /// The process is to leave.
     Notice(Notice),
+    /// Something may happen to the machine that ends no process by itself: the reason, as a word for programs.
+    Advice(&'static str),
 }
 
 /// Told about each [`HostEvent`], on a worker thread.
@@ -120,8 +162,14 @@ pub trait Host: Send + Sync {
     /// Listens to the host and tells it what was noted, until the future is dropped.
     async fn run(&self, _on_event: OnHostEvent) {}
 
-    /// Where players reach this server; the value is `None` until the host has told it. No receiver: it never does.
-    fn address(&self) -> Option<watch::Receiver<Option<PublicAddress>>> {
+    /// Where players reach this server. No receiver: the host never knows.
+    fn address(&self) -> Option<watch::Receiver<ReportedAddress>> {
+        None
+    }
+
+    /// Time after which the host kills a process that it wants to end, unless it is set otherwise there. `None`: it does not, or
+    /// gives the time that the process asks for.
+    fn usual_grace(&self) -> Option<Duration> {
         None
     }
 
@@ -137,8 +185,9 @@ pub trait Host: Send + Sync {
     /// What the server is doing, in a few words for a person.
     fn status(&self, _status: &str) {}
 
-    /// Everything that could be saved is saved, and the process is about to end. Returns when the host knows it.
-    async fn stopped(&self) {}
+    /// Everything that could be saved is saved, and the process is about to end. `owes_saves`: some are in the journal only.
+    /// Returns when the host knows it.
+    async fn stopped(&self, _owes_saves: bool) {}
 
     /// The server is well: its main loop turns.
     fn healthy(&self) {}

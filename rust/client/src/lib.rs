@@ -9,6 +9,7 @@
 
 pub mod api;
 pub mod config;
+pub mod doctor;
 pub mod document;
 pub mod error;
 mod failpoints;

@@ -74,8 +74,8 @@ pub trait Participants: Send + Sync {
     fn stores(&self) -> Vec<Arc<dyn Store>>;
     /// Leave the registry; true when it is done.
     async fn deregister(&self) -> bool;
-    /// Tell what runs this process that it is about to end.
-    async fn leave_host(&self) {}
+    /// Tell what runs this process that it is about to end. `owes_saves`: the backend does not have everything.
+    async fn leave_host(&self, _owes_saves: bool) {}
 }
 
 /// Told about each [`Phase`], on a worker thread.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use backend_client::host::{Agones, Host, HostEvent, Players, PublicAddress, Session};
+use backend_client::host::{Agones, Host, HostEvent, Players, PublicAddress, ReportedAddress, Session};
 use test_harness::agones::{AgonesPeer, GameServer, Manner};
 use test_harness::until;
 use tokio::task::JoinHandle;
@@ -81,7 +81,7 @@ fn changes(peer: &AgonesPeer) -> Vec<String> {
 async fn a_server_goes_through_its_whole_life() {
     let peer = AgonesPeer::new(declared()).expect("a peer");
     let server = Server::start(&peer);
-    assert!(server.host.address().is_some_and(|address| address.borrow().is_none()));
+    assert!(server.host.address().is_some_and(|address| *address.borrow() == ReportedAddress::NotYet));
     // Listed before there is a sidecar.
     server.host.ready("server-1");
     server.host.healthy();
@@ -116,7 +116,7 @@ async fn a_server_goes_through_its_whole_life() {
     peer.delete().expect("deleted");
     assert_eq!(server.wait_for_notice(), "agones_deleted");
     server.host.draining(Duration::from_secs(5), "agones_deleted");
-    server.host.stopped().await;
+    server.host.stopped(false).await;
     peer.wait_for_calls("POST /shutdown", 1).expect("told");
     peer.check().expect("by the protocol");
     assert_eq!(changes(&peer), ["PUT /metadata/annotation", "POST /ready", "POST /shutdown"]);
@@ -247,7 +247,7 @@ async fn a_sidecar_that_talks_nonsense_or_hangs_holds_up_nothing() {
         peer.behave(manner);
         server.host.draining(Duration::from_secs(5), "SIGTERM");
         // Neither answered nor waited for for ever.
-        server.host.stopped().await;
+        server.host.stopped(false).await;
         peer.check().expect("by the protocol");
     }
 }
@@ -269,7 +269,7 @@ async fn every_end_of_a_game_server_is_a_notice() {
         peer.kill_sidecar();
         peer.start(Manner::Good).expect("started again");
         peer.wait_for_watch().expect("watched again");
-        server.host.stopped().await;
+        server.host.stopped(false).await;
         let notices = server.events().iter().filter(|event| matches!(event, HostEvent::Notice(_))).count();
         assert_eq!(notices, 1);
         peer.check().expect("by the protocol");

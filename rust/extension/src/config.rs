@@ -15,5 +15,5 @@ pub use own_settings::{OwnSettings, Values};
 pub use resolve::{ProfileChoice, general_tls_roots, profile, resolve};
 pub use server_process::{
     allocation_id, detect_hosts, is_dedicated_server, is_development_run, public_address, query_port,
-    server_key, shutdown_grace,
+    server_key, shutdown_grace, wants_doctor,
 };

@@ -5,6 +5,7 @@
 
 mod class_enum;
 mod config;
+mod doctor;
 mod editor;
 mod entry;
 mod live_state;
@@ -57,6 +58,7 @@ unsafe impl ExtensionLibrary for BackendExtension {
             register_enums();
             log_bridge::install();
             worker_threads::open();
+            doctor::run_if_asked();
         }
         if stage == InitStage::MainLoop {
             telemetry::start();

@@ -1,6 +1,7 @@
 //! The subcommands.
 
 mod admin_keys;
+mod doctor;
 mod fault_proxy;
 mod log_format;
 mod matchmaking;
@@ -28,6 +29,8 @@ pub struct Cli {
 pub enum Command {
     /// Serves the API
     Serve(serve::ServeArguments),
+    /// Checks what `serve` needs with the same settings, and serves nothing
+    Doctor(doctor::Doctor),
     /// Creates, lists, rotates and revokes server keys
     Keys(server_keys::KeyCommands),
     /// Lists, rotates and revokes the keys that sign tokens
@@ -64,6 +67,7 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
     }
     match command {
         Command::Serve(arguments) => serve::run(arguments).await,
+        Command::Doctor(arguments) => doctor::run(arguments).await,
         Command::Keys(commands) => server_keys::run(commands).await,
         Command::SigningKeys(commands) => signing_keys::run(commands).await,
         Command::AdminKeys(commands) => admin_keys::run(commands).await,

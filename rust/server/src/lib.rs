@@ -9,6 +9,7 @@ mod auth;
 pub mod config;
 pub mod database;
 mod digest;
+pub mod doctor;
 mod health;
 mod http;
 mod jobs;

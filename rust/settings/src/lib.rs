@@ -273,7 +273,20 @@ pub const HOST: ProcessSetting = ProcessSetting {
     subject: "property `BackendServerRegistration.host`",
     default: "`auto`",
     overrides: Override::both("BACKEND_HOST", "--backend-host"),
-    description: "What runs a dedicated server: `auto` = detected by the environment, `none`, `agones` or `systemd`",
+    description: "What runs a dedicated server: `auto` = detected, `none`, `agones`, `ecs`, `ec2`, `azure`, `gcp` or `systemd`",
+};
+pub const AZURE_METADATA_ENDPOINT: ProcessSetting = ProcessSetting {
+    subject: "metadata service of Azure",
+    default: "`http://169.254.169.254`",
+    overrides: Override::environment("BACKEND_AZURE_METADATA_ENDPOINT"),
+    description: "URL of the instance metadata service, for tests. If set, the server counts as one on Azure",
+};
+pub const AZURE_APPROVE_EVENTS: ProcessSetting = ProcessSetting {
+    subject: "approval of Scheduled Events of Azure",
+    default: "`false`",
+    overrides: Override::environment("BACKEND_AZURE_APPROVE_EVENTS"),
+    description: "`true` = a server that has shut down with everything at the backend lets the event begin, if it is about this \
+                  machine alone. Only for machines with one game server, because an event ends the whole machine",
 };
 pub const ALLOCATION_ID: ProcessSetting = ProcessSetting {
     subject: "allocation of a room on demand",
@@ -306,6 +319,14 @@ pub const MODE: ProcessSetting = ProcessSetting {
     default: "feature `dedicated_server` of the export",
     overrides: Override::both("BACKEND_MODE", "--server"),
     description: "`BACKEND_MODE=server` and `BACKEND_MODE=client` override the detection; the argument has no value",
+};
+/// Its argument has no value.
+pub const DOCTOR: ProcessSetting = ProcessSetting {
+    subject: "check of the surroundings",
+    default: "off",
+    overrides: Override { environment: None, argument: Some("--backend-doctor") },
+    description: "Checks host, address, backend, TLS, clock, key, journal and grace before the first scene, prints one line for each, \
+                  and ends the process: with 0, or with 1 if the server would not work. The argument has no value",
 };
 pub const OTLP_HEADERS: ProcessSetting = ProcessSetting {
     subject: "headers of exports to OpenTelemetry",
@@ -340,15 +361,18 @@ pub const RESOURCE_ATTRIBUTES: ProcessSetting = ProcessSetting {
 };
 
 /// All settings that are no Project Settings.
-pub const PROCESS_SETTINGS: [&ProcessSetting; 13] = [
+pub const PROCESS_SETTINGS: [&ProcessSetting; 16] = [
     &PROFILE,
     &QUERY_PORT,
     &HOST,
+    &AZURE_METADATA_ENDPOINT,
+    &AZURE_APPROVE_EVENTS,
     &ALLOCATION_ID,
     &EMPTY_SERVER_TIMEOUT,
     &SERVER_KEY,
     &SERVER_KEY_FILE,
     &MODE,
+    &DOCTOR,
     &OTLP_HEADERS,
     &OTLP_INTERVAL,
     &OTLP_TRACES,

@@ -12,6 +12,9 @@ use backend_settings::{Default as SettingDefault, Override, PROCESS_SETTINGS, PR
 
 use crate::{backend, workspace};
 
+/// Arguments that have no value.
+const VALUELESS: [&str; 2] = ["--server", "--backend-doctor"];
+
 /// The pages that have a table: which one, and whether it describes each setting.
 const PAGES: [(&str, Table); 5] = [
     ("README.md", Table::Game { described: false }),
@@ -129,8 +132,9 @@ fn game_table(described: bool) -> String {
     }
     let row = |name: String, overrides: &Override, default: String, description: &str| {
         // The one argument without a value.
-        let argument =
-            overrides.argument.map(|name| if name == "--server" { name.into() } else { format!("{name}=") });
+        let argument = overrides
+            .argument
+            .map(|name| if VALUELESS.contains(&name) { name.into() } else { format!("{name}=") });
         let mut cells = vec![
             name,
             overrides.environment.map(code).unwrap_or_default(),

@@ -1,5 +1,6 @@
-//! Where an HTTP/1.1 message (RFC 9112) ends, for a proxy that has to hold a whole one in its hands.
+//! Where an HTTP/1.1 message (RFC 9112) ends, for a proxy that has to hold a whole one in its hands, and what a request says.
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
 
@@ -40,6 +41,50 @@ pub fn complete(stream: &mut TcpStream, bytes: &mut Vec<u8>, goes_on: impl Fn() 
         }
     }
     Ok(())
+}
+
+/// A request, as it came.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The method.
+    pub method: String,
+    /// What stands after the method, with its query.
+    pub path: String,
+    /// By names in small letters. `version` is the version of HTTP.
+    pub headers: BTreeMap<String, String>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Request {
+    /// A header, by its name in small letters.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
+}
+
+/// Reads one request, for as long as `goes_on`. What was received beyond it stays in `received`.
+pub fn read_request(
+    stream: &mut TcpStream,
+    received: &mut Vec<u8>,
+    goes_on: impl Fn() -> bool,
+) -> Result<Request> {
+    complete(stream, received, goes_on)?;
+    let start = body_start(received).unwrap_or_default();
+    let head = String::from_utf8_lossy(&received[..start]).into_owned();
+    let mut lines = head.lines();
+    let mut words = lines.next().unwrap_or_default().split(' ').map(str::to_owned);
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let version = words.next().unwrap_or_default();
+    let headers: BTreeMap<String, String> = lines
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+        .chain([("version".to_owned(), version)])
+        .collect();
+    let length = headers.get("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+    let body = received[start..start + length].to_vec();
+    received.drain(..start + length);
+    Ok(Request { method, path, headers, body })
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ pub mod agones;
 pub mod api;
 pub mod backend;
 pub mod browser;
+pub mod cloud;
 pub mod deadline;
 pub mod demo;
 pub mod display;

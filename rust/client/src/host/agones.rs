@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use self::game_server::{GameServer, Metadata, Stage};
 use self::sidecar::{Sidecar, SidecarError, Watch};
-use super::{Host, HostEvent, Notice, OnHostEvent, Players, PublicAddress, Session};
+use super::{Host, HostEvent, Notice, OnHostEvent, Players, ReportedAddress, Session};
 
 /// Interval of health calls until the GameServer says otherwise: less than half of Agones' default period.
 const DEFAULT_HEALTH_INTERVAL: Duration = Duration::from_secs(2);
@@ -56,7 +56,7 @@ pub struct Agones {
     sidecar: Sidecar,
     wanted: Mutex<Wanted>,
     seen: Mutex<Seen>,
-    address: watch::Sender<Option<PublicAddress>>,
+    address: watch::Sender<ReportedAddress>,
     /// In milliseconds.
     health_interval: AtomicU64,
     /// A health call is due.
@@ -101,7 +101,7 @@ impl Agones {
             sidecar: Sidecar::new(port),
             wanted: Mutex::default(),
             seen: Mutex::default(),
-            address: watch::Sender::new(None),
+            address: watch::Sender::default(),
             health_interval: AtomicU64::new(DEFAULT_HEALTH_INTERVAL.as_millis() as u64),
             health_due: Notify::new(),
             changed: Notify::new(),
@@ -167,10 +167,10 @@ impl Agones {
         self.note_health(&game_server);
         let address = game_server.public_address();
         let is_new_address = self.address.send_if_modified(|known| {
-            let changes = address.is_some() && *known != address;
-            if changes {
-                known.clone_from(&address);
-            }
+            let Some(address) = &address else { return false };
+            let reported = ReportedAddress::At(address.clone());
+            let changes = *known != reported;
+            *known = reported;
             changes
         });
         let is_stopped = lock(&self.wanted).stopped;
@@ -283,7 +283,12 @@ impl Host for Agones {
         tokio::join!(self.follow(&on_event), self.call_health(), self.perform_tasks());
     }
 
-    fn address(&self) -> Option<watch::Receiver<Option<PublicAddress>>> {
+    /// `terminationGracePeriodSeconds` of Kubernetes.
+    fn usual_grace(&self) -> Option<Duration> {
+        Some(Duration::from_secs(30))
+    }
+
+    fn address(&self) -> Option<watch::Receiver<ReportedAddress>> {
         Some(self.address.subscribe())
     }
 
@@ -299,7 +304,7 @@ impl Host for Agones {
         self.want(|wanted| wanted.draining = true);
     }
 
-    async fn stopped(&self) {
+    async fn stopped(&self, _owes_saves: bool) {
         self.want(|wanted| wanted.stopped = true);
         // A call that hangs is not waited for.
         let _last = timeout(LAST_CALL_TIMEOUT, self.calling.lock()).await;

@@ -1,5 +1,7 @@
 //! What a host is told, and when it is not.
 
+mod detection;
+
 use std::sync::Mutex;
 
 use async_trait::async_trait;
@@ -105,62 +107,6 @@ async fn a_host_that_does_not_ask_is_not_told() {
     liveness.tick();
     keep_alive(host.clone(), liveness).await;
     assert_eq!(host.told(), 0);
-}
-
-fn detected(choice: HostChoice, variables: &[(&str, &str)]) -> (Vec<&'static str>, Detected) {
-    let variable = |name: &str| {
-        let found = variables.iter().find(|(known, _)| *known == name);
-        found.map(|(_, value)| (*value).to_owned())
-    };
-    let detected = detect(choice, variable, 42);
-    (detected.hosts.iter().map(|host| host.name()).collect(), detected)
-}
-
-#[test]
-fn a_laptop_has_no_host() {
-    let (names, detected) = detected(HostChoice::Auto, &[]);
-    assert!(names.is_empty() && detected.warnings.is_empty(), "{names:?} {:?}", detected.warnings);
-    assert_eq!(detected.summary, "no host: neither AGONES_SDK_HTTP_PORT nor NOTIFY_SOCKET is set");
-}
-
-#[test]
-fn agones_is_found_by_its_variable() {
-    let (names, detected) = detected(HostChoice::Auto, &[("AGONES_SDK_HTTP_PORT", "9400")]);
-    assert_eq!(names, ["agones"]);
-    assert_eq!(detected.summary, "host: Agones (sidecar at port 9400, by AGONES_SDK_HTTP_PORT)");
-    for wrong in ["", "0", "port", "70000"] {
-        let (names, detected) = self::detected(HostChoice::Auto, &[("AGONES_SDK_HTTP_PORT", wrong)]);
-        assert_eq!(names, ["agones"]);
-        assert!(detected.summary.contains("9358"), "{}", detected.summary);
-        assert_eq!(detected.warnings.len(), 1, "{wrong:?}");
-    }
-}
-
-#[test]
-fn what_is_not_supported_is_named() {
-    let (names, detected) = detected(HostChoice::Auto, &[("GSDK_CONFIG_FILE", "/config.json")]);
-    assert!(names.is_empty());
-    assert!(detected.summary.contains("PlayFab") && detected.summary.contains("GSDK_CONFIG_FILE"));
-}
-
-#[test]
-fn a_choice_wins_over_what_is_found() {
-    let variables = [("AGONES_SDK_HTTP_PORT", "9400"), ("NOTIFY_SOCKET", "/run/notify")];
-    assert!(detected(HostChoice::None, &variables).0.is_empty());
-    assert_eq!(detected(HostChoice::Agones, &variables).0, ["agones"]);
-    assert_eq!(detected(HostChoice::Agones, &[]).0, ["agones"]);
-    let (names, missing) = detected(HostChoice::Systemd, &[]);
-    assert!(names.is_empty() && missing.warnings.len() == 1);
-    assert_eq!(" Agones".parse(), Ok(HostChoice::Agones));
-    assert!("kubernetes".parse::<HostChoice>().is_err());
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn a_service_manager_may_be_there_beside_another_host() {
-    let variables = [("AGONES_SDK_HTTP_PORT", "9400"), ("NOTIFY_SOCKET", "/run/notify")];
-    assert_eq!(detected(HostChoice::Auto, &variables).0, ["agones", "systemd"]);
-    assert_eq!(detected(HostChoice::Systemd, &variables).0, ["systemd"]);
 }
 
 #[test]

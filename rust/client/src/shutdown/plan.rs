@@ -169,15 +169,18 @@ impl Inner {
     /// another server would load an older state. Nor does a release that got no answer become one without a question.
     async fn leave_registry(&self, within: Duration) -> bool {
         // Also where a newer change is not in the journal: an earlier one may be.
-        let owes = self.pending().documents > 0
-            || self.participants.stores().iter().any(|store| store.awaits_answer());
-        !owes && self.at_most(within, self.participants.deregister()).await.unwrap_or(false)
+        !self.owes_saves() && self.at_most(within, self.participants.deregister()).await.unwrap_or(false)
+    }
+
+    fn owes_saves(&self) -> bool {
+        self.pending().documents > 0 || self.participants.stores().iter().any(|store| store.awaits_answer())
     }
 
     async fn leave_host(&self, begun: Instant) {
         let within = since(self.clock.now(), begun + self.grace().mul_f64(HOST_LEFT_BY)).min(LEAVE_HOST);
+        let owes_saves = self.owes_saves() || self.pending().may_be_more;
         // Late or not, the process ends.
-        let _left = self.at_most(within, self.participants.leave_host()).await;
+        let _left = self.at_most(within, self.participants.leave_host(owes_saves)).await;
     }
 
     fn pending(&self) -> Pending {

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use backend_client::ServerKey;
 use backend_client::error::{ClientError, Fault};
-use backend_client::host::{Detected, HostChoice, detect};
+use backend_client::host::{Detected, HostChoice, Surroundings, detect, machine_field};
 use backend_settings::{
-    ALLOCATION_ID, GRACE_SECONDS, HOST, MODE, PUBLIC_ADDRESS, QUERY_PORT, SERVER_KEY, SERVER_KEY_FILE,
+    ALLOCATION_ID, DOCTOR, GRACE_SECONDS, HOST, MODE, PUBLIC_ADDRESS, QUERY_PORT, SERVER_KEY, SERVER_KEY_FILE,
 };
 use godot::classes::Os;
 use godot::obj::Singleton;
@@ -41,7 +41,10 @@ pub fn detect_hosts(own: HostChoice) -> Detected {
         Some(Err(error)) => (own, Some(format!("BACKEND_HOST is not used: {error}"))),
         None => (own, None),
     };
-    let mut detected = detect(choice, environment, std::process::id());
+    // A developer's machine may be one of a cloud, where players of a first try are on the same machine.
+    let machine = |name: &str| if is_development_run() { None } else { machine_field(name) };
+    let surroundings = Surroundings { variable: &environment, machine: &machine, pid: std::process::id() };
+    let mut detected = detect(choice, &surroundings);
     detected.warnings.extend(refused);
     detected
 }
@@ -86,6 +89,11 @@ pub fn is_dedicated_server() -> bool {
         Some("client") => false,
         _ => Os::singleton().has_feature("dedicated_server") || MODE.overrides.argument.is_some_and(has_flag),
     }
+}
+
+/// Whether this process was started only to be checked.
+pub fn wants_doctor() -> bool {
+    DOCTOR.overrides.argument.is_some_and(has_flag)
 }
 
 /// Whether the game runs from the editor's binary, as it does when a developer tries it.

@@ -115,8 +115,8 @@ pub struct BackendServerRegistration {
     #[export(range = (0.0, 65535.0))]
     #[var(set = set_port)]
     port: i64,
-    /// Host that runs this process, one of [enum HostKind]. [constant HOST_AUTO] detects it by the environment and logs the result
-    /// in one line. [code]BACKEND_HOST[/code] and [code]--backend-host=[/code] override it. It applies to the whole process: set it
+    /// Host that runs this process, one of [enum HostKind]. [constant HOST_AUTO] detects it without network traffic and logs the
+    /// result in one line. [code]BACKEND_HOST[/code] and [code]--backend-host=[/code] override it. It applies to the whole process: set it
     /// before the scene is ready.
     #[export]
     #[var(set = set_host)]
@@ -268,9 +268,15 @@ impl BackendServerRegistration {
     pub fn allocated(session: VarDictionary);
 
     /// Emitted when the host is about to end this process. [param reason] is [code]agones_shutdown[/code],
-    /// [code]agones_deleted[/code], [code]agones_unhealthy[/code] or [code]agones_error[/code]. [param deadline_seconds] is the
-    /// time that the host leaves, or the grace of [BackendShutdown] if the host reports none. [BackendShutdown] starts the shutdown
-    /// with the same reason and deadline.
+    /// [code]agones_deleted[/code], [code]agones_unhealthy[/code], [code]agones_error[/code], [code]ecs_stopped[/code],
+    /// [code]ec2_spot[/code], [code]ec2_autoscaling[/code], [code]azure_reboot[/code], [code]azure_redeploy[/code],
+    /// [code]azure_preempt[/code], [code]azure_terminate[/code], [code]gcp_preempted[/code] or [code]gcp_maintenance[/code].
+    /// [param deadline_seconds] is the time that the host leaves, or the grace of [BackendShutdown] if the host reports none.
+    /// [BackendShutdown] starts the shutdown with the same reason and deadline. If the deadline becomes earlier, the signal is
+    /// emitted again.
+    /// [br][br]With [code]ec2_rebalance[/code], [code]azure_freeze[/code] and [code]gcp_migration[/code], the process does not end by
+    /// itself: [param deadline_seconds] is [constant @GDScript.INF], and no shutdown starts. A game may call
+    /// [method BackendShutdown.request_shutdown] when its round is over.
     #[signal]
     pub fn host_notice(reason: GString, deadline_seconds: f64);
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use backend_client::error::ClientError;
 use backend_client::host::{
-    Host, HostChoice, HostEvent, Liveness, Notice, Players, PublicAddress, Session, keep_alive,
+    Host, HostChoice, HostEvent, Liveness, Notice, Players, PublicAddress, Session, keep_alive, known_address,
 };
 use backend_client::registration::ServerDescription;
 use tokio::task::JoinSet;
@@ -34,8 +34,17 @@ pub struct Listener {
     pub address_changed: fn(),
     /// Gives the session back if there is no node to be told.
     pub allocated: fn(Session) -> Option<Session>,
-    /// `None` for the time that the settings leave.
-    pub notice: fn(&str, Option<Duration>),
+    pub notice: fn(&str, TimeLeft),
+}
+
+/// How long the host leaves the process.
+#[derive(Clone, Copy)]
+pub enum TimeLeft {
+    Known(Duration),
+    /// The grace of the settings.
+    Unknown,
+    /// Nothing ends by itself.
+    Unlimited,
 }
 
 struct Notifier {
@@ -122,17 +131,26 @@ fn on_event(event: HostEvent) {
         HostEvent::Notice(Notice { reason, deadline }) => {
             tracing::info!(reason, ?deadline, "the host is about to end this process");
             // Before the signals of the shutdown.
-            main_thread_queue::enqueue(move || {
-                if let Some(listener) = LISTENER.get() {
-                    (listener.notice)(reason, deadline);
-                }
-            });
+            tell_notice(reason, deadline.map_or(TimeLeft::Unknown, TimeLeft::Known));
             let begin = lock(&ON_NOTICE).clone();
             if let Some(begin) = begin {
                 begin(reason, deadline);
             }
         }
+        HostEvent::Advice(reason) => {
+            tracing::info!(reason, "the host may interrupt this process");
+            tell_notice(reason, TimeLeft::Unlimited);
+        }
     }
+}
+
+/// Worker.
+fn tell_notice(reason: &'static str, left: TimeLeft) {
+    main_thread_queue::enqueue(move || {
+        if let Some(listener) = LISTENER.get() {
+            (listener.notice)(reason, left);
+        }
+    });
 }
 
 /// Main thread. From now on a notice begins a shutdown.
@@ -166,8 +184,7 @@ fn tell_session(session: Session) {
 
 /// Any thread. Where a host says that players reach this server.
 pub fn address() -> Option<PublicAddress> {
-    let reported = NOTIFIER.get()?.hosts.iter().find_map(|host| host.address())?;
-    reported.borrow().clone()
+    known_address(&NOTIFIER.get()?.hosts)
 }
 
 /// Any thread. Completes the description of a server whose address is the host's.
@@ -180,12 +197,8 @@ pub fn place(server: &mut ServerDescription) {
 
 /// Worker. Waits for the address that a host is about to report.
 pub async fn wait_for_address() {
-    let Some(mut reported) =
-        NOTIFIER.get().and_then(|notifier| notifier.hosts.iter().find_map(|host| host.address()))
-    else {
-        return;
-    };
-    let waiting = reported.wait_for(Option::is_some);
+    let Some(notifier) = NOTIFIER.get() else { return };
+    let waiting = backend_client::host::wait_for_address(&notifier.hosts);
     if tokio::time::timeout(ADDRESS_TIMEOUT, waiting).await.is_err() {
         tracing::warn!(
             "the host has not reported an address for {} s: the server is registered at {LOOPBACK} until it does. Set \
@@ -220,12 +233,12 @@ pub fn draining(reason: &str, grace: Duration) {
     }
 }
 
-/// Worker. Everything that could be saved is saved.
-pub async fn stopped() {
+/// Worker. Everything that could be saved is saved; `owes_saves`: some of it in the journal only.
+pub async fn stopped(owes_saves: bool) {
     let Some(notifier) = NOTIFIER.get() else { return };
     let mut telling = JoinSet::new();
     for host in &notifier.hosts {
-        telling.spawn(async move { host.stopped().await });
+        telling.spawn(async move { host.stopped(owes_saves).await });
     }
     while telling.join_next().await.is_some() {}
 }

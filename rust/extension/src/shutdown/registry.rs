@@ -224,7 +224,7 @@ impl Participants for Targets {
         done
     }
 
-    async fn leave_host(&self) {
-        host_notifier::stopped().await;
+    async fn leave_host(&self, owes_saves: bool) {
+        host_notifier::stopped(owes_saves).await;
     }
 }

@@ -28,27 +28,31 @@ impl SummaryLog {
     /// Any thread. Writes it if it was not written, and ends the process at once. Waits neither for the main thread nor, for
     /// longer than [`OUTPUT_TIMEOUT`], for a full pipe.
     pub fn exit(&self, code: i32, summary: &Summary) {
-        let line = self.is_first().then(|| describe(code, summary));
-        let (done, is_done) = mpsc::channel();
-        let write = move || {
-            flush_engine();
-            if let Some(line) = line {
-                // A closed pipe cannot be reported.
-                let _closed = writeln!(std::io::stdout(), "{line}");
-            }
-            // The wait may have timed out.
-            let _late = done.send(());
-        };
-        if std::thread::Builder::new().name("backend-summary".into()).spawn(write).is_ok() {
-            // Late or not, the process ends now.
-            let _late = is_done.recv_timeout(OUTPUT_TIMEOUT);
-        }
-        signals::exit_now(code);
+        print_and_exit(self.is_first().then(|| describe(code, summary)), code);
     }
 
     fn is_first(&self) -> bool {
         !self.0.swap(true, Ordering::SeqCst)
     }
+}
+
+/// Any thread. Writes `text` and ends the process at once, even if nobody reads.
+pub fn print_and_exit(text: Option<String>, code: i32) -> ! {
+    let (done, is_done) = mpsc::channel();
+    let write = move || {
+        flush_engine();
+        if let Some(text) = text {
+            // A closed pipe cannot be reported.
+            let _closed = writeln!(std::io::stdout(), "{text}");
+        }
+        // The wait may have timed out.
+        let _late = done.send(());
+    };
+    if std::thread::Builder::new().name("backend-summary".into()).spawn(write).is_ok() {
+        // Late or not, the process ends now.
+        let _late = is_done.recv_timeout(OUTPUT_TIMEOUT);
+    }
+    signals::exit_now(code)
 }
 
 fn describe(code: i32, summary: &Summary) -> String {

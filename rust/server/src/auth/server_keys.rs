@@ -92,6 +92,18 @@ pub(crate) async fn prepare(database: &Database, config: &Config) -> anyhow::Res
     records::accept_key_file(database, config, &key).await
 }
 
+/// Whether the text of a key file is a key of this environment.
+pub(crate) fn check_text(key: &str, config: &Config) -> anyhow::Result<()> {
+    if !is_server_key(key) {
+        bail!("it does not hold a server key; name another file");
+    }
+    let named = environment_of(key);
+    if named != config.environment {
+        bail!("its key is of the environment {named:?}, this is {:?}", config.environment);
+    }
+    Ok(())
+}
+
 /// Creates the first key of this game and environment and returns it. It must be shown, because nothing keeps it: called when
 /// nothing of the start can fail any more. With a key file, no key is created here.
 pub(crate) async fn create_first(database: &Database, config: &Config) -> anyhow::Result<Option<String>> {

@@ -7,8 +7,8 @@ use backend_protocol::registration::ServerStatus;
 use backend_protocol::rooms::{JoinByCode, JoinTicket, RequestTicket, normal_invite_code};
 use backend_protocol::validation::Claims;
 
-use super::loaders::LiveRoom;
 use super::live::{live, shown};
+use super::loaders::LiveRoom;
 use super::seats::{self, Arrival};
 use super::{attempt_limits, invite_codes, password};
 use crate::auth::extractors::PlayerAuth;

@@ -2,6 +2,7 @@
 
 mod agones;
 mod closed_output;
+mod clouds;
 mod owed;
 mod quitting;
 mod repeated;

@@ -1,6 +1,5 @@
 //! The sidecar's side of one connection.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::TcpStream;
 use std::time::Duration;
@@ -9,7 +8,7 @@ use anyhow::Result;
 use serde_json::{Map, Value, json};
 
 use super::{Call, Cluster, Manner, State};
-use crate::http_message;
+use crate::http_message::{self, Request};
 
 const READ_TIMEOUT: Duration = Duration::from_millis(50);
 /// Longest label value, and longest name in a label's key.
@@ -23,13 +22,6 @@ const GARBAGE: [&str; 3] = [
     "SSH-2.0-Sidecar_1.0\r\n",
 ];
 
-struct Request {
-    method: String,
-    path: String,
-    headers: BTreeMap<String, String>,
-    body: Vec<u8>,
-}
-
 /// Status and body.
 struct Answer(u16, Value);
 
@@ -41,7 +33,7 @@ pub(super) fn serve(mut stream: TcpStream, cluster: &Cluster, number: u64, port:
     }
     let mut received = Vec::new();
     let mut garbage = 0;
-    while let Ok(request) = read(&mut stream, &mut received, is_current) {
+    while let Ok(request) = http_message::read_request(&mut stream, &mut received, is_current) {
         let manner = cluster.state().manner;
         let served = match manner {
             Manner::Hangs => return hang(&stream, cluster, number),
@@ -69,25 +61,6 @@ fn hang(stream: &TcpStream, cluster: &Cluster, number: u64) {
     drop(state);
     // Closed already, perhaps.
     let _gone = stream.shutdown(std::net::Shutdown::Both);
-}
-
-fn read(stream: &mut TcpStream, received: &mut Vec<u8>, goes_on: impl Fn() -> bool) -> Result<Request> {
-    http_message::complete(stream, received, goes_on)?;
-    let start = http_message::body_start(received).unwrap_or_default();
-    let head = String::from_utf8_lossy(&received[..start]).into_owned();
-    let mut lines = head.lines();
-    let mut words = lines.next().unwrap_or_default().split(' ').map(str::to_owned);
-    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let version = words.next().unwrap_or_default();
-    let headers: BTreeMap<String, String> = lines
-        .filter_map(|line| line.split_once(':'))
-        .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
-        .chain([("version".to_owned(), version)])
-        .collect();
-    let length = headers.get("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
-    let body = received[start..start + length].to_vec();
-    received.drain(..start + length);
-    Ok(Request { method, path, headers, body })
 }
 
 fn answer(

@@ -1,13 +1,11 @@
 //! What hosts tell a server, and what they are told of it.
 
-use std::time::Duration;
-
 use backend_client::host::{HostChoice, Players, Session};
 use godot::prelude::*;
 
 use super::BackendServerRegistration;
 use crate::class_enum::class_enum;
-use crate::shutdown::host_notifier::{self, Listener};
+use crate::shutdown::host_notifier::{self, Listener, TimeLeft};
 use crate::shutdown::{registry, requests};
 use crate::variant_json::gstring;
 
@@ -20,12 +18,17 @@ pub enum HostKind {
     None = 1,
     Agones = 2,
     Systemd = 3,
+    Ecs = 4,
+    Ec2 = 5,
+    Azure = 6,
+    Gcp = 7,
 }
 
 class_enum! {
     BackendServerRegistration::HOST_KIND: "HostKind" {
-        /// The host is detected by the environment: Agones by [code]AGONES_SDK_HTTP_PORT[/code], systemd by [code]NOTIFY_SOCKET[/code], or
-        /// both.
+        /// The hosts are detected: Agones by [code]AGONES_SDK_HTTP_PORT[/code], Amazon ECS by
+        /// [code]ECS_CONTAINER_METADATA_URI_V4[/code], systemd by [code]NOTIFY_SOCKET[/code], and machines of Amazon EC2, Azure and
+        /// Google Compute Engine by the description of the machine, on Linux and in exported projects. There can be several.
         HOST_AUTO = HostKind::Auto as i64;
         /// No host. Nothing is reported to one.
         HOST_NONE = HostKind::None as i64;
@@ -33,6 +36,14 @@ class_enum! {
         HOST_AGONES = HostKind::Agones as i64;
         /// A service of systemd.
         HOST_SYSTEMD = HostKind::Systemd as i64;
+        /// A task of Amazon ECS.
+        HOST_ECS = HostKind::Ecs as i64;
+        /// An instance of Amazon EC2, even if the machine is not detected as one.
+        HOST_EC2 = HostKind::Ec2 as i64;
+        /// A virtual machine of Azure, even if the machine is not detected as one.
+        HOST_AZURE = HostKind::Azure as i64;
+        /// A virtual machine of Google Compute Engine, even if the machine is not detected as one.
+        HOST_GCP = HostKind::Gcp as i64;
     }
 }
 
@@ -43,6 +54,10 @@ impl From<HostKind> for HostChoice {
             HostKind::None => Self::None,
             HostKind::Agones => Self::Agones,
             HostKind::Systemd => Self::Systemd,
+            HostKind::Ecs => Self::Ecs,
+            HostKind::Ec2 => Self::Ec2,
+            HostKind::Azure => Self::Azure,
+            HostKind::Gcp => Self::Gcp,
         }
     }
 }
@@ -67,11 +82,15 @@ fn allocated(session: Session) -> Option<Session> {
     untold.is_some().then_some(session)
 }
 
-/// Main thread. `deadline`: `None` for the grace of the settings.
-fn notice(reason: &str, deadline: Option<Duration>) {
-    let deadline = deadline.unwrap_or_else(requests::grace);
+/// Main thread.
+fn notice(reason: &str, left: TimeLeft) {
+    let seconds = match left {
+        TimeLeft::Known(left) => left.as_secs_f64(),
+        TimeLeft::Unknown => requests::grace().as_secs_f64(),
+        TimeLeft::Unlimited => f64::INFINITY,
+    };
     for node in nodes() {
-        node.signals().host_notice().emit(reason, deadline.as_secs_f64());
+        node.signals().host_notice().emit(reason, seconds);
     }
 }
 
