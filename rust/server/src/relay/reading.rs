@@ -127,7 +127,7 @@ async fn first_stream(
                 Ok(Frame::Control(Control::Leave)) => return CloseReason::Left,
                 Ok(Frame::Control(Control::Kick(peer))) if member.is_host() => room.kick(peer),
                 Ok(Frame::Control(Control::Accept(accepts))) if member.is_host() => {
-                    room.set_accepting(accepts)
+                    room.set_accepting(accepts);
                 }
                 Ok(_) | Err(_) => return CloseReason::ProtocolError,
             }

@@ -1,8 +1,8 @@
 //! A live room: who is in it, and who receives what.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use axum::body::Bytes;
 use backend_protocol::registration::Revocation;
@@ -20,6 +20,11 @@ use super::member::Member;
 /// Messages that a room's players receive, and their bytes.
 const MESSAGES: Rate = Rate { per_second: 50_000.0, burst: 200_000.0 };
 const BYTES: Rate = Rate { per_second: 16.0 * 1024.0 * 1024.0, burst: 256.0 * 1024.0 * 1024.0 };
+
+/// From so many used tickets on, those that have expired are forgotten.
+const MAX_USED_TICKETS: usize = 1_024;
+/// Longer than a ticket is accepted, with all that clocks may differ by.
+const FORGET_AFTER_SECONDS: u64 = 300;
 
 /// A room that a player hosts.
 pub struct Room {
@@ -61,8 +66,8 @@ impl Traffic {
 #[derive(Default)]
 struct State {
     members: BTreeMap<u32, Arc<Member>>,
-    /// Ids of all tickets that were used.
-    used_tickets: HashSet<String>,
+    /// Tickets that were used, by their id, with their `exp`. Those that have expired are good for nobody anyway.
+    used_tickets: HashMap<String, u64>,
     /// Those that the list does not know of.
     unreported: Vec<String>,
     revoked: Vec<Revocation>,
@@ -103,9 +108,14 @@ impl Room {
     /// Uses a ticket up, once.
     pub fn use_ticket(&self, claims: &Claims) -> Result<(), CloseReason> {
         let mut state = self.state();
-        if !state.used_tickets.insert(claims.jti.clone()) {
+        if state.used_tickets.contains_key(&claims.jti) {
             return Err(CloseReason::TicketUsed);
         }
+        if state.used_tickets.len() >= MAX_USED_TICKETS {
+            let now = unix_seconds();
+            state.used_tickets.retain(|_, expires| *expires + FORGET_AFTER_SECONDS > now);
+        }
+        state.used_tickets.insert(claims.jti.clone(), claims.exp);
         state.unreported.push(claims.jti.clone());
         Ok(())
     }
@@ -191,10 +201,11 @@ impl Room {
         let is_out = |member: &Member| is_revoked(&revocations, &member.player_id, member.issued_at);
         let host_is_out = self.state().members.get(&HOST_PEER).is_some_and(|host| is_out(host));
         self.turn_out(is_out, CloseReason::Revoked);
-        // The same ones come again and again within a minute.
-        let mut state = self.state();
+        // The same ones come again and again within a minute. Nobody comes with a ticket that is older.
+        let (mut state, now) = (self.state(), unix_seconds());
+        state.revoked.retain(|revocation| revocation.before + FORGET_AFTER_SECONDS > now);
         for revocation in revocations {
-            if !state.revoked.contains(&revocation) {
+            if revocation.before + FORGET_AFTER_SECONDS > now && !state.revoked.contains(&revocation) {
                 state.revoked.push(revocation);
             }
         }
@@ -292,6 +303,10 @@ fn remove(state: &mut State, peer: u32, reason: CloseReason) {
     }
 }
 
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
 /// A number as Godot gives them: not the host's, and hard to guess.
 fn free_number(members: &BTreeMap<u32, Arc<Member>>) -> u32 {
     loop {
@@ -305,3 +320,6 @@ fn free_number(members: &BTreeMap<u32, Arc<Member>>) -> u32 {
 fn is_revoked(revocations: &[Revocation], player_id: &str, issued_at: u64) -> bool {
     revocations.iter().any(|revocation| revocation.player_id == player_id && issued_at <= revocation.before)
 }
+
+#[cfg(test)]
+mod tests;
