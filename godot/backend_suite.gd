@@ -5,7 +5,7 @@
 extends "res://suite.gd"
 
 const HostileBackend := preload("res://hostile_backend.gd")
-const BackendRelay := preload("res://backend_relay.gd")
+const BackendProxy := preload("res://backend_proxy.gd")
 ## Far more than a loopback call needs, far less than a person would wait.
 const WAIT_TIMEOUT := 15.0
 
@@ -36,12 +36,12 @@ func config_for(url: String) -> BackendConfig:
 	return config
 
 
-## A relay to the real backend whose line can be cut.
-func new_relay() -> BackendRelay:
-	var relay := BackendRelay.new()
-	relay.open(backend_url())
-	add_child(relay)
-	return relay
+## A proxy to the real backend whose line can be cut.
+func new_proxy() -> BackendProxy:
+	var proxy := BackendProxy.new()
+	proxy.open(backend_url())
+	add_child(proxy)
+	return proxy
 
 
 func new_session(config: BackendConfig = null) -> BackendSession:

@@ -212,11 +212,11 @@ func test_a_banned_player_is_told() -> void:
 
 
 func test_an_offline_start_keeps_the_player_and_goes_on_online() -> void:
-	var relay := new_relay()
-	var config := config_for(relay.url())
+	var proxy := new_proxy()
+	var config := config_for(proxy.url())
 	config.timeout_seconds = 2.0
 	var ada := await new_player("Ada", config)
-	relay.cut_line()
+	proxy.cut_line()
 	var later := BackendSession.new()
 	later.config = config
 	later.profile = ada.profile
@@ -229,7 +229,7 @@ func test_an_offline_start_keeps_the_player_and_goes_on_online() -> void:
 	check_eq(later.is_logged_in(), true, "logged in")
 	var call: BackendPlayerDocuments = await later.read_documents().wait()
 	check(call.failed() and call.error.retryable, "a call without a line is not retryable")
-	relay.connect_line()
+	proxy.connect_line()
 	await until(
 		func() -> bool: return not refreshes.is_empty(), WAIT_TIMEOUT, "refreshed by itself"
 	)

@@ -58,12 +58,12 @@ func test_the_project_setting_is_used_when_the_environment_is_silent() -> void:
 
 
 func test_the_environment_wins_over_the_resource() -> void:
-	var relay := new_relay()
-	relay.cut_line()
-	var config := config_for(relay.url())
+	var proxy := new_proxy()
+	proxy.cut_line()
+	var config := config_for(proxy.url())
 	config.use_overrides = true
 	succeeded(await new_session(config).login_anonymous("Override").wait(), "login")
-	check_eq(relay.accepted, 0, "connections to the resource's URL")
+	check_eq(proxy.accepted, 0, "connections to the resource's URL")
 
 
 func test_plain_http_is_refused_beyond_the_loopback() -> void:
@@ -104,10 +104,10 @@ func test_numbers_out_of_range_are_refused() -> void:
 
 
 func test_nothing_listens_there() -> void:
-	var relay := new_relay()
-	relay.cut_line()
+	var proxy := new_proxy()
+	proxy.cut_line()
 	var login: BackendLoginResult = await (
-		new_session(config_for(relay.url())).login_anonymous().wait()
+		new_session(config_for(proxy.url())).login_anonymous().wait()
 	)
 	failed_with(login, "network", "login")
 	check_eq(login.error.retryable, true, "retryable")

@@ -42,6 +42,7 @@ func test_nodes_that_are_not_assigned() -> void:
 		[BackendTokenValidator.new(), 'Assign "Registration"'],
 		[BackendWorldStore.new(), 'Assign "Registration"'],
 		[BackendRooms.new(), 'Assign "Session"'],
+		[BackendRelay.new(), 'Assign "Session"'],
 		[BackendMatchmaker.new(), 'Assign "Session"'],
 		[BackendPeerAuth.new(), '"ticket"'],
 	]

@@ -15,14 +15,14 @@ var _store: BackendPlayerStore
 
 func test_a_save_is_safe_before_the_backend_has_it() -> void:
 	timeout_seconds = 120.0
-	var relay := new_relay()
-	var config := config_for(relay.url())
+	var proxy := new_proxy()
+	var config := config_for(proxy.url())
 	config.timeout_seconds = 3.0
 	await open_store(config)
 	var session := await load_new_player()
 	var local := record(_store.saved_locally)
 	var remote := record(_store.saved)
-	relay.cut_line()
+	proxy.cut_line()
 	check_eq(_store.save(session.player_id, "progress", {"wins": 1}), 1, "number of the change")
 	await until(func() -> bool: return not local.is_empty(), SAVE_TIMEOUT, "saved_locally")
 	check_eq(local, [[session.player_id, "progress", 1]], "emissions of saved_locally")
@@ -35,7 +35,7 @@ func test_a_save_is_safe_before_the_backend_has_it() -> void:
 		check_eq(flushed.unsaved, 1, "unsaved")
 		check_eq(flushed.journalled, 1, "journalled")
 		check_eq(flushed.conflicted, 0, "conflicted")
-	relay.connect_line()
+	proxy.connect_line()
 	await until(func() -> bool: return not remote.is_empty(), 60.0, "saved")
 	check_eq(remote, [[session.player_id, "progress", 1]], "emissions of saved")
 
@@ -57,10 +57,10 @@ func test_what_is_saved_after_the_journal_is_not_covered_by_what_it_announces() 
 
 
 func test_flush_local_waits_for_the_disk_only() -> void:
-	var relay := new_relay()
-	await open_store(config_for(relay.url()))
+	var proxy := new_proxy()
+	await open_store(config_for(proxy.url()))
 	var session := await load_new_player()
-	relay.cut_line()
+	proxy.cut_line()
 	for index in 20:
 		_store.save(session.player_id, "progress-%d" % index, {"wins": index})
 	check_eq(_store.get_unsaved_count(), 20, "dirty")
@@ -70,15 +70,15 @@ func test_flush_local_waits_for_the_disk_only() -> void:
 		check_eq(flushed.unsaved, 20, "unsaved")
 		check_eq(flushed.journalled, 20, "journalled")
 	check_eq(_store.get_unjournalled_count(), 0, "unjournalled")
-	relay.connect_line()
+	proxy.connect_line()
 
 
 func test_the_journal_has_a_folder_for_each_backend() -> void:
-	var relay := new_relay()
-	await open_store(config_for(relay.url()))
+	var proxy := new_proxy()
+	await open_store(config_for(proxy.url()))
 	await load_new_player()
 	var kept := Array(DirAccess.get_directories_at("user://backend_client"))
-	var own := "127.0.0.1-%s-" % relay.url().get_slice(":", 2)
+	var own := "127.0.0.1-%s-" % proxy.url().get_slice(":", 2)
 	var at := kept.find_custom(func(folder: String) -> bool: return folder.begins_with(own))
 	if check(at >= 0, "no folder %s… among %s" % [own, kept]):
 		var folder := "user://backend_client/%s/journal" % kept[at]
@@ -224,20 +224,20 @@ func test_a_freed_store_lets_its_players_go() -> void:
 func test_the_debugger_shows_what_waits() -> void:
 	for monitor in MONITORS:
 		check(not Performance.has_custom_monitor(monitor), "%s before the first store" % monitor)
-	var relay := new_relay()
-	await open_store(config_for(relay.url()))
+	var proxy := new_proxy()
+	await open_store(config_for(proxy.url()))
 	var session := await load_new_player()
 	for monitor in MONITORS:
 		if not check(Performance.has_custom_monitor(monitor), "no monitor %s" % monitor):
 			return
 		check_eq(Performance.get_custom_monitor(monitor), 0.0, "%s at rest" % monitor)
-	relay.cut_line()
+	proxy.cut_line()
 	_store.save(session.player_id, "progress", {"wins": 1})
 	_store.save(session.player_id, "settings", {"volume": 1})
 	await frames(3)
 	check_eq(Performance.get_custom_monitor(MONITORS[0]), 2.0, "documents in the backlog")
 	check(Performance.get_custom_monitor(MONITORS[1]) > 0.0, "the oldest has no age")
-	relay.connect_line()
+	proxy.connect_line()
 	await until(
 		func() -> bool: return _store.get_unsaved_count() == 0, SAVE_TIMEOUT, "nothing dirty"
 	)

@@ -146,27 +146,27 @@ func test_a_party_waits_for_its_players_and_plays_in_one_team() -> void:
 
 func test_a_search_survives_a_lost_connection() -> void:
 	await new_room("duel")
-	var relay := new_relay()
-	var ada := await new_matchmaker("duel", config_for(relay.url()))
+	var proxy := new_proxy()
+	var ada := await new_matchmaker("duel", config_for(proxy.url()))
 	var changes := record(ada.connection_changed)
 	var of_ada := ada.find_match(skilled(700))
 	await until(func() -> bool: return not ada.ticket_id.is_empty(), WAIT_TIMEOUT, "a ticket")
-	relay.cut_line()
+	proxy.cut_line()
 	await until(func() -> bool: return not ada.connected, RELAYED, "the outage is seen")
 	check(ada.is_searching() and not of_ada.is_done(), "the search goes on")
 	# The match is formed while the player is away.
 	var bea := await new_matchmaker("duel")
 	succeeded(await bea.find_match(skilled(700)).wait(), "the other player")
-	relay.connect_line()
+	proxy.connect_line()
 	var found: BackendMatch = await of_ada.wait()
 	succeeded(found, "after the outage")
 	check_eq(changes, [[false], [true]], "connection_changed")
 
 
 func test_a_search_that_never_reached_the_backend_fails_and_leaves_nothing() -> void:
-	var relay := new_relay()
-	var node := await new_matchmaker("duel", config_for(relay.url()))
-	relay.cut_line()
+	var proxy := new_proxy()
+	var node := await new_matchmaker("duel", config_for(proxy.url()))
+	proxy.cut_line()
 	var request := node.find_match(skilled(900))
 	await until(func() -> bool: return not node.connected, RELAYED, "the outage is seen")
 	request.cancel()

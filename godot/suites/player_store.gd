@@ -238,14 +238,14 @@ func test_loading_somebody_who_does_not_exist() -> void:
 
 func test_an_outage_keeps_saves_dirty_until_it_ends() -> void:
 	timeout_seconds = 120.0
-	var relay := new_relay()
-	var config := config_for(relay.url())
+	var proxy := new_proxy()
+	var config := config_for(proxy.url())
 	config.timeout_seconds = 2.0
 	await open_store(config)
 	var session := await load_new_player()
 	var saves := record(_store.saved)
 	var backlog := record(_store.unsaved_changed)
-	relay.cut_line()
+	proxy.cut_line()
 	_store.save(session.player_id, "progress", {"wins": 1})
 	_store.save_now(session.player_id)
 	_store.save(session.player_id, "progress", {"wins": 2})
@@ -255,7 +255,7 @@ func test_an_outage_keeps_saves_dirty_until_it_ends() -> void:
 	check_eq(_store.get_unsaved_count(), 1, "dirty during the outage")
 	check_eq(saves.size(), 0, "emissions of saved during the outage")
 	check_eq(_store.get_document(session.player_id, "progress"), {"wins": 2}, "own copy")
-	relay.connect_line()
+	proxy.connect_line()
 	await until(func() -> bool: return _store.get_unsaved_count() == 0, 60.0, "nothing dirty")
 	await until(func() -> bool: return backlog.size() >= 2, WAIT_TIMEOUT, "end of the backlog")
 	check_eq(backlog[0][0], 1, "documents in the first backlog")
@@ -279,11 +279,11 @@ func test_collect_saves_comes_at_the_interval() -> void:
 
 
 func test_every_await_returns_when_the_store_is_freed() -> void:
-	var relay := new_relay()
-	await open_store(config_for(relay.url()))
+	var proxy := new_proxy()
+	await open_store(config_for(proxy.url()))
 	var session := await load_new_player()
 	var other := await new_player("Eve")
-	relay.cut_line()
+	proxy.cut_line()
 	_store.save(session.player_id, "progress", {"wins": 1})
 	# What frees a store in a game is often what awaits it: a scene that changes in the middle.
 	var results: Array[Object] = []
@@ -294,15 +294,15 @@ func test_every_await_returns_when_the_store_is_freed() -> void:
 	check_eq(results.size(), 6, "results when the store is gone")
 	for result in results:
 		failed_with(result, "cancelled", "%s" % result.get_class())
-	relay.connect_line()
+	proxy.connect_line()
 
 
 func test_every_await_returns_when_the_store_leaves_the_tree() -> void:
-	var relay := new_relay()
-	await open_store(config_for(relay.url()))
+	var proxy := new_proxy()
+	await open_store(config_for(proxy.url()))
 	var session := await load_new_player()
 	var other := await new_player("Eve")
-	relay.cut_line()
+	proxy.cut_line()
 	_store.save(session.player_id, "progress", {"wins": 1})
 	var requests := requests_of(session.player_id, other.player_id)
 	remove_child(_store)
@@ -310,7 +310,7 @@ func test_every_await_returns_when_the_store_leaves_the_tree() -> void:
 		failed_with(await request.wait(), "cancelled", "request")
 	# Its requests are given up; what was saved is not.
 	check_eq(_store.get_unsaved_count(), 1, "dirty")
-	relay.connect_line()
+	proxy.connect_line()
 	await until(
 		func() -> bool: return _store.get_unsaved_count() == 0, SAVE_TIMEOUT, "nothing dirty"
 	)

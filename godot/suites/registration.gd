@@ -207,17 +207,17 @@ func test_a_wrong_server_key_is_refused() -> void:
 
 func test_an_outage_is_told_and_survived() -> void:
 	timeout_seconds = 180.0
-	var relay := new_relay()
-	var registration := await new_server("Outage", config_for(relay.url()))
+	var proxy := new_proxy()
+	var registration := await new_server("Outage", config_for(proxy.url()))
 	var failures_told := record(registration.heartbeat_failed)
-	relay.cut_line()
+	proxy.cut_line()
 	registration.set_draining(true)
 	await until(
 		func() -> bool: return not failures_told.is_empty(), HEARTBEAT_TIMEOUT, "heartbeat_failed"
 	)
 	var error: BackendError = failures_told[0][0] if not failures_told.is_empty() else null
 	check(error != null and error.retryable, "the error is not retryable")
-	relay.connect_line()
+	proxy.connect_line()
 	registration.set_draining(false)
 	var rooms := new_rooms(await new_player())
 	await until_listed(rooms, registration.server_name, 1)
@@ -225,9 +225,9 @@ func test_an_outage_is_told_and_survived() -> void:
 
 func test_registering_goes_on_until_the_backend_is_there() -> void:
 	timeout_seconds = 120.0
-	var relay := new_relay()
-	relay.cut_line()
-	var registration := new_registration(unique("Early"), quick_config(relay.url()))
+	var proxy := new_proxy()
+	proxy.cut_line()
+	var registration := new_registration(unique("Early"), quick_config(proxy.url()))
 	var failures_told := record(registration.registration_failed)
 	var registrations := record(registration.registered)
 	var registered: BackendRegistrationResult = await registration.register().wait()
@@ -235,18 +235,18 @@ func test_registering_goes_on_until_the_backend_is_there() -> void:
 	await frames(60)
 	check_eq(failures_told.size(), 1, "the failure is told once")
 	check_eq((failures_told[0][0] as BackendError).retryable, true, "retryable")
-	relay.connect_line()
+	proxy.connect_line()
 	await until(func() -> bool: return registration.is_registered(), HEARTBEAT_TIMEOUT, "listed")
 	await until(func() -> bool: return registrations.size() == 1, WAIT_TIMEOUT, "registered")
 
 
 func test_a_server_that_was_told_to_stop_does_not_register_later() -> void:
-	var relay := new_relay()
-	relay.cut_line()
-	var registration := new_registration(unique("Stopped"), quick_config(relay.url()))
+	var proxy := new_proxy()
+	proxy.cut_line()
+	var registration := new_registration(unique("Stopped"), quick_config(proxy.url()))
 	await registration.register().wait()
 	succeeded(await registration.deregister().wait(), "deregister")
-	relay.connect_line()
+	proxy.connect_line()
 	var registrations := record(registration.registered)
 	var rooms := new_rooms(await new_player())
 	# Longer than the first pauses between two attempts.

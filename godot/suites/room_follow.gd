@@ -121,14 +121,14 @@ func test_a_room_that_leaves_the_query_is_removed() -> void:
 
 func test_a_break_leaves_no_gap() -> void:
 	var word := unique("Break")
-	var relay := new_relay()
+	var proxy := new_proxy()
 	var gone := await new_server(word + " gone")
 	var stays := await new_server(word + " stays")
-	var rooms := new_rooms(await new_player("Guest", config_for(relay.url())))
+	var rooms := new_rooms(await new_player("Guest", config_for(proxy.url())))
 	var follow := _follow(rooms, word)
 	var told := Told.new(follow)
 	await _until_names(told, [gone.server_name, stays.server_name], "before the break")
-	relay.cut_line()
+	proxy.cut_line()
 	await until(
 		func() -> bool: return follow.state == BackendRoomFollow.STATE_RECONNECTING,
 		WAIT_TIMEOUT,
@@ -138,7 +138,7 @@ func test_a_break_leaves_no_gap() -> void:
 	succeeded(await gone.deregister().wait(), "deregister")
 	stays.players = 5
 	var new := await new_server(word + " new")
-	relay.connect_line()
+	proxy.connect_line()
 	var expected: Array[String] = [new.server_name, stays.server_name]
 	await _until_names(told, expected, "after the break")
 	await until(
@@ -154,10 +154,10 @@ func test_a_break_leaves_no_gap() -> void:
 
 func test_where_no_events_arrive_the_list_is_polled() -> void:
 	var word := unique("Blocked")
-	var relay := new_relay()
-	relay.answer_instead("GET /v1/rooms/events", BLOCKED.to_utf8_buffer())
+	var proxy := new_proxy()
+	proxy.answer_instead("GET /v1/rooms/events", BLOCKED.to_utf8_buffer())
 	var first := await new_server(word + " a")
-	var rooms := new_rooms(await new_player("Guest", config_for(relay.url())))
+	var rooms := new_rooms(await new_player("Guest", config_for(proxy.url())))
 	var follow := _follow(rooms, word)
 	var told := Told.new(follow)
 	await _until_names(told, [first.server_name], "the first room")

@@ -344,6 +344,7 @@ func _values() -> Dictionary[String, Variant]:
 		"progress": {},
 		"query": BackendRoomQuery.new(),
 		"registration": registration,
+		"relay": BackendRelay.new(),
 		"room": page.get_room(0),
 		"room_id": page.get_room(0).room_id,
 		"rooms": rooms,
@@ -360,6 +361,7 @@ func _values() -> Dictionary[String, Variant]:
 		"code_field": LineEdit.new(),
 	}
 	(values["matchmaker"] as BackendMatchmaker).session = client
+	(values["relay"] as BackendRelay).session = client
 	(values["store"] as BackendPlayerStore).registration = registration
 	(values["world"] as BackendWorldStore).registration = registration
 	for scene in SHOWN_FIRST:

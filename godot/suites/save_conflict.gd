@@ -199,17 +199,17 @@ func test_a_player_is_handed_over_with_the_final_state() -> void:
 
 
 func test_a_load_gives_up_when_the_other_server_does_not_let_go() -> void:
-	var relay := new_relay()
+	var proxy := new_proxy()
 	var session := await new_player("Ada")
-	await new_holder(session, config_for(relay.url()))
-	relay.cut_line()
+	await new_holder(session, config_for(proxy.url()))
+	proxy.cut_line()
 	var second := await new_registered()
 	second.store.handover_timeout = 0.5
 	var loaded: BackendPlayerDocuments = await second.store.load_player(session.player_id).wait()
 	if failed_with(loaded, "player_held", "load by the second server"):
 		check_eq(loaded.error.retryable, true, "retryable")
 	check_eq(second.store.is_holding(session.player_id), false, "held by the second")
-	relay.connect_line()
+	proxy.connect_line()
 
 
 ## `conflict_resolution` makes `expected` of {"wins": 2, "map": "pond"} here and

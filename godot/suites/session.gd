@@ -226,12 +226,12 @@ func test_a_new_player_has_no_documents() -> void:
 
 
 func test_an_outage_keeps_the_session() -> void:
-	var relay := new_relay()
-	var config := config_for(relay.url())
+	var proxy := new_proxy()
+	var config := config_for(proxy.url())
 	config.timeout_seconds = 2.0
 	var session := await new_player("Waiting", config)
 	var expiries := record(session.expired)
-	relay.cut_line()
+	proxy.cut_line()
 	var documents: BackendPlayerDocuments = await session.read_documents().wait()
 	check(documents.failed(), "documents came through a cut line")
 	check_eq(documents.error.retryable, true, "retryable")
@@ -239,18 +239,18 @@ func test_an_outage_keeps_the_session() -> void:
 	check_eq((await session.refresh().wait() as Object).call(&"failed"), true, "refresh failed")
 	check_eq(session.is_logged_in(), true, "logged in during the outage")
 	check_eq(expiries.size(), 0, "emissions of expired")
-	relay.connect_line()
+	proxy.connect_line()
 	succeeded(await session.read_documents().wait(), "documents after the outage")
 	succeeded(await session.refresh().wait(), "refresh after the outage")
 
 
 func test_an_outage_at_login_is_retryable() -> void:
-	var relay := new_relay()
-	relay.cut_line()
-	var config := config_for(relay.url())
+	var proxy := new_proxy()
+	proxy.cut_line()
+	var config := config_for(proxy.url())
 	config.timeout_seconds = 2.0
 	var session := new_session(config)
 	var login: BackendLoginResult = await session.login_anonymous("Later").wait()
 	check(login.failed() and login.error.retryable, "not a retryable error")
-	relay.connect_line()
+	proxy.connect_line()
 	succeeded(await session.login_anonymous("Later").wait(), "login after the outage")

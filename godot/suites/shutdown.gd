@@ -162,13 +162,13 @@ func test_players_are_let_go() -> void:
 
 func test_without_the_backend_it_ends_all_the_same_and_says_what_is_left() -> void:
 	timeout_seconds = 120.0
-	var relay := new_relay()
-	var config := config_for(relay.url())
+	var proxy := new_proxy()
+	var config := config_for(proxy.url())
 	config.timeout_seconds = 1.0
 	await open_server(config)
 	_shutdown.grace_seconds = 10.0
 	var session := await load_new_player()
-	relay.cut_line()
+	proxy.cut_line()
 	_store.save(session.player_id, "progress", {"wins": 1})
 	_shutdown.request_shutdown("suite")
 	var summary := await completion()

@@ -120,8 +120,8 @@ func test_garbage_is_refused() -> void:
 
 
 func test_local_validation_needs_no_backend_once_it_has_the_keys() -> void:
-	var relay := new_relay()
-	var config := config_for(relay.url())
+	var proxy := new_proxy()
+	var config := config_for(proxy.url())
 	var server := await new_server("Local", config)
 	var session := await new_player("Ada")
 	var validator := new_validator(server, BackendTokenValidator.LOCAL_FIRST, config)
@@ -130,22 +130,22 @@ func test_local_validation_needs_no_backend_once_it_has_the_keys() -> void:
 		"with the backend"
 	)
 	var ticket := await ticket_for(session, server.server_id)
-	relay.cut_line()
+	proxy.cut_line()
 	succeeded(await validator.validate(ticket).wait(), "without the backend")
 	failed_with(await validator.validate(ticket).wait(), "ticket_used", "again without the backend")
 
 
 func test_remote_validation_without_the_backend_is_a_retryable_error() -> void:
-	var relay := new_relay()
-	var config := config_for(relay.url())
+	var proxy := new_proxy()
+	var config := config_for(proxy.url())
 	config.timeout_seconds = 2.0
 	var server := await new_server("Remote", config)
 	var ticket := await ticket_for(await new_player("Ada"), server.server_id)
 	var validator := new_validator(server, BackendTokenValidator.REMOTE_ONLY, config)
-	relay.cut_line()
+	proxy.cut_line()
 	var validated: BackendValidationResult = await validator.validate(ticket).wait()
 	check(validated.failed() and validated.error.retryable, "not a retryable error")
-	relay.connect_line()
+	proxy.connect_line()
 	succeeded(await validator.validate(ticket).wait(), "after the outage")
 
 

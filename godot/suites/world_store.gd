@@ -94,14 +94,14 @@ func test_what_is_missing_or_wrong_is_told() -> void:
 
 func test_a_chunk_is_safe_before_the_backend_has_it() -> void:
 	timeout_seconds = 120.0
-	var relay := new_relay()
-	var config := config_for(relay.url())
+	var proxy := new_proxy()
+	var config := config_for(proxy.url())
 	config.timeout_seconds = 1.0
 	await open_world(config)
 	_world.flush_timeout = 1.0
 	var local := record(_world.saved_locally)
 	var remote := record(_world.saved)
-	relay.cut_line()
+	proxy.cut_line()
 	var bytes := noise(20_000)
 	_world.save_chunk("a", bytes)
 	var flushed: BackendFlushResult = await _world.flush_local().wait()
@@ -115,18 +115,18 @@ func test_a_chunk_is_safe_before_the_backend_has_it() -> void:
 		check_eq(flushed.journalled, 1, "journalled")
 	check_eq(remote.size(), 0, "emissions of saved")
 	await check_chunk("a", bytes)
-	relay.connect_line()
+	proxy.connect_line()
 	await until(func() -> bool: return not remote.is_empty(), 60.0, "saved")
 	check_eq(_world.get_unsaved_count(), 0, "dirty")
 
 
 func test_what_waits_is_sent_by_the_next_store() -> void:
 	timeout_seconds = 120.0
-	var relay := new_relay()
-	var config := config_for(relay.url())
+	var proxy := new_proxy()
+	var config := config_for(proxy.url())
 	config.timeout_seconds = 1.0
 	await open_world(config)
-	relay.cut_line()
+	proxy.cut_line()
 	var bytes := noise(20_000)
 	_world.save_chunk("a", bytes)
 	_world.flush_timeout = 0.5
@@ -134,7 +134,7 @@ func test_what_waits_is_sent_by_the_next_store() -> void:
 	if succeeded(closed, "close"):
 		check_eq(closed.unsaved, 1, "unsaved")
 		check_eq(closed.journalled, 1, "journalled")
-	relay.connect_line()
+	proxy.connect_line()
 	_world.flush_timeout = 30.0
 	succeeded(await _world.open(_world_id).wait(), "open again")
 	check_eq(_world.chunk_names(), PackedStringArray(["a"]), "chunks")
@@ -175,16 +175,16 @@ func test_a_damaged_copy_is_noticed_and_fetched_again() -> void:
 func test_a_damaged_copy_is_not_sent() -> void:
 	timeout_seconds = 120.0
 	use_folder("unsent")
-	var relay := new_relay()
-	var config := config_for(relay.url())
+	var proxy := new_proxy()
+	var config := config_for(proxy.url())
 	config.timeout_seconds = 1.0
 	await open_world(config, "unsent")
-	relay.cut_line()
+	proxy.cut_line()
 	succeeded(await _world.save_chunk("a", noise(10_000)).wait(), "save")
 	var object := object_files("unsent")[0]
 	FileAccess.open(object, FileAccess.WRITE).store_string("not a chunk")
 	var failures_told := record(_world.save_failed)
-	relay.connect_line()
+	proxy.connect_line()
 	await until(func() -> bool: return not failures_told.is_empty(), SAVE_TIMEOUT, "save_failed")
 	if not failures_told.is_empty():
 		check_eq(failures_told[0][0], "a", "chunk")

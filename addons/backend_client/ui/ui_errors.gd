@@ -22,6 +22,7 @@ const _TEXTS: Dictionary[String, String] = {
 	"rate_limited": "Too many attempts. Wait a moment.",
 	"refresh_token_invalid": "Your session has ended. Log in again.",
 	"refresh_token_reused": "Your session was used elsewhere. Log in again.",
+	"relay_refused": "You cannot join this room at the moment.",
 	"room_creation_refused": "You cannot create rooms here.",
 	"room_draining": "This server is closing.",
 	"room_full": "This server is full.",

@@ -64,6 +64,8 @@ faults! {
     MatchNotAccepted = "match_not_accepted";
     /// A match was found, and no room was free for it in time.
     NoRoom = "no_room";
+    /// The relay did not let the player into the room; the message says why.
+    RelayRefused = "relay_refused";
     /// Too much unsent data is waiting.
     BacklogFull = "backlog_full";
     /// Local storage failed.

@@ -20,6 +20,7 @@ pub mod peer_auth;
 pub mod platform;
 pub mod player_store;
 pub mod registration;
+pub mod relay;
 pub mod rooms;
 pub mod server_query;
 pub mod session;

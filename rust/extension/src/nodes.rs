@@ -4,6 +4,7 @@ mod autosave_timer;
 pub mod backend_matchmaker;
 pub mod backend_peer_auth;
 pub mod backend_player_store;
+mod backend_relay;
 mod backend_rooms;
 pub mod backend_server_registration;
 pub mod backend_session;

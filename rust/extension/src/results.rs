@@ -5,6 +5,8 @@ pub mod backend_flush_result;
 pub mod backend_match;
 pub mod backend_player;
 pub mod backend_region_pings;
+pub mod backend_relay_peer;
+pub mod backend_relay_result;
 pub mod backend_request;
 pub mod backend_result;
 pub mod backend_room;

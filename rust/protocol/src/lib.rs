@@ -14,6 +14,7 @@ pub mod matchmaking;
 pub mod player_store;
 pub mod problem;
 pub mod registration;
+pub mod relay;
 pub mod rooms;
 pub mod routes;
 pub mod session;

@@ -65,6 +65,9 @@ pub struct RegisterServer {
     /// What the backend started the server for, from `BACKEND_ALLOCATION_ID`. Absent: somebody else started it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allocation_id: Option<String>,
+    /// Whether address and port are those of a relay, which speaks its own protocol there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub relay: bool,
 }
 
 /// The backend's answer to a registration: an id and a lease to keep.

@@ -298,6 +298,9 @@ pub struct JoinTicket {
     /// By which others join a room that is not public. Only for the player who created the room, or who came by this code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invite_code: Option<String>,
+    /// Whether a player hosts the room through a relay: the ticket is for the relay at the room's address.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub relay: bool,
 }
 
 impl Room {

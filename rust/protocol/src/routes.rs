@@ -85,6 +85,8 @@ pub const ROOM_REQUEST: &str = "/v1/rooms/requests/{request_id}";
 pub const TICKET_BY_CODE: &str = "/v1/rooms/by-code/ticket";
 /// `POST`, access token: [`crate::rooms::RequestTicket`], or no body → [`crate::rooms::JoinTicket`].
 pub const TICKET: &str = "/v1/rooms/{room_id}/ticket";
+/// `POST`, access token: [`crate::relay::HostRoom`] → [`crate::rooms::JoinTicket`] of the host.
+pub const RELAY_ROOMS: &str = "/v1/relay/rooms";
 /// `POST`, access token or server key: [`crate::matchmaking::CreateMatchmakingTicket`] → 201 [`crate::matchmaking::MatchmakingTicket`].
 pub const MATCHMAKING_TICKETS: &str = "/v1/matchmaking/tickets";
 /// Access token or server key. `GET`, `DELETE` → [`crate::matchmaking::MatchmakingTicket`].
@@ -131,7 +133,7 @@ pub const METRICS: &str = "/metrics";
 pub const OPENAPI: &str = "/openapi.json";
 
 /// The routes that games call.
-pub const OF_GAMES: [&str; 48] = [
+pub const OF_GAMES: [&str; 49] = [
     AUTH_ANONYMOUS,
     AUTH_DEVICE,
     AUTH_PASSWORD,
@@ -162,6 +164,7 @@ pub const OF_GAMES: [&str; 48] = [
     ROOM_REQUEST,
     TICKET_BY_CODE,
     TICKET,
+    RELAY_ROOMS,
     MATCHMAKING_TICKETS,
     MATCHMAKING_TICKET,
     MATCHMAKING_PARTY,

@@ -18,6 +18,7 @@ pub mod mail_target;
 pub(crate) mod parsers;
 pub(crate) mod redaction;
 mod regions;
+pub(crate) mod relay;
 
 /// A setting that cannot be used. The text names the setting and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -150,6 +151,16 @@ pub struct Config {
     /// The program whose subcommand `room-process` runs a game server. Default: this one
     #[arg(long, hide = true, value_parser = path)]
     pub room_process_program: Option<PathBuf>,
+    /// UDP address of the realtime relay, through which players host rooms of their own, such as `0.0.0.0:8421`. Without it there
+    /// is none. Port 0 takes a free port
+    #[arg(long, env = "BACKEND_RELAY_LISTEN")]
+    pub relay_listen: Option<SocketAddr>,
+    /// Host name or IP address at which players reach the relay. Default: the one of `--relay-listen`
+    #[arg(long, env = "BACKEND_RELAY_ADDRESS", value_parser = not_empty)]
+    pub relay_address: Option<String>,
+    /// Maximum number of players who are connected to the relay
+    #[arg(long, env = "BACKEND_RELAY_MAX_PLAYERS", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub relay_max_players: u32,
     /// Lifetime of a refresh token, in seconds
     #[arg(long, env = "BACKEND_REFRESH_TOKEN_SECONDS", default_value_t = 30 * 24 * 3600, value_parser = clap::value_parser!(u32).range(60..))]
     pub refresh_token_seconds: u32,
@@ -177,6 +188,7 @@ impl Config {
             )));
         }
         regions::check(&self.regions)?;
+        relay::check(self)?;
         if refresh_token_seconds < access_token_seconds {
             return Err(InvalidSetting(format!(
                 "--refresh-token-seconds {refresh_token_seconds} must be at least --access-token-seconds \
@@ -225,6 +237,9 @@ impl Default for Config {
             rooms_on_demand: None,
             spare_servers: None,
             room_process_program: None,
+            relay_listen: None,
+            relay_address: None,
+            relay_max_players: 2_000,
             refresh_token_seconds: 30 * 24 * 3600,
         }
     }

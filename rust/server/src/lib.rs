@@ -19,6 +19,7 @@ mod openapi;
 pub mod player_store;
 pub mod private_files;
 mod registration;
+mod relay;
 mod room_creation;
 mod rooms;
 mod router;

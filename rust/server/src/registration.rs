@@ -50,20 +50,30 @@ pub async fn register(
     key: IdempotencyKey,
     body: JsonBody<RegisterServer>,
 ) -> ApiResult<(StatusCode, Json<ServerLease>)> {
-    let mut entry = body.value;
-    let own_password_hash = password::stored(&state, &entry.password).await?;
+    let lease = enter(&state, &server.key_hash, key.0.as_deref(), body.value).await?;
+    Ok((StatusCode::CREATED, Json(lease)))
+}
+
+/// Enters a server into the list, or renews its entry.
+pub async fn enter(
+    state: &AppState,
+    key_hash: &str,
+    registered_with: Option<&str>,
+    mut entry: RegisterServer,
+) -> ApiResult<ServerLease> {
+    let own_password_hash = password::stored(state, &entry.password).await?;
     let mut tx = state.database.begin().await?;
-    let allocation = allocation::registration::begin(&state, &mut tx, &server.key_hash, &mut entry).await?;
+    let allocation = allocation::registration::begin(state, &mut tx, key_hash, &mut entry).await?;
     let password_hash =
         own_password_hash.or_else(|| allocation.as_ref().and_then(RegisteringAllocation::password_hash));
     let tags = tags_text(&entry.tags)?;
     let attributes = serde_json::to_string(&entry.attributes).map_err(anyhow::Error::from)?;
-    let lease_until = leases::lease_until(&state, &tx);
+    let lease_until = leases::lease_until(state, &tx);
     let row = sqlx::query(
         "INSERT INTO servers (server_id, key_hash, instance_id, name, address, port, map, mode, region, version, \
          tags, players, max_players, status, heartbeat_sequence, created_at, lease_until, certificate, registered_with, \
-         name_folded, visibility, password_hash, attributes, query_port, assigned_room) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 'ready', 0, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23) \
+         name_folded, visibility, password_hash, attributes, query_port, assigned_room, relay) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 'ready', 0, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $25) \
          ON CONFLICT (key_hash, instance_id) DO UPDATE SET name = excluded.name, name_folded = excluded.name_folded, address = excluded.address, \
          port = excluded.port, query_port = excluded.query_port, map = excluded.map, mode = excluded.mode, region = excluded.region, \
          version = excluded.version, tags = excluded.tags, players = excluded.players, \
@@ -72,11 +82,11 @@ pub async fn register(
          THEN 0 ELSE excluded.lease_until END, registered_with = excluded.registered_with, \
          visibility = excluded.visibility, \
          password_hash = CASE WHEN $24 = 1 THEN COALESCE(excluded.password_hash, servers.password_hash) ELSE excluded.password_hash END, \
-         attributes = excluded.attributes, assigned_room = excluded.assigned_room, \
+         attributes = excluded.attributes, assigned_room = excluded.assigned_room, relay = excluded.relay, \
          drain_requested_at = NULL RETURNING server_id, invite_code",
     )
     .bind(Uuid::now_v7().to_string())
-    .bind(&server.key_hash)
+    .bind(key_hash)
     .bind(&entry.instance_id)
     .bind(unicode::composed(&entry.name).into_owned())
     .bind(&entry.address)
@@ -92,7 +102,7 @@ pub async fn register(
     .bind(lease_until)
     .bind(&entry.certificate)
     // A repetition of the registration that arrives after the server has left lists it no more.
-    .bind(&key.0)
+    .bind(registered_with)
     .bind(folded(&entry.name))
     .bind(visibility_text(entry.visibility))
     .bind(password_hash)
@@ -101,6 +111,7 @@ pub async fn register(
     .bind(allocation.as_ref().and_then(|allocation| allocation.assigned_room.clone()))
     // The server does not know the password that its room was created with.
     .bind(i64::from(allocation.is_some()))
+    .bind(i64::from(entry.relay))
     .fetch_one(&mut *tx.conn)
     .await?;
     let server_id: String = row.try_get("server_id")?;
@@ -109,29 +120,28 @@ pub async fn register(
     list_players(&mut tx, &server_id, i64::from(entry.players)).await?;
     room_attributes::store(&mut tx, &server_id, &entry.attributes).await?;
     // A server that was forgotten and comes back still holds the players that no other has taken.
-    leases::renew_all(&state, &mut tx, &server_id).await?;
+    leases::renew_all(state, &mut tx, &server_id).await?;
     world_store::renew_all(&mut tx, &server_id, lease_until).await?;
     let changed = match &allocation {
-        Some(allocation) => allocation.complete(&state, &mut tx, &server_id).await?,
+        Some(allocation) => allocation.complete(state, &mut tx, &server_id).await?,
         None => vec![server_id.clone()],
     };
     changes::record(&state.database, &mut tx, &changed).await?;
     tx.commit().await?;
     if let Some(allocation) = &allocation {
-        allocation.notify(&state);
+        allocation.notify(state);
     }
     state.rooms.rooms_changed();
     Event::new("server_registered").server(&server_id).ok();
     tracing::debug!(server_id, name = entry.name, "a server registered");
-    let lease = ServerLease {
+    Ok(ServerLease {
         server_id,
         lease_seconds: state.config.lease_seconds,
         heartbeat_seconds: state.config.heartbeat_seconds,
         backend_id: Some(state.database.backend_id().to_owned()),
         invite_code,
         room: allocation.and_then(|allocation| allocation.room),
-    };
-    Ok((StatusCode::CREATED, Json(lease)))
+    })
 }
 
 /// What a heartbeat says of its server, as it is stored.
@@ -226,13 +236,22 @@ pub async fn heartbeat(
     body: JsonBody<Heartbeat>,
 ) -> ApiResult<Json<HeartbeatReply>> {
     limits::identifier("server_id", &server_id, 64)?;
-    let beat = body.value;
+    renew(&state, &server.key_hash, &server_id, &body.value).await.map(Json)
+}
+
+/// Stores a heartbeat, and returns what its server has to learn.
+pub async fn renew(
+    state: &AppState,
+    key_hash: &str,
+    server_id: &str,
+    beat: &Heartbeat,
+) -> ApiResult<HeartbeatReply> {
     let confirmed = i64::try_from(beat.confirmed_sequence.unwrap_or(0))
         .map_err(|_| ApiError::field("confirmed_sequence", "must fit into 63 bits"))?;
-    let entry = ReportedEntry::of(&state, &beat, confirmed).await?;
+    let entry = ReportedEntry::of(state, beat, confirmed).await?;
     let mut tx = state.database.begin().await?;
-    let lease_until = leases::lease_until(&state, &tx);
-    let beaten = entry.store(&mut tx, &server_id, &server.key_hash, lease_until).await?;
+    let lease_until = leases::lease_until(state, &tx);
+    let beaten = entry.store(&mut tx, server_id, key_hash, lease_until).await?;
     let (mut holds, mut changed) = (0, false);
     // Reported until a reply that reported it has arrived: replies get lost.
     let rolled_back_at: i64;
@@ -245,25 +264,25 @@ pub async fn heartbeat(
         let visibility = visibility_of(&row.try_get::<String, _>("visibility")?);
         let current = row.try_get("invite_code")?;
         invite_code =
-            invite_codes::update(&mut tx, &server_id, visibility, current, beat.new_invite_code).await?;
+            invite_codes::update(&mut tx, server_id, visibility, current, beat.new_invite_code).await?;
         if row.try_get::<i64, _>("players_before")? != i64::from(beat.players) {
-            list_players(&mut tx, &server_id, i64::from(beat.players)).await?;
+            list_players(&mut tx, server_id, i64::from(beat.players)).await?;
         }
         assigned_room = row.try_get("assigned_room")?;
         if let Some(attributes) = beat.attributes.as_ref().filter(|_| assigned_room.is_none()) {
-            room_attributes::store(&mut tx, &server_id, attributes).await?;
+            room_attributes::store(&mut tx, server_id, attributes).await?;
         }
-        let seats_ended = seats::end(&state.database, &mut tx, &server_id, &beat.used_tickets).await?;
+        let seats_ended = seats::end(&state.database, &mut tx, server_id, &beat.used_tickets).await?;
         changed = seats_ended || row.try_get::<i64, _>("heartbeat_changed")? != 0;
-        holds = leases::renew_all(&state, &mut tx, &server_id).await?;
-        world_store::renew(&mut tx, &server_id, &beat.worlds, lease_until).await?;
+        holds = leases::renew_all(state, &mut tx, server_id).await?;
+        world_store::renew(&mut tx, server_id, &beat.worlds, lease_until).await?;
     } else {
         // Late and overtaken, or not listed: only the latter is told.
         let row = sqlx::query(
             "SELECT rolled_back_at, invite_code, assigned_room, drain_requested_at FROM servers WHERE server_id = $1 AND key_hash = $2 AND lease_until > $3",
         )
-        .bind(&server_id)
-        .bind(&server.key_hash)
+        .bind(server_id)
+        .bind(key_hash)
         .bind(tx.now)
         .fetch_optional(&mut *tx.conn)
         .await?
@@ -274,13 +293,13 @@ pub async fn heartbeat(
         drain_requested_at = row.try_get("drain_requested_at")?;
     }
     let rolled_back = rolled_back_at > confirmed;
-    let wanted = leases::handover_requested(&mut *tx.conn, &server_id, tx.now).await?;
-    let conflicts = conflicts::of_server(&mut *tx.conn, &server_id).await?;
+    let wanted = leases::handover_requested(&mut *tx.conn, server_id, tx.now).await?;
+    let conflicts = conflicts::of_server(&mut *tx.conn, server_id).await?;
     let (revocations, revocations_as_of) = revocations::since(&mut tx, beat.revocations_after).await?;
     // From the database: another replica may have read a new key a moment before this one.
     let key_ids = Some(signing_keys::active_kids(&mut tx.conn, tx.now).await?);
     if changed {
-        changes::record(&state.database, &mut tx, std::slice::from_ref(&server_id)).await?;
+        changes::record(&state.database, &mut tx, &[server_id.to_owned()]).await?;
     }
     tx.commit().await?;
     if changed {
@@ -293,7 +312,7 @@ pub async fn heartbeat(
             "the database is older than what this server was sent, because it went back to a backup"
         );
     }
-    Ok(Json(HeartbeatReply {
+    Ok(HeartbeatReply {
         lease_seconds: state.config.lease_seconds,
         // A server that holds players has to learn soon that another server waits for one of them, and a server that admitted
         // players that one of them was banned.
@@ -314,7 +333,7 @@ pub async fn heartbeat(
         key_ids,
         invite_code,
         room: assigned_room.as_deref().and_then(allocation::registration::assigned),
-    }))
+    })
 }
 
 /// Deregisters a server, and releases all players and worlds that it holds. What it saved under their epochs counts until
@@ -327,24 +346,30 @@ pub async fn deregister(
     Path(server_id): Path<String>,
 ) -> ApiResult<StatusCode> {
     limits::identifier("server_id", &server_id, 64)?;
+    remove(&state, &server.key_hash, &server_id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Takes a server off the list.
+pub async fn remove(state: &AppState, key_hash: &str, server_id: &str) -> ApiResult<()> {
     let mut tx = state.database.begin().await?;
     let gone = sqlx::query("UPDATE servers SET lease_until = 0 WHERE server_id = $1 AND key_hash = $2")
-        .bind(&server_id)
-        .bind(&server.key_hash)
+        .bind(server_id)
+        .bind(key_hash)
         .execute(&mut *tx.conn)
         .await?;
     if gone.rows_affected() > 0 {
         // Also what it does not know of: a lease whose reply was lost.
-        leases::release_all(&state, &mut tx, &server_id).await?;
-        world_store::release_all(&mut tx, &server_id).await?;
-        invite_codes::remove(&mut tx, &server_id).await?;
-        seats::end_all(&state.database, &mut tx, &server_id).await?;
-        changes::record(&state.database, &mut tx, std::slice::from_ref(&server_id)).await?;
+        leases::release_all(state, &mut tx, server_id).await?;
+        world_store::release_all(&mut tx, server_id).await?;
+        invite_codes::remove(&mut tx, server_id).await?;
+        seats::end_all(&state.database, &mut tx, server_id).await?;
+        changes::record(&state.database, &mut tx, &[server_id.to_owned()]).await?;
     }
     tx.commit().await?;
     state.rooms.rooms_changed();
     if gone.rows_affected() > 0 {
-        Event::new("server_deregistered").server(&server_id).ok();
+        Event::new("server_deregistered").server(server_id).ok();
     }
-    Ok(StatusCode::NO_CONTENT)
+    Ok(())
 }

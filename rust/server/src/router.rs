@@ -15,7 +15,7 @@ use crate::http::{ApiError, ApiResult, middleware};
 use crate::session::{self, refresh};
 use crate::state::AppState;
 use crate::{
-    admin, health, matchmaking, openapi, player_store, registration, room_creation, rooms, validation,
+    admin, health, matchmaking, openapi, player_store, registration, relay, room_creation, rooms, validation,
     world_store,
 };
 
@@ -63,6 +63,7 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(rooms::live::get))
         .routes(routes!(rooms::tickets::by_code))
         .routes(routes!(rooms::tickets::create))
+        .routes(routes!(relay::hosting::host))
         .routes(routes!(matchmaking::create))
         .routes(routes!(matchmaking::get, matchmaking::cancel))
         .routes(routes!(matchmaking::join_party))

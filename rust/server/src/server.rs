@@ -29,12 +29,13 @@ use crate::http::rate_limit::RateLimits;
 use crate::jobs::{self, expiry, served};
 use crate::matchmaking::settings::Matchmaking;
 use crate::player_store::epochs::Epochs;
+use crate::relay::Relay;
 use crate::rooms::follow;
 use crate::rooms::loaders::RoomLoaders;
 use crate::served_time::Served;
 use crate::state::{AppState, Shared};
 use crate::world_store::objects::Objects;
-use crate::{health, matchmaking, registration, router};
+use crate::{health, matchmaking, registration, relay, router};
 
 /// Longest wait for requests in progress when stopping.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,6 +47,8 @@ const CANNOT_LISTEN: &str =
 pub struct Running {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where its relay listens.
+    pub relay_address: Option<SocketAddr>,
     /// A server key that was made just now and is nowhere else.
     pub new_server_key: Option<String>,
     state: AppState,
@@ -76,6 +79,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         .await
         .with_context(|| format!("--listen {}: {}", config.listen, CANNOT_LISTEN))?;
     let address = listener.local_addr()?;
+    let relay = Relay::bind(&config, &database).await?;
     let passwords = PasswordHashes::new()?;
     let rate_limits = RateLimits::new(&config);
     let stopping = CancellationToken::new();
@@ -100,6 +104,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         rooms: RoomLoaders::default(),
         key_uses: KeyUses::default(),
         objects,
+        relay,
         served: Served::default(),
         stopping,
     }));
@@ -108,6 +113,9 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         state.allocation.set_allocator(allocator);
     }
     expiry::extend_leases_after_start(&state).await?;
+    if let Some(relay) = &state.relay {
+        relay.end_former_rooms(&state).await?;
+    }
     // The last that can fail: a key of a start that failed would be shown to nobody.
     let new_server_key = server_keys::create_first(&state.database, &state.config).await?;
 
@@ -123,9 +131,13 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     background.spawn(matchmaking::run(state.clone()));
     background.spawn(follow::run(state.clone()));
     background.spawn(follow::notify_replicas(state.clone()));
+    if state.relay.is_some() {
+        background.spawn(relay::run(state.clone()));
+    }
     let mailing = mail::run(state.clone(), transport, mail_jobs);
     let allocating = allocator.map(|allocator| tokio::spawn(allocation::run(state.clone(), allocator)));
-    Ok(Running { address, new_server_key, state, serving, background, mailing, allocating })
+    let relay_address = state.relay.as_ref().map(Relay::local_address);
+    Ok(Running { address, relay_address, new_server_key, state, serving, background, mailing, allocating })
 }
 
 /// What starts servers, if the settings have it.
@@ -166,6 +178,10 @@ impl Running {
     /// Stops taking requests, finishes those in progress within ten seconds, and closes the database.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         self.state.stopping.cancel();
+        if let Some(relay) = &self.state.relay {
+            // While there is a database to take the rooms off the list.
+            relay.stop().await;
+        }
         self.background.abort_all();
         // Streams would go on for ever. Followers go on at another replica.
         self.state.rooms.followers.close();

@@ -16,6 +16,7 @@ use crate::database::Database;
 use crate::http::rate_limit::RateLimits;
 use crate::matchmaking::settings::Matchmaking;
 use crate::player_store::epochs::Epochs;
+use crate::relay::Relay;
 use crate::rooms::loaders::RoomLoaders;
 use crate::served_time::Served;
 use crate::world_store::objects::Objects;
@@ -39,6 +40,8 @@ pub struct Shared {
     pub matchmaking: Matchmaking,
     pub allocation: Allocation,
     pub email_accounts: EmailAccounts,
+    /// Through which players host rooms, if there is one.
+    pub relay: Option<Relay>,
     /// The store of worlds' chunks.
     pub objects: Arc<Objects>,
     /// When the database was last reached.

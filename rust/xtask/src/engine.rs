@@ -51,6 +51,7 @@ impl Surroundings {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let arguments = [
             format!("--mail=file:{mails}"),
+            "--relay-listen=127.0.0.1:0".to_owned(),
             format!("--identity-provider=suite=http://127.0.0.1:{port}/verify"),
             format!("--identity-hook-secret={HOOK_SECRET}"),
             format!(

@@ -30,6 +30,7 @@ mod postgres;
 mod powercut;
 mod process;
 mod python;
+mod relay_client;
 mod relocate;
 mod schemathesis;
 mod server_query;
@@ -86,10 +87,13 @@ enum Command {
     Schemathesis(schemathesis::Options),
     /// Has clients that are not ours, python-a2s and gamedig, ask a real game server, and measures what unproven addresses get
     ServerQuery,
+    /// Has a client that is not ours, aioquic, speak to the relay from what the page of the protocol says
+    RelayClient,
     /// Checks the recipes under `deploy/` with hadolint, kubernetes-validate, checkov, systemd-analyze, `docker compose`, moto,
     /// cfn-lint and HashiCorp's parser, and that they agree with the options of the programs and with the API
     DeployCheck,
-    /// Runs the fuzz targets: tokens, key sets, replies, handshakes, journal records and files, configuration, rule sets, queries
+    /// Runs the fuzz targets: tokens, key sets, replies, handshakes, journal records and files, configuration, rule sets, queries,
+    /// frames of the relay
     Fuzz(fuzz::Options),
     /// Exports client and dedicated server of the demo into `target/export/`
     Export,
@@ -157,6 +161,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Differential(options) => differential::run(&options)?,
         Command::Schemathesis(options) => return schemathesis::run(&options),
         Command::ServerQuery => return server_query::run(),
+        Command::RelayClient => return relay_client::run(),
         Command::DeployCheck => return deploy::run(),
         Command::Fuzz(options) => fuzz::run(&options)?,
         Command::Export => export::run()?,

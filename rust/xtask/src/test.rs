@@ -16,7 +16,7 @@ use crate::process::Running;
 use crate::summary::{self, Counts, Outcome, Stage};
 use crate::{
     backend, bench, browser, chaos, cjk_font, deploy, differential, display, engine, godot, interrupt,
-    library, postgres, powercut, schemathesis, server_query, sim, workspace, wycheproof,
+    library, postgres, powercut, relay_client, schemathesis, server_query, sim, workspace, wycheproof,
 };
 
 /// Bounds for builds and stages that hang: far above what they take on two cores.
@@ -49,6 +49,8 @@ enum Kind {
     Recipes,
     /// A real game server, asked by clients that are not ours
     ServerQuery,
+    /// The relay, spoken to by a client that is not ours
+    RelayClient,
     /// Suites inside the engine
     Engine,
     /// Real backend, real Godot processes, real signals and faults
@@ -112,6 +114,9 @@ pub fn run(options: &Options) -> ExitCode {
             timed(&mut stages, "server-query", || {
                 server_query::stage(found(&needs.engine)?, found(&needs.backend)?)
             });
+        }
+        if wants(Kind::RelayClient) && filter.is_none() {
+            timed(&mut stages, "relay-client", || relay_client::stage(found(&needs.backend)?));
         }
         if wants(Kind::Engine) {
             timed(&mut stages, "engine", || {

@@ -122,6 +122,7 @@ impl Api {
             password: RoomPassword(password.to_owned()),
             attributes: Attributes::new(),
             allocation_id: None,
+            relay: false,
         };
         read(self.post(routes::SERVERS, Some(&self.server_key), &body)?)
     }

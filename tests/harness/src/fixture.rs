@@ -52,6 +52,11 @@ pub fn client(name: &str, backend_url: &str) -> Result<FixtureLaunch> {
     launch(name, "client", backend_url)
 }
 
+/// A fixture in the role of a player who hosts or joins a room through the relay.
+pub fn relay(name: &str, backend_url: &str) -> Result<FixtureLaunch> {
+    launch(name, "relay", backend_url)
+}
+
 /// A fixture that connects without the addon's handshake.
 pub fn unauthenticated_client(name: &str, backend_url: &str) -> Result<FixtureLaunch> {
     launch(name, "unauthenticated_client", backend_url)

@@ -15,6 +15,7 @@ use backend_protocol::player_store::{
     ResolveConflicts, SavedDocuments,
 };
 use backend_protocol::registration::{Heartbeat, HeartbeatReply, RegisterServer, ServerLease};
+use backend_protocol::relay::HostRoom;
 use backend_protocol::rooms::{JoinByCode, JoinTicket, Regions, RequestTicket, Room, RoomPage, RoomQuery};
 use backend_protocol::session::{
     AnonymousLogin, DeviceLogin, Logout, PasswordLogin, Refresh, Register, Session,
@@ -112,6 +113,10 @@ pub trait Backend: Send + Sync {
     async fn room(&self, access_token: &str, room_id: &str) -> Reply<Room>;
     async fn ticket(&self, access_token: &str, room_id: &str, body: &RequestTicket) -> Reply<JoinTicket>;
     async fn ticket_by_code(&self, access_token: &str, body: &JoinByCode) -> Reply<JoinTicket>;
+    /// A room at the backend's relay, hosted by the player.
+    async fn host_relay_room(&self, _access_token: &str, _body: &HostRoom) -> Reply<JoinTicket> {
+        Err(ClientError::new(Fault::NotConfigured, "this backend has no relay"))
+    }
     async fn load_players(&self, key: &ServerKey, body: &LoadPlayers) -> Reply<LoadedPlayers>;
     async fn save_documents(&self, key: &ServerKey, body: &Batch) -> Reply<SavedDocuments>;
     async fn release_players(&self, key: &ServerKey, body: &ReleasePlayers) -> Reply<ReleasedPlayers>;

@@ -15,6 +15,7 @@ use backend_protocol::player_store::{
     ResolveConflicts, SavedDocuments,
 };
 use backend_protocol::registration::{Heartbeat, HeartbeatReply, RegisterServer, ServerLease};
+use backend_protocol::relay::HostRoom;
 use backend_protocol::rooms::{JoinByCode, JoinTicket, Regions, RequestTicket, Room, RoomPage, RoomQuery};
 use backend_protocol::session::{
     AnonymousLogin, DeviceLogin, Logout, PasswordLogin, Refresh, Register, Session,
@@ -408,6 +409,10 @@ impl Backend for HttpBackend {
 
     async fn ticket_by_code(&self, access_token: &str, body: &JoinByCode) -> Reply<JoinTicket> {
         self.call(Call::post(routes::TICKET_BY_CODE, body)?.once().with(access_token)).await
+    }
+
+    async fn host_relay_room(&self, access_token: &str, body: &HostRoom) -> Reply<JoinTicket> {
+        self.call(Call::post(routes::RELAY_ROOMS, body)?.once().with(access_token)).await
     }
 
     // Repeatable: the server that holds a player already keeps its epoch.

@@ -182,6 +182,7 @@ pub(super) fn request(instance_id: &str, described: ServerDescription, players: 
         password: described.password,
         attributes: described.attributes,
         allocation_id: None,
+        relay: false,
     }
 }
 

@@ -285,7 +285,8 @@ result_class! {
 result_class! {
     /// A single-use permission to join one room, valid for a minute, with a reserved seat.
     ///
-    /// Pass it to [method BackendPeerAuth.use_ticket], then connect to [member address] and [member port].
+    /// Pass it to [method BackendPeerAuth.use_ticket], then connect to [member address] and [member port]. If [member is_relay] is
+    /// [code]true[/code], pass it to [method BackendRelay.join] instead.
     BackendJoinTicket(JoinTicket) {
         /// The room, as it was when the ticket was issued, or [code]null[/code] if the call failed.
         room (get_room): Option<Gd<BackendRoom>> =
@@ -295,8 +296,8 @@ result_class! {
         /// Code by which the others of a party claim their seats with [method BackendRooms.join_party]. Empty if one seat was requested.
         party_code (get_party_code): GString =
             |ticket| ticket.party_code.as_ref().map(gstring).unwrap_or_default();
-        /// Code by which others join with [method BackendRooms.join_by_code]. Empty if the room is public, or if the ticket is neither
-        /// from [method BackendRooms.create_room] nor from [method BackendRooms.join_by_code].
+        /// Code by which others join with [method BackendRooms.join_by_code]. Empty if the room is public, or if the ticket is not from
+        /// [method BackendRooms.create_room], [method BackendRooms.join_by_code] or [method BackendRelay.host_room].
         invite_code (get_invite_code): GString =
             |ticket| ticket.invite_code.as_ref().map(gstring).unwrap_or_default();
         /// Id of the room.
@@ -309,7 +310,16 @@ result_class! {
         /// it.
         certificate (get_certificate): GString =
             |ticket| ticket.certificate.as_ref().map(gstring).unwrap_or_default();
+        /// If [code]true[/code], a player hosts the room through the relay: join it with [method BackendRelay.join].
+        is_relay (get_is_relay): bool = |ticket| ticket.relay;
         /// Seconds until the ticket expires, counted from when it was issued.
         expires_in_seconds (get_expires_in_seconds): i64 = |ticket| ticket.expires_in.into();
+    }
+}
+
+impl BackendJoinTicket {
+    /// The ticket as it came.
+    pub fn to_wire(&self) -> Result<JoinTicket, Failure> {
+        self.outcome.clone()
     }
 }

@@ -18,8 +18,8 @@ use crate::key_format::{self, SERVER_KEY_PREFIX, is_server_key};
 use crate::private_files;
 
 pub use crate::config::parsers::environment;
-pub(crate) use records::mark_revoked;
 pub use records::{KeyRecord, MadeKey, NewKey, create, list, rotate};
+pub(crate) use records::{mark_revoked, of_relay};
 
 /// The use of a key is recorded at most this often.
 pub(super) const LAST_USED_INTERVAL_MS: i64 = 60_000;

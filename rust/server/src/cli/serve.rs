@@ -66,6 +66,9 @@ pub async fn run(arguments: ServeArguments) -> anyhow::Result<()> {
         output::secret("the first server key", format_args!("server key (shown once): {key}"))?;
     }
     output::line(format_args!("listening on http://{}", running.address))?;
+    if let Some(address) = running.relay_address {
+        output::line(format_args!("relay listening on udp://{address}"))?;
+    }
     stop.await;
     tracing::info!("stopping");
     running.stop().await

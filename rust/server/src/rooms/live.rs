@@ -56,7 +56,7 @@ pub async fn live(state: &AppState, room_id: String) -> ApiResult<Arc<LiveRoom>>
 
 async fn read_live(state: &AppState, room_ids: Vec<String>) -> ApiResult<Vec<Option<Arc<LiveRoom>>>> {
     let sql = format!(
-        "SELECT {}, certificate, invite_code, password_hash, {} AS now FROM servers WHERE server_id {} AND {} AND status <> 'unhealthy' AND {}",
+        "SELECT {}, certificate, invite_code, password_hash, relay, {} AS now FROM servers WHERE server_id {} AND {} AND status <> 'unhealthy' AND {}",
         columns(&state.database),
         state.database.clock(),
         state.database.is_in("$1"),
@@ -77,6 +77,7 @@ async fn read_live(state: &AppState, room_ids: Vec<String>) -> ApiResult<Vec<Opt
         let one = LiveRoom {
             json,
             certificate: row.try_get("certificate")?,
+            relay: row.try_get::<i64, _>("relay")? != 0,
             invite_code: row.try_get("invite_code")?,
             password_hash: row.try_get("password_hash")?,
             read_at: row.try_get("now")?,

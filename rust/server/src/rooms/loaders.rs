@@ -33,6 +33,8 @@ pub struct LiveRoom {
     /// The room, serialized.
     pub json: Bytes,
     pub certificate: Option<String>,
+    /// Whether a player hosts it through a relay.
+    pub relay: bool,
     /// None for a public room.
     pub invite_code: Option<String>,
     /// argon2id; none without a password.

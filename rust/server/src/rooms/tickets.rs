@@ -58,7 +58,8 @@ pub async fn by_code(
     Ok(ticket)
 }
 
-async fn issue(
+/// A ticket for whoever shows what the room asks for, with a seat reserved.
+pub async fn issue(
     state: &AppState,
     player: &PlayerAuth,
     live: &LiveRoom,
@@ -109,5 +110,5 @@ pub fn signed(
     let room = live.room.clone();
     let ticket = state.tokens.sign(&subject, Some((&room.room_id, ticket_id)), expires_in, issued_at)?;
     let certificate = live.certificate.clone();
-    Ok(JoinTicket { ticket, expires_in, room, certificate, party_code, invite_code: None })
+    Ok(JoinTicket { ticket, expires_in, room, certificate, party_code, invite_code: None, relay: live.relay })
 }

@@ -25,6 +25,8 @@ mod postgres_tls;
 mod program;
 mod quick_play;
 mod registration;
+mod relay;
+mod relay_client;
 mod repeated_requests;
 mod replicas;
 mod restored_database;

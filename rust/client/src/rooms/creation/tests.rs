@@ -21,6 +21,7 @@ fn ready() -> Answer {
         certificate: None,
         party_code: None,
         invite_code: None,
+        relay: false,
     };
     json(&RoomCreation { status: RoomCreationStatus::Ready, ticket: Some(ticket) })
 }

@@ -30,6 +30,26 @@ pub struct MadeKey {
     pub key_id: String,
 }
 
+/// The line of keys under which this backend itself lists rooms of players. Nobody has the key: no text that is one has this hash.
+/// None: the operator has revoked it.
+pub async fn of_relay(database: &Database, config: &Config) -> sqlx::Result<Option<String>> {
+    let key_hash = sha256(format!("relay of {}", config.scope()).as_bytes());
+    let new = NewKey {
+        game: config.game.clone(),
+        environment: config.environment.clone(),
+        label: "relay".to_owned(),
+    };
+    let mut tx = database.begin().await?;
+    store(&mut tx, &key_hash, &new, None).await?;
+    let revoked: Option<i64> = sqlx::query("SELECT revoked_at FROM server_keys WHERE key_hash = $1")
+        .bind(&key_hash)
+        .fetch_one(&mut *tx.conn)
+        .await?
+        .try_get("revoked_at")?;
+    tx.commit().await?;
+    Ok(revoked.is_none().then_some(key_hash))
+}
+
 fn id_of(key_hash: &str) -> String {
     format!("key_{}", &key_hash[..12])
 }
