@@ -7,10 +7,12 @@ use std::time::{Duration, SystemTime};
 use axum::body::Bytes;
 use axum::http::header::DATE;
 use reqwest::Url;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket};
 use uuid::Uuid;
 
 use crate::accounts::mail;
+#[cfg(target_os = "linux")]
+use crate::allocation::docker;
 use crate::allocation::settings::AllocationSettings;
 use crate::auth::identity_providers::IdentityProviders;
 use crate::auth::{server_keys, signing_keys};
@@ -84,6 +86,8 @@ pub async fn examine(config: &Config, public_url: Option<&str>) -> Vec<Finding> 
         }
     }
     findings.push(listen(config).await);
+    findings.extend(relay(config).await);
+    findings.extend(rooms(config).await);
     match public_url {
         Some(url) => findings.push(public(url).await),
         None => findings.push(unencrypted(config)),
@@ -214,6 +218,36 @@ async fn listen(config: &Config) -> Finding {
             failure("listen", format!("--listen {}: {error}. Choose another address", config.listen))
         }
     }
+}
+
+async fn relay(config: &Config) -> Option<Finding> {
+    let address = config.relay_listen?;
+    Some(match UdpSocket::bind(address).await {
+        Ok(_) => good("relay", format!("{address} is free, for UDP")),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            let text = format!(
+                "something listens at {address} (UDP) already: good if it is this backend, else choose another --relay-listen"
+            );
+            warning("relay", text)
+        }
+        Err(error) => failure("relay", format!("--relay-listen {address}: {error}. Choose another address")),
+    })
+}
+
+/// What starts servers for rooms, if it is another program. Settings that cannot be read are a finding of their own.
+#[cfg(target_os = "linux")]
+async fn rooms(config: &Config) -> Option<Finding> {
+    let settings = AllocationSettings::load(config.rooms_on_demand.as_deref(), None, None).ok()??;
+    let docker = settings.docker?;
+    Some(match docker::examine(&docker).await {
+        Ok(()) => good("rooms", format!("the container engine has the image {}", docker.image)),
+        Err(error) => failure("rooms", format!("{error:#}")),
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+async fn rooms(_config: &Config) -> Option<Finding> {
+    None
 }
 
 fn unencrypted(config: &Config) -> Finding {

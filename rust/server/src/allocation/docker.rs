@@ -141,6 +141,13 @@ impl DockerAllocator {
     }
 }
 
+/// Checks that the engine answers and has the image.
+pub async fn examine(docker: &DockerSettings) -> anyhow::Result<()> {
+    let has_image = Engine::new(&docker.socket)?.has_image(&docker.image).await?;
+    ensure!(has_image, "docker.image {}: there is no such image here. Run `docker pull` first", docker.image);
+    Ok(())
+}
+
 fn name_of(allocation_id: &str) -> String {
     format!("backend-server-{allocation_id}")
 }

@@ -5,7 +5,7 @@ mod engine;
 use std::path::Path;
 use std::time::Duration;
 
-use backend_server::Config;
+use backend_server::{Config, doctor};
 use serde_json::{Value, json};
 
 use self::engine::{Engine, IMAGE, Manner};
@@ -127,6 +127,30 @@ async fn an_image_that_is_not_there_is_named_with_what_to_do() {
     assert!(detail.contains("gone:2") && detail.contains("docker pull"), "{detail}");
     until_nothing_runs(&backend, &engine).await;
     backend.stop().await;
+}
+
+#[tokio::test]
+async fn the_doctor_looks_for_engine_and_image() {
+    let folder = tempfile::tempdir().expect("folder");
+    let engine = Engine::start(folder.path());
+    let path = folder.path().join("rooms.json");
+    let found = async |image: &str, socket: &Path| {
+        let docker = json!({"image": image, "network": "host", "socket": socket});
+        let file = json!({"command": ["server"], "ports": "27000-27099", "docker": docker});
+        std::fs::write(&path, file.to_string()).expect("written");
+        let database = folder.path().join("backend.db").display().to_string();
+        let listen = ([127, 0, 0, 1], 0).into();
+        let rooms_on_demand = Some(path.clone());
+        let config = Config { rooms_on_demand, listen, database, ..Config::default() };
+        let findings = doctor::examine(&config, None).await;
+        findings.iter().map(ToString::to_string).find(|line| line.contains(" rooms ")).expect("a finding")
+    };
+    let good = found(IMAGE, &engine.socket).await;
+    assert!(good.starts_with("ok") && good.contains(IMAGE), "{good}");
+    let missing = found("gone:2", &engine.socket).await;
+    assert!(missing.starts_with("FAILED") && missing.contains("docker pull"), "{missing}");
+    let nowhere = found(IMAGE, Path::new("/nowhere/engine.sock")).await;
+    assert!(nowhere.starts_with("FAILED") && nowhere.contains("/nowhere/engine.sock"), "{nowhere}");
 }
 
 #[tokio::test]

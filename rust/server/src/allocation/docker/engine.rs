@@ -145,6 +145,13 @@ impl Engine {
         Ok(Some(Container { state: kind, exit_code: state.exit_code, was_out_of_memory: state.oom_killed }))
     }
 
+    /// Whether there is an image of this name.
+    pub async fn has_image(&self, image: &str) -> Result<bool, EngineError> {
+        // A name may have slashes, which belong to the path.
+        let path: Vec<&str> = ["images"].into_iter().chain(image.split('/')).chain(["json"]).collect();
+        Ok(self.expect(self.request(Method::GET, &path, &[]), &[200, 404]).await?.status() == 200)
+    }
+
     /// The values that containers with `label` have of the label `wanted`.
     pub async fn labelled(&self, label: &str, wanted: &str) -> Result<Vec<String>, EngineError> {
         let filters = json!({"label": [label]}).to_string();

@@ -21,7 +21,7 @@ use tokio::process::Command;
 use tokio::task::JoinHandle;
 
 /// The one image that there is.
-pub const IMAGE: &str = "game:1";
+pub const IMAGE: &str = "example/game:1";
 /// Most bytes that a test's server prints.
 const MAX_LOG: u64 = 1024 * 1024;
 
@@ -192,6 +192,12 @@ fn route(
         ("GET", ["containers", name, "json"]) => inspect(shared, name),
         ("GET", ["containers", name, "logs"]) => logs(shared, name, query),
         ("DELETE", ["containers", name]) => remove(shared, name),
+        ("GET", ["images", name @ .., "json"]) if name.join("/") == IMAGE => {
+            axum::Json(json!({})).into_response()
+        }
+        ("GET", ["images", name @ .., "json"]) => {
+            refused(StatusCode::NOT_FOUND, &format!("No such image: {}", name.join("/")))
+        }
         _ => {
             lock(shared).wrong.push(format!("{method} {path}"));
             refused(StatusCode::NOT_FOUND, "page not found")
