@@ -289,11 +289,13 @@ fn test_command(packages: &[&str], parallel: Option<usize>, filter: Option<&str>
         // Tests with a limit run processes, sockets and engines: one that fails gets a second attempt, and is listed as flaky.
         let retries = u32::from(parallel.is_some());
         let configuration = workspace::provisions().join("nextest.toml");
+        // More than there are cores: half of the tests' time is waiting for a timer or another process.
+        let threads = std::thread::available_parallelism()?.get().div_ceil(2) * 3;
         fs::write(
             &configuration,
             format!(
                 "[profile.default]\nslow-timeout = {{ period = \"60s\", terminate-after = 5 }}\n\
-                 final-status-level = \"flaky\"\nretries = {retries}\n"
+                 final-status-level = \"flaky\"\nretries = {retries}\ntest-threads = {threads}\n"
             ),
         )?;
         command.args([
