@@ -215,8 +215,6 @@ impl Allocator for DockerAllocator {
             Some(State::Running) => match self.folder.stopping_for(allocation_id) {
                 None => {
                     if self.engine.kill(&name, "SIGTERM").await? {
-                        // One whose folder was lost has none.
-                        tokio::fs::create_dir_all(self.folder.of(allocation_id)).await?;
                         self.folder.note_stopping(allocation_id)?;
                     }
                     Ok(())

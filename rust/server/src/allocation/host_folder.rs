@@ -149,7 +149,10 @@ impl HostFolder {
     /// Notes that the server was asked to end.
     pub fn note_stopping(&self, allocation_id: &str) -> anyhow::Result<()> {
         self.stopping().insert(allocation_id.to_owned(), Instant::now());
-        fs::write(self.of(allocation_id).join(STOPPING_FILE), "")
+        // One whose folder was lost has none.
+        let folder = self.of(allocation_id);
+        fs::create_dir_all(&folder)
+            .and_then(|()| fs::write(folder.join(STOPPING_FILE), ""))
             .context("that the server was asked to end cannot be noted")
     }
 

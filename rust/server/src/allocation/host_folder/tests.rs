@@ -110,3 +110,14 @@ async fn the_oldest_logs_are_removed_and_nothing_else() {
     );
     assert_eq!(fs::read_to_string(logs.join("lost+found/file")).expect("read"), "kept");
 }
+
+#[test]
+fn a_disk_that_takes_no_folder_has_nobody_asked_twice() {
+    let folder = tempfile::tempdir().expect("folder");
+    let opened = open(&settings(folder.path(), &serde_json::json!({})), SCOPE).expect("made");
+    // Where its folder would be is something else.
+    fs::write(opened.of(&id(1)), "").expect("written");
+    let error = format!("{:#}", opened.note_stopping(&id(1)).expect_err("not written"));
+    assert!(error.contains("cannot be noted"), "{error}");
+    assert!(opened.stopping_for(&id(1)).is_some(), "it would be sent SIGTERM again, which ends it at once");
+}
