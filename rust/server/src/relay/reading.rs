@@ -16,7 +16,7 @@ use super::room::{self, Room};
 /// Bytes that are taken from a stream at a time.
 pub const PIECE: usize = 64 * 1024;
 /// Longest wait for what a player had sent before leaving, and for a player to close after the last frame.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Who has shown a ticket, and the stream on which it came.
 pub struct Joined {
@@ -51,7 +51,7 @@ pub async fn run(connection: Connection, joined: Joined) {
     };
     if reason == CloseReason::Left {
         let last = async { while streams.join_next().await.is_some() {} };
-        let _in_time = tokio::time::timeout(LAST_WORDS, last).await;
+        let _in_time = tokio::time::timeout(LEAVE_TIMEOUT, last).await;
     }
     room.leave(&member, reason);
     metrics::gauge!("backend_relay_players").decrement(1);
@@ -63,7 +63,7 @@ pub async fn run(connection: Connection, joined: Joined) {
     }
     member.end(reason);
     // The player closes when the last frame has arrived.
-    let _in_time = tokio::time::timeout(LAST_WORDS, connection.closed()).await;
+    let _in_time = tokio::time::timeout(LEAVE_TIMEOUT, connection.closed()).await;
     connection.close(code(reason), reason.as_str().as_bytes());
 }
 

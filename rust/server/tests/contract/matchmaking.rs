@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::harness::{Answer, Backend, on_both_databases, text};
 
 /// How long anything may take.
-const PATIENT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Two matchmakers over one rule set: `duel`, and `asked`, whose players have to accept.
 fn matchmaking(config: &mut Config) {
@@ -77,7 +77,7 @@ pub async fn until(backend: &Backend, bearer: &str, ticket_id: &str, status: &st
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(PATIENT, reading)
+    tokio::time::timeout(TIMEOUT, reading)
         .await
         .unwrap_or_else(|_| panic!("{ticket_id} did not become {status}"))
 }

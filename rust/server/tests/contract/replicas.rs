@@ -13,7 +13,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use self::cluster::{Cluster, PATIENT, POLL_INTERVAL};
+use self::cluster::{Cluster, POLL_INTERVAL, TIMEOUT};
 use crate::harness::{at_once, text};
 use crate::room_follower::{Follower, listed};
 
@@ -24,8 +24,8 @@ async fn disturbed<T>(
     work: impl Iterator<Item = impl Future<Output = T>>,
 ) -> Vec<T> {
     let disturbance = tokio::spawn(Arc::clone(cluster).disturb(steps));
-    let results = tokio::time::timeout(PATIENT, at_once(work)).await.expect("the work is done in the end");
-    tokio::time::timeout(PATIENT, disturbance).await.expect("in time").expect("disturbed as planned");
+    let results = tokio::time::timeout(TIMEOUT, at_once(work)).await.expect("the work is done in the end");
+    tokio::time::timeout(TIMEOUT, disturbance).await.expect("in time").expect("disturbed as planned");
     results
 }
 
@@ -202,7 +202,7 @@ async fn followers_have_no_gap() {
             }
             follower
         };
-        let follower = tokio::time::timeout(PATIENT, settled).await.expect("the list is whole in the end");
+        let follower = tokio::time::timeout(TIMEOUT, settled).await.expect("the list is whole in the end");
         if query.is_empty() {
             let ids: BTreeSet<&String> = follower.rooms.keys().collect();
             assert_eq!(ids, room_ids.iter().collect::<BTreeSet<_>>());

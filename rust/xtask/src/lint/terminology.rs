@@ -77,9 +77,14 @@ fn search(root: &Path, folder: &Path, words: &[Word<'_>], findings: &mut Vec<Str
     Ok(())
 }
 
-/// Whether `line` has `word` as a word of its own, not as a part of a longer identifier. With `*` at its end, `word` is what an
-/// identifier begins with.
+/// Whether `line` has `word`, or the constant of that name, as a word of its own, not as a part of a longer identifier. With `*` at
+/// its end, `word` is what an identifier begins with.
 fn holds(line: &str, word: &str) -> bool {
+    let is_snake_case = !word.contains(char::is_uppercase);
+    holds_exactly(line, word) || (is_snake_case && holds_exactly(line, &word.to_uppercase()))
+}
+
+fn holds_exactly(line: &str, word: &str) -> bool {
     let is_part = |character: char| character.is_alphanumeric() || character == '_';
     let (word, is_beginning) = word.strip_suffix('*').map_or((word, false), |beginning| (beginning, true));
     line.match_indices(word).any(|(at, _)| {

@@ -28,7 +28,7 @@ pub const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Starts of a replica in a row.
 const MAX_STARTS: usize = 5;
 /// How long anything may take on a busy machine.
-pub const PATIENT: Duration = Duration::from_secs(180);
+pub const TIMEOUT: Duration = Duration::from_secs(180);
 
 /// A replica: its process, while it runs, and what is its own.
 struct Replica {
@@ -90,7 +90,7 @@ impl Replica {
     /// Starts it, again if it does not come up, as a service manager does: on a busy machine, the database may answer too late.
     async fn start(&mut self) {
         for _ in 0..MAX_STARTS {
-            if tokio::time::timeout(PATIENT, self.try_start()).await.expect("a replica listens or ends") {
+            if tokio::time::timeout(TIMEOUT, self.try_start()).await.expect("a replica listens or ends") {
                 return;
             }
         }
@@ -136,7 +136,7 @@ impl Replica {
         let mut process = self.process.take().expect("it runs");
         let id = process.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         kill_process(id.expect("an id"), Signal::TERM).expect("signalled");
-        let status = tokio::time::timeout(PATIENT, process.wait()).await.expect("it ends").expect("a status");
+        let status = tokio::time::timeout(TIMEOUT, process.wait()).await.expect("it ends").expect("a status");
         assert_eq!(status.code(), Some(0), "a replica did not end well");
     }
 

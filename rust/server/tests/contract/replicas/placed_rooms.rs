@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::cluster::{Cluster, PATIENT, POLL_INTERVAL};
+use super::cluster::{Cluster, POLL_INTERVAL, TIMEOUT};
 use super::{disturbed, without_account_limit};
 use crate::harness::{Answer, text};
 use crate::rooms_on_demand::kept;
@@ -74,7 +74,7 @@ async fn check_nothing_is_orphaned(cluster: &Arc<Cluster>, rooms: &BTreeSet<Stri
             tokio::time::sleep(POLL_INTERVAL).await;
         }
     };
-    tokio::time::timeout(PATIENT, settled).await.expect("as many processes and allocations as rooms");
+    tokio::time::timeout(TIMEOUT, settled).await.expect("as many processes and allocations as rooms");
     for (sql, expected) in [
         ("SELECT COUNT(*) FROM allocations WHERE status = 'ready'", count),
         ("SELECT COUNT(DISTINCT server_id) FROM allocations WHERE ended_at IS NULL", count),

@@ -6,6 +6,7 @@ fn words_are_found_as_words() {
     assert!(holds("/// In good standing.", "good standing"));
     assert!(holds("Letters and a Letter", "Letter"));
     assert!(holds("const MOST_JOBS: usize = 1;", "MOST_*"));
+    assert!(holds("const LAST_WORDS: u8 = 2;", "last_words"));
     assert!(!holds("const ALMOST_ALL: usize = 1;", "MOST_*"));
     for line in ["Letters", "CapitalLetter", "LETTER", "letter_Letter"] {
         assert!(!holds(line, "Letter"), "{line}");
